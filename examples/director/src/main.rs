@@ -1,0 +1,2 @@
+//! The director binary.
+fn main() {}

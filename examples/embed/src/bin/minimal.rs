@@ -1,0 +1,2 @@
+//! Placeholder removed with the first example.
+fn main() {}

@@ -1,0 +1,62 @@
+//! Forwarding methods: how a packet reaches the real server.
+
+use core::fmt;
+
+/// How packets reach a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "matches must name every method, so that a new one shows its places"
+)]
+pub enum Method {
+    /// Direct routing (ipvsadm `-g`): only the link-layer destination changes; the server answers the client itself.
+    Direct,
+    /// Network address translation (ipvsadm `-m`, "masquerading"): addresses and ports are rewritten both ways,
+    /// so the server's answers must come back through the director.
+    Nat,
+    /// Tunnelling (ipvsadm `-i`): the packet is wrapped in another one to the server, which unwraps it and
+    /// answers the client itself.
+    Tunnel(Tunnel),
+}
+
+impl Method {
+    /// Whether the server's replies are expected to pass the director.
+    #[must_use]
+    pub const fn sees_replies(self) -> bool {
+        match self {
+            Self::Nat => true,
+            Self::Direct | Self::Tunnel(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    /// As ipvsadm lists it: `Masq`, `Route`, `Tunnel`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "Route",
+            Self::Nat => "Masq",
+            Self::Tunnel(_) => "Tunnel",
+        })
+    }
+}
+
+/// The wrapping of a tunnelled packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "matches must name every wrapping")]
+pub enum Tunnel {
+    /// IP in IP (RFC 2003, RFC 2473, RFC 4213): 20 bytes over IPv4, 40 over IPv6.
+    IpIp,
+    /// Generic routing encapsulation (RFC 2784): 4 more bytes.
+    Gre {
+        /// Adds the checksum field over header and packet: 4 bytes more.
+        checksum: bool,
+    },
+    /// Generic UDP encapsulation, variant 0 (draft-ietf-intarea-gue): 12 more bytes.
+    Gue {
+        /// UDP destination port at the server; never 0 (IPVS refuses it).
+        port: u16,
+        /// Fills in the outer UDP checksum; otherwise it is 0, over IPv6 too.
+        checksum: bool,
+    },
+}

@@ -1,0 +1,113 @@
+//! Time as an argument: milliseconds that the caller counts.
+
+/// A moment, in milliseconds since any fixed start that the caller chose.
+///
+/// The core keeps no clock: every method that depends on time takes a `Tick` first. Ticks given to one
+/// director never go back; one that does is treated as if no time had passed.
+///
+/// Deadlines inside the connection table have a resolution of 4 ms (the kernel's jiffy at `HZ` 250) and are
+/// compared modulo 2^32 of these units, so a table must be swept at least once in 99 days.
+///
+/// ```
+/// use lvs_core::Tick;
+/// let start = Tick::from_millis(0);
+/// assert_eq!(start.plus_secs(2).as_millis(), 2_000);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(u64);
+
+impl Tick {
+    /// The start of the caller's count.
+    pub const ZERO: Self = Self(0);
+
+    /// A moment `millis` milliseconds after the start.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `millis` milliseconds later; the last representable one instead of an overflow.
+    #[must_use]
+    pub const fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// The moment `secs` seconds later; the last representable one instead of an overflow.
+    #[must_use]
+    pub const fn plus_secs(self, secs: u64) -> Self {
+        self.plus_millis(secs.saturating_mul(1_000))
+    }
+
+    /// Milliseconds from `earlier` to this moment, 0 when `earlier` is later.
+    #[must_use]
+    pub const fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment in units of the connection table.
+    pub(crate) const fn stamp(self) -> Stamp {
+        Stamp((self.0 / MILLIS_PER_STAMP) as u32)
+    }
+}
+
+/// A moment inside the connection table: 4 ms units modulo 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(u32);
+
+impl Stamp {
+    pub(crate) const ZERO: Self = Self(0);
+
+    /// The stamp `secs` seconds later. Values past [`MAX_TIMEOUT_SECS`] would compare as past ones.
+    pub(crate) const fn plus_secs(self, secs: u32) -> Self {
+        Self(self.0.wrapping_add(secs.wrapping_mul(STAMPS_PER_SEC)))
+    }
+
+    /// Whether this moment is `now` or before it.
+    pub(crate) const fn reached(self, now: Self) -> bool {
+        now.0.wrapping_sub(self.0) as i32 >= 0
+    }
+
+    /// Whether this moment is before `other`.
+    pub(crate) const fn before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+
+    /// Milliseconds from `now` to this moment, 0 when it is reached.
+    pub(crate) const fn millis_after(self, now: Self) -> u64 {
+        if self.reached(now) { 0 } else { self.0.wrapping_sub(now.0) as u64 * MILLIS_PER_STAMP }
+    }
+}
+
+/// The longest time-out that the table can hold, in seconds (57 days): well inside half of the stamp's range, so
+/// that a late sweep still sees a passed deadline as passed.
+pub const MAX_TIMEOUT_SECS: u32 = 5_000_000;
+
+const MILLIS_PER_STAMP: u64 = 4;
+const STAMPS_PER_SEC: u32 = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_compare_across_the_wrap() {
+        let now = Tick::from_millis(u64::from(u32::MAX) * 4 - 40).stamp();
+        let later = now.plus_secs(1);
+        assert!(!later.reached(now));
+        assert!(now.before(later));
+        assert_eq!(later.millis_after(now), 1_000);
+        assert!(later.reached(now.plus_secs(1)));
+    }
+
+    #[test]
+    fn the_longest_timeout_is_still_in_the_future() {
+        let now = Tick::from_millis(12_345).stamp();
+        assert!(!now.plus_secs(MAX_TIMEOUT_SECS).reached(now));
+    }
+}

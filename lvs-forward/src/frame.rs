@@ -1,0 +1,160 @@
+//! A frame on loan: bytes with room before and after them, and what the device said about them.
+
+/// Free bytes that every device leaves before a frame: 40 (outer IPv6) + 8 (UDP) + 16 (GUE, GRE or a longer link
+/// header). The wrappings of TUN are written there, so no packet is ever copied to be forwarded.
+pub const HEADROOM: usize = 64;
+
+/// One of the director's ports: an index that the caller chose when it set the host up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub u8);
+
+/// A frame lent by a device for editing in place.
+///
+/// The buffer is larger than the frame: at least [`HEADROOM`] free bytes lie before it. `port` says where the
+/// frame came from and, after processing, where it is to leave.
+///
+/// ```
+/// use lvs_forward::{Frame, HEADROOM, PortId};
+/// let mut buffer = [0; HEADROOM + 60];
+/// let mut frame = Frame::new(&mut buffer, HEADROOM, HEADROOM + 60, PortId(0)).unwrap();
+/// frame.grow_front(20).unwrap()[0] = 0x45;
+/// assert_eq!(frame.bytes().len(), 80);
+/// ```
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    start: usize,
+    end: usize,
+    /// Where it came in; after processing, where it leaves.
+    pub port: PortId,
+    /// What is unfinished about it. Every edit keeps this true.
+    pub offload: Offload,
+    /// Firewall mark, 0 for none.
+    pub mark: u32,
+}
+
+impl<'a> Frame<'a> {
+    /// A finished frame in `buffer[start..end]`; `None` when that range is not inside the buffer.
+    #[must_use]
+    pub fn new(buffer: &'a mut [u8], start: usize, end: usize, port: PortId) -> Option<Self> {
+        if start > end || end > buffer.len() {
+            return None;
+        }
+        Some(Self { buffer, start, end, port, offload: Offload::default(), mark: 0 })
+    }
+
+    /// The same frame with what the device said about it.
+    #[must_use]
+    pub fn with_offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
+        self
+    }
+
+    /// The frame's bytes, link header first.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// The frame's bytes for editing.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there are no bytes at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Free bytes before the frame.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// Free bytes after the frame.
+    #[must_use]
+    pub fn tailroom(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
+    /// Lengthens the frame at its front by `count` bytes of headroom and lends them (with old content); `None`,
+    /// and nothing changes, when there is not that much.
+    pub fn grow_front(&mut self, count: usize) -> Option<&mut [u8]> {
+        self.start = self.start.checked_sub(count)?;
+        Some(&mut self.buffer[self.start..self.start + count])
+    }
+
+    /// Shortens the frame at its front; `None`, and nothing changes, when it is not that long.
+    pub fn shrink_front(&mut self, count: usize) -> Option<()> {
+        let start = self.start.checked_add(count).filter(|&start| start <= self.end)?;
+        self.start = start;
+        Some(())
+    }
+
+    /// Sets the length by moving the frame's end; `None`, and nothing changes, when the buffer ends before that.
+    pub fn set_len(&mut self, len: usize) -> Option<()> {
+        let end = self.start.checked_add(len).filter(|&end| end <= self.buffer.len())?;
+        self.end = end;
+        Some(())
+    }
+}
+
+/// What the device left for later: real kernels hand over frames with partial checksums, and several segments
+/// merged into one (virtio-net header, Virtual I/O Device specification 1.2 §5.1.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The state of the transport checksum.
+    pub checksum: Checksum,
+    /// Set when the frame stands for several segments.
+    pub merged: Option<Merged>,
+}
+
+/// The state of a transport checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "every edit must handle each")]
+pub enum Checksum {
+    /// The field holds the whole checksum, right or wrong as it came.
+    #[default]
+    Complete,
+    /// The field holds the sum of the pseudo-header only (not complemented). Whoever finishes it sums the bytes from
+    /// `start` to the end of the frame, and writes the complement at `start + offset`.
+    Partial {
+        /// From the frame's first byte to where the sum begins (the transport header).
+        start: u16,
+        /// From there to the checksum field.
+        offset: u16,
+    },
+}
+
+/// A frame that stands for several segments with equal headers (GSO, GRO).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "devices build it")]
+pub struct Merged {
+    /// What is merged.
+    pub kind: MergedKind,
+    /// Payload bytes of every segment but the last, which may be shorter. Never 0.
+    pub segment: u16,
+    /// The first segment carries the congestion-window-reduced flag (`VIRTIO_NET_HDR_GSO_ECN`).
+    pub ecn: bool,
+}
+
+/// What a merged frame consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "segmenting must handle each")]
+pub enum MergedKind {
+    /// TCP segments over IPv4.
+    TcpV4,
+    /// TCP segments over IPv6.
+    TcpV6,
+    /// UDP datagrams of equal length (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    Udp,
+}
