@@ -5,6 +5,12 @@
 pub struct ServerId(pub(crate) u32);
 
 impl ServerId {
+    /// The id with this number. One that names nothing is harmless: look-ups by it find nothing.
+    #[must_use]
+    pub const fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     /// The server's number, 0 up to the store's capacity for servers.
     #[must_use]
     pub const fn index(self) -> u32 {

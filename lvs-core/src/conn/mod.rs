@@ -5,6 +5,12 @@
 pub struct ConnId(pub(crate) u32);
 
 impl ConnId {
+    /// The id with this number. One that names nothing is harmless: look-ups by it find nothing.
+    #[must_use]
+    pub const fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     /// The slot's number, 0 up to the table's capacity.
     #[must_use]
     pub const fn index(self) -> u32 {
