@@ -1,1 +1,3 @@
 //! The outside of the director: devices, workers, clock and seed.
+
+mod sys;
