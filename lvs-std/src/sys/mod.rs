@@ -4,4 +4,7 @@
 //! wrappers name the UAPI header that they mirror.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
 
+pub(crate) mod interface;
 pub(crate) mod option;
+pub(crate) mod packet;
+pub(crate) mod ring;
