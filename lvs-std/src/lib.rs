@@ -1,3 +1,4 @@
 //! The outside of the director: devices, workers, clock and seed.
 
+pub mod lab;
 mod sys;

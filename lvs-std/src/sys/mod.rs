@@ -4,4 +4,5 @@
 //! wrappers name the UAPI header that they mirror.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
 
+pub(crate) mod netns;
 pub(crate) mod option;
