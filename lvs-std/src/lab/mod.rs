@@ -30,11 +30,13 @@
 //! }
 //! ```
 
+mod cluster;
 mod error;
 mod isolate;
 mod netlink;
 mod node;
 
+pub use cluster::{Arms, Cluster, Plan};
 pub use error::LabError;
 pub use netlink::Interface;
 pub use node::Node;

@@ -26,7 +26,7 @@ struct Inner {
 }
 
 impl Node {
-    /// Makes a namespace; its loopback interface is up, and it neither asks for nor takes router advertisements.
+    /// Makes a namespace; its loopback interface is up, and [`QUIET`] is off.
     pub(super) fn new(name: &str) -> Result<Self, LabError> {
         let make = || {
             netns::unshare_network()?;
@@ -40,7 +40,7 @@ impl Node {
             source,
         })?;
         let node = Self(Arc::new(Inner { name: name.to_owned(), namespace, netlink: Mutex::new(netlink) }));
-        for setting in ["net.ipv6.conf.default.accept_ra", "net.ipv6.conf.default.accept_dad"] {
+        for setting in QUIET {
             node.set_sysctl(setting, "0")?;
         }
         Ok(node)
@@ -238,6 +238,17 @@ impl fmt::Debug for Node {
         f.debug_tuple("Node").field(&self.0.name).finish()
     }
 }
+
+/// What every node has turned off. IPv4's per-interface defaults are inherited from the machine, so they are set in any
+/// case: a lab must behave the same everywhere.
+const QUIET: [&str; 6] = [
+    "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.conf.default.rp_filter",
+    "net.ipv4.conf.all.arp_ignore",
+    "net.ipv4.conf.all.arp_announce",
+    "net.ipv6.conf.default.accept_ra",
+    "net.ipv6.conf.default.accept_dad",
+];
 
 /// Runs `work` on a thread that is gone afterwards.
 fn in_thread<R: Send>(work: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
