@@ -64,12 +64,12 @@ pub enum Arms {
 ///
 /// | who | IPv4 | IPv6 |
 /// |---|---|---|
-/// | client | 192.0.2.7/24 | 2001:db8:c::7/64 |
-/// | virtual address (VIP) | 192.0.2.100 | 2001:db8:c::100 |
-/// | director, to the clients | 192.0.2.254 | 2001:db8:c::fe |
-/// | director, to the servers | 10.0.1.254 | 2001:db8:1::fe |
-/// | real server n (from 1) | 10.0.1.10+n/24 | 2001:db8:1::10+n/64 |
-/// | its tunnel end | 10.0.1.20+n | 2001:db8:1::20+n |
+/// | client | 192.0.2.7/24 | `2001:db8:c::7/64` |
+/// | virtual address (VIP) | 192.0.2.100 | `2001:db8:c::100` |
+/// | director, to the clients | 192.0.2.254 | `2001:db8:c::fe` |
+/// | director, to the servers | 10.0.1.254 | `2001:db8:1::fe` |
+/// | real server n (from 1) | 10.0.1.10+n/24 | `2001:db8:1::10`+n/64 |
+/// | its tunnel end | 10.0.1.20+n | `2001:db8:1::20`+n |
 ///
 /// The director's kernel has none of its addresses: they belong to whatever director is started in its node. The real
 /// servers' kernels are prepared for the method as IPVS asks for it. NAT: their default route is the director. DR and

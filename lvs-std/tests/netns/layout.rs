@@ -1,6 +1,7 @@
 //! The lab itself, with a kernel in the director's place.
 
-use std::net::SocketAddr;
+use core::error::Error;
+use core::net::{IpAddr, SocketAddr};
 
 use libtest_mimic::Trial;
 use lvs_core::{Family, Method};
@@ -19,7 +20,10 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             Ok(())
         }),
         trial("a refused step says which node, which step and why", move || {
-            let error = lab.node("rs1")?.add_address("eth9", [192, 0, 2, 1].into(), 24).unwrap_err();
+            let error = lab
+                .node("rs1")?
+                .add_address("eth9", [192, 0, 2, 1].into(), 24)
+                .expect_err("there is no eth9");
             let text = error.to_string();
             assert!(
                 text.starts_with("node rs1: cannot add address 192.0.2.1/24 to eth9: No such device"),
@@ -52,8 +56,8 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
                 serve(server, SocketAddr::new(Cluster::vip(Family::V6), 80), number)?;
             }
             for family in [Family::V4, Family::V6] {
-                let error =
-                    exchange(&cluster.client, SocketAddr::new(Cluster::vip(family), 80), 1, 1).unwrap_err();
+                let error = exchange(&cluster.client, SocketAddr::new(Cluster::vip(family), 80), 1, 1)
+                    .expect_err("nobody answers ARP for the VIP");
                 let kind = error.kind();
                 assert!(matches!(kind, std::io::ErrorKind::HostUnreachable), "{family:?}: {error}");
             }
@@ -63,7 +67,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
 }
 
 /// Puts an ordinary router into the director's place.
-fn routed(lab: Lab, arms: Arms) -> Result<(), Box<dyn std::error::Error>> {
+fn routed(lab: Lab, arms: Arms) -> Result<(), Box<dyn Error>> {
     let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_arms(arms))?;
     let inner = match arms {
         Arms::One => "eth0",
@@ -92,13 +96,13 @@ fn routed(lab: Lab, arms: Arms) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The network's address: the last byte is the host in both subnets.
-fn mask(address: std::net::IpAddr) -> std::net::IpAddr {
+fn mask(address: IpAddr) -> IpAddr {
     match address {
-        std::net::IpAddr::V4(address) => {
+        IpAddr::V4(address) => {
             let [a, b, c, _] = address.octets();
             [a, b, c, 0].into()
         }
-        std::net::IpAddr::V6(address) => {
+        IpAddr::V6(address) => {
             let mut octets = address.octets();
             octets[15] = 0;
             octets.into()

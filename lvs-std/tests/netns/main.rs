@@ -5,6 +5,7 @@
 mod layout;
 mod traffic;
 
+use core::error::Error;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
 /// A test by its name; a panic or an error fails it.
 fn trial(
     name: impl Into<String>,
-    test: impl FnOnce() -> Result<(), Box<dyn std::error::Error>> + Send + 'static,
+    test: impl FnOnce() -> Result<(), Box<dyn Error>> + Send + 'static,
 ) -> Trial {
     Trial::test(name, move || test().map_err(|error| error.to_string().into()))
 }

@@ -1,10 +1,12 @@
 //! Clients and servers of the tests: TCP exchanges compared by hash, UDP echoes.
 
-use std::hash::{DefaultHasher, Hasher};
+use core::hash::Hasher;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::hash::DefaultHasher;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
 
 use lvs_std::lab::{LabError, Node};
 
