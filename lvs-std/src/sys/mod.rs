@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
 
 pub(crate) mod interface;
+pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
 pub(crate) mod ring;
