@@ -1,0 +1,259 @@
+//! One machine of a lab: a network namespace.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::LabError;
+use super::netlink::{Hop, Interface, Netlink};
+use crate::sys::netns;
+
+/// A machine: a network namespace with its own interfaces, routes, sockets and sysctls.
+///
+/// It lives as long as one clone of the node, or a socket or thread inside it, does; never longer than the process.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    namespace: File,
+    netlink: Mutex<Netlink>,
+}
+
+impl Node {
+    /// Makes a namespace; its loopback interface is up, and [`QUIET`] is off.
+    pub(super) fn new(name: &str) -> Result<Self, LabError> {
+        let make = || {
+            netns::unshare_network()?;
+            let mut netlink = Netlink::open()?;
+            netlink.set_up("lo", true)?;
+            Ok((File::open("/proc/thread-self/ns/net")?, netlink))
+        };
+        let (namespace, netlink) = in_thread(make).map_err(|source| LabError::Setup {
+            node: name.to_owned(),
+            step: "make its network namespace".to_owned(),
+            source,
+        })?;
+        let node = Self(Arc::new(Inner { name: name.to_owned(), namespace, netlink: Mutex::new(netlink) }));
+        for setting in QUIET {
+            node.set_sysctl(setting, "0")?;
+        }
+        Ok(node)
+    }
+
+    /// Its name, as given to [`Lab::node`](super::Lab::node).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Runs a closure inside and returns what it returns. Sockets made there belong to the node for ever, threads
+    /// started there run there. A panic of the closure goes on in the caller.
+    ///
+    /// The closure runs on a thread of its own, so that the caller's namespace never changes.
+    ///
+    /// # Errors
+    /// When the kernel refuses the thread or its move into the namespace.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, LabError> {
+        in_thread(|| {
+            netns::enter_network(self.0.namespace.as_fd())?;
+            Ok(work())
+        })
+        .map_err(|source| self.refused("enter its namespace".to_owned(), source))
+    }
+
+    /// Starts a named thread inside.
+    ///
+    /// # Errors
+    /// When the kernel refuses the thread or its move into the namespace.
+    pub fn spawn<R: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<JoinHandle<R>, LabError> {
+        self.run(|| thread::Builder::new().name(name.to_owned()).spawn(work))?
+            .map_err(|source| self.refused(format!("start the thread {name}"), source))
+    }
+
+    /// Index, MAC address and MTU of an interface.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn interface(&self, interface: &str) -> Result<Interface, LabError> {
+        self.ask(|| format!("look at {interface}"), |netlink| netlink.interface(interface))
+    }
+
+    /// Gives an interface an address with the length of its subnet's prefix in bits. It is usable at once: there is no
+    /// duplicate address detection.
+    ///
+    /// # Errors
+    /// When the interface does not exist or has the address already.
+    pub fn add_address(&self, interface: &str, address: IpAddr, prefix: u8) -> Result<(), LabError> {
+        self.ask(
+            || format!("add address {address}/{prefix} to {interface}"),
+            |netlink| {
+                let index = netlink.interface(interface)?.index;
+                netlink.add_address(index, address, prefix)
+            },
+        )
+    }
+
+    /// Routes a destination by a gateway. The prefix length 0 makes it the default route.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached or the route exists already.
+    pub fn add_route(&self, destination: IpAddr, prefix: u8, gateway: IpAddr) -> Result<(), LabError> {
+        self.ask(
+            || format!("route {destination}/{prefix} by {gateway}"),
+            |netlink| netlink.add_route(destination, prefix, Hop::Gateway(gateway)),
+        )
+    }
+
+    /// Routes a destination directly onto an interface: its hosts are neighbours there.
+    ///
+    /// # Errors
+    /// When the interface does not exist, is down, or the route exists already.
+    pub fn add_link_route(&self, destination: IpAddr, prefix: u8, interface: &str) -> Result<(), LabError> {
+        self.ask(
+            || format!("route {destination}/{prefix} onto {interface}"),
+            |netlink| {
+                let index = netlink.interface(interface)?.index;
+                netlink.add_route(destination, prefix, Hop::OnLink(index))
+            },
+        )
+    }
+
+    /// The MTU in bytes of the path to a destination, as far as the node's kernel has learnt it from ICMP; `None`
+    /// when it knows of nothing smaller than its interface's.
+    ///
+    /// # Errors
+    /// When the node has no route to the destination.
+    pub fn path_mtu(&self, destination: IpAddr) -> Result<Option<u32>, LabError> {
+        self.ask(|| format!("ask for the path to {destination}"), |netlink| netlink.path_mtu(destination))
+    }
+
+    /// Brings an interface up.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn set_up(&self, interface: &str) -> Result<(), LabError> {
+        self.ask(|| format!("bring {interface} up"), |netlink| netlink.set_up(interface, true))
+    }
+
+    /// Takes an interface down.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn set_down(&self, interface: &str) -> Result<(), LabError> {
+        self.ask(|| format!("take {interface} down"), |netlink| netlink.set_up(interface, false))
+    }
+
+    /// Sets an interface's MTU in bytes.
+    ///
+    /// # Errors
+    /// When there is no such interface or it cannot have that MTU.
+    pub fn set_mtu(&self, interface: &str, mtu: u32) -> Result<(), LabError> {
+        self.ask(|| format!("set the MTU of {interface} to {mtu}"), |netlink| netlink.set_mtu(interface, mtu))
+    }
+
+    /// Sets one of the node's own network sysctls, such as `net.ipv4.ip_forward`. In a name with an interface's name in
+    /// it that has a dot, write the dot as a slash, as sysctl(8) does.
+    ///
+    /// # Errors
+    /// When there is no such setting, or `/proc/sys` may not be written (some containers).
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<(), LabError> {
+        let swapped: String = name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect();
+        self.run(|| fs::write(format!("/proc/sys/{swapped}"), value))?
+            .map_err(|source| self.refused(format!("set {name} to {value}"), source))
+    }
+
+    /// A path to the namespace while this process lives, for `nsenter --net=PATH` from outside.
+    #[must_use]
+    pub fn namespace_path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.namespace.as_raw_fd()).into()
+    }
+
+    /// Joins an interface of this node with one of another by a cable: a veth pair, with the offloads that the kernel
+    /// gives it by default. Both ends are up.
+    pub(super) fn connect(&self, interface: &str, other: &Self, peer: &str) -> Result<(), LabError> {
+        self.ask(
+            || format!("join {interface} with {peer} of {}", other.name()),
+            |netlink| netlink.add_veth(interface, peer, other.0.namespace.as_fd()),
+        )?;
+        other.set_up(peer)?;
+        self.set_up(interface)
+    }
+
+    pub(super) fn add_bridge(&self, bridge: &str) -> Result<(), LabError> {
+        self.ask(|| format!("make the bridge {bridge}"), |netlink| netlink.add_bridge(bridge))?;
+        self.set_up(bridge)
+    }
+
+    pub(super) fn attach(&self, port: &str, bridge: &str) -> Result<(), LabError> {
+        self.ask(
+            || format!("make {port} a port of {bridge}"),
+            |netlink| {
+                let index = netlink.interface(bridge)?.index;
+                netlink.set_controller(port, index)
+            },
+        )
+    }
+
+    /// Removes an interface, and with it the other end of its cable.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn remove_interface(&self, interface: &str) -> Result<(), LabError> {
+        self.ask(|| format!("remove {interface}"), |netlink| netlink.remove_link(interface))
+    }
+
+    fn ask<R>(
+        &self,
+        step: impl FnOnce() -> String,
+        work: impl FnOnce(&mut Netlink) -> io::Result<R>,
+    ) -> Result<R, LabError> {
+        let mut netlink = self.0.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut netlink).map_err(|source| self.refused(step(), source))
+    }
+
+    fn refused(&self, step: String, source: io::Error) -> LabError {
+        LabError::Setup { node: self.0.name.clone(), step, source }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.0.name).finish()
+    }
+}
+
+/// What every node has turned off. IPv4's per-interface defaults are inherited from the machine, so they are set in any
+/// case: a lab must behave the same everywhere.
+const QUIET: [&str; 6] = [
+    "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.conf.default.rp_filter",
+    "net.ipv4.conf.all.arp_ignore",
+    "net.ipv4.conf.all.arp_announce",
+    "net.ipv6.conf.default.accept_ra",
+    "net.ipv6.conf.default.accept_dad",
+];
+
+/// Runs `work` on a thread that is gone afterwards.
+fn in_thread<R: Send>(work: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, work)?.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}

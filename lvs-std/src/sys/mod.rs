@@ -1,0 +1,12 @@
+//! What the kernel offers and the standard library does not: every `unsafe` block of the workspace is below here.
+//!
+//! Each file wraps one kernel concept and shows only safe functions and types to the rest of the crate. The
+//! wrappers name the UAPI header that they mirror.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
+
+pub(crate) mod interface;
+pub(crate) mod netns;
+pub(crate) mod option;
+pub(crate) mod packet;
+pub(crate) mod ring;
+pub(crate) mod tun;

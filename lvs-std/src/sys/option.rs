@@ -1,0 +1,73 @@
+//! Socket options with plain values as arguments.
+
+use core::mem::{MaybeUninit, size_of};
+use core::ptr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A value that the kernel may read or write byte by byte.
+///
+/// # Safety
+/// The type must be a primitive or `repr(C)`, without padding bytes, and every bit pattern must be a valid value.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: a primitive has no padding, and every bit pattern is a valid value.
+unsafe impl Plain for libc::c_int {}
+// SAFETY: four unsigned integers of equal size, so without padding.
+unsafe impl Plain for libc::tpacket_req {}
+// SAFETY: two unsigned integers of equal size, so without padding.
+unsafe impl Plain for libc::tpacket_stats {}
+// SAFETY: 4 + 2 + 2 + 8 bytes, aligned to 4: no padding, and integers only.
+unsafe impl Plain for libc::packet_mreq {}
+
+/// `setsockopt(2)` with one plain value.
+pub(crate) fn set<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of one live `T`, which the kernel only reads.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `getsockopt(2)` of one plain value.
+pub(crate) fn get<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `value`, which is live and writable.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            ptr::from_mut(&mut length),
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed before, then perhaps written by the kernel; `Plain` accepts every bit pattern.
+    Ok(unsafe { value.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn options_read_back_as_set() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, &5).unwrap();
+        assert_eq!(get::<libc::c_int>(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY).unwrap(), 5);
+    }
+
+    #[test]
+    fn an_option_that_does_not_exist_is_an_error() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let error = set(socket.as_fd(), libc::SOL_SOCKET, 9_999, &1).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
+    }
+}

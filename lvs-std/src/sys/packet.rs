@@ -1,0 +1,127 @@
+//! Packet sockets: `packet(7)`, `linux/if_packet.h`, `linux/filter.h`.
+
+use core::mem::size_of;
+use core::ptr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::sys::option;
+
+/// A packet socket that sees whole link-layer frames and is bound to one interface.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    fd: OwnedFd,
+    interface: i32,
+}
+
+impl PacketSocket {
+    /// A socket that is not bound yet, so that nothing arrives before it is set up.
+    pub(crate) fn open(interface: u32) -> io::Result<Self> {
+        let interface = i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: takes and returns plain integers.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above just made this descriptor, and nobody else knows of it.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, interface })
+    }
+
+    /// Binds it to its interface: to all protocols if it is to receive, else to none, so that it only sends.
+    pub(crate) fn bind(&self, receives: bool) -> io::Result<()> {
+        let protocol = if receives { (libc::ETH_P_ALL as u16).to_be() } else { 0 };
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: protocol,
+            sll_ifindex: self.interface,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: the pointer and the length are those of a live `sockaddr_ll`, which the kernel only reads.
+        let result = unsafe { libc::bind(self.fd.as_raw_fd(), ptr::from_ref(&address).cast(), length) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Sets an option of level `SOL_PACKET`.
+    pub(crate) fn set<T: option::Plain>(&self, name: i32, value: &T) -> io::Result<()> {
+        option::set(self.as_fd(), libc::SOL_PACKET, name, value)
+    }
+
+    /// Packets seen and dropped since the last call: the kernel counts from 0 again.
+    pub(crate) fn statistics(&self) -> io::Result<libc::tpacket_stats> {
+        option::get(self.as_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS)
+    }
+
+    /// The error that is pending on it, which `poll(2)` reports until it is fetched.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let error: libc::c_int = option::get(self.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)?;
+        Ok(if error == 0 { None } else { Some(io::Error::from_raw_os_error(error)) })
+    }
+
+    /// Makes room for `bytes` of sent frames that the interface has not finished with; as much of it as this process
+    /// may ask for.
+    pub(crate) fn set_send_room(&self, bytes: i32) -> io::Result<()> {
+        option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
+            .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes))
+    }
+
+    /// Joins a membership (`PACKET_MR_*`): asks the interface for frames that it would otherwise filter out.
+    pub(crate) fn join(&self, kind: i32, address: &[u8]) -> io::Result<()> {
+        let mut mr_address = [0; 8];
+        let length = address.len().min(mr_address.len());
+        mr_address[..length].copy_from_slice(&address[..length]);
+        let request = libc::packet_mreq {
+            mr_ifindex: self.interface,
+            mr_type: kind as u16,
+            mr_alen: length as u16,
+            mr_address,
+        };
+        self.set(libc::PACKET_ADD_MEMBERSHIP, &request)
+    }
+
+    /// Lets only frames to `mac` and to groups (multicast, broadcast) into the ring.
+    ///
+    /// A classic BPF program (`linux/filter.h`) of seven instructions.
+    pub(crate) fn filter_destination(&self, mac: [u8; 6]) -> io::Result<()> {
+        let [a, b, c, d, e, f] = mac;
+        let load = |size: u32, at: u32| instruction(libc::BPF_LD | size | libc::BPF_ABS, at, 0, 0);
+        let mut program = [
+            load(libc::BPF_B, 0),
+            instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 1, 4, 0),
+            load(libc::BPF_W, 0),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, u32::from_be_bytes([a, b, c, d]), 0, 3),
+            load(libc::BPF_H, 4),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, u32::from_be_bytes([0, 0, e, f]), 0, 1),
+            instruction(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        ];
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+        // SAFETY: pointer and length are those of a live `sock_fprog`, whose own pointer and count are those of a live
+        // array; the kernel copies both before it returns.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                ptr::from_ref(&program).cast(),
+                length,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}

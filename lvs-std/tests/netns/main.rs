@@ -1,0 +1,34 @@
+//! Real kernels on both sides of a real director: clients, director and real servers in namespaces of this process.
+//!
+//! No root is needed. Where the kernel refuses user namespaces, the whole set fails and says what to change.
+
+mod layout;
+mod traffic;
+
+use core::error::Error;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use lvs_std::lab::Lab;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // Before any thread: a user namespace can only be entered by a process with one.
+    let lab = match Lab::new() {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials: Vec<Trial> = layout::trials(lab);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test by its name; a panic or an error fails it.
+fn trial(
+    name: impl Into<String>,
+    test: impl FnOnce() -> Result<(), Box<dyn Error>> + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || test().map_err(|error| error.to_string().into()))
+}
