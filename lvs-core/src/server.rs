@@ -1,4 +1,12 @@
-//! Real servers.
+//! Real servers: those who do the work.
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::counters::Traffic;
+use crate::flow::Family;
+use crate::method::{Method, Tunnel};
+use crate::service::{ServiceId, ServiceKey};
+use crate::tick::Tick;
 
 /// Names a real server while it exists or a connection still refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,4 +24,282 @@ impl ServerId {
     pub const fn index(self) -> u32 {
         self.0
     }
+}
+
+/// A real server's share of new connections relative to the others: 0 to 2^31 - 1. 0 quiesces: existing connections
+/// go on, new ones go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// No new connections.
+    pub const QUIESCED: Self = Self(0);
+    /// The default.
+    pub const ONE: Self = Self(1);
+
+    /// The weight, unless it is above 2^31 - 1 (`ERANGE` in IPVS).
+    #[must_use]
+    pub const fn new(weight: u32) -> Option<Self> {
+        if weight <= i32::MAX as u32 { Some(Self(weight)) } else { None }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<u16> for Weight {
+    fn from(weight: u16) -> Self {
+        Self(u32::from(weight))
+    }
+}
+
+/// How a real server is reached and how much it takes.
+///
+/// ```
+/// use lvs_core::{Method, ServerConfig, Weight};
+/// let server = ServerConfig::new("10.0.1.11:8080".parse()?, Method::Nat)
+///     .with_weight(Weight::from(3))
+///     .with_thresholds(1_000, 800);
+/// assert_eq!(server.weight.get(), 3);
+/// # Ok::<(), core::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Its address and port. Port 0 keeps the port that the client asked for. DR and TUN never change the port.
+    pub address: SocketAddr,
+    /// How packets reach it. A change applies to new connections; existing ones keep theirs.
+    pub method: Method,
+    /// Its share. Default 1.
+    pub weight: Weight,
+    /// Upper threshold in connections: with this many it gets no new ones (ipvsadm `-x`). 0, the default, for none.
+    pub upper: u32,
+    /// Lower threshold in connections: an overloaded server is scheduled again below it (ipvsadm `-y`). 0, the
+    /// default, stands for three quarters of the upper one, rounded up.
+    pub lower: u32,
+}
+
+impl ServerConfig {
+    /// A server of weight 1 without thresholds.
+    #[must_use]
+    pub const fn new(address: SocketAddr, method: Method) -> Self {
+        Self { address, method, weight: Weight::ONE, upper: 0, lower: 0 }
+    }
+
+    /// The same with this weight.
+    #[must_use]
+    pub const fn with_weight(mut self, weight: Weight) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// The same with these thresholds, in connections.
+    #[must_use]
+    pub const fn with_thresholds(mut self, upper: u32, lower: u32) -> Self {
+        self.upper = upper;
+        self.lower = lower;
+        self
+    }
+}
+
+/// A real server in a store.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) method: Method,
+    pub(crate) weight: u32,
+    /// The last weight that was not 0: `mh` keeps a quiesced server's places.
+    pub(crate) last_weight: u32,
+    pub(crate) active: u32,
+    pub(crate) total: u32,
+    pub(crate) upper: u32,
+    pub(crate) lower: u32,
+    pub(crate) overloaded: bool,
+    pub(crate) life: Life,
+    pub(crate) next: Option<ServerId>,
+    pub(crate) service: ServiceId,
+    /// Key of the service that it belongs or belonged to; a removed server is found again by it.
+    pub(crate) key: ServiceKey,
+    pub(crate) traffic: Traffic,
+    /// Room for a scheduler that builds a table.
+    pub(crate) scratch: [u32; 3],
+}
+
+/// Where a server's place in the store is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Free for another server.
+    Vacant,
+    /// In a service.
+    Available,
+    /// Removed from its service, but connections may refer to it (IPVS's trash). `idle_since`: when a check first
+    /// found it without any.
+    Removed { idle_since: Option<Tick> },
+}
+
+impl Server {
+    pub(crate) const VACANT: Self = Self {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        method: Method::Nat,
+        weight: 0,
+        last_weight: 0,
+        active: 0,
+        total: 0,
+        upper: 0,
+        lower: 0,
+        overloaded: false,
+        life: Life::Vacant,
+        next: None,
+        service: ServiceId(u32::MAX),
+        key: ServiceKey::Mark { family: Family::V4, mark: 0 },
+        traffic: Traffic::ZERO,
+        scratch: [0; 3],
+    };
+
+    /// Address and port.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The forwarding method of new connections.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The weight; 0 is quiesced.
+    #[must_use]
+    pub const fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// The last weight other than 0 (0 if there was none).
+    #[must_use]
+    pub const fn last_weight(&self) -> u32 {
+        self.last_weight
+    }
+
+    /// Connections in active states: handshaking and established TCP, established SCTP.
+    #[must_use]
+    pub const fn active(&self) -> u32 {
+        self.active
+    }
+
+    /// Connections in other states: closing ones, and all of UDP.
+    #[must_use]
+    pub const fn inactive(&self) -> u32 {
+        self.total.saturating_sub(self.active)
+    }
+
+    /// The upper threshold, 0 for none.
+    #[must_use]
+    pub const fn upper(&self) -> u32 {
+        self.upper
+    }
+
+    /// The lower threshold as it was configured, 0 for the default.
+    #[must_use]
+    pub const fn lower(&self) -> u32 {
+        self.lower
+    }
+
+    /// Whether its upper threshold was reached and its lower one not yet passed again.
+    #[must_use]
+    pub const fn is_overloaded(&self) -> bool {
+        self.overloaded
+    }
+
+    /// Whether it is in a service (a removed one that still has connections is not).
+    #[must_use]
+    pub const fn is_available(&self) -> bool {
+        matches!(self.life, Life::Available)
+    }
+
+    /// Whether it was told to get no new connections and has none left.
+    pub(crate) const fn is_drained(&self) -> bool {
+        self.total == 0 && (self.weight == 0 || !self.is_available())
+    }
+
+    /// Whether schedulers may choose it: not overloaded, and of a weight above 0.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        !self.overloaded && self.weight > 0
+    }
+
+    /// What went to it and came from it.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// IPVS's measure of load for `lc` and `wlc`: active connections count 257 times as much as inactive ones.
+    #[must_use]
+    pub const fn overhead(&self) -> i32 {
+        (self.active as i32).wrapping_shl(8).wrapping_add(self.total as i32)
+    }
+
+    /// One more connection. Says whether the server became overloaded by it.
+    pub(crate) fn bind(&mut self) -> bool {
+        self.total += 1;
+        self.total == self.upper && self.update_overload(Mode::Bound)
+    }
+
+    /// One connection less.
+    pub(crate) fn unbind(&mut self, was_active: bool) -> bool {
+        let before = self.total;
+        self.total = self.total.saturating_sub(1);
+        if was_active {
+            self.active = self.active.saturating_sub(1);
+        }
+        before == self.low_value() && self.update_overload(Mode::Unbound)
+    }
+
+    /// Sets the thresholds as an add or edit does.
+    pub(crate) fn set_thresholds(&mut self, upper: u32, lower: u32) -> bool {
+        if (self.upper, self.lower) == (upper, lower) {
+            return false;
+        }
+        (self.upper, self.lower) = (upper, lower);
+        self.update_overload(Mode::Edited)
+    }
+
+    /// The count below which an overloaded server is relieved.
+    const fn low_value(&self) -> u32 {
+        if self.lower != 0 { self.lower } else { self.upper - (self.upper >> 2) }
+    }
+
+    /// Sets or clears the flag by hysteresis between both thresholds (specification 5.3). Says whether it changed.
+    fn update_overload(&mut self, mode: Mode) -> bool {
+        let was = self.overloaded;
+        let (set_at, keep_at) = match mode {
+            Mode::Bound => (self.low_value(), self.low_value()),
+            Mode::Unbound => (self.upper, self.upper),
+            Mode::Edited => (self.upper, self.low_value()),
+        };
+        if self.upper == 0 {
+            self.overloaded = false;
+        } else if self.total >= set_at {
+            self.overloaded = true;
+        } else if self.total < keep_at {
+            self.overloaded = false;
+        }
+        self.overloaded != was
+    }
+}
+
+/// On which occasion the overload flag is looked at.
+#[derive(Clone, Copy)]
+enum Mode {
+    Bound,
+    Unbound,
+    Edited,
+}
+
+/// Whether a method's options make sense on their own.
+pub(crate) const fn has_tunnel_port(method: Method) -> bool {
+    !matches!(method, Method::Tunnel(Tunnel::Gue { port: 0, .. }))
 }

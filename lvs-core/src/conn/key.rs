@@ -1,0 +1,173 @@
+//! What a connection is looked up by, in the form in which it is hashed and compared.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::flow::{Addresses, Family, Flow, Protocol};
+use crate::hash::Seed;
+
+/// A client and its other end: the virtual address (requests), or under NAT the real server (replies).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(super) client: u128,
+    pub(super) other: u128,
+    /// Client port in the upper half, the other end's in the lower.
+    pub(super) ports: u32,
+    /// Protocol, family and direction.
+    pub(super) tag: u8,
+}
+
+impl Key {
+    /// Tag bit of a NAT reply's key.
+    pub(super) const REPLY: u8 = 0x40;
+    const V6: u8 = 0x80;
+    /// Fills arrays before they are used.
+    pub(crate) const EMPTY: Self = Self { client: 0, other: 0, ports: 0, tag: 0 };
+
+    /// The key of a packet that comes from the client.
+    #[inline]
+    pub(crate) const fn of_request(flow: &Flow) -> Self {
+        let (client, other, family) = match flow.addresses {
+            Addresses::V4 { source, destination } => {
+                (source.to_bits() as u128, destination.to_bits() as u128, 0)
+            }
+            Addresses::V6 { source, destination } => (source.to_bits(), destination.to_bits(), Self::V6),
+        };
+        let ports = (flow.source_port as u32) << 16 | flow.destination_port as u32;
+        Self { client, other, ports, tag: family | protocol_tag(flow.protocol) }
+    }
+
+    /// The request key under which a reply that still shows the virtual address (DR, TUN) finds its connection.
+    #[inline]
+    pub(crate) const fn of_direct_reply(flow: &Flow) -> Self {
+        Self::of_request(&flow.reversed())
+    }
+
+    /// The key of a packet that comes from a real server under NAT.
+    #[inline]
+    pub(crate) const fn of_reply(flow: &Flow) -> Self {
+        let key = Self::of_request(&flow.reversed());
+        Self { tag: key.tag | Self::REPLY, ..key }
+    }
+
+    /// The reply key of the connection with this request key at this server.
+    pub(crate) fn at_server(&self, address: IpAddr, port: u16) -> Self {
+        let other = match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        Self {
+            client: self.client,
+            other,
+            ports: self.ports & 0xffff_0000 | u32::from(port),
+            tag: self.tag | Self::REPLY,
+        }
+    }
+
+    /// Whether the other end has this address.
+    #[inline]
+    pub(crate) fn other_is(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.tag & Self::V6 == 0 && self.other == u128::from(address.to_bits()),
+            IpAddr::V6(address) => self.tag & Self::V6 != 0 && self.other == address.to_bits(),
+        }
+    }
+
+    /// The keyed hash: the upper half of SipHash-1-3 over all parts.
+    #[inline]
+    pub(crate) const fn hash(&self, seed: Seed) -> u32 {
+        let tail = self.ports as u64 | (self.tag as u64) << 32;
+        let hash = if self.tag & Self::V6 == 0 {
+            seed.hash([(self.client as u64) << 32 | self.other as u64], tail | 13 << 56)
+        } else {
+            let words = [
+                self.client as u64,
+                (self.client >> 64) as u64,
+                self.other as u64,
+                (self.other >> 64) as u64,
+            ];
+            seed.hash(words, tail | 37 << 56)
+        };
+        (hash >> 32) as u32
+    }
+
+    pub(super) const fn client_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    pub(super) const fn other_port(&self) -> u16 {
+        self.ports as u16
+    }
+
+    #[inline]
+    pub(crate) const fn protocol(&self) -> Protocol {
+        match self.tag & 0x03 {
+            0 => Protocol::Tcp,
+            1 => Protocol::Udp,
+            _ => Protocol::Sctp,
+        }
+    }
+
+    pub(crate) const fn family(&self) -> Family {
+        if self.tag & Self::V6 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    /// From the client to the other end.
+    #[inline]
+    pub(crate) const fn flow(&self) -> Flow {
+        let addresses = match self.family() {
+            Family::V4 => Addresses::V4 {
+                source: Ipv4Addr::from_bits(self.client as u32),
+                destination: Ipv4Addr::from_bits(self.other as u32),
+            },
+            Family::V6 => Addresses::V6 {
+                source: Ipv6Addr::from_bits(self.client),
+                destination: Ipv6Addr::from_bits(self.other),
+            },
+        };
+        Flow {
+            protocol: self.protocol(),
+            addresses,
+            source_port: self.client_port(),
+            destination_port: self.other_port(),
+        }
+    }
+}
+
+const fn protocol_tag(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1,
+        Protocol::Sctp => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(source: &str, destination: &str) -> Flow {
+        Flow::new(Protocol::Udp, source.parse().unwrap(), destination.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_key_keeps_its_flow() {
+        for flow in [flow("192.0.2.7:1", "10.99.0.1:65535"), flow("[2001:db8::7]:1", "[2001:db8::8]:2")] {
+            assert_eq!(Key::of_request(&flow).flow(), flow);
+        }
+    }
+
+    #[test]
+    fn the_servers_answer_has_the_key_that_the_connection_foresaw() {
+        let request = Key::of_request(&flow("192.0.2.7:40000", "10.99.0.1:80"));
+        let answer = Key::of_reply(&flow("10.0.1.11:8080", "192.0.2.7:40000"));
+        assert_eq!(request.at_server("10.0.1.11".parse().unwrap(), 8080), answer);
+        assert!(answer.other_is("10.0.1.11".parse().unwrap()));
+    }
+
+    #[test]
+    fn families_never_share_a_key() {
+        let v4 = Key::of_request(&flow("0.0.0.1:1", "0.0.0.2:2"));
+        let v6 = Key::of_request(&flow("[::1]:1", "[::2]:2"));
+        assert_ne!(v4, v6);
+    }
+}

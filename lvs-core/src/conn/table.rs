@@ -1,0 +1,187 @@
+//! Slots, index and wake-up times together.
+//!
+//! "Expired is absent": a packet writes its connection's new deadline into the slot, which it has in hand anyway;
+//! look-ups treat entries past their deadline as if they were not there; the sweep frees them. So that the
+//! sweep need not read all slots, each has a wake-up time in an array of its own, 16 to a cache line: no later
+//! than its deadline, though mostly earlier. The sweep reads that array; where it finds a time that has come it
+//! looks at the slot, frees it, or moves the wake-up on to the present deadline. Packets write the array only
+//! when a deadline comes nearer, that is on some changes of state.
+
+use super::{Cell, Index, Key, Slot};
+use crate::hash::Seed;
+use crate::tick::Stamp;
+
+/// What a table remembers besides its arrays.
+#[derive(Clone, Debug)]
+pub(crate) struct TableState {
+    /// The free slot to be used next, `u32::MAX` for none; the slots freed last come first, as they are in the cache.
+    free: u32,
+    /// Slots from this number on were never used.
+    fresh: u32,
+    /// Entries, expired ones included.
+    pub(crate) live: u32,
+    /// Where the sweep goes on.
+    pub(crate) cursor: u32,
+    /// Where the search for something to give up goes on.
+    pub(crate) reclaim: u32,
+    /// Goes up with every entry that comes or goes.
+    pub(crate) changes: u64,
+}
+
+impl TableState {
+    pub(crate) const NEW: Self =
+        Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, changes: 0 };
+
+    /// How many slots were ever used: the part of the table that is worth a look.
+    pub(crate) const fn used(&self) -> u32 {
+        self.fresh
+    }
+}
+
+/// The table's parts on loan.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) slots: &'a mut [Slot],
+    index: Index<'a>,
+    wakes: &'a mut [Stamp],
+    pub(crate) state: &'a mut TableState,
+}
+
+/// Bit of an index value that tells the entry of a NAT connection's replies from that of its requests.
+const REPLY: u32 = 1 << 31;
+
+/// The most connections that a table can have: slot numbers share 32 bits with one flag, and the index must be
+/// addressable by a 32-bit hash.
+pub(crate) const MAX_SLOTS: usize = 1 << 28;
+
+impl<'a> Table<'a> {
+    pub(crate) fn new(
+        slots: &'a mut [Slot],
+        cells: &'a mut [Cell],
+        wakes: &'a mut [Stamp],
+        state: &'a mut TableState,
+    ) -> Self {
+        Self { slots, index: Index::new(cells), wakes, state }
+    }
+
+    /// The living connection that requests with this key belong to.
+    #[inline]
+    pub(crate) fn find_request(&self, hash: u32, key: &Key, now: Stamp) -> Option<u32> {
+        self.index.find(hash, |value| self.is_request(value, key, now))
+    }
+
+    /// The living NAT connection that replies with this key belong to. `is_server(index)` says whether that server has
+    /// the key's address.
+    #[inline]
+    pub(crate) fn find_reply(
+        &self,
+        hash: u32,
+        key: &Key,
+        now: Stamp,
+        is_server: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let found = self.index.find(hash, |value| {
+            value & REPLY != 0
+                && self.slots.get((value & !REPLY) as usize).is_some_and(|slot| {
+                    slot.answers_client(key) && !slot.deadline.reached(now) && is_server(slot.server)
+                })
+        });
+        found.map(|value| value & !REPLY)
+    }
+
+    /// A slot that might be the one looked for, judged by the hash alone: the index is read, the slot is not.
+    #[inline]
+    pub(crate) fn guess(&self, hash: u32) -> u32 {
+        self.index.find(hash, |_| true).map_or(u32::MAX, |value| value & !REPLY)
+    }
+
+    fn is_request(&self, value: u32, key: &Key, now: Stamp) -> bool {
+        value & REPLY == 0
+            && self
+                .slots
+                .get(value as usize)
+                .is_some_and(|slot| slot.answers(key) && !slot.deadline.reached(now))
+    }
+
+    /// Whether a free slot is left.
+    pub(crate) fn has_room(&self) -> bool {
+        self.state.free != u32::MAX || (self.state.fresh as usize) < self.slots.len()
+    }
+
+    /// Adds a connection, found by `request` and, under NAT, by `reply`. `None` when the table is full.
+    pub(crate) fn insert(&mut self, slot: Slot, request: u32, reply: Option<u32>) -> Option<u32> {
+        let id = if self.state.free != u32::MAX {
+            let id = self.state.free;
+            self.state.free = self.slots.get(id as usize)?.next_free;
+            id
+        } else {
+            let id = self.state.fresh;
+            self.slots.get(id as usize)?;
+            self.state.fresh += 1;
+            id
+        };
+        // There are three cells per slot and at most two entries, so neither insertion can fail.
+        self.index.insert(request, id);
+        if let Some(reply) = reply {
+            self.index.insert(reply, id | REPLY);
+        }
+        self.wakes[id as usize] = slot.deadline;
+        self.slots[id as usize] = slot;
+        self.state.live += 1;
+        self.state.changes += 1;
+        Some(id)
+    }
+
+    /// Takes a connection out, by the hashes that it was inserted with.
+    pub(crate) fn remove(&mut self, id: u32, request: u32, reply: Option<u32>) {
+        self.index.remove(request, id);
+        if let Some(reply) = reply {
+            self.index.remove(reply, id | REPLY);
+        }
+        self.slots[id as usize] = Slot::FREE;
+        self.slots[id as usize].next_free = self.state.free;
+        self.state.free = id;
+        self.state.live -= 1;
+        self.state.changes += 1;
+    }
+
+    /// Sets a deadline that may be nearer than the present one.
+    pub(crate) fn bring_forward(&mut self, id: u32, deadline: Stamp) {
+        self.slots[id as usize].deadline = deadline;
+        let wake = &mut self.wakes[id as usize];
+        if deadline.before(*wake) {
+            *wake = deadline;
+        }
+    }
+
+    /// Goes on around the wake-up times until one belongs to a connection whose time is up, or `budget`, which counts the
+    /// slots looked at, has come down to 0.
+    pub(crate) fn next_due(&mut self, now: Stamp, budget: &mut usize) -> Option<u32> {
+        let used = self.state.fresh;
+        while *budget > 0 && used > 0 {
+            *budget -= 1;
+            let id = if self.state.cursor < used { self.state.cursor } else { 0 };
+            self.state.cursor = id + 1;
+            if !self.wakes[id as usize].reached(now) {
+                continue;
+            }
+            let slot = &self.slots[id as usize];
+            if slot.is_free() {
+                // Nothing to do until it is used; the wake-up only has to come before it could look like the past.
+                self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
+            } else if slot.deadline.reached(now) {
+                return Some(id);
+            } else {
+                self.wakes[id as usize] = slot.deadline;
+            }
+        }
+        None
+    }
+
+    /// The hashes that a connection is found by.
+    pub(crate) fn hashes(slot: &Slot, server: core::net::IpAddr, seed: Seed) -> (u32, Option<u32>) {
+        let key = slot.key();
+        let reply = slot.is_nat().then(|| key.at_server(server, slot.server_port).hash(seed));
+        (key.hash(seed), reply)
+    }
+}

@@ -1,0 +1,409 @@
+//! One packet: found, or scheduled, or not ours.
+//!
+//! The order of tests is IPVS's (`ip_vs_in`, `ip_vs_out`, `ip_vs_schedule`), with one difference that no packet
+//! from the wire can tell: a packet to the director is looked up among requests first, then among replies.
+
+use core::net::SocketAddr;
+
+use super::{Brain, Director};
+use crate::conn::{ConnId, Key, Slot};
+use crate::event::Event;
+use crate::method::Method;
+use crate::packet::{Chunk, Content, Packet, Path, TcpFlags};
+use crate::proto::{SctpState, State, TcpState, View};
+use crate::sched::{Pool, Schedule};
+use crate::server::ServerId;
+use crate::service::ServiceKey;
+use crate::store::{Queue, Services, Store, Tables};
+use crate::tick::{Stamp, Tick};
+use crate::verdict::{Direction, Forward, Reason, Verdict};
+
+impl<S: Store> Director<S> {
+    /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
+    ///
+    /// The work is bounded; only a new connection costs more than two look-ups (its scheduler's choice, and under
+    /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots).
+    #[inline]
+    pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
+        self.brain.decide(&mut self.store.parts(), now.stamp(), packet, None)
+    }
+}
+
+/// What is known of a packet's keys before it is decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    /// Hash of the key that is looked up first.
+    pub(super) hash: u32,
+    /// The slot that was found for it.
+    pub(super) slot: Option<u32>,
+}
+
+impl Brain {
+    #[inline]
+    pub(super) fn decide<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        hint: Option<Hint>,
+    ) -> Verdict {
+        if !self.serves(packet.flow.addresses.family()) {
+            return self.pass(Reason::NoService);
+        }
+        if packet.content == Content::Fragment {
+            return self.pass(Reason::Fragment);
+        }
+        match packet.path {
+            Path::Local => self.decide_local(tables, now, packet, hint),
+            Path::Through => self.decide_through(tables, now, packet, hint),
+        }
+    }
+
+    fn decide_local<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        hint: Option<Hint>,
+    ) -> Verdict {
+        let key = Key::of_request(&packet.flow);
+        let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
+        let known = hint.and_then(|hint| hint.slot);
+        let found = known.or_else(|| tables.connections(&mut self.table).find_request(hash, &key, now));
+        if let Some(id) = found {
+            return match self.meet(tables, now, packet, id) {
+                Meeting::Goes => self.request(tables, now, packet, id),
+                Meeting::Dropped => self.drop(Reason::ServerRemoved),
+                Meeting::StartsAnew => self.schedule(tables, now, packet, &key, hash),
+            };
+        }
+        if let Some(id) = self.find_reply(tables, now, packet, None) {
+            return self.reply(tables, now, packet, id);
+        }
+        if packet.content == Content::Error {
+            return self.pass(Reason::NoConnection);
+        }
+        self.schedule(tables, now, packet, &key, hash)
+    }
+
+    fn decide_through<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        hint: Option<Hint>,
+    ) -> Verdict {
+        if packet.content == Content::Error {
+            // An error on its way from a client to a virtual address that is not the director's own.
+            let key = Key::of_request(&packet.flow);
+            let found =
+                tables.connections(&mut self.table).find_request(key.hash(self.config.seed), &key, now);
+            if let Some(id) = found {
+                return self.request(tables, now, packet, id);
+            }
+        }
+        match self.find_reply(tables, now, packet, hint) {
+            Some(id) => self.reply(tables, now, packet, id),
+            None => self.pass(Reason::NoConnection),
+        }
+    }
+
+    /// The connection that a real server's packet belongs to: by the server's own address under NAT, else by the
+    /// virtual one. Of both kinds at once, the NAT connection.
+    fn find_reply<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        hint: Option<Hint>,
+    ) -> Option<u32> {
+        if let Some(id) = hint.and_then(|hint| hint.slot) {
+            return Some(id);
+        }
+        let key = Key::of_reply(&packet.flow);
+        let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
+        let servers = &*tables.servers;
+        let table = crate::conn::Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        let nat = table.find_reply(hash, &key, now, |server| {
+            servers.get(server as usize).is_some_and(|server| key.other_is(server.address.ip()))
+        });
+        nat.or_else(|| {
+            let key = Key::of_direct_reply(&packet.flow);
+            let found = table.find_request(key.hash(self.config.seed), &key, now)?;
+            // A NAT connection's replies come from the server's address; the virtual one is somebody else's.
+            (!table.slots[found as usize].is_nat()).then_some(found)
+        })
+    }
+
+    /// What a client's packet means for the connection that it was found to belong to.
+    fn meet<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        id: u32,
+    ) -> Meeting {
+        let slot = &tables.slots[id as usize];
+        let Some(server) = tables.servers.get(slot.server as usize) else { return Meeting::Dropped };
+        let tuning = &self.config.tuning;
+        let starts = match packet.content {
+            Content::Tcp(flags) => flags.contains(TcpFlags::SYN),
+            Content::Sctp(chunk) => chunk == Chunk::Init,
+            Content::Error => return Meeting::Goes,
+            Content::Udp | Content::Fragment => false,
+        };
+        let reused = starts
+            && ((tuning.expire_nodest_conn && server.weight == 0)
+                || (tuning.conn_reuse_mode != 0 && is_over(slot, tuning.conn_reuse_mode)));
+        let orphaned = !server.is_available();
+        if reused || (orphaned && tuning.expire_nodest_conn) {
+            tables.connections(&mut self.table).bring_forward(id, now);
+            return Meeting::StartsAnew;
+        }
+        if orphaned { Meeting::Dropped } else { Meeting::Goes }
+    }
+
+    /// Counts a client's packet, moves its connection on, and sends it to the real server.
+    #[inline]
+    fn request<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        id: u32,
+    ) -> Verdict {
+        let slot = &mut tables.slots[id as usize];
+        let server = &mut tables.servers[slot.server as usize];
+        if server.is_available() {
+            server.traffic.count_in(packet.length);
+            if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
+                service.traffic.count_in(packet.length);
+            }
+            self.counters.traffic.count_in(packet.length);
+        }
+        let forward = Forward {
+            direction: Direction::Request,
+            method: slot.method(server.method),
+            target: SocketAddr::new(server.address.ip(), slot.server_port),
+            connection: ConnId(id),
+            server: ServerId(slot.server),
+        };
+        if packet.content != Content::Error {
+            slot.in_packets = slot.in_packets.wrapping_add(1);
+            let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
+            self.advance(tables, now, packet.content, view, id);
+        }
+        Verdict::Forward(forward)
+    }
+
+    /// Counts a real server's packet, moves its connection on, and sends it to the client.
+    #[inline]
+    fn reply<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        id: u32,
+    ) -> Verdict {
+        let slot = &mut tables.slots[id as usize];
+        let server = &mut tables.servers[slot.server as usize];
+        if server.is_available() {
+            server.traffic.count_out(packet.length);
+            if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
+                service.traffic.count_out(packet.length);
+            }
+            self.counters.traffic.count_out(packet.length);
+        }
+        let forward = Forward {
+            direction: Direction::Reply,
+            method: slot.method(server.method),
+            target: slot.flow().destination(),
+            connection: ConnId(id),
+            server: ServerId(slot.server),
+        };
+        if packet.content != Content::Error {
+            slot.saw_output();
+            self.advance(tables, now, packet.content, View::Output, id);
+        }
+        Verdict::Forward(forward)
+    }
+
+    /// Moves a connection's state on and its deadline with it.
+    #[inline]
+    fn advance<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        content: Content,
+        view: View,
+        id: u32,
+    ) {
+        let slot = &mut tables.slots[id as usize];
+        let before = slot.state();
+        let after = before.after(view, content).unwrap_or(before);
+        let deadline = now.plus_secs(after.timeout(&self.config.timeouts));
+        if after == before {
+            slot.deadline = deadline;
+            return;
+        }
+        slot.set_state(after);
+        if before.is_active() != after.is_active()
+            && let Some(server) = tables.servers.get_mut(slot.server as usize)
+        {
+            if after.is_active() {
+                server.active += 1;
+            } else {
+                server.active = server.active.saturating_sub(1);
+            }
+        }
+        tables.connections(&mut self.table).bring_forward(id, deadline);
+    }
+
+    /// Gives a packet without a connection to a real server, if it may start one.
+    fn schedule<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        key: &Key,
+        hash: u32,
+    ) -> Verdict {
+        if !self.may_start(packet.content) {
+            return self.pass(Reason::NotStarting);
+        }
+        let Some(index) = self.find_service(tables, packet) else { return self.pass(Reason::NoService) };
+        if packet.flow.source_port == FTP_DATA_PORT {
+            return self.pass(Reason::FtpDataPort);
+        }
+        let Some(Some(service)) = tables.services.get_mut(index as usize) else {
+            return self.pass(Reason::NoService);
+        };
+        if let ServiceKey::Address { port, .. } = service.key
+            && port != packet.flow.destination_port
+        {
+            return self.reject(Reason::NoServer);
+        }
+        let lookup = tables.lookup.of(index);
+        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
+        let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng);
+        match picked {
+            Some(server) if tables.servers.get(server.0 as usize).is_some_and(|s| s.is_available()) => {
+                self.open(tables, now, packet, key, hash, server)
+            }
+            // A scheduler of the embedder's may name a server that is not there.
+            Some(_) | None => self.reject(Reason::NoServer),
+        }
+    }
+
+    /// Makes a connection to `server` and sends its first packet there.
+    fn open<P, M, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        key: &Key,
+        hash: u32,
+        server: ServerId,
+    ) -> Verdict {
+        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
+            return self.drop(Reason::TableFull);
+        }
+        let index = server.0 as usize;
+        let (address, method) = (tables.servers[index].address, tables.servers[index].method);
+        let port = if address.port() == 0 { packet.flow.destination_port } else { address.port() };
+        let reply =
+            matches!(method, Method::Nat).then(|| key.at_server(address.ip(), port).hash(self.config.seed));
+        let mut slot = Slot::new(key, server.0, port, method);
+        slot.deadline = now.plus_secs(FIRST_TIMEOUT_SECS);
+        let Some(id) = tables.connections(&mut self.table).insert(slot, hash, reply) else {
+            return self.drop(Reason::TableFull);
+        };
+        if tables.servers[index].bind() {
+            self.note(tables, Event::Overloaded { server });
+        }
+        tables.servers[index].traffic.connections += 1;
+        if let Some(Some(service)) = tables.services.get_mut(tables.servers[index].service.0 as usize) {
+            service.traffic.connections += 1;
+        }
+        self.counters.traffic.connections += 1;
+        self.note(tables, Event::Opened { connection: ConnId(id), flow: packet.flow, server });
+        self.request(tables, now, packet, id)
+    }
+
+    /// Whether a packet of this content may be the first of a connection.
+    const fn may_start(&self, content: Content) -> bool {
+        let tuning = &self.config.tuning;
+        match content {
+            Content::Tcp(flags) => {
+                !flags.contains(TcpFlags::RST) && (flags.contains(TcpFlags::SYN) || tuning.sloppy_tcp)
+            }
+            Content::Sctp(Chunk::Init) | Content::Udp => true,
+            Content::Sctp(Chunk::Abort) | Content::Fragment | Content::Error => false,
+            Content::Sctp(_) => tuning.sloppy_sctp,
+        }
+    }
+
+    /// The service of a packet: by its mark, else by its address and port, else the one for all ports.
+    fn find_service<P, M: Services, Q>(&self, tables: &Tables<'_, P, M, Q>, packet: &Packet) -> Option<u32> {
+        let flow = &packet.flow;
+        let marked = match packet.mark {
+            0 => None,
+            mark => tables.by_key.find(&ServiceKey::Mark { family: flow.addresses.family(), mark }),
+        };
+        let address = flow.addresses.destination();
+        let by_port =
+            |port| tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
+        marked
+            .or_else(|| by_port(flow.destination_port))
+            .or_else(|| if self.wildcards > 0 { by_port(0) } else { None })
+    }
+
+    pub(super) fn note<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, event: Event) {
+        if !tables.events.push(event) {
+            self.counters.events_lost += 1;
+        }
+    }
+
+    fn pass(&mut self, reason: Reason) -> Verdict {
+        self.counters.note(reason);
+        Verdict::Pass(reason)
+    }
+
+    fn drop(&mut self, reason: Reason) -> Verdict {
+        self.counters.note(reason);
+        Verdict::Drop(reason)
+    }
+
+    fn reject(&mut self, reason: Reason) -> Verdict {
+        self.counters.note(reason);
+        Verdict::Reject(reason)
+    }
+}
+
+/// What becomes of a packet that was found to belong to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    /// It goes to the connection's server.
+    Goes,
+    /// The server was removed.
+    Dropped,
+    /// It is the first of a new connection on the same tuple.
+    StartsAnew,
+}
+
+/// Whether a connection's life is so far over that its tuple may be used again (IPVS's `conn_reuse_mode`).
+fn is_over(slot: &Slot, mode: u32) -> bool {
+    match slot.state() {
+        State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+        State::Tcp(TcpState::FinWait) => mode & 2 != 0 && slot.is_one_way(),
+        State::Sctp(state) => state == SctpState::Closed,
+        State::Tcp(_) | State::Udp => false,
+    }
+}
+
+/// IPVS takes new flows from this port for active FTP data.
+const FTP_DATA_PORT: u16 = 20;
+
+/// How long an entry lives that no packet has moved on, in seconds: as good as never, since the packet that makes it
+/// also moves it on.
+const FIRST_TIMEOUT_SECS: u32 = 3;

@@ -1,0 +1,132 @@
+//! The director: everything together.
+
+mod batch;
+mod control;
+mod decide;
+mod life;
+mod listing;
+
+use crate::config::Config;
+use crate::conn::TableState;
+use crate::counters::Counters;
+use crate::event::Event;
+use crate::flow::Family;
+use crate::rng::Rng;
+use crate::store::{Queue as _, Store};
+use crate::tick::Tick;
+
+pub use batch::BATCH;
+
+/// A Linux Virtual Server director: it decides where packets go, and remembers.
+///
+/// Its methods come in four kinds:
+///
+/// * `decide*` for packets: [`decide`](Self::decide) for one, [`decide_batch`](Self::decide_batch) for many, with equal
+///   results.
+/// * `add_*`, `edit_*`, `remove_*` for control, at any time, between any two packets.
+/// * [`sweep`](Self::sweep) for time: frees what has expired, with bounded work. Call it about every 10 ms.
+/// * [`poll_event`](Self::poll_event), [`counters`](Self::counters) and the listings for what happened.
+///
+/// Ticks given to it never go back. Nothing here blocks, allocates per packet, or panics on any input.
+///
+/// ```
+/// use lvs_core::*;
+///
+/// let store: Heap = Heap::with_capacity(10_000);
+/// let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
+/// let web = ServiceKey::tcp("10.99.0.1".parse()?, 80);
+/// director.add_service(web, ServiceConfig::new(Scheduler::from_name("wlc").unwrap()))?;
+/// director.add_server(web, ServerConfig::new("10.0.1.11:8080".parse()?, Method::Nat))?;
+///
+/// let flow = Flow::new(Protocol::Tcp, "192.0.2.7:40000".parse()?, "10.99.0.1:80".parse()?).unwrap();
+/// let syn = Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60);
+/// match director.decide(Tick::ZERO, &syn) {
+///     Verdict::Forward(forward) => assert_eq!(forward.target, "10.0.1.11:8080".parse()?),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Director<S: Store> {
+    store: S,
+    brain: Brain,
+}
+
+/// What a director knows besides the store's tables.
+#[derive(Debug)]
+struct Brain {
+    config: Config,
+    table: TableState,
+    counters: Counters,
+    rng: Rng,
+    /// Services per family: without any, packets of that family are left alone.
+    families: [u32; 2],
+    /// Services for all ports.
+    wildcards: u32,
+    /// When removed servers are next looked over.
+    next_trash: Tick,
+    /// Removed servers that still take a place.
+    trash: u32,
+    /// Where the search for connections of removed servers goes on, if one is under way.
+    flush: Option<u32>,
+}
+
+impl<S: Store> Director<S> {
+    /// A director without services. The store is expected to be new: what it may hold is not looked at.
+    pub fn new(config: Config, mut store: S) -> Self {
+        store.seed(config.seed.derive(SERVICE_KEYS));
+        let rng = Rng::new(config.seed.derive(CHANCE).words().0);
+        Self {
+            store,
+            brain: Brain {
+                config,
+                table: TableState::NEW,
+                counters: Counters::ZERO,
+                rng,
+                families: [0; 2],
+                wildcards: 0,
+                next_trash: Tick::ZERO,
+                trash: 0,
+                flush: None,
+            },
+        }
+    }
+
+    /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.store.parts().events.pop()
+    }
+
+    /// How it behaves.
+    pub const fn config(&self) -> &Config {
+        &self.brain.config
+    }
+
+    /// Changes how it behaves. The seed stays what it was: connections are found by it.
+    pub fn set_config(&mut self, config: Config) {
+        let seed = self.brain.config.seed;
+        self.brain.config = Config { seed, ..config };
+    }
+
+    /// What happened so far, in numbers.
+    pub fn counters(&self) -> Counters {
+        Counters { live: self.brain.table.live, ..self.brain.counters }
+    }
+}
+
+impl Brain {
+    fn serves(&self, family: Family) -> bool {
+        self.families[family_index(family)] > 0
+    }
+}
+
+const fn family_index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+/// Uses of the seed besides the connection table's hash.
+const SERVICE_KEYS: u64 = 1;
+const CHANCE: u64 = 2;

@@ -1,0 +1,90 @@
+//! One error per control verb, each variant with its remedy. Where IPVS has an error number for it, it is named.
+
+use core::fmt;
+
+macro_rules! errors {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $text,)+ })
+            }
+        }
+
+        impl core::error::Error for $name {}
+    )+};
+}
+
+errors! {
+    /// Why a service was not added.
+    AddServiceError {
+        /// A service with this key is there already (`EEXIST`): edit it instead.
+        Exists => "a service with this key exists already",
+        /// The store has no place for another service: give it more.
+        Full => "the store has no place for another service",
+        /// The scheduler needs a larger look-up table than the store lends: raise `TABLE` of `Fixed` (`sh` and
+        /// `dh` need 256 cells, `mh` 4,093).
+        NoTable => "the store's look-up table is too small for this scheduler",
+    }
+
+    /// Why a service was not edited.
+    EditServiceError {
+        /// No service has this key (`ESRCH`).
+        NotFound => "no service has this key",
+        /// The scheduler needs a larger look-up table than the store lends; the old one stays.
+        NoTable => "the store's look-up table is too small for this scheduler",
+    }
+
+    /// Why a service was not removed.
+    RemoveServiceError {
+        /// No service has this key (`ESRCH`).
+        NotFound => "no service has this key",
+    }
+
+    /// Why a real server was not added.
+    AddServerError {
+        /// The address cannot be a server's: unspecified, multicast, broadcast or link-local (`EINVAL`).
+        BadAddress => "the address is not a unicast address that a server can have",
+        /// The lower threshold is above the upper one (`ERANGE`), or the upper one above 2^31 - 1 (`EINVAL`).
+        BadThresholds => "the lower threshold is above the upper one, or the upper one is too large",
+        /// A server with this address and port is in the service already (`EEXIST`): edit it instead.
+        Exists => "the service has a server with this address and port already",
+        /// Its address family is not the service's and its method not a tunnel (`EINVAL`): only tunnels join families.
+        FamilyMismatch => "only tunnels reach a server of the other address family",
+        /// The store has no place for another real server, removed ones that still have connections included: give it
+        /// more, or wait for these.
+        Full => "the store has no place for another real server",
+        /// GUE needs a UDP port other than 0 (`EINVAL`).
+        NoTunnelPort => "a GUE tunnel needs a port other than 0",
+        /// No service has this key (`ESRCH`): add it first.
+        NoService => "no service has this key",
+    }
+
+    /// Why a real server was not edited.
+    EditServerError {
+        /// The lower threshold is above the upper one (`ERANGE`), or the upper one above 2^31 - 1 (`EINVAL`).
+        BadThresholds => "the lower threshold is above the upper one, or the upper one is too large",
+        /// Its address family is not the service's and its method not a tunnel (`EINVAL`).
+        FamilyMismatch => "only tunnels reach a server of the other address family",
+        /// The service has no such server (`ENOENT`): add it.
+        NotFound => "the service has no server with this address and port",
+        /// GUE needs a UDP port other than 0 (`EINVAL`).
+        NoTunnelPort => "a GUE tunnel needs a port other than 0",
+        /// No service has this key (`ESRCH`).
+        NoService => "no service has this key",
+    }
+
+    /// Why a real server was not removed.
+    RemoveServerError {
+        /// The service has no such server (`ENOENT`).
+        NotFound => "the service has no server with this address and port",
+        /// No service has this key (`ESRCH`).
+        NoService => "no service has this key",
+    }
+}

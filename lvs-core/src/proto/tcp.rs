@@ -1,0 +1,195 @@
+//! TCP: the state table of IPVS (`ip_vs_proto_tcp`), as data.
+//!
+//! A director sees one or both directions of a connection that others hold. Its states are therefore guesses
+//! that only need to be good enough to choose a time-out and to count; they are not those of RFC 9293.
+
+use super::{View, Worth};
+use crate::packet::TcpFlags;
+
+/// A TCP connection's state, numbered as in IPVS's sync messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[expect(clippy::exhaustive_enums, reason = "the columns of the state table")]
+pub enum TcpState {
+    /// Nothing seen yet; 2 s.
+    None = 0,
+    /// Both ends talk; 900 s unless [`Timeouts::tcp`](crate::Timeouts::tcp) says otherwise.
+    Established = 1,
+    /// The real server's side opened; 120 s.
+    SynSent = 2,
+    /// The client's SYN was seen; 60 s. Counts as active.
+    SynRecv = 3,
+    /// The server closed first (or the client, when replies are not seen); 120 s unless
+    /// [`Timeouts::tcp_fin`](crate::Timeouts::tcp_fin) says otherwise.
+    FinWait = 4,
+    /// Both ends closed; 120 s.
+    TimeWait = 5,
+    /// Reset, or closed; 10 s.
+    Close = 6,
+    /// The client closed first; 60 s.
+    CloseWait = 7,
+    /// Waiting for the last acknowledgement; 30 s.
+    LastAck = 8,
+    /// A helper expects the connection; 120 s.
+    Listen = 9,
+    /// Waiting for the handshake's last acknowledgement (`secure_tcp`); 120 s.
+    SynAck = 10,
+}
+
+impl TcpState {
+    const ALL: [Self; 11] = [
+        Self::None,
+        Self::Established,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::FinWait,
+        Self::TimeWait,
+        Self::Close,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::SynAck,
+    ];
+
+    pub(crate) const fn from_number(number: u8) -> Self {
+        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::None }
+    }
+
+    pub(super) const fn is_active(self) -> bool {
+        matches!(self, Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck)
+    }
+
+    pub(super) const fn timeout(self) -> u32 {
+        match self {
+            Self::None => 2,
+            Self::Established => 900,
+            Self::SynRecv | Self::CloseWait => 60,
+            Self::SynSent | Self::FinWait | Self::TimeWait | Self::Listen | Self::SynAck => 120,
+            Self::Close => 10,
+            Self::LastAck => 30,
+        }
+    }
+
+    pub(super) const fn worth(self) -> Worth {
+        match self {
+            Self::Established => Worth::Established,
+            Self::None | Self::SynSent | Self::SynRecv | Self::SynAck | Self::Listen => Worth::HalfOpen,
+            Self::FinWait | Self::TimeWait | Self::Close | Self::CloseWait | Self::LastAck => Worth::Closing,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait => "FIN_WAIT",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::SynAck => "SYNACK",
+        }
+    }
+
+    /// The state after a segment: the first of RST, SYN, FIN, ACK that is set counts; with none of them the
+    /// connection counts as closed.
+    pub(super) const fn after(self, view: View, flags: TcpFlags) -> Self {
+        let row = if flags.contains(TcpFlags::RST) {
+            3
+        } else if flags.contains(TcpFlags::SYN) {
+            0
+        } else if flags.contains(TcpFlags::FIN) {
+            1
+        } else if flags.contains(TcpFlags::ACK) {
+            2
+        } else {
+            return Self::Close;
+        };
+        NORMAL[view as usize][row][self as usize]
+    }
+}
+
+const EST: TcpState = TcpState::Established;
+const SSE: TcpState = TcpState::SynSent;
+const SRC: TcpState = TcpState::SynRecv;
+const FWT: TcpState = TcpState::FinWait;
+const TWT: TcpState = TcpState::TimeWait;
+const CLO: TcpState = TcpState::Close;
+const CWT: TcpState = TcpState::CloseWait;
+const LAK: TcpState = TcpState::LastAck;
+const LIS: TcpState = TcpState::Listen;
+
+/// By [`View`], event and present state (`NON EST SSE SRC FWT TWT CLO CWT LAK LIS SAK`).
+#[rustfmt::skip]
+const NORMAL: [[[TcpState; 11]; 4]; 3] = [
+    // INPUT
+    [
+        [SRC, EST, EST, SRC, SRC, SRC, SRC, SRC, SRC, SRC, SRC], // SYN
+        [CLO, CWT, SSE, TWT, TWT, TWT, CLO, CWT, LAK, LIS, TWT], // FIN
+        [EST, EST, SSE, EST, FWT, TWT, CLO, CWT, CLO, LIS, EST], // ACK
+        [CLO, CLO, CLO, SRC, CLO, CLO, CLO, CLO, LAK, LIS, SRC], // RST
+    ],
+    // OUTPUT
+    [
+        [SSE, EST, SSE, SRC, SSE, SSE, SSE, SSE, SSE, LIS, SRC], // SYN
+        [TWT, FWT, SSE, TWT, FWT, TWT, CLO, TWT, LAK, LIS, TWT], // FIN
+        [EST, EST, SSE, EST, FWT, TWT, CLO, CWT, LAK, EST, EST], // ACK
+        [CLO, CLO, SSE, CLO, CLO, TWT, CLO, CLO, CLO, CLO, CLO], // RST
+    ],
+    // INPUT-ONLY
+    [
+        [SRC, EST, EST, SRC, SRC, SRC, SRC, SRC, SRC, SRC, SRC], // SYN
+        [CLO, FWT, SSE, TWT, FWT, TWT, CLO, CWT, LAK, LIS, TWT], // FIN
+        [EST, EST, SSE, EST, FWT, TWT, CLO, CWT, CLO, LIS, EST], // ACK
+        [CLO, CLO, CLO, SRC, CLO, CLO, CLO, CLO, LAK, LIS, CLO], // RST
+    ],
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYN: TcpFlags = TcpFlags::SYN;
+    const ACK: TcpFlags = TcpFlags::ACK;
+    const FIN_ACK: TcpFlags = TcpFlags::FIN.with(TcpFlags::ACK);
+
+    fn run(steps: &[(View, TcpFlags)]) -> TcpState {
+        steps.iter().fold(TcpState::None, |state, &(view, flags)| state.after(view, flags))
+    }
+
+    #[test]
+    fn nat_needs_the_servers_acknowledgement_or_the_clients() {
+        let syn_ack = SYN.with(ACK);
+        assert_eq!(run(&[(View::Input, SYN)]), SRC);
+        assert_eq!(run(&[(View::Input, SYN), (View::Output, syn_ack)]), SRC);
+        assert_eq!(run(&[(View::Input, SYN), (View::Output, syn_ack), (View::Input, ACK)]), EST);
+    }
+
+    #[test]
+    fn one_direction_never_reaches_time_wait() {
+        let steps = [(View::InputOnly, SYN), (View::InputOnly, ACK), (View::InputOnly, FIN_ACK)];
+        assert_eq!(run(&steps), FWT);
+        assert_eq!(FWT.after(View::InputOnly, ACK), FWT);
+    }
+
+    #[test]
+    fn a_segment_without_any_flag_closes() {
+        assert_eq!(EST.after(View::Input, TcpFlags::from_byte(0)), CLO);
+    }
+
+    #[test]
+    fn reset_comes_before_every_other_flag() {
+        let all = TcpFlags::from_byte(0x17);
+        assert_eq!(EST.after(View::Input, all), CLO);
+    }
+
+    #[test]
+    fn numbers_name_the_states_they_came_from() {
+        for state in TcpState::ALL {
+            assert_eq!(TcpState::from_number(state as u8), state);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `dh`: destination hashing.
+
+use super::{Change, Pool, Schedule, fold, hash8};
+use crate::flow::Flow;
+use crate::rng::Rng;
+use crate::server::ServerId;
+
+/// Gives all connections to one virtual address to one server. Of use with firewall marks, where a service has many
+/// addresses. Weights do not matter, except that 0 refuses: there is no other choice for that address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DestinationHash;
+
+impl Schedule for DestinationHash {
+    fn name(&self) -> &'static str {
+        "dh"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        let (id, server) = pool.at(hash8(fold(flow.addresses.destination())))?;
+        (server.is_usable() && server.is_available()).then_some(id)
+    }
+
+    fn on_change(&mut self, pool: &mut Pool<'_>, change: Change) {
+        match change {
+            Change::Edited(_) => {}
+            Change::Bound | Change::Added(_) | Change::Removed { .. } => super::sh::fill(pool, |_| 1),
+        }
+    }
+
+    fn table_len(&self) -> usize {
+        super::sh::BUCKETS
+    }
+}

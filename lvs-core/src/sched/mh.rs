@@ -1,0 +1,136 @@
+//! `mh`: Maglev hashing (Eisenbud et al., "Maglev", NSDI 2016, section 3.4), as IPVS builds it.
+
+use super::wrr::gcd;
+use super::{Change, Pool, Schedule, fold};
+use crate::flow::Flow;
+use crate::hash::Seed;
+use crate::rng::Rng;
+use crate::server::{Server, ServerId};
+use core::net::SocketAddr;
+
+/// Gives all connections of one client to one server, by weight, such that few clients move when a server comes or
+/// goes. A quiesced server keeps its places: its clients are rejected, unless
+/// [`fallback`](super::ScheduleFlags::fallback) gives them another server.
+///
+/// The table does not depend on the order in which servers were added, nor on any seed: two directors with the same
+/// servers agree. It has 4,093 cells, IPVS's default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Maglev;
+
+/// Cells of the look-up table: the prime of IPVS's `CONFIG_IP_VS_MH_TAB_INDEX` 12.
+const CELLS: usize = 4_093;
+/// Weights above this many bits are scaled down (half of the index above).
+const WEIGHT_BITS: u32 = 6;
+
+impl Schedule for Maglev {
+    fn name(&self) -> &'static str {
+        "mh"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        let port = if pool.flags().port { flow.source_port } else { 0 };
+        let client = SocketAddr::new(flow.addresses.source(), port);
+        let first = hash(FIRST_KEY, client, 0) as usize % CELLS;
+        let (id, server) = pool.at(first)?;
+        if server.is_usable() {
+            return Some(id);
+        }
+        if !pool.flags().fallback {
+            return None;
+        }
+        for offset in 0..CELLS {
+            let again = ((offset + first) % CELLS) as u32;
+            let (id, server) = pool.at(hash(FIRST_KEY, client, again) as usize % CELLS)?;
+            if server.is_usable() {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn on_change(&mut self, pool: &mut Pool<'_>, _change: Change) {
+        if pool.len() > CELLS {
+            return;
+        }
+        let (servers, first, table) = pool.parts();
+        table.fill(u32::MAX);
+        prepare(servers, first);
+        populate(servers, first, table);
+    }
+
+    fn table_len(&self) -> usize {
+        CELLS
+    }
+}
+
+/// Where a server stands in its walk through the cells.
+const AT: usize = 0;
+/// How far it steps.
+const SKIP: usize = 1;
+/// How many cells it takes per round; 0 for none at all.
+const TURNS: usize = 2;
+
+/// Gives every server its start, step and turns.
+fn prepare(servers: &mut [Server], first: Option<ServerId>) {
+    let weights = || super::walk(servers, first).map(|(_, server)| server.last_weight);
+    let divisor = weights().filter(|&weight| weight > 0).map(i64::from).fold(0, gcd).max(1) as u32;
+    let largest = weights().max().unwrap_or(0) / divisor;
+    let bits = u32::BITS - largest.leading_zeros();
+    let shift = bits.saturating_sub(WEIGHT_BITS);
+    let mut next = first;
+    while let Some(server) = next.and_then(|id| servers.get_mut(id.0 as usize)) {
+        let turns = (server.last_weight / divisor) >> shift;
+        server.scratch[AT] = hash(FIRST_KEY, server.address, 0) % CELLS as u32;
+        server.scratch[SKIP] = hash(SECOND_KEY, server.address, 0) % (CELLS as u32 - 1) + 1;
+        server.scratch[TURNS] = if turns == 0 { u32::from(server.last_weight != 0) } else { turns };
+        next = server.next;
+    }
+}
+
+/// Lets the servers take free cells in turn until all are taken.
+fn populate(servers: &mut [Server], first: Option<ServerId>, table: &mut [u32]) {
+    let mut free = table.len();
+    if !super::walk(servers, first).any(|(_, server)| server.scratch[TURNS] > 0) {
+        return;
+    }
+    while free > 0 {
+        let mut next = first;
+        while let Some((id, server)) = next.and_then(|id| Some((id, servers.get_mut(id.0 as usize)?))) {
+            let turns = (server.scratch[TURNS] as usize).min(free);
+            for _ in 0..turns {
+                let mut at = server.scratch[AT] as usize;
+                while table[at] != u32::MAX {
+                    at = (at + server.scratch[SKIP] as usize) % CELLS;
+                }
+                table[at] = id.0;
+                server.scratch[AT] = at as u32;
+            }
+            free -= turns;
+            next = server.next;
+        }
+    }
+}
+
+/// IPVS's two fixed keys.
+const FIRST_KEY: Seed = Seed::from_words(2_654_435_761, 2_654_435_761);
+const SECOND_KEY: Seed = Seed::from_words(2_654_446_892, 2_654_446_892);
+
+/// The low half of SipHash-1-3 of the sum of offset, port and folded address, as on 64-bit kernels.
+fn hash(key: Seed, of: SocketAddr, offset: u32) -> u32 {
+    let value = offset.wrapping_add(u32::from(of.port())).wrapping_add(fold(of.ip()));
+    key.hash([], 4 << 56 | u64::from(value)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_ipvs() {
+        let server = |last| SocketAddr::from(([10, 0, 0, last], 80));
+        assert_eq!(hash(FIRST_KEY, server(11), 0), 0x4bc8_5788);
+        assert_eq!(hash(SECOND_KEY, server(11), 0), 0x65b4_e270);
+        assert_eq!(hash(FIRST_KEY, server(12), 0), 0xa1a9_0e04);
+        assert_eq!(hash(SECOND_KEY, server(13), 0), 0x79df_f951);
+    }
+}

@@ -1,0 +1,24 @@
+//! `ovf`: weighted overflow.
+
+use super::{Pool, Schedule};
+use crate::flow::Flow;
+use crate::rng::Rng;
+use crate::server::ServerId;
+
+/// Gives a connection to the server of the highest weight among those with no more active connections than their
+/// weight; so a weight of w admits w + 1. None when all are full. UDP flows are never active, so all of
+/// them go to the highest weight.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overflow;
+
+impl Schedule for Overflow {
+    fn name(&self) -> &'static str {
+        "ovf"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        let open = pool.iter().filter(|(_, server)| server.is_usable() && server.active() <= server.weight());
+        open.reduce(|best, other| if other.1.weight() > best.1.weight() { other } else { best })
+            .map(|(id, _)| id)
+    }
+}

@@ -1,0 +1,163 @@
+//! Virtual services: what clients talk to.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::counters::Traffic;
+use crate::flow::{Family, Protocol};
+use crate::sched::ScheduleFlags;
+use crate::server::ServerId;
+
+/// Names a virtual service while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub(crate) u32);
+
+impl ServiceId {
+    /// The service's number, 0 up to the store's capacity for services.
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+}
+
+/// What tells a virtual service from others, and packets for it from the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "the two kinds of IPVS")]
+pub enum ServiceKey {
+    /// Packets to one address and port (ipvsadm `-t`, `-u`, `--sctp-service`).
+    Address {
+        /// The transport protocol.
+        protocol: Protocol,
+        /// The virtual address.
+        address: IpAddr,
+        /// The virtual port. 0 stands for every port without a service of its own, but without persistence such a
+        /// service rejects every packet, as in IPVS.
+        port: u16,
+    },
+    /// Packets with a firewall mark (ipvsadm `-f`), whatever their protocol, address and port.
+    Mark {
+        /// The family of these packets.
+        family: Family,
+        /// The mark, not 0 (no packet is marked 0).
+        mark: u32,
+    },
+}
+
+impl ServiceKey {
+    /// The TCP service at this address and port.
+    #[must_use]
+    pub const fn tcp(address: IpAddr, port: u16) -> Self {
+        Self::Address { protocol: Protocol::Tcp, address, port }
+    }
+
+    /// The UDP service at this address and port.
+    #[must_use]
+    pub const fn udp(address: IpAddr, port: u16) -> Self {
+        Self::Address { protocol: Protocol::Udp, address, port }
+    }
+
+    /// The family of the packets that belong to it.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match *self {
+            Self::Address { address, .. } => Family::of(address),
+            Self::Mark { family, .. } => family,
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { protocol, address: IpAddr::V4(address), port } => {
+                write!(f, "{protocol} {address}:{port}")
+            }
+            Self::Address { protocol, address: IpAddr::V6(address), port } => {
+                write!(f, "{protocol} [{address}]:{port}")
+            }
+            Self::Mark { family: Family::V4, mark } => write!(f, "FWM {mark}"),
+            Self::Mark { family: Family::V6, mark } => write!(f, "FWM {mark} IPv6"),
+        }
+    }
+}
+
+/// How a virtual service behaves.
+///
+/// ```
+/// use lvs_core::{ScheduleFlags, Scheduler, ServiceConfig};
+/// let by_client_port = ScheduleFlags { port: true, ..ScheduleFlags::default() };
+/// let config = ServiceConfig::new(Scheduler::from_name("sh").unwrap()).with_flags(by_client_port);
+/// assert!(config.flags.port);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServiceConfig<P = crate::sched::Scheduler> {
+    /// Chooses the real server of a new connection.
+    pub scheduler: P,
+    /// Options of the hashing schedulers.
+    pub flags: ScheduleFlags,
+}
+
+impl<P> ServiceConfig<P> {
+    /// A service with this scheduler and no flags.
+    #[must_use]
+    pub fn new(scheduler: P) -> Self {
+        Self { scheduler, flags: ScheduleFlags::default() }
+    }
+
+    /// The same with these flags.
+    #[must_use]
+    pub fn with_flags(mut self, flags: ScheduleFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+}
+
+/// A service in a store.
+#[derive(Debug)]
+pub struct Service<P> {
+    pub(crate) key: ServiceKey,
+    pub(crate) scheduler: P,
+    pub(crate) flags: ScheduleFlags,
+    /// Head of the chain of servers, newest first.
+    pub(crate) first: Option<ServerId>,
+    pub(crate) servers: u32,
+    pub(crate) traffic: Traffic,
+}
+
+impl<P> Service<P> {
+    pub(crate) fn new(key: ServiceKey, config: ServiceConfig<P>) -> Self {
+        let ServiceConfig { scheduler, flags } = config;
+        Self { key, scheduler, flags, first: None, servers: 0, traffic: Traffic::ZERO }
+    }
+
+    /// What it is reached by.
+    #[must_use]
+    pub const fn key(&self) -> ServiceKey {
+        self.key
+    }
+
+    /// Its scheduler.
+    #[must_use]
+    pub const fn scheduler(&self) -> &P {
+        &self.scheduler
+    }
+
+    /// Options of the hashing schedulers.
+    #[must_use]
+    pub const fn flags(&self) -> ScheduleFlags {
+        self.flags
+    }
+
+    /// How many real servers it has.
+    #[must_use]
+    pub const fn server_count(&self) -> u32 {
+        self.servers
+    }
+
+    /// What went through it.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+}

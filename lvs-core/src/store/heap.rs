@@ -1,0 +1,220 @@
+//! The store with an allocator: sized when it is made, and never again.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use core::fmt;
+use core::hash::BuildHasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::{LookupTables, Queue, Services, Store, Tables, View, private};
+use crate::Seed;
+use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Slot};
+use crate::event::Event;
+use crate::sched::{Schedule, Scheduler};
+use crate::server::Server;
+use crate::service::{Service, ServiceKey};
+use crate::tick::Stamp;
+
+/// How much a [`Heap`] holds. Everything but the look-up tables of hashing schedulers is allocated at once when the
+/// store is made, so the memory is known before the start.
+///
+/// ```
+/// use lvs_core::Capacity;
+/// let capacity = Capacity::new(1 << 20);
+/// assert_eq!(capacity.required_bytes() / capacity.connections, 92);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capacity {
+    /// Connections, at most 2^28 (more are cut to that). 92 bytes each.
+    pub connections: usize,
+    /// Virtual services. Default 1,024.
+    pub services: usize,
+    /// Real servers of all services, removed ones that still have connections included. Default 4,096.
+    pub servers: usize,
+    /// Events that wait to be read; further ones are lost and counted. Default 1,024.
+    pub events: usize,
+}
+
+impl Capacity {
+    /// Room for so many connections, and the defaults for the rest.
+    #[must_use]
+    pub const fn new(connections: usize) -> Self {
+        Self { connections, services: 1_024, servers: 4_096, events: 1_024 }
+    }
+
+    /// Bytes that a store of this capacity allocates, apart from the look-up tables of `sh` and `dh` (1 KiB for each
+    /// service that uses them) and `mh` (16 KiB).
+    #[must_use]
+    pub const fn required_bytes(&self) -> usize {
+        let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
+        let per_connection = size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>();
+        // A hash map holds at most 7 entries per 8 cells, a power of two of them, with one control byte each.
+        let map_cells = (self.services * 8 / 7 + 1).next_power_of_two();
+        connections * per_connection
+            + self.services * size_of::<Option<Service<Scheduler>>>()
+            + self.services * size_of::<Box<[u32]>>()
+            + map_cells * (size_of::<(ServiceKey, u32)>() + 1)
+            + self.servers * size_of::<Server>()
+            + self.events * size_of::<Event>()
+    }
+}
+
+/// A store of run-time size.
+///
+/// ```
+/// use lvs_core::{Config, Director, Heap, Seed};
+/// let store: Heap = Heap::with_capacity(10_000);
+/// let director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
+/// assert_eq!(director.capacity(), 10_000);
+/// ```
+pub struct Heap<P = Scheduler> {
+    slots: Box<[Slot]>,
+    cells: Box<[Cell]>,
+    wakes: Box<[Stamp]>,
+    servers: Box<[Server]>,
+    services: Box<[Option<Service<P>>]>,
+    lookup: HeapLookup,
+    by_key: HeapServices,
+    events: HeapQueue,
+}
+
+impl<P> Heap<P> {
+    /// A store for so many connections, with the default sizes for the rest.
+    #[must_use]
+    pub fn with_capacity(connections: usize) -> Self {
+        Self::new(Capacity::new(connections))
+    }
+
+    /// A store of these sizes. Writes all of its memory once, so that no page is missing later.
+    #[must_use]
+    pub fn new(capacity: Capacity) -> Self {
+        let connections = capacity.connections.min(MAX_SLOTS);
+        Self {
+            slots: vec![Slot::FREE; connections].into_boxed_slice(),
+            cells: vec![Cell::EMPTY; connections * CELLS_PER_SLOT].into_boxed_slice(),
+            wakes: vec![Stamp::ZERO; connections].into_boxed_slice(),
+            servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
+            services: (0..capacity.services).map(|_| None).collect(),
+            lookup: HeapLookup { tables: (0..capacity.services).map(|_| Box::default()).collect() },
+            by_key: HeapServices {
+                keys: hashbrown::HashMap::with_capacity_and_hasher(capacity.services, Keyed::default()),
+            },
+            events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
+        }
+    }
+}
+
+impl<P> fmt::Debug for Heap<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Heap");
+        out.field("connections", &self.slots.len()).field("services", &self.services.len());
+        out.field("servers", &self.servers.len()).finish()
+    }
+}
+
+impl<P: Schedule> Store for Heap<P> {}
+
+impl<P: Schedule> private::Parts for Heap<P> {
+    type Scheduler = P;
+    type Services = HeapServices;
+    type Queue = HeapQueue;
+
+    fn parts(&mut self) -> Tables<'_, P, HeapServices, HeapQueue> {
+        Tables {
+            slots: &mut self.slots,
+            cells: &mut self.cells,
+            wakes: &mut self.wakes,
+            servers: &mut self.servers,
+            services: &mut self.services,
+            lookup: &mut self.lookup,
+            by_key: &mut self.by_key,
+            events: &mut self.events,
+        }
+    }
+
+    fn view(&self) -> View<'_, P, HeapServices> {
+        View { slots: &self.slots, servers: &self.servers, services: &self.services, by_key: &self.by_key }
+    }
+
+    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+        let Some(table) = self.lookup.tables.get_mut(index as usize) else { return false };
+        *table = vec![u32::MAX; len].into_boxed_slice();
+        true
+    }
+
+    fn seed(&mut self, seed: Seed) {
+        let capacity = self.services.len();
+        self.by_key.keys = hashbrown::HashMap::with_capacity_and_hasher(capacity, Keyed { seed: Some(seed) });
+    }
+}
+
+/// A table for each service that needs one, made when its scheduler is bound.
+#[derive(Debug)]
+struct HeapLookup {
+    tables: Box<[Box<[u32]>]>,
+}
+
+impl LookupTables for HeapLookup {
+    fn of(&mut self, index: u32) -> &mut [u32] {
+        self.tables.get_mut(index as usize).map(|table| &mut **table).unwrap_or_default()
+    }
+}
+
+/// A hash map: services change rarely and may be many.
+#[derive(Debug)]
+pub struct HeapServices {
+    keys: hashbrown::HashMap<ServiceKey, u32, Keyed>,
+}
+
+impl Services for HeapServices {
+    fn find(&self, key: &ServiceKey) -> Option<u32> {
+        self.keys.get(key).copied()
+    }
+
+    fn insert(&mut self, key: ServiceKey, index: u32) {
+        self.keys.insert(key, index);
+    }
+
+    fn remove(&mut self, key: &ServiceKey) {
+        self.keys.remove(key);
+    }
+}
+
+/// Makes hashers with the director's secret key: whoever sends packets chooses the keys that are looked up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keyed {
+    seed: Option<Seed>,
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        let (k0, k1) = self.seed.map_or((0, 0), Seed::words);
+        SipHasher13::new_with_keys(k0, k1)
+    }
+}
+
+/// A ring of events.
+#[derive(Debug)]
+pub struct HeapQueue {
+    events: VecDeque<Event>,
+    limit: usize,
+}
+
+impl Queue for HeapQueue {
+    fn push(&mut self, event: Event) -> bool {
+        let room = self.events.len() < self.limit;
+        if room {
+            self.events.push_back(event);
+        }
+        room
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+}

@@ -1,0 +1,104 @@
+//! Where a director keeps things. Two stores, one code: [`Fixed`] is sized at compile time and needs no
+//! allocator, [`Heap`] is sized at run time. Neither grows while packets flow.
+
+#![expect(unnameable_types, reason = "the trait is sealed: what it is made of has no name outside")]
+
+mod fixed;
+#[cfg(feature = "alloc")]
+mod heap;
+
+use crate::conn::{Cell, Slot, Table, TableState};
+use crate::event::Event;
+use crate::sched::Schedule;
+use crate::server::Server;
+use crate::service::{Service, ServiceKey};
+use crate::tick::Stamp;
+
+pub use fixed::Fixed;
+#[cfg(feature = "alloc")]
+pub use heap::{Capacity, Heap};
+
+/// What a director keeps its tables in: [`Fixed`], `&mut` [`Fixed`], or [`Heap`]. Other crates cannot implement it.
+pub trait Store: private::Parts {}
+
+/// How the director reaches into a store.
+pub(crate) mod private {
+    use super::{Queue, Schedule, Services, Tables};
+
+    /// The store's parts, borrowed side by side.
+    pub trait Parts {
+        /// The scheduler of its services.
+        type Scheduler: Schedule;
+        /// Its index of services.
+        type Services: Services;
+        /// Its queue of events.
+        type Queue: Queue;
+
+        /// All parts, for changing them.
+        fn parts(&mut self) -> Tables<'_, Self::Scheduler, Self::Services, Self::Queue>;
+
+        /// What listings read.
+        fn view(&self) -> super::View<'_, Self::Scheduler, Self::Services>;
+
+        /// Makes a table of at least `len` cells for the service at `index`; says whether there is one now.
+        fn lend_table(&mut self, index: u32, len: usize) -> bool;
+
+        /// Takes the seed, before anything else happens.
+        fn seed(&mut self, seed: crate::Seed);
+    }
+}
+
+/// The scheduler of a store's services.
+pub type SchedulerOf<S> = <S as private::Parts>::Scheduler;
+
+/// A store's parts for changing.
+#[derive(Debug)]
+pub struct Tables<'a, P, M, Q> {
+    pub(crate) slots: &'a mut [Slot],
+    pub(crate) cells: &'a mut [Cell],
+    pub(crate) wakes: &'a mut [Stamp],
+    pub(crate) servers: &'a mut [Server],
+    pub(crate) services: &'a mut [Option<Service<P>>],
+    pub(crate) lookup: &'a mut dyn LookupTables,
+    pub(crate) by_key: &'a mut M,
+    pub(crate) events: &'a mut Q,
+}
+
+impl<P, M, Q> Tables<'_, P, M, Q> {
+    pub(crate) fn connections<'b>(&'b mut self, state: &'b mut TableState) -> Table<'b> {
+        Table::new(self.slots, self.cells, self.wakes, state)
+    }
+}
+
+/// A store's parts for reading.
+#[derive(Debug)]
+pub struct View<'a, P, M> {
+    pub(crate) slots: &'a [Slot],
+    pub(crate) servers: &'a [Server],
+    pub(crate) services: &'a [Option<Service<P>>],
+    pub(crate) by_key: &'a M,
+}
+
+/// The look-up tables of the services' schedulers.
+pub(crate) trait LookupTables: core::fmt::Debug {
+    /// The cells of the service at `index`.
+    fn of(&mut self, index: u32) -> &mut [u32];
+}
+
+/// The index of services.
+pub trait Services: core::fmt::Debug {
+    /// The place of the service with this key.
+    fn find(&self, key: &ServiceKey) -> Option<u32>;
+    /// Remembers a place. The store's number of services bounds how many there are.
+    fn insert(&mut self, key: ServiceKey, index: u32);
+    /// Forgets it.
+    fn remove(&mut self, key: &ServiceKey);
+}
+
+/// A bounded queue of events.
+pub trait Queue: core::fmt::Debug {
+    /// Appends an event; `false` when there is no room.
+    fn push(&mut self, event: Event) -> bool;
+    /// Takes the oldest event.
+    fn pop(&mut self) -> Option<Event>;
+}
