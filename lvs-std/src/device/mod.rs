@@ -7,6 +7,10 @@
 //! | module | frames come from |
 //! |---|---|
 //! | [`packet`] | an interface, by `AF_PACKET` sockets with memory-mapped rings |
+//! | [`tun`] | this machine's own stack, by a TUN (bare IP) or TAP (Ethernet) interface |
+//! | [`pair()`] | another end in this process |
+//! | [`pcap`] | a capture file; a wrapper records what any device receives and sends |
+//! | [`fault`] | any device, less what a seeded fault drops, doubles, delays or corrupts |
 //!
 //! # A device of your own
 //!
@@ -69,7 +73,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod fault;
 pub mod packet;
+mod pair;
+pub mod pcap;
+pub mod tun;
 pub mod vnet;
 
 use core::fmt;
@@ -77,6 +85,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use lvs_forward::{Checksum, Frame, MergedKind, Offload, PortId};
+
+pub use self::pair::{PairOptions, pair};
 
 /// The most frames that one call of [`Receive::receive`] lends: the batch for which the director's look-ups overlap.
 pub const BATCH: usize = 32;
@@ -98,6 +108,31 @@ impl Device {
     #[must_use]
     pub fn new(receive: impl Receive + 'static, transmit: impl Transmit + 'static) -> Self {
         Self { receive: Box::new(receive), transmit: Box::new(transmit) }
+    }
+
+    /// Sends a copy of these bytes as a finished frame at once. For tests and small programs: it allocates.
+    ///
+    /// # Errors
+    /// When the device does not take it ([`TransmitError`] inside), or is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut buffer = bytes.to_vec();
+        if let Some(frame) = Frame::new(&mut buffer, 0, bytes.len(), PortId::default()) {
+            self.transmit.transmit(&frame).map_err(io::Error::other)?;
+        }
+        self.transmit.flush().map(drop)
+    }
+
+    /// Copies of all frames that are waiting. For tests and small programs: it allocates.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn drain(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        let mut copies = Vec::new();
+        let mut copy = |frames: &mut [Frame<'_>]| {
+            copies.extend(frames.iter().map(|frame| frame.bytes().to_vec()));
+        };
+        while self.receive.receive(PortId::default(), &mut copy)? > 0 {}
+        Ok(copies)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::mem;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Facts about a network interface of this network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,7 @@ pub(crate) struct Interface {
 impl Interface {
     /// The interface with this name.
     pub(crate) fn named(name: &str) -> io::Result<Self> {
-        let socket =
-            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+        let socket = inquirer()?;
         let index = rustix::net::netdevice::name_to_index(&socket, name)?;
         let mut request = request(name)?;
         ioctl(&socket, libc::SIOCGIFHWADDR, &mut request)?;
@@ -41,6 +40,29 @@ impl Interface {
 /// Whether an interface with this number still exists.
 pub(crate) fn exists(socket: impl AsFd, index: u32) -> bool {
     rustix::net::netdevice::index_to_name_inlined(socket, index).is_ok()
+}
+
+/// Brings the interface up.
+pub(crate) fn set_up(name: &str) -> io::Result<()> {
+    let socket = inquirer()?;
+    let mut request = request(name)?;
+    ioctl(&socket, libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS has just written this field.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    ioctl(&socket, libc::SIOCSIFFLAGS, &mut request)
+}
+
+/// The name in a request.
+pub(crate) fn name_of(request: &libc::ifreq) -> String {
+    let bytes: Vec<u8> =
+        request.ifr_name.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Any socket will do to ask about interfaces.
+fn inquirer() -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?)
 }
 
 /// An otherwise empty request about the interface `name`.

@@ -9,3 +9,4 @@ pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
 pub(crate) mod ring;
+pub(crate) mod tun;

@@ -1,11 +1,12 @@
 //! Packet sockets with mapped rings, over veth with the offloads that it has by default.
 
 use core::error::Error;
+use core::net::Ipv4Addr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use libtest_mimic::Trial;
