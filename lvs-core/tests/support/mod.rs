@@ -1,6 +1,5 @@
 //! What the tests of this crate share: a small world of addresses, and one test body for every store.
 
-#![expect(clippy::allow_attributes, reason = "a part that one test file leaves unused, another uses")]
 #![allow(dead_code, unused_macros, unused_imports, reason = "every test file uses a part of it")]
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,38 +10,43 @@ use lvs_core::{
 };
 
 /// The virtual address of most tests.
-pub const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+pub(crate) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
 
 /// The service at port 80 of it.
-pub const WEB: ServiceKey = ServiceKey::tcp(VIP, 80);
+pub(crate) const WEB: ServiceKey = ServiceKey::tcp(VIP, 80);
 
 /// The service for UDP at port 53 of it.
-pub const DNS: ServiceKey = ServiceKey::udp(VIP, 53);
+pub(crate) const DNS: ServiceKey = ServiceKey::udp(VIP, 53);
 
-pub const SYN: Content = Content::Tcp(TcpFlags::SYN);
-pub const ACK: Content = Content::Tcp(TcpFlags::ACK);
-pub const FIN: Content = Content::Tcp(TcpFlags::FIN.with(TcpFlags::ACK));
-pub const RST: Content = Content::Tcp(TcpFlags::RST);
+pub(crate) const SYN: Content = Content::Tcp(TcpFlags::SYN);
+pub(crate) const ACK: Content = Content::Tcp(TcpFlags::ACK);
+pub(crate) const FIN: Content = Content::Tcp(TcpFlags::FIN.with(TcpFlags::ACK));
+pub(crate) const RST: Content = Content::Tcp(TcpFlags::RST);
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::new(Seed::from_bytes(*b"a seed for tests"))
 }
 
-pub fn scheduler(name: &str) -> ServiceConfig {
+pub(crate) fn scheduler(name: &str) -> ServiceConfig {
     ServiceConfig::new(Scheduler::from_name(name).unwrap())
 }
 
 /// Real server number `number`.
-pub fn address(number: u8) -> SocketAddr {
+pub(crate) fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 10 + number], 80))
 }
 
-pub fn server(number: u8, method: Method, weight: u16) -> ServerConfig {
+pub(crate) fn server(number: u8, method: Method, weight: u16) -> ServerConfig {
     ServerConfig::new(address(number), method).with_weight(Weight::from(weight))
 }
 
 /// A packet from a client to the virtual address.
-pub fn request(key: ServiceKey, client: impl Into<IpAddr>, client_port: u16, content: Content) -> Packet {
+pub(crate) fn request(
+    key: ServiceKey,
+    client: impl Into<IpAddr>,
+    client_port: u16,
+    content: Content,
+) -> Packet {
     let ServiceKey::Address { protocol, address, port } = key else { panic!("no address") };
     let flow =
         Flow::new(protocol, SocketAddr::new(client.into(), client_port), SocketAddr::new(address, port));
@@ -50,7 +54,7 @@ pub fn request(key: ServiceKey, client: impl Into<IpAddr>, client_port: u16, con
 }
 
 /// A packet from real server `number` to a client.
-pub fn answer(
+pub(crate) fn answer(
     protocol: Protocol,
     number: u8,
     client: impl Into<IpAddr>,
@@ -62,7 +66,7 @@ pub fn answer(
 }
 
 /// Where a packet went, if it was forwarded.
-pub fn forwarded(verdict: Verdict) -> Option<Forward> {
+pub(crate) fn forwarded(verdict: Verdict) -> Option<Forward> {
     match verdict {
         Verdict::Forward(forward) => Some(forward),
         Verdict::Drop(_) | Verdict::Pass(_) | Verdict::Reject(_) => None,
@@ -70,7 +74,7 @@ pub fn forwarded(verdict: Verdict) -> Option<Forward> {
 }
 
 /// The server that a new client's SYN goes to.
-pub fn syn<S: Store>(director: &mut Director<S>, client: [u8; 4], port: u16) -> Option<ServerId> {
+pub(crate) fn syn<S: Store>(director: &mut Director<S>, client: [u8; 4], port: u16) -> Option<ServerId> {
     let packet = request(WEB, client, port, SYN);
     forwarded(director.decide(Tick::ZERO, &packet)).map(|forward| forward.server)
 }

@@ -1,7 +1,9 @@
 //! Devices over real interfaces, in namespaces of this process. No root is needed; where the kernel refuses user
 //! namespaces, the whole set fails and says what to change.
 
+mod bridge;
 mod packet;
+mod tun;
 
 use core::error::Error;
 use std::process::ExitCode;
@@ -19,7 +21,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials: Vec<Trial> = packet::trials(lab);
+    let mut trials: Vec<Trial> = packet::trials(lab);
+    trials.extend(tun::trials(lab));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

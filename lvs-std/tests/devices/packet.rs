@@ -1,26 +1,24 @@
 //! Packet sockets with mapped rings, over veth with the offloads that it has by default.
 
 use core::error::Error;
-use core::net::Ipv4Addr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::net::UdpSocket;
 
 use libtest_mimic::Trial;
-use lvs_forward::{Checksum, HEADROOM, PortId};
+use lvs_forward::{Frame, PortId};
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::device::{Device, ReceiveCounters, TransmitCounters};
+use lvs_std::device::{Device, TransmitError};
 use lvs_std::lab::{Lab, Node};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::bridge::{Bridge, LEFT, PATIENCE, RIGHT};
 use crate::trial;
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     vec![
         trial("merged TCP passes two rings merged and arrives whole", move || {
-            let bridge = Bridge::new(lab)?;
+            let bridge = Bridge::by_packet(lab)?;
             let received = bridge.transfer(32 << 20)?;
             assert_eq!(received, 32 << 20);
             let (left, right) = bridge.stop();
@@ -31,7 +29,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             Ok(())
         }),
         trial("a partial checksum survives the way through both rings", move || {
-            let bridge = Bridge::new(lab)?;
+            let bridge = Bridge::by_packet(lab)?;
             let to = bridge.right.run(|| UdpSocket::bind((RIGHT, 7)))??;
             let from = bridge.left.run(|| UdpSocket::bind((LEFT, 0)))??;
             to.set_read_timeout(Some(PATIENCE))?;
@@ -43,90 +41,151 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             bridge.stop();
             Ok(())
         }),
+        trial("frames pass the rings in order, whatever the length", move || {
+            let mut cable = Cable::new(lab, &PacketOptions::default())?;
+            let mut sent = Vec::new();
+            for number in 0..1_500u16 {
+                let mut frame = frame(NEAR, FAR, usize::from(60 + number % 1_455));
+                frame[14..16].copy_from_slice(&number.to_be_bytes());
+                cable.near.send(&frame)?;
+                sent.push(frame);
+                if number % 100 == 99 {
+                    assert_eq!(cable.arrived(100), sent, "up to {number}");
+                    sent.clear();
+                }
+            }
+            Ok(())
+        }),
+        trial("only frames to the own address and to groups come in", move || {
+            let options = with(|options| options.mac = Some(FAR));
+            let mut cable = Cable::new(lab, &options)?;
+            let others = [[2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 1, 2], [2, 1, 0, 0, 0, 2]];
+            for mac in [FAR, others[0], [0xff; 6], others[1], [0x33, 0x33, 0xff, 0, 0, 1], others[2], FAR] {
+                cable.near.send(&frame(NEAR, mac, 60))?;
+            }
+            let seen: Vec<u8> = cable.arrived(4).iter().map(|frame| frame[0]).collect();
+            assert_eq!(seen, [2, 0xff, 0x33, 2]);
+            Ok(())
+        }),
+        trial("a VLAN tag arrives where it was sent", move || {
+            let mut cable = Cable::new(lab, &PacketOptions::default())?;
+            let mut tagged = frame(NEAR, FAR, 64);
+            tagged[12..18].copy_from_slice(&[0x81, 0x00, 0x60, 0x2a, 0x88, 0xb5]);
+            cable.near.send(&tagged)?;
+            assert_eq!(cable.arrived(1), [tagged]);
+            Ok(())
+        }),
+        trial("a frame that the kernel refuses does not hold up the others", move || {
+            let mut cable = Cable::new(lab, &PacketOptions::default())?;
+            let (good, short) = (frame(NEAR, FAR, 60), [0; 9]);
+            for bytes in [&good[..], &short, &good, &short, &short, &good] {
+                let mut bytes = bytes.to_vec();
+                let length = bytes.len();
+                let frame = Frame::new(&mut bytes, 0, length, PortId(0)).expect("the whole buffer");
+                cable.near.transmit.transmit(&frame)?;
+            }
+            assert_eq!(cable.near.transmit.flush()?, 0);
+            assert_eq!(cable.near.transmit.counters().refused, 3);
+            cable.near.send(&good)?;
+            assert_eq!(cable.arrived(4), [&good[..]; 4]);
+            let too_long = cable.near.send(&frame(NEAR, FAR, 4_000)).expect_err("the MTU is 1500");
+            assert_eq!(too_long.to_string(), TransmitError::Refused.to_string());
+            Ok(())
+        }),
+        trial("an interface that was down loses frames, says so, and goes on", move || {
+            let mut cable = Cable::new(lab, &PacketOptions::default())?;
+            cable.left.set_down("eth0")?;
+            for length in [60, 1_000] {
+                cable.near.send(&frame(NEAR, FAR, length))?;
+            }
+            assert_eq!(cable.near.transmit.counters().down, 2);
+            for end in [&mut cable.near, &mut cable.far] {
+                assert_eq!(end.receive.receive(PortId(0), &mut |_| {})?, 0);
+                end.receive.recover()?;
+            }
+            cable.left.set_up("eth0")?;
+            let frame = frame(NEAR, FAR, 700);
+            cable.near.send(&frame)?;
+            assert_eq!(cable.arrived(1), [frame]);
+            cable.far.receive.recover()?;
+            Ok(())
+        }),
+        trial("an interface that is gone ends its device with an error", move || {
+            let mut cable = Cable::new(lab, &PacketOptions::default())?;
+            cable.left.remove_interface("eth0")?;
+            assert!(cable.near.receive.recover().is_err());
+            assert!(cable.near.send(&frame(NEAR, FAR, 60)).is_err());
+            assert!(cable.near.send(&frame(NEAR, FAR, 60)).is_err());
+            assert_eq!(cable.near.receive.receive(PortId(0), &mut |_| {})?, 0);
+            Ok(())
+        }),
+        trial("frames that find no slot are counted", move || {
+            let mut cable = Cable::new(lab, &with(|options| options.receive_slots = 15))?;
+            for _ in 0..40 {
+                cable.near.send(&frame(NEAR, FAR, 60))?;
+            }
+            assert_eq!(cable.arrived(15).len(), 15);
+            let counters = cable.far.receive.counters();
+            assert_eq!((counters.frames, counters.lost), (15, 25));
+            cable.near.send(&frame(NEAR, FAR, 60))?;
+            assert_eq!(cable.arrived(1).len(), 1);
+            Ok(())
+        }),
     ]
 }
 
-const LEFT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const RIGHT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const PATIENCE: Duration = Duration::from_secs(10);
-
-type Counted = (ReceiveCounters, TransmitCounters);
-
-/// Two nodes joined by a third, which copies every frame from one of its interfaces to the other by devices.
-struct Bridge {
+/// Two devices at the ends of one cable.
+struct Cable {
     left: Node,
-    right: Node,
-    partial: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<(Counted, Counted)>,
+    near: Device,
+    far: Device,
 }
 
-impl Bridge {
-    fn new(lab: Lab) -> Result<Self, Box<dyn Error>> {
-        let (left, middle, right) = (lab.node("left")?, lab.node("middle")?, lab.node("right")?);
-        lab.connect((&left, "eth0"), (&middle, "eth0"))?;
-        lab.connect((&right, "eth0"), (&middle, "eth1"))?;
-        left.add_address("eth0", LEFT.into(), 24)?;
-        right.add_address("eth0", RIGHT.into(), 24)?;
-        let options = PacketOptions::default();
-        let one = middle.run(|| packet::open("eth0", &options))??.device;
-        let other = middle.run(|| packet::open("eth1", &options))??.device;
-        let (stop, partial) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let thread = {
-            let (stop, partial) = (stop.clone(), partial.clone());
-            middle.spawn("bridge", move || copy(one, other, &stop, &partial))?
-        };
-        Ok(Self { left, right, partial, stop, thread })
+impl Cable {
+    /// The options are the far end's.
+    fn new(lab: Lab, options: &PacketOptions) -> Result<Self, Box<dyn Error>> {
+        let (left, right) = (lab.node("left")?, lab.node("right")?);
+        for node in [&left, &right] {
+            // The kernels' own router solicitations would disturb the counts.
+            node.set_sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        }
+        lab.connect((&left, "eth0"), (&right, "eth0"))?;
+        let near = left.run(|| packet::open("eth0", &PacketOptions::default()))??.device;
+        let far = right.run(|| packet::open("eth0", options))??.device;
+        Ok(Self { left, near, far })
     }
 
-    /// Sends `length` bytes by TCP from left to right; returns how many arrived.
-    fn transfer(&self, length: usize) -> Result<usize, Box<dyn Error>> {
-        let listener = self.right.run(|| TcpListener::bind((RIGHT, 80)))??;
-        let sender = self.left.spawn("sender", move || {
-            let mut stream = TcpStream::connect((RIGHT, 80))?;
-            let block: Vec<u8> = (0..1 << 16).map(|n| (n % 251) as u8).collect();
-            for _ in 0..length / block.len() {
-                stream.write_all(&block)?;
+    /// What arrives at the far end: waits for `count` frames, and a little for more.
+    fn arrived(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        loop {
+            let patience = if frames.len() < count { PATIENCE } else { Duration::from_millis(30) };
+            let fd = self.far.receive.readiness().expect("a packet socket can be waited for");
+            let patience = Timespec::try_from(patience).expect("a few seconds");
+            let ready = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&patience));
+            if ready.expect("poll works") == 0 {
+                return frames;
             }
-            Ok::<(), std::io::Error>(())
-        })?;
-        let (mut stream, _) = listener.accept()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received)?;
-        sender.join().expect("the sender does not panic")?;
-        let wrong = received.iter().enumerate().find(|(at, byte)| **byte != ((at % (1 << 16)) % 251) as u8);
-        assert_eq!(wrong, None, "every byte arrives as sent");
-        Ok(received.len())
-    }
-
-    fn stop(self) -> (Counted, Counted) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the bridge does not panic")
+            frames.extend(self.far.drain().expect("the interface stays"));
+        }
     }
 }
 
-fn copy(mut one: Device, mut other: Device, stop: &AtomicBool, partial: &AtomicBool) -> (Counted, Counted) {
-    while !stop.load(Ordering::Relaxed) {
-        let mut moved = 0;
-        for (from, to) in [(&mut one.receive, &mut other.transmit), (&mut other.receive, &mut one.transmit)] {
-            moved += from
-                .receive(PortId(0), &mut |frames| {
-                    for frame in frames {
-                        if matches!(frame.offload.checksum, Checksum::Partial { .. }) {
-                            partial.store(true, Ordering::Relaxed);
-                        }
-                        assert!(frame.headroom() >= HEADROOM);
-                        let _ = to.transmit(frame);
-                    }
-                })
-                .expect("the interface stays");
-            to.flush().expect("the interface stays");
-        }
-        if moved == 0 {
-            thread::sleep(Duration::from_micros(100));
-        }
-    }
-    let counted = |device: &mut Device| (device.receive.counters(), device.transmit.counters());
-    (counted(&mut one), counted(&mut other))
+fn with(change: impl FnOnce(&mut PacketOptions)) -> PacketOptions {
+    let mut options = PacketOptions::default();
+    change(&mut options);
+    options
 }
+
+/// A frame of a protocol that the kernels do not know (IEEE 802 local experimental).
+fn frame(from: [u8; 6], to: [u8; 6], length: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(length);
+    frame.extend(to);
+    frame.extend(from);
+    frame.extend([0x88, 0xb5]);
+    frame.resize(length, 0xa5);
+    frame
+}
+
+const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const FAR: [u8; 6] = [2, 0, 0, 0, 0, 2];

@@ -1,0 +1,66 @@
+//! No packet allocates: neither an old connection's nor a new one's, nor the sweep.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
+
+mod support;
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::alloc::System;
+
+use lvs_core::*;
+use support::*;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn packets_do_not_allocate() {
+    let mut director = Director::new(config(), Heap::<Scheduler>::with_capacity(1_000));
+    for (at, name) in Scheduler::NAMES.iter().enumerate() {
+        let key = ServiceKey::tcp(VIP, 80 + at as u16);
+        director.add_service(key, scheduler(name)).unwrap();
+        for number in 1..5 {
+            director.add_server(key, server(number, Method::Nat, u16::from(number))).unwrap();
+        }
+    }
+    let packets: Vec<Packet> = (0..2_000_u16)
+        .map(|at| {
+            let key = ServiceKey::tcp(VIP, 80 + at % Scheduler::NAMES.len() as u16);
+            let content = [SYN, ACK, FIN][usize::from(at / 7) % 3];
+            request(key, [192, 0, 2, (at % 5) as u8], 1_000 + at, content)
+        })
+        .collect();
+    let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for round in 0..20 {
+        let now = Tick::ZERO.plus_secs(round * 30);
+        director.decide_batch(now, &packets, &mut verdicts);
+        for packet in &packets {
+            let _ = director.decide(now, packet);
+        }
+        director.sweep(now, 200);
+        while director.poll_event().is_some() {}
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    assert!(director.counters().traffic.connections > 600, "there were new connections");
+}

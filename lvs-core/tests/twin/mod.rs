@@ -1,0 +1,434 @@
+//! The naive director: as plain as the rules allow, and as slow as that is.
+
+use core::net::SocketAddr;
+
+use lvs_core::*;
+
+/// Schedulers that the twin knows; the others are compared with vectors instead.
+pub(crate) const SCHEDULERS: &[&str] = &["rr", "lc", "wlc", "sed", "nq", "fo", "ovf"];
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Forward { direction: Direction, method: Method, target: SocketAddr, server: SocketAddr },
+    Drop(Reason),
+    Pass(Reason),
+    Reject(Reason),
+}
+
+#[derive(Clone, Debug)]
+struct Server {
+    key: ServiceKey,
+    config: ServerConfig,
+    available: bool,
+    overloaded: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    flow: Flow,
+    server: usize,
+    port: u16,
+    method: Method,
+    state: State,
+    one_way: bool,
+    /// In units of 4 ms.
+    deadline: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Service {
+    key: ServiceKey,
+    scheduler: &'static str,
+    /// Newest first.
+    servers: Vec<usize>,
+    /// Where `rr` stands.
+    last: Option<usize>,
+}
+
+pub(crate) struct Twin {
+    tuning: Tuning,
+    capacity: usize,
+    services: Vec<Service>,
+    servers: Vec<Server>,
+    /// Newest first.
+    connections: Vec<Connection>,
+}
+
+impl Twin {
+    pub(crate) fn new(config: &Config, capacity: usize) -> Self {
+        let (services, servers, connections) = (Vec::new(), Vec::new(), Vec::new());
+        Self { tuning: config.tuning, capacity, services, servers, connections }
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(crate) fn servers(&self, key: ServiceKey) -> Vec<(SocketAddr, u32, u32, bool)> {
+        let service = self.services.iter().find(|service| service.key == key);
+        let chain = service.map_or(&[][..], |service| &service.servers);
+        let show = |&at: &usize| {
+            let active = self.active(at);
+            (self.servers[at].config.address, active, self.total(at) - active, self.servers[at].overloaded)
+        };
+        chain.iter().map(show).collect()
+    }
+
+    fn total(&self, server: usize) -> u32 {
+        self.connections.iter().filter(|connection| connection.server == server).count() as u32
+    }
+
+    fn active(&self, server: usize) -> u32 {
+        let active = |c: &&Connection| c.server == server && c.state.is_active();
+        self.connections.iter().filter(active).count() as u32
+    }
+
+    fn service(&mut self, key: ServiceKey) -> Option<&mut Service> {
+        self.services.iter_mut().find(|service| service.key == key)
+    }
+
+    pub(crate) fn add_service(&mut self, key: ServiceKey, scheduler: &'static str) -> bool {
+        let new = self.service(key).is_none();
+        if new {
+            self.services.push(Service { key, scheduler, servers: Vec::new(), last: None });
+        }
+        new
+    }
+
+    pub(crate) fn edit_service(&mut self, key: ServiceKey, scheduler: &'static str) -> bool {
+        let Some(service) = self.service(key) else { return false };
+        if service.scheduler != scheduler {
+            service.scheduler = scheduler;
+            service.last = None;
+        }
+        true
+    }
+
+    pub(crate) fn remove_service(&mut self, key: ServiceKey) -> bool {
+        let Some(at) = self.services.iter().position(|service| service.key == key) else { return false };
+        for server in self.services.remove(at).servers {
+            self.retire(server);
+        }
+        true
+    }
+
+    fn retire(&mut self, server: usize) {
+        self.servers[server].available = false;
+    }
+
+    fn find_server(&self, key: ServiceKey, address: SocketAddr) -> Option<usize> {
+        let service = self.services.iter().find(|service| service.key == key)?;
+        service.servers.iter().copied().find(|&at| self.servers[at].config.address == address)
+    }
+
+    pub(crate) fn add_server(&mut self, key: ServiceKey, config: &ServerConfig) -> bool {
+        if self.service(key).is_none() || self.find_server(key, config.address).is_some() {
+            return false;
+        }
+        let returns = |at: &usize| {
+            let server = &self.servers[*at];
+            !server.available
+                && server.key == key
+                && server.config.address == config.address
+                && self.total(*at) > 0
+        };
+        let returned = (0..self.servers.len()).find(returns);
+        let at = returned.unwrap_or_else(|| {
+            let place = self.servers.len();
+            self.servers.push(Server { key, config: *config, available: false, overloaded: false });
+            place
+        });
+        let old = self.servers[at].config;
+        let fresh = returned.is_none();
+        self.servers[at].config = *config;
+        self.servers[at].available = true;
+        if fresh || (old.upper, old.lower) != (config.upper, config.lower) {
+            self.thresholds_changed(at);
+        }
+        self.service(key).unwrap().servers.insert(0, at);
+        true
+    }
+
+    pub(crate) fn edit_server(&mut self, key: ServiceKey, config: &ServerConfig) -> bool {
+        let Some(at) = self.find_server(key, config.address) else { return false };
+        let old = core::mem::replace(&mut self.servers[at].config, *config);
+        if (old.upper, old.lower) != (config.upper, config.lower) {
+            self.thresholds_changed(at);
+        }
+        true
+    }
+
+    pub(crate) fn remove_server(&mut self, key: ServiceKey, address: SocketAddr) -> bool {
+        let Some(server) = self.find_server(key, address) else { return false };
+        let service = self.service(key).unwrap();
+        let at = service.servers.iter().position(|&other| other == server).unwrap();
+        service.servers.remove(at);
+        if service.last == Some(server) {
+            service.last = at.checked_sub(1).map(|before| service.servers[before]);
+        }
+        self.retire(server);
+        true
+    }
+
+    /// Set at the upper threshold, cleared below the lower one, else as it was.
+    fn thresholds_changed(&mut self, at: usize) {
+        let (upper, low, total) = (self.servers[at].config.upper, self.low(at), self.total(at));
+        let server = &mut self.servers[at];
+        server.overloaded = upper != 0 && (total >= upper || (server.overloaded && total >= low));
+    }
+
+    fn low(&self, at: usize) -> u32 {
+        let ServerConfig { upper, lower, .. } = self.servers[at].config;
+        if lower == 0 { upper - upper / 4 } else { lower }
+    }
+
+    pub(crate) fn sweep(&mut self, now: Tick) {
+        let now = now.as_millis() / 4;
+        if self.tuning.expire_nodest_conn {
+            for connection in &mut self.connections {
+                if !self.servers[connection.server].available {
+                    connection.deadline = connection.deadline.min(now);
+                }
+            }
+        }
+        while let Some(at) = self.connections.iter().position(|connection| connection.deadline <= now) {
+            let server = self.connections[at].server;
+            let before = self.total(server);
+            self.connections.remove(at);
+            if before == self.low(server) {
+                self.servers[server].overloaded = false;
+            }
+        }
+    }
+
+    pub(crate) fn decide(&mut self, tick: Tick, packet: &Packet) -> Answer {
+        let now = tick.as_millis() / 4;
+        let family = packet.flow.addresses.family();
+        if !self.services.iter().any(|service| service.key.family() == family) {
+            return Answer::Pass(Reason::NoService);
+        }
+        if packet.content == Content::Fragment {
+            return Answer::Pass(Reason::Fragment);
+        }
+        let error = packet.content == Content::Error;
+        let local = packet.path == Path::Local;
+        if local || error {
+            let found = self.connections.iter().position(|c| c.deadline > now && c.flow == packet.flow);
+            if let Some(at) = found {
+                match self.meet(at, packet) {
+                    Some(true) => return self.go(now, at, packet, Direction::Request),
+                    Some(false) => return Answer::Drop(Reason::ServerRemoved),
+                    None => {
+                        self.connections[at].deadline = now;
+                        return self.schedule(now, packet);
+                    }
+                }
+            }
+        }
+        let back = packet.flow.reversed();
+        let nat = self.connections.iter().position(|c| {
+            c.deadline > now
+                && c.method == Method::Nat
+                && c.flow.protocol == back.protocol
+                && c.flow.source() == back.source()
+                && SocketAddr::new(self.servers[c.server].config.address.ip(), c.port) == back.destination()
+        });
+        let direct = || {
+            let same = |c: &Connection| c.deadline > now && c.method != Method::Nat && c.flow == back;
+            self.connections.iter().position(same)
+        };
+        match nat.or_else(direct) {
+            Some(at) => self.go(now, at, packet, Direction::Reply),
+            None if error || !local => Answer::Pass(Reason::NoConnection),
+            None => self.schedule(now, packet),
+        }
+    }
+
+    /// Whether a client's packet goes on (or is dropped); `None` when it starts a new connection.
+    fn meet(&self, at: usize, packet: &Packet) -> Option<bool> {
+        let connection = &self.connections[at];
+        let server = &self.servers[connection.server];
+        let syn = matches!(packet.content, Content::Tcp(flags) if flags.contains(TcpFlags::SYN));
+        if packet.content == Content::Error {
+            return Some(true);
+        }
+        let over = match connection.state {
+            State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+            State::Tcp(TcpState::FinWait) => self.tuning.conn_reuse_mode & 2 != 0 && connection.one_way,
+            State::Tcp(_) | State::Udp | State::Sctp(_) => false,
+        };
+        let quiesced = self.tuning.expire_nodest_conn && server.config.weight.get() == 0;
+        if syn && (quiesced || (self.tuning.conn_reuse_mode != 0 && over)) {
+            return None;
+        }
+        if !server.available && self.tuning.expire_nodest_conn {
+            return None;
+        }
+        Some(server.available)
+    }
+
+    fn go(&mut self, now: u64, at: usize, packet: &Packet, direction: Direction) -> Answer {
+        let connection = &mut self.connections[at];
+        let server = &self.servers[connection.server];
+        if packet.content != Content::Error {
+            let view = match direction {
+                Direction::Reply => {
+                    connection.one_way = false;
+                    1
+                }
+                Direction::Request => usize::from(connection.one_way) * 2,
+            };
+            connection.state = after(connection.state, view, packet.content);
+            connection.deadline = now + timeout(connection.state) * 250;
+        }
+        let target = match direction {
+            Direction::Request => SocketAddr::new(server.config.address.ip(), connection.port),
+            Direction::Reply => connection.flow.destination(),
+        };
+        let method = match (connection.method, server.config.method) {
+            (Method::Tunnel(_), Method::Tunnel(now)) => Method::Tunnel(now),
+            (method, _) => method,
+        };
+        Answer::Forward { direction, method, target, server: server.config.address }
+    }
+
+    fn schedule(&mut self, now: u64, packet: &Packet) -> Answer {
+        let flow = packet.flow;
+        let starts = match packet.content {
+            Content::Tcp(flags) => {
+                (flags.contains(TcpFlags::SYN) || self.tuning.sloppy_tcp) && !flags.contains(TcpFlags::RST)
+            }
+            Content::Udp => true,
+            Content::Sctp(_) | Content::Fragment | Content::Error => false,
+        };
+        if !starts {
+            return Answer::Pass(Reason::NotStarting);
+        }
+        let family = flow.addresses.family();
+        let address = ServiceKey::Address {
+            protocol: flow.protocol,
+            address: flow.addresses.destination(),
+            port: flow.destination_port,
+        };
+        let by = |key| self.services.iter().position(|service| service.key == key);
+        let found = by(ServiceKey::Mark { family, mark: packet.mark }).or_else(|| by(address));
+        let Some(service) = found else { return Answer::Pass(Reason::NoService) };
+        if flow.source_port == 20 {
+            return Answer::Pass(Reason::FtpDataPort);
+        }
+        let Some(server) = self.pick(service) else { return Answer::Reject(Reason::NoServer) };
+        if self.connections.len() == self.capacity {
+            return Answer::Drop(Reason::TableFull);
+        }
+        let config = self.servers[server].config;
+        let state = if flow.protocol == Protocol::Tcp { State::Tcp(TcpState::None) } else { State::Udp };
+        let one_way = config.method != Method::Nat;
+        let connection = Connection {
+            flow,
+            server,
+            port: config.address.port(),
+            method: config.method,
+            state,
+            one_way,
+            deadline: 0,
+        };
+        self.connections.insert(0, connection);
+        if config.upper != 0 && self.total(server) == config.upper {
+            self.servers[server].overloaded = true;
+        }
+        self.go(now, 0, packet, Direction::Request)
+    }
+
+    fn pick(&mut self, service: usize) -> Option<usize> {
+        let Service { scheduler, ref servers, last, .. } = self.services[service];
+        let usable = |&at: &usize| !self.servers[at].overloaded && self.servers[at].config.weight.get() > 0;
+        let weight = |at: usize| i64::from(self.servers[at].config.weight.get());
+        let active = |at: usize| i64::from(self.active(at));
+        let load = |at: usize| active(at) * 256 + i64::from(self.total(at));
+        let mut list = servers.iter().copied().filter(usable);
+        // Loads per weight compare as fractions: a/b < c/d as a*d < c*b. Of equals the first stays.
+        let least = |cost: &dyn Fn(usize) -> i64, list: &mut dyn Iterator<Item = usize>| {
+            list.reduce(|best, at| if cost(at) * weight(best) < cost(best) * weight(at) { at } else { best })
+        };
+        let picked = match scheduler {
+            "rr" => {
+                let start =
+                    last.and_then(|last| servers.iter().position(|&at| at == last)).map_or(0, |at| at + 1);
+                let (before, after) = servers.split_at(start);
+                after.iter().chain(before).copied().find(usable)
+            }
+            "lc" => list.reduce(|best, at| if load(at) < load(best) { at } else { best }),
+            "wlc" => least(&load, &mut list),
+            "sed" => least(&|at| active(at) + 1, &mut list),
+            "nq" => {
+                let idle = list.clone().find(|&at| active(at) == 0);
+                idle.or_else(|| least(&|at| active(at) + 1, &mut list))
+            }
+            "fo" => list.reduce(|best, at| if weight(at) > weight(best) { at } else { best }),
+            "ovf" => {
+                let open = list.filter(|&at| active(at) <= weight(at));
+                open.reduce(|best, at| if weight(at) > weight(best) { at } else { best })
+            }
+            other => panic!("no twin of {other}"),
+        };
+        if scheduler == "rr" && picked.is_some() {
+            self.services[service].last = picked;
+        }
+        picked
+    }
+}
+
+/// The rows of the TCP table once more, as text: by view (input, output, input only) and event.
+const ROWS: [[&str; 4]; 3] = [
+    [
+        "SRC EST EST SRC SRC SRC SRC SRC SRC SRC SRC",
+        "CLO CWT SSE TWT TWT TWT CLO CWT LAK LIS TWT",
+        "EST EST SSE EST FWT TWT CLO CWT CLO LIS EST",
+        "CLO CLO CLO SRC CLO CLO CLO CLO LAK LIS SRC",
+    ],
+    [
+        "SSE EST SSE SRC SSE SSE SSE SSE SSE LIS SRC",
+        "TWT FWT SSE TWT FWT TWT CLO TWT LAK LIS TWT",
+        "EST EST SSE EST FWT TWT CLO CWT LAK EST EST",
+        "CLO CLO SSE CLO CLO TWT CLO CLO CLO CLO CLO",
+    ],
+    [
+        "SRC EST EST SRC SRC SRC SRC SRC SRC SRC SRC",
+        "CLO FWT SSE TWT FWT TWT CLO CWT LAK LIS TWT",
+        "EST EST SSE EST FWT TWT CLO CWT CLO LIS EST",
+        "CLO CLO CLO SRC CLO CLO CLO CLO LAK LIS CLO",
+    ],
+];
+
+const STATES: [(&str, TcpState, u64); 11] = [
+    ("NON", TcpState::None, 2),
+    ("EST", TcpState::Established, 900),
+    ("SSE", TcpState::SynSent, 120),
+    ("SRC", TcpState::SynRecv, 60),
+    ("FWT", TcpState::FinWait, 120),
+    ("TWT", TcpState::TimeWait, 120),
+    ("CLO", TcpState::Close, 10),
+    ("CWT", TcpState::CloseWait, 60),
+    ("LAK", TcpState::LastAck, 30),
+    ("LIS", TcpState::Listen, 120),
+    ("SAK", TcpState::SynAck, 120),
+];
+
+fn after(state: State, view: usize, content: Content) -> State {
+    let (State::Tcp(state), Content::Tcp(flags)) = (state, content) else { return state };
+    let events = [(TcpFlags::RST, 3), (TcpFlags::SYN, 0), (TcpFlags::FIN, 1), (TcpFlags::ACK, 2)];
+    let Some((_, row)) = events.into_iter().find(|(flag, _)| flags.contains(*flag)) else {
+        return State::Tcp(TcpState::Close);
+    };
+    let column = STATES.iter().position(|entry| entry.1 == state).unwrap();
+    let next = ROWS[view][row].split(' ').nth(column).unwrap();
+    State::Tcp(STATES.iter().find(|entry| entry.0 == next).unwrap().1)
+}
+
+fn timeout(state: State) -> u64 {
+    match state {
+        State::Tcp(state) => STATES.iter().find(|entry| entry.1 == state).unwrap().2,
+        State::Udp | State::Sctp(_) => 300,
+    }
+}
