@@ -1,8 +1,9 @@
 //! A frame on loan: bytes with room before and after them, and what the device said about them.
 
-/// Free bytes that every device leaves before a frame: 40 (outer IPv6) + 8 (UDP) + 16 (GUE, GRE or a longer link
-/// header). The wrappings of TUN are written there, so no packet is ever copied to be forwarded.
-pub const HEADROOM: usize = 64;
+/// Free bytes that every device leaves before a frame: 40 (outer IPv6) + 8 (UDP) + 4 (GUE) + 22 (Ethernet with two
+/// VLAN tags, when the frame came without a link header), rounded up. The wrappings of TUN and the headers of ICMP
+/// answers are written there, so no packet is ever copied to be forwarded.
+pub const HEADROOM: usize = 96;
 
 /// One of the director's ports: an index that the caller chose when it set the host up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,16 +88,24 @@ impl<'a> Frame<'a> {
     }
 
     /// Lengthens the frame at its front by `count` bytes of headroom and lends them (with old content); `None`,
-    /// and nothing changes, when there is not that much.
+    /// and nothing changes, when there is not that much. The start of a partial checksum moves along.
     pub fn grow_front(&mut self, count: usize) -> Option<&mut [u8]> {
-        self.start = self.start.checked_sub(count)?;
-        Some(&mut self.buffer[self.start..self.start + count])
+        let start = self.start.checked_sub(count)?;
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start = u16::try_from(usize::from(*start) + count).ok()?;
+        }
+        self.start = start;
+        self.buffer.get_mut(start..)?.get_mut(..count)
     }
 
-    /// Shortens the frame at its front; `None`, and nothing changes, when it is not that long.
+    /// Shortens the frame at its front; `None`, and nothing changes, when it is not that long, or when a partial
+    /// checksum would begin before it.
     pub fn shrink_front(&mut self, count: usize) -> Option<()> {
-        let start = self.start.checked_add(count).filter(|&start| start <= self.end)?;
-        self.start = start;
+        let first = self.start.checked_add(count).filter(|&first| first <= self.end)?;
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start = u16::try_from(usize::from(*start).checked_sub(count)?).ok()?;
+        }
+        self.start = first;
         Some(())
     }
 
@@ -105,6 +114,17 @@ impl<'a> Frame<'a> {
         let end = self.start.checked_add(len).filter(|&end| end <= self.buffer.len())?;
         self.end = end;
         Some(())
+    }
+
+    /// A part of this frame as a finished frame of its own, from `start` to `end` of its bytes.
+    pub(crate) fn part(&mut self, start: usize, end: usize) -> Option<Frame<'_>> {
+        let (start, end) = (self.start.checked_add(start)?, self.start.checked_add(end)?);
+        if end > self.end {
+            return None;
+        }
+        let mut part = Frame::new(self.buffer, start, end, self.port)?;
+        part.mark = self.mark;
+        Some(part)
     }
 }
 
@@ -126,7 +146,8 @@ pub enum Checksum {
     #[default]
     Complete,
     /// The field holds the sum of the pseudo-header only (not complemented). Whoever finishes it sums the bytes from
-    /// `start` to the end of the frame, and writes the complement at `start + offset`.
+    /// `start` to the end of the frame, and writes the complement at `start + offset`. An SCTP packet's field counts as
+    /// 0 instead, and what is written is its CRC-32c.
     Partial {
         /// From the frame's first byte to where the sum begins (the transport header).
         start: u16,

@@ -2,6 +2,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod checksum;
+mod edit;
 mod frame;
+pub mod icmp;
+mod layout;
+pub mod method;
+mod offload;
+pub mod output;
+pub mod parse;
+mod reason;
+mod wire;
 
+pub use edit::decrement_ttl;
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, PortId};
+pub use layout::{Fragment, Layout};
+pub use offload::complete_checksum;
+pub use reason::{Counters, DropReason, PassReason};

@@ -1,0 +1,270 @@
+//! Checksums: the Internet checksum whole and in part, and SCTP's CRC-32c.
+//!
+//! Reading list: RFC 1071 (how to sum, in any byte order), RFC 1624 §3 (how to change a checksum when a word
+//! changes; equation 3 is the one that never yields a wrong zero), RFC 768 (UDP's 0 means "none"), RFC 9260 §6.8.
+//!
+//! Two representations of zero exist in one's complement. Sums here never turn a non-zero sum into 0x0000, so
+//! results are the ones that Linux writes.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crc::{CRC_32_ISCSI, Crc, Table};
+
+/// A one's complement sum of 16-bit words in progress.
+///
+/// ```
+/// use lvs_forward::checksum::Sum;
+/// // RFC 1071 §3, the numerical example.
+/// let sum = Sum::ZERO.bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+/// assert_eq!(sum.fold(), 0xddf2);
+/// assert_eq!(sum.checksum(), !0xddf2);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Nothing summed yet.
+    pub const ZERO: Self = Self(0);
+
+    /// Adds bytes that start at an even offset of what is summed. An odd last byte counts as the high half of a
+    /// word (RFC 1071 §1), so nothing may follow it.
+    #[must_use]
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        // Four lanes of 32-bit words, in native order: the fold brings the order right at the end (RFC 1071 §2 B).
+        let mut lanes = [0u64; 4];
+        let mut chunks = bytes.chunks_exact(16);
+        for chunk in &mut chunks {
+            for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(4)) {
+                *lane += u64::from(word32(word));
+            }
+        }
+        let mut native: u64 = lanes.iter().sum();
+        let mut words = chunks.remainder().chunks_exact(2);
+        for word in &mut words {
+            native += u64::from(word16(word));
+        }
+        if let &[last] = words.remainder() {
+            native += u64::from(u16::from_ne_bytes([last, 0]));
+        }
+        Self(self.0 + u64::from(u16::from_be(fold(native))))
+    }
+
+    /// Adds one word.
+    #[must_use]
+    pub const fn word(self, word: u16) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    /// Adds the words of an IPv4 address.
+    #[must_use]
+    pub fn ipv4(self, address: Ipv4Addr) -> Self {
+        Self(self.0 + u64::from(u32::from(address)))
+    }
+
+    /// Adds the words of an IPv6 address.
+    #[must_use]
+    pub fn ipv6(self, address: Ipv6Addr) -> Self {
+        let bits = u128::from(address);
+        self.quad((bits >> 64) as u64).quad(bits as u64)
+    }
+
+    /// The sum of an IPv4 pseudo-header (RFC 9293 §3.1) for `length` bytes from the transport header on.
+    #[must_use]
+    pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: usize) -> Self {
+        Self::ZERO.ipv4(source).ipv4(destination).length(length).word(u16::from(protocol))
+    }
+
+    /// The sum of an IPv6 pseudo-header (RFC 8200 §8.1) for `length` bytes from the transport header on.
+    #[must_use]
+    pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: usize) -> Self {
+        Self::ZERO.ipv6(source).ipv6(destination).length(length).word(u16::from(protocol))
+    }
+
+    /// The sum as one word. This is what a [partial](crate::Checksum::Partial) checksum field holds.
+    #[must_use]
+    pub fn fold(self) -> u16 {
+        fold(self.0)
+    }
+
+    /// The finished checksum: the complement of the sum.
+    #[must_use]
+    pub fn checksum(self) -> u16 {
+        !self.fold()
+    }
+
+    /// The finished checksum for UDP, where 0 would mean that there is none (RFC 768).
+    #[must_use]
+    pub fn udp_checksum(self) -> u16 {
+        never_zero(self.checksum())
+    }
+
+    fn quad(self, bits: u64) -> Self {
+        Self(self.0 + (bits >> 32) + (bits & 0xffff_ffff))
+    }
+
+    fn length(self, length: usize) -> Self {
+        Self(self.0 + (length as u64 & 0xffff_ffff))
+    }
+}
+
+/// What a change of words does to a checksum over them (RFC 1624, equation 3).
+///
+/// ```
+/// use lvs_forward::checksum::Delta;
+/// let old = "192.0.2.1".parse()?;
+/// let new = "10.0.0.11".parse()?;
+/// let delta = Delta::ZERO.ipv4(old, new).word(80, 8080);
+/// assert_eq!(delta.update(0x1234), 0xaaea);
+/// assert_eq!(delta.update(0x0000), 0x98b6);
+/// # Ok::<(), core::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delta(u64);
+
+impl Delta {
+    /// No change.
+    pub const ZERO: Self = Self(0);
+
+    /// One word changes.
+    #[must_use]
+    pub const fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + !old as u64 + new as u64)
+    }
+
+    /// An IPv4 address changes.
+    #[must_use]
+    pub fn ipv4(self, old: Ipv4Addr, new: Ipv4Addr) -> Self {
+        Self(self.0 + u64::from(!u32::from(old)) + u64::from(u32::from(new)))
+    }
+
+    /// An IPv6 address changes.
+    #[must_use]
+    pub fn ipv6(self, old: Ipv6Addr, new: Ipv6Addr) -> Self {
+        let old = !u128::from(old);
+        let new = u128::from(new);
+        let halves = |bits: u128| Sum::ZERO.quad((bits >> 64) as u64).quad(bits as u64).0;
+        Self(self.0 + halves(old) + halves(new))
+    }
+
+    /// A finished checksum after the change.
+    #[must_use]
+    pub fn update(self, checksum: u16) -> u16 {
+        !fold(self.0 + u64::from(!checksum))
+    }
+
+    /// A partial checksum (a sum that is not complemented) after the change.
+    #[must_use]
+    pub fn update_partial(self, sum: u16) -> u16 {
+        fold(self.0 + u64::from(sum))
+    }
+}
+
+/// UDP's way to write a checksum that came out as 0.
+#[must_use]
+pub const fn never_zero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
+
+/// SCTP's checksum (RFC 9260 §6.8) over `packet`, whose own checksum field counts as 0; as it stands in the field,
+/// which is transmitted with its least significant byte first.
+#[must_use]
+pub fn sctp(packet: &[u8]) -> [u8; 4] {
+    static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+    let mut digest = CRC.digest();
+    match packet.split_at_checked(12) {
+        Some((header, rest)) => {
+            digest.update(header.get(..8).unwrap_or_default());
+            digest.update(&[0; 4]);
+            digest.update(rest);
+        }
+        None => digest.update(packet),
+    }
+    digest.finalize().to_le_bytes()
+}
+
+fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
+}
+
+fn word32(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |&word| u32::from_ne_bytes(word))
+}
+
+fn word16(bytes: &[u8]) -> u16 {
+    bytes.first_chunk().map_or(0, |&word| u16::from_ne_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum as u16
+    }
+
+    #[test]
+    fn sctp_checksum_of_the_crc_check_value() {
+        // The check value of CRC-32c is over "123456789"; shorter than a header, so nothing is blanked.
+        assert_eq!(sctp(b"123456789"), 0xe306_9283u32.to_le_bytes());
+    }
+
+    #[test]
+    fn sctp_checksum_ignores_its_own_field() {
+        let mut packet = [7; 40];
+        let before = sctp(&packet);
+        packet[8..12].copy_from_slice(&[1, 2, 3, 4]);
+        assert_eq!(sctp(&packet), before);
+        packet[12] ^= 1;
+        assert_ne!(sctp(&packet), before);
+    }
+
+    proptest! {
+        #[test]
+        fn fast_sum_equals_the_naive_one(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Sum::ZERO.bytes(&bytes).fold(), naive(&bytes));
+        }
+
+        #[test]
+        fn incremental_equals_full(
+            mut words in prop::collection::vec(any::<u16>(), 1..40),
+            at in any::<prop::sample::Index>(),
+            new in any::<u16>(),
+        ) {
+            let sum = |words: &[u16]| {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+                Sum::ZERO.bytes(&bytes)
+            };
+            let at = at.index(words.len());
+            let before = sum(&words);
+            let delta = Delta::ZERO.word(words[at], new);
+            words[at] = new;
+            let after = sum(&words);
+            // 0x0000 and 0xffff are one value in one's complement.
+            prop_assert_eq!(delta.update(before.checksum()) % 0xffff, after.checksum() % 0xffff);
+            prop_assert_eq!(delta.update_partial(before.fold()) % 0xffff, after.fold() % 0xffff);
+        }
+
+        #[test]
+        fn wide_changes_equal_their_words(old in any::<u128>(), new in any::<u128>(), checksum in any::<u16>()) {
+            let wide = Delta::ZERO.ipv6(old.into(), new.into());
+            let mut narrow = Delta::ZERO;
+            for shift in (0..128).step_by(16) {
+                narrow = narrow.word((old >> shift) as u16, (new >> shift) as u16);
+            }
+            prop_assert_eq!(wide.update(checksum) % 0xffff, narrow.update(checksum) % 0xffff);
+        }
+    }
+}

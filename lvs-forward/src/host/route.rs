@@ -1,0 +1,149 @@
+//! Where packets go: prefixes on the links, and gateways behind them.
+
+use core::net::IpAddr;
+
+use heapless::Vec;
+use lvs_core::Family;
+
+use super::address::to_bits;
+use crate::frame::PortId;
+
+/// How many prefixes a host can know, those of its ports included.
+pub const MAX_ROUTES: usize = 64;
+
+/// A destination prefix, e.g. `10.0.1.0/24`. Bits after its length count as zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    address: IpAddr,
+    len: u8,
+}
+
+impl Prefix {
+    /// The prefix of the first `len` bits; `None` when the address has fewer.
+    ///
+    /// ```
+    /// use lvs_forward::host::Prefix;
+    /// let prefix = Prefix::new("10.0.1.17".parse()?, 24).unwrap();
+    /// assert!(prefix.contains("10.0.1.200".parse()?));
+    /// assert!(!prefix.contains("10.0.2.1".parse()?));
+    /// assert!(Prefix::new("10.0.1.17".parse()?, 33).is_none());
+    /// # Ok::<(), core::net::AddrParseError>(())
+    /// ```
+    #[must_use]
+    pub const fn new(address: IpAddr, len: u8) -> Option<Self> {
+        let bits = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        if len > bits { None } else { Some(Self { address, len }) }
+    }
+
+    /// Length in bits.
+    #[must_use]
+    pub const fn len(&self) -> u8 {
+        self.len
+    }
+
+    /// Whether it holds every address of its family.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether an address lies in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Family::of(address) == Family::of(self.address)
+            && (to_bits(address) ^ to_bits(self.address)) & self.mask() == 0
+    }
+
+    fn mask(&self) -> u128 {
+        let skipped = match self.address {
+            IpAddr::V4(_) => 32 - u32::from(self.len),
+            IpAddr::V6(_) => 128 - u32::from(self.len),
+        };
+        u128::MAX.checked_shl(skipped).unwrap_or(0)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    family: Family,
+    bits: u128,
+    mask: u128,
+    len: u8,
+    pub(crate) via: Option<IpAddr>,
+    pub(crate) port: PortId,
+}
+
+/// All routes, longest prefix first.
+pub(crate) struct Routes(Vec<Route, MAX_ROUTES>);
+
+impl Routes {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds or replaces the route of a prefix; `None` when there are too many.
+    pub(crate) fn set(&mut self, prefix: Prefix, via: Option<IpAddr>, port: PortId) -> Option<()> {
+        self.remove(prefix);
+        let mask = prefix.mask();
+        let bits = to_bits(prefix.address) & mask;
+        let route = Route { family: Family::of(prefix.address), bits, mask, len: prefix.len, via, port };
+        let at = self.0.iter().position(|other| other.len < prefix.len).unwrap_or(self.0.len());
+        self.0.insert(at, route).ok()
+    }
+
+    pub(crate) fn remove(&mut self, prefix: Prefix) -> Option<()> {
+        let (family, bits) = (Family::of(prefix.address), to_bits(prefix.address) & prefix.mask());
+        let same = |route: &Route| route.family == family && route.len == prefix.len && route.bits == bits;
+        let at = self.0.iter().position(same)?;
+        self.0.remove(at);
+        Some(())
+    }
+
+    /// The route with the longest prefix that holds `address`.
+    #[inline]
+    pub(crate) fn find(&self, address: IpAddr) -> Option<&Route> {
+        let (family, bits) = (Family::of(address), to_bits(address));
+        self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
+    }
+
+    /// Whether `address` is a neighbour on `port`.
+    pub(crate) fn is_on_link(&self, port: PortId, address: IpAddr) -> bool {
+        self.find(address).is_some_and(|route| route.via.is_none() && route.port == port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, len) = text.split_once('/').unwrap();
+        Prefix::new(address.parse().unwrap(), len.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_of_the_family_wins() {
+        let mut routes = Routes::new();
+        for (text, port) in [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("10.0.1.0/24", 2), ("::/0", 3)] {
+            routes.set(prefix(text), None, PortId(port)).unwrap();
+        }
+        let port = |address: &str| routes.find(address.parse().unwrap()).map(|route| route.port.0);
+        assert_eq!(port("10.0.1.9"), Some(2));
+        assert_eq!(port("10.0.2.9"), Some(1));
+        assert_eq!(port("192.0.2.1"), Some(0));
+        assert_eq!(port("2001:db8::1"), Some(3));
+    }
+
+    #[test]
+    fn a_route_can_be_replaced_and_removed() {
+        let mut routes = Routes::new();
+        routes.set(prefix("10.0.1.7/24"), None, PortId(1)).unwrap();
+        routes.set(prefix("10.0.1.0/24"), None, PortId(2)).unwrap();
+        assert_eq!(routes.find("10.0.1.1".parse().unwrap()).unwrap().port, PortId(2));
+        routes.remove(prefix("10.0.1.9/24")).unwrap();
+        assert!(routes.find("10.0.1.1".parse().unwrap()).is_none());
+    }
+}

@@ -1,0 +1,202 @@
+//! Setting a host up: ports, addresses, routes, neighbours, and how that can fail.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use lvs_core::Family;
+
+use super::{Host, MAX_PORTS, MAX_ROUTES, MacAddress, Port, Prefix};
+use crate::frame::PortId;
+use crate::parse::Link;
+
+/// The least MTU of a port (RFC 791 §3.2).
+const MIN_MTU: u16 = 68;
+
+impl<const A: usize, const N: usize> Host<A, N> {
+    /// Adds a port; its number is the one that frames from its device must carry. Ports count from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`AddPortError`] says which limit was passed.
+    pub fn add_port(&mut self, port: Port) -> Result<PortId, AddPortError> {
+        if port.mtu() < MIN_MTU {
+            return Err(AddPortError::Mtu);
+        }
+        if port.link() == Link::Ethernet && (port.mac().is_group() || port.mac() == MacAddress::ZERO) {
+            return Err(AddPortError::Mac);
+        }
+        let id = PortId(self.ports.len() as u8);
+        self.ports.push(port).map_err(|_| AddPortError::Full)?;
+        Ok(id)
+    }
+
+    /// Gives a port an address, and with it the prefix of `len` bits on that link.
+    ///
+    /// # Errors
+    ///
+    /// [`AddAddressError`] says what is wrong with it.
+    pub fn add_address(&mut self, port: PortId, address: IpAddr, len: u8) -> Result<(), AddAddressError> {
+        let prefix = Prefix::new(address, len).ok_or(AddAddressError::Prefix)?;
+        self.port(port).ok_or(AddAddressError::NoPort)?;
+        self.check_address(address)?;
+        // A host route to oneself would lead nowhere.
+        let whole = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        if len < whole {
+            self.routes.set(prefix, None, port).ok_or(AddAddressError::Routes)?;
+        }
+        self.addresses.insert(address, Some(port)).ok_or(AddAddressError::Full)
+    }
+
+    /// Gives the host an address that belongs to no port: a virtual service's. It is answered for on every port.
+    ///
+    /// # Errors
+    ///
+    /// [`AddAddressError`] says what is wrong with it.
+    pub fn add_virtual_address(&mut self, address: IpAddr) -> Result<(), AddAddressError> {
+        self.check_address(address)?;
+        self.addresses.insert(address, None).ok_or(AddAddressError::Full)
+    }
+
+    /// Takes an address away; a port's prefix stays. False when the host did not have it.
+    pub fn remove_address(&mut self, address: IpAddr) -> bool {
+        self.addresses.remove(address).is_some()
+    }
+
+    /// Adds the route for a prefix, or replaces it: through a gateway, or directly on a port's link.
+    ///
+    /// # Errors
+    ///
+    /// [`AddRouteError`] says what is wrong with it.
+    pub fn add_route(
+        &mut self,
+        prefix: Prefix,
+        via: Option<IpAddr>,
+        port: PortId,
+    ) -> Result<(), AddRouteError> {
+        self.port(port).ok_or(AddRouteError::NoPort)?;
+        if via.is_some_and(|via| Family::of(via) != prefix.family()) {
+            return Err(AddRouteError::Family);
+        }
+        self.routes.set(prefix, via, port).ok_or(AddRouteError::Full)
+    }
+
+    /// Takes the route of a prefix away. False when there was none.
+    pub fn remove_route(&mut self, prefix: Prefix) -> bool {
+        self.routes.remove(prefix).is_some()
+    }
+
+    /// Configures a neighbour's link-layer address, which is then neither asked for nor learnt.
+    ///
+    /// # Errors
+    ///
+    /// [`AddNeighbourError`] says what is wrong with it.
+    pub fn add_neighbour(
+        &mut self,
+        port: PortId,
+        address: IpAddr,
+        mac: MacAddress,
+    ) -> Result<(), AddNeighbourError> {
+        if self.port(port).ok_or(AddNeighbourError::NoPort)?.link() == Link::Bare {
+            return Err(AddNeighbourError::Bare);
+        }
+        if mac.is_group() {
+            return Err(AddNeighbourError::Mac);
+        }
+        self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
+        self.release(port, address, mac);
+        Ok(())
+    }
+
+    /// Forgets a neighbour, configured or learnt. False when it was not known.
+    pub fn remove_neighbour(&mut self, port: PortId, address: IpAddr) -> bool {
+        self.neighbours.remove(port, address).is_some()
+    }
+
+    fn check_address(&self, address: IpAddr) -> Result<(), AddAddressError> {
+        let group = crate::layout::is_group(address);
+        if group || address.is_unspecified() || address.is_loopback() {
+            return Err(AddAddressError::NotUnicast);
+        }
+        if self.owns(address) { Err(AddAddressError::Exists) } else { Ok(()) }
+    }
+}
+
+macro_rules! errors {
+    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident => $text:expr,)* }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant => write!(f, "{}", $text),)*
+                }
+            }
+        }
+
+        impl core::error::Error for $name {}
+    };
+}
+
+errors! {
+    /// Why a port cannot be added.
+    AddPortError {
+        /// There are [`MAX_PORTS`] ports already.
+        Full => format_args!("a host has at most {MAX_PORTS} ports"),
+        /// The link-layer address is zero or a group's: give the port one of its own, e.g. a locally administered one.
+        Mac => "an Ethernet port needs a unicast link-layer address",
+        /// The MTU is below what every IPv4 link carries.
+        Mtu => format_args!("an MTU is at least {MIN_MTU} bytes"),
+    }
+}
+
+errors! {
+    /// Why an address cannot be added.
+    AddAddressError {
+        /// The host has it already: remove it first.
+        Exists => "the host has this address already",
+        /// The table is full: use a larger `ADDRESSES`.
+        Full => "the host's table of addresses is full",
+        /// There is no such port.
+        NoPort => "no such port",
+        /// Group, loopback and unspecified addresses are nobody's.
+        NotUnicast => "a host's address is a unicast address",
+        /// The prefix is longer than the address.
+        Prefix => "the prefix length is larger than the address",
+        /// Its prefix does not fit into the routes.
+        Routes => format_args!("a host has at most {MAX_ROUTES} routes"),
+    }
+}
+
+errors! {
+    /// Why a route cannot be added.
+    AddRouteError {
+        /// The gateway is of another family than the prefix.
+        Family => "the gateway is of another family than the prefix",
+        /// There are [`MAX_ROUTES`] routes already.
+        Full => format_args!("a host has at most {MAX_ROUTES} routes"),
+        /// There is no such port.
+        NoPort => "no such port",
+    }
+}
+
+errors! {
+    /// Why a neighbour cannot be added.
+    AddNeighbourError {
+        /// Bare ports have no link-layer addresses.
+        Bare => "a bare port has no neighbours",
+        /// All its places are taken by configured neighbours: use a larger `NEIGHBOURS`.
+        Full => "the host's table of neighbours is full",
+        /// The link-layer address is a group's.
+        Mac => "a neighbour has a unicast link-layer address",
+        /// There is no such port.
+        NoPort => "no such port",
+    }
+}

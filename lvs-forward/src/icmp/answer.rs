@@ -1,0 +1,38 @@
+//! Pings for the director's own addresses.
+
+use lvs_core::{Addresses, Family};
+
+use super::error::{OWN_TTL, own_layout, write_header};
+use super::{v4, v6};
+use crate::frame::Frame;
+use crate::layout::Layout;
+use crate::offload::{complete_checksum, icmp_is_intact, write_icmp};
+use crate::reason::DropReason;
+use crate::wire::{array_mut, ipv6};
+
+/// Turns an echo request, in a frame that begins with its IP header, into the reply (RFC 792 p. 14, RFC 4443 §4.2).
+/// IPv4 options and IPv6 extension headers are left out of the reply.
+pub(crate) fn echo(
+    frame: &mut Frame<'_>,
+    layout: &Layout,
+    identification: u16,
+) -> Result<Layout, DropReason> {
+    complete_checksum(frame, layout)?;
+    if !icmp_is_intact(frame.bytes(), layout) {
+        return Err(DropReason::BadIcmpChecksum);
+    }
+    let class = layout.traffic_class(frame.bytes()).unwrap_or_default();
+    let addresses = layout.addresses(frame.bytes()).map(Addresses::reversed).ok_or(DropReason::Malformed)?;
+    let (header_len, kind) = match layout.family {
+        Family::V4 => (crate::wire::ipv4::LEN, v4::ECHO_REPLY),
+        Family::V6 => (ipv6::LEN, v6::ECHO_REPLY),
+    };
+    frame.shrink_front(layout.header_len() - header_len).ok_or(DropReason::Malformed)?;
+    let answer = own_layout(frame.len(), header_len, layout.family);
+    write_header(frame, addresses, class, identification).ok_or(DropReason::Malformed)?;
+    let bytes = frame.bytes_mut();
+    *array_mut(bytes, answer.transport()).ok_or(DropReason::Malformed)? = [kind];
+    write_icmp(bytes, &answer).ok_or(DropReason::Malformed)?;
+    debug_assert_eq!(answer.ttl(frame.bytes()), Some(OWN_TTL));
+    Ok(answer)
+}

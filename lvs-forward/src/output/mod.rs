@@ -1,0 +1,72 @@
+//! The last step before the wire: cutting what does not fit.
+//!
+//! A frame may stand for several segments, or be larger than the link's MTU and allow fragmentation. [`pieces`] makes
+//! the packets that a plain device can send. It works in place: a piece's headers are written over payload that was
+//! handed on before, so nothing is copied and no second buffer is needed.
+
+mod fragment;
+mod segment;
+
+use crate::frame::{Checksum, Frame};
+use crate::parse::{Link, ether_type};
+use crate::reason::DropReason;
+
+/// How a frame is to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a plain description, also built by devices")]
+pub struct Cut {
+    /// The most that an IP packet may be long, in bytes.
+    pub mtu: u16,
+    /// Identification of IPv6 fragments (RFC 8200 §4.5). IPv4 fragments keep their packet's own.
+    pub identification: u32,
+}
+
+impl Cut {
+    /// Segments only: nothing is fragmented.
+    pub const SEGMENTS: Self = Self { mtu: u16::MAX, identification: 0 };
+}
+
+/// Hands each packet of `frame` that fits into the MTU to `emit`, in order: the segments of a merged frame, their
+/// wrapping included, and the fragments of a packet that is too large even so. Returns how many there were. A
+/// frame that needs no cutting is handed on as it is, its partial checksum too. IPv4's DF is not looked at: who
+/// minds it must not come here.
+///
+/// The frame's bytes are used up.
+///
+/// # Errors
+///
+/// Nothing is handed on with [`DropReason::Offload`], when the frame is not what its offload says, and
+/// [`DropReason::Unfragmentable`], when the MTU has no room for a fragment.
+pub fn pieces(
+    frame: &mut Frame<'_>,
+    link: Link,
+    cut: Cut,
+    emit: &mut dyn FnMut(Frame<'_>),
+) -> Result<usize, DropReason> {
+    let network = network(frame, link).ok_or(DropReason::Malformed)?;
+    if frame.offload.merged.is_some() {
+        segment::cut(frame, network, cut, emit)
+    } else {
+        fragment::cut(frame, network, cut, emit)
+    }
+}
+
+/// Whether `frame` is merged and wrapped in a tunnel: no device takes it as one, even if it takes merged frames.
+#[must_use]
+pub fn is_wrapped(frame: &Frame<'_>, link: Link) -> bool {
+    let Checksum::Partial { start, .. } = frame.offload.checksum else {
+        return false;
+    };
+    frame.offload.merged.is_some()
+        && network(frame, link)
+            .and_then(|network| segment::first_transport(frame.bytes(), network))
+            .is_some_and(|(transport, _)| transport != usize::from(start))
+}
+
+/// Where the IP header starts.
+fn network(frame: &Frame<'_>, link: Link) -> Option<usize> {
+    match link {
+        Link::Bare => Some(0),
+        Link::Ethernet => ether_type(frame.bytes()).map(|(network, _)| network),
+    }
+}

@@ -1,0 +1,209 @@
+//! Why a frame went no further, and how often.
+
+use core::fmt;
+
+use lvs_core::Reason;
+
+use crate::parse::Malformed;
+
+macro_rules! reasons {
+    ($(#[$outer:meta])* $enum:ident, $count:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
+        pub enum $enum {
+            /// As the director says.
+            Director(Reason),
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $enum {
+            /// Every reason, in the order of its counters: the director's first.
+            pub const ALL: [Self; $count] = {
+                let mut all = [Self::Director(Reason::ALL[0]); $count];
+                let mut at = 0;
+                while at < Reason::ALL.len() {
+                    all[at] = Self::Director(Reason::ALL[at]);
+                    at += 1;
+                }
+                $(all[at] = Self::$variant; at += 1;)*
+                assert!(at == $count);
+                all
+            };
+
+            /// A short name for statistics, in kebab case.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    Self::Director(reason) => reason.name(),
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+const DROPS: usize = Reason::ALL.len() + 22;
+const PASSES: usize = Reason::ALL.len() + 4;
+
+reasons! {
+    /// Why a frame was dropped. Some drops are answered with an ICMP error, then the frame leaves as that answer.
+    DropReason, DROPS {
+        /// A wrong IPv4 header checksum.
+        BadHeaderChecksum = "bad-header-checksum",
+        /// A wrong checksum in an ICMP error that was to be translated.
+        BadIcmpChecksum = "bad-icmp-checksum",
+        /// The real server's address is of another family than the packet, which only TUN can bridge.
+        Family = "family",
+        /// A piece of a datagram that can be rewritten only as a whole (SCTP under NAT).
+        Incomplete = "incomplete",
+        /// No answer from the next hop lately. Requests are answered with ICMP host unreachable.
+        HopFailed = "hop-failed",
+        /// The next hop's link-layer address is being asked for, and no more packets can wait for it.
+        HopPending = "hop-pending",
+        /// An ICMP error was due, but too many were sent in this second.
+        IcmpLimit = "icmp-limit",
+        /// An ICMP error was due about a packet that must not have one (RFC 1122 §3.2.2, RFC 4443 §2.4).
+        IcmpSilence = "icmp-silence",
+        /// Longer than 65,535 bytes, see [`Malformed::Jumbo`].
+        Jumbo = "jumbo",
+        /// Headers that lead out of the frame or are impossible.
+        Malformed = "malformed",
+        /// A source or destination address that cannot be on a wire (RFC 1122 §3.2.1.3).
+        Martian = "martian",
+        /// Less than [`HEADROOM`](crate::HEADROOM) bytes before the frame: the device does not keep its promise.
+        NoHeadroom = "no-headroom",
+        /// No such port: the frame's port was never added to the host.
+        NoPort = "no-port",
+        /// No route to the next destination. Requests are answered with ICMP host unreachable.
+        NoRoute = "no-route",
+        /// For the link-layer address of another host.
+        NotForUs = "not-for-us",
+        /// The device's word on checksum or segments does not fit the packet.
+        Offload = "offload",
+        /// TTL or hop limit used up; answered with ICMP time exceeded.
+        TimeExceeded = "time-exceeded",
+        /// Larger than the next link or tunnel takes; answered with fragmentation needed or packet too big.
+        TooBig = "too-big",
+        /// The MTU is so small that no packet fits into the tunnel.
+        TunnelMtu = "tunnel-mtu",
+        /// An ICMP error about a tunnel of ours that nobody need hear of: the packet inside may be fragmented.
+        TunnelQuiet = "tunnel-quiet",
+        /// Rejected by the director, but there is no way to say so: the answer has no route.
+        Unanswerable = "unanswerable",
+        /// The port's MTU cannot carry even an IPv6 fragment of the wrapped packet.
+        Unfragmentable = "unfragmentable",
+    }
+}
+
+reasons! {
+    /// Why a frame was left to the local host, unchanged.
+    PassReason, PASSES {
+        /// To a group or broadcast address of the link.
+        Group = "group",
+        /// To a real server that is this host itself.
+        LocalServer = "local-server",
+        /// Not for an own address, or a link protocol that is not about one.
+        NotOurs = "not-ours",
+        /// Of a protocol that is not balanced, or an ICMP message that is about no connection.
+        Protocol = "protocol",
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Checksum => Self::BadHeaderChecksum,
+            Malformed::Cut | Malformed::Header => Self::Malformed,
+            Malformed::Jumbo => Self::Jumbo,
+        }
+    }
+}
+
+/// What a forwarder has done, in frames since its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Rewritten for a real server.
+    pub requests: u64,
+    /// Rewritten for, or let through to, a client.
+    pub replies: u64,
+    /// Routed because [`Options::ip_forward`](crate::Options::ip_forward) is set.
+    pub routed: u64,
+    /// ICMP errors made, as answers to drops.
+    pub icmp_errors: u64,
+    /// Echo replies, ARP replies and neighbour advertisements.
+    pub answers: u64,
+    /// Packets that wait, or waited, for their next hop's link-layer address.
+    pub waited: u64,
+    drops: [u64; DROPS],
+    passes: [u64; PASSES],
+}
+
+impl Counters {
+    pub(crate) const ZERO: Self = Self {
+        requests: 0,
+        replies: 0,
+        routed: 0,
+        icmp_errors: 0,
+        answers: 0,
+        waited: 0,
+        drops: [0; DROPS],
+        passes: [0; PASSES],
+    };
+
+    /// Frames dropped for this reason, answered or not.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        position(&DropReason::ALL, reason).and_then(|at| self.drops.get(at)).copied().unwrap_or_default()
+    }
+
+    /// Frames left to the local host for this reason.
+    #[must_use]
+    pub fn passes(&self, reason: PassReason) -> u64 {
+        position(&PassReason::ALL, reason).and_then(|at| self.passes.get(at)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        if let Some(count) = position(&DropReason::ALL, reason).and_then(|at| self.drops.get_mut(at)) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn count_pass(&mut self, reason: PassReason) {
+        if let Some(count) = position(&PassReason::ALL, reason).and_then(|at| self.passes.get_mut(at)) {
+            *count += 1;
+        }
+    }
+}
+
+fn position<T: PartialEq>(all: &[T], one: T) -> Option<usize> {
+    all.iter().position(|candidate| *candidate == one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_name() {
+        let mut counters = Counters::ZERO;
+        for reason in DropReason::ALL {
+            counters.count_drop(reason);
+            assert_eq!(counters.drops(reason), 1, "{reason}");
+        }
+        for reason in PassReason::ALL {
+            counters.count_pass(reason);
+            assert_eq!(counters.passes(reason), 1, "{reason}");
+        }
+        for (at, reason) in DropReason::ALL.iter().enumerate() {
+            assert!(DropReason::ALL.iter().skip(at + 1).all(|other| other.name() != reason.name()), "{reason}");
+        }
+    }
+}
