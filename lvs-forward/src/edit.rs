@@ -67,8 +67,26 @@ impl Ipv4 {
         let [s0, s1, s2, s3] = self.source.octets();
         let [d0, d1, d2, d3] = self.destination.octets();
         let mut header = [
-            0x45, self.tos, len_high, len_low, id_high, id_low, flags, 0, self.ttl, self.protocol, 0, 0, s0,
-            s1, s2, s3, d0, d1, d2, d3,
+            0x45,
+            self.tos,
+            len_high,
+            len_low,
+            id_high,
+            id_low,
+            flags,
+            0,
+            self.ttl,
+            self.protocol,
+            0,
+            0,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
         ];
         let [high, low] = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
         header[ipv4::CHECKSUM] = high;
@@ -113,6 +131,9 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
+    /// No tags.
+    pub(crate) const NONE: Self = Self { bytes: [0; ethernet::TAG_LEN * ethernet::MAX_TAGS], len: 0 };
+
     /// The tags between the addresses and the type of an Ethernet frame whose IP header is at `network`.
     pub(crate) fn of(bytes: &[u8], network: usize) -> Self {
         let mut tags = Self::default();

@@ -138,6 +138,11 @@ pub struct Offload {
     pub merged: Option<Merged>,
 }
 
+impl Offload {
+    /// Nothing: a complete checksum, a single packet.
+    pub const NONE: Self = Self { checksum: Checksum::Complete, merged: None };
+}
+
 /// The state of a transport checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "every edit must handle each")]

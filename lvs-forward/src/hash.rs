@@ -1,5 +1,10 @@
 //! A keyed hash for the small tables of this crate.
 
+use lvs_core::Seed;
+
+/// Tells this use of a seed from the core's.
+const PURPOSE: u64 = 0x666f_7277_6172_6400;
+
 /// The key of a hash: whoever does not know it cannot aim at a bucket. Every table that uses it bounds its probes, so
 /// that a collision costs an eviction at worst, never time.
 #[derive(Clone, Copy, Debug)]
@@ -9,10 +14,11 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        let bits = u128::from_le_bytes(bytes);
+    /// A key of this crate's own: the director's seed itself stays secret even if this one should leak.
+    pub(crate) const fn new(seed: Seed) -> Self {
+        let (first, second) = seed.derive(PURPOSE).words();
         // Odd halves, so that no key multiplies everything to zero.
-        Self { first: (bits >> 64) as u64 | 1, second: bits as u64 | 1 }
+        Self { first: first | 1, second: second | 1 }
     }
 
     /// The hash of 16 bytes: two folded multiplications.
@@ -31,7 +37,7 @@ impl Key {
 
 /// `hash` brought into `0..len`.
 pub(crate) const fn bucket(hash: u64, len: usize) -> usize {
-    ((hash >> 32) * len as u64 >> 32) as usize
+    (((hash >> 32) * len as u64) >> 32) as usize
 }
 
 const fn fold(a: u64, b: u64) -> u64 {
@@ -45,7 +51,7 @@ mod tests {
 
     #[test]
     fn neighbours_spread_over_the_buckets() {
-        let key = Key::from_bytes(*b"an arbitrary key");
+        let key = Key::new(Seed::from_bytes(*b"an arbitrary key"));
         let mut seen = [0u32; 64];
         for low in 0..64 * 64u128 {
             seen[bucket(key.hash(0xffff_0a00_0000 + low), 64)] += 1;
@@ -55,8 +61,8 @@ mod tests {
 
     #[test]
     fn another_key_gives_another_order() {
-        let one = Key::from_bytes([1; 16]);
-        let two = Key::from_bytes([2; 16]);
+        let one = Key::new(Seed::from_bytes([1; 16]));
+        let two = Key::new(Seed::from_bytes([2; 16]));
         assert_ne!(one.hash(7), two.hash(7));
         assert_ne!(one.hash_pair(1, 2, 3), one.hash_pair(2, 1, 3));
     }

@@ -119,9 +119,8 @@ impl Layout {
     /// Whether the packet forbids its fragmentation: IPv4's DF. Routers never fragment IPv6.
     pub(crate) fn dont_fragment(&self, bytes: &[u8]) -> bool {
         match self.family {
-            Family::V4 => {
-                get16(bytes, self.network() + ipv4::FRAGMENT).is_some_and(|word| word & ipv4::DONT_FRAGMENT != 0)
-            }
+            Family::V4 => get16(bytes, self.network() + ipv4::FRAGMENT)
+                .is_some_and(|word| word & ipv4::DONT_FRAGMENT != 0),
             Family::V6 => true,
         }
     }

@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+mod decap;
 mod edit;
+mod forwarder;
 mod frame;
+mod hash;
+pub mod host;
 pub mod icmp;
 mod layout;
 pub mod method;
@@ -14,7 +18,9 @@ pub mod parse;
 mod reason;
 mod wire;
 
+pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
 pub use edit::decrement_ttl;
+pub use forwarder::{Forwarder, Options, Outcome};
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, PortId};
 pub use layout::{Fragment, Layout};
 pub use offload::complete_checksum;

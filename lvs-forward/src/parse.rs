@@ -162,14 +162,7 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
     }
     let word = u16::from_be_bytes([header[ipv4::FRAGMENT], header[ipv4::FRAGMENT + 1]]);
     let fragment = fragment(word & ipv4::OFFSET_MASK != 0, word & ipv4::MORE_FRAGMENTS != 0);
-    layout(
-        network,
-        network + header_len,
-        network + total,
-        Family::V4,
-        header[ipv4::PROTOCOL],
-        fragment,
-    )
+    layout(network, network + header_len, network + total, Family::V4, header[ipv4::PROTOCOL], fragment)
 }
 
 fn ipv6_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Malformed> {
@@ -193,7 +186,14 @@ fn ipv6_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
         }
         _ => extensions(next, packet.get(ipv6::LEN..end).ok_or(Malformed::Cut)?)?,
     };
-    layout(network, network + ipv6::LEN + chain.len, network + end, Family::V6, chain.protocol, chain.fragment)
+    layout(
+        network,
+        network + ipv6::LEN + chain.len,
+        network + end,
+        Family::V6,
+        chain.protocol,
+        chain.fragment,
+    )
 }
 
 fn layout(

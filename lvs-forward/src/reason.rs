@@ -49,7 +49,7 @@ macro_rules! reasons {
     };
 }
 
-const DROPS: usize = Reason::ALL.len() + 22;
+const DROPS: usize = Reason::ALL.len() + 20;
 const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
@@ -67,10 +67,6 @@ reasons! {
         HopFailed = "hop-failed",
         /// The next hop's link-layer address is being asked for, and no more packets can wait for it.
         HopPending = "hop-pending",
-        /// An ICMP error was due, but too many were sent in this second.
-        IcmpLimit = "icmp-limit",
-        /// An ICMP error was due about a packet that must not have one (RFC 1122 §3.2.2, RFC 4443 §2.4).
-        IcmpSilence = "icmp-silence",
         /// Longer than 65,535 bytes, see [`Malformed::Jumbo`].
         Jumbo = "jumbo",
         /// Headers that lead out of the frame or are impossible.
@@ -95,8 +91,8 @@ reasons! {
         TunnelMtu = "tunnel-mtu",
         /// An ICMP error about a tunnel of ours that nobody need hear of: the packet inside may be fragmented.
         TunnelQuiet = "tunnel-quiet",
-        /// Rejected by the director, but there is no way to say so: the answer has no route.
-        Unanswerable = "unanswerable",
+        /// An ICMP error about a tunnel of ours, which was passed on as one about the client's packet.
+        TunnelRelayed = "tunnel-relayed",
         /// The port's MTU cannot carry even an IPv6 fragment of the wrapped packet.
         Unfragmentable = "unfragmentable",
     }
@@ -138,6 +134,9 @@ pub struct Counters {
     pub routed: u64,
     /// ICMP errors made, as answers to drops.
     pub icmp_errors: u64,
+    /// ICMP errors that were due but not made: about packets that must not have one (RFC 1122 §3.2.2, RFC 4443 §2.4), above
+    /// [`Options::icmp_rate`](crate::Options::icmp_rate), or without a way back.
+    pub icmp_suppressed: u64,
     /// Echo replies, ARP replies and neighbour advertisements.
     pub answers: u64,
     /// Packets that wait, or waited, for their next hop's link-layer address.
@@ -152,6 +151,7 @@ impl Counters {
         replies: 0,
         routed: 0,
         icmp_errors: 0,
+        icmp_suppressed: 0,
         answers: 0,
         waited: 0,
         drops: [0; DROPS],
@@ -203,7 +203,10 @@ mod tests {
             assert_eq!(counters.passes(reason), 1, "{reason}");
         }
         for (at, reason) in DropReason::ALL.iter().enumerate() {
-            assert!(DropReason::ALL.iter().skip(at + 1).all(|other| other.name() != reason.name()), "{reason}");
+            assert!(
+                DropReason::ALL.iter().skip(at + 1).all(|other| other.name() != reason.name()),
+                "{reason}"
+            );
         }
     }
 }

@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_full_set_finds_its_own_and_no_others() {
-        let mut set = OwnAddresses::<8>::new(Key::from_bytes([9; 16]));
+        let mut set = OwnAddresses::<8>::new(Key::new(lvs_core::Seed::from_bytes([9; 16])));
         let address = |last: u8| IpAddr::from([10, 0, 0, last]);
         for last in 0..8 {
             set.insert(address(last), None).unwrap();

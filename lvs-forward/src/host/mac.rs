@@ -38,7 +38,7 @@ impl fmt::Display for MacAddress {
 
 /// The text is not six groups of two hexadecimal digits with colons between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "there is one way to be wrong")]
+#[non_exhaustive]
 pub struct ParseMacError;
 
 impl fmt::Display for ParseMacError {

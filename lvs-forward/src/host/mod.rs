@@ -4,8 +4,9 @@
 //! solicitations for its addresses, finds out where real servers and gateways are, and announces its addresses when it
 //! takes them over. Packets of an unknown neighbour wait, two at most, in a bounded store.
 
-mod address;
+pub(crate) mod address;
 mod arp;
+mod arrival;
 mod mac;
 mod ndp;
 mod neighbour;
@@ -18,12 +19,14 @@ use core::net::{IpAddr, Ipv4Addr};
 use heapless::Vec;
 use lvs_core::{Addresses, Family, Seed, Tick};
 
-pub use mac::MacAddress;
+pub(crate) use self::arrival::Arrival;
+pub(crate) use self::neighbour::Resolution;
+pub use mac::{MacAddress, ParseMacError};
 pub use route::{MAX_ROUTES, Prefix};
 pub use setup::{AddAddressError, AddNeighbourError, AddPortError, AddRouteError};
 
 use self::address::{OwnAddresses, is_link_local};
-use self::neighbour::{Neighbours, Resolution};
+use self::neighbour::Neighbours;
 use self::route::Routes;
 use self::waiting::Waiting;
 use crate::edit::{Tags, ether_type, write_ethernet};
@@ -99,6 +102,7 @@ pub struct Host<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
     waiting: Waiting,
     /// Whether an address has announcements left.
     announcing: bool,
+    key: Key,
 }
 
 /// The way to an address.
@@ -139,7 +143,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// A host without ports. The seed keys its tables: it should be random and secret.
     #[must_use]
     pub const fn new(seed: Seed) -> Self {
-        let key = Key::from_bytes(seed.to_bytes());
+        let key = Key::new(seed);
         Self {
             ports: Vec::new(),
             addresses: OwnAddresses::new(key),
@@ -147,6 +151,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             neighbours: Neighbours::new(key),
             waiting: Waiting::new(),
             announcing: false,
+            key,
         }
     }
 
@@ -214,6 +219,10 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if self.announcing { self.announcement(now, buffer) } else { None }
     }
 
+    pub(crate) const fn key(&self) -> Key {
+        self.key
+    }
+
     /// The way to an address; `None` when there is none.
     #[inline]
     pub(crate) fn route(&self, destination: IpAddr) -> Option<Hop> {
@@ -251,13 +260,10 @@ impl<const A: usize, const N: usize> Host<A, N> {
                 Some(()) => Departure::Ready,
                 None => Departure::Drop(DropReason::NoHeadroom),
             },
-            Resolution::Pending => {
-                let fits = frame.offload.merged.is_some() || frame.len() <= usize::from(hop.mtu);
-                match self.waiting.push(now, frame, family, tags, hop.port, hop.next) {
-                    Some(()) if fits => Departure::Waits,
-                    Some(()) | None => Departure::Drop(DropReason::HopPending),
-                }
-            }
+            Resolution::Pending => match self.waiting.push(now, frame, family, tags, hop.port, hop.next) {
+                Some(()) => Departure::Waits,
+                None => Departure::Drop(DropReason::HopPending),
+            },
             Resolution::Failed => Departure::Drop(DropReason::HopFailed),
             Resolution::Full => Departure::Drop(DropReason::HopPending),
         }
@@ -333,13 +339,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
     }
 
-    fn write_link(
-        &self,
-        frame: &mut Frame<'_>,
-        to: MacAddress,
-        tags: &Tags,
-        family: Family,
-    ) -> Option<()> {
+    fn write_link(&self, frame: &mut Frame<'_>, to: MacAddress, tags: &Tags, family: Family) -> Option<()> {
         let port = self.port(frame.port)?;
         match port.link {
             Link::Bare => Some(()),
@@ -373,8 +373,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     fn next_announcement(&mut self, now: Tick) -> Option<(IpAddr, PortId)> {
         let Self { addresses, routes, ports, .. } = self;
         for own in addresses.iter_mut() {
-            let on_link =
-                |port: u8| routes.is_on_link(PortId(port), own.address);
+            let on_link = |port: u8| routes.is_on_link(PortId(port), own.address);
             let anywhere = !(0..ports.len() as u8).any(on_link);
             while own.rounds > 0 && own.due <= now {
                 if usize::from(own.next_port) >= ports.len() {
@@ -430,7 +429,9 @@ pub(crate) const fn is_martian(addresses: &Addresses) -> bool {
                 || matches!(destination, &Ipv4Addr::UNSPECIFIED)
         }
         Addresses::V6 { source, destination } => {
-            source.is_multicast() || source.is_loopback() || destination.is_loopback()
+            source.is_multicast()
+                || source.is_loopback()
+                || destination.is_loopback()
                 || destination.is_unspecified()
         }
     }

@@ -35,16 +35,14 @@ pub(super) fn handle<const A: usize, const N: usize>(
 ) -> Handled {
     let bytes = frame.bytes();
     let message = bytes.get(layout.transport()..layout.end()).unwrap_or_default();
-    let (Some(Addresses::V6 { source, .. }), Some(&[kind, code, ..]), Some(&flags), Some(target)) = (
-        layout.addresses(bytes),
-        message.first_chunk::<2>(),
-        message.get(4),
-        ipv6_in(message, TARGET),
-    ) else {
+    let (Some(Addresses::V6 { source, .. }), Some(&[kind, code, ..]), Some(&flags), Some(target)) =
+        (layout.addresses(bytes), message.first_chunk::<2>(), message.get(4), ipv6_in(message, TARGET))
+    else {
         return Handled::Malformed;
     };
     // RFC 4861 §7.1: 255 proves that no router passed it on.
-    if layout.ttl(bytes) != Some(255) || code != 0 || target.is_multicast() || !icmp_is_intact(bytes, layout) {
+    if layout.ttl(bytes) != Some(255) || code != 0 || target.is_multicast() || !icmp_is_intact(bytes, layout)
+    {
         return Handled::Malformed;
     }
     let port = frame.port;
@@ -216,7 +214,9 @@ pub(super) fn own_address<const A: usize, const N: usize>(
 ) -> Option<Ipv6Addr> {
     let own = |wanted: bool| {
         host.addresses.iter().find_map(|own| match own.address {
-            IpAddr::V6(address) if own.port == Some(port) && is_link_local(address) == wanted => Some(address),
+            IpAddr::V6(address) if own.port == Some(port) && is_link_local(address) == wanted => {
+                Some(address)
+            }
             IpAddr::V6(_) | IpAddr::V4(_) => None,
         })
     };

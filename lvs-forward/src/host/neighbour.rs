@@ -254,9 +254,9 @@ impl<const N: usize> Neighbours<N> {
     #[inline]
     fn position(&self, port: PortId, bits: u128) -> Option<usize> {
         self.window(bits).find(|&at| {
-            self.entries.get(at).is_some_and(|entry| {
-                entry.bits == bits && entry.port == port && entry.state != State::Free
-            })
+            self.entries
+                .get(at)
+                .is_some_and(|entry| entry.bits == bits && entry.port == port && entry.state != State::Free)
         })
     }
 
@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn table() -> Neighbours<16> {
-        Neighbours::new(Key::from_bytes([3; 16]))
+        Neighbours::new(Key::new(lvs_core::Seed::from_bytes([3; 16])))
     }
 
     fn address(last: u8) -> IpAddr {

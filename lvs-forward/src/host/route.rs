@@ -38,6 +38,12 @@ impl Prefix {
         if len > bits { None } else { Some(Self { address, len }) }
     }
 
+    /// The family of its addresses.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        Family::of(self.address)
+    }
+
     /// Length in bits.
     #[must_use]
     pub const fn len(&self) -> u8 {

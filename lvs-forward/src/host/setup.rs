@@ -106,7 +106,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             return Err(AddNeighbourError::Mac);
         }
         self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
-        self.release(port, address, mac);
+        self.waiting.release(port, address, mac);
         Ok(())
     }
 

@@ -70,6 +70,10 @@ impl Waiting {
         Self { places: [const { Place::FREE }; PLACES], order: 0, ready: 0 }
     }
 
+    pub(crate) const fn any_ready(&self) -> bool {
+        self.ready > 0
+    }
+
     /// Keeps a copy of a packet, in a frame that begins with its IP header; `None` when it cannot wait.
     pub(crate) fn push(
         &mut self,

@@ -17,6 +17,8 @@ use crate::wire::{array_mut, icmp, ipv4, ipv6, protocol};
 pub enum Complaint {
     /// No way to the next host: ICMP 3/1, `ICMPv6` 1/3.
     HostUnreachable,
+    /// No route for a packet that is routed, not balanced: ICMP 3/0, `ICMPv6` 1/0.
+    NetworkUnreachable,
     /// No server: ICMP 3/3, `ICMPv6` 1/4.
     PortUnreachable,
     /// What a router inside a tunnel said of the wrapped packet, passed on about the packet inside (ICMP only).
@@ -39,6 +41,8 @@ impl Complaint {
         match (self, family) {
             (Self::HostUnreachable, Family::V4) => (v4::UNREACHABLE, v4::HOST, 0),
             (Self::HostUnreachable, Family::V6) => (v6::UNREACHABLE, v6::ADDRESS, 0),
+            (Self::NetworkUnreachable, Family::V4) => (v4::UNREACHABLE, v4::NETWORK, 0),
+            (Self::NetworkUnreachable, Family::V6) => (v6::UNREACHABLE, v6::NO_ROUTE, 0),
             (Self::PortUnreachable, Family::V4) => (v4::UNREACHABLE, v4::PORT, 0),
             (Self::PortUnreachable, Family::V6) => (v6::UNREACHABLE, v6::PORT, 0),
             (Self::Relayed { kind, code, info }, Family::V4 | Family::V6) => (kind, code, info),
@@ -83,7 +87,10 @@ pub(crate) fn may_answer(bytes: &[u8], layout: &Layout) -> bool {
         return false;
     };
     let source = addresses.source();
-    !about_error && !source.is_unspecified() && !source.is_loopback() && !is_group(source)
+    !about_error
+        && !source.is_unspecified()
+        && !source.is_loopback()
+        && !is_group(source)
         && !is_group(addresses.destination())
 }
 
@@ -110,8 +117,7 @@ pub(crate) fn answer(
     let class = layout.traffic_class(frame.bytes()).unwrap_or_default();
     let client = layout.addresses(frame.bytes()).map(Addresses::source);
     let (kind, code, info) = complaint.message(layout.family);
-    let addresses =
-        client.and_then(|client| Addresses::new(source, client)).ok_or(DropReason::Unanswerable)?;
+    let addresses = client.and_then(|client| Addresses::new(source, client)).ok_or(DropReason::Family)?;
     let (header_len, limit) = match layout.family {
         Family::V4 => (ipv4::LEN, MAX_V4),
         Family::V6 => (ipv6::LEN, MAX_V6),

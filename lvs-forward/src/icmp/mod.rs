@@ -4,7 +4,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod error;
-pub(crate) mod translate;
+mod translate;
 pub(crate) mod tunnel;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
@@ -15,6 +15,7 @@ use crate::parse::extensions;
 use crate::wire::{get16, icmp};
 
 pub use error::Complaint;
+pub use translate::translate;
 
 /// Message types of ICMP.
 pub(crate) mod v4 {
@@ -25,6 +26,7 @@ pub(crate) mod v4 {
     pub(crate) const TIME_EXCEEDED: u8 = 11;
 
     /// Codes of "unreachable".
+    pub(crate) const NETWORK: u8 = 0;
     pub(crate) const HOST: u8 = 1;
     pub(crate) const PORT: u8 = 3;
     pub(crate) const FRAGMENTATION_NEEDED: u8 = 4;
@@ -42,6 +44,7 @@ pub(crate) mod v6 {
     pub(crate) const REDIRECT: u8 = 137;
 
     /// Codes of "unreachable".
+    pub(crate) const NO_ROUTE: u8 = 0;
     pub(crate) const ADDRESS: u8 = 3;
     pub(crate) const PORT: u8 = 4;
 }

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use lvs_core::{Addresses, Content, Family, Method, Packet, Tunnel};
+use lvs_core::{Content, Family, Method, Packet, Tunnel};
 
 use super::{Embedded, v4};
 use crate::frame::Frame;
@@ -113,11 +113,6 @@ impl TunnelError {
         frame.shrink_front(from)?;
         inner.without_front(from)
     }
-}
-
-/// The virtual address that a client's packet was for.
-pub(crate) fn destination(bytes: &[u8], layout: &Layout) -> Option<IpAddr> {
-    layout.addresses(bytes).map(Addresses::destination)
 }
 
 const GRE_CHECKSUM: u16 = 0x8000;

@@ -3,8 +3,6 @@
 //! Reading list: RFC 2003 (IP in IP), RFC 2473 (IPv6 tunnels), RFC 4213 §3 (IPv6 in IPv4), RFC 2784 (GRE),
 //! draft-ietf-intarea-gue-09 §3 (GUE), RFC 6040 (ECN; IPVS follows RFC 3168's "limited" form), RFC 6864 (IPv4 id).
 
-use core::net::IpAddr;
-
 use lvs_core::{Addresses, Family, Tunnel};
 
 use crate::checksum::{Sum, never_zero};
@@ -13,7 +11,7 @@ use crate::frame::Frame;
 use crate::layout::Layout;
 use crate::offload::complete_checksum;
 use crate::reason::DropReason;
-use crate::wire::{ethernet, ipv4, ipv6, protocol, put16, udp};
+use crate::wire::{ipv4, ipv6, protocol, put16, udp};
 
 /// Length of GUE's own header (variant 0, no options).
 pub(crate) const GUE_LEN: usize = 4;
@@ -91,8 +89,7 @@ pub fn wrap(frame: &mut Frame<'_>, layout: &Layout, outer: &Outer) -> Result<(),
     };
     let class = layout.traffic_class(frame.bytes()).ok_or(DropReason::Malformed)?;
     let ttl = layout.ttl(frame.bytes()).ok_or(DropReason::Malformed)?;
-    let dont_fragment =
-        outer.pmtu_disc && layout.family == Family::V4 && layout.dont_fragment(frame.bytes());
+    let dont_fragment = outer.pmtu_disc && layout.family == Family::V4 && layout.dont_fragment(frame.bytes());
 
     let outer_protocol = match outer.tunnel {
         Tunnel::IpIp => inner_protocol,
@@ -113,12 +110,7 @@ const fn tos(class: u8) -> u8 {
     if class & 0x03 == 0x03 { (class & !0x03) | 0x02 } else { class }
 }
 
-fn write_gre(
-    frame: &mut Frame<'_>,
-    inner: Family,
-    checksum: bool,
-    merged: bool,
-) -> Result<(), DropReason> {
+fn write_gre(frame: &mut Frame<'_>, inner: Family, checksum: bool, merged: bool) -> Result<(), DropReason> {
     let kind = crate::edit::ether_type(inner).to_be_bytes();
     let len = if checksum { GRE_LEN + GRE_CHECKSUM_LEN } else { GRE_LEN };
     let header = frame.grow_front(len).ok_or(DropReason::NoHeadroom)?;
@@ -199,8 +191,14 @@ fn write_ip(
         }
         Addresses::V6 { source, destination } => {
             let payload_len = length(frame, frame.len())?;
-            let fields =
-                Ipv6 { traffic_class: tos, payload_len, next_header: next, hop_limit: ttl, source, destination };
+            let fields = Ipv6 {
+                traffic_class: tos,
+                payload_len,
+                next_header: next,
+                hop_limit: ttl,
+                source,
+                destination,
+            };
             let header = frame
                 .grow_front(ipv6::LEN)
                 .and_then(|bytes| bytes.first_chunk_mut())
@@ -218,18 +216,4 @@ fn length(frame: &Frame<'_>, len: usize) -> Result<u16, DropReason> {
         (Err(_), Some(_)) => Ok(0),
         (Err(_), None) => Err(DropReason::Jumbo),
     }
-}
-
-/// The Ethernet types that GRE carries here.
-pub(crate) const fn gre_family(ether_type: u16) -> Option<Family> {
-    match ether_type {
-        ethernet::TYPE_IPV4 => Some(Family::V4),
-        ethernet::TYPE_IPV6 => Some(Family::V6),
-        _ => None,
-    }
-}
-
-/// The endpoints of an outer header, unless their families differ.
-pub(crate) const fn endpoints(source: IpAddr, server: IpAddr) -> Option<Addresses> {
-    Addresses::new(source, server)
 }

@@ -83,8 +83,14 @@ pub(super) fn check(bytes: &[u8], network: usize, cut: Cut) -> Result<usize, Dro
 
 enum Shape {
     /// Offset in units of 8 bytes and "more fragments" of the packet itself, which may be a fragment already.
-    V4 { first: u16, more: bool },
-    V6 { next: u8, identification: u32 },
+    V4 {
+        first: u16,
+        more: bool,
+    },
+    V6 {
+        next: u8,
+        identification: u32,
+    },
 }
 
 impl Shape {

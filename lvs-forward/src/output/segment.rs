@@ -5,6 +5,7 @@
 use lvs_core::Family;
 
 use super::{Cut, fragment};
+use crate::checksum::Sum;
 use crate::edit::write_header_checksum;
 use crate::frame::{Checksum, Frame, Merged, MergedKind};
 use crate::layout::{Fragment, Layout};
@@ -12,7 +13,6 @@ use crate::method::tun::{GRE_CHECKSUM, GRE_CHECKSUM_LEN, GRE_LEN, GUE_LEN};
 use crate::offload::{merged_payload, write_full};
 use crate::parse::extensions;
 use crate::reason::DropReason;
-use crate::checksum::Sum;
 use crate::wire::{array_mut, get16, get32, ipv4, ipv6, protocol, put16, put32, tcp, udp};
 
 /// The longest headers that can be repeated: link, outer, inner and transport header, with some options.
@@ -223,4 +223,3 @@ fn layout(bytes: &[u8], network: usize, transport: usize, protocol: u8, family: 
         fragment: Fragment::Whole,
     }
 }
-

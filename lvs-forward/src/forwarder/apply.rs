@@ -1,0 +1,410 @@
+//! Carrying verdicts out.
+//!
+//! The order of steps decides which packet an ICMP error quotes, and is IPVS's: a request loses one of its TTL before
+//! its size is tested, a reply (which Linux's forwarding handles before IPVS sees it) after; both before any rewriting.
+
+use core::net::IpAddr;
+
+use lvs_core::{Addresses, Direction, Family, Flow, Forward, Method, Packet, Path, Tick, Tunnel, Verdict};
+
+use super::classify::Task;
+use super::{Forwarder, Outcome};
+use crate::edit::decrement_ttl;
+use crate::frame::Frame;
+use crate::host::address::{is_link_local, to_bits};
+use crate::host::{Arrival, Departure, Handled, Hop, Resolution};
+use crate::icmp::Embedded;
+use crate::icmp::error::Complaint;
+use crate::icmp::translate;
+use crate::layout::Layout;
+use crate::method::{nat, tun};
+use crate::offload::{merged_payload, normalise};
+use crate::output::Cut;
+use crate::reason::{DropReason, PassReason};
+
+/// A packet with what is known of it beside its bytes.
+struct Subject {
+    layout: Layout,
+    /// Set for ICMP errors.
+    embedded: Option<Embedded>,
+    flow: Flow,
+}
+
+/// A way, and whether the neighbour at its start is known.
+type Way = (Hop, Resolution);
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// Does what a task demands; a decided one comes with its packet and verdict.
+    #[inline]
+    pub(super) fn carry_out(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        task: Task,
+        packet: Option<Packet>,
+        verdict: Option<Verdict>,
+    ) -> Outcome {
+        match (task, packet.zip(verdict)) {
+            (Task::Flow(layout), Some((packet, verdict))) => {
+                self.carry_verdict(now, frame, layout, None, &packet, verdict)
+            }
+            (Task::Error(layout, embedded), Some((packet, verdict))) => {
+                self.carry_verdict(now, frame, layout, Some(embedded), &packet, verdict)
+            }
+            (Task::Tunnel(layout, error), Some((_, verdict))) => {
+                self.tunnel_error(now, frame, layout, &error, verdict)
+            }
+            (Task::Arp(at), _) => {
+                let handled = self.host.arp(now, frame, at);
+                self.handled(handled)
+            }
+            (Task::Discovery(layout), _) => {
+                let handled = self.host.neighbour_discovery(now, frame, &layout);
+                self.handled(handled)
+            }
+            (Task::Echo(layout), _) => self.echo(now, frame, layout),
+            (Task::Drop(reason), _) => self.drop(reason),
+            (Task::Pass(reason), _) => self.pass(reason),
+            (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
+            // Decided tasks come with a verdict.
+            (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
+        }
+    }
+
+    fn handled(&mut self, handled: Handled) -> Outcome {
+        match handled {
+            Handled::Answered => {
+                self.counters.answers += 1;
+                Outcome::Send
+            }
+            Handled::Consumed => Outcome::Consumed,
+            Handled::Malformed => self.drop(DropReason::Malformed),
+            Handled::NotOurs => self.pass(PassReason::NotOurs),
+        }
+    }
+
+    #[inline]
+    fn carry_verdict(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: Layout,
+        embedded: Option<Embedded>,
+        packet: &Packet,
+        verdict: Verdict,
+    ) -> Outcome {
+        let subject = Subject { layout, embedded, flow: packet.flow };
+        match verdict {
+            Verdict::Forward(forward) => match forward.direction {
+                Direction::Request => self.request(now, frame, subject, &forward),
+                Direction::Reply => self.reply(now, frame, subject, &forward),
+            },
+            Verdict::Drop(reason) => self.drop(DropReason::Director(reason)),
+            Verdict::Pass(reason) => match packet.path {
+                Path::Local => self.pass(PassReason::Director(reason)),
+                Path::Through => self.route_through(now, frame, layout, PassReason::Director(reason)),
+            },
+            Verdict::Reject(reason) => {
+                let complaint = Complaint::PortUnreachable;
+                match self.prepare(frame, subject) {
+                    Ok((arrival, subject)) => {
+                        let reason = DropReason::Director(reason);
+                        self.complain(now, frame, &subject.layout, &arrival, complaint, reason)
+                    }
+                    Err(reason) => self.drop(reason),
+                }
+            }
+        }
+    }
+
+    /// Takes the link header and padding off, and brings the offload into one of the forms that transforms handle.
+    #[inline]
+    fn prepare(&mut self, frame: &mut Frame<'_>, subject: Subject) -> Result<(Arrival, Subject), DropReason> {
+        let front = subject.layout.network();
+        let arrival = Arrival::of(frame, front);
+        frame.set_len(subject.layout.end()).ok_or(DropReason::Malformed)?;
+        frame.shrink_front(front).ok_or(DropReason::Offload)?;
+        let layout = subject.layout.without_front(front).ok_or(DropReason::Malformed)?;
+        let embedded = match subject.embedded {
+            Some(embedded) => Some(embedded.without_front(front).ok_or(DropReason::Malformed)?),
+            None => None,
+        };
+        normalise(frame, &layout)?;
+        Ok((arrival, Subject { layout, embedded, ..subject }))
+    }
+
+    /// A client's packet, to the real server (7.1 of IPVS's order: route, locality, TTL, size, method).
+    #[inline]
+    fn request(&mut self, now: Tick, frame: &mut Frame<'_>, subject: Subject, forward: &Forward) -> Outcome {
+        let server = forward.address();
+        if self.host.owns(server) {
+            return self.local_server(frame, subject, forward);
+        }
+        let way = self.way(now, server);
+        let (arrival, subject) = match self.prepare(frame, subject) {
+            Ok(prepared) => prepared,
+            Err(reason) => return self.drop(reason),
+        };
+        let layout = &subject.layout;
+        let (hop, resolution) = match way {
+            Ok(way) => way,
+            Err(reason) => {
+                return self.complain(now, frame, layout, &arrival, Complaint::HostUnreachable, reason);
+            }
+        };
+        if decrement_ttl(frame, layout).is_none() {
+            let reason = DropReason::TimeExceeded;
+            return self.complain(now, frame, layout, &arrival, Complaint::TimeExceeded, reason);
+        }
+        let outer = Family::of(server);
+        let (overhead, mtu) = match forward.method {
+            Method::Direct | Method::Nat => (0, hop.mtu),
+            Method::Tunnel(tunnel) => {
+                (tun::overhead(tunnel, outer), self.path_mtus.limit(now, server, hop.mtu))
+            }
+        };
+        let room = usize::from(mtu).saturating_sub(overhead);
+        if overhead > 0 && room < least_mtu(outer) {
+            return self.drop(DropReason::TunnelMtu);
+        }
+        let Some(size) = size(frame, layout) else {
+            return self.drop(DropReason::Offload);
+        };
+        let fragments = match layout.family {
+            Family::V4 => {
+                (overhead > 0 && !self.options.pmtu_disc)
+                    || subject.embedded.is_some()
+                    || !layout.dont_fragment(frame.bytes())
+            }
+            Family::V6 => false,
+        };
+        if size > room && !fragments {
+            let complaint = Complaint::TooBig(room as u32);
+            return self.complain(now, frame, layout, &arrival, complaint, DropReason::TooBig);
+        }
+        let rewritten = match (forward.method, &subject.embedded) {
+            (Method::Direct, _) if outer != layout.family => Err(DropReason::Family),
+            (Method::Direct, _) => Ok(()),
+            (Method::Nat, None) => nat::rewrite(frame, layout, Direction::Request, forward.target),
+            (Method::Nat, Some(embedded)) => {
+                translate(frame, layout, embedded, Direction::Request, forward.target)
+            }
+            (Method::Tunnel(tunnel), _) => self.wrap(frame, &subject, tunnel, server, &hop),
+        };
+        if let Err(reason) = rewritten {
+            return self.drop(reason);
+        }
+        self.counters.requests += 1;
+        let cut = (size + overhead > usize::from(mtu)).then_some(mtu);
+        self.depart(now, frame, outer, &arrival, (hop, resolution), cut)
+    }
+
+    /// A real server's packet, on its way to the client: forwarded as a router does, and given the virtual service's address.
+    fn reply(&mut self, now: Tick, frame: &mut Frame<'_>, subject: Subject, forward: &Forward) -> Outcome {
+        let Some(client) = subject.layout.addresses(frame.bytes()).map(Addresses::destination) else {
+            return self.drop(DropReason::Malformed);
+        };
+        if self.host.owns(client) {
+            return self.local_server(frame, subject, forward);
+        }
+        let rewrite = |frame: &mut Frame<'_>, subject: &Subject| match (forward.method, &subject.embedded) {
+            (Method::Nat, None) => nat::rewrite(frame, &subject.layout, Direction::Reply, forward.target),
+            (Method::Nat, Some(embedded)) => {
+                translate(frame, &subject.layout, embedded, Direction::Reply, forward.target)
+            }
+            (Method::Direct | Method::Tunnel(_), _) => Ok(()),
+        };
+        let outcome = self.send_through(now, frame, subject, client, rewrite);
+        if let Ok(outcome) = outcome {
+            self.counters.replies += 1;
+            return outcome;
+        }
+        outcome.unwrap_or_else(|outcome| outcome)
+    }
+
+    /// A packet that is neither for this host nor of a connection.
+    fn route_through(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: Layout,
+        reason: PassReason,
+    ) -> Outcome {
+        let Some(addresses) = layout.addresses(frame.bytes()) else {
+            return self.drop(DropReason::Malformed);
+        };
+        let stays = match addresses {
+            Addresses::V4 { destination, .. } => destination.is_multicast() || destination.is_broadcast(),
+            Addresses::V6 { source, destination } => {
+                is_link_local(source) || is_link_local(destination) || destination.is_multicast()
+            }
+        };
+        if !self.options.ip_forward || stays {
+            return self.pass(reason);
+        }
+        // Only the layout counts from here on.
+        let none = Flow { protocol: lvs_core::Protocol::Udp, addresses, source_port: 0, destination_port: 0 };
+        let subject = Subject { layout, embedded: None, flow: none };
+        match self.send_through(now, frame, subject, addresses.destination(), |_, _| Ok(())) {
+            Ok(outcome) => {
+                self.counters.routed += 1;
+                outcome
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// Forwards as a router (RFC 1812 §5.2): TTL, size, then `rewrite`. `Err` holds the outcome of a packet that went no further.
+    fn send_through(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        subject: Subject,
+        destination: IpAddr,
+        rewrite: impl FnOnce(&mut Frame<'_>, &Subject) -> Result<(), DropReason>,
+    ) -> Result<Outcome, Outcome> {
+        let way = self.way(now, destination);
+        let (arrival, subject) = match self.prepare(frame, subject) {
+            Ok(prepared) => prepared,
+            Err(reason) => return Err(self.drop(reason)),
+        };
+        let layout = &subject.layout;
+        let complaint = if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
+            Some((Complaint::TimeExceeded, DropReason::TimeExceeded))
+        } else {
+            match way {
+                Ok((hop, _)) => {
+                    let Some(size) = size(frame, layout) else {
+                        return Err(self.drop(DropReason::Offload));
+                    };
+                    let too_big = size > usize::from(hop.mtu) && layout.dont_fragment(frame.bytes());
+                    too_big.then_some((Complaint::TooBig(u32::from(hop.mtu)), DropReason::TooBig))
+                }
+                Err(DropReason::NoRoute) => Some((Complaint::NetworkUnreachable, DropReason::NoRoute)),
+                Err(reason) => Some((Complaint::HostUnreachable, reason)),
+            }
+        };
+        let (hop, resolution) = match (complaint, way) {
+            (None, Ok(way)) => way,
+            (Some((complaint, reason)), _) => {
+                return Err(self.complain(now, frame, layout, &arrival, complaint, reason));
+            }
+            (None, Err(reason)) => return Err(self.drop(reason)),
+        };
+        let size = size(frame, layout).unwrap_or_default();
+        if let Err(reason) =
+            decrement_ttl(frame, layout).ok_or(DropReason::Malformed).and_then(|()| rewrite(frame, &subject))
+        {
+            return Err(self.drop(reason));
+        }
+        let cut = (size > usize::from(hop.mtu)).then_some(hop.mtu);
+        let outcome = self.depart(now, frame, layout.family, &arrival, (hop, resolution), cut);
+        if matches!(outcome, Outcome::Drop(_)) { Err(outcome) } else { Ok(outcome) }
+    }
+
+    /// A packet whose next destination is this very host: NAT rewrites it, nothing else changes.
+    fn local_server(&mut self, frame: &mut Frame<'_>, subject: Subject, forward: &Forward) -> Outcome {
+        let layout = &subject.layout;
+        let rewritten = match (forward.method, &subject.embedded) {
+            (Method::Direct | Method::Tunnel(_), _) => Ok(()),
+            (Method::Nat, None) => normalise(frame, layout)
+                .and_then(|()| nat::rewrite(frame, layout, forward.direction, forward.target)),
+            (Method::Nat, Some(embedded)) => {
+                translate(frame, layout, embedded, forward.direction, forward.target)
+            }
+        };
+        match rewritten {
+            Ok(()) => self.pass(PassReason::LocalServer),
+            Err(reason) => self.drop(reason),
+        }
+    }
+
+    fn wrap(
+        &mut self,
+        frame: &mut Frame<'_>,
+        subject: &Subject,
+        tunnel: Tunnel,
+        server: IpAddr,
+        hop: &Hop,
+    ) -> Result<(), DropReason> {
+        let source = self.host.source(hop.port, Family::of(server)).ok_or(DropReason::NoRoute)?;
+        let addresses = Addresses::new(source, server).ok_or(DropReason::Family)?;
+        let outer = tun::Outer {
+            tunnel,
+            addresses,
+            pmtu_disc: self.options.pmtu_disc,
+            identification: self.next_identification() as u16,
+            source_port: self.source_port(&subject.flow),
+        };
+        tun::wrap(frame, &subject.layout, &outer)
+    }
+
+    /// The GUE source port of a flow: stable, so that the way to the server keeps the order of its packets.
+    fn source_port(&self, flow: &Flow) -> u16 {
+        let (first, last) = (*tun::GUE_PORTS.start(), *tun::GUE_PORTS.end());
+        let ports = u64::from(flow.source_port) << 16 | u64::from(flow.destination_port);
+        let word = u64::from(flow.protocol.number()) << 32 | ports;
+        let (source, destination) = (flow.addresses.source(), flow.addresses.destination());
+        let hash = self.key.hash_pair(to_bits(source), to_bits(destination), word);
+        first + (((hash >> 32) * u64::from(last - first)) >> 32) as u16
+    }
+
+    /// The way to an address; the neighbour may still be unknown, but not silent.
+    #[inline]
+    pub(super) fn way(&mut self, now: Tick, destination: IpAddr) -> Result<Way, DropReason> {
+        let hop = self.host.route(destination).ok_or(DropReason::NoRoute)?;
+        match self.host.resolve(now, &hop) {
+            Resolution::Failed => Err(DropReason::HopFailed),
+            resolution @ (Resolution::Known(_) | Resolution::Pending | Resolution::Full) => {
+                Ok((hop, resolution))
+            }
+        }
+    }
+
+    /// Addresses a finished packet to its next hop; `cut` is the MTU that it does not fit into.
+    #[inline]
+    pub(super) fn depart(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        family: Family,
+        arrival: &Arrival,
+        (hop, resolution): Way,
+        cut: Option<u16>,
+    ) -> Outcome {
+        if cut.is_some() && resolution == Resolution::Pending {
+            return self.drop(DropReason::HopPending);
+        }
+        match self.host.depart(now, frame, family, arrival.tags, &hop, resolution) {
+            Departure::Ready => match cut {
+                None => Outcome::Send,
+                Some(mtu) => Outcome::SendPieces(Cut { mtu, identification: self.next_identification() }),
+            },
+            Departure::Waits => {
+                self.counters.waited += 1;
+                Outcome::Consumed
+            }
+            Departure::Drop(reason) => self.drop(reason),
+        }
+    }
+}
+
+/// The longest packet that a frame stands for: of a merged one, its first segment.
+#[inline]
+fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
+    match frame.offload.merged {
+        None => Some(layout.packet_len()),
+        Some(merged) => {
+            let (start, payload) = merged_payload(frame.bytes(), layout)?;
+            Some(start - layout.network() + payload.min(usize::from(merged.segment)))
+        }
+    }
+}
+
+/// The least that a tunnel must have room for.
+const fn least_mtu(outer: Family) -> usize {
+    match outer {
+        Family::V4 => 68,
+        Family::V6 => 1_280,
+    }
+}

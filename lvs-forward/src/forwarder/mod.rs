@@ -1,0 +1,211 @@
+//! The whole way of a frame: parse, decide, rewrite, address to the next hop.
+
+mod answer;
+mod apply;
+mod classify;
+mod limit;
+mod pmtu;
+
+use heapless::Vec;
+use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
+
+use self::classify::Task;
+use self::limit::Limiter;
+use self::pmtu::PathMtus;
+use crate::frame::Frame;
+use crate::hash::Key;
+use crate::host::Host;
+use crate::output::Cut;
+use crate::reason::{Counters, DropReason, PassReason};
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a frame that is to be sent is lost otherwise"]
+#[expect(clippy::exhaustive_enums, reason = "whoever owns the frames must handle each")]
+pub enum Outcome {
+    /// Nothing is left of it: it was a message to this host, or waits for its next hop's link-layer address.
+    Consumed,
+    /// It goes no further.
+    Drop(DropReason),
+    /// It is for the local host, unchanged (but see [`PassReason::LocalServer`]).
+    Pass(PassReason),
+    /// It leaves by [`Frame::port`], edited. A merged frame that the device does not take as it is goes through
+    /// [`pieces`](crate::output::pieces) with [`Cut::SEGMENTS`] first; one that is
+    /// [wrapped](crate::output::is_wrapped) always does.
+    Send,
+    /// As `Send`, but it is larger than the way takes: it leaves as the [`pieces`](crate::output::pieces) that this cut makes.
+    SendPieces(Cut),
+}
+
+/// How a [`Forwarder`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Whether IPv4 packets keep their "don't fragment" in a tunnel, and are answered with "fragmentation needed" when they
+    /// do not fit. Default true, as IPVS. Without it they are fragmented in the tunnel, and servers have to
+    /// put them together.
+    pub pmtu_disc: bool,
+    /// Whether packets that are neither for an own address nor of a connection are routed, as Linux's `ip_forward`. Default
+    /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
+    /// of their own; then it forwards between all its ports.
+    pub ip_forward: bool,
+    /// How many ICMP errors are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
+    /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
+    pub icmp_rate: u32,
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { pmtu_disc: true, ip_forward: false, icmp_rate: 1_000 }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Carries out what a [`Director`] decides, on frames, as a [`Host`] of its own.
+///
+/// Call [`process_batch`](Self::process_batch) (or [`process`](Self::process)) for what comes in, then
+/// [`poll_transmit`](Self::poll_transmit) until it is `None`, and that again at least every second.
+///
+/// The const parameters are its host's: how many addresses and neighbours it knows.
+pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
+    pub(crate) host: Host<ADDRESSES, NEIGHBOURS>,
+    options: Options,
+    counters: Counters,
+    path_mtus: PathMtus,
+    limiter: Limiter,
+    key: Key,
+    identification: u32,
+}
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// A forwarder that is this host on the wire.
+    #[must_use]
+    pub const fn new(host: Host<A, N>, options: Options) -> Self {
+        let key = host.key();
+        Self {
+            host,
+            options,
+            counters: Counters::ZERO,
+            path_mtus: PathMtus::new(key),
+            limiter: Limiter::new(),
+            key,
+            identification: key.hash(1) as u32,
+        }
+    }
+
+    /// The host, for changing its addresses, routes and neighbours, and for announcements.
+    pub const fn host_mut(&mut self) -> &mut Host<A, N> {
+        &mut self.host
+    }
+
+    /// The host.
+    #[must_use]
+    pub const fn host(&self) -> &Host<A, N> {
+        &self.host
+    }
+
+    /// How it behaves.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Changes how it behaves, from the next frame on.
+    pub const fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// What it has done so far. What the director has done is in the [director's](Director::counters).
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Takes one frame in and edits it in place.
+    #[inline]
+    pub fn process<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+    ) -> Outcome {
+        let (task, packet) = self.classify(frame);
+        let verdict = packet.map(|packet| director.decide(now, &packet));
+        self.carry_out(now, frame, task, packet, verdict)
+    }
+
+    /// Takes frames in, in order; the result is that of [`process`](Self::process) one by one, but faster, because the
+    /// director looks up their connections together. Any number of frames; those past the length of
+    /// `outcomes` (or the other way round) are left alone.
+    pub fn process_batch<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frames: &mut [Frame<'_>],
+        outcomes: &mut [Outcome],
+    ) {
+        for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
+            let mut tasks: Vec<Task, BATCH> = Vec::new();
+            let mut packets: Vec<Packet, BATCH> = Vec::new();
+            // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
+            // which no look at a frame depends on.
+            for frame in frames.iter().zip(outcomes.iter()).map(|(frame, _)| frame) {
+                let (task, packet) = self.classify(frame);
+                // A chunk is no longer than these.
+                let _ = tasks.push(task);
+                if let Some(packet) = packet {
+                    let _ = packets.push(packet);
+                }
+            }
+            let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
+            let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
+            director.decide_batch(now, &packets, verdicts);
+            let mut decided = packets.iter().copied().zip(verdicts.iter().copied());
+            for ((frame, outcome), task) in frames.iter_mut().zip(outcomes).zip(tasks) {
+                let (packet, verdict) = match task.is_decided() {
+                    true => decided.next().unzip(),
+                    false => (None, None),
+                };
+                *outcome = self.carry_out(now, frame, task, packet, verdict);
+            }
+        }
+    }
+
+    /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].
+    pub fn poll_transmit<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
+        self.host.poll_transmit(now, buffer)
+    }
+
+    fn drop(&mut self, reason: DropReason) -> Outcome {
+        self.counters.count_drop(reason);
+        Outcome::Drop(reason)
+    }
+
+    fn pass(&mut self, reason: PassReason) -> Outcome {
+        self.counters.count_pass(reason);
+        Outcome::Pass(reason)
+    }
+
+    /// A new identification for a packet of our own.
+    fn next_identification(&mut self) -> u32 {
+        self.identification = self.identification.wrapping_add(1);
+        self.identification
+    }
+}
+
+impl<const A: usize, const N: usize> core::fmt::Debug for Forwarder<A, N> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Forwarder")
+            .field("host", &self.host)
+            .field("options", &self.options)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,26 @@
+//! How a frame came in.
+
+use super::MacAddress;
+use crate::edit::Tags;
+use crate::frame::Frame;
+use crate::wire::{array, ethernet};
+
+/// How a frame came in, for the way back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) tags: Tags,
+    pub(crate) from: MacAddress,
+}
+
+impl Arrival {
+    /// Of a frame whose IP header is at `network`.
+    #[inline]
+    pub(crate) fn of(frame: &Frame<'_>, network: usize) -> Self {
+        if network < ethernet::LEN {
+            return Self { tags: Tags::NONE, from: MacAddress::ZERO };
+        }
+        let from =
+            array(frame.bytes(), ethernet::SOURCE).map_or(MacAddress::ZERO, |&octets| MacAddress(octets));
+        Self { tags: Tags::of(frame.bytes(), network), from }
+    }
+}
