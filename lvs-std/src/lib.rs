@@ -1,5 +1,10 @@
 //! The outside of the director: devices, workers, clock and seed.
 
+mod clock;
 pub mod device;
 pub mod lab;
+mod seed;
 mod sys;
+
+pub use clock::Clock;
+pub use seed::random_seed;

@@ -66,15 +66,21 @@ impl Brain {
         packet: &Packet,
         hint: Option<Hint>,
     ) -> Verdict {
+        if let Some(id) = hint.and_then(|hint| hint.slot)
+            && self.meet(tables, packet, id) == Meeting::Goes
+        {
+            return self.request(tables, now, packet, id);
+        }
         let key = Key::of_request(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
-        let known = hint.and_then(|hint| hint.slot);
-        let found = known.or_else(|| tables.connections(&mut self.table).find_request(hash, &key, now));
-        if let Some(id) = found {
-            return match self.meet(tables, now, packet, id) {
+        if let Some(id) = tables.connections(&mut self.table).find_request(hash, &key, now) {
+            return match self.meet(tables, packet, id) {
                 Meeting::Goes => self.request(tables, now, packet, id),
                 Meeting::Dropped => self.drop(Reason::ServerRemoved),
-                Meeting::StartsAnew => self.schedule(tables, now, packet, &key, hash),
+                Meeting::StartsAnew => {
+                    tables.connections(&mut self.table).bring_forward(id, now);
+                    self.schedule(tables, now, packet, &key, hash)
+                }
             };
         }
         if let Some(id) = self.find_reply(tables, now, packet, None) {
@@ -136,13 +142,8 @@ impl Brain {
     }
 
     /// What a client's packet means for the connection that it was found to belong to.
-    fn meet<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        id: u32,
-    ) -> Meeting {
+    #[inline]
+    fn meet<P, M, Q>(&self, tables: &Tables<'_, P, M, Q>, packet: &Packet, id: u32) -> Meeting {
         let slot = &tables.slots[id as usize];
         let Some(server) = tables.servers.get(slot.server as usize) else { return Meeting::Dropped };
         let tuning = &self.config.tuning;
@@ -157,7 +158,6 @@ impl Brain {
                 || (tuning.conn_reuse_mode != 0 && is_over(slot, tuning.conn_reuse_mode)));
         let orphaned = !server.is_available();
         if reused || (orphaned && tuning.expire_nodest_conn) {
-            tables.connections(&mut self.table).bring_forward(id, now);
             return Meeting::StartsAnew;
         }
         if orphaned { Meeting::Dropped } else { Meeting::Goes }
@@ -241,7 +241,7 @@ impl Brain {
         let slot = &mut tables.slots[id as usize];
         let before = slot.state();
         let after = before.after(view, content).unwrap_or(before);
-        let deadline = now.plus_secs(after.timeout(&self.config.timeouts));
+        let deadline = now.plus_secs(self.timeouts.of(after));
         if after == before {
             slot.deadline = deadline;
             return;

@@ -11,6 +11,7 @@ use crate::conn::TableState;
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::Family;
+use crate::proto::TimeoutTable;
 use crate::rng::Rng;
 use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
@@ -56,6 +57,7 @@ pub struct Director<S: Store> {
 #[derive(Debug)]
 struct Brain {
     config: Config,
+    timeouts: TimeoutTable,
     table: TableState,
     counters: Counters,
     rng: Rng,
@@ -79,6 +81,7 @@ impl<S: Store> Director<S> {
         Self {
             store,
             brain: Brain {
+                timeouts: TimeoutTable::new(&config.timeouts),
                 config,
                 table: TableState::NEW,
                 counters: Counters::ZERO,
@@ -105,6 +108,7 @@ impl<S: Store> Director<S> {
     /// Changes how it behaves. The seed stays what it was: connections are found by it.
     pub fn set_config(&mut self, config: Config) {
         let seed = self.brain.config.seed;
+        self.brain.timeouts = TimeoutTable::new(&config.timeouts);
         self.brain.config = Config { seed, ..config };
     }
 

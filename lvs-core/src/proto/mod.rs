@@ -65,18 +65,6 @@ impl State {
         }
     }
 
-    /// How long the state may idle, in seconds.
-    pub(crate) const fn timeout(self, timeouts: &Timeouts) -> u32 {
-        let secs = match self {
-            Self::Tcp(TcpState::Established) => timeouts.tcp,
-            Self::Tcp(TcpState::FinWait) => timeouts.tcp_fin,
-            Self::Tcp(state) => state.timeout(),
-            Self::Udp => timeouts.udp,
-            Self::Sctp(state) => state.timeout(),
-        };
-        if secs > MAX_TIMEOUT_SECS { MAX_TIMEOUT_SECS } else { secs }
-    }
-
     /// How willingly a full table gives an entry in this state up.
     pub(crate) const fn worth(self) -> Worth {
         match self {
@@ -95,6 +83,46 @@ impl fmt::Display for State {
             Self::Udp => "UDP",
             Self::Sctp(state) => state.name(),
         })
+    }
+}
+
+/// How long every state may idle, in seconds: the time-outs of the configuration where it has one, IPVS's elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeoutTable([[u32; 16]; 3]);
+
+impl TimeoutTable {
+    pub(crate) fn new(timeouts: &Timeouts) -> Self {
+        let mut secs = [[0; 16]; 3];
+        for state in TcpState::ALL {
+            secs[0][state as usize] = match state {
+                TcpState::Established => timeouts.tcp,
+                TcpState::FinWait => timeouts.tcp_fin,
+                TcpState::None
+                | TcpState::SynSent
+                | TcpState::SynRecv
+                | TcpState::TimeWait
+                | TcpState::Close
+                | TcpState::CloseWait
+                | TcpState::LastAck
+                | TcpState::Listen
+                | TcpState::SynAck => state.timeout(),
+            };
+        }
+        secs[1][0] = timeouts.udp;
+        for state in SctpState::ALL {
+            secs[2][state as usize] = state.timeout();
+        }
+        Self(secs.map(|of| of.map(|secs| secs.min(MAX_TIMEOUT_SECS))))
+    }
+
+    #[inline]
+    pub(crate) const fn of(&self, state: State) -> u32 {
+        let family = match state {
+            State::Tcp(_) => 0,
+            State::Udp => 1,
+            State::Sctp(_) => 2,
+        };
+        self.0[family][state.number() as usize & 15]
     }
 }
 

@@ -37,7 +37,7 @@ pub enum TcpState {
 }
 
 impl TcpState {
-    const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::None,
         Self::Established,
         Self::SynSent,
@@ -97,18 +97,11 @@ impl TcpState {
     /// The state after a segment: the first of RST, SYN, FIN, ACK that is set counts; with none of them the
     /// connection counts as closed.
     pub(super) const fn after(self, view: View, flags: TcpFlags) -> Self {
-        let row = if flags.contains(TcpFlags::RST) {
-            3
-        } else if flags.contains(TcpFlags::SYN) {
-            0
-        } else if flags.contains(TcpFlags::FIN) {
-            1
-        } else if flags.contains(TcpFlags::ACK) {
-            2
-        } else {
+        let row = ROWS[(flags.byte() & 0x1f) as usize];
+        if row == NO_ROW {
             return Self::Close;
-        };
-        NORMAL[view as usize][row][self as usize]
+        }
+        NORMAL[view as usize][row as usize][self as usize]
     }
 }
 
@@ -121,6 +114,29 @@ const CLO: TcpState = TcpState::Close;
 const CWT: TcpState = TcpState::CloseWait;
 const LAK: TcpState = TcpState::LastAck;
 const LIS: TcpState = TcpState::Listen;
+
+/// The table's row for the low five flags: the first of RST, SYN, FIN, ACK that is set.
+const ROWS: [u8; 32] = {
+    let mut rows = [NO_ROW; 32];
+    let mut flags = 0;
+    while flags < rows.len() {
+        let set = TcpFlags::from_byte(flags as u8);
+        rows[flags] = if set.contains(TcpFlags::RST) {
+            3
+        } else if set.contains(TcpFlags::SYN) {
+            0
+        } else if set.contains(TcpFlags::FIN) {
+            1
+        } else if set.contains(TcpFlags::ACK) {
+            2
+        } else {
+            NO_ROW
+        };
+        flags += 1;
+    }
+    rows
+};
+const NO_ROW: u8 = u8::MAX;
 
 /// By [`View`], event and present state (`NON EST SSE SRC FWT TWT CLO CWT LAK LIS SAK`).
 #[rustfmt::skip]

@@ -109,14 +109,14 @@ pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
     })
 }
 
-/// The reserve before a received frame (`PACKET_RESERVE`) that, with the 44 bytes which the kernel leaves anyway behind
-/// the slot's header, gives `HEADROOM` and a VLAN tag's 4 bytes, and aligns the IP header to 16.
-const RESERVE: usize = 38;
-/// Where the kernel puts a frame's Ethernet header in a slot: the headers and the shortest gap that it calculates
-/// with, less the Ethernet header, plus `RESERVE` and the virtio-net header.
-const MAC_OFFSET: usize =
-    (libc::TPACKET2_HDRLEN + 16).next_multiple_of(libc::TPACKET_ALIGNMENT) - 14 + RESERVE + VNET_LEN;
-const _: () = assert!(MAC_OFFSET - size_of::<libc::tpacket2_hdr>() - 4 >= HEADROOM);
+/// Where an untagged frame's IP header begins in a slot: behind the slot's header, a VLAN tag's 4 bytes, the headroom and
+/// the Ethernet header, aligned to 16.
+const IP_OFFSET: usize = (size_of::<libc::tpacket2_hdr>() + VLAN + HEADROOM + 14).next_multiple_of(16);
+/// Where the kernel would put it of its own accord: behind both headers and room for a link header of 16 bytes.
+const KERNEL_IP_OFFSET: usize =
+    (libc::TPACKET2_HDRLEN + 16).next_multiple_of(libc::TPACKET_ALIGNMENT) + VNET_LEN;
+/// What it is asked to reserve in front (`PACKET_RESERVE`) to make up for the difference.
+const RESERVE: libc::c_int = (IP_OFFSET - KERNEL_IP_OFFSET) as libc::c_int;
 
 struct Receiver {
     socket: PacketSocket,
@@ -131,9 +131,8 @@ impl Receiver {
         let set = |name| socket.set::<i32>(name, &1).map_err(|error| (Step::Option, error));
         set(libc::PACKET_VNET_HDR)?;
         set(libc::PACKET_IGNORE_OUTGOING)?;
-        let reserve = RESERVE as libc::c_int;
-        socket.set(libc::PACKET_RESERVE, &reserve).map_err(|error| (Step::Option, error))?;
-        let ring = ReceiveRing::new(&socket, MAC_OFFSET + LONGEST, options.receive_slots)
+        socket.set(libc::PACKET_RESERVE, &RESERVE).map_err(|error| (Step::Option, error))?;
+        let ring = ReceiveRing::new(&socket, IP_OFFSET + LONGEST, options.receive_slots)
             .map_err(|error| (Step::ReceiveRing, error))?;
         let membership = |error| (Step::Membership, error);
         if let Some(mac) = options.mac {
