@@ -5,6 +5,7 @@ pub mod device;
 pub mod lab;
 mod seed;
 mod sys;
+pub mod worker;
 
 pub use clock::Clock;
 pub use seed::random_seed;

@@ -409,9 +409,12 @@ mod tests {
 
     use super::*;
 
+    /// Where the kernel puts an Ethernet header, from the end of the slot's own.
+    const START: usize = IP_OFFSET - 14 - size_of::<libc::tpacket2_hdr>();
+
     fn slot<'a>(bytes: &'a mut [u8], header: [u8; VNET_LEN], vlan: Option<(u16, u16)>) -> Slot<'a> {
-        bytes[70..80].copy_from_slice(&header);
-        Slot { bytes, start: 80, length: 100, original: 100, vlan }
+        bytes[START - VNET_LEN..START].copy_from_slice(&header);
+        Slot { bytes, start: START, length: 100, original: 100, vlan }
     }
 
     fn header(start: u16, offset: u16) -> [u8; VNET_LEN] {
@@ -424,8 +427,8 @@ mod tests {
 
     #[test]
     fn vlan_tag_is_put_back_and_moves_the_checksum() {
-        let mut bytes = [0; 200];
-        for (value, byte) in bytes[80..].iter_mut().enumerate() {
+        let mut bytes = [0; START + 120];
+        for (value, byte) in bytes[START..].iter_mut().enumerate() {
             *byte = value as u8;
         }
         let frame = lend(slot(&mut bytes, header(34, 16), Some((0x8100, 0x2005))), PortId(2)).unwrap();
@@ -441,7 +444,7 @@ mod tests {
 
     #[test]
     fn frames_that_do_not_fit_or_make_no_sense_are_not_lent() {
-        let mut bytes = [0; 200];
+        let mut bytes = [0; START + 120];
         let mut cut = slot(&mut bytes, [0; VNET_LEN], None);
         cut.original = 101;
         assert_eq!(lend(cut, PortId(0)).unwrap_err(), Unusable::Cut);
