@@ -74,7 +74,9 @@ pub enum Arms {
 /// The director's kernel has none of its addresses: they belong to whatever director is started in its node. The real
 /// servers' kernels are prepared for the method as IPVS asks for it. NAT: their default route is the director. DR and
 /// TUN: they have the VIP on their loopback interface, hide it from ARP (`arp_ignore`, `arp_announce`) and have a
-/// direct route to the clients. The tunnel ends are left to a decapsulator on `eth0`.
+/// direct route to the clients. The tunnel ends are left to a decapsulator on `eth0`; for what it unwraps there is
+/// a cable within the server, from [`INNER`](Cluster::INNER) to the kernel. (A TUN device would do as well, but not
+/// every machine lets everybody have one.)
 #[derive(Clone, Debug)]
 pub struct Cluster {
     /// Where the clients run; `eth0`.
@@ -90,6 +92,10 @@ pub struct Cluster {
 impl Cluster {
     /// The most real servers that the address plan has room for.
     pub const MAX_SERVERS: u8 = 9;
+
+    /// The interface of a TUN server by which a decapsulator hands over Ethernet frames to the server's kernel, and that
+    /// kernel's own end of it, where they arrive.
+    pub const INNER: [&str; 2] = ["inner1", "inner0"];
 
     /// Builds the namespaces, cables, addresses and routes.
     ///
@@ -125,6 +131,11 @@ impl Cluster {
             lan.join(&server, "eth0")?;
             server.set_mtu("eth0", plan.mtu)?;
             prepare(&server, number, plan.method)?;
+            if let Method::Tunnel(_) = plan.method {
+                let [ours, kernels] = Self::INNER;
+                lab.connect((&server, ours), (&server, kernels))?;
+                silence(&server, ours)?;
+            }
             servers.push(server);
         }
         Ok(Self { client, director, servers, switches })

@@ -7,8 +7,22 @@ use std::sync::{Mutex, PoisonError};
 use super::LabError;
 use crate::sys::netns;
 
-/// Whether this process has left already.
-static ISOLATED: Mutex<bool> = Mutex::new(false);
+/// How this process has left, if it has.
+static ISOLATION: Mutex<Option<Isolation>> = Mutex::new(None);
+
+/// What the process has left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    /// Its user and network namespaces.
+    UserAndNetwork,
+    /// Its network namespace only: it is privileged where it was.
+    Network,
+}
+
+/// How this process has left, if it has.
+pub(super) fn isolation() -> Option<Isolation> {
+    *ISOLATION.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Moves the process into a user and a network namespace of its own, once.
 ///
@@ -16,17 +30,22 @@ static ISOLATED: Mutex<bool> = Mutex::new(false);
 /// namespaces that it makes, and none outside. Where user namespaces are refused to a privileged process, network
 /// namespaces alone do.
 pub(super) fn isolate() -> Result<(), LabError> {
-    let mut isolated = ISOLATED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *isolated {
+    let mut isolation = ISOLATION.lock().unwrap_or_else(PoisonError::into_inner);
+    if isolation.is_some() {
         return Ok(());
     }
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    match netns::unshare_user_and_network() {
-        Ok(()) => map_to_root(user, group).map_err(LabError::isolate)?,
+    *isolation = Some(match netns::unshare_user_and_network() {
+        Ok(()) => {
+            map_to_root(user, group).map_err(LabError::isolate)?;
+            Isolation::UserAndNetwork
+        }
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Err(LabError::Threads),
-        Err(error) => netns::unshare_network().map_err(|_| LabError::isolate(error))?,
-    }
-    *isolated = true;
+        Err(error) => {
+            netns::unshare_network().map_err(|_| LabError::isolate(error))?;
+            Isolation::Network
+        }
+    });
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use core::net::IpAddr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::LabError;
+use super::isolate::{Isolation, isolation};
 use super::netlink::{Hop, Interface, Netlink};
 use crate::sys::netns;
 
@@ -179,10 +179,16 @@ impl Node {
             .map_err(|source| self.refused(format!("set {name} to {value}"), source))
     }
 
-    /// A path to the namespace while this process lives, for `nsenter --net=PATH` from outside.
+    /// The command line that looks into the node from outside while this process lives; a command to run there may be
+    /// appended, without one it is a shell. For the user that started this process.
     #[must_use]
-    pub fn namespace_path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.namespace.as_raw_fd()).into()
+    pub fn nsenter(&self) -> String {
+        let (process, descriptor) = (std::process::id(), self.0.namespace.as_raw_fd());
+        let user = match isolation() {
+            Some(Isolation::UserAndNetwork) => format!("-Ut {process} --preserve-credentials "),
+            Some(Isolation::Network) | None => String::new(),
+        };
+        format!("nsenter {user}--net=/proc/{process}/fd/{descriptor}")
     }
 
     /// Joins an interface of this node with one of another by a cable: a veth pair, with the offloads that the kernel

@@ -35,6 +35,15 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             Lab::new()?;
             Ok(())
         }),
+        trial("what looks into a node from outside finds that node", move || {
+            let node = lab.node("seen")?;
+            node.set_sysctl("net.ipv4.ip_forward", "1")?;
+            let command = node.nsenter();
+            let path = command.split("--net=").nth(1).ok_or("no path to the namespace")?;
+            let namespace = std::fs::read_link(path)?;
+            assert_eq!(node.run(|| std::fs::read_link("/proc/thread-self/ns/net"))??, namespace);
+            Ok(())
+        }),
         trial("a sysctl of one node is none of another's", move || {
             let (one, other) = (lab.node("one")?, lab.node("other")?);
             one.set_sysctl("net.ipv4.ip_forward", "1")?;

@@ -1,0 +1,123 @@
+//! `director check`: what a configuration file means.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use lvs_core::{Capacity, Method, Schedule, ServerConfig, Tunnel, WhenFull};
+
+use crate::config::{Configuration, Interface, Mac, Service};
+use crate::text::{bytes, columns};
+
+/// Prints what the file would do, or what is wrong with it.
+pub(crate) fn main(file: &Path) -> ExitCode {
+    match load(file) {
+        Ok(configuration) => {
+            print!("{}", describe(&configuration));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a configuration file; the error is for people.
+pub(crate) fn load(file: &Path) -> Result<Configuration, String> {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    Configuration::parse(&text).map_err(|error| error.show(&name).to_string())
+}
+
+/// The whole configuration in words.
+pub(crate) fn describe(configuration: &Configuration) -> String {
+    let mut text = String::from("interfaces\n");
+    text.push_str(&columns(&configuration.interfaces.iter().flat_map(interface).collect::<Vec<_>>(), &[]));
+    text.push_str("services\n");
+    for service in &configuration.services {
+        text.push_str(&describe_service(service));
+    }
+    if configuration.services.is_empty() {
+        text.push_str("  none: every packet is left alone\n");
+    }
+    let capacity = Capacity::new(configuration.connections);
+    let full = match configuration.when_full() {
+        WhenFull::Reclaim => "the least useful one makes room",
+        WhenFull::Refuse => "new ones are refused",
+    };
+    text.push_str(&format!(
+        "memory\n  {} for {} connections; when they are taken, {full}\n",
+        bytes(capacity.required_bytes() as u64),
+        configuration.connections,
+    ));
+    text
+}
+
+fn interface(interface: &Interface) -> Vec<Vec<String>> {
+    let mac = match interface.mac {
+        Mac::Own => "a MAC address of its own, derived from the interface's".to_owned(),
+        Mac::Same => "the interface's MAC address".to_owned(),
+        Mac::Is([a, b, c, d, e, f]) => format!("MAC address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+    };
+    let mut lines = vec![mac];
+    lines.extend(interface.addresses.iter().map(|(address, length)| format!("{address}/{length}")));
+    lines.extend(interface.routes.iter().map(|route| {
+        if route.to.1 == 0 {
+            format!("default by {}", route.via)
+        } else {
+            format!("{}/{} by {}", route.to.0, route.to.1, route.via)
+        }
+    }));
+    let name = |line: usize| if line == 0 { interface.name.clone() } else { String::new() };
+    lines.into_iter().enumerate().map(|(number, line)| vec![name(number), line]).collect()
+}
+
+fn describe_service(service: &Service) -> String {
+    let flags = service.config.flags;
+    let mut text = format!("  {}, {}", service.key, service.config.scheduler.name());
+    for (set, name) in [(flags.fallback, "fallback"), (flags.port, "port")] {
+        if set {
+            text.push_str(" with ");
+            text.push_str(name);
+        }
+    }
+    text.push('\n');
+    let rows: Vec<Vec<String>> = service.servers.iter().map(server).collect();
+    if rows.is_empty() {
+        text.push_str("    no real server: clients are told that the port is unreachable\n");
+    }
+    for line in columns(&rows, &[]).lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
+}
+
+fn server(server: &ServerConfig) -> Vec<String> {
+    let address = match server.address.port() {
+        0 => server.address.ip().to_string(),
+        _ => server.address.to_string(),
+    };
+    let weight = match server.weight.get() {
+        0 => "weight 0: no new connections".to_owned(),
+        weight => format!("weight {weight}"),
+    };
+    let mut row = vec![address, method(server.method), weight];
+    if server.upper > 0 {
+        row.push(format!("at most {} connections", server.upper));
+    }
+    row
+}
+
+/// A method with its options, as the file has them.
+pub(crate) fn method(method: Method) -> String {
+    let with =
+        |name: &str, checksum: bool| format!("tun, {name}{}", if checksum { " with checksum" } else { "" });
+    match method {
+        Method::Nat => "nat".to_owned(),
+        Method::Direct => "dr".to_owned(),
+        Method::Tunnel(Tunnel::IpIp) => with("ipip", false),
+        Method::Tunnel(Tunnel::Gre { checksum }) => with("gre", checksum),
+        Method::Tunnel(Tunnel::Gue { port, checksum }) => with(&format!("gue to port {port}"), checksum),
+    }
+}

@@ -1,0 +1,303 @@
+//! The configuration file: from text to what the director is given, or an error with its place.
+//!
+//! Two steps: [`raw`] reads every key, this module gives them meaning. The rules for services and real servers are those
+//! of `lvs-core` itself: they are added to a director that forwards nothing, and its refusals become errors.
+
+mod error;
+mod raw;
+mod service;
+
+use core::net::IpAddr;
+use core::ops::{Range, RangeInclusive};
+
+use lvs_core::{Config, MAX_TIMEOUT_SECS, Seed, WhenFull};
+use toml::Spanned;
+
+pub(crate) use error::ConfigError;
+use raw::Whole;
+pub(crate) use service::Service;
+
+/// Everything that a file says, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) services: Vec<Service>,
+    /// Capacity of the connection table.
+    pub(crate) connections: usize,
+    settings: Settings,
+}
+
+/// A port of the director and what it is on that network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) mac: Mac,
+    /// Own addresses with the lengths of their subnets' prefixes.
+    pub(crate) addresses: Vec<(IpAddr, u8)>,
+    pub(crate) routes: Vec<Route>,
+}
+
+/// Which MAC address the director has on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mac {
+    /// One of its own, derived from the interface's, the same at every start.
+    Own,
+    /// The interface's.
+    Same,
+    /// This one.
+    Is([u8; 6]),
+}
+
+/// A destination that is behind a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) to: (IpAddr, u8),
+    pub(crate) via: IpAddr,
+}
+
+/// What the file changes about the core's defaults.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    tcp: Option<u32>,
+    tcp_fin: Option<u32>,
+    udp: Option<u32>,
+    when_full: Option<WhenFull>,
+    conn_reuse_mode: Option<u32>,
+    expire_nodest_conn: Option<bool>,
+    sloppy_sctp: Option<bool>,
+    sloppy_tcp: Option<bool>,
+}
+
+impl Configuration {
+    /// Reads and checks a file's text.
+    pub(crate) fn parse(source: &str) -> Result<Self, ConfigError> {
+        let file: raw::File =
+            toml::from_str(source).map_err(|error| ConfigError::from_toml(source, &error))?;
+        let reader = Reader { source };
+        let connections =
+            reader.number(file.tuning.connections.as_ref(), "connections", 1..=MAX_CONNECTIONS)?;
+        let interfaces = reader.interfaces(&file.interface)?;
+        let services = service::read(reader, &file.service)?;
+        reader.reachable(&interfaces, &services, &file.service)?;
+        Ok(Self {
+            interfaces,
+            services,
+            connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
+            settings: reader.settings(&file)?,
+        })
+    }
+
+    /// What happens to a new connection when the table is full.
+    pub(crate) fn when_full(&self) -> WhenFull {
+        self.core(Seed::from_bytes([0; 16])).when_full
+    }
+
+    /// The core's configuration, with chance and hash keys from `seed`.
+    pub(crate) fn core(&self, seed: Seed) -> Config {
+        let mut config = Config::new(seed);
+        let settings = &self.settings;
+        let set = |to: &mut u32, from: Option<u32>| *to = from.unwrap_or(*to);
+        set(&mut config.timeouts.tcp, settings.tcp);
+        set(&mut config.timeouts.tcp_fin, settings.tcp_fin);
+        set(&mut config.timeouts.udp, settings.udp);
+        set(&mut config.tuning.conn_reuse_mode, settings.conn_reuse_mode);
+        let set = |to: &mut bool, from: Option<bool>| *to = from.unwrap_or(*to);
+        set(&mut config.tuning.expire_nodest_conn, settings.expire_nodest_conn);
+        set(&mut config.tuning.sloppy_sctp, settings.sloppy_sctp);
+        set(&mut config.tuning.sloppy_tcp, settings.sloppy_tcp);
+        config.when_full = settings.when_full.unwrap_or(config.when_full);
+        config
+    }
+}
+
+/// The text that is being read, for errors that show it.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    source: &'a str,
+}
+
+impl Reader<'_> {
+    fn error(self, span: Range<usize>, message: impl Into<String>) -> ConfigError {
+        ConfigError::new(self.source, span, message)
+    }
+
+    /// A number if there is one, unless it is out of range.
+    fn number(
+        self,
+        value: Option<&Spanned<Whole>>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<u32>, ConfigError> {
+        let Some(value) = value else { return Ok(None) };
+        let Whole(number) = *value.get_ref();
+        match u32::try_from(number) {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            Ok(_) | Err(_) => Err(self
+                .error(value.span(), format!("{key} {number} is out of range"))
+                .hint(format!("expected {} to {}", range.start(), range.end()))),
+        }
+    }
+
+    fn settings(self, file: &raw::File) -> Result<Settings, ConfigError> {
+        let (timeouts, tuning) = (&file.timeouts, &file.tuning);
+        let seconds = 1..=MAX_TIMEOUT_SECS;
+        Ok(Settings {
+            tcp: self.number(timeouts.tcp.as_ref(), "tcp", seconds.clone())?,
+            tcp_fin: self.number(timeouts.tcp_fin.as_ref(), "tcp-fin", seconds.clone())?,
+            udp: self.number(timeouts.udp.as_ref(), "udp", seconds)?,
+            when_full: tuning.when_full.map(|policy| match policy {
+                raw::WhenFull::Reclaim => WhenFull::Reclaim,
+                raw::WhenFull::Refuse => WhenFull::Refuse,
+            }),
+            conn_reuse_mode: self.number(tuning.conn_reuse_mode.as_ref(), "conn-reuse-mode", 0..=3)?,
+            expire_nodest_conn: tuning.expire_nodest_conn,
+            sloppy_sctp: tuning.sloppy_sctp,
+            sloppy_tcp: tuning.sloppy_tcp,
+        })
+    }
+
+    fn interfaces(self, raw: &[raw::Interface]) -> Result<Vec<Interface>, ConfigError> {
+        let mut interfaces: Vec<Interface> = Vec::new();
+        for raw in raw {
+            let interface = self.interface(raw)?;
+            if interfaces.iter().any(|other| other.name == interface.name) {
+                return Err(self
+                    .error(raw.name.span(), format!("interface `{}` is there twice", interface.name))
+                    .hint("put all its addresses into one [[interface]]"));
+            }
+            interfaces.push(interface);
+        }
+        if interfaces.is_empty() {
+            return Err(self
+                .error(self.source.len()..self.source.len(), "there is no [[interface]]")
+                .hint("name at least one interface by which clients and real servers are reached"));
+        }
+        Ok(interfaces)
+    }
+
+    fn interface(self, raw: &raw::Interface) -> Result<Interface, ConfigError> {
+        let name = raw.name.get_ref();
+        if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+            return Err(self
+                .error(raw.name.span(), format!("`{name}` cannot be the name of an interface"))
+                .hint("expected 1 to 15 bytes without blanks and slashes, such as \"eth0\""));
+        }
+        let mut addresses = Vec::new();
+        for prefix in &raw.addresses {
+            let raw::Prefix { address, length } = *prefix.get_ref();
+            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                return Err(self
+                    .error(prefix.span(), format!("{address} cannot be an own address"))
+                    .hint("expected the address of a host"));
+            }
+            addresses.push((address, length));
+        }
+        let mut routes = Vec::new();
+        for gateway in &raw.gateways {
+            let via = gateway.get_ref().0;
+            let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+            routes.push(self.route((any, 0), via, gateway.span(), &addresses)?);
+        }
+        for route in &raw.routes {
+            let raw::Prefix { address, length } = *route.to.get_ref();
+            routes.push(self.route(
+                (address, length),
+                route.via.get_ref().0,
+                route.via.span(),
+                &addresses,
+            )?);
+        }
+        Ok(Interface { name: name.clone(), mac: self.mac(raw.mac.as_ref())?, addresses, routes })
+    }
+
+    /// A route, unless its router is not a neighbour.
+    fn route(
+        self,
+        to: (IpAddr, u8),
+        via: IpAddr,
+        span: Range<usize>,
+        addresses: &[(IpAddr, u8)],
+    ) -> Result<Route, ConfigError> {
+        if to.0.is_ipv4() != via.is_ipv4() {
+            return Err(self
+                .error(span, format!("{via} cannot be the router to {}/{}", to.0, to.1))
+                .hint("expected a router of the same address family"));
+        }
+        if !addresses.iter().any(|&prefix| covers(prefix, via)) {
+            return Err(self
+                .error(span, format!("no address of this interface is in the subnet of {via}"))
+                .hint(
+                    "add an own address in the router's subnet, such as \"10.0.1.254/24\", to `addresses`",
+                ));
+        }
+        Ok(Route { to, via })
+    }
+
+    fn mac(self, text: Option<&Spanned<String>>) -> Result<Mac, ConfigError> {
+        let Some(text) = text else { return Ok(Mac::Own) };
+        match text.get_ref().as_str() {
+            "own" => return Ok(Mac::Own),
+            "same" => return Ok(Mac::Same),
+            _ => {}
+        }
+        let bytes: Option<Vec<u8>> = text
+            .get_ref()
+            .split(':')
+            .map(|part| if part.len() == 2 { u8::from_str_radix(part, 16).ok() } else { None })
+            .collect();
+        let Some(mac) = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()) else {
+            return Err(self
+                .error(text.span(), format!("`{}` is no MAC address", text.get_ref()))
+                .hint("expected \"own\", \"same\" or one such as \"02:00:5e:00:53:01\""));
+        };
+        if mac[0] & 1 == 1 || mac == [0; 6] {
+            return Err(self
+                .error(text.span(), "no single host can have this MAC address")
+                .hint("expected one whose first byte is even, such as \"02:00:5e:00:53:01\""));
+        }
+        Ok(Mac::Is(mac))
+    }
+
+    /// Finds the first real server to which there is no way.
+    fn reachable(
+        self,
+        interfaces: &[Interface],
+        services: &[Service],
+        raw: &[Spanned<raw::Service>],
+    ) -> Result<(), ConfigError> {
+        let places = raw.iter().flat_map(|service| &service.get_ref().server);
+        for (server, raw) in services.iter().flat_map(|service| &service.servers).zip(places) {
+            let address = server.address.ip();
+            let known = interfaces.iter().any(|interface| {
+                let own = interface.addresses.iter().any(|&prefix| covers(prefix, address));
+                own || interface.routes.iter().any(|route| covers(route.to, address))
+            });
+            if !known {
+                return Err(self
+                    .error(raw.address.span(), format!("no interface has a way to the real server {address}"))
+                    .hint("add an own address in its subnet to an interface, or a gateway"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `address` is in the subnet of `prefix`.
+pub(crate) fn covers(prefix: (IpAddr, u8), address: IpAddr) -> bool {
+    let length = u32::from(prefix.1);
+    match (prefix.0, address) {
+        (IpAddr::V4(net), IpAddr::V4(host)) => {
+            (net.to_bits() ^ host.to_bits()).checked_shr(32 - length.min(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(net), IpAddr::V6(host)) => {
+            (net.to_bits() ^ host.to_bits()).checked_shr(128 - length.min(128)).unwrap_or(0) == 0
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+const DEFAULT_CONNECTIONS: u32 = 1 << 16;
+const MAX_CONNECTIONS: u32 = 1 << 27;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+use lvs_core::{Method, Tunnel};
+use proptest::prelude::*;
+
+use super::*;
+
+const HEAD: &str = "[[interface]]\nname = \"eth0\"\naddresses = [\"10.0.1.254/24\", \"2001:db8:1::fe/64\"]\n";
+const SERVICE: &str = "[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\n";
+const SERVER: &str = "[[service.server]]\naddress = \"10.0.1.11\"\n";
+
+fn refusal(text: &str) -> String {
+    Configuration::parse(text).expect_err(text).to_string()
+}
+
+fn with_server(lines: &str) -> String {
+    format!("{HEAD}{SERVICE}{SERVER}{lines}")
+}
+
+#[test]
+fn the_example_file_is_read_whole() {
+    let configuration = Configuration::parse(include_str!("../../director.toml")).unwrap();
+    assert_eq!(configuration.interfaces.len(), 1);
+    let methods: Vec<Method> =
+        configuration.services.iter().flat_map(|s| &s.servers).map(|server| server.method).collect();
+    assert!(methods.contains(&Method::Nat));
+    assert!(methods.contains(&Method::Direct));
+    assert!(methods.contains(&Method::Tunnel(Tunnel::Gue { port: 6080, checksum: true })));
+}
+
+#[test]
+fn a_misspelt_key_is_shown_with_its_place_and_the_right_one() {
+    let text = with_server("method = \"nat\"\nwieght = 3\n");
+    assert_eq!(refusal(&text), "11:1: unknown key `wieght`; did you mean `weight`?");
+}
+
+#[test]
+fn a_word_that_is_no_method_is_shown_with_the_right_ones() {
+    assert_eq!(
+        refusal(&with_server("method = \"masq\"\n")),
+        "10:10: unknown value `masq`; known are `nat`, `dr`, `tun`"
+    );
+}
+
+#[test]
+fn a_broken_line_says_where_it_breaks() {
+    let text = refusal("[[interface]]\nname = eth0\n");
+    assert!(text.starts_with("2:8: "), "{text}");
+}
+
+#[test]
+fn errors_are_about_toml_and_not_about_rust() {
+    assert_eq!(refusal("interface = 3\n"), "1:13: invalid type: integer `3`, expected a list");
+    assert_eq!(refusal("tuning = 3\n"), "1:10: invalid type: integer `3`, expected a table");
+    assert_eq!(refusal(&with_server("")), "8:1: missing key `method`");
+}
+
+#[test]
+fn an_address_that_is_none_is_shown_with_an_example() {
+    let text =
+        refusal(&format!("{HEAD}{SERVICE}[[service.server]]\naddress = \"10.0.1.300\"\nmethod = \"nat\"\n"));
+    assert!(text.starts_with("9:11: `10.0.1.300` is no IP address, expected one such as"), "{text}");
+}
+
+#[test]
+fn a_service_can_be_there_once() {
+    let text = refusal(&format!("{HEAD}{SERVICE}{SERVICE}"));
+    assert!(text.starts_with("10:11: the service TCP 192.0.2.100:80 is there twice"), "{text}");
+}
+
+#[test]
+fn a_server_can_be_there_once() {
+    let text = refusal(&format!("{}{SERVER}method = \"dr\"\n", with_server("method = \"nat\"\n")));
+    assert!(text.starts_with("12:11: the real server 10.0.1.11 cannot be added: the service has"), "{text}");
+}
+
+#[test]
+fn gue_needs_a_port() {
+    let text = refusal(&with_server("method = \"tun\"\ntunnel = \"gue\"\n"));
+    assert_eq!(
+        text,
+        "11:10: a gue tunnel has no port; write `tunnel-port = 6080`, the UDP port on which the real server decapsulates"
+    );
+}
+
+#[test]
+fn a_key_without_effect_is_refused() {
+    let text = refusal(&with_server("method = \"nat\"\ntunnel-port = 6080\n"));
+    assert_eq!(text, "11:15: `tunnel-port` belongs to method \"tun\"; leave it out");
+    let text = refusal(&format!("{HEAD}{SERVICE}scheduler = \"rr\"\nflags = [\"port\"]\n"));
+    assert_eq!(text, "9:10: the scheduler `rr` has no flags; flags belong to `sh` and `mh`");
+    let text = refusal(&with_server("method = \"dr\"\nport = 81\n"));
+    assert!(text.starts_with("11:8: only NAT changes the port"), "{text}");
+}
+
+#[test]
+fn families_mix_only_in_tunnels() {
+    let server = "[[service.server]]\naddress = \"2001:db8:1::11\"\n";
+    let text = refusal(&format!("{HEAD}{SERVICE}{server}method = \"nat\"\n"));
+    assert!(text.starts_with("9:11: the real server 2001:db8:1::11 cannot be added: only tunnels"), "{text}");
+    assert!(Configuration::parse(&format!("{HEAD}{SERVICE}{server}method = \"tun\"\n")).is_ok());
+}
+
+#[test]
+fn a_weight_out_of_range_is_shown_with_the_range() {
+    for weight in ["-1", "2147483648", "9223372036854775807"] {
+        let text = refusal(&with_server(&format!("method = \"nat\"\nweight = {weight}\n")));
+        assert_eq!(text, format!("11:10: weight {weight} is out of range; expected 0 to 2147483647"));
+    }
+}
+
+#[test]
+fn thresholds_must_be_in_order() {
+    let text = refusal(&with_server("method = \"nat\"\nupper-threshold = 5\nlower-threshold = 6\n"));
+    assert!(text.starts_with("12:19: the real server 10.0.1.11 cannot be added: the lower"), "{text}");
+}
+
+#[test]
+fn a_server_without_a_way_to_it_is_refused() {
+    let text =
+        refusal(&format!("{HEAD}{SERVICE}[[service.server]]\naddress = \"10.0.2.11\"\nmethod = \"nat\"\n"));
+    assert!(text.starts_with("9:11: no interface has a way to the real server 10.0.2.11"), "{text}");
+}
+
+#[test]
+fn a_router_must_be_a_neighbour() {
+    let text = refusal(&format!("{HEAD}gateways = [\"10.0.2.1\"]\n"));
+    assert!(text.starts_with("4:13: no address of this interface is in the subnet of 10.0.2.1"), "{text}");
+}
+
+#[test]
+fn subnets_cover_their_hosts() {
+    let net = |text: &str| -> (IpAddr, u8) {
+        let (address, length) = text.split_once('/').unwrap();
+        (address.parse().unwrap(), length.parse().unwrap())
+    };
+    for (prefix, host, inside) in [
+        ("10.0.1.254/24", "10.0.1.0", true),
+        ("10.0.1.254/24", "10.0.2.0", false),
+        ("0.0.0.0/0", "255.255.255.255", true),
+        ("0.0.0.0/0", "::", false),
+        ("192.0.2.1/32", "192.0.2.1", true),
+        ("192.0.2.1/32", "192.0.2.0", false),
+        ("::/0", "ffff::", true),
+        ("2001:db8::/64", "2001:db8::ffff:0:0:1", true),
+        ("2001:db8::/64", "2001:db8:0:1::", false),
+    ] {
+        assert_eq!(covers(net(prefix), host.parse().unwrap()), inside, "{prefix} {host}");
+    }
+}
+
+/// Lines and pieces that a file may be made of, right and wrong.
+fn line() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "name",
+        "mac",
+        "addresses",
+        "gateways",
+        "routes",
+        "protocol",
+        "address",
+        "port",
+        "mark",
+        "family",
+        "scheduler",
+        "flags",
+        "method",
+        "tunnel",
+        "tunnel-port",
+        "checksum",
+        "weight",
+        "upper-threshold",
+        "connections",
+        "tcp",
+    ]);
+    let value = prop_oneof![
+        prop::sample::select(vec![
+            "\"eth0\"",
+            "\"tcp\"",
+            "\"wrr\"",
+            "\"nat\"",
+            "\"tun\"",
+            "\"gue\"",
+            "80",
+            "-1",
+            "true",
+            "[]",
+            "[\"port\"]",
+            "\"10.0.1.254/24\"",
+            "[\"10.0.1.254/24\"]",
+            "\"10.0.1.11\"",
+            "\"::1\"",
+            "\"02:00:00:00:00:01\"",
+            "\"é\u{0}\"",
+            "[{ to = \"::/0\", via = \"::1\" }]",
+            "99999999999999999999",
+            "1e400",
+            "\"",
+        ])
+        .prop_map(str::to_owned),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<String>().prop_map(|text| format!("{text:?}")),
+    ];
+    prop_oneof![
+        1 => prop::sample::select(vec![
+            "[[interface]]", "[[service]]", "[[service.server]]", "[timeouts]", "[tuning]", "[service]", "\u{feff}", "\r",
+        ])
+        .prop_map(str::to_owned),
+        3 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_an_error_that_can_be_shown(text in any::<String>()) {
+        if let Err(error) = Configuration::parse(&text) {
+            prop_assert!(!error.show("f").to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn any_lines_are_a_configuration_or_an_error_that_can_be_shown(lines in prop::collection::vec(line(), 0..24)) {
+        for text in [lines.join("\n"), format!("{HEAD}{SERVICE}{SERVER}{}", lines.join("\n"))] {
+            if let Err(error) = Configuration::parse(&text) {
+                prop_assert!(!error.show("f").to_string().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Every committed input of every target, once more, without a fuzzer.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::Path;
+
+fn replay(name: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let input = std::fs::read(&path).unwrap();
+        println!("{}", path.display());
+        target(&input);
+        count += 1;
+    }
+    assert!(count >= 5, "{} has only {count} inputs", folder.display());
+}
+
+#[test]
+fn director_corpus_replays() {
+    replay("director", lvs_fuzz::director);
+}
