@@ -12,7 +12,7 @@ use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-use crate::frame::Frame;
+use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::host::Host;
 use crate::output::Cut;
@@ -49,6 +49,9 @@ pub struct Options {
     /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
     /// of their own; then it forwards between all its ports.
     pub ip_forward: bool,
+    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
+    /// `ip_forward` says. Default none.
+    pub local: Option<PortId>,
     /// How many ICMP errors are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
     /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
     pub icmp_rate: u32,
@@ -58,7 +61,7 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, icmp_rate: 1_000 }
+        Self { pmtu_disc: true, ip_forward: false, local: None, icmp_rate: 1_000 }
     }
 }
 
