@@ -5,6 +5,7 @@ mod apply;
 mod classify;
 mod limit;
 mod pmtu;
+mod refuse;
 
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
@@ -52,7 +53,11 @@ pub struct Options {
     /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
     /// `ip_forward` says. Default none.
     pub local: Option<PortId>,
-    /// How many ICMP errors are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
+    /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
+    /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
+    /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
+    pub refuse: bool,
+    /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
     /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
     pub icmp_rate: u32,
 }
@@ -61,7 +66,7 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, local: None, icmp_rate: 1_000 }
+        Self { pmtu_disc: true, ip_forward: false, local: None, refuse: false, icmp_rate: 1_000 }
     }
 }
 
