@@ -13,6 +13,7 @@ pub mod icmp;
 mod layout;
 pub mod method;
 mod offload;
+mod options;
 pub mod output;
 pub mod parse;
 mod reason;

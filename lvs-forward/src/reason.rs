@@ -49,7 +49,7 @@ macro_rules! reasons {
     };
 }
 
-const DROPS: usize = Reason::ALL.len() + 20;
+const DROPS: usize = Reason::ALL.len() + 21;
 const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
@@ -83,6 +83,9 @@ reasons! {
         NotForUs = "not-for-us",
         /// The device's word on checksum or segments does not fit the packet.
         Offload = "offload",
+        /// To an own address where nobody listens; answered with a reset or port unreachable, see
+        /// [`Options::refuse`](crate::Options::refuse).
+        Refused = "refused",
         /// TTL or hop limit used up; answered with ICMP time exceeded.
         TimeExceeded = "time-exceeded",
         /// Larger than the next link or tunnel takes; answered with fragmentation needed or packet too big.

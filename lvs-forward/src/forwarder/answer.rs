@@ -66,7 +66,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// Sends a message of our own to where the frame came from.
-    fn send_own(
+    pub(super) fn send_own(
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,

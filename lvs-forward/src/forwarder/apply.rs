@@ -19,8 +19,10 @@ use crate::icmp::translate;
 use crate::layout::Layout;
 use crate::method::{nat, tun};
 use crate::offload::{merged_payload, normalise};
+use crate::options::record_route;
 use crate::output::Cut;
 use crate::reason::{DropReason, PassReason};
+use crate::wire::ipv4;
 
 /// A packet with what is known of it beside its bytes.
 struct Subject {
@@ -101,6 +103,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             },
             Verdict::Drop(reason) => self.drop(DropReason::Director(reason)),
             Verdict::Pass(reason) => match packet.path {
+                Path::Local if self.options.refuse => match self.prepare(frame, subject) {
+                    Ok((arrival, subject)) => self.refuse(now, frame, &subject.layout, &arrival, packet),
+                    Err(reason) => self.drop(reason),
+                },
                 Path::Local => self.pass(PassReason::Director(reason)),
                 Path::Through => self.route_through(now, frame, layout, PassReason::Director(reason)),
             },
@@ -152,6 +158,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 return self.complain(now, frame, layout, &arrival, Complaint::HostUnreachable, reason);
             }
         };
+        if layout.header_len() > ipv4::LEN
+            && let Some(Addresses::V4 { destination, .. }) = layout.addresses(frame.bytes())
+        {
+            record_route(frame.bytes_mut(), layout, destination);
+        }
         if decrement_ttl(frame, layout).is_none() {
             let reason = DropReason::TimeExceeded;
             return self.complain(now, frame, layout, &arrival, Complaint::TimeExceeded, reason);
@@ -292,6 +303,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             (None, Err(reason)) => return Err(self.drop(reason)),
         };
         let size = size(frame, layout).unwrap_or_default();
+        if layout.family == Family::V4
+            && layout.header_len() > ipv4::LEN
+            && let Some(IpAddr::V4(own)) = self.host.source(hop.port, Family::V4)
+        {
+            record_route(frame.bytes_mut(), layout, own);
+        }
         if let Err(reason) =
             decrement_ttl(frame, layout).ok_or(DropReason::Malformed).and_then(|()| rewrite(frame, &subject))
         {

@@ -5,6 +5,7 @@ mod apply;
 mod classify;
 mod limit;
 mod pmtu;
+mod refuse;
 
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
@@ -49,7 +50,11 @@ pub struct Options {
     /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
     /// of their own; then it forwards between all its ports.
     pub ip_forward: bool,
-    /// How many ICMP errors are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
+    /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
+    /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
+    /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
+    pub refuse: bool,
+    /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
     /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
     pub icmp_rate: u32,
 }
@@ -58,7 +63,7 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, icmp_rate: 1_000 }
+        Self { pmtu_disc: true, ip_forward: false, refuse: false, icmp_rate: 1_000 }
     }
 }
 

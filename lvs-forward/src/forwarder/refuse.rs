@@ -1,0 +1,122 @@
+//! What a host says when nobody listens: a reset for TCP (RFC 9293 §3.5.2), port unreachable for UDP (RFC 1122 §4.1.3.1).
+
+use lvs_core::{Addresses, Content, Packet, TcpFlags, Tick};
+
+use super::{Forwarder, Outcome};
+use crate::edit::{Ipv4, Ipv6};
+use crate::frame::{Checksum, Frame};
+use crate::host::Arrival;
+use crate::icmp::error::{Complaint, OWN_TTL};
+use crate::layout::{Fragment, Layout};
+use crate::offload::{merged_payload, pseudo_header, write_full};
+use crate::reason::{DropReason, PassReason};
+use crate::wire::{array_mut, get32, ipv4, ipv6, tcp};
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// Answers a packet to an own address that is nobody's, in a frame that begins with its IP header.
+    #[cold]
+    pub(super) fn refuse(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        arrival: &Arrival,
+        packet: &Packet,
+    ) -> Outcome {
+        match packet.content {
+            Content::Tcp(flags) => {
+                let reason = DropReason::Refused;
+                if flags.contains(TcpFlags::RST) || !self.limiter.allows(now, self.options.icmp_rate) {
+                    return self.drop(reason);
+                }
+                let Some(answer) = reset(frame, layout, flags) else {
+                    return self.drop(reason);
+                };
+                self.counters.count_drop(reason);
+                self.counters.answers += 1;
+                self.send_own(now, frame, &answer, arrival, packet.flow.addresses.source())
+            }
+            Content::Udp => {
+                let complaint = Complaint::PortUnreachable;
+                self.complain(now, frame, layout, arrival, complaint, DropReason::Refused)
+            }
+            Content::Sctp(_) | Content::Fragment | Content::Error => self.pass(PassReason::Protocol),
+        }
+    }
+}
+
+/// Turns a whole segment with a right checksum into the reset for it.
+fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layout> {
+    let bytes = frame.bytes();
+    let transport = layout.transport();
+    if layout.fragment != Fragment::Whole {
+        return None;
+    }
+    if frame.offload.checksum == Checksum::Complete {
+        let sum = pseudo_header(bytes, layout)?.bytes(bytes.get(transport..layout.end())?);
+        if sum.fold() != 0xffff {
+            return None;
+        }
+    }
+    let addresses = layout.addresses(bytes)?.reversed();
+    let ports = get32(bytes, transport)?.rotate_left(16);
+    let (sequence, acknowledged) = (get32(bytes, transport + 4)?, get32(bytes, transport + 8)?);
+    let (_, payload) = merged_payload(bytes, layout)?;
+    let taken =
+        payload as u32 + u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
+    let (sequence, acknowledged, flags) = if flags.contains(TcpFlags::ACK) {
+        (acknowledged, 0, TcpFlags::RST)
+    } else {
+        (0, sequence.wrapping_add(taken), TcpFlags::RST.with(TcpFlags::ACK))
+    };
+
+    frame.offload = crate::frame::Offload::NONE;
+    let header_len = match addresses {
+        Addresses::V4 { .. } => ipv4::LEN,
+        Addresses::V6 { .. } => ipv6::LEN,
+    };
+    frame.set_len(header_len + tcp::LEN)?;
+    let bytes = frame.bytes_mut();
+    match addresses {
+        Addresses::V4 { source, destination } => {
+            let header = Ipv4 {
+                tos: 0,
+                total_len: (ipv4::LEN + tcp::LEN) as u16,
+                identification: 0,
+                dont_fragment: true,
+                ttl: OWN_TTL,
+                protocol: layout.protocol,
+                source,
+                destination,
+            };
+            *array_mut(bytes, 0)? = header.to_bytes();
+        }
+        Addresses::V6 { source, destination } => {
+            let header = Ipv6 {
+                traffic_class: 0,
+                payload_len: tcp::LEN as u16,
+                next_header: layout.protocol,
+                hop_limit: OWN_TTL,
+                source,
+                destination,
+            };
+            *array_mut(bytes, 0)? = header.to_bytes();
+        }
+    }
+    let segment: &mut [u8; tcp::LEN] = array_mut(bytes, header_len)?;
+    *segment = [0; tcp::LEN];
+    *array_mut(segment, 0)? = ports.to_be_bytes();
+    *array_mut(segment, tcp::SEQUENCE)? = sequence.to_be_bytes();
+    *array_mut(segment, tcp::SEQUENCE + 4)? = acknowledged.to_be_bytes();
+    *array_mut(segment, tcp::DATA_OFFSET)? = [(tcp::LEN as u8 / 4) << 4, flags.byte()];
+    let answer = Layout {
+        network: 0,
+        transport: header_len as u32,
+        end: (header_len + tcp::LEN) as u32,
+        family: layout.family,
+        protocol: layout.protocol,
+        fragment: Fragment::Whole,
+    };
+    write_full(bytes, &answer)?;
+    Some(answer)
+}
