@@ -19,7 +19,7 @@
 
 mod handle;
 mod idle;
-mod output;
+pub(crate) mod output;
 mod stats;
 
 use core::fmt;

@@ -9,28 +9,28 @@ use crate::device::Transmit;
 use crate::worker::WorkerCounters;
 
 /// The sending halves of all ports.
-pub(super) struct Output {
-    pub(super) ports: Vec<Out>,
+pub(crate) struct Output {
+    pub(crate) ports: Vec<Out>,
     /// The port that gets what is passed to this host.
     local: Option<PortId>,
-    pub(super) counters: WorkerCounters,
+    pub(crate) counters: WorkerCounters,
 }
 
 /// One port's sending half.
-pub(super) struct Out {
-    pub(super) transmit: Box<dyn Transmit>,
+pub(crate) struct Out {
+    pub(crate) transmit: Box<dyn Transmit>,
     link: Link,
     /// The device is gone.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
 }
 
 impl Output {
-    pub(super) fn new(ports: Vec<Out>, local: Option<PortId>) -> Self {
+    pub(crate) fn new(ports: Vec<Out>, local: Option<PortId>) -> Self {
         Self { ports, local, counters: WorkerCounters::default() }
     }
 
     /// Sends a frame by the port that it names. What a device does not take, it counts.
-    pub(super) fn send(&mut self, frame: &mut Frame<'_>) {
+    pub(crate) fn send(&mut self, frame: &mut Frame<'_>) {
         match self.ports.get_mut(usize::from(frame.port.0)) {
             Some(out) if out.takes(frame) => {
                 let _ = out.transmit.transmit(frame);
@@ -41,7 +41,7 @@ impl Output {
     }
 
     /// Sends a frame in pieces that the port's device and the way take.
-    pub(super) fn send_pieces(&mut self, frame: &mut Frame<'_>, cut: Cut) {
+    pub(crate) fn send_pieces(&mut self, frame: &mut Frame<'_>, cut: Cut) {
         let out = self.ports.get_mut(usize::from(frame.port.0));
         match out.and_then(|out| out.send_pieces(frame, cut)) {
             Some(count) if count > 1 => {
@@ -54,7 +54,7 @@ impl Output {
     }
 
     /// Hands a packet to one of the host's own addresses to the local port, without its link header.
-    pub(super) fn pass<const A: usize, const N: usize>(&mut self, frame: &mut Frame<'_>, host: &Host<A, N>) {
+    pub(crate) fn pass<const A: usize, const N: usize>(&mut self, frame: &mut Frame<'_>, host: &Host<A, N>) {
         if self.unwrap_link(frame, host).is_some() {
             self.counters.passed += 1;
             self.send(frame);
@@ -64,7 +64,7 @@ impl Output {
     }
 
     /// Starts what was sent. Says how many frames still wait for room.
-    pub(super) fn flush(&mut self) -> usize {
+    pub(crate) fn flush(&mut self) -> usize {
         let mut waiting = 0;
         for out in self.ports.iter_mut().filter(|out| !out.failed) {
             match out.transmit.flush() {
@@ -100,7 +100,7 @@ impl Output {
 }
 
 impl Out {
-    pub(super) fn new(transmit: Box<dyn Transmit>, link: Link) -> Self {
+    pub(crate) fn new(transmit: Box<dyn Transmit>, link: Link) -> Self {
         Self { transmit, link, failed: false }
     }
 
