@@ -250,7 +250,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 is_link_local(source) || is_link_local(destination) || destination.is_multicast()
             }
         };
-        if !self.options.ip_forward || stays {
+        let routes = self.options.ip_forward || self.options.local == Some(frame.port);
+        if !routes || stays {
             return self.pass(reason);
         }
         // Only the layout counts from here on.

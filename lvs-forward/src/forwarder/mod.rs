@@ -16,8 +16,12 @@ use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
+<<<<<<< HEAD
 use self::short::Ways;
 use crate::frame::Frame;
+=======
+use crate::frame::{Frame, PortId};
+>>>>>>> devices
 use crate::hash::Key;
 use crate::host::Host;
 use crate::layout::Layout;
@@ -55,6 +59,9 @@ pub struct Options {
     /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
     /// of their own; then it forwards between all its ports.
     pub ip_forward: bool,
+    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
+    /// `ip_forward` says. Default none.
+    pub local: Option<PortId>,
     /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
     /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
     /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
@@ -68,7 +75,7 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, refuse: false, icmp_rate: 1_000 }
+        Self { pmtu_disc: true, ip_forward: false, local: None, refuse: false, icmp_rate: 1_000 }
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! No root is needed. Where the kernel refuses user namespaces, the whole set fails and says what to change.
 
+mod balancer;
 mod layout;
+mod methods;
 mod traffic;
 
 use core::error::Error;
@@ -21,14 +23,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials: Vec<Trial> = layout::trials(lab);
+    let trials = layout::trials(lab).into_iter().chain(methods::trials(lab)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// What a test ends with.
+type Outcome = Result<(), Box<dyn Error>>;
+
 /// A test by its name; a panic or an error fails it.
-fn trial(
-    name: impl Into<String>,
-    test: impl FnOnce() -> Result<(), Box<dyn Error>> + Send + 'static,
-) -> Trial {
+fn trial(name: impl Into<String>, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| error.to_string().into()))
 }
