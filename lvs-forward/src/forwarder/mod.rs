@@ -16,12 +16,8 @@ use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-<<<<<<< HEAD
 use self::short::Ways;
-use crate::frame::Frame;
-=======
 use crate::frame::{Frame, PortId};
->>>>>>> devices
 use crate::hash::Key;
 use crate::host::Host;
 use crate::layout::Layout;
