@@ -1,9 +1,11 @@
 //! A Linux Virtual Server director as a program.
 //!
-//! `director check` says what a configuration means.
+//! `director demo` shows one at work without root or configuration; `director check` says what a configuration means.
 
 mod check;
 mod config;
+mod demo;
+mod terminal;
 mod text;
 
 use std::path::PathBuf;
@@ -26,10 +28,13 @@ enum Command {
         /// The configuration file
         file: PathBuf,
     },
+    /// Show a director at work: clients, director and real servers in namespaces, without root
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check { file } => check::main(&file),
+        Command::Demo(arguments) => demo::main(&arguments),
     }
 }

@@ -192,6 +192,19 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
     }
 
+    /// Asks for the link-layer address of the neighbour by which `address` is reached, so that it is known before the first
+    /// packet goes there: few packets can [wait](crate::Counters::waited) for it. Nothing is asked for what is known.
+    /// Says whether a packet could go there now.
+    ///
+    /// The question comes from [`poll_transmit`](Self::poll_transmit).
+    pub fn look_for(&mut self, now: Tick, address: IpAddr) -> bool {
+        let Some(hop) = self.route(address) else { return false };
+        match self.resolve(now, &hop) {
+            Resolution::Known(_) => true,
+            Resolution::Pending | Resolution::Failed | Resolution::Full => false,
+        }
+    }
+
     /// The next frame that the host itself has to send: packets that waited for a neighbour, questions for neighbours,
     /// announcements. To be called until it is `None`, after each batch and at least every second.
     ///

@@ -2,9 +2,11 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use lvs_core::{
@@ -51,7 +53,8 @@ pub struct BalancerCounters {
 
 impl Cluster {
     /// Starts a director with these services as the host for which the address plan has room: it answers for its own
-    /// addresses and the virtual ones. With a tunnelling method, the tunnel ends are started too.
+    /// addresses and the virtual ones. With a tunnelling method, the tunnel ends are started too. When this returns, the
+    /// director has found its real servers (or has looked for them for a second).
     ///
     /// # Errors
     /// When the kernel refuses a socket, or the director a service or a real server.
@@ -83,6 +86,7 @@ impl Cluster {
             Method::Tunnel(tunnel) => self.start_tunnel_ends(tunnel, seed)?,
         };
         let worker = self.director.spawn("director", move || worker.run())?;
+        wait_for_neighbours(&handle);
         Ok(Balancer { director: self.director.clone(), handle, events, worker: Some(worker), ends })
     }
 
@@ -228,12 +232,31 @@ fn refusal(node: &Node, step: &str, error: impl Into<Box<dyn core::error::Error 
     LabError::Setup { node: node.name().to_owned(), step: step.to_owned(), source: io::Error::other(error) }
 }
 
+/// Waits until the director can send to every real server.
+fn wait_for_neighbours(handle: &Handle) {
+    let began = Instant::now();
+    loop {
+        let all = handle.with(|director, forwarder, now| {
+            let mut services = director.services();
+            services.all(|service| {
+                let mut servers = director.servers(service.key());
+                servers.all(|(_, server)| forwarder.host_mut().look_for(now, server.address().ip()))
+            })
+        });
+        if all.unwrap_or(true) || began.elapsed() > PATIENCE {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The result of a thread; its panic goes on here.
 fn join<R>(thread: JoinHandle<R>) -> R {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+const PATIENCE: Duration = Duration::from_secs(1);
 const CONNECTIONS: usize = 1 << 16;
 /// The director's MAC addresses: locally administered.
 const DIRECTOR_MAC: [MacAddress; 2] =

@@ -134,7 +134,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         self.with(move |director, _, _| director.remove_service(key))
     }
 
-    /// [`Director::add_server`].
+    /// [`Director::add_server`]. The server's link-layer address is asked for at once.
     ///
     /// # Errors
     /// [`WorkerGone`]; inside, the director's refusal.
@@ -143,7 +143,13 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         server: ServerConfig,
     ) -> Result<Result<ServerId, AddServerError>, WorkerGone> {
-        self.with(move |director, _, _| director.add_server(service, server))
+        self.with(move |director, forwarder, now| {
+            let added = director.add_server(service, server);
+            if added.is_ok() {
+                forwarder.host_mut().look_for(now, server.address.ip());
+            }
+            added
+        })
     }
 
     /// [`Director::edit_server`].

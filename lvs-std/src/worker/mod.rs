@@ -85,13 +85,14 @@ struct Input {
 
 impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// A worker with its handle, and the queue of the director's events. The devices are the ports that the forwarder's
-    /// host was given, in that order.
+    /// host was given, in that order. It begins by asking for the link-layer addresses of the director's real servers, so
+    /// that first packets need not wait for them.
     ///
     /// # Errors
     /// [`WorkerError`] when devices and ports do not correspond.
     pub fn new(
         director: Director<S>,
-        forwarder: Box<Forwarder<A, N>>,
+        mut forwarder: Box<Forwarder<A, N>>,
         devices: Vec<Device>,
         options: WorkerOptions,
     ) -> Result<(Self, Handle<S, A, N>, Receiver<Event>), WorkerError> {
@@ -118,6 +119,12 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             ports: vec![PortSnapshot::default(); ports.len()],
             worker: WorkerCounters::default(),
         };
+        let clock = Clock::start();
+        for service in director.services() {
+            for (_, server) in director.servers(service.key()) {
+                forwarder.host_mut().look_for(clock.now(), server.address().ip());
+            }
+        }
         let (handle, inbox) = handle::channel(snapshot).map_err(WorkerError::Wake)?;
         let (events, fetch) = bounded(options.events.max(1));
         let worker = Self {
@@ -127,7 +134,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             output: Output::new(outs, local),
             inbox,
             events,
-            clock: Clock::start(),
+            clock,
             busy_poll: options.busy_poll,
             buffer: vec![0; HEADROOM + OWN_FRAME].into_boxed_slice(),
             last_sweep: Tick::ZERO,
