@@ -158,6 +158,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             let verdict = director.decide(now, &packet);
             return self.conclude(now, frame, layout, packet, verdict);
         }
+        self.process_the_long_way(director, now, frame)
+    }
+
+    fn process_the_long_way<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+    ) -> Outcome {
         let (task, packet) = self.classify(frame);
         let verdict = packet.map(|packet| director.decide(now, &packet));
         self.carry_out(now, frame, task, packet, verdict)
