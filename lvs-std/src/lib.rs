@@ -79,3 +79,9 @@ pub mod worker;
 pub use clock::Clock;
 pub use seed::random_seed;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
+
+/// The README's program is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
