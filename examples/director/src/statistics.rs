@@ -16,6 +16,11 @@ pub(crate) fn describe(
 ) -> String {
     let mut text = String::from("frames\n");
     text.push_str(&columns(&frames(worker, snapshot), &[0]));
+    let director = worker.director().counters();
+    text.push_str(&format!(
+        "connections\n  {} opened, {} expired, {} given up for new ones, {} left\n",
+        director.traffic.connections, director.expired, director.reclaimed, director.live
+    ));
     text.push_str("interfaces\n");
     text.push_str(&columns(&interfaces(configuration, snapshot), &[1, 2, 3, 4, 5, 6]));
     text.push_str("services\n");
@@ -37,9 +42,6 @@ fn frames(worker: &mut LargeWorker, snapshot: &Snapshot) -> Vec<Vec<String>> {
         (forwarder.waited, "waited for a neighbour's address".to_owned()),
         (snapshot.worker.cut, "cut into pieces".to_owned()),
         (snapshot.worker.unsendable, "lost: cannot be sent".to_owned()),
-        (director.expired, "connections expired".to_owned()),
-        (director.reclaimed, "connections given up for new ones".to_owned()),
-        (u64::from(director.live), "connections at the end".to_owned()),
     ];
     for reason in DropReason::ALL {
         lines.push((forwarder.drops(reason), format!("dropped: {reason}")));
