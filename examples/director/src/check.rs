@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use lvs_core::{Capacity, Method, Schedule, ServerConfig, Tunnel, WhenFull};
 
 use crate::config::{Configuration, Interface, Mac, Service};
+use crate::run;
 use crate::text::{bytes, columns};
 
 /// Prints what the file would do, or what is wrong with it.
@@ -47,9 +48,10 @@ pub(crate) fn describe(configuration: &Configuration) -> String {
         WhenFull::Refuse => "new ones are refused",
     };
     text.push_str(&format!(
-        "memory\n  {} for {} connections; when they are taken, {full}\n",
+        "memory\n  {} for {} connections; when they are taken, {full}\n  {} for packet rings and neighbours\n",
         bytes(capacity.required_bytes() as u64),
         configuration.connections,
+        bytes(run::required_bytes(configuration) as u64),
     ));
     text
 }
@@ -58,7 +60,7 @@ fn interface(interface: &Interface) -> Vec<Vec<String>> {
     let mac = match interface.mac {
         Mac::Own => "a MAC address of its own, derived from the interface's".to_owned(),
         Mac::Same => "the interface's MAC address".to_owned(),
-        Mac::Is([a, b, c, d, e, f]) => format!("MAC address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        Mac::Is(mac) => format!("MAC address {mac}"),
     };
     let mut lines = vec![mac];
     lines.extend(interface.addresses.iter().map(|(address, length)| format!("{address}/{length}")));

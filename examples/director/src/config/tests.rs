@@ -127,6 +127,29 @@ fn a_router_must_be_a_neighbour() {
 }
 
 #[test]
+fn an_address_belongs_to_one_interface_once() {
+    let text = refusal(&format!("{HEAD}[[interface]]\nname = \"eth1\"\naddresses = [\"10.0.1.254/25\"]\n"));
+    assert_eq!(text, "6:14: 10.0.1.254 cannot be an own address: the host has this address already");
+    let text = refusal("[[interface]]\nname = \"eth0\"\naddresses = [\"127.0.0.1/8\"]\n");
+    assert!(text.starts_with("3:14: 127.0.0.1 cannot be an own address"), "{text}");
+}
+
+#[test]
+fn virtual_addresses_are_the_services_and_further_ones() {
+    let text = format!(
+        "virtual-addresses = [\"192.0.2.101\", \"10.0.1.254\"]\n{}",
+        with_server("method = \"nat\"\n")
+    );
+    let configuration = Configuration::parse(&text).unwrap();
+    assert_eq!(
+        configuration.virtual_addresses,
+        ["192.0.2.100", "192.0.2.101"].map(|a| a.parse::<IpAddr>().unwrap())
+    );
+    let text = refusal(&format!("virtual-addresses = [\"224.0.0.1\"]\n{HEAD}"));
+    assert!(text.starts_with("1:22: 224.0.0.1 cannot be a virtual address"), "{text}");
+}
+
+#[test]
 fn subnets_cover_their_hosts() {
     let net = |text: &str| -> (IpAddr, u8) {
         let (address, length) = text.split_once('/').unwrap();

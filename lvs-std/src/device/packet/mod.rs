@@ -104,6 +104,26 @@ pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
     })
 }
 
+/// A MAC address for a director of its own on the Ethernet interface `name` of this network namespace: derived from the
+/// interface's, so that it is the same each time, and locally administered, so that no vendor has given it to anyone.
+///
+/// # Errors
+/// When there is no such interface, or when it is no Ethernet.
+pub fn own_mac(name: &str) -> Result<[u8; 6], OpenError> {
+    let failed = |step, source| OpenError { interface: name.into(), step, source };
+    let interface = Interface::named(name).map_err(|error| failed(Step::Find, error))?;
+    if interface.hardware != libc::ARPHRD_ETHER {
+        return Err(failed(Step::Ethernet, io::ErrorKind::Unsupported.into()));
+    }
+    Ok(derive_mac(interface.mac))
+}
+
+/// Bit 1 of the first byte marks a locally administered address, bit 0 a group's (IEEE 802 §8). An interface of a
+/// virtual machine often has that mark already, so the other bytes change as well.
+fn derive_mac([a, b, c, d, e, f]: [u8; 6]) -> [u8; 6] {
+    [(a | 2) & !1, b ^ b'L', c ^ b'V', d ^ b'S', e, f]
+}
+
 /// Why an interface could not be opened.
 #[derive(Debug)]
 pub struct OpenError {
@@ -150,6 +170,16 @@ impl core::error::Error for OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_derived_mac_is_local_and_another_hosts() {
+        for mac in [[0, 0x1b, 0x21, 1, 2, 3], [2, 0, 0, 0, 0, 1], [0xff; 6]] {
+            let own = derive_mac(mac);
+            assert_eq!(own[0] & 3, 2);
+            assert_ne!(own, mac);
+            assert_eq!(derive_mac(mac), own);
+        }
+    }
 
     #[test]
     fn unknown_interface_is_named_in_the_error() {
