@@ -8,15 +8,13 @@ mod pmtu;
 mod refuse;
 mod short;
 
-use core::net::IpAddr;
-
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-use self::short::Ways;
+use self::short::{LastOwn, Ways};
 use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::host::Host;
@@ -93,8 +91,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     counters: Counters,
     path_mtus: PathMtus,
     ways: Ways,
-    /// The own address that a packet was for last, and the host's changes then.
-    last_own: Option<(IpAddr, u32)>,
+    last_own: Option<LastOwn>,
     limiter: Limiter,
     key: Key,
     identification: u32,
