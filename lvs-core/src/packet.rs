@@ -121,6 +121,12 @@ impl TcpFlags {
         self.0 & flags.0 == flags.0
     }
 
+    /// Whether the segment neither opens nor closes anything: of SYN, FIN, RST and ACK, only ACK is set.
+    #[must_use]
+    pub const fn is_plain_ack(self) -> bool {
+        self.0 & 0x17 == Self::ACK.0
+    }
+
     /// These flags and `other`'s.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

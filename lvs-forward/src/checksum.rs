@@ -49,6 +49,15 @@ impl Sum {
         Self(self.0 + u64::from(u16::from_be(fold(native))))
     }
 
+    /// Adds a whole number of 32-bit words that stand at an even offset: [`bytes`](Self::bytes) without its bookkeeping, for
+    /// headers of a fixed length. What is left over at the end is not summed.
+    #[inline]
+    #[must_use]
+    pub fn header<const N: usize>(self, header: &[u8; N]) -> Self {
+        let native = header.chunks_exact(4).map(|word| u64::from(word32(word))).sum();
+        Self(self.0 + u64::from(u16::from_be(fold(native))))
+    }
+
     /// Adds one word.
     #[must_use]
     pub const fn word(self, word: u16) -> Self {

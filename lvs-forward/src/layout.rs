@@ -94,8 +94,9 @@ impl Layout {
         Some(self)
     }
 
-    /// Source and destination address as they stand in `bytes` now.
-    pub(crate) fn addresses(&self, bytes: &[u8]) -> Option<Addresses> {
+    /// Source and destination address as they stand in `bytes`, the frame's, now.
+    #[must_use]
+    pub fn addresses(&self, bytes: &[u8]) -> Option<Addresses> {
         addresses_at(bytes, self.network(), self.family)
     }
 

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[expect(dead_code, reason = "these packets have no link header")]
 mod oracle;
+mod sample;
 mod support;
 
 use core::net::SocketAddr;
@@ -18,6 +20,7 @@ use lvs_forward::{
 };
 use oracle::{Trust, check_packet};
 use proptest::prelude::*;
+use sample::*;
 use support::*;
 
 /// The same bytes with source and destination exchanged. No sum minds; SCTP's checksum does.

@@ -250,7 +250,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 is_link_local(source) || is_link_local(destination) || destination.is_multicast()
             }
         };
-        if !self.options.ip_forward || stays {
+        let routes = self.options.ip_forward || self.options.local == Some(frame.port);
+        if !routes || stays {
             return self.pass(reason);
         }
         // Only the layout counts from here on.
@@ -357,7 +358,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// The GUE source port of a flow: stable, so that the way to the server keeps the order of its packets.
-    fn source_port(&self, flow: &Flow) -> u16 {
+    pub(super) fn source_port(&self, flow: &Flow) -> u16 {
         let (first, last) = (*tun::GUE_PORTS.start(), *tun::GUE_PORTS.end());
         let ports = u64::from(flow.source_port) << 16 | u64::from(flow.destination_port);
         let word = u64::from(flow.protocol.number()) << 32 | ports;

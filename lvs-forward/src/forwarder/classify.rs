@@ -121,7 +121,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     #[inline]
-    fn path(&self, addresses: &Addresses) -> Path {
+    pub(super) fn path(&self, addresses: &Addresses) -> Path {
         if self.host.addresses.is_destination(addresses) { Path::Local } else { Path::Through }
     }
 }

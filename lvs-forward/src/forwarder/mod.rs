@@ -6,6 +6,9 @@ mod classify;
 mod limit;
 mod pmtu;
 mod refuse;
+mod short;
+
+use core::net::IpAddr;
 
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
@@ -13,9 +16,11 @@ use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-use crate::frame::Frame;
+use self::short::Ways;
+use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::host::Host;
+use crate::layout::Layout;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
 
@@ -50,6 +55,9 @@ pub struct Options {
     /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
     /// of their own; then it forwards between all its ports.
     pub ip_forward: bool,
+    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
+    /// `ip_forward` says. Default none.
+    pub local: Option<PortId>,
     /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
     /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
     /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
@@ -63,7 +71,7 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, refuse: false, icmp_rate: 1_000 }
+        Self { pmtu_disc: true, ip_forward: false, local: None, refuse: false, icmp_rate: 1_000 }
     }
 }
 
@@ -84,6 +92,9 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     options: Options,
     counters: Counters,
     path_mtus: PathMtus,
+    ways: Ways,
+    /// The own address that a packet was for last, and the host's changes then.
+    last_own: Option<(IpAddr, u32)>,
     limiter: Limiter,
     key: Key,
     identification: u32,
@@ -99,6 +110,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             options,
             counters: Counters::ZERO,
             path_mtus: PathMtus::new(key),
+            ways: Ways::new(),
+            last_own: None,
             limiter: Limiter::new(),
             key,
             identification: key.hash(1) as u32,
@@ -141,6 +154,19 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         now: Tick,
         frame: &mut Frame<'_>,
     ) -> Outcome {
+        if let Some((layout, packet)) = self.glance(frame) {
+            let verdict = director.decide(now, &packet);
+            return self.conclude(now, frame, layout, packet, verdict);
+        }
+        self.process_the_long_way(director, now, frame)
+    }
+
+    fn process_the_long_way<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+    ) -> Outcome {
         let (task, packet) = self.classify(frame);
         let verdict = packet.map(|packet| director.decide(now, &packet));
         self.carry_out(now, frame, task, packet, verdict)
@@ -157,30 +183,68 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         outcomes: &mut [Outcome],
     ) {
         for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
+            let mut steps = [Step::Task; BATCH];
             let mut tasks: Vec<Task, BATCH> = Vec::new();
             let mut packets: Vec<Packet, BATCH> = Vec::new();
             // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
             // which no look at a frame depends on.
-            for frame in frames.iter().zip(outcomes.iter()).map(|(frame, _)| frame) {
-                let (task, packet) = self.classify(frame);
-                // A chunk is no longer than these.
-                let _ = tasks.push(task);
-                if let Some(packet) = packet {
+            for ((frame, _), step) in frames.iter().zip(outcomes.iter()).zip(&mut steps) {
+                // A chunk is no longer than these lists.
+                if let Some((layout, packet)) = self.glance(frame) {
+                    *step = Step::Plain(layout);
                     let _ = packets.push(packet);
+                } else {
+                    let (task, packet) = self.classify(frame);
+                    let _ = tasks.push(task);
+                    if let Some(packet) = packet {
+                        let _ = packets.push(packet);
+                    }
                 }
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
             director.decide_batch(now, &packets, verdicts);
-            let mut decided = packets.iter().copied().zip(verdicts.iter().copied());
-            for ((frame, outcome), task) in frames.iter_mut().zip(outcomes).zip(tasks) {
-                let (packet, verdict) = match task.is_decided() {
-                    true => decided.next().unzip(),
-                    false => (None, None),
+            let mut decided = packets.iter().zip(verdicts.iter());
+            let mut tasks = tasks.into_iter();
+            for ((frame, outcome), step) in frames.iter_mut().zip(outcomes).zip(steps) {
+                *outcome = match step {
+                    Step::Plain(layout) => match decided.next() {
+                        Some((packet, verdict)) => self.conclude(now, frame, layout, *packet, *verdict),
+                        // Every plain packet was decided.
+                        None => self.drop(DropReason::Malformed),
+                    },
+                    Step::Task => match tasks.next() {
+                        Some(task) => {
+                            let (packet, verdict) = match task.is_decided() {
+                                true => decided.next().map(|(packet, verdict)| (*packet, *verdict)).unzip(),
+                                false => (None, None),
+                            };
+                            self.carry_out(now, frame, task, packet, verdict)
+                        }
+                        // Every other frame has a task.
+                        None => self.drop(DropReason::Malformed),
+                    },
                 };
-                *outcome = self.carry_out(now, frame, task, packet, verdict);
             }
         }
+    }
+
+    /// Carries out the verdict on a plain packet, by the short way if it goes.
+    #[inline]
+    fn conclude(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: Layout,
+        packet: Packet,
+        verdict: Verdict,
+    ) -> Outcome {
+        if let Verdict::Forward(forward) = &verdict
+            && let Some(outcome) = self.stride(now, frame, &layout, &packet, forward)
+        {
+            return outcome;
+        }
+        self.carry_out(now, frame, Task::Flow(layout), Some(packet), Some(verdict))
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].
@@ -203,6 +267,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
+}
+
+/// What the first pass over a batch found in a frame.
+#[derive(Clone, Copy)]
+enum Step {
+    /// A plain packet; the next of the decided ones is its own.
+    Plain(Layout),
+    /// The next of the tasks.
+    Task,
 }
 
 impl<const A: usize, const N: usize> core::fmt::Debug for Forwarder<A, N> {

@@ -102,6 +102,8 @@ pub struct Host<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
     waiting: Waiting,
     /// Whether an address has announcements left.
     announcing: bool,
+    /// Goes up with everything that may change a way: ports, addresses, routes, neighbours.
+    changes: u32,
     key: Key,
 }
 
@@ -151,6 +153,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             neighbours: Neighbours::new(key),
             waiting: Waiting::new(),
             announcing: false,
+            changes: 0,
             key,
         }
     }
@@ -213,8 +216,11 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if self.waiting.any_ready() {
             return self.waited(buffer);
         }
-        let waiting = &mut self.waiting;
-        let mut failed = |port, address| waiting.discard(port, address);
+        let Self { waiting, changes, .. } = self;
+        let mut failed = |port, address| {
+            *changes = changes.wrapping_add(1);
+            waiting.discard(port, address);
+        };
         if let Some(query) = self.neighbours.poll(now, &mut failed) {
             let mac = self.port(query.port)?.mac;
             return match query.target {
@@ -230,6 +236,16 @@ impl<const A: usize, const N: usize> Host<A, N> {
             };
         }
         if self.announcing { self.announcement(now, buffer) } else { None }
+    }
+
+    /// A number that is another one after anything has changed that a way depends on.
+    pub(crate) const fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// Notes that ways may be others than they were.
+    const fn changed(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
     }
 
     pub(crate) const fn key(&self) -> Key {
@@ -347,6 +363,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 
     fn learn(&mut self, now: Tick, port: PortId, address: IpAddr, mac: MacAddress, create: bool) {
+        self.changed();
         if self.neighbours.learn(now, port, address, mac, create) {
             self.waiting.release(port, address, mac);
         }

@@ -25,6 +25,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if port.link() == Link::Ethernet && (port.mac().is_group() || port.mac() == MacAddress::ZERO) {
             return Err(AddPortError::Mac);
         }
+        self.changed();
         let id = PortId(self.ports.len() as u8);
         self.ports.push(port).map_err(|_| AddPortError::Full)?;
         Ok(id)
@@ -39,6 +40,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         let prefix = Prefix::new(address, len).ok_or(AddAddressError::Prefix)?;
         self.port(port).ok_or(AddAddressError::NoPort)?;
         self.check_address(address)?;
+        self.changed();
         // A host route to oneself would lead nowhere.
         let whole = match address {
             IpAddr::V4(_) => 32,
@@ -57,11 +59,13 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// [`AddAddressError`] says what is wrong with it.
     pub fn add_virtual_address(&mut self, address: IpAddr) -> Result<(), AddAddressError> {
         self.check_address(address)?;
+        self.changed();
         self.addresses.insert(address, None).ok_or(AddAddressError::Full)
     }
 
     /// Takes an address away; a port's prefix stays. False when the host did not have it.
     pub fn remove_address(&mut self, address: IpAddr) -> bool {
+        self.changed();
         self.addresses.remove(address).is_some()
     }
 
@@ -80,11 +84,13 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if via.is_some_and(|via| Family::of(via) != prefix.family()) {
             return Err(AddRouteError::Family);
         }
+        self.changed();
         self.routes.set(prefix, via, port).ok_or(AddRouteError::Full)
     }
 
     /// Takes the route of a prefix away. False when there was none.
     pub fn remove_route(&mut self, prefix: Prefix) -> bool {
+        self.changed();
         self.routes.remove(prefix).is_some()
     }
 
@@ -105,6 +111,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if mac.is_group() {
             return Err(AddNeighbourError::Mac);
         }
+        self.changed();
         self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
         self.waiting.release(port, address, mac);
         Ok(())
@@ -112,6 +119,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
 
     /// Forgets a neighbour, configured or learnt. False when it was not known.
     pub fn remove_neighbour(&mut self, port: PortId, address: IpAddr) -> bool {
+        self.changed();
         self.neighbours.remove(port, address).is_some()
     }
 

@@ -1,84 +1,97 @@
 //! Whether a finished frame is one that any host would take, as etherparse and plain sums see it: nothing of the crate under test is
 //! used here.
 
-use etherparse::{SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 /// The UDP port on which GUE is expected.
 const GUE_PORT: u16 = 6_080;
 
-/// Panics unless the Ethernet frame, and whatever its packet wraps, is well formed and has right checksums.
-#[track_caller]
-pub fn check_ethernet(bytes: &[u8], trust: Trust) {
-    let mut at = 12;
-    while matches!(word(bytes, at), 0x8100 | 0x88a8) {
-        at += 4;
-    }
-    match word(bytes, at) {
-        0x0800 | 0x86dd => check_packet(&bytes[at + 2..], trust),
-        0x0806 => assert_eq!(bytes.len(), at + 2 + 28, "an ARP packet has 28 bytes"),
-        other => panic!("no such type: {other:#06x}"),
-    }
-}
-
 /// How much of a packet must be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Everything.
     Checksums,
     /// All but the transport's checksum: it was wrong before, or its packet was cut.
     Headers,
 }
 
+/// Panics unless the Ethernet frame, and whatever its packet wraps, is well formed and has right checksums.
+#[track_caller]
+pub(crate) fn check_ethernet(bytes: &[u8], trust: Trust) {
+    if let Err(fault) = inspect_ethernet(bytes, trust) {
+        panic!("{fault} in {bytes:02x?}");
+    }
+}
+
 /// Panics unless the IP packet, which must fill `bytes`, is well formed.
 #[track_caller]
-pub fn check_packet(bytes: &[u8], trust: Trust) {
-    let packet = SlicedPacket::from_ip(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
-    let net = packet.net.as_ref().expect("there is an IP header");
+pub(crate) fn check_packet(bytes: &[u8], trust: Trust) {
+    if let Err(fault) = inspect_packet(bytes, trust) {
+        panic!("{fault} in {bytes:02x?}");
+    }
+}
+
+fn inspect_ethernet(bytes: &[u8], trust: Trust) -> Result<(), String> {
+    let mut at = 12;
+    while matches!(word(bytes, at), 0x8100 | 0x88a8) {
+        at += 4;
+    }
+    match word(bytes, at) {
+        0x0800 | 0x86dd => inspect_packet(&bytes[at + 2..], trust),
+        0x0806 => demand(bytes.len() == at + 2 + 28, "the length of an ARP packet"),
+        other => Err(format!("Ethernet type {other:#06x}")),
+    }
+}
+
+fn inspect_packet(bytes: &[u8], trust: Trust) -> Result<(), String> {
+    let packet = SlicedPacket::from_ip(bytes).map_err(|error| error.to_string())?;
+    let net = packet.net.as_ref().ok_or("no IP header")?;
     let (length, header_len, number, fragmented) = match net {
-        etherparse::NetSlice::Ipv4(ip) => {
+        NetSlice::Ipv4(ip) => {
             let header = ip.header();
-            assert_eq!(sum(&bytes[..header.slice().len()]), 0xffff, "header checksum of {bytes:02x?}");
+            demand(sum(header.slice()) == 0xffff, "the header checksum")?;
             let length = usize::from(header.total_len());
             (length, header.slice().len(), header.protocol().0, header.is_fragmenting_payload())
         }
-        etherparse::NetSlice::Ipv6(ip) => {
+        NetSlice::Ipv6(ip) => {
             let length = 40 + usize::from(ip.header().payload_length());
             let payload = ip.payload();
             (length, length - payload.payload.len(), payload.ip_number.0, payload.fragmented)
         }
-        etherparse::NetSlice::Arp(_) => panic!("not an IP packet"),
+        NetSlice::Arp(_) => return Err("not IP".into()),
     };
-    assert_eq!(length, bytes.len(), "the packet's length");
+    demand(length == bytes.len(), "the packet's length")?;
     if fragmented {
-        return;
+        return Ok(());
     }
     let payload = &bytes[header_len..];
-    let pseudo = pseudo_header(bytes, number, payload.len());
-    let right = |skip: bool| trust == Trust::Headers || skip || add(pseudo, sum(payload)) == 0xffff;
+    let right = |condition: bool, what: &str| demand(trust == Trust::Headers || condition, what);
+    let whole = || add(pseudo_header(bytes, number, payload.len()), sum(payload)) == 0xffff;
     match (&packet.transport, number) {
-        (Some(TransportSlice::Tcp(_)), _) => assert!(right(false), "TCP checksum of {bytes:02x?}"),
+        (Some(TransportSlice::Tcp(_)), _) => right(whole(), "the TCP checksum"),
         (Some(TransportSlice::Udp(udp)), _) => {
-            assert!(right(udp.checksum() == 0), "UDP checksum of {bytes:02x?}");
-            if udp.destination_port() == GUE_PORT
-                && payload.len() > 12
-                && payload[8..12] == [0, payload[9], 0, 0]
-            {
-                check_packet(&payload[12..], trust);
+            right(udp.checksum() == 0 || whole(), "the UDP checksum")?;
+            let gue = udp.destination_port() == GUE_PORT && payload.len() > 12;
+            if gue && payload[8] == 0 && matches!(payload[9], 4 | 41) && payload[10..12] == [0, 0] {
+                return inspect_packet(&payload[12..], trust);
             }
+            Ok(())
         }
-        (Some(TransportSlice::Icmpv4(_)), _) => {
-            assert!(trust == Trust::Headers || sum(payload) == 0xffff, "ICMP checksum of {bytes:02x?}");
-        }
-        (Some(TransportSlice::Icmpv6(_)), _) => assert!(right(false), "ICMPv6 checksum of {bytes:02x?}"),
-        (None, 4 | 41) => check_packet(payload, trust),
+        (Some(TransportSlice::Icmpv4(_)), _) => right(sum(payload) == 0xffff, "the ICMP checksum"),
+        (Some(TransportSlice::Icmpv6(_)), _) => right(whole(), "the ICMPv6 checksum"),
+        (None, 4 | 41) => inspect_packet(payload, trust),
         (None, 47) => {
             let flags = word(payload, 0);
             let shim = if flags & 0x8000 == 0 { 4 } else { 8 };
-            assert!(flags == 0 || sum(payload) == 0xffff, "GRE checksum of {bytes:02x?}");
-            check_packet(&payload[shim..], trust);
+            demand(flags == 0 || sum(payload) == 0xffff, "the GRE checksum")?;
+            inspect_packet(&payload[shim..], trust)
         }
-        (Some(TransportSlice::Igmp(_)) | None, _) => {}
+        (Some(TransportSlice::Igmp(_)) | None, _) => Ok(()),
     }
+}
+
+fn demand(condition: bool, what: &str) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(format!("wrong: {what}")) }
 }
 
 fn pseudo_header(bytes: &[u8], number: u8, len: usize) -> u16 {

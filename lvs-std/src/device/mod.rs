@@ -204,7 +204,7 @@ pub trait Transmit: Send {
     fn flush(&mut self) -> io::Result<usize>;
 
     /// Which unfinished frames it can carry. The others must be finished before
-    /// ([`lvs_forward::segment`] does it), or end as [`TransmitError::Unsupported`].
+    /// ([`lvs_forward::output::pieces`] and [`lvs_forward::complete_checksum`] do it), or end as [`TransmitError::Unsupported`].
     fn offloads(&self) -> Offloads;
 
     /// What was sent and lost since the device was opened. May make a system call: ask about once a second.

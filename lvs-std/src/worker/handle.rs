@@ -30,7 +30,8 @@ const PAGE: u32 = 1_024;
 /// Commands a running worker. Clones command the same one.
 ///
 /// Every command waits until the worker has carried it out, between two batches and so within microseconds, unless the
-/// command itself takes longer. From inside a command none must be given to the same worker: it would wait for ever.
+/// command itself takes longer. None must be given to a worker by its own thread (from inside a command, or between
+/// two [turns](super::Worker::turn)): it would wait for ever.
 ///
 /// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap, const A: usize = 64, const N: usize = 256> {

@@ -9,6 +9,11 @@
 //!                                              numbers > Handle::snapshot
 //! ```
 //!
+//! What the director passes to this host, packets to its own addresses but to no service, goes to the
+//! [local port](lvs_forward::Options::local) if there is one: a TUN device whose interface has these addresses. This
+//! machine's stack then answers, and what it sends is forwarded as any port's packets. So one address can have
+//! balanced services and local ones, and the director can be a real server itself.
+//!
 //! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. A program
 //! with several threads gives each a worker with a director of its own, and steers packets by the client's address.
 
@@ -37,10 +42,6 @@ use crate::device::{BATCH, Device, Receive};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct WorkerOptions {
-    /// The port that gets the packets which the director passes to this host: those to its own addresses but to no
-    /// service. It must be a bare one, like a TUN device whose interface has these addresses, so that this machine's
-    /// stack answers; what the stack sends is forwarded as any port's packets. Default: none, they are dropped.
-    pub local: Option<PortId>,
     /// Never waits, but asks the devices again and again: the least delay for the price of a whole processor.
     /// Default: false.
     pub busy_poll: bool,
@@ -50,7 +51,7 @@ pub struct WorkerOptions {
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { local: None, busy_poll: false, events: 4_096 }
+        Self { busy_poll: false, events: 4_096 }
     }
 }
 
@@ -100,7 +101,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         if ports.len() != devices.len() {
             return Err(WorkerError::Ports { ports: ports.len(), devices: devices.len() });
         }
-        if let Some(local) = options.local
+        let local = forwarder.options().local;
+        if let Some(local) = local
             && ports.get(usize::from(local.0)).is_none_or(|port| port.link() != Link::Bare)
         {
             return Err(WorkerError::Local(local));
@@ -129,7 +131,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             director,
             forwarder,
             inputs,
-            output: Output::new(outs, options.local),
+            output: Output::new(outs, local),
             inbox,
             events,
             clock,
@@ -216,7 +218,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 match outcome {
                     Outcome::Send => output.send(frame),
                     Outcome::SendPieces(cut) => output.send_pieces(frame, cut),
-                    Outcome::Pass(_) => output.pass(frame),
+                    Outcome::Pass(_) => output.pass(frame, forwarder.host()),
                     Outcome::Drop(_) | Outcome::Consumed => {}
                 }
             }

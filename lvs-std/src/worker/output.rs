@@ -1,5 +1,6 @@
 //! The way out of a worker: frames to the ports that they leave by.
 
+use lvs_forward::host::Host;
 use lvs_forward::output::{Cut, is_wrapped, pieces};
 use lvs_forward::parse::{Link, Parsed, parse};
 use lvs_forward::{Frame, PortId, complete_checksum};
@@ -52,9 +53,9 @@ impl Output {
         }
     }
 
-    /// Hands a frame to the local port, without its link header.
-    pub(crate) fn pass(&mut self, frame: &mut Frame<'_>) {
-        if self.unwrap_link(frame).is_some() {
+    /// Hands a packet to one of the host's own addresses to the local port, without its link header.
+    pub(crate) fn pass<const A: usize, const N: usize>(&mut self, frame: &mut Frame<'_>, host: &Host<A, N>) {
+        if self.unwrap_link(frame, host).is_some() {
             self.counters.passed += 1;
             self.send(frame);
         } else {
@@ -75,11 +76,20 @@ impl Output {
     }
 
     /// Makes a frame one of the local port, if there is one that it did not come from.
-    fn unwrap_link(&self, frame: &mut Frame<'_>) -> Option<()> {
+    fn unwrap_link<const A: usize, const N: usize>(
+        &self,
+        frame: &mut Frame<'_>,
+        host: &Host<A, N>,
+    ) -> Option<()> {
         let local = self.local.filter(|local| *local != frame.port)?;
         let link = self.ports.get(usize::from(frame.port.0))?.link;
         match parse(frame, link) {
             Ok(Parsed::Ip(layout, _)) => {
+                let destination = layout.addresses(frame.bytes())?.destination();
+                if !host.owns(destination) {
+                    return None;
+                }
+                frame.set_len(layout.end())?;
                 frame.shrink_front(layout.network())?;
                 frame.port = local;
                 Some(())

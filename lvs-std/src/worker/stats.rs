@@ -49,7 +49,8 @@ pub struct WorkerCounters {
     pub unsendable: u64,
     /// Frames that were passed to this host, and went to the local port.
     pub passed: u64,
-    /// Frames that were passed to this host, and lost for want of a local port or because they are no IP packets.
+    /// Frames that the forwarder passed, and that were lost: for want of a local port, or because they are no IP packets to
+    /// an own address.
     pub not_passed: u64,
     /// Events that nobody fetched in time.
     pub events_lost: u64,

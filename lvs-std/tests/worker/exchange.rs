@@ -1,7 +1,8 @@
 //! Frames through a worker, turn by turn.
 
 use lvs_core::{Method, Tunnel};
-use lvs_forward::{Checksum, Frame, Merged, MergedKind, Offload, PortId};
+use lvs_forward::{Checksum, DropReason, Frame, Merged, MergedKind, Offload, PassReason, PortId};
+use lvs_std::device::fault::{self, Faults};
 use lvs_std::device::{Offloads, PairOptions, pcap};
 use lvs_std::worker::{End, Worker, WorkerOptions};
 
@@ -117,6 +118,41 @@ fn merged_frame_in_a_tunnel_is_cut_even_for_a_device_that_takes_all() {
         let mut inner = frame[..14].to_vec();
         inner.extend(&frame[34..]);
         assert_eq!(see(&inner).to, (VIP, 80));
+    }
+}
+
+#[test]
+fn damaged_frames_are_all_accounted_for() {
+    const FRAMES: u64 = 5_000;
+    for method in [Method::Nat, Method::Tunnel(Tunnel::Gue { port: 6_080, checksum: true })] {
+        let mut world = World::new(method, &PairOptions::default());
+        open(&mut world);
+        let faults = Faults { corrupt: 1_000, ..Faults::NONE };
+        let mut line = fault::sending(world.client, 3, faults);
+        let (mut merged, offload) = merged();
+        for number in 0..FRAMES {
+            if number % 2 == 0 {
+                let mut bytes = Segment::syn(number as u16).bytes();
+                let length = bytes.len();
+                let frame = Frame::new(&mut bytes, 0, length, PortId(0)).unwrap();
+                line.transmit.transmit(&frame).unwrap();
+            } else {
+                let length = merged.len();
+                let frame = Frame::new(&mut merged, 0, length, PortId(0)).unwrap().with_offload(offload);
+                line.transmit.transmit(&frame).unwrap();
+            }
+            line.transmit.flush().unwrap();
+            assert_eq!(world.worker.turn(), 1);
+            world.server.drain().unwrap();
+            line.drain().unwrap();
+        }
+        let counters = world.worker.forwarder().counters().clone();
+        let drops: u64 = DropReason::ALL.into_iter().map(|reason| counters.drops(reason)).sum();
+        let passes: u64 = PassReason::ALL.into_iter().map(|reason| counters.passes(reason)).sum();
+        assert!(drops > 0 && passes > 0 && counters.requests > FRAMES / 4, "{counters:?}");
+        // Beside the first, sound one; answers to damage (ICMP errors) are counted with the drop that they answer.
+        let all = counters.requests + counters.waited + counters.answers + drops + passes;
+        assert_eq!(all, 1 + FRAMES, "{counters:?}");
     }
 }
 
