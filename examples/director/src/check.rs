@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use lvs_core::{Capacity, Method, Schedule, ServerConfig, Tunnel, WhenFull};
 
+use lvs_std::device::mark::MarkRule;
+
 use crate::config::{Configuration, Interface, Mac, Service};
 use crate::run;
 use crate::text::{bytes, columns};
@@ -35,6 +37,15 @@ pub(crate) fn load(file: &Path) -> Result<Configuration, String> {
 pub(crate) fn describe(configuration: &Configuration) -> String {
     let mut text = String::from("interfaces\n");
     text.push_str(&columns(&configuration.interfaces.iter().flat_map(interface).collect::<Vec<_>>(), &[]));
+    if !configuration.virtual_addresses.is_empty() {
+        let addresses: Vec<String> =
+            configuration.virtual_addresses.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("virtual addresses\n  {}\n", addresses.join("\n  ")));
+    }
+    if !configuration.marks.is_empty() {
+        text.push_str("marks\n");
+        text.push_str(&columns(&configuration.marks.iter().map(mark).collect::<Vec<_>>(), &[0]));
+    }
     text.push_str("services\n");
     for service in &configuration.services {
         text.push_str(&describe_service(service));
@@ -73,6 +84,16 @@ fn interface(interface: &Interface) -> Vec<Vec<String>> {
     }));
     let name = |line: usize| if line == 0 { interface.name.clone() } else { String::new() };
     lines.into_iter().enumerate().map(|(number, line)| vec![name(number), line]).collect()
+}
+
+fn mark(rule: &MarkRule) -> Vec<String> {
+    let protocol = rule.protocol.map_or_else(|| "any protocol".to_owned(), |protocol| protocol.to_string());
+    let ports = match (*rule.ports.start(), *rule.ports.end()) {
+        (0, u16::MAX) => "any port".to_owned(),
+        (first, last) if first == last => format!("port {first}"),
+        (first, last) => format!("ports {first} to {last}"),
+    };
+    vec![rule.mark.to_string(), format!("{protocol} to {}, {ports}", rule.destination)]
 }
 
 fn describe_service(service: &Service) -> String {

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use lvs_core::{Capacity, Director, Heap, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
-use lvs_std::device::Device;
+use lvs_forward::parse::Link;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::{Device, mark};
 use lvs_std::worker::{End, Worker, WorkerOptions};
 
 use crate::check;
@@ -48,7 +49,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
     let mut devices = Vec::new();
     for interface in &configuration.interfaces {
-        devices.push(open(interface, &mut host)?);
+        let device = open(interface, &mut host)?;
+        devices.push(if configuration.marks.is_empty() {
+            device
+        } else {
+            mark::marked(device, Link::Ethernet, configuration.marks.clone())
+        });
     }
     for &address in &configuration.virtual_addresses {
         host.add_virtual_address(address)?;

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("a director balances by its file, by NAT", nat),
+        trial("a director balances several ports as one service by their mark", mark),
         trial("a director tunnels by its file, and real servers decapsulate into a TUN device", tunnel),
         trial("a director whose interface does not exist says so", no_interface),
         trial("a right file is described, with status 0", right_file),
@@ -56,6 +57,31 @@ fn nat(lab: Lab) -> Outcome {
     }
     let text = balance(&cluster, &file)?;
     assert!(text.contains("sent to real servers") && text.contains("sent to clients"), "{text}");
+    Ok(())
+}
+
+fn mark(lab: Lab) -> Outcome {
+    let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(2))?;
+    let mut text = String::from(
+        "virtual-addresses = [\"192.0.2.100\"]\n[[interface]]\nname = \"eth0\"\n\
+         addresses = [\"10.0.1.254/24\", \"192.0.2.254/24\"]\n\
+         [[mark]]\nmark = 5\nto = \"192.0.2.100/32\"\nprotocol = \"tcp\"\nports = [81, 82]\n\
+         [[service]]\nmark = 5\nfamily = \"v4\"\nscheduler = \"rr\"\n",
+    );
+    for (server, number) in cluster.servers.iter().zip(1..) {
+        let address = Cluster::server_address(number, Family::V4);
+        text.push_str(&format!("[[service.server]]\naddress = \"{address}\"\nmethod = \"nat\"\n"));
+        serve(server, SocketAddr::new(address, 81))?;
+        serve(server, SocketAddr::new(address, 82))?;
+    }
+    let file = Temporary::new("mark", &text)?;
+    let director =
+        Program::start(&cluster.director, &["run", "--config", &file.name()], "the director is at work")?;
+    let ask = |port| cluster.client.run(|| ask(SocketAddr::new(Cluster::vip(Family::V4), port)));
+    for (port, server) in [(81, "rs2"), (82, "rs1"), (82, "rs2"), (81, "rs1")] {
+        assert_eq!(ask(port)??, server, "one service deals the connections to both ports in turn");
+    }
+    director.stop(Signal::INT)?;
     Ok(())
 }
 

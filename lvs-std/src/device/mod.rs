@@ -10,6 +10,7 @@
 //! | [`tun`] | this machine's own stack, by a TUN (bare IP) or TAP (Ethernet) interface |
 //! | [`pair()`] | another end in this process |
 //! | [`pcap`] | a capture file; a wrapper records what any device receives and sends |
+//! | [`mark`](mod@mark) | any device, marked by rules for services by mark |
 //! | [`fault`] | any device, less what a seeded fault drops, doubles, delays or corrupts |
 //!
 //! # A device of your own
@@ -74,6 +75,7 @@
 //! ```
 
 pub mod fault;
+pub mod mark;
 pub mod packet;
 mod pair;
 pub mod pcap;

@@ -13,6 +13,7 @@ use core::ops::{Range, RangeInclusive};
 use lvs_core::{Config, MAX_TIMEOUT_SECS, Seed, WhenFull};
 use lvs_forward::Options;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
 pub(crate) use error::ConfigError;
@@ -26,6 +27,8 @@ pub(crate) struct Configuration {
     pub(crate) services: Vec<Service>,
     /// What it answers for besides its own addresses: the services' and further ones.
     pub(crate) virtual_addresses: Vec<IpAddr>,
+    /// What frames are marked by, for services by mark.
+    pub(crate) marks: Vec<MarkRule>,
     /// Capacity of the connection table.
     pub(crate) connections: usize,
     settings: Settings,
@@ -91,13 +94,15 @@ impl Configuration {
             reader.number(file.tuning.connections.as_ref(), "connections", 1..=MAX_CONNECTIONS)?;
         let mut host = TrialHost::new(Seed::from_bytes([0; 16]));
         let interfaces = reader.interfaces(&file.interface, &mut host)?;
-        let services = service::read(reader, &file.service)?;
+        let marks = reader.marks(&file.mark)?;
+        let services = service::read(reader, &file.service, &marks)?;
         let virtual_addresses = reader.virtual_addresses(&file, &mut host)?;
         reader.reachable(&interfaces, &services, &file.service)?;
         Ok(Self {
             interfaces,
             services,
             virtual_addresses,
+            marks,
             connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
             settings: reader.settings(&file)?,
         })
@@ -252,6 +257,30 @@ impl Reader<'_> {
         Ok(Interface { name: name.clone(), mac: self.mac(raw.mac.as_ref())?, addresses, routes })
     }
 
+    /// A rule for each port, or one for all.
+    fn marks(self, raw: &[raw::Mark]) -> Result<Vec<MarkRule>, ConfigError> {
+        let mut rules = Vec::new();
+        for raw in raw {
+            let mark = self.number(Some(&raw.mark), "mark", 1..=u32::MAX)?.unwrap_or_default();
+            let raw::Prefix { address, length } = *raw.to.get_ref();
+            let Some(destination) = Prefix::new(address, length) else {
+                return Err(self.error(raw.to.span(), format!("{address} has no {length} bits")));
+            };
+            let protocol = raw.protocol.map(Into::into);
+            let mut rule = |ports| rules.push(MarkRule { mark, protocol, destination, ports });
+            match &raw.ports {
+                None => rule(0..=u16::MAX),
+                Some(ports) => {
+                    for port in ports {
+                        let port = self.number(Some(port), "port", 1..=65_535)?.unwrap_or_default() as u16;
+                        rule(port..=port);
+                    }
+                }
+            }
+        }
+        Ok(rules)
+    }
+
     /// The services' addresses and the further ones. Own addresses may be virtual ones as well.
     fn virtual_addresses(self, file: &raw::File, host: &mut TrialHost) -> Result<Vec<IpAddr>, ConfigError> {
         let services = file.service.iter().filter_map(|service| service.get_ref().address.as_ref());
@@ -313,17 +342,8 @@ impl Reader<'_> {
 }
 
 /// Whether `address` is in the subnet of `prefix`.
-pub(crate) fn covers(prefix: (IpAddr, u8), address: IpAddr) -> bool {
-    let length = u32::from(prefix.1);
-    match (prefix.0, address) {
-        (IpAddr::V4(net), IpAddr::V4(host)) => {
-            (net.to_bits() ^ host.to_bits()).checked_shr(32 - length.min(32)).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(net), IpAddr::V6(host)) => {
-            (net.to_bits() ^ host.to_bits()).checked_shr(128 - length.min(128)).unwrap_or(0) == 0
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
+fn covers(prefix: (IpAddr, u8), address: IpAddr) -> bool {
+    Prefix::new(prefix.0, prefix.1).is_some_and(|prefix| prefix.contains(address))
 }
 
 const DEFAULT_CONNECTIONS: u32 = 1 << 16;

@@ -22,7 +22,19 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) interface: Vec<Interface>,
     #[serde(default)]
+    pub(super) mark: Vec<Mark>,
+    #[serde(default)]
     pub(super) service: Vec<Spanned<Service>>,
+}
+
+/// `[[mark]]`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Mark {
+    pub(super) mark: Spanned<Whole>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) to: Spanned<Prefix>,
+    pub(super) ports: Option<Vec<Spanned<Whole>>>,
 }
 
 /// `[timeouts]`, in seconds.
