@@ -19,6 +19,9 @@ use crate::host::Host;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
 
+/// No packet has this place in a batch.
+const NONE: usize = usize::MAX;
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a frame that is to be sent is lost otherwise"]
@@ -141,9 +144,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         now: Tick,
         frame: &mut Frame<'_>,
     ) -> Outcome {
-        let (task, packet) = self.classify(frame);
-        let verdict = packet.map(|packet| director.decide(now, &packet));
-        self.carry_out(now, frame, task, packet, verdict)
+        let mut packet = None;
+        let task = self.classify(frame, |found| packet = Some(found));
+        match &packet {
+            Some(packet) => {
+                let verdict = director.decide(now, packet);
+                self.carry_out(now, frame, &task, Some((packet, &verdict)))
+            }
+            None => self.carry_out(now, frame, &task, None),
+        }
     }
 
     /// Takes frames in, in order; the result is that of [`process`](Self::process) one by one, but faster, because the
@@ -157,28 +166,28 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         outcomes: &mut [Outcome],
     ) {
         for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
-            let mut tasks: Vec<Task, BATCH> = Vec::new();
             let mut packets: Vec<Packet, BATCH> = Vec::new();
+            // With each task, where its packet is, if it has one.
+            let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
             // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
             // which no look at a frame depends on.
-            for frame in frames.iter().zip(outcomes.iter()).map(|(frame, _)| frame) {
-                let (task, packet) = self.classify(frame);
-                // A chunk is no longer than these.
-                let _ = tasks.push(task);
-                if let Some(packet) = packet {
-                    let _ = packets.push(packet);
-                }
+            for (frame, _) in frames.iter().zip(outcomes.iter()) {
+                let mut at = NONE;
+                let next = packets.len();
+                let task = self.classify(frame, |packet| {
+                    if packets.push(packet).is_ok() {
+                        at = next;
+                    }
+                });
+                // A chunk is no longer than this.
+                let _ = tasks.push((task, at));
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
             director.decide_batch(now, &packets, verdicts);
-            let mut decided = packets.iter().copied().zip(verdicts.iter().copied());
-            for ((frame, outcome), task) in frames.iter_mut().zip(outcomes).zip(tasks) {
-                let (packet, verdict) = match task.is_decided() {
-                    true => decided.next().unzip(),
-                    false => (None, None),
-                };
-                *outcome = self.carry_out(now, frame, task, packet, verdict);
+            for ((frame, outcome), (task, at)) in frames.iter_mut().zip(outcomes).zip(&tasks) {
+                let decided = packets.get(*at).zip(verdicts.get(*at));
+                *outcome = self.carry_out(now, frame, task, decided);
             }
         }
     }
