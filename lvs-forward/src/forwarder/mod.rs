@@ -190,16 +190,17 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) {
         for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
             let mut packets: Vec<Packet, BATCH> = Vec::new();
-            // With each task, where its packet is, if it has one, and whether that is plain.
-            let mut tasks: Vec<(Task, usize, bool), BATCH> = Vec::new();
+            let mut plain = [None; BATCH];
+            // Of the others. With each task, where its packet is, if it has one.
+            let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
             // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
             // which no look at a frame depends on.
-            for (frame, _) in frames.iter().zip(outcomes.iter()) {
+            for ((frame, _), plain) in frames.iter().zip(outcomes.iter()).zip(&mut plain) {
                 let next = packets.len();
                 // A chunk is no longer than these lists.
                 if let Some((layout, packet)) = self.glance(frame) {
                     let _ = packets.push(packet);
-                    let _ = tasks.push((Task::Flow(layout), next, true));
+                    *plain = Some((layout, next));
                     continue;
                 }
                 let mut at = NONE;
@@ -208,18 +209,21 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                         at = next;
                     }
                 });
-                let _ = tasks.push((task, at, false));
+                let _ = tasks.push((task, at));
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
             director.decide_batch(now, &packets, verdicts);
-            for ((frame, outcome), (task, at, plain)) in frames.iter_mut().zip(outcomes).zip(&tasks) {
-                let decided = packets.get(*at).zip(verdicts.get(*at));
-                *outcome = match (task, decided) {
-                    (Task::Flow(layout), Some((packet, verdict))) if *plain => {
-                        self.conclude(now, frame, *layout, packet, verdict)
-                    }
-                    _ => self.carry_out(now, frame, task, decided),
+            let decided = |at: usize| packets.get(at).zip(verdicts.get(at));
+            let mut tasks = tasks.iter();
+            for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes).zip(plain) {
+                *outcome = match plain.and_then(|(layout, at)| Some((layout, decided(at)?))) {
+                    Some((layout, (packet, verdict))) => self.conclude(now, frame, layout, packet, verdict),
+                    None => match tasks.next() {
+                        Some((task, at)) => self.carry_out(now, frame, task, decided(*at)),
+                        // Every frame that is not plain has a task.
+                        None => self.drop(DropReason::Malformed),
+                    },
                 };
             }
         }
