@@ -4,12 +4,13 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use lvs_core::Family;
 
-use crate::checksum::{Delta, Sum};
+use crate::checksum::Sum;
 use crate::frame::Frame;
 use crate::layout::Layout;
 use crate::wire::{array_mut, ethernet, ipv4, ipv6};
 
 /// Takes one from TTL or hop limit (RFC 1812 §5.3.1); `None`, and nothing changes, when it is used up.
+#[inline]
 #[must_use]
 pub fn decrement_ttl(frame: &mut Frame<'_>, layout: &Layout) -> Option<()> {
     match layout.family() {
@@ -19,12 +20,12 @@ pub fn decrement_ttl(frame: &mut Frame<'_>, layout: &Layout) -> Option<()> {
             if ttl <= 1 {
                 return None;
             }
-            let rest = header[ipv4::PROTOCOL];
-            let checksum = u16::from_be_bytes([header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]]);
-            let delta =
-                Delta::ZERO.word(u16::from_be_bytes([ttl, rest]), u16::from_be_bytes([ttl - 1, rest]));
             header[ipv4::TTL] = ttl - 1;
-            [header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]] = delta.update(checksum).to_be_bytes();
+            let checksum = u16::from_be_bytes([header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]]);
+            // RFC 1624 §3, equation 3: ~m + m' of a word whose upper half goes down by one is 0xfeff, whatever it was.
+            let sum = u32::from(!checksum) + 0xfeff;
+            let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+            [header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]] = checksum.to_be_bytes();
         }
         Family::V6 => {
             let header: &mut [u8; ipv6::LEN] = array_mut(frame.bytes_mut(), layout.network())?;

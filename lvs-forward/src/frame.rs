@@ -37,6 +37,7 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// A finished frame in `buffer[start..end]`; `None` when that range is not inside the buffer.
     #[must_use]
+    #[inline]
     pub fn new(buffer: &'a mut [u8], start: usize, end: usize, port: PortId) -> Option<Self> {
         if start > end || end > buffer.len() {
             return None;
@@ -53,18 +54,21 @@ impl<'a> Frame<'a> {
 
     /// The frame's bytes, link header first.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// The frame's bytes for editing.
     #[must_use]
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }
 
     /// Length in bytes.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
@@ -89,6 +93,7 @@ impl<'a> Frame<'a> {
 
     /// Lengthens the frame at its front by `count` bytes of headroom and lends them (with old content); `None`,
     /// and nothing changes, when there is not that much. The start of a partial checksum moves along.
+    #[inline]
     pub fn grow_front(&mut self, count: usize) -> Option<&mut [u8]> {
         let start = self.start.checked_sub(count)?;
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
@@ -100,6 +105,7 @@ impl<'a> Frame<'a> {
 
     /// Shortens the frame at its front; `None`, and nothing changes, when it is not that long, or when a partial
     /// checksum would begin before it.
+    #[inline]
     pub fn shrink_front(&mut self, count: usize) -> Option<()> {
         let first = self.start.checked_add(count).filter(|&first| first <= self.end)?;
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
@@ -110,6 +116,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Sets the length by moving the frame's end; `None`, and nothing changes, when the buffer ends before that.
+    #[inline]
     pub fn set_len(&mut self, len: usize) -> Option<()> {
         let end = self.start.checked_add(len).filter(|&end| end <= self.buffer.len())?;
         self.end = end;

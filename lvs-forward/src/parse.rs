@@ -96,8 +96,30 @@ impl core::error::Error for Malformed {}
 /// let frame = Frame::new(&mut bytes, 0, 13, PortId(0)).unwrap();
 /// assert_eq!(parse(&frame, Link::Ethernet), Err(Malformed::Cut));
 /// ```
-#[inline]
 pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
+    match locate(frame, link)? {
+        Located::Arp(at) => Ok(Parsed::Arp(at)),
+        Located::Foreign => Ok(Parsed::Foreign),
+        Located::Ip(layout) => {
+            let meaning = match Protocol::from_number(layout.protocol) {
+                Some(balanced) => Meaning::Flow(flow(frame, &layout, balanced)?),
+                None => control(frame, &layout)?,
+            };
+            Ok(Parsed::Ip(layout, meaning))
+        }
+    }
+}
+
+/// What [`parse`] finds before it looks into the transport.
+pub(crate) enum Located {
+    Arp(usize),
+    Foreign,
+    Ip(Layout),
+}
+
+/// The first half of [`parse`]: where things are.
+#[inline]
+pub(crate) fn locate(frame: &Frame<'_>, link: Link) -> Result<Located, Malformed> {
     let bytes = frame.bytes();
     let (network, ether_type) = match link {
         Link::Bare => match bytes.first().map(|byte| byte >> 4) {
@@ -109,14 +131,12 @@ pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
         Link::Ethernet => ether_type(bytes).ok_or(Malformed::Cut)?,
     };
     let merged = frame.offload.merged.is_some();
-    let layout = match ether_type {
-        ethernet::TYPE_IPV4 => ipv4_layout(bytes, network, merged)?,
-        ethernet::TYPE_IPV6 => ipv6_layout(bytes, network, merged)?,
-        ethernet::TYPE_ARP => return Ok(Parsed::Arp(network)),
-        _ => return Ok(Parsed::Foreign),
-    };
-    let meaning = meaning(bytes, &layout, frame.mark)?;
-    Ok(Parsed::Ip(layout, meaning))
+    match ether_type {
+        ethernet::TYPE_IPV4 => ipv4_layout(bytes, network, merged).map(Located::Ip),
+        ethernet::TYPE_IPV6 => ipv6_layout(bytes, network, merged).map(Located::Ip),
+        ethernet::TYPE_ARP => Ok(Located::Arp(network)),
+        _ => Ok(Located::Foreign),
+    }
 }
 
 /// Where the network header starts, and the Ethernet type behind all tags.
@@ -262,18 +282,24 @@ pub(crate) fn extensions(first: u8, bytes: &[u8]) -> Result<Chain, Malformed> {
     }
 }
 
-fn meaning(bytes: &[u8], layout: &Layout, mark: u32) -> Result<Meaning, Malformed> {
-    if let Some(balanced) = Protocol::from_number(layout.protocol) {
-        let (source_port, destination_port, content) = if layout.fragment == Fragment::Later {
-            (0, 0, Content::Fragment)
-        } else {
-            transport(bytes, layout, balanced).ok_or(Malformed::Cut)?
-        };
-        let addresses = addresses_at(bytes, layout.network(), layout.family).ok_or(Malformed::Cut)?;
-        let flow = Flow { protocol: balanced, addresses, source_port, destination_port };
-        let length = layout.end - layout.network;
-        return Ok(Meaning::Flow(Packet::new(flow, content, length).marked(mark)));
-    }
+/// The packet of a protocol that can be balanced.
+#[inline(always)]
+pub(crate) fn flow(frame: &Frame<'_>, layout: &Layout, balanced: Protocol) -> Result<Packet, Malformed> {
+    let bytes = frame.bytes();
+    let (source_port, destination_port, content) = if layout.fragment == Fragment::Later {
+        (0, 0, Content::Fragment)
+    } else {
+        transport(bytes, layout, balanced).ok_or(Malformed::Cut)?
+    };
+    let addresses = addresses_at(bytes, layout.network(), layout.family).ok_or(Malformed::Cut)?;
+    let flow = Flow { protocol: balanced, addresses, source_port, destination_port };
+    let length = layout.end - layout.network;
+    Ok(Packet::new(flow, content, length).marked(frame.mark))
+}
+
+/// What a packet of another protocol is.
+pub(crate) fn control(frame: &Frame<'_>, layout: &Layout) -> Result<Meaning, Malformed> {
+    let bytes = frame.bytes();
     let control = match layout.family {
         Family::V4 => layout.protocol == protocol::ICMP,
         Family::V6 => layout.protocol == protocol::ICMPV6,
@@ -294,7 +320,7 @@ fn meaning(bytes: &[u8], layout: &Layout, mark: u32) -> Result<Meaning, Malforme
     Ok(match embedded.flow(bytes) {
         Some(flow) => {
             let length = layout.end - layout.network;
-            Meaning::Error(Packet::new(flow.reversed(), Content::Error, length).marked(mark), embedded)
+            Meaning::Error(Packet::new(flow.reversed(), Content::Error, length).marked(frame.mark), embedded)
         }
         None => match embedded.protocol {
             protocol::IPIP | protocol::GRE => Meaning::Wrapped(embedded),
@@ -304,7 +330,7 @@ fn meaning(bytes: &[u8], layout: &Layout, mark: u32) -> Result<Meaning, Malforme
 }
 
 /// Ports and content of a whole or first fragment.
-#[inline]
+#[inline(always)]
 fn transport(bytes: &[u8], layout: &Layout, balanced: Protocol) -> Option<(u16, u16, Content)> {
     let segment = bytes.get(layout.transport()..layout.end())?;
     let ports = |header: &[u8]| Some((get16(header, 0)?, get16(header, 2)?));

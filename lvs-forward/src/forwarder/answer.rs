@@ -8,6 +8,7 @@ use super::{Forwarder, Outcome};
 use crate::frame::Frame;
 use crate::host::address::is_link_local;
 use crate::host::{Arrival, Departure};
+use crate::icmp::Embedded;
 use crate::icmp::answer::echo;
 use crate::icmp::error::{Complaint, answer, may_answer};
 use crate::icmp::tunnel::TunnelError;
@@ -125,11 +126,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: Layout,
-        error: &TunnelError,
-        verdict: Verdict,
+        layout: &Layout,
+        outer: &Embedded,
+        verdict: &Verdict,
     ) -> Outcome {
-        match verdict {
+        let Some((_, error)) = TunnelError::find(frame.bytes(), layout, outer) else {
+            return self.drop(DropReason::Malformed);
+        };
+        match *verdict {
             Verdict::Forward(forward)
                 if forward.direction == Direction::Request
                     && error.is_about(forward.method, forward.address()) => {}
@@ -139,7 +143,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 return self.pass(PassReason::Director(reason));
             }
         }
-        if !icmp_is_intact(frame.bytes(), &layout) {
+        if !icmp_is_intact(frame.bytes(), layout) {
             return self.drop(DropReason::BadIcmpChecksum);
         }
         let complaint = match error.stated_mtu() {
@@ -156,7 +160,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
         };
         let arrival = Arrival::of(frame, layout.network());
-        let inner = frame.set_len(layout.end()).and_then(|()| error.strip(frame, &layout));
+        let inner = frame.set_len(layout.end()).and_then(|()| error.strip(frame, layout));
         match inner {
             Some(inner) => self.complain(now, frame, &inner, &arrival, complaint, DropReason::TunnelRelayed),
             None => self.drop(DropReason::Malformed),

@@ -25,50 +25,50 @@ use crate::reason::{DropReason, PassReason};
 use crate::wire::ipv4;
 
 /// A packet with what is known of it beside its bytes.
-struct Subject {
+#[derive(Clone, Copy)]
+struct Subject<'p> {
     layout: Layout,
     /// Set for ICMP errors.
-    embedded: Option<Embedded>,
-    flow: Flow,
+    embedded: Option<&'p Embedded>,
+    packet: Option<&'p Packet>,
 }
 
 /// A way, and whether the neighbour at its start is known.
 type Way = (Hop, Resolution);
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// Does what a task demands; a decided one comes with its packet and verdict.
+    /// Does what a task demands; one that the director decided about comes with its packet and verdict.
     #[inline]
     pub(super) fn carry_out(
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        task: Task,
-        packet: Option<Packet>,
-        verdict: Option<Verdict>,
+        task: &Task,
+        decided: Option<(&Packet, &Verdict)>,
     ) -> Outcome {
-        match (task, packet.zip(verdict)) {
+        match (task, decided) {
             (Task::Flow(layout), Some((packet, verdict))) => {
-                self.carry_verdict(now, frame, layout, None, &packet, verdict)
+                self.carry_verdict(now, frame, layout, None, packet, verdict)
             }
             (Task::Error(layout, embedded), Some((packet, verdict))) => {
-                self.carry_verdict(now, frame, layout, Some(embedded), &packet, verdict)
+                self.carry_verdict(now, frame, layout, Some(embedded), packet, verdict)
             }
-            (Task::Tunnel(layout, error), Some((_, verdict))) => {
-                self.tunnel_error(now, frame, layout, &error, verdict)
+            (Task::Tunnel(layout, embedded), Some((_, verdict))) => {
+                self.tunnel_error(now, frame, layout, embedded, verdict)
             }
             (Task::Arp(at), _) => {
-                let handled = self.host.arp(now, frame, at);
+                let handled = self.host.arp(now, frame, *at);
                 self.handled(handled)
             }
             (Task::Discovery(layout), _) => {
-                let handled = self.host.neighbour_discovery(now, frame, &layout);
+                let handled = self.host.neighbour_discovery(now, frame, layout);
                 self.handled(handled)
             }
-            (Task::Echo(layout), _) => self.echo(now, frame, layout),
-            (Task::Drop(reason), _) => self.drop(reason),
-            (Task::Pass(reason), _) => self.pass(reason),
+            (Task::Echo(layout), _) => self.echo(now, frame, *layout),
+            (Task::Drop(reason), _) => self.drop(*reason),
+            (Task::Pass(reason), _) => self.pass(*reason),
             (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
-            // Decided tasks come with a verdict.
+            // Those come with a verdict.
             (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
         }
     }
@@ -90,68 +90,55 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: Layout,
-        embedded: Option<Embedded>,
+        layout: &Layout,
+        embedded: Option<&Embedded>,
         packet: &Packet,
-        verdict: Verdict,
+        verdict: &Verdict,
     ) -> Outcome {
-        let subject = Subject { layout, embedded, flow: packet.flow };
+        let subject = Subject { layout: *layout, embedded, packet: Some(packet) };
         match verdict {
             Verdict::Forward(forward) => match forward.direction {
-                Direction::Request => self.request(now, frame, subject, &forward),
-                Direction::Reply => self.reply(now, frame, subject, &forward),
+                Direction::Request => self.request(now, frame, subject, forward),
+                Direction::Reply => self.reply(now, frame, subject, forward),
             },
-            Verdict::Drop(reason) => self.drop(DropReason::Director(reason)),
+            Verdict::Drop(reason) => self.drop(DropReason::Director(*reason)),
             Verdict::Pass(reason) => match packet.path {
-                Path::Local if self.options.refuse => match self.prepare(frame, subject) {
-                    Ok((arrival, subject)) => self.refuse(now, frame, &subject.layout, &arrival, packet),
+                Path::Local if self.options.refuse => match prepare(frame, layout) {
+                    Ok((arrival, layout)) => self.refuse(now, frame, &layout, &arrival, packet),
                     Err(reason) => self.drop(reason),
                 },
-                Path::Local => self.pass(PassReason::Director(reason)),
-                Path::Through => self.route_through(now, frame, layout, PassReason::Director(reason)),
+                Path::Local => self.pass(PassReason::Director(*reason)),
+                Path::Through => self.route_through(now, frame, layout, PassReason::Director(*reason)),
             },
-            Verdict::Reject(reason) => {
-                let complaint = Complaint::PortUnreachable;
-                match self.prepare(frame, subject) {
-                    Ok((arrival, subject)) => {
-                        let reason = DropReason::Director(reason);
-                        self.complain(now, frame, &subject.layout, &arrival, complaint, reason)
-                    }
-                    Err(reason) => self.drop(reason),
+            Verdict::Reject(reason) => match prepare(frame, layout) {
+                Ok((arrival, layout)) => {
+                    let reason = DropReason::Director(*reason);
+                    self.complain(now, frame, &layout, &arrival, Complaint::PortUnreachable, reason)
                 }
-            }
+                Err(reason) => self.drop(reason),
+            },
         }
-    }
-
-    /// Takes the link header and padding off, and brings the offload into one of the forms that transforms handle.
-    #[inline]
-    fn prepare(&mut self, frame: &mut Frame<'_>, subject: Subject) -> Result<(Arrival, Subject), DropReason> {
-        let front = subject.layout.network();
-        let arrival = Arrival::of(frame, front);
-        frame.set_len(subject.layout.end()).ok_or(DropReason::Malformed)?;
-        frame.shrink_front(front).ok_or(DropReason::Offload)?;
-        let layout = subject.layout.without_front(front).ok_or(DropReason::Malformed)?;
-        let embedded = match subject.embedded {
-            Some(embedded) => Some(embedded.without_front(front).ok_or(DropReason::Malformed)?),
-            None => None,
-        };
-        normalise(frame, &layout)?;
-        Ok((arrival, Subject { layout, embedded, ..subject }))
     }
 
     /// A client's packet, to the real server (7.1 of IPVS's order: route, locality, TTL, size, method).
     #[inline]
-    fn request(&mut self, now: Tick, frame: &mut Frame<'_>, subject: Subject, forward: &Forward) -> Outcome {
+    fn request(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        subject: Subject<'_>,
+        forward: &Forward,
+    ) -> Outcome {
         let server = forward.address();
         if self.host.owns(server) {
             return self.local_server(frame, subject, forward);
         }
         let way = self.way(now, server);
-        let (arrival, subject) = match self.prepare(frame, subject) {
+        let (arrival, layout) = match prepare(frame, &subject.layout) {
             Ok(prepared) => prepared,
             Err(reason) => return self.drop(reason),
         };
-        let layout = &subject.layout;
+        let layout = &layout;
         let (hop, resolution) = match way {
             Ok(way) => way,
             Err(reason) => {
@@ -193,14 +180,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             let complaint = Complaint::TooBig(room as u32);
             return self.complain(now, frame, layout, &arrival, complaint, DropReason::TooBig);
         }
-        let rewritten = match (forward.method, &subject.embedded) {
+        let rewritten = match (forward.method, subject.embedded) {
             (Method::Direct, _) if outer != layout.family => Err(DropReason::Family),
             (Method::Direct, _) => Ok(()),
             (Method::Nat, None) => nat::rewrite(frame, layout, Direction::Request, forward.target),
-            (Method::Nat, Some(embedded)) => {
-                translate(frame, layout, embedded, Direction::Request, forward.target)
-            }
-            (Method::Tunnel(tunnel), _) => self.wrap(frame, &subject, tunnel, server, &hop),
+            (Method::Nat, Some(embedded)) => match embedded.without_front(subject.layout.network()) {
+                Some(embedded) => translate(frame, layout, &embedded, Direction::Request, forward.target),
+                None => Err(DropReason::Malformed),
+            },
+            (Method::Tunnel(tunnel), _) => self.wrap(frame, layout, subject.packet, tunnel, server, &hop),
         };
         if let Err(reason) = rewritten {
             return self.drop(reason);
@@ -211,26 +199,35 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// A real server's packet, on its way to the client: forwarded as a router does, and given the virtual service's address.
-    fn reply(&mut self, now: Tick, frame: &mut Frame<'_>, subject: Subject, forward: &Forward) -> Outcome {
+    fn reply(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        subject: Subject<'_>,
+        forward: &Forward,
+    ) -> Outcome {
         let Some(client) = subject.layout.addresses(frame.bytes()).map(Addresses::destination) else {
             return self.drop(DropReason::Malformed);
         };
         if self.host.owns(client) {
             return self.local_server(frame, subject, forward);
         }
-        let rewrite = |frame: &mut Frame<'_>, subject: &Subject| match (forward.method, &subject.embedded) {
-            (Method::Nat, None) => nat::rewrite(frame, &subject.layout, Direction::Reply, forward.target),
+        let shift = subject.layout.network();
+        let rewrite = |frame: &mut Frame<'_>, layout: &Layout| match (forward.method, subject.embedded) {
+            (Method::Nat, None) => nat::rewrite(frame, layout, Direction::Reply, forward.target),
             (Method::Nat, Some(embedded)) => {
-                translate(frame, &subject.layout, embedded, Direction::Reply, forward.target)
+                let embedded = embedded.without_front(shift).ok_or(DropReason::Malformed)?;
+                translate(frame, layout, &embedded, Direction::Reply, forward.target)
             }
             (Method::Direct | Method::Tunnel(_), _) => Ok(()),
         };
-        let outcome = self.send_through(now, frame, subject, client, rewrite);
-        if let Ok(outcome) = outcome {
-            self.counters.replies += 1;
-            return outcome;
+        match self.send_through(now, frame, &subject.layout, client, rewrite) {
+            Ok(outcome) => {
+                self.counters.replies += 1;
+                outcome
+            }
+            Err(outcome) => outcome,
         }
-        outcome.unwrap_or_else(|outcome| outcome)
     }
 
     /// A packet that is neither for this host nor of a connection.
@@ -238,7 +235,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: Layout,
+        layout: &Layout,
         reason: PassReason,
     ) -> Outcome {
         let Some(addresses) = layout.addresses(frame.bytes()) else {
@@ -254,10 +251,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if !routes || stays {
             return self.pass(reason);
         }
-        // Only the layout counts from here on.
-        let none = Flow { protocol: lvs_core::Protocol::Udp, addresses, source_port: 0, destination_port: 0 };
-        let subject = Subject { layout, embedded: None, flow: none };
-        match self.send_through(now, frame, subject, addresses.destination(), |_, _| Ok(())) {
+        match self.send_through(now, frame, layout, addresses.destination(), |_, _| Ok(())) {
             Ok(outcome) => {
                 self.counters.routed += 1;
                 outcome
@@ -271,16 +265,16 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        subject: Subject,
+        layout: &Layout,
         destination: IpAddr,
-        rewrite: impl FnOnce(&mut Frame<'_>, &Subject) -> Result<(), DropReason>,
+        rewrite: impl FnOnce(&mut Frame<'_>, &Layout) -> Result<(), DropReason>,
     ) -> Result<Outcome, Outcome> {
         let way = self.way(now, destination);
-        let (arrival, subject) = match self.prepare(frame, subject) {
+        let (arrival, layout) = match prepare(frame, layout) {
             Ok(prepared) => prepared,
             Err(reason) => return Err(self.drop(reason)),
         };
-        let layout = &subject.layout;
+        let layout = &layout;
         let complaint = if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
             Some((Complaint::TimeExceeded, DropReason::TimeExceeded))
         } else {
@@ -311,7 +305,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             record_route(frame.bytes_mut(), layout, own);
         }
         if let Err(reason) =
-            decrement_ttl(frame, layout).ok_or(DropReason::Malformed).and_then(|()| rewrite(frame, &subject))
+            decrement_ttl(frame, layout).ok_or(DropReason::Malformed).and_then(|()| rewrite(frame, layout))
         {
             return Err(self.drop(reason));
         }
@@ -321,9 +315,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// A packet whose next destination is this very host: NAT rewrites it, nothing else changes.
-    fn local_server(&mut self, frame: &mut Frame<'_>, subject: Subject, forward: &Forward) -> Outcome {
+    fn local_server(&mut self, frame: &mut Frame<'_>, subject: Subject<'_>, forward: &Forward) -> Outcome {
         let layout = &subject.layout;
-        let rewritten = match (forward.method, &subject.embedded) {
+        let rewritten = match (forward.method, subject.embedded) {
             (Method::Direct | Method::Tunnel(_), _) => Ok(()),
             (Method::Nat, None) => normalise(frame, layout)
                 .and_then(|()| nat::rewrite(frame, layout, forward.direction, forward.target)),
@@ -340,21 +334,26 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     fn wrap(
         &mut self,
         frame: &mut Frame<'_>,
-        subject: &Subject,
+        layout: &Layout,
+        packet: Option<&Packet>,
         tunnel: Tunnel,
         server: IpAddr,
         hop: &Hop,
     ) -> Result<(), DropReason> {
         let source = self.host.source(hop.port, Family::of(server)).ok_or(DropReason::NoRoute)?;
         let addresses = Addresses::new(source, server).ok_or(DropReason::Family)?;
+        let source_port = match (tunnel, packet) {
+            (Tunnel::Gue { .. }, Some(packet)) => self.source_port(&packet.flow),
+            (Tunnel::Gue { .. }, None) | (Tunnel::IpIp | Tunnel::Gre { .. }, _) => *tun::GUE_PORTS.start(),
+        };
         let outer = tun::Outer {
             tunnel,
             addresses,
             pmtu_disc: self.options.pmtu_disc,
             identification: self.next_identification() as u16,
-            source_port: self.source_port(&subject.flow),
+            source_port,
         };
-        tun::wrap(frame, &subject.layout, &outer)
+        tun::wrap(frame, layout, &outer)
     }
 
     /// The GUE source port of a flow: stable, so that the way to the server keeps the order of its packets.
@@ -405,6 +404,18 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Departure::Drop(reason) => self.drop(reason),
         }
     }
+}
+
+/// Takes the link header and padding off, and brings the offload into one of the forms that transforms handle.
+#[inline]
+fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), DropReason> {
+    let front = layout.network();
+    let arrival = Arrival::of(frame, front);
+    frame.set_len(layout.end()).ok_or(DropReason::Malformed)?;
+    frame.shrink_front(front).ok_or(DropReason::Offload)?;
+    let layout = layout.without_front(front).ok_or(DropReason::Malformed)?;
+    normalise(frame, &layout)?;
+    Ok((arrival, layout))
 }
 
 /// The longest packet that a frame stands for: of a merged one, its first segment.

@@ -1,14 +1,15 @@
 //! What a frame is to this host, before anything is changed.
 
-use lvs_core::{Addresses, Family, Packet, Path};
+use lvs_core::{Addresses, Family, Packet, Path, Protocol};
 
 use super::Forwarder;
 use crate::frame::Frame;
+use crate::host::address::destination_bits;
 use crate::host::{LinkDestination, is_martian};
 use crate::icmp::tunnel::TunnelError;
 use crate::icmp::{Embedded, v4, v6};
 use crate::layout::Layout;
-use crate::parse::{Meaning, Parsed, parse};
+use crate::parse::{Located, Meaning, control, flow, locate};
 use crate::reason::{DropReason, PassReason};
 
 /// What is to be done with a frame, as far as its own bytes and the host's addresses tell.
@@ -28,83 +29,84 @@ pub(super) enum Task {
     Pass(PassReason),
     /// Neither for an own address nor of a protocol that is balanced.
     Through(Layout),
-    /// An ICMP error about a tunnel of ours, for the director to decide.
-    Tunnel(Layout, TunnelError),
-}
-
-impl Task {
-    /// Whether a verdict of the director's belongs to it.
-    pub(super) const fn is_decided(&self) -> bool {
-        match self {
-            Self::Error(..) | Self::Flow(_) | Self::Tunnel(..) => true,
-            Self::Arp(_)
-            | Self::Discovery(_)
-            | Self::Drop(_)
-            | Self::Echo(_)
-            | Self::Pass(_)
-            | Self::Through(_) => false,
-        }
-    }
+    /// An ICMP error about a tunnel of ours, for the director to decide; where the wrapped packet is quoted.
+    Tunnel(Layout, Embedded),
 }
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// Looks at a frame. There is a packet exactly when the task is [decided](Task::is_decided).
+    /// Looks at a frame. A packet is handed to `decide` when the director has to decide about the task.
     #[inline]
-    pub(super) fn classify(&self, frame: &Frame<'_>) -> (Task, Option<Packet>) {
+    pub(super) fn classify(&self, frame: &Frame<'_>, decide: impl FnOnce(Packet)) -> Task {
         let Some(port) = self.host.port(frame.port) else {
-            return (Task::Drop(DropReason::NoPort), None);
+            return Task::Drop(DropReason::NoPort);
         };
         let group = match self.host.link_destination(port, frame) {
             LinkDestination::Us => false,
             LinkDestination::Group => true,
-            LinkDestination::Another => return (Task::Drop(DropReason::NotForUs), None),
+            LinkDestination::Another => return Task::Drop(DropReason::NotForUs),
         };
-        let (layout, meaning) = match parse(frame, port.link()) {
-            Ok(Parsed::Ip(layout, meaning)) => (layout, meaning),
-            Ok(Parsed::Arp(at)) => return (Task::Arp(at), None),
-            Ok(Parsed::Foreign) => return (Task::Pass(PassReason::Protocol), None),
-            // Noise that is for everybody is not our loss.
-            Err(malformed) => return (Task::Drop(malformed.into()), None),
+        let layout = match locate(frame, port.link()) {
+            Ok(Located::Ip(layout)) => layout,
+            Ok(Located::Arp(at)) => return Task::Arp(at),
+            Ok(Located::Foreign) => return Task::Pass(PassReason::Protocol),
+            Err(malformed) => return Task::Drop(malformed.into()),
         };
-        if let Meaning::Control(v6::SOLICITATION | v6::ADVERTISEMENT) = meaning
-            && layout.family == Family::V6
-        {
-            return (Task::Discovery(layout), None);
-        }
+        let Some(balanced) = Protocol::from_number(layout.protocol) else {
+            return self.classify_control(frame, layout, group, decide);
+        };
         if group {
-            return (Task::Pass(PassReason::Group), None);
+            return Task::Pass(PassReason::Group);
         }
-        match meaning {
-            Meaning::Flow(mut packet) => {
+        match flow(frame, &layout, balanced) {
+            Ok(mut packet) => {
                 if is_martian(&packet.flow.addresses) {
-                    return (Task::Drop(DropReason::Martian), None);
+                    return Task::Drop(DropReason::Martian);
                 }
                 packet.path = self.path(&packet.flow.addresses);
-                (Task::Flow(layout), Some(packet))
+                decide(packet);
+                Task::Flow(layout)
             }
-            Meaning::Error(..) | Meaning::Wrapped(_) | Meaning::Control(_) | Meaning::Other => {
-                self.classify_rare(frame, layout, meaning)
-            }
+            Err(malformed) => Task::Drop(malformed.into()),
         }
     }
 
-    fn classify_rare(&self, frame: &Frame<'_>, layout: Layout, meaning: Meaning) -> (Task, Option<Packet>) {
+    #[inline(never)]
+    fn classify_control(
+        &self,
+        frame: &Frame<'_>,
+        layout: Layout,
+        group: bool,
+        decide: impl FnOnce(Packet),
+    ) -> Task {
         let bytes = frame.bytes();
+        let meaning = match control(frame, &layout) {
+            Ok(meaning) => meaning,
+            Err(malformed) => return Task::Drop(malformed.into()),
+        };
+        if let (Meaning::Control(v6::SOLICITATION | v6::ADVERTISEMENT), Family::V6) = (meaning, layout.family)
+        {
+            return Task::Discovery(layout);
+        }
+        if group {
+            return Task::Pass(PassReason::Group);
+        }
         let Some(addresses) = layout.addresses(bytes).filter(|addresses| !is_martian(addresses)) else {
-            return (Task::Drop(DropReason::Martian), None);
+            return Task::Drop(DropReason::Martian);
         };
         let path = self.path(&addresses);
         if path == Path::Local
             && let Meaning::Error(_, embedded) | Meaning::Wrapped(embedded) = meaning
-            && let Some((packet, error)) = TunnelError::find(bytes, &layout, &embedded)
+            && let Some((packet, _)) = TunnelError::find(bytes, &layout, &embedded)
             && self.host.owns(packet.flow.addresses.destination())
         {
-            return (Task::Tunnel(layout, error), Some(packet));
+            decide(packet);
+            return Task::Tunnel(layout, embedded);
         }
-        let task = match (meaning, path) {
+        match (meaning, path) {
             (Meaning::Error(mut packet, embedded), path) => {
                 packet.path = path;
-                return (Task::Error(layout, embedded), Some(packet));
+                decide(packet);
+                Task::Error(layout, embedded)
             }
             (Meaning::Control(kind), Path::Local) if kind == echo_request(layout.family) => {
                 Task::Echo(layout)
@@ -116,13 +118,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
                 Path::Through,
             ) => Task::Through(layout),
-        };
-        (task, None)
+        }
     }
 
     #[inline]
     pub(super) fn path(&self, addresses: &Addresses) -> Path {
-        if self.host.addresses.is_destination(addresses) { Path::Local } else { Path::Through }
+        let own = self.host.addresses.contains_bits(destination_bits(addresses));
+        if own { Path::Local } else { Path::Through }
     }
 }
 

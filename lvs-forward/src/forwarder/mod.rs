@@ -8,21 +8,22 @@ mod pmtu;
 mod refuse;
 mod short;
 
-use core::net::IpAddr;
-
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-use self::short::Ways;
+use self::short::{LastOwn, Ways};
 use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::host::Host;
 use crate::layout::Layout;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
+
+/// No packet has this place in a batch.
+const NONE: usize = usize::MAX;
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +94,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     counters: Counters,
     path_mtus: PathMtus,
     ways: Ways,
-    /// The own address that a packet was for last, and the host's changes then.
-    last_own: Option<(IpAddr, u32)>,
+    last_own: Option<LastOwn>,
     limiter: Limiter,
     key: Key,
     identification: u32,
@@ -156,7 +156,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> Outcome {
         if let Some((layout, packet)) = self.glance(frame) {
             let verdict = director.decide(now, &packet);
-            return self.conclude(now, frame, layout, packet, verdict);
+            return self.conclude(now, frame, layout, &packet, &verdict);
         }
         self.process_the_long_way(director, now, frame)
     }
@@ -167,9 +167,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         now: Tick,
         frame: &mut Frame<'_>,
     ) -> Outcome {
-        let (task, packet) = self.classify(frame);
-        let verdict = packet.map(|packet| director.decide(now, &packet));
-        self.carry_out(now, frame, task, packet, verdict)
+        let mut packet = None;
+        let task = self.classify(frame, |found| packet = Some(found));
+        match &packet {
+            Some(packet) => {
+                let verdict = director.decide(now, packet);
+                self.carry_out(now, frame, &task, Some((packet, &verdict)))
+            }
+            None => self.carry_out(now, frame, &task, None),
+        }
     }
 
     /// Takes frames in, in order; the result is that of [`process`](Self::process) one by one, but faster, because the
@@ -183,47 +189,37 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         outcomes: &mut [Outcome],
     ) {
         for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
-            let mut steps = [Step::Task; BATCH];
-            let mut tasks: Vec<Task, BATCH> = Vec::new();
             let mut packets: Vec<Packet, BATCH> = Vec::new();
+            // With each task, where its packet is, if it has one, and whether that is plain.
+            let mut tasks: Vec<(Task, usize, bool), BATCH> = Vec::new();
             // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
             // which no look at a frame depends on.
-            for ((frame, _), step) in frames.iter().zip(outcomes.iter()).zip(&mut steps) {
+            for (frame, _) in frames.iter().zip(outcomes.iter()) {
+                let next = packets.len();
                 // A chunk is no longer than these lists.
                 if let Some((layout, packet)) = self.glance(frame) {
-                    *step = Step::Plain(layout);
                     let _ = packets.push(packet);
-                } else {
-                    let (task, packet) = self.classify(frame);
-                    let _ = tasks.push(task);
-                    if let Some(packet) = packet {
-                        let _ = packets.push(packet);
-                    }
+                    let _ = tasks.push((Task::Flow(layout), next, true));
+                    continue;
                 }
+                let mut at = NONE;
+                let task = self.classify(frame, |packet| {
+                    if packets.push(packet).is_ok() {
+                        at = next;
+                    }
+                });
+                let _ = tasks.push((task, at, false));
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
             director.decide_batch(now, &packets, verdicts);
-            let mut decided = packets.iter().zip(verdicts.iter());
-            let mut tasks = tasks.into_iter();
-            for ((frame, outcome), step) in frames.iter_mut().zip(outcomes).zip(steps) {
-                *outcome = match step {
-                    Step::Plain(layout) => match decided.next() {
-                        Some((packet, verdict)) => self.conclude(now, frame, layout, *packet, *verdict),
-                        // Every plain packet was decided.
-                        None => self.drop(DropReason::Malformed),
-                    },
-                    Step::Task => match tasks.next() {
-                        Some(task) => {
-                            let (packet, verdict) = match task.is_decided() {
-                                true => decided.next().map(|(packet, verdict)| (*packet, *verdict)).unzip(),
-                                false => (None, None),
-                            };
-                            self.carry_out(now, frame, task, packet, verdict)
-                        }
-                        // Every other frame has a task.
-                        None => self.drop(DropReason::Malformed),
-                    },
+            for ((frame, outcome), (task, at, plain)) in frames.iter_mut().zip(outcomes).zip(&tasks) {
+                let decided = packets.get(*at).zip(verdicts.get(*at));
+                *outcome = match (task, decided) {
+                    (Task::Flow(layout), Some((packet, verdict))) if *plain => {
+                        self.conclude(now, frame, *layout, packet, verdict)
+                    }
+                    _ => self.carry_out(now, frame, task, decided),
                 };
             }
         }
@@ -236,15 +232,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         now: Tick,
         frame: &mut Frame<'_>,
         layout: Layout,
-        packet: Packet,
-        verdict: Verdict,
+        packet: &Packet,
+        verdict: &Verdict,
     ) -> Outcome {
-        if let Verdict::Forward(forward) = &verdict
-            && let Some(outcome) = self.stride(now, frame, &layout, &packet, forward)
+        if let Verdict::Forward(forward) = verdict
+            && let Some(outcome) = self.stride(now, frame, &layout, packet, forward)
         {
             return outcome;
         }
-        self.carry_out(now, frame, Task::Flow(layout), Some(packet), Some(verdict))
+        self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict)))
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].
@@ -267,15 +263,6 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
-}
-
-/// What the first pass over a batch found in a frame.
-#[derive(Clone, Copy)]
-enum Step {
-    /// A plain packet; the next of the decided ones is its own.
-    Plain(Layout),
-    /// The next of the tasks.
-    Task,
 }
 
 impl<const A: usize, const N: usize> core::fmt::Debug for Forwarder<A, N> {

@@ -37,6 +37,14 @@ struct Way {
     mtu: u16,
 }
 
+/// The own address that a packet was for last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastOwn {
+    destination: u128,
+    family: Family,
+    changes: u32,
+}
+
 /// The ways to the real servers that were used last.
 pub(super) struct Ways([Option<Way>; WAYS]);
 
@@ -92,13 +100,17 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// Where a packet is going. Most packets are for the address that the last one was for.
     #[inline]
     fn short_path(&mut self, addresses: &Addresses) -> Path {
-        let destination = addresses.destination();
-        if self.last_own == Some((destination, self.host.changes())) {
+        let destination = match addresses {
+            Addresses::V4 { destination, .. } => u128::from(destination.to_bits()),
+            Addresses::V6 { destination, .. } => destination.to_bits(),
+        };
+        let own = LastOwn { destination, family: addresses.family(), changes: self.host.changes() };
+        if self.last_own == Some(own) {
             return Path::Local;
         }
         let path = self.path(addresses);
         if path == Path::Local {
-            self.last_own = Some((destination, self.host.changes()));
+            self.last_own = Some(own);
         }
         path
     }

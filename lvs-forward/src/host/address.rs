@@ -1,6 +1,6 @@
 //! The director's own addresses. Every packet's destination is looked up here.
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::Vec;
 use lvs_core::{Addresses, Family, Tick};
@@ -62,13 +62,9 @@ impl<const N: usize> OwnAddresses<N> {
         self.find(to_bits(address)).is_some()
     }
 
-    /// Whether a packet's destination is an own address.
+    /// Whether these are the bits of an own address.
     #[inline]
-    pub(crate) fn is_destination(&self, addresses: &Addresses) -> bool {
-        let bits = match addresses {
-            Addresses::V4 { destination, .. } => V4 | u128::from(u32::from(*destination)),
-            Addresses::V6 { destination, .. } => u128::from(*destination),
-        };
+    pub(crate) fn contains_bits(&self, bits: u128) -> bool {
         self.find(bits).is_some()
     }
 
@@ -86,6 +82,7 @@ impl<const N: usize> OwnAddresses<N> {
         Some(own.address)
     }
 
+    #[inline]
     fn find(&self, bits: u128) -> Option<&Own> {
         let mut slot = bucket(self.key.hash(bits), 2 * N);
         // The index is never full, so this ends at an empty slot at the latest.
@@ -118,10 +115,29 @@ impl<const N: usize> OwnAddresses<N> {
 /// IPv4 addresses stand among IPv6 ones as mapped addresses (RFC 4291 §2.5.5.2), which are on no wire.
 const V4: u128 = 0xffff_0000_0000;
 
+#[inline]
 pub(crate) const fn to_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => V4 | address.to_bits() as u128,
         IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The address that [`to_bits`] was given.
+pub(crate) const fn from_bits(bits: u128) -> IpAddr {
+    if bits >> 32 == V4 >> 32 {
+        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
+    }
+}
+
+/// The bits of a packet's destination.
+#[inline]
+pub(crate) const fn destination_bits(addresses: &Addresses) -> u128 {
+    match addresses {
+        Addresses::V4 { destination, .. } => V4 | destination.to_bits() as u128,
+        Addresses::V6 { destination, .. } => destination.to_bits(),
     }
 }
 

@@ -25,7 +25,7 @@ pub use mac::{MacAddress, ParseMacError};
 pub use route::{MAX_ROUTES, Prefix};
 pub use setup::{AddAddressError, AddNeighbourError, AddPortError, AddRouteError};
 
-use self::address::{OwnAddresses, is_link_local};
+use self::address::{OwnAddresses, is_link_local, to_bits};
 use self::neighbour::Neighbours;
 use self::route::Routes;
 use self::waiting::Waiting;
@@ -111,8 +111,8 @@ pub struct Host<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hop {
     pub(crate) port: PortId,
-    /// The neighbour to hand the packet to: a gateway, or the destination itself.
-    pub(crate) next: IpAddr,
+    /// The bits of the neighbour to hand the packet to: a gateway, or the destination itself.
+    pub(crate) next: u128,
     pub(crate) mtu: u16,
 }
 
@@ -166,6 +166,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
 
     /// Whether the host has this address, on a port or as a virtual one.
     #[must_use]
+    #[inline]
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(address)
     }
@@ -217,9 +218,9 @@ impl<const A: usize, const N: usize> Host<A, N> {
             return self.waited(buffer);
         }
         let Self { waiting, changes, .. } = self;
-        let mut failed = |port, address| {
+        let mut failed = |port, hop| {
             *changes = changes.wrapping_add(1);
-            waiting.discard(port, address);
+            waiting.discard(port, hop);
         };
         if let Some(query) = self.neighbours.poll(now, &mut failed) {
             let mac = self.port(query.port)?.mac;
@@ -255,9 +256,10 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// The way to an address; `None` when there is none.
     #[inline]
     pub(crate) fn route(&self, destination: IpAddr) -> Option<Hop> {
-        let route = self.routes.find(destination)?;
+        let bits = to_bits(destination);
+        let route = self.routes.find(Family::of(destination), bits)?;
         let mtu = self.port(route.port)?.mtu;
-        Some(Hop { port: route.port, next: route.via.unwrap_or(destination), mtu })
+        Some(Hop { port: route.port, next: if route.via == 0 { bits } else { route.via }, mtu })
     }
 
     /// Whether a next hop can be reached, as far as is known. Starts to ask for it when it is not.
@@ -365,7 +367,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     fn learn(&mut self, now: Tick, port: PortId, address: IpAddr, mac: MacAddress, create: bool) {
         self.changed();
         if self.neighbours.learn(now, port, address, mac, create) {
-            self.waiting.release(port, address, mac);
+            self.waiting.release(port, to_bits(address), mac);
         }
     }
 

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use lvs_core::Tick;
 
 use super::MacAddress;
-use super::address::to_bits;
+use super::address::{from_bits, to_bits};
 use crate::frame::PortId;
 use crate::hash::{Key, bucket};
 
@@ -59,7 +59,6 @@ enum State {
 #[derive(Clone, Copy)]
 struct Entry {
     bits: u128,
-    address: IpAddr,
     at: Tick,
     mac: MacAddress,
     port: PortId,
@@ -70,7 +69,6 @@ struct Entry {
 impl Entry {
     const FREE: Self = Self {
         bits: 0,
-        address: IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
         at: Tick::ZERO,
         mac: MacAddress([0; 6]),
         port: PortId(0),
@@ -97,10 +95,9 @@ impl<const N: usize> Neighbours<N> {
 
     /// The link-layer address of a next hop; starts to ask for it when it is not known.
     #[inline]
-    pub(crate) fn resolve(&mut self, now: Tick, port: PortId, address: IpAddr) -> Resolution {
-        let bits = to_bits(address);
+    pub(crate) fn resolve(&mut self, now: Tick, port: PortId, bits: u128) -> Resolution {
         let Some(entry) = self.find(port, bits) else {
-            return self.ask(now, port, address, bits);
+            return self.ask(now, port, bits);
         };
         match entry.state {
             State::Static => Resolution::Known(entry.mac),
@@ -154,15 +151,8 @@ impl<const N: usize> Neighbours<N> {
             return false;
         }
         let waited = entry.bits == bits && entry.state == State::Incomplete;
-        *entry = Entry {
-            bits,
-            address,
-            at: now.plus_millis(REACHABLE_MS),
-            mac,
-            port,
-            state: State::Reachable,
-            tries: 0,
-        };
+        *entry =
+            Entry { bits, at: now.plus_millis(REACHABLE_MS), mac, port, state: State::Reachable, tries: 0 };
         waited
     }
 
@@ -183,8 +173,7 @@ impl<const N: usize> Neighbours<N> {
             Some(at) => at,
             None => self.victim(bits)?,
         };
-        *self.entries.get_mut(at)? =
-            Entry { bits, address, at: NEVER, mac, port, state: State::Static, tries: 0 };
+        *self.entries.get_mut(at)? = Entry { bits, at: NEVER, mac, port, state: State::Static, tries: 0 };
         Some(())
     }
 
@@ -195,7 +184,7 @@ impl<const N: usize> Neighbours<N> {
     }
 
     /// The next question that is due. An unanswered neighbour is handed to `failed`.
-    pub(crate) fn poll(&mut self, now: Tick, failed: &mut dyn FnMut(PortId, IpAddr)) -> Option<Query> {
+    pub(crate) fn poll(&mut self, now: Tick, failed: &mut dyn FnMut(PortId, u128)) -> Option<Query> {
         if now < self.next {
             return None;
         }
@@ -209,7 +198,7 @@ impl<const N: usize> Neighbours<N> {
                 if entry.tries == TRIES && entry.state == State::Incomplete {
                     entry.state = State::Failed;
                     entry.at = now.plus_millis(FAILED_MS);
-                    failed(entry.port, entry.address);
+                    failed(entry.port, entry.bits);
                     continue;
                 }
                 // One that fell silent may have changed its link-layer address.
@@ -218,7 +207,7 @@ impl<const N: usize> Neighbours<N> {
                     entry.tries = 0;
                 }
                 let known = (entry.state == State::Probing).then_some(entry.mac);
-                query = Some(Query { port: entry.port, target: entry.address, known });
+                query = Some(Query { port: entry.port, target: from_bits(entry.bits), known });
                 entry.tries += 1;
                 entry.at = now.plus_millis(RETRY_MS);
             }
@@ -228,19 +217,11 @@ impl<const N: usize> Neighbours<N> {
         query
     }
 
-    fn ask(&mut self, now: Tick, port: PortId, address: IpAddr, bits: u128) -> Resolution {
+    fn ask(&mut self, now: Tick, port: PortId, bits: u128) -> Resolution {
         let Some(entry) = self.victim(bits).and_then(|at| self.entries.get_mut(at)) else {
             return Resolution::Full;
         };
-        *entry = Entry {
-            bits,
-            address,
-            at: now,
-            mac: MacAddress([0; 6]),
-            port,
-            state: State::Incomplete,
-            tries: 0,
-        };
+        *entry = Entry { bits, at: now, mac: MacAddress([0; 6]), port, state: State::Incomplete, tries: 0 };
         self.next = now;
         Resolution::Pending
     }
@@ -307,31 +288,35 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
+    fn bits(last: u8) -> u128 {
+        to_bits(address(last))
+    }
+
     #[test]
     fn three_questions_a_second_apart_then_silence() {
         let mut table = table();
-        assert_eq!(table.resolve(at(0), PORT, address(1)), Resolution::Pending);
+        assert_eq!(table.resolve(at(0), PORT, bits(1)), Resolution::Pending);
         let mut failed = None;
         for secs in 0..3 {
             let query = table.poll(at(secs), &mut |_, _| panic!("too early")).unwrap();
             assert_eq!(query, Query { port: PORT, target: address(1), known: None });
             assert_eq!(table.poll(at(secs), &mut |_, _| panic!("too early")), None);
         }
-        assert_eq!(table.poll(at(3), &mut |_, address| failed = Some(address)), None);
-        assert_eq!(failed, Some(address(1)));
-        assert_eq!(table.resolve(at(4), PORT, address(1)), Resolution::Failed);
-        assert_eq!(table.resolve(at(8), PORT, address(1)), Resolution::Pending);
+        assert_eq!(table.poll(at(3), &mut |_, bits| failed = Some(bits)), None);
+        assert_eq!(failed, Some(bits(1)));
+        assert_eq!(table.resolve(at(4), PORT, bits(1)), Resolution::Failed);
+        assert_eq!(table.resolve(at(8), PORT, bits(1)), Resolution::Pending);
     }
 
     #[test]
     fn a_used_neighbour_is_asked_again_before_it_is_doubted() {
         let mut table = table();
         assert!(!table.learn(at(0), PORT, address(1), MAC, false), "nobody asked");
-        table.resolve(at(0), PORT, address(1));
+        table.resolve(at(0), PORT, bits(1));
         assert!(table.learn(at(0), PORT, address(1), MAC, false));
-        assert_eq!(table.resolve(at(29), PORT, address(1)), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(29), PORT, bits(1)), Resolution::Known(MAC));
         assert_eq!(table.poll(at(29), &mut |_, _| {}), None);
-        assert_eq!(table.resolve(at(31), PORT, address(1)), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(31), PORT, bits(1)), Resolution::Known(MAC));
         let query = table.poll(at(31), &mut |_, _| {}).unwrap();
         assert_eq!(query.known, Some(MAC));
         assert!(!table.learn(at(31), PORT, address(1), MAC, false), "nothing waits while it is known");
@@ -342,12 +327,12 @@ mod tests {
     fn a_neighbour_that_falls_silent_is_looked_for_among_all_again() {
         let mut table = table();
         table.learn(at(0), PORT, address(1), MAC, true);
-        table.resolve(at(31), PORT, address(1));
+        table.resolve(at(31), PORT, bits(1));
         for secs in 31..34 {
             assert_eq!(table.poll(at(secs), &mut |_, _| {}).unwrap().known, Some(MAC));
         }
         assert_eq!(table.poll(at(34), &mut |_, _| {}).unwrap().known, None);
-        assert_eq!(table.resolve(at(34), PORT, address(1)), Resolution::Pending);
+        assert_eq!(table.resolve(at(34), PORT, bits(1)), Resolution::Pending);
     }
 
     #[test]
@@ -357,15 +342,15 @@ mod tests {
         for stranger in 2..=255 {
             table.learn(at(1), PORT, address(stranger), MacAddress([2; 6]), true);
         }
-        assert_eq!(table.resolve(at(2), PORT, address(1)), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(2), PORT, bits(1)), Resolution::Known(MAC));
         assert!(!table.learn(at(2), PORT, address(1), MacAddress([2; 6]), true));
-        assert_eq!(table.resolve(at(2), PORT, address(1)), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(2), PORT, bits(1)), Resolution::Known(MAC));
     }
 
     #[test]
     fn ports_do_not_share_neighbours() {
         let mut table = table();
         table.learn(at(0), PORT, address(1), MAC, true);
-        assert_eq!(table.resolve(at(0), PortId(1), address(1)), Resolution::Pending);
+        assert_eq!(table.resolve(at(0), PortId(1), bits(1)), Resolution::Pending);
     }
 }

@@ -86,7 +86,8 @@ pub(crate) struct Route {
     bits: u128,
     mask: u128,
     len: u8,
-    pub(crate) via: Option<IpAddr>,
+    /// The gateway's bits; 0 on the link itself.
+    pub(crate) via: u128,
     pub(crate) port: PortId,
 }
 
@@ -103,6 +104,7 @@ impl Routes {
         self.remove(prefix);
         let mask = prefix.mask();
         let bits = to_bits(prefix.address) & mask;
+        let via = via.map_or(0, to_bits);
         let route = Route { family: Family::of(prefix.address), bits, mask, len: prefix.len, via, port };
         let at = self.0.iter().position(|other| other.len < prefix.len).unwrap_or(self.0.len());
         self.0.insert(at, route).ok()
@@ -116,16 +118,16 @@ impl Routes {
         Some(())
     }
 
-    /// The route with the longest prefix that holds `address`.
+    /// The route with the longest prefix that holds the address of these bits.
     #[inline]
-    pub(crate) fn find(&self, address: IpAddr) -> Option<&Route> {
-        let (family, bits) = (Family::of(address), to_bits(address));
+    pub(crate) fn find(&self, family: Family, bits: u128) -> Option<&Route> {
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
     /// Whether `address` is a neighbour on `port`.
     pub(crate) fn is_on_link(&self, port: PortId, address: IpAddr) -> bool {
-        self.find(address).is_some_and(|route| route.via.is_none() && route.port == port)
+        self.find(Family::of(address), to_bits(address))
+            .is_some_and(|route| route.via == 0 && route.port == port)
     }
 }
 
@@ -144,7 +146,8 @@ mod tests {
         for (text, port) in [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("10.0.1.0/24", 2), ("::/0", 3)] {
             routes.set(prefix(text), None, PortId(port)).unwrap();
         }
-        let port = |address: &str| routes.find(address.parse().unwrap()).map(|route| route.port.0);
+        let find = |address: IpAddr| routes.find(Family::of(address), to_bits(address));
+        let port = |address: &str| find(address.parse().unwrap()).map(|route| route.port.0);
         assert_eq!(port("10.0.1.9"), Some(2));
         assert_eq!(port("10.0.2.9"), Some(1));
         assert_eq!(port("192.0.2.1"), Some(0));
@@ -156,8 +159,9 @@ mod tests {
         let mut routes = Routes::new();
         routes.set(prefix("10.0.1.7/24"), None, PortId(1)).unwrap();
         routes.set(prefix("10.0.1.0/24"), None, PortId(2)).unwrap();
-        assert_eq!(routes.find("10.0.1.1".parse().unwrap()).unwrap().port, PortId(2));
+        let neighbour = "10.0.1.1".parse().unwrap();
+        assert!(routes.is_on_link(PortId(2), neighbour));
         routes.remove(prefix("10.0.1.9/24")).unwrap();
-        assert!(routes.find("10.0.1.1".parse().unwrap()).is_none());
+        assert!(!routes.is_on_link(PortId(2), neighbour));
     }
 }

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use lvs_core::Family;
 
+use super::address::to_bits;
 use super::{Host, MAX_PORTS, MAX_ROUTES, MacAddress, Port, Prefix};
 use crate::frame::PortId;
 use crate::parse::Link;
@@ -113,7 +114,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
         self.changed();
         self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
-        self.waiting.release(port, address, mac);
+        self.waiting.release(port, to_bits(address), mac);
         Ok(())
     }
 

@@ -1,11 +1,8 @@
 //! Packets that wait for their next hop's link-layer address: few, short, not for long.
 
-use core::net::IpAddr;
-
 use lvs_core::{Family, Tick};
 
 use super::MacAddress;
-use super::address::to_bits;
 use crate::edit::Tags;
 use crate::frame::{Frame, Offload, PortId};
 
@@ -82,9 +79,8 @@ impl Waiting {
         family: Family,
         tags: Tags,
         port: PortId,
-        hop: IpAddr,
+        hop: u128,
     ) -> Option<()> {
-        let hop = to_bits(hop);
         for place in &mut self.places {
             if place.len > 0 && place.ready.is_none() && place.until <= now {
                 place.len = 0;
@@ -111,8 +107,7 @@ impl Waiting {
     }
 
     /// The neighbour has answered.
-    pub(crate) fn release(&mut self, port: PortId, hop: IpAddr, mac: MacAddress) {
-        let hop = to_bits(hop);
+    pub(crate) fn release(&mut self, port: PortId, hop: u128, mac: MacAddress) {
         for place in &mut self.places {
             if place.len > 0 && place.hop == hop && place.port == port && place.ready.is_none() {
                 place.ready = Some(mac);
@@ -122,8 +117,7 @@ impl Waiting {
     }
 
     /// The neighbour will not answer.
-    pub(crate) fn discard(&mut self, port: PortId, hop: IpAddr) {
-        let hop = to_bits(hop);
+    pub(crate) fn discard(&mut self, port: PortId, hop: u128) {
         for place in &mut self.places {
             if place.hop == hop && place.port == port && place.ready.is_none() {
                 place.len = 0;

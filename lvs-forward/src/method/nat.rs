@@ -8,7 +8,6 @@ use core::net::{IpAddr, SocketAddr};
 use lvs_core::{Direction, Family};
 
 use crate::checksum::{Delta, never_zero, sctp};
-use crate::edit::write_header_checksum;
 use crate::frame::{Checksum, Frame};
 use crate::layout::{Fragment, Layout, ipv4_in, ipv6_in};
 use crate::offload::{checksum_offset, write_full};
@@ -100,8 +99,11 @@ fn change_address(bytes: &mut [u8], layout: &Layout, direction: Direction, new: 
                 };
             let old = ipv4_in(bytes, at)?;
             *array_mut(bytes, at)? = new.octets();
-            write_header_checksum(bytes, layout.network(), layout.header_len())?;
-            Some(Delta::ZERO.ipv4(old, new))
+            // The header's checksum was right, so that its update is what computing it anew would give.
+            let delta = Delta::ZERO.ipv4(old, new);
+            let field = layout.network() + ipv4::CHECKSUM;
+            put16(bytes, field, delta.update(get16(bytes, field)?))?;
+            Some(delta)
         }
         IpAddr::V6(new) => {
             let at = layout.network()

@@ -230,7 +230,7 @@ impl World {
 
     fn deliver(&mut self, link: usize, from: Mac, bytes: &[u8], merged: Option<u16>) {
         if from != DIRECTOR_MACS[link] {
-            self.to_director(link, bytes, merged);
+            self.reach_director(link, bytes, merged);
         }
         if link == 0 && from != CLIENT_MAC {
             let out = self.peers[CLIENT].frame(bytes);
@@ -238,11 +238,11 @@ impl World {
         }
         // The server's leg on the client's link is for its answers, and for finding the client.
         if from != SERVER_MAC && (link == 1 || self.direct_answers) {
-            self.to_server(link, bytes);
+            self.reach_server(link, bytes);
         }
     }
 
-    fn to_server(&mut self, link: usize, bytes: &[u8]) {
+    fn reach_server(&mut self, link: usize, bytes: &[u8]) {
         let answers = if self.direct_answers { 0 } else { 1 };
         let server = &mut self.peers[1];
         let Some(decapsulator) = self.decapsulator.as_mut().filter(|_| link == 1) else {
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    fn to_director(&mut self, link: usize, bytes: &[u8], merged: Option<u16>) {
+    fn reach_director(&mut self, link: usize, bytes: &[u8], merged: Option<u16>) {
         let mut buffer = [&[0; HEADROOM][..], bytes].concat();
         let end = buffer.len();
         let mut frame = Frame::new(&mut buffer, HEADROOM, end, PortId(link as u8)).unwrap();
@@ -287,12 +287,12 @@ impl World {
         let mut out = Vec::new();
         pieces(&mut frame, Link::Ethernet, cut, &mut |piece| out.push(piece.bytes().to_vec())).unwrap();
         for bytes in out {
-            self.from_director(port, bytes);
+            self.leave_director(port, bytes);
         }
         self.poll_director();
     }
 
-    fn from_director(&mut self, link: usize, bytes: Vec<u8>) {
+    fn leave_director(&mut self, link: usize, bytes: Vec<u8>) {
         check_ethernet(&bytes, Trust::Checksums);
         self.fragments += usize::from(bytes[12..14] == [8, 0] && bytes[20] & 0x3f != 0);
         self.questions += usize::from(bytes[12..14] == [8, 6] && bytes[21] == 1);
@@ -303,7 +303,7 @@ impl World {
         let mut buffer = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
             let (port, bytes) = (usize::from(frame.port.0), frame.bytes().to_vec());
-            self.from_director(port, bytes);
+            self.leave_director(port, bytes);
         }
     }
 }
