@@ -14,7 +14,10 @@ use libtest_mimic::{Arguments, Trial};
 use lvs_std::lab::Lab;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Building and tearing down namespaces is mostly waiting for the kernel, so more tests run at a time than there are
+    // processors; each takes about 140 MiB for its packet rings.
+    arguments.test_threads.get_or_insert(4);
     // Before any thread: a user namespace can only be entered by a process with one.
     let lab = match Lab::new() {
         Ok(lab) => lab,

@@ -129,9 +129,7 @@ impl Configuration {
         config.when_full = settings.when_full.unwrap_or(config.when_full);
         config
     }
-}
 
-impl Configuration {
     /// The forwarder's options.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
