@@ -294,10 +294,10 @@ impl Brain {
         let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
         let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng);
         match picked {
-            Some(server) if tables.servers.get(server.0 as usize).is_some_and(|s| s.is_available()) => {
+            Some(server) if tables.servers.get(server.0 as usize).is_some_and(|s| s.serves(index)) => {
                 self.open(tables, now, packet, key, hash, server)
             }
-            // A scheduler of the embedder's may name a server that is not there.
+            // A scheduler of the embedder's may name a server that is not there, or another service's.
             Some(_) | None => self.reject(Reason::NoServer),
         }
     }
