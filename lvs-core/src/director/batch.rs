@@ -26,7 +26,7 @@ impl<S: Store> Director<S> {
     /// many connections. Any number of packets; those past the length of `verdicts` (or the other way round)
     /// are left alone.
     pub fn decide_batch(&mut self, now: Tick, packets: &[Packet], verdicts: &mut [Verdict]) {
-        let now = now.stamp();
+        let now = self.brain.clock(now).stamp();
         let mut tables = self.store.parts();
         for (packets, verdicts) in packets.chunks(BATCH).zip(verdicts.chunks_mut(BATCH)) {
             self.brain.decide_chunk(&mut tables, now, packets, verdicts);

@@ -25,7 +25,8 @@ impl<S: Store> Director<S> {
     /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots).
     #[inline]
     pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
-        self.brain.decide(&mut self.store.parts(), now.stamp(), packet, None)
+        let now = self.brain.clock(now).stamp();
+        self.brain.decide(&mut self.store.parts(), now, packet, None)
     }
 }
 
@@ -321,7 +322,7 @@ impl Brain {
         let reply =
             matches!(method, Method::Nat).then(|| key.at_server(address.ip(), port).hash(self.config.seed));
         let mut slot = Slot::new(key, server.0, port, method);
-        slot.deadline = now.plus_secs(FIRST_TIMEOUT_SECS);
+        slot.deadline = now.plus_secs(self.timeouts.of(slot.state()));
         let Some(id) = tables.connections(&mut self.table).insert(slot, hash, reply) else {
             return self.drop(Reason::TableFull);
         };
@@ -410,7 +411,3 @@ fn is_over(slot: &Slot, mode: u32) -> bool {
 
 /// IPVS takes new flows from this port for active FTP data.
 const FTP_DATA_PORT: u16 = 20;
-
-/// How long an entry lives that no packet has moved on, in seconds: as good as never, since the packet that makes it
-/// also moves it on.
-const FIRST_TIMEOUT_SECS: u32 = 3;
