@@ -76,9 +76,9 @@ struct Brain {
 }
 
 impl<S: Store> Director<S> {
-    /// A director without services. The store is expected to be new: what it may hold is not looked at.
+    /// A director without services. What a former director left in a store that was lent to it is forgotten.
     pub fn new(config: Config, mut store: S) -> Self {
-        store.seed(config.seed.derive(SERVICE_KEYS));
+        store.prepare(config.seed.derive(SERVICE_KEYS));
         let rng = Rng::new(config.seed.derive(CHANCE).words().0);
         Self {
             store,
