@@ -189,8 +189,11 @@ impl Brain {
             connection: ConnId(id),
             server: ServerId(slot.server),
         };
-        if packet.content != Content::Error {
+        // IPVS counts errors here too, except under NAT.
+        if packet.content != Content::Error || !slot.is_nat() {
             slot.in_packets = slot.in_packets.wrapping_add(1);
+        }
+        if packet.content != Content::Error {
             let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
             self.advance(tables, now, packet.content, view, id);
         }
