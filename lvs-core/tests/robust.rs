@@ -308,3 +308,60 @@ fn a_sweep_looks_at_no_more_than_its_budget() {
     let freed: Vec<usize> = (0..12).map(|_| director.sweep(at(60), 10)).collect();
     assert_eq!(freed, [10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 0, 0]);
 }
+
+#[test]
+fn a_batch_does_not_follow_a_slot_that_changed_hands() {
+    let mut director = Director::new(config(), Heap::with_capacity(1));
+    director.add_service(WEB, scheduler("rr")).unwrap();
+    director.add_server(WEB, server(1, Method::Nat, 1)).unwrap();
+    let _ = decide(&mut director, 0, 4_000, SYN);
+    let _ = decide(&mut director, 0, 4_000, FIN);
+    let packets = [request(WEB, CLIENT, 4_001, SYN), request(WEB, CLIENT, 4_000, ACK)];
+    let mut verdicts = [Verdict::Drop(Reason::TableFull); 2];
+    director.decide_batch(at(0), &packets, &mut verdicts);
+    assert!(forwarded(verdicts[0]).is_some());
+    assert_eq!(verdicts[1], Verdict::Pass(Reason::NotStarting));
+}
+
+#[test]
+fn a_new_configuration_still_finds_the_connections() {
+    let mut director = start(config());
+    let _ = decide(&mut director, 0, 4_000, SYN);
+    director.set_config(Config::new(Seed::from_bytes([9; 16])));
+    assert!(forwarded(decide(&mut director, 0, 4_000, ACK)).is_some());
+}
+
+#[test]
+fn errors_count_as_the_clients_packets_except_under_nat() {
+    for (method, packets) in [(Method::Nat, 1), (Method::Direct, 2), (Method::Tunnel(Tunnel::IpIp), 2)] {
+        let mut director = start(config());
+        director.edit_server(WEB, server(1, method, 1)).unwrap();
+        let _ = decide(&mut director, 0, 4_000, SYN);
+        let _ = decide(&mut director, 0, 4_000, Content::Error);
+        assert_eq!(director.connections(at(0)).next().unwrap().in_packets, packets, "{method}");
+    }
+}
+
+#[test]
+fn ipv6_clients_are_told_apart_by_all_of_their_address() {
+    let key = ServiceKey::tcp("2001:db8::1".parse().unwrap(), 80);
+    let mut director = start(config());
+    director.add_service(key, scheduler("rr")).unwrap();
+    for number in 1..=2_u16 {
+        let address = SocketAddr::new(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number).into(), 8_080);
+        director.add_server(key, ServerConfig::new(address, Method::Nat)).unwrap();
+    }
+    let client = |upper| core::net::IpAddr::V6(Ipv6Addr::new(0x2001, upper, 0, 0, 0, 0, 0, 7));
+    let one = forwarded(director.decide(at(0), &request(key, client(1), 4_000, SYN))).unwrap();
+    let other = forwarded(director.decide(at(0), &request(key, client(2), 4_000, SYN))).unwrap();
+    assert_ne!((one.connection, one.server), (other.connection, other.server));
+    for (upper, there) in [(1, one), (2, other)] {
+        let flow = Flow::new(Protocol::Tcp, there.target, SocketAddr::new(client(upper), 4_000)).unwrap();
+        let back = forwarded(director.decide(at(0), &Packet::new(flow, ACK, 60).passing())).unwrap();
+        assert_eq!((back.connection, back.target), (there.connection, "[2001:db8::1]:80".parse().unwrap()));
+        let stranger = SocketAddr::new(there.target.ip(), 8_081);
+        let flow = Flow::new(Protocol::Tcp, stranger, SocketAddr::new(client(upper), 4_000)).unwrap();
+        let verdict = director.decide(at(0), &Packet::new(flow, ACK, 60).passing());
+        assert_eq!(verdict, Verdict::Pass(Reason::NoConnection), "another port of the server");
+    }
+}
