@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn entries_of_one_hash_are_told_apart_by_every_part_of_their_key() {
-        let (mut slots, mut cells) = ([Slot::FREE; 8], [Cell::EMPTY; 8 * super::super::CELLS_PER_SLOT]);
-        let (mut wakes, mut state) = ([Stamp::ZERO; 8], TableState::NEW);
+        let (mut slots, mut cells) = ([Slot::FREE; 9], [Cell::EMPTY; 9 * super::super::CELLS_PER_SLOT]);
+        let (mut wakes, mut state) = ([Stamp::ZERO; 9], TableState::NEW);
         let mut table = Table::new(&mut slots, &mut cells, &mut wakes, &mut state);
         let later = Stamp::ZERO.plus_secs(10);
         let keys = [
@@ -224,6 +224,8 @@ mod tests {
             key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.2:80"),
             key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.1:81"),
             key(Protocol::Tcp, "[::192.0.2.7]:1", "[::10.99.0.1]:80"),
+            key(Protocol::Tcp, "[1::192.0.2.7]:1", "[::10.99.0.1]:80"),
+            key(Protocol::Tcp, "[::192.0.2.7]:1", "[1::10.99.0.1]:80"),
         ];
         // One hash for everything: requests and replies stand in one chain.
         let server = "10.0.0.11".parse().unwrap();

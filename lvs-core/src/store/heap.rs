@@ -54,7 +54,9 @@ impl Capacity {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
         let per_connection = size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>();
         // A hash map holds at most 7 entries per 8 cells, a power of two of them, with one control byte each.
-        let map_cells = match (self.services.saturating_mul(8) / 7 + 1).checked_next_power_of_two() {
+        let map_cells = match self.services.saturating_mul(8).div_ceil(7).checked_next_power_of_two() {
+            _ if self.services == 0 => 0,
+            Some(cells) if cells < 4 => 4,
             Some(cells) => cells,
             None => usize::MAX,
         };
