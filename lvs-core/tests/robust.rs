@@ -278,3 +278,17 @@ fn quiescing_an_idle_server_tells_that_it_is_drained() {
     director.edit_server(WEB, server(1, Method::Nat, 0)).unwrap();
     assert!(matches!(director.poll_event(), Some(Event::Drained { .. })));
 }
+
+#[test]
+fn a_removed_server_is_kept_as_long_as_connections_refer_to_it() {
+    let mut director = start(config());
+    let there = forwarded(decide(&mut director, 0, 4_000, SYN)).unwrap();
+    let _ = decide(&mut director, 0, 4_000, ACK);
+    director.remove_server(WEB, address(1)).unwrap();
+    for second in 0..800 {
+        director.sweep(at(second), 256);
+    }
+    director.add_server(WEB, server(1, Method::Nat, 1)).unwrap();
+    let resumed = forwarded(decide(&mut director, 800, 4_000, ACK)).unwrap();
+    assert_eq!((resumed.connection, resumed.server), (there.connection, there.server));
+}
