@@ -292,3 +292,37 @@ fn a_removed_server_is_kept_as_long_as_connections_refer_to_it() {
     let resumed = forwarded(decide(&mut director, 800, 4_000, ACK)).unwrap();
     assert_eq!((resumed.connection, resumed.server), (there.connection, there.server));
 }
+
+#[test]
+fn service_server_and_director_count_the_same_traffic_and_none_for_a_removed_server() {
+    let mut director = start(config());
+    let reply = answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK);
+    let _ = decide(&mut director, 0, 4_000, SYN);
+    let _ = director.decide(at(0), &reply);
+    let _ = decide(&mut director, 0, 4_000, ACK);
+    let total = director.counters().traffic;
+    assert_eq!((total.connections, total.in_packets, total.out_packets), (1, 2, 1));
+    assert_eq!((total.in_bytes, total.out_bytes), (120, 60));
+    assert_eq!(director.service(WEB).unwrap().traffic(), total);
+    let (id, server) = director.servers(WEB).next().unwrap();
+    assert_eq!(server.traffic(), total);
+    director.remove_server(WEB, address(1)).unwrap();
+    assert!(forwarded(director.decide(at(0), &reply)).is_some(), "the way back stays open");
+    assert_eq!(director.counters().traffic, total);
+    assert_eq!(director.server(id).unwrap().traffic(), total);
+}
+
+#[test]
+fn every_configured_timeout_has_its_state() {
+    let mut config = config();
+    (config.timeouts.tcp, config.timeouts.tcp_fin, config.timeouts.udp) = (11, 12, 13);
+    let mut director = start(config);
+    let _ = decide(&mut director, 0, 4_000, SYN);
+    let _ = decide(&mut director, 0, 4_000, ACK);
+    assert_eq!(director.connections(at(0)).next().unwrap().expires_in, 11_000);
+    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, FIN));
+    let closing = director.connections(at(0)).next().unwrap();
+    assert_eq!((closing.state, closing.expires_in), (State::Tcp(TcpState::FinWait), 12_000));
+    let _ = director.decide(at(0), &request(DNS, CLIENT, 4_000, Content::Udp));
+    assert!(director.connections(at(0)).any(|c| c.state == State::Udp && c.expires_in == 13_000));
+}
