@@ -31,6 +31,9 @@ pub enum Fragment {
 }
 
 impl Layout {
+    pub(crate) const EMPTY: Self =
+        Self { network: 0, transport: 0, end: 0, family: Family::V4, protocol: 0, fragment: Fragment::Whole };
+
     /// From the frame's first byte to the IP header: the length of the link header with its VLAN tags.
     #[must_use]
     pub const fn network(&self) -> usize {

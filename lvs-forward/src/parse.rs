@@ -97,10 +97,11 @@ impl core::error::Error for Malformed {}
 /// assert_eq!(parse(&frame, Link::Ethernet), Err(Malformed::Cut));
 /// ```
 pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
-    match locate(frame, link)? {
-        Located::Arp(at) => Ok(Parsed::Arp(at)),
+    let mut layout = Layout::EMPTY;
+    match locate(frame, link, &mut layout)? {
+        Located::Arp => Ok(Parsed::Arp(layout.network())),
         Located::Foreign => Ok(Parsed::Foreign),
-        Located::Ip(layout) => {
+        Located::Ip => {
             let meaning = match Protocol::from_number(layout.protocol) {
                 Some(balanced) => Meaning::Flow(flow(frame, &layout, balanced)?),
                 None => control(frame, &layout)?,
@@ -112,14 +113,14 @@ pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
 
 /// What [`parse`] finds before it looks into the transport.
 pub(crate) enum Located {
-    Arp(usize),
+    Arp,
     Foreign,
-    Ip(Layout),
+    Ip,
 }
 
 /// The first half of [`parse`]: where things are.
 #[inline]
-pub(crate) fn locate(frame: &Frame<'_>, link: Link) -> Result<Located, Malformed> {
+pub(crate) fn locate(frame: &Frame<'_>, link: Link, layout: &mut Layout) -> Result<Located, Malformed> {
     let bytes = frame.bytes();
     let (network, ether_type) = match link {
         Link::Bare => match bytes.first().map(|byte| byte >> 4) {
@@ -131,15 +132,17 @@ pub(crate) fn locate(frame: &Frame<'_>, link: Link) -> Result<Located, Malformed
         Link::Ethernet => ether_type(bytes).ok_or(Malformed::Cut)?,
     };
     let merged = frame.offload.merged.is_some();
+    layout.network = network as u32;
     match ether_type {
-        ethernet::TYPE_IPV4 => ipv4_layout(bytes, network, merged).map(Located::Ip),
-        ethernet::TYPE_IPV6 => ipv6_layout(bytes, network, merged).map(Located::Ip),
-        ethernet::TYPE_ARP => Ok(Located::Arp(network)),
+        ethernet::TYPE_IPV4 => ipv4_layout(bytes, network, merged, layout).map(|()| Located::Ip),
+        ethernet::TYPE_IPV6 => ipv6_layout(bytes, network, merged, layout).map(|()| Located::Ip),
+        ethernet::TYPE_ARP => Ok(Located::Arp),
         _ => Ok(Located::Foreign),
     }
 }
 
 /// Where the network header starts, and the Ethernet type behind all tags.
+#[inline]
 pub(crate) fn ether_type(bytes: &[u8]) -> Option<(usize, u16)> {
     let mut at = ethernet::TYPE;
     let mut found = get16(bytes, at)?;
@@ -155,7 +158,8 @@ pub(crate) fn ether_type(bytes: &[u8]) -> Option<(usize, u16)> {
     Some((at + 2, found))
 }
 
-fn ipv4_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Malformed> {
+#[inline]
+fn ipv4_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) -> Result<(), Malformed> {
     let packet = bytes.get(network..).ok_or(Malformed::Cut)?;
     let header: &[u8; ipv4::LEN] = packet.first_chunk().ok_or(Malformed::Cut)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -181,11 +185,14 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
         return Err(Malformed::Checksum);
     }
     let word = u16::from_be_bytes([header[ipv4::FRAGMENT], header[ipv4::FRAGMENT + 1]]);
-    let fragment = fragment(word & ipv4::OFFSET_MASK != 0, word & ipv4::MORE_FRAGMENTS != 0);
-    layout(network, network + header_len, network + total, Family::V4, header[ipv4::PROTOCOL], fragment)
+    layout.fragment = fragment(word & ipv4::OFFSET_MASK != 0, word & ipv4::MORE_FRAGMENTS != 0);
+    layout.family = Family::V4;
+    layout.protocol = header[ipv4::PROTOCOL];
+    layout.set_offsets(network, network + header_len, network + total)
 }
 
-fn ipv6_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Malformed> {
+#[inline]
+fn ipv6_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) -> Result<(), Malformed> {
     let packet = bytes.get(network..).ok_or(Malformed::Cut)?;
     let header: &[u8; ipv6::LEN] = packet.first_chunk().ok_or(Malformed::Cut)?;
     if header[0] >> 4 != 6 {
@@ -206,33 +213,21 @@ fn ipv6_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
         }
         _ => extensions(next, packet.get(ipv6::LEN..end).ok_or(Malformed::Cut)?)?,
     };
-    layout(
-        network,
-        network + ipv6::LEN + chain.len,
-        network + end,
-        Family::V6,
-        chain.protocol,
-        chain.fragment,
-    )
+    layout.fragment = chain.fragment;
+    layout.family = Family::V6;
+    layout.protocol = chain.protocol;
+    layout.set_offsets(network, network + ipv6::LEN + chain.len, network + end)
 }
 
-fn layout(
-    network: usize,
-    transport: usize,
-    end: usize,
-    family: Family,
-    protocol: u8,
-    fragment: Fragment,
-) -> Result<Layout, Malformed> {
-    let narrow = |offset: usize| u32::try_from(offset).map_err(|_| Malformed::Header);
-    Ok(Layout {
-        network: narrow(network)?,
-        transport: narrow(transport)?,
-        end: narrow(end)?,
-        family,
-        protocol,
-        fragment,
-    })
+impl Layout {
+    #[inline]
+    fn set_offsets(&mut self, network: usize, transport: usize, end: usize) -> Result<(), Malformed> {
+        // The two others are smaller.
+        self.end = u32::try_from(end).map_err(|_| Malformed::Header)?;
+        self.network = network as u32;
+        self.transport = transport as u32;
+        Ok(())
+    }
 }
 
 const fn fragment(offset: bool, more: bool) -> Fragment {

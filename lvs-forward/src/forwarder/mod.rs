@@ -10,7 +10,7 @@ mod refuse;
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 
-use self::classify::Task;
+use self::classify::Look;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
 use crate::frame::Frame;
@@ -18,9 +18,6 @@ use crate::hash::Key;
 use crate::host::Host;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
-
-/// No packet has this place in a batch.
-const NONE: usize = usize::MAX;
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,13 +142,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame: &mut Frame<'_>,
     ) -> Outcome {
         let mut packet = None;
-        let task = self.classify(frame, |found| packet = Some(found));
+        let mut look = Look::NONE;
+        self.classify(frame, &mut look, |found| packet = Some(found));
         match &packet {
             Some(packet) => {
                 let verdict = director.decide(now, packet);
-                self.carry_out(now, frame, &task, Some((packet, &verdict)))
+                self.carry_out(now, frame, &look, Some((packet, &verdict)))
             }
-            None => self.carry_out(now, frame, &task, None),
+            None => self.carry_out(now, frame, &look, None),
         }
     }
 
@@ -167,27 +165,23 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) {
         for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
             let mut packets: Vec<Packet, BATCH> = Vec::new();
-            // With each task, where its packet is, if it has one.
-            let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
+            let mut looks = [Look::NONE; BATCH];
             // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
             // which no look at a frame depends on.
-            for (frame, _) in frames.iter().zip(outcomes.iter()) {
-                let mut at = NONE;
+            for ((frame, _), look) in frames.iter().zip(outcomes.iter()).zip(&mut looks) {
                 let next = packets.len();
-                let task = self.classify(frame, |packet| {
-                    if packets.push(packet).is_ok() {
-                        at = next;
-                    }
-                });
-                // A chunk is no longer than this.
-                let _ = tasks.push((task, at));
+                let mut found = false;
+                self.classify(frame, look, |packet| found = packets.push(packet).is_ok());
+                if found {
+                    look.packet = next;
+                }
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
             director.decide_batch(now, &packets, verdicts);
-            for ((frame, outcome), (task, at)) in frames.iter_mut().zip(outcomes).zip(&tasks) {
-                let decided = packets.get(*at).zip(verdicts.get(*at));
-                *outcome = self.carry_out(now, frame, task, decided);
+            for ((frame, outcome), look) in frames.iter_mut().zip(outcomes).zip(&looks) {
+                let decided = packets.get(look.packet).zip(verdicts.get(look.packet));
+                *outcome = self.carry_out(now, frame, look, decided);
             }
         }
     }

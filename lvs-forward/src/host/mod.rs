@@ -224,11 +224,10 @@ impl<const A: usize, const N: usize> Host<A, N> {
         self.key
     }
 
-    /// The way to an address; `None` when there is none.
+    /// The way to the address of these bits; `None` when there is none.
     #[inline]
-    pub(crate) fn route(&self, destination: IpAddr) -> Option<Hop> {
-        let bits = to_bits(destination);
-        let route = self.routes.find(Family::of(destination), bits)?;
+    pub(crate) fn route(&self, family: Family, bits: u128) -> Option<Hop> {
+        let route = self.routes.find(family, bits)?;
         let mtu = self.port(route.port)?.mtu;
         Some(Hop { port: route.port, next: if route.via == 0 { bits } else { route.via }, mtu })
     }
