@@ -49,6 +49,15 @@ impl Sum {
         Self(self.0 + u64::from(u16::from_be(fold(native))))
     }
 
+    /// The sum of an IPv4 header without options.
+    #[must_use]
+    #[inline]
+    pub(crate) fn header(header: &[u8; 20]) -> Self {
+        let words = header.as_chunks::<4>().0;
+        let native = words.iter().fold(0, |sum, &word| sum + u64::from(u32::from_ne_bytes(word)));
+        Self(u64::from(u16::from_be(fold(native))))
+    }
+
     /// Adds one word.
     #[must_use]
     pub const fn word(self, word: u16) -> Self {

@@ -88,7 +88,7 @@ impl Ipv4 {
             d2,
             d3,
         ];
-        let [high, low] = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
+        let [high, low] = Sum::header(&header).checksum().to_be_bytes();
         header[ipv4::CHECKSUM] = high;
         header[ipv4::CHECKSUM + 1] = low;
         header
@@ -152,6 +152,7 @@ impl Tags {
 }
 
 /// Puts an Ethernet header before a frame that begins with its network header.
+#[inline]
 pub(crate) fn write_ethernet(
     frame: &mut Frame<'_>,
     destination: [u8; 6],
@@ -161,13 +162,13 @@ pub(crate) fn write_ethernet(
 ) -> Option<()> {
     let tags = tags.as_slice();
     let header = frame.grow_front(ethernet::LEN + tags.len())?;
-    let (addresses, rest) = header.split_at_mut_checked(ethernet::TYPE)?;
-    let (to, from) = addresses.split_at_mut_checked(ethernet::SOURCE)?;
-    to.copy_from_slice(&destination);
-    from.copy_from_slice(&source);
-    let (between, kind) = rest.split_at_mut_checked(tags.len())?;
-    between.copy_from_slice(tags);
-    kind.copy_from_slice(&ether_type.to_be_bytes());
+    let (to, rest) = header.split_first_chunk_mut()?;
+    let (from, rest) = rest.split_first_chunk_mut()?;
+    let (rest, kind) = rest.split_last_chunk_mut()?;
+    *to = destination;
+    *from = source;
+    *kind = ether_type.to_be_bytes();
+    rest.copy_from_slice(tags);
     Some(())
 }
 

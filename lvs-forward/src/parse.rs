@@ -177,7 +177,7 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) 
         return Err(Malformed::Cut);
     }
     let sum = if header_len == ipv4::LEN {
-        Sum::ZERO.bytes(header)
+        Sum::header(header)
     } else {
         Sum::ZERO.bytes(packet.get(..header_len).ok_or(Malformed::Cut)?)
     };

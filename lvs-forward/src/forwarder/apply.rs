@@ -139,10 +139,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         forward: &Forward,
     ) -> Outcome {
         let server = forward.address();
-        if self.host.owns(server) {
+        let way = self.way(now, server);
+        // A neighbour that is known is another host; all else may be this one.
+        let elsewhere = matches!(way, Ok((hop, Resolution::Known(_))) if hop.next == to_bits(server));
+        if !elsewhere && self.host.owns(server) {
             return self.local_server(frame, subject, forward);
         }
-        let way = self.way(now, server);
         let arrival = Arrival::of(frame, subject.layout.network());
         let mut layout = *subject.layout;
         if let Err(reason) = prepare(frame, &mut layout) {
@@ -383,7 +385,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let hop = self.host.route(family, bits).ok_or(DropReason::NoRoute)?;
         match self.host.resolve(now, &hop) {
             Resolution::Failed => Err(DropReason::HopFailed),
-            resolution @ (Resolution::Known(_) | Resolution::Pending | Resolution::Full) => {
+            resolution
+            @ (Resolution::Known(_) | Resolution::Pending | Resolution::Full | Resolution::Own) => {
                 Ok((hop, resolution))
             }
         }

@@ -236,10 +236,22 @@ impl<const A: usize, const N: usize> Host<A, N> {
     #[inline]
     pub(crate) fn resolve(&mut self, now: Tick, hop: &Hop) -> Resolution {
         match self.port(hop.port) {
+            Some(Port { link: Link::Ethernet, .. }) => {
+                // An own address is never a neighbour's, so it need not be looked for when there is one.
+                self.neighbours.resolve(now, hop.port, hop.next).unwrap_or_else(|| self.unknown(now, hop))
+            }
+            Some(Port { link: Link::Bare, .. }) if self.addresses.contains_bits(hop.next) => Resolution::Own,
             Some(Port { link: Link::Bare, .. }) => Resolution::Known(MacAddress::ZERO),
-            Some(Port { link: Link::Ethernet, .. }) => self.neighbours.resolve(now, hop.port, hop.next),
             None => Resolution::Full,
         }
+    }
+
+    #[cold]
+    fn unknown(&mut self, now: Tick, hop: &Hop) -> Resolution {
+        if self.addresses.contains_bits(hop.next) {
+            return Resolution::Own;
+        }
+        self.neighbours.ask(now, hop.port, hop.next)
     }
 
     /// Gives a frame that begins with its IP header the link header for its next hop, or keeps a copy until that is known.
@@ -267,6 +279,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             },
             Resolution::Failed => Departure::Drop(DropReason::HopFailed),
             Resolution::Full => Departure::Drop(DropReason::HopPending),
+            Resolution::Own => Departure::Drop(DropReason::NoRoute),
         }
     }
 
@@ -335,7 +348,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 
     fn learn(&mut self, now: Tick, port: PortId, address: IpAddr, mac: MacAddress, create: bool) {
-        if self.neighbours.learn(now, port, address, mac, create) {
+        if !self.addresses.contains(address) && self.neighbours.learn(now, port, address, mac, create) {
             self.waiting.release(port, to_bits(address), mac);
         }
     }

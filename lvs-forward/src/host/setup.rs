@@ -48,7 +48,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if len < whole {
             self.routes.set(prefix, None, port).ok_or(AddAddressError::Routes)?;
         }
-        self.addresses.insert(address, Some(port)).ok_or(AddAddressError::Full)
+        self.own(address, Some(port))
     }
 
     /// Gives the host an address that belongs to no port: a virtual service's. It is answered for on every port.
@@ -58,7 +58,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// [`AddAddressError`] says what is wrong with it.
     pub fn add_virtual_address(&mut self, address: IpAddr) -> Result<(), AddAddressError> {
         self.check_address(address)?;
-        self.addresses.insert(address, None).ok_or(AddAddressError::Full)
+        self.own(address, None)
     }
 
     /// Takes an address away; a port's prefix stays. False when the host did not have it.
@@ -106,6 +106,9 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if mac.is_group() {
             return Err(AddNeighbourError::Mac);
         }
+        if self.owns(address) {
+            return Err(AddNeighbourError::Own);
+        }
         self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
         self.waiting.release(port, to_bits(address), mac);
         Ok(())
@@ -114,6 +117,15 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// Forgets a neighbour, configured or learnt. False when it was not known.
     pub fn remove_neighbour(&mut self, port: PortId, address: IpAddr) -> bool {
         self.neighbours.remove(port, address).is_some()
+    }
+
+    fn own(&mut self, address: IpAddr, port: Option<PortId>) -> Result<(), AddAddressError> {
+        self.addresses.insert(address, port).ok_or(AddAddressError::Full)?;
+        // Whoever had it before is no neighbour any more: an own address is never looked for among them.
+        for id in 0..self.ports.len() as u8 {
+            self.neighbours.remove(PortId(id), address);
+        }
+        Ok(())
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), AddAddressError> {
@@ -199,5 +211,7 @@ errors! {
         Mac => "a neighbour has a unicast link-layer address",
         /// There is no such port.
         NoPort => "no such port",
+        /// It is an address of the host itself.
+        Own => "the host itself has this address",
     }
 }
