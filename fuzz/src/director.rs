@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Config, Content, Director, Family, Fixed, Flow, Heap, Method, Packet, Protocol, Reason, Scheduler, Seed,
+    Config, Content, Director, Family, Fixed, Flow, Method, Packet, Protocol, Reason, Scheduler, Seed,
     ServerConfig, ServiceConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight, WhenFull,
 };
 
@@ -30,8 +30,8 @@ pub fn director(data: &[u8]) {
     config.tuning.sloppy_tcp = switches & 2 != 0;
     config.tuning.conn_reuse_mode = u32::from(switches >> 2 & 3);
     let mut twin = Twin::new(&config, CAPACITY);
-    let mut single = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
-    let mut batched = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
+    let mut single = Director::new(config.clone(), crate::small_store(CAPACITY));
+    let mut batched = Director::new(config.clone(), crate::small_store(CAPACITY));
     let mut fixed = Director::new(config, Fixed::<CAPACITY, 8, 64, 8>::new());
     let mut now = Tick::from_millis(1_000);
     // A server takes a place until its connections are gone; 64 places are never all taken by these few addresses.

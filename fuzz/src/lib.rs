@@ -4,5 +4,14 @@
 //! line each; `tests/corpus.rs` runs them over the committed inputs, so that `cargo test` keeps what was found.
 
 mod director;
+mod forward;
 
 pub use director::director;
+pub use forward::{decap, host_on_the_wire, parse, transform};
+
+/// A store that is made quickly: a fuzz target makes one for each input.
+fn small_store(connections: usize) -> lvs_core::Heap {
+    let mut capacity = lvs_core::Capacity::new(connections);
+    (capacity.services, capacity.servers, capacity.events) = (8, 64, 16);
+    lvs_core::Heap::new(capacity)
+}

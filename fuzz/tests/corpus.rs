@@ -21,3 +21,23 @@ fn replay(name: &str, target: fn(&[u8])) {
 fn director_corpus_replays() {
     replay("director", lvs_fuzz::director);
 }
+
+#[test]
+fn decap_corpus_replays() {
+    replay("decap", lvs_fuzz::decap);
+}
+
+#[test]
+fn host_corpus_replays() {
+    replay("host", lvs_fuzz::host_on_the_wire);
+}
+
+#[test]
+fn parse_corpus_replays() {
+    replay("parse", lvs_fuzz::parse);
+}
+
+#[test]
+fn transform_corpus_replays() {
+    replay("transform", lvs_fuzz::transform);
+}

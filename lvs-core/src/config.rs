@@ -31,8 +31,8 @@ impl Config {
     }
 }
 
-/// Idle time-outs in seconds, each at most [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS) (longer ones are cut to
-/// that). The other states have IPVS's fixed values. A change applies from a connection's next packet on.
+/// Idle time-outs in seconds, each from 1 to [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS) (others are taken as the
+/// nearest of these). The other states have IPVS's fixed values. A change applies from a connection's next packet on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {

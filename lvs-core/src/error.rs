@@ -28,8 +28,10 @@ errors! {
         Exists => "a service with this key exists already",
         /// The store has no place for another service: give it more.
         Full => "the store has no place for another service",
+        /// Mark 0 means that a packet has none, so no packet would belong to the service: choose another.
+        NoMark => "mark 0 stands for no mark",
         /// The scheduler needs a larger look-up table than the store lends: raise `TABLE` of `Fixed` (`sh` and
-        /// `dh` need 256 cells, `mh` 4,093).
+        /// `dh` need 256 cells, `mh` 4,093). With `Heap`: there is no memory for it.
         NoTable => "the store's look-up table is too small for this scheduler",
     }
 
@@ -49,7 +51,8 @@ errors! {
 
     /// Why a real server was not added.
     AddServerError {
-        /// The address cannot be a server's: unspecified, multicast, broadcast or link-local (`EINVAL`).
+        /// The address cannot be a server's: of network 0, unspecified, multicast, broadcast or IPv6
+        /// link-local (`EINVAL`).
         BadAddress => "the address is not a unicast address that a server can have",
         /// The lower threshold is above the upper one (`ERANGE`), or the upper one above 2^31 - 1 (`EINVAL`).
         BadThresholds => "the lower threshold is above the upper one, or the upper one is too large",

@@ -70,7 +70,8 @@ pub enum Content {
     Udp,
     /// An SCTP packet; the kind of its first chunk.
     Sctp(Chunk),
-    /// A later fragment: it has no ports, those of the flow are 0. It can follow a connection, never start one.
+    /// A later fragment: it has no ports, those of the flow are 0, so nothing tells its connection and it is passed.
+    /// IPVS sees packets reassembled; whoever makes packets has to see to that before.
     Fragment,
     /// An ICMP or `ICMPv6` error about a packet of the reversed flow (RFC 792, RFC 4443).
     Error,
@@ -119,6 +120,12 @@ impl TcpFlags {
     #[must_use]
     pub const fn contains(self, flags: Self) -> bool {
         self.0 & flags.0 == flags.0
+    }
+
+    /// Whether the segment neither opens nor closes anything: of SYN, FIN, RST and ACK, only ACK is set.
+    #[must_use]
+    pub const fn is_plain_ack(self) -> bool {
+        self.0 & 0x17 == Self::ACK.0
     }
 
     /// These flags and `other`'s.

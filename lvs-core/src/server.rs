@@ -69,7 +69,7 @@ impl From<u16> for Weight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// Its address and port. Port 0 keeps the port that the client asked for. DR and TUN never change the port.
+    /// Its address and port; scope and flow label of an IPv6 one do not matter. Port 0 keeps the port that the client asked for. DR and TUN never change the port.
     pub address: SocketAddr,
     /// How packets reach it. A change applies to new connections; existing ones keep theirs.
     pub method: Method,
@@ -217,6 +217,11 @@ impl Server {
     #[must_use]
     pub const fn is_available(&self) -> bool {
         matches!(self.life, Life::Available)
+    }
+
+    /// Whether it is in the service at this place.
+    pub(crate) const fn serves(&self, service: u32) -> bool {
+        self.is_available() && self.service.0 == service
     }
 
     /// Whether it was told to get no new connections and has none left.

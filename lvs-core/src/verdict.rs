@@ -62,7 +62,7 @@ pub enum Direction {
 #[repr(u8)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
 pub enum Reason {
-    /// Passed: a later fragment whose connection is not known.
+    /// Passed: a later fragment, which does not tell its connection.
     Fragment,
     /// Passed: an ICMP error about no known connection.
     NoConnection,

@@ -4,8 +4,11 @@
 
 mod support;
 
+use core::cell::RefCell;
 use core::net::SocketAddr;
+use std::rc::Rc;
 
+use lvs_core::sched::Maglev;
 use lvs_core::*;
 use support::*;
 
@@ -217,6 +220,53 @@ fn mh_hashes_the_client_over_a_maglev_table() {
     bench.flags("mh", true, false);
     bench.overload('C', 1, true);
     assert_eq!(bench.picks_by_client(None), "BAAAABBB");
+}
+
+/// `mh` that shows its table.
+#[derive(Debug)]
+struct OpenMaglev(Maglev, Rc<RefCell<Vec<u32>>>);
+
+impl Schedule for OpenMaglev {
+    fn name(&self) -> &'static str {
+        "open-mh"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, rng: &mut Rng) -> Option<ServerId> {
+        self.0.pick(pool, flow, rng)
+    }
+
+    fn on_change(&mut self, pool: &mut Pool<'_>, change: Change) {
+        self.0.on_change(pool, change);
+        *self.1.borrow_mut() = pool.table().to_vec();
+    }
+
+    fn table_len(&self) -> usize {
+        self.0.table_len()
+    }
+}
+
+#[test]
+fn mh_builds_the_tables_of_ipvs() {
+    let cases = [
+        ([1, 1, 1], [1_364, 1_364, 1_365], 0x5751_bace),
+        ([1, 2, 3], [682, 1_364, 2_047], 0xbf87_3436),
+        ([1, 2, 1_000], [63, 63, 3_967], 0x3f50_e087),
+    ];
+    for (weights, shares, expected) in cases {
+        let table = Rc::new(RefCell::new(Vec::new()));
+        let mut director = Director::new(config(), Heap::<OpenMaglev>::with_capacity(1));
+        let open = OpenMaglev(Maglev, Rc::clone(&table));
+        director.add_service(WEB, ServiceConfig::new(open)).unwrap();
+        for (letter, weight) in ['A', 'B', 'C'].into_iter().zip(weights) {
+            director.add_server(WEB, server(number(letter), Method::Nat, weight)).unwrap();
+        }
+        // The ids of a new store count up from 0.
+        let letters: Vec<u8> = table.borrow().iter().map(|&id| b'A' + id as u8).collect();
+        let counts = [b'A', b'B', b'C'].map(|letter| letters.iter().filter(|&&other| other == letter).count());
+        assert_eq!(counts, shares, "{weights:?}");
+        let fnv = |hash: u32, letter: &u8| (hash ^ u32::from(*letter)).wrapping_mul(0x0100_0193);
+        assert_eq!(letters.iter().fold(0x811c_9dc5, fnv), expected, "{weights:?}");
+    }
 }
 
 #[test]

@@ -49,13 +49,13 @@ impl Sum {
         Self(self.0 + u64::from(u16::from_be(fold(native))))
     }
 
-    /// The sum of an IPv4 header without options.
-    #[must_use]
+    /// Adds a whole number of 32-bit words that stand at an even offset: [`bytes`](Self::bytes) without its bookkeeping, for
+    /// headers of a fixed length. What is left over at the end is not summed.
     #[inline]
-    pub(crate) fn header(header: &[u8; 20]) -> Self {
-        let words = header.as_chunks::<4>().0;
-        let native = words.iter().fold(0, |sum, &word| sum + u64::from(u32::from_ne_bytes(word)));
-        Self(u64::from(u16::from_be(fold(native))))
+    #[must_use]
+    pub fn header<const N: usize>(self, header: &[u8; N]) -> Self {
+        let native = header.chunks_exact(4).map(|word| u64::from(word32(word))).sum();
+        Self(self.0 + u64::from(u16::from_be(fold(native))))
     }
 
     /// Adds one word.

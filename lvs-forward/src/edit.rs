@@ -4,12 +4,13 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use lvs_core::Family;
 
-use crate::checksum::{Delta, Sum};
+use crate::checksum::Sum;
 use crate::frame::Frame;
 use crate::layout::Layout;
 use crate::wire::{array_mut, ethernet, ipv4, ipv6};
 
 /// Takes one from TTL or hop limit (RFC 1812 §5.3.1); `None`, and nothing changes, when it is used up.
+#[inline]
 #[must_use]
 pub fn decrement_ttl(frame: &mut Frame<'_>, layout: &Layout) -> Option<()> {
     match layout.family() {
@@ -19,12 +20,12 @@ pub fn decrement_ttl(frame: &mut Frame<'_>, layout: &Layout) -> Option<()> {
             if ttl <= 1 {
                 return None;
             }
-            let rest = header[ipv4::PROTOCOL];
-            let checksum = u16::from_be_bytes([header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]]);
-            let delta =
-                Delta::ZERO.word(u16::from_be_bytes([ttl, rest]), u16::from_be_bytes([ttl - 1, rest]));
             header[ipv4::TTL] = ttl - 1;
-            [header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]] = delta.update(checksum).to_be_bytes();
+            let checksum = u16::from_be_bytes([header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]]);
+            // RFC 1624 §3, equation 3: ~m + m' of a word whose upper half goes down by one is 0xfeff, whatever it was.
+            let sum = u32::from(!checksum) + 0xfeff;
+            let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+            [header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]] = checksum.to_be_bytes();
         }
         Family::V6 => {
             let header: &mut [u8; ipv6::LEN] = array_mut(frame.bytes_mut(), layout.network())?;
@@ -88,7 +89,7 @@ impl Ipv4 {
             d2,
             d3,
         ];
-        let [high, low] = Sum::header(&header).checksum().to_be_bytes();
+        let [high, low] = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
         header[ipv4::CHECKSUM] = high;
         header[ipv4::CHECKSUM + 1] = low;
         header
@@ -152,7 +153,6 @@ impl Tags {
 }
 
 /// Puts an Ethernet header before a frame that begins with its network header.
-#[inline]
 pub(crate) fn write_ethernet(
     frame: &mut Frame<'_>,
     destination: [u8; 6],
@@ -162,13 +162,13 @@ pub(crate) fn write_ethernet(
 ) -> Option<()> {
     let tags = tags.as_slice();
     let header = frame.grow_front(ethernet::LEN + tags.len())?;
-    let (to, rest) = header.split_first_chunk_mut()?;
-    let (from, rest) = rest.split_first_chunk_mut()?;
-    let (rest, kind) = rest.split_last_chunk_mut()?;
-    *to = destination;
-    *from = source;
-    *kind = ether_type.to_be_bytes();
-    rest.copy_from_slice(tags);
+    let (addresses, rest) = header.split_at_mut_checked(ethernet::TYPE)?;
+    let (to, from) = addresses.split_at_mut_checked(ethernet::SOURCE)?;
+    to.copy_from_slice(&destination);
+    from.copy_from_slice(&source);
+    let (between, kind) = rest.split_at_mut_checked(tags.len())?;
+    between.copy_from_slice(tags);
+    kind.copy_from_slice(&ether_type.to_be_bytes());
     Some(())
 }
 

@@ -31,9 +31,6 @@ pub enum Fragment {
 }
 
 impl Layout {
-    pub(crate) const EMPTY: Self =
-        Self { network: 0, transport: 0, end: 0, family: Family::V4, protocol: 0, fragment: Fragment::Whole };
-
     /// From the frame's first byte to the IP header: the length of the link header with its VLAN tags.
     #[must_use]
     pub const fn network(&self) -> usize {
@@ -97,8 +94,9 @@ impl Layout {
         Some(self)
     }
 
-    /// Source and destination address as they stand in `bytes` now.
-    pub(crate) fn addresses(&self, bytes: &[u8]) -> Option<Addresses> {
+    /// Source and destination address as they stand in `bytes`, the frame's, now.
+    #[must_use]
+    pub fn addresses(&self, bytes: &[u8]) -> Option<Addresses> {
         addresses_at(bytes, self.network(), self.family)
     }
 

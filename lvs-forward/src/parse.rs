@@ -97,11 +97,10 @@ impl core::error::Error for Malformed {}
 /// assert_eq!(parse(&frame, Link::Ethernet), Err(Malformed::Cut));
 /// ```
 pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
-    let mut layout = Layout::EMPTY;
-    match locate(frame, link, &mut layout)? {
-        Located::Arp => Ok(Parsed::Arp(layout.network())),
+    match locate(frame, link)? {
+        Located::Arp(at) => Ok(Parsed::Arp(at)),
         Located::Foreign => Ok(Parsed::Foreign),
-        Located::Ip => {
+        Located::Ip(layout) => {
             let meaning = match Protocol::from_number(layout.protocol) {
                 Some(balanced) => Meaning::Flow(flow(frame, &layout, balanced)?),
                 None => control(frame, &layout)?,
@@ -113,14 +112,14 @@ pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
 
 /// What [`parse`] finds before it looks into the transport.
 pub(crate) enum Located {
-    Arp,
+    Arp(usize),
     Foreign,
-    Ip,
+    Ip(Layout),
 }
 
 /// The first half of [`parse`]: where things are.
 #[inline]
-pub(crate) fn locate(frame: &Frame<'_>, link: Link, layout: &mut Layout) -> Result<Located, Malformed> {
+pub(crate) fn locate(frame: &Frame<'_>, link: Link) -> Result<Located, Malformed> {
     let bytes = frame.bytes();
     let (network, ether_type) = match link {
         Link::Bare => match bytes.first().map(|byte| byte >> 4) {
@@ -132,17 +131,15 @@ pub(crate) fn locate(frame: &Frame<'_>, link: Link, layout: &mut Layout) -> Resu
         Link::Ethernet => ether_type(bytes).ok_or(Malformed::Cut)?,
     };
     let merged = frame.offload.merged.is_some();
-    layout.network = network as u32;
     match ether_type {
-        ethernet::TYPE_IPV4 => ipv4_layout(bytes, network, merged, layout).map(|()| Located::Ip),
-        ethernet::TYPE_IPV6 => ipv6_layout(bytes, network, merged, layout).map(|()| Located::Ip),
-        ethernet::TYPE_ARP => Ok(Located::Arp),
+        ethernet::TYPE_IPV4 => ipv4_layout(bytes, network, merged).map(Located::Ip),
+        ethernet::TYPE_IPV6 => ipv6_layout(bytes, network, merged).map(Located::Ip),
+        ethernet::TYPE_ARP => Ok(Located::Arp(network)),
         _ => Ok(Located::Foreign),
     }
 }
 
 /// Where the network header starts, and the Ethernet type behind all tags.
-#[inline]
 pub(crate) fn ether_type(bytes: &[u8]) -> Option<(usize, u16)> {
     let mut at = ethernet::TYPE;
     let mut found = get16(bytes, at)?;
@@ -158,8 +155,7 @@ pub(crate) fn ether_type(bytes: &[u8]) -> Option<(usize, u16)> {
     Some((at + 2, found))
 }
 
-#[inline]
-fn ipv4_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) -> Result<(), Malformed> {
+fn ipv4_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Malformed> {
     let packet = bytes.get(network..).ok_or(Malformed::Cut)?;
     let header: &[u8; ipv4::LEN] = packet.first_chunk().ok_or(Malformed::Cut)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -177,7 +173,7 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) 
         return Err(Malformed::Cut);
     }
     let sum = if header_len == ipv4::LEN {
-        Sum::header(header)
+        Sum::ZERO.bytes(header)
     } else {
         Sum::ZERO.bytes(packet.get(..header_len).ok_or(Malformed::Cut)?)
     };
@@ -185,14 +181,11 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) 
         return Err(Malformed::Checksum);
     }
     let word = u16::from_be_bytes([header[ipv4::FRAGMENT], header[ipv4::FRAGMENT + 1]]);
-    layout.fragment = fragment(word & ipv4::OFFSET_MASK != 0, word & ipv4::MORE_FRAGMENTS != 0);
-    layout.family = Family::V4;
-    layout.protocol = header[ipv4::PROTOCOL];
-    layout.set_offsets(network, network + header_len, network + total)
+    let fragment = fragment(word & ipv4::OFFSET_MASK != 0, word & ipv4::MORE_FRAGMENTS != 0);
+    layout(network, network + header_len, network + total, Family::V4, header[ipv4::PROTOCOL], fragment)
 }
 
-#[inline]
-fn ipv6_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) -> Result<(), Malformed> {
+fn ipv6_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Malformed> {
     let packet = bytes.get(network..).ok_or(Malformed::Cut)?;
     let header: &[u8; ipv6::LEN] = packet.first_chunk().ok_or(Malformed::Cut)?;
     if header[0] >> 4 != 6 {
@@ -213,21 +206,33 @@ fn ipv6_layout(bytes: &[u8], network: usize, merged: bool, layout: &mut Layout) 
         }
         _ => extensions(next, packet.get(ipv6::LEN..end).ok_or(Malformed::Cut)?)?,
     };
-    layout.fragment = chain.fragment;
-    layout.family = Family::V6;
-    layout.protocol = chain.protocol;
-    layout.set_offsets(network, network + ipv6::LEN + chain.len, network + end)
+    layout(
+        network,
+        network + ipv6::LEN + chain.len,
+        network + end,
+        Family::V6,
+        chain.protocol,
+        chain.fragment,
+    )
 }
 
-impl Layout {
-    #[inline]
-    fn set_offsets(&mut self, network: usize, transport: usize, end: usize) -> Result<(), Malformed> {
-        // The two others are smaller.
-        self.end = u32::try_from(end).map_err(|_| Malformed::Header)?;
-        self.network = network as u32;
-        self.transport = transport as u32;
-        Ok(())
-    }
+fn layout(
+    network: usize,
+    transport: usize,
+    end: usize,
+    family: Family,
+    protocol: u8,
+    fragment: Fragment,
+) -> Result<Layout, Malformed> {
+    let narrow = |offset: usize| u32::try_from(offset).map_err(|_| Malformed::Header);
+    Ok(Layout {
+        network: narrow(network)?,
+        transport: narrow(transport)?,
+        end: narrow(end)?,
+        family,
+        protocol,
+        fragment,
+    })
 }
 
 const fn fragment(offset: bool, more: bool) -> Fragment {

@@ -1,10 +1,87 @@
-//! The outside of the director: devices, workers, clock and seed.
+//! The outside of a Linux Virtual Server director: devices, workers, clock and seed on Linux.
+//!
+//! [`lvs_core`] decides and [`lvs_forward`] edits; neither does I/O, keeps a clock or draws entropy. This crate
+//! does, and holds no policy of theirs.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`device`] | ports: packet sockets, TUN and TAP, an in-memory pair, captures; wrappers that record or disturb |
+//! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
+//! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
+//! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
+//!
+//! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
+//!
+//! # A director at work
+//!
+//! 1. Describe the director as a host: ports, addresses, routes ([`lvs_forward::host::Host`]).
+//! 2. Open a device for each port, in the same order.
+//! 3. Give both to a [`Worker`](worker::Worker) and let it run on a thread.
+//! 4. Talk to it by its [`Handle`](worker::Handle): services, servers, listings, stop.
+//!
+//! Here the devices are in memory; with [`device::packet::open`] the same program serves an interface.
+//!
+//! ```
+//! use lvs_core::{Config, Director, Heap, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
+//! use lvs_forward::host::{Host, Port};
+//! use lvs_forward::{Forwarder, Options};
+//! use lvs_std::device::pair;
+//! use lvs_std::worker::{End, Worker, WorkerOptions};
+//!
+//! // A director with one link.
+//! let seed = lvs_std::random_seed()?;
+//! let mut host: Host = Host::new(seed);
+//! let port = host.add_port(Port::ethernet("02:00:00:00:00:01".parse()?, 1500))?;
+//! host.add_address(port, "10.0.0.254".parse()?, 24)?;
+//! host.add_virtual_address("10.0.0.100".parse()?)?;
+//! let forwarder = Box::new(Forwarder::new(host, Options::new()));
+//! let store: Heap = Heap::with_capacity(10_000);
+//! let director = Director::new(Config::new(seed), store);
+//!
+//! // The other end of its cable stays with us.
+//! let (device, mut cable) = pair(&Default::default())?;
+//! let (mut worker, handle, events) =
+//!     Worker::new(director, forwarder, vec![device], WorkerOptions::default())?;
+//! let thread = std::thread::spawn(move || worker.run());
+//!
+//! let web = ServiceKey::tcp("10.0.0.100".parse()?, 80);
+//! handle.add_service(web, ServiceConfig::new(Scheduler::from_name("wlc").unwrap()))??;
+//! handle.add_server(web, ServerConfig::new("10.0.0.11:80".parse()?, Method::Direct))??;
+//!
+//! // Who has 10.0.0.100? (RFC 826)
+//! let mut question = vec![0xff; 6];
+//! question.extend([2, 0, 0, 0, 0, 7, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+//! question.extend([2, 0, 0, 0, 0, 7, 10, 0, 0, 7, 0, 0, 0, 0, 0, 0, 10, 0, 0, 100]);
+//! cable.send(&question)?;
+//! let answer = loop {
+//!     if let Some(frame) = cable.drain()?.pop() {
+//!         break frame;
+//!     }
+//! };
+//! assert_eq!(answer[22..28], [2, 0, 0, 0, 0, 1], "the director has it");
+//!
+//! handle.stop();
+//! assert_eq!(thread.join().unwrap(), End::Stopped);
+//! assert!(events.try_recv().is_err(), "nobody connected");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
 
 mod clock;
 pub mod device;
 pub mod lab;
 mod seed;
 mod sys;
+mod tunnel_end;
+pub mod worker;
 
 pub use clock::Clock;
 pub use seed::random_seed;
+pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
+
+/// The README's program is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use lvs_core::{Capacity, Method, Schedule, ServerConfig, Tunnel, WhenFull};
 
+use lvs_std::device::mark::MarkRule;
+
 use crate::config::{Configuration, Interface, Mac, Service};
+use crate::run;
 use crate::text::{bytes, columns};
 
 /// Prints what the file would do, or what is wrong with it.
@@ -34,6 +37,15 @@ pub(crate) fn load(file: &Path) -> Result<Configuration, String> {
 pub(crate) fn describe(configuration: &Configuration) -> String {
     let mut text = String::from("interfaces\n");
     text.push_str(&columns(&configuration.interfaces.iter().flat_map(interface).collect::<Vec<_>>(), &[]));
+    if !configuration.virtual_addresses.is_empty() {
+        let addresses: Vec<String> =
+            configuration.virtual_addresses.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("virtual addresses\n  {}\n", addresses.join("\n  ")));
+    }
+    if !configuration.marks.is_empty() {
+        text.push_str("marks\n");
+        text.push_str(&columns(&configuration.marks.iter().map(mark).collect::<Vec<_>>(), &[0]));
+    }
     text.push_str("services\n");
     for service in &configuration.services {
         text.push_str(&describe_service(service));
@@ -47,9 +59,10 @@ pub(crate) fn describe(configuration: &Configuration) -> String {
         WhenFull::Refuse => "new ones are refused",
     };
     text.push_str(&format!(
-        "memory\n  {} for {} connections; when they are taken, {full}\n",
+        "memory\n  {} for {} connections; when they are taken, {full}\n  {} for packet rings and neighbours\n",
         bytes(capacity.required_bytes() as u64),
         configuration.connections,
+        bytes(run::required_bytes(configuration) as u64),
     ));
     text
 }
@@ -58,7 +71,7 @@ fn interface(interface: &Interface) -> Vec<Vec<String>> {
     let mac = match interface.mac {
         Mac::Own => "a MAC address of its own, derived from the interface's".to_owned(),
         Mac::Same => "the interface's MAC address".to_owned(),
-        Mac::Is([a, b, c, d, e, f]) => format!("MAC address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        Mac::Is(mac) => format!("MAC address {mac}"),
     };
     let mut lines = vec![mac];
     lines.extend(interface.addresses.iter().map(|(address, length)| format!("{address}/{length}")));
@@ -71,6 +84,16 @@ fn interface(interface: &Interface) -> Vec<Vec<String>> {
     }));
     let name = |line: usize| if line == 0 { interface.name.clone() } else { String::new() };
     lines.into_iter().enumerate().map(|(number, line)| vec![name(number), line]).collect()
+}
+
+fn mark(rule: &MarkRule) -> Vec<String> {
+    let protocol = rule.protocol.map_or_else(|| "any protocol".to_owned(), |protocol| protocol.to_string());
+    let ports = match (*rule.ports.start(), *rule.ports.end()) {
+        (0, u16::MAX) => "any port".to_owned(),
+        (first, last) if first == last => format!("port {first}"),
+        (first, last) => format!("ports {first} to {last}"),
+    };
+    vec![rule.mark.to_string(), format!("{protocol} to {}, {ports}", rule.destination)]
 }
 
 fn describe_service(service: &Service) -> String {

@@ -1,9 +1,15 @@
 //! A Linux Virtual Server director as a program.
 //!
-//! `director check` says what a configuration means.
+//! `director demo` shows one at work without root or configuration; `director run` is one; `director check` says what a
+//! configuration means; `director decap` is the real server's side of its tunnels.
 
 mod check;
 mod config;
+mod decap;
+mod demo;
+mod run;
+mod statistics;
+mod terminal;
 mod text;
 
 use std::path::PathBuf;
@@ -21,15 +27,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Balance by a configuration file until SIGINT or SIGTERM; needs the capability `CAP_NET_RAW`
+    Run(run::Arguments),
     /// Say what a configuration file would do, or what is wrong with it and where
     Check {
         /// The configuration file
         file: PathBuf,
     },
+    /// Show a director at work: clients, director and real servers in namespaces, without root
+    Demo(demo::Arguments),
+    /// Unwrap what a director tunnels to this real server, and hand it to this machine
+    Decap(decap::Arguments),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Run(arguments) => run::main(&arguments),
         Command::Check { file } => check::main(&file),
+        Command::Demo(arguments) => demo::main(&arguments),
+        Command::Decap(arguments) => decap::main(&arguments),
     }
 }

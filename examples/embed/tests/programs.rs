@@ -9,6 +9,15 @@ fn output(program: &str) -> String {
 }
 
 #[test]
+fn a_director_over_a_pair_takes_real_servers_in_turn() {
+    let text = output(env!("CARGO_BIN_EXE_minimal"));
+    let expected = "a packet from 198.51.100.7 goes to 10.0.1.12\n\
+                    a packet from 198.51.100.8 goes to 10.0.1.11\n\
+                    a packet from 198.51.100.9 goes to 10.0.1.12\n";
+    assert_eq!(text, expected, "the server that was added last comes first");
+}
+
+#[test]
 fn a_director_in_a_static_shares_by_weight_and_forgets_in_time() {
     let text = output(env!("CARGO_BIN_EXE_no_alloc"));
     let count = |server: &str| text.matches(server).count();

@@ -9,6 +9,7 @@
 
 use super::{Cell, Index, Key, Slot};
 use crate::hash::Seed;
+use crate::proto::TimeoutTable;
 use crate::tick::Stamp;
 
 /// What a table remembers besides its arrays.
@@ -154,9 +155,19 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Lets the sweep look at every entry again.
+    pub(crate) fn wake_all(&mut self, now: Stamp) {
+        self.wakes[..self.state.fresh as usize].fill(now);
+    }
+
     /// Goes on around the wake-up times until one belongs to a connection whose time is up, or `budget`, which counts the
     /// slots looked at, has come down to 0.
-    pub(crate) fn next_due(&mut self, now: Stamp, budget: &mut usize) -> Option<u32> {
+    pub(crate) fn next_due(
+        &mut self,
+        now: Stamp,
+        timeouts: &TimeoutTable,
+        budget: &mut usize,
+    ) -> Option<u32> {
         let used = self.state.fresh;
         while *budget > 0 && used > 0 {
             *budget -= 1;
@@ -172,7 +183,10 @@ impl<'a> Table<'a> {
             } else if slot.deadline.reached(now) {
                 return Some(id);
             } else {
-                self.wakes[id as usize] = slot.deadline;
+                // The next packet sets the deadline to this at the earliest; it is before the present one where the
+                // time-outs were shortened since.
+                let next = now.plus_secs(timeouts.of(slot.state()));
+                self.wakes[id as usize] = if next.before(slot.deadline) { next } else { slot.deadline };
             }
         }
         None

@@ -26,7 +26,7 @@ impl<S: Store> Director<S> {
     /// many connections. Any number of packets; those past the length of `verdicts` (or the other way round)
     /// are left alone.
     pub fn decide_batch(&mut self, now: Tick, packets: &[Packet], verdicts: &mut [Verdict]) {
-        let now = now.stamp();
+        let now = self.brain.clock(now).stamp();
         let mut tables = self.store.parts();
         for (packets, verdicts) in packets.chunks(BATCH).zip(verdicts.chunks_mut(BATCH)) {
             self.brain.decide_chunk(&mut tables, now, packets, verdicts);
@@ -43,11 +43,11 @@ impl Brain {
         verdicts: &mut [Verdict],
     ) {
         let mut hints = [Hint { hash: 0, slot: None }; BATCH];
-        self.look_ahead(tables, now, packets, &mut hints);
+        self.look_ahead(tables, packets, &mut hints);
         let changes = self.table.changes;
         for ((packet, verdict), hint) in packets.iter().zip(verdicts).zip(hints) {
             let slot = hint.slot.filter(|_| self.table.changes == changes);
-            // The time may be up meanwhile, and a packet before this one may have brought the deadline forward.
+            // The time may be up, also because a packet before this one brought the deadline forward.
             let slot = slot.filter(|&id| !tables.slots[id as usize].deadline.reached(now));
             *verdict = self.decide(tables, now, packet, Some(Hint { slot, ..hint }));
         }
@@ -57,7 +57,6 @@ impl Brain {
     fn look_ahead<P, M, Q>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packets: &[Packet],
         hints: &mut [Hint; BATCH],
     ) {
@@ -78,16 +77,15 @@ impl Brain {
         }
         for (((packet, key), hint), guess) in packets.iter().zip(&keys).zip(hints).zip(guesses) {
             let Some(slot) = table.slots.get(guess as usize) else { continue };
-            let fits = !slot.deadline.reached(now)
-                && match packet.path {
-                    Path::Local => slot.answers(key),
-                    Path::Through => {
-                        slot.answers_client(key)
-                            && servers
-                                .get(slot.server as usize)
-                                .is_some_and(|server| key.other_is(server.address.ip()))
-                    }
-                };
+            let fits = match packet.path {
+                Path::Local => slot.answers(key),
+                Path::Through => {
+                    slot.answers_client(key)
+                        && servers
+                            .get(slot.server as usize)
+                            .is_some_and(|server| key.other_is(server.address.ip()))
+                }
+            };
             hint.slot = fits.then_some(guess);
         }
     }

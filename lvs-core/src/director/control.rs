@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use super::life::TRASH_PERIOD_SECS;
 use super::{Brain, Director, family_index};
 use crate::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
@@ -25,6 +26,9 @@ impl<S: Store> Director<S> {
         key: ServiceKey,
         config: ServiceConfig<SchedulerOf<S>>,
     ) -> Result<ServiceId, AddServiceError> {
+        if matches!(key, ServiceKey::Mark { mark: 0, .. }) {
+            return Err(AddServiceError::NoMark);
+        }
         let tables = self.store.parts();
         if tables.by_key.find(&key).is_some() {
             return Err(AddServiceError::Exists);
@@ -104,13 +108,14 @@ impl<S: Store> Director<S> {
 
     /// Adds a real server to a service. It is the first in the schedulers' order.
     ///
-    /// A server that was removed and is still referred to by connections (or was, until a few minutes ago) comes back
-    /// with its counts, and its connections go on, by the method that they had.
+    /// A server that was removed and is still referred to by connections (or was, until two to three minutes ago) comes
+    /// back with its counts, and its connections go on, by the method that they had.
     ///
     /// # Errors
     ///
     /// Says why not; nothing has changed then.
     pub fn add_server(&mut self, key: ServiceKey, config: ServerConfig) -> Result<ServerId, AddServerError> {
+        let config = ServerConfig { address: endpoint(config.address), ..config };
         let mut tables = self.store.parts();
         let index = tables.by_key.find(&key).ok_or(AddServerError::NoService)?;
         check(&key, &config).map_err(|fault| match fault {
@@ -154,6 +159,7 @@ impl<S: Store> Director<S> {
     ///
     /// Says why not; nothing has changed then.
     pub fn edit_server(&mut self, key: ServiceKey, config: ServerConfig) -> Result<(), EditServerError> {
+        let config = ServerConfig { address: endpoint(config.address), ..config };
         let mut tables = self.store.parts();
         let index = tables.by_key.find(&key).ok_or(EditServerError::NoService)?;
         check(&key, &config).map_err(|fault| match fault {
@@ -189,7 +195,7 @@ impl<S: Store> Director<S> {
     pub fn remove_server(&mut self, key: ServiceKey, address: SocketAddr) -> Result<(), RemoveServerError> {
         let mut tables = self.store.parts();
         let index = tables.by_key.find(&key).ok_or(RemoveServerError::NoService)?;
-        let found = find_server(&mut tables, index, address).ok_or(RemoveServerError::NotFound)?;
+        let found = find_server(&mut tables, index, endpoint(address)).ok_or(RemoveServerError::NotFound)?;
         let after = tables.servers[found.server.0 as usize].next;
         if let Some(before) = found.before {
             tables.servers[before.0 as usize].next = after;
@@ -213,6 +219,9 @@ impl Brain {
         server.life = Life::Removed { idle_since: None };
         server.next = None;
         let drained = server.is_drained();
+        if self.trash == 0 {
+            self.next_trash = self.clock.plus_secs(TRASH_PERIOD_SECS);
+        }
         self.trash += 1;
         if self.config.tuning.expire_nodest_conn {
             self.flush = Some(0);
@@ -289,6 +298,12 @@ fn find_server<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, address: S
     None
 }
 
+/// Address and port alone. An IPv6 socket address also carries a scope and a flow label, which are no part of a server's
+/// name: packets do not show them.
+const fn endpoint(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
+}
+
 /// What is wrong with a server's configuration.
 enum Fault {
     FamilyMismatch,
@@ -313,9 +328,7 @@ fn check(key: &ServiceKey, config: &ServerConfig) -> Result<(), Fault> {
 /// Whether a server can have this address.
 fn is_unicast(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => {
-            !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast()
-        }
+        IpAddr::V4(address) => address.octets()[0] != 0 && !address.is_multicast() && !address.is_broadcast(),
         IpAddr::V6(address) => {
             !address.is_unspecified() && !address.is_multicast() && !address.is_unicast_link_local()
         }

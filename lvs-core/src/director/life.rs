@@ -14,19 +14,23 @@ impl<S: Store> Director<S> {
     ///
     /// Expired connections are ignored from their deadline on, swept or not; but until they are swept they take their
     /// places and count for schedulers and thresholds. A budget of a hundredth of the capacity every 10 ms goes
-    /// once around each second. Once in 60 s a call also looks over the removed servers, all of them.
+    /// once around each second. While there are removed servers, a call once in 60 s also looks over all places for
+    /// servers.
     pub fn sweep(&mut self, now: Tick, budget: usize) -> usize {
+        let now = self.brain.clock(now);
         let mut tables = self.store.parts();
         let stamp = now.stamp();
-        self.brain.flush_orphans(&mut tables, stamp, budget);
-        let mut left = budget.min(self.brain.table.used() as usize);
+        let flushed = self.brain.flush_orphans(&mut tables, stamp, budget.div_ceil(2));
+        let mut left = (budget - flushed).min(self.brain.table.used() as usize);
         let mut freed = 0;
-        while let Some(id) = tables.connections(&mut self.brain.table).next_due(stamp, &mut left) {
+        while let Some(id) =
+            tables.connections(&mut self.brain.table).next_due(stamp, &self.brain.timeouts, &mut left)
+        {
             self.brain.close(&mut tables, id, Cause::Expired);
             freed += 1;
         }
         self.brain.counters.expired += freed as u64;
-        if now >= self.brain.next_trash {
+        if self.brain.trash > 0 && now >= self.brain.next_trash {
             self.brain.empty_trash(tables.servers, now);
         }
         freed
@@ -81,9 +85,15 @@ impl Brain {
         true
     }
 
-    /// Ends connections of removed servers, a part of the table at a time, while `expire_nodest_conn` is on.
-    fn flush_orphans<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp, budget: usize) {
-        let Some(from) = self.flush else { return };
+    /// Ends connections of removed servers, a part of the table at a time, if `expire_nodest_conn` was on at
+    /// their removal. Returns how many slots it looked at.
+    fn flush_orphans<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        budget: usize,
+    ) -> usize {
+        let Some(from) = self.flush else { return 0 };
         let used = self.table.used();
         let to = from.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX)).min(used);
         for id in from..to {
@@ -93,15 +103,13 @@ impl Brain {
             }
         }
         self.flush = (to < used).then_some(to);
+        to.saturating_sub(from) as usize
     }
 
     /// Gives the places of removed servers back that nothing has referred to for two minutes (IPVS's trash: looked
     /// over every 60 s; noted as idle by one look, freed by one at least 120 s later).
     fn empty_trash(&mut self, servers: &mut [Server], now: Tick) {
         self.next_trash = now.plus_secs(TRASH_PERIOD_SECS);
-        if self.trash == 0 {
-            return;
-        }
         for server in servers {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
@@ -119,5 +127,6 @@ impl Brain {
 
 /// How many slots a full table looks at for one to give up.
 const RECLAIM_LOOK: u32 = 64;
-const TRASH_PERIOD_SECS: u64 = 60;
+/// How often removed servers are looked over.
+pub(super) const TRASH_PERIOD_SECS: u64 = 60;
 const TRASH_IDLE_SECS: u64 = 120;

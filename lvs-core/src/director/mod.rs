@@ -58,6 +58,8 @@ pub struct Director<S: Store> {
 struct Brain {
     config: Config,
     timeouts: TimeoutTable,
+    /// The latest tick seen.
+    clock: Tick,
     table: TableState,
     counters: Counters,
     rng: Rng,
@@ -74,15 +76,16 @@ struct Brain {
 }
 
 impl<S: Store> Director<S> {
-    /// A director without services. The store is expected to be new: what it may hold is not looked at.
+    /// A director without services. What a former director left in a store that was lent to it is forgotten.
     pub fn new(config: Config, mut store: S) -> Self {
-        store.seed(config.seed.derive(SERVICE_KEYS));
+        store.prepare(config.seed.derive(SERVICE_KEYS));
         let rng = Rng::new(config.seed.derive(CHANCE).words().0);
         Self {
             store,
             brain: Brain {
                 timeouts: TimeoutTable::new(&config.timeouts),
                 config,
+                clock: Tick::ZERO,
                 table: TableState::NEW,
                 counters: Counters::ZERO,
                 rng,
@@ -105,9 +108,15 @@ impl<S: Store> Director<S> {
         &self.brain.config
     }
 
-    /// Changes how it behaves. The seed stays what it was: connections are found by it.
+    /// Changes how it behaves. The seed stays what it was: connections are found by it. Other time-outs than before
+    /// make this write 4 bytes for every connection there ever was at one time.
     pub fn set_config(&mut self, config: Config) {
         let seed = self.brain.config.seed;
+        if config.timeouts != self.brain.config.timeouts {
+            // A packet may now bring a deadline nearer without changing its connection's state.
+            let now = self.brain.clock.stamp();
+            self.store.parts().connections(&mut self.brain.table).wake_all(now);
+        }
         self.brain.timeouts = TimeoutTable::new(&config.timeouts);
         self.brain.config = Config { seed, ..config };
     }
@@ -119,6 +128,13 @@ impl<S: Store> Director<S> {
 }
 
 impl Brain {
+    /// The present moment: `now`, unless a later one was given before.
+    #[inline]
+    fn clock(&mut self, now: Tick) -> Tick {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
     fn serves(&self, family: Family) -> bool {
         self.families[family_index(family)] > 0
     }

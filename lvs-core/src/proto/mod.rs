@@ -112,7 +112,7 @@ impl TimeoutTable {
         for state in SctpState::ALL {
             secs[2][state as usize] = state.timeout();
         }
-        Self(secs.map(|of| of.map(|secs| secs.min(MAX_TIMEOUT_SECS))))
+        Self(secs.map(|of| of.map(|secs| secs.clamp(1, MAX_TIMEOUT_SECS))))
     }
 
     #[inline]

@@ -197,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_acknowledgement_leaves_an_established_connection_so() {
+        for view in [View::Input, View::Output, View::InputOnly] {
+            for flags in (0..=u8::MAX).map(TcpFlags::from_byte).filter(|flags| flags.is_plain_ack()) {
+                assert_eq!(EST.after(view, flags), EST);
+            }
+        }
+    }
+
+    #[test]
     fn reset_comes_before_every_other_flag() {
         let all = TcpFlags::from_byte(0x17);
         assert_eq!(EST.after(View::Input, all), CLO);

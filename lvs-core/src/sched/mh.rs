@@ -53,6 +53,8 @@ impl Schedule for Maglev {
             return;
         }
         let (servers, first, table) = pool.parts();
+        // A scheduler that wraps this one may have asked for another size.
+        let Some(table) = table.get_mut(..CELLS) else { return };
         table.fill(u32::MAX);
         prepare(servers, first);
         populate(servers, first, table);

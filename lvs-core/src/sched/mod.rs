@@ -18,7 +18,7 @@ mod wrr;
 
 use crate::flow::Flow;
 use crate::rng::Rng;
-use crate::server::{Server, ServerId};
+use crate::server::{Life, Server, ServerId};
 
 /// Chooses a real server for each new connection of one service.
 ///
@@ -58,8 +58,8 @@ pub trait Schedule {
     /// same name.
     fn name(&self) -> &'static str;
 
-    /// Chooses a server, or none: then the client gets ICMP port unreachable. `flow` goes from the client to
-    /// the virtual address.
+    /// Chooses a server, or none: then the client gets ICMP port unreachable. An id that names no server of this
+    /// service counts as none. `flow` goes from the client to the virtual address.
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, rng: &mut Rng) -> Option<ServerId>;
 
     /// Learns of a change to the list of servers. Nothing to do by default.
@@ -138,10 +138,10 @@ impl<'a> Pool<'a> {
         walk(self.servers, from)
     }
 
-    /// A server by its id; `None` for an id that names none.
+    /// A server by its id, also one that was removed or is another service's; `None` for an id that names none.
     #[must_use]
     pub fn get(&self, id: ServerId) -> Option<&Server> {
-        self.servers.get(id.0 as usize)
+        self.servers.get(id.0 as usize).filter(|server| server.life != Life::Vacant)
     }
 
     /// How many servers there are.

@@ -46,7 +46,7 @@ impl Schedule for WeightedRoundRobin {
                     return None;
                 }
             }
-            from = None;
+            let whole = from.take().is_none();
             self.level -= self.step;
             if self.level <= 0 {
                 self.level = self.top;
@@ -55,6 +55,8 @@ impl Schedule for WeightedRoundRobin {
                     return None;
                 }
                 restarted = true;
+            } else if whole {
+                self.skip_empty_rounds(pool);
             }
             last_pass = self.level <= self.step;
             if last_pass && restarted && start.is_some() {
@@ -72,6 +74,19 @@ impl Schedule for WeightedRoundRobin {
             self.level = self.top;
         } else if self.step > 1 {
             self.level = self.level / self.step * self.step + 1;
+        }
+    }
+}
+
+impl WeightedRoundRobin {
+    /// Goes on to the next round that anybody can take part in, or to the last one. IPVS walks the list once for each
+    /// round between, which can be two thousand million when the heaviest server is overloaded.
+    fn skip_empty_rounds(&mut self, pool: &Pool<'_>) {
+        let usable = pool.iter().filter(|(_, server)| !server.is_overloaded());
+        let heaviest = usable.map(|(_, server)| i64::from(server.weight())).max().unwrap_or(0);
+        let above = self.level - heaviest.max(self.step);
+        if above > 0 {
+            self.level -= (above + self.step - 1) / self.step * self.step;
         }
     }
 }

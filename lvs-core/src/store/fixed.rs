@@ -11,7 +11,7 @@ use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
 
 /// A store whose size is its type: `CONNS` connections (92 bytes each), `SERVICES` virtual services, `SERVERS` real
-/// servers (removed ones that still have connections count too), `EVENTS` waiting events, and `TABLE` cells
+/// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE` cells
 /// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 0 if none of these is used).
 ///
 /// It may live in a `static`; then `&mut` of it is the store.
@@ -47,6 +47,7 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(C <= crate::conn::MAX_SLOTS, "a table holds at most 2^28 connections") };
+        const { assert!(E > 0, "the queue of events holds at least one") };
         Self {
             slots: [Slot::FREE; C],
             cells: [[Cell::EMPTY; CELLS_PER_SLOT]; C],
@@ -115,7 +116,14 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
         true
     }
 
-    fn seed(&mut self, _seed: crate::Seed) {}
+    fn prepare(&mut self, _seed: crate::Seed) {
+        self.slots.fill(Slot::FREE);
+        self.cells.as_flattened_mut().fill(Cell::EMPTY);
+        self.servers.fill(Server::VACANT);
+        self.services.fill_with(|| None);
+        self.by_key.keys.clear();
+        self.events.events.clear();
+    }
 }
 
 impl<S: Store + ?Sized> Store for &mut S {}
@@ -137,8 +145,8 @@ impl<S: Store + ?Sized> private::Parts for &mut S {
         S::lend_table(self, index, len)
     }
 
-    fn seed(&mut self, seed: crate::Seed) {
-        S::seed(self, seed);
+    fn prepare(&mut self, seed: crate::Seed) {
+        S::prepare(self, seed);
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 use core::hash::BuildHasher;
 
@@ -46,19 +47,24 @@ impl Capacity {
     }
 
     /// Bytes that a store of this capacity allocates, apart from the look-up tables of `sh` and `dh` (1 KiB for each
-    /// service that uses them) and `mh` (16 KiB).
+    /// service that uses them) and `mh` (16 KiB); `usize::MAX` when it is more than
+    /// that.
     #[must_use]
     pub const fn required_bytes(&self) -> usize {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
         let per_connection = size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>();
         // A hash map holds at most 7 entries per 8 cells, a power of two of them, with one control byte each.
-        let map_cells = (self.services * 8 / 7 + 1).next_power_of_two();
-        connections * per_connection
-            + self.services * size_of::<Option<Service<Scheduler>>>()
-            + self.services * size_of::<Box<[u32]>>()
-            + map_cells * (size_of::<(ServiceKey, u32)>() + 1)
-            + self.servers * size_of::<Server>()
-            + self.events * size_of::<Event>()
+        let map_cells = match (self.services.saturating_mul(8) / 7 + 1).checked_next_power_of_two() {
+            Some(cells) => cells,
+            None => usize::MAX,
+        };
+        let per_service = size_of::<Option<Service<Scheduler>>>() + size_of::<Box<[u32]>>();
+        connections
+            .saturating_mul(per_connection)
+            .saturating_add(self.services.saturating_mul(per_service))
+            .saturating_add(map_cells.saturating_mul(size_of::<(ServiceKey, u32)>() + 1))
+            .saturating_add(self.servers.saturating_mul(size_of::<Server>()))
+            .saturating_add(self.events.saturating_mul(size_of::<Event>()))
     }
 }
 
@@ -79,16 +85,27 @@ pub struct Heap<P = Scheduler> {
     lookup: HeapLookup,
     by_key: HeapServices,
     events: HeapQueue,
+    /// Whether a director has had it.
+    used: bool,
 }
 
 impl<P> Heap<P> {
     /// A store for so many connections, with the default sizes for the rest.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
     #[must_use]
     pub fn with_capacity(connections: usize) -> Self {
         Self::new(Capacity::new(connections))
     }
 
     /// A store of these sizes. Writes all of its memory once, so that no page is missing later.
+    ///
+    /// # Panics
+    ///
+    /// When the sizes are beyond what can be addressed; memory that is not there ends the program as any failed
+    /// allocation does. See [`Capacity::required_bytes`].
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
         let connections = capacity.connections.min(MAX_SLOTS);
@@ -103,6 +120,7 @@ impl<P> Heap<P> {
                 keys: hashbrown::HashMap::with_capacity_and_hasher(capacity.services, Keyed::default()),
             },
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
+            used: false,
         }
     }
 }
@@ -141,11 +159,23 @@ impl<P: Schedule> private::Parts for Heap<P> {
 
     fn lend_table(&mut self, index: u32, len: usize) -> bool {
         let Some(table) = self.lookup.tables.get_mut(index as usize) else { return false };
-        *table = vec![u32::MAX; len].into_boxed_slice();
+        let mut cells = Vec::new();
+        if cells.try_reserve_exact(len).is_err() {
+            return false;
+        }
+        cells.resize(len, u32::MAX);
+        *table = cells.into_boxed_slice();
         true
     }
 
-    fn seed(&mut self, seed: Seed) {
+    fn prepare(&mut self, seed: Seed) {
+        if core::mem::replace(&mut self.used, true) {
+            self.slots.fill(Slot::FREE);
+            self.cells.fill(Cell::EMPTY);
+            self.servers.fill(Server::VACANT);
+            self.services.fill_with(|| None);
+            self.events.events.clear();
+        }
         let capacity = self.services.len();
         self.by_key.keys = hashbrown::HashMap::with_capacity_and_hasher(capacity, Keyed { seed: Some(seed) });
     }

@@ -43,8 +43,8 @@ pub(crate) mod private {
         /// Makes a table of at least `len` cells for the service at `index`; says whether there is one now.
         fn lend_table(&mut self, index: u32, len: usize) -> bool;
 
-        /// Takes the seed, before anything else happens.
-        fn seed(&mut self, seed: crate::Seed);
+        /// Takes the seed, before anything else happens, and forgets what another director may have left.
+        fn prepare(&mut self, seed: crate::Seed);
     }
 }
 

@@ -6,7 +6,7 @@ use lvs_core::{Addresses, Direction, Tick, Verdict};
 
 use super::{Forwarder, Outcome};
 use crate::frame::Frame;
-use crate::host::address::{is_link_local, to_bits};
+use crate::host::address::is_link_local;
 use crate::host::{Arrival, Departure};
 use crate::icmp::Embedded;
 use crate::icmp::answer::echo;
@@ -55,7 +55,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         let addresses = layout.addresses(frame.bytes())?;
         let (client, destination) = (addresses.source(), addresses.destination());
-        let leaves_by = self.host.route(layout.family, to_bits(client)).map_or(frame.port, |hop| hop.port);
+        let leaves_by = self.host.route(client).map_or(frame.port, |hop| hop.port);
         let source = if self.host.owns(destination) {
             destination
         } else {
@@ -153,8 +153,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 if !error.inner_forbids_fragments(frame.bytes()) {
                     return self.drop(DropReason::TunnelQuiet);
                 }
-                let link =
-                    self.host.route(layout.family, to_bits(error.server)).map_or(u16::MAX, |hop| hop.mtu);
+                let link = self.host.route(error.server).map_or(u16::MAX, |hop| hop.mtu);
                 let mtu = usize::from(self.path_mtus.limit(now, error.server, link));
                 let room = if mtu > LEAST_MTU + error.overhead { mtu - error.overhead } else { mtu };
                 Complaint::TooBig(room as u32)

@@ -7,10 +7,10 @@ use core::net::IpAddr;
 
 use lvs_core::{Addresses, Direction, Family, Flow, Forward, Method, Packet, Path, Tick, Tunnel, Verdict};
 
-use super::classify::{Look, Task};
+use super::classify::Task;
 use super::{Forwarder, Outcome};
 use crate::edit::decrement_ttl;
-use crate::frame::{Frame, Offload};
+use crate::frame::Frame;
 use crate::host::address::{is_link_local, to_bits};
 use crate::host::{Arrival, Departure, Handled, Hop, Resolution};
 use crate::icmp::Embedded;
@@ -27,7 +27,7 @@ use crate::wire::ipv4;
 /// A packet with what is known of it beside its bytes.
 #[derive(Clone, Copy)]
 struct Subject<'p> {
-    layout: &'p Layout,
+    layout: Layout,
     /// Set for ICMP errors.
     embedded: Option<&'p Embedded>,
     packet: Option<&'p Packet>,
@@ -43,34 +43,33 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        look: &Look,
+        task: &Task,
         decided: Option<(&Packet, &Verdict)>,
     ) -> Outcome {
-        let layout = &look.layout;
-        match (look.task, decided) {
-            (Task::Flow, Some((packet, verdict))) => {
+        match (task, decided) {
+            (Task::Flow(layout), Some((packet, verdict))) => {
                 self.carry_verdict(now, frame, layout, None, packet, verdict)
             }
-            (Task::Error, Some((packet, verdict))) => {
-                self.carry_verdict(now, frame, layout, Some(&look.embedded), packet, verdict)
+            (Task::Error(layout, embedded), Some((packet, verdict))) => {
+                self.carry_verdict(now, frame, layout, Some(embedded), packet, verdict)
             }
-            (Task::Tunnel, Some((_, verdict))) => {
-                self.tunnel_error(now, frame, layout, &look.embedded, verdict)
+            (Task::Tunnel(layout, embedded), Some((_, verdict))) => {
+                self.tunnel_error(now, frame, layout, embedded, verdict)
             }
-            (Task::Arp, _) => {
-                let handled = self.host.arp(now, frame, layout.network());
+            (Task::Arp(at), _) => {
+                let handled = self.host.arp(now, frame, *at);
                 self.handled(handled)
             }
-            (Task::Discovery, _) => {
+            (Task::Discovery(layout), _) => {
                 let handled = self.host.neighbour_discovery(now, frame, layout);
                 self.handled(handled)
             }
-            (Task::Echo, _) => self.echo(now, frame, *layout),
-            (Task::Drop(reason), _) => self.drop(reason),
-            (Task::Pass(reason), _) => self.pass(reason),
-            (Task::Through, _) => self.route_through(now, frame, layout, PassReason::NotOurs),
+            (Task::Echo(layout), _) => self.echo(now, frame, *layout),
+            (Task::Drop(reason), _) => self.drop(*reason),
+            (Task::Pass(reason), _) => self.pass(*reason),
+            (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
             // Those come with a verdict.
-            (Task::Flow | Task::Error | Task::Tunnel, None) => self.drop(DropReason::Malformed),
+            (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
         }
     }
 
@@ -96,7 +95,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         packet: &Packet,
         verdict: &Verdict,
     ) -> Outcome {
-        let subject = Subject { layout, embedded, packet: Some(packet) };
+        let subject = Subject { layout: *layout, embedded, packet: Some(packet) };
         match verdict {
             Verdict::Forward(forward) => match forward.direction {
                 Direction::Request => self.request(now, frame, subject, forward),
@@ -104,28 +103,20 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             },
             Verdict::Drop(reason) => self.drop(DropReason::Director(*reason)),
             Verdict::Pass(reason) => match packet.path {
-                Path::Local if self.options.refuse => {
-                    let arrival = Arrival::of(frame, layout.network());
-                    let mut layout = *layout;
-                    match prepare(frame, &mut layout) {
-                        Ok(()) => self.refuse(now, frame, &layout, &arrival, packet),
-                        Err(reason) => self.drop(reason),
-                    }
-                }
+                Path::Local if self.options.refuse => match prepare(frame, layout) {
+                    Ok((arrival, layout)) => self.refuse(now, frame, &layout, &arrival, packet),
+                    Err(reason) => self.drop(reason),
+                },
                 Path::Local => self.pass(PassReason::Director(*reason)),
                 Path::Through => self.route_through(now, frame, layout, PassReason::Director(*reason)),
             },
-            Verdict::Reject(reason) => {
-                let arrival = Arrival::of(frame, layout.network());
-                let mut layout = *layout;
-                match prepare(frame, &mut layout) {
-                    Ok(()) => {
-                        let reason = DropReason::Director(*reason);
-                        self.complain(now, frame, &layout, &arrival, Complaint::PortUnreachable, reason)
-                    }
-                    Err(reason) => self.drop(reason),
+            Verdict::Reject(reason) => match prepare(frame, layout) {
+                Ok((arrival, layout)) => {
+                    let reason = DropReason::Director(*reason);
+                    self.complain(now, frame, &layout, &arrival, Complaint::PortUnreachable, reason)
                 }
-            }
+                Err(reason) => self.drop(reason),
+            },
         }
     }
 
@@ -139,17 +130,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         forward: &Forward,
     ) -> Outcome {
         let server = forward.address();
-        let way = self.way(now, server);
-        // A neighbour that is known is another host; all else may be this one.
-        let elsewhere = matches!(way, Ok((hop, Resolution::Known(_))) if hop.next == to_bits(server));
-        if !elsewhere && self.host.owns(server) {
+        if self.host.owns(server) {
             return self.local_server(frame, subject, forward);
         }
-        let arrival = Arrival::of(frame, subject.layout.network());
-        let mut layout = *subject.layout;
-        if let Err(reason) = prepare(frame, &mut layout) {
-            return self.drop(reason);
-        }
+        let way = self.way(now, server);
+        let (arrival, layout) = match prepare(frame, &subject.layout) {
+            Ok(prepared) => prepared,
+            Err(reason) => return self.drop(reason),
+        };
         let layout = &layout;
         let (hop, resolution) = match way {
             Ok(way) => way,
@@ -233,7 +221,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
             (Method::Direct | Method::Tunnel(_), _) => Ok(()),
         };
-        match self.send_through(now, frame, subject.layout, client, rewrite) {
+        match self.send_through(now, frame, &subject.layout, client, rewrite) {
             Ok(outcome) => {
                 self.counters.replies += 1;
                 outcome
@@ -259,7 +247,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 is_link_local(source) || is_link_local(destination) || destination.is_multicast()
             }
         };
-        if !self.options.ip_forward || stays {
+        let routes = self.options.ip_forward || self.options.local == Some(frame.port);
+        if !routes || stays {
             return self.pass(reason);
         }
         match self.send_through(now, frame, layout, addresses.destination(), |_, _| Ok(())) {
@@ -281,11 +270,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         rewrite: impl FnOnce(&mut Frame<'_>, &Layout) -> Result<(), DropReason>,
     ) -> Result<Outcome, Outcome> {
         let way = self.way(now, destination);
-        let arrival = Arrival::of(frame, layout.network());
-        let mut layout = *layout;
-        if let Err(reason) = prepare(frame, &mut layout) {
-            return Err(self.drop(reason));
-        }
+        let (arrival, layout) = match prepare(frame, layout) {
+            Ok(prepared) => prepared,
+            Err(reason) => return Err(self.drop(reason)),
+        };
         let layout = &layout;
         let complaint = if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
             Some((Complaint::TimeExceeded, DropReason::TimeExceeded))
@@ -328,7 +316,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
     /// A packet whose next destination is this very host: NAT rewrites it, nothing else changes.
     fn local_server(&mut self, frame: &mut Frame<'_>, subject: Subject<'_>, forward: &Forward) -> Outcome {
-        let layout = subject.layout;
+        let layout = &subject.layout;
         let rewritten = match (forward.method, subject.embedded) {
             (Method::Direct | Method::Tunnel(_), _) => Ok(()),
             (Method::Nat, None) => normalise(frame, layout)
@@ -369,7 +357,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// The GUE source port of a flow: stable, so that the way to the server keeps the order of its packets.
-    fn source_port(&self, flow: &Flow) -> u16 {
+    pub(super) fn source_port(&self, flow: &Flow) -> u16 {
         let (first, last) = (*tun::GUE_PORTS.start(), *tun::GUE_PORTS.end());
         let ports = u64::from(flow.source_port) << 16 | u64::from(flow.destination_port);
         let word = u64::from(flow.protocol.number()) << 32 | ports;
@@ -381,12 +369,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// The way to an address; the neighbour may still be unknown, but not silent.
     #[inline]
     pub(super) fn way(&mut self, now: Tick, destination: IpAddr) -> Result<Way, DropReason> {
-        let (family, bits) = (Family::of(destination), to_bits(destination));
-        let hop = self.host.route(family, bits).ok_or(DropReason::NoRoute)?;
+        let hop = self.host.route(destination).ok_or(DropReason::NoRoute)?;
         match self.host.resolve(now, &hop) {
             Resolution::Failed => Err(DropReason::HopFailed),
-            resolution
-            @ (Resolution::Known(_) | Resolution::Pending | Resolution::Full | Resolution::Own) => {
+            resolution @ (Resolution::Known(_) | Resolution::Pending | Resolution::Full) => {
                 Ok((hop, resolution))
             }
         }
@@ -422,12 +408,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
 /// Takes the link header and padding off, and brings the offload into one of the forms that transforms handle.
 #[inline]
-fn prepare(frame: &mut Frame<'_>, layout: &mut Layout) -> Result<(), DropReason> {
+fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), DropReason> {
     let front = layout.network();
+    let arrival = Arrival::of(frame, front);
     frame.set_len(layout.end()).ok_or(DropReason::Malformed)?;
     frame.shrink_front(front).ok_or(DropReason::Offload)?;
-    *layout = layout.without_front(front).ok_or(DropReason::Malformed)?;
-    if frame.offload == Offload::NONE { Ok(()) } else { normalise(frame, layout) }
+    let layout = layout.without_front(front).ok_or(DropReason::Malformed)?;
+    normalise(frame, &layout)?;
+    Ok((arrival, layout))
 }
 
 /// The longest packet that a frame stands for: of a merged one, its first segment.

@@ -15,54 +15,28 @@ use crate::reason::{DropReason, PassReason};
 /// What is to be done with a frame, as far as its own bytes and the host's addresses tell.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
-    /// An ARP packet.
-    Arp,
+    /// An ARP packet at this offset.
+    Arp(usize),
     /// A neighbour solicitation or advertisement.
-    Discovery,
+    Discovery(Layout),
     Drop(DropReason),
     /// A ping for an own address.
-    Echo,
+    Echo(Layout),
     /// An ICMP error for the director to decide.
-    Error,
+    Error(Layout, Embedded),
     /// A packet for the director to decide.
-    Flow,
+    Flow(Layout),
     Pass(PassReason),
     /// Neither for an own address nor of a protocol that is balanced.
-    Through,
-    /// An ICMP error about a tunnel of ours, for the director to decide.
-    Tunnel,
-}
-
-/// What was seen of a frame. It is filled in place, field by field: moving it as a value costs more than looking.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
-    pub(super) task: Task,
-    /// Of IP packets; of an ARP packet only where it begins.
-    pub(super) layout: Layout,
-    /// Of ICMP errors: what they quote. Of those about tunnels: the wrapped packet.
-    pub(super) embedded: Embedded,
-    /// Where the batch has its packet.
-    pub(super) packet: usize,
-}
-
-impl Look {
-    pub(super) const NONE: Self = Self {
-        task: Task::Pass(PassReason::Protocol),
-        layout: Layout::EMPTY,
-        embedded: Embedded::EMPTY,
-        packet: usize::MAX,
-    };
+    Through(Layout),
+    /// An ICMP error about a tunnel of ours, for the director to decide; where the wrapped packet is quoted.
+    Tunnel(Layout, Embedded),
 }
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// Looks at a frame. A packet is handed to `decide` when the director has to decide about the task.
     #[inline]
-    pub(super) fn classify(&self, frame: &Frame<'_>, look: &mut Look, decide: impl FnOnce(Packet)) {
-        look.task = self.task(frame, look, decide);
-    }
-
-    #[inline(always)]
-    fn task(&self, frame: &Frame<'_>, look: &mut Look, decide: impl FnOnce(Packet)) -> Task {
+    pub(super) fn classify(&self, frame: &Frame<'_>, decide: impl FnOnce(Packet)) -> Task {
         let Some(port) = self.host.port(frame.port) else {
             return Task::Drop(DropReason::NoPort);
         };
@@ -71,26 +45,26 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             LinkDestination::Group => true,
             LinkDestination::Another => return Task::Drop(DropReason::NotForUs),
         };
-        match locate(frame, port.link(), &mut look.layout) {
-            Ok(Located::Ip) => {}
-            Ok(Located::Arp) => return Task::Arp,
+        let layout = match locate(frame, port.link()) {
+            Ok(Located::Ip(layout)) => layout,
+            Ok(Located::Arp(at)) => return Task::Arp(at),
             Ok(Located::Foreign) => return Task::Pass(PassReason::Protocol),
             Err(malformed) => return Task::Drop(malformed.into()),
-        }
-        let Some(balanced) = Protocol::from_number(look.layout.protocol) else {
-            return self.classify_control(frame, look, group, decide);
+        };
+        let Some(balanced) = Protocol::from_number(layout.protocol) else {
+            return self.classify_control(frame, layout, group, decide);
         };
         if group {
             return Task::Pass(PassReason::Group);
         }
-        match flow(frame, &look.layout, balanced) {
+        match flow(frame, &layout, balanced) {
             Ok(mut packet) => {
                 if is_martian(&packet.flow.addresses) {
                     return Task::Drop(DropReason::Martian);
                 }
                 packet.path = self.path(&packet.flow.addresses);
                 decide(packet);
-                Task::Flow
+                Task::Flow(layout)
             }
             Err(malformed) => Task::Drop(malformed.into()),
         }
@@ -100,19 +74,18 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     fn classify_control(
         &self,
         frame: &Frame<'_>,
-        look: &mut Look,
+        layout: Layout,
         group: bool,
         decide: impl FnOnce(Packet),
     ) -> Task {
         let bytes = frame.bytes();
-        let layout = &look.layout;
-        let meaning = match control(frame, layout) {
+        let meaning = match control(frame, &layout) {
             Ok(meaning) => meaning,
             Err(malformed) => return Task::Drop(malformed.into()),
         };
         if let (Meaning::Control(v6::SOLICITATION | v6::ADVERTISEMENT), Family::V6) = (meaning, layout.family)
         {
-            return Task::Discovery;
+            return Task::Discovery(layout);
         }
         if group {
             return Task::Pass(PassReason::Group);
@@ -123,33 +96,33 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let path = self.path(&addresses);
         if path == Path::Local
             && let Meaning::Error(_, embedded) | Meaning::Wrapped(embedded) = meaning
-            && let Some((packet, _)) = TunnelError::find(bytes, layout, &embedded)
+            && let Some((packet, _)) = TunnelError::find(bytes, &layout, &embedded)
             && self.host.owns(packet.flow.addresses.destination())
         {
-            look.embedded = embedded;
             decide(packet);
-            return Task::Tunnel;
+            return Task::Tunnel(layout, embedded);
         }
         match (meaning, path) {
             (Meaning::Error(mut packet, embedded), path) => {
                 packet.path = path;
-                look.embedded = embedded;
                 decide(packet);
-                Task::Error
+                Task::Error(layout, embedded)
             }
-            (Meaning::Control(kind), Path::Local) if kind == echo_request(layout.family) => Task::Echo,
+            (Meaning::Control(kind), Path::Local) if kind == echo_request(layout.family) => {
+                Task::Echo(layout)
+            }
             (Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_), Path::Local) => {
                 Task::Pass(PassReason::Protocol)
             }
             (
                 Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
                 Path::Through,
-            ) => Task::Through,
+            ) => Task::Through(layout),
         }
     }
 
     #[inline]
-    fn path(&self, addresses: &Addresses) -> Path {
+    pub(super) fn path(&self, addresses: &Addresses) -> Path {
         let own = self.host.addresses.contains_bits(destination_bits(addresses));
         if own { Path::Local } else { Path::Through }
     }

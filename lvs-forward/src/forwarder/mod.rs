@@ -6,18 +6,24 @@ mod classify;
 mod limit;
 mod pmtu;
 mod refuse;
+mod short;
 
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 
-use self::classify::Look;
+use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-use crate::frame::Frame;
+use self::short::{LastOwn, Ways};
+use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::host::Host;
+use crate::layout::Layout;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
+
+/// No packet has this place in a batch.
+const NONE: usize = usize::MAX;
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,9 @@ pub struct Options {
     /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
     /// of their own; then it forwards between all its ports.
     pub ip_forward: bool,
+    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
+    /// `ip_forward` says. Default none.
+    pub local: Option<PortId>,
     /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
     /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
     /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
@@ -63,7 +72,7 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, refuse: false, icmp_rate: 1_000 }
+        Self { pmtu_disc: true, ip_forward: false, local: None, refuse: false, icmp_rate: 1_000 }
     }
 }
 
@@ -84,6 +93,8 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     options: Options,
     counters: Counters,
     path_mtus: PathMtus,
+    ways: Ways,
+    last_own: Option<LastOwn>,
     limiter: Limiter,
     key: Key,
     identification: u32,
@@ -99,6 +110,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             options,
             counters: Counters::ZERO,
             path_mtus: PathMtus::new(key),
+            ways: Ways::new(),
+            last_own: None,
             limiter: Limiter::new(),
             key,
             identification: key.hash(1) as u32,
@@ -141,15 +154,27 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         now: Tick,
         frame: &mut Frame<'_>,
     ) -> Outcome {
+        if let Some((layout, packet)) = self.glance(frame) {
+            let verdict = director.decide(now, &packet);
+            return self.conclude(now, frame, layout, &packet, &verdict);
+        }
+        self.process_the_long_way(director, now, frame)
+    }
+
+    fn process_the_long_way<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+    ) -> Outcome {
         let mut packet = None;
-        let mut look = Look::NONE;
-        self.classify(frame, &mut look, |found| packet = Some(found));
+        let task = self.classify(frame, |found| packet = Some(found));
         match &packet {
             Some(packet) => {
                 let verdict = director.decide(now, packet);
-                self.carry_out(now, frame, &look, Some((packet, &verdict)))
+                self.carry_out(now, frame, &task, Some((packet, &verdict)))
             }
-            None => self.carry_out(now, frame, &look, None),
+            None => self.carry_out(now, frame, &task, None),
         }
     }
 
@@ -165,25 +190,61 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) {
         for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
             let mut packets: Vec<Packet, BATCH> = Vec::new();
-            let mut looks = [Look::NONE; BATCH];
+            let mut plain = [None; BATCH];
+            // Of the others. With each task, where its packet is, if it has one.
+            let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
             // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
             // which no look at a frame depends on.
-            for ((frame, _), look) in frames.iter().zip(outcomes.iter()).zip(&mut looks) {
+            for ((frame, _), plain) in frames.iter().zip(outcomes.iter()).zip(&mut plain) {
                 let next = packets.len();
-                let mut found = false;
-                self.classify(frame, look, |packet| found = packets.push(packet).is_ok());
-                if found {
-                    look.packet = next;
+                // A chunk is no longer than these lists.
+                if let Some((layout, packet)) = self.glance(frame) {
+                    let _ = packets.push(packet);
+                    *plain = Some((layout, next));
+                    continue;
                 }
+                let mut at = NONE;
+                let task = self.classify(frame, |packet| {
+                    if packets.push(packet).is_ok() {
+                        at = next;
+                    }
+                });
+                let _ = tasks.push((task, at));
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
             director.decide_batch(now, &packets, verdicts);
-            for ((frame, outcome), look) in frames.iter_mut().zip(outcomes).zip(&looks) {
-                let decided = packets.get(look.packet).zip(verdicts.get(look.packet));
-                *outcome = self.carry_out(now, frame, look, decided);
+            let decided = |at: usize| packets.get(at).zip(verdicts.get(at));
+            let mut tasks = tasks.iter();
+            for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes).zip(plain) {
+                *outcome = match plain.and_then(|(layout, at)| Some((layout, decided(at)?))) {
+                    Some((layout, (packet, verdict))) => self.conclude(now, frame, layout, packet, verdict),
+                    None => match tasks.next() {
+                        Some((task, at)) => self.carry_out(now, frame, task, decided(*at)),
+                        // Every frame that is not plain has a task.
+                        None => self.drop(DropReason::Malformed),
+                    },
+                };
             }
         }
+    }
+
+    /// Carries out the verdict on a plain packet, by the short way if it goes.
+    #[inline]
+    fn conclude(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: Layout,
+        packet: &Packet,
+        verdict: &Verdict,
+    ) -> Outcome {
+        if let Verdict::Forward(forward) = verdict
+            && let Some(outcome) = self.stride(now, frame, &layout, packet, forward)
+        {
+            return outcome;
+        }
+        self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict)))
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].

@@ -46,7 +46,7 @@ pub(super) fn handle<const A: usize, const N: usize>(
     let ours = host.addresses.contains(IpAddr::V4(target));
     // A neighbour that asks for us is about to be spoken to. What others shout is believed of known ones only.
     let create = ours && host.is_neighbour(port, IpAddr::V4(sender));
-    if !sender.is_multicast() && !sender.is_broadcast() {
+    if !sender.is_multicast() && !sender.is_broadcast() && !host.addresses.contains(IpAddr::V4(sender)) {
         host.learn(now, port, IpAddr::V4(sender), MacAddress(sender_mac), create);
     }
     if operation == REPLY {

@@ -102,6 +102,8 @@ pub struct Host<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
     waiting: Waiting,
     /// Whether an address has announcements left.
     announcing: bool,
+    /// Goes up with everything that may change a way: ports, addresses, routes, neighbours.
+    changes: u32,
     key: Key,
 }
 
@@ -151,6 +153,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             neighbours: Neighbours::new(key),
             waiting: Waiting::new(),
             announcing: false,
+            changes: 0,
             key,
         }
     }
@@ -190,6 +193,19 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
     }
 
+    /// Asks for the link-layer address of the neighbour by which `address` is reached, so that it is known before the first
+    /// packet goes there: few packets can [wait](crate::Counters::waited) for it. Nothing is asked for what is known.
+    /// Says whether a packet could go there now.
+    ///
+    /// The question comes from [`poll_transmit`](Self::poll_transmit).
+    pub fn look_for(&mut self, now: Tick, address: IpAddr) -> bool {
+        let Some(hop) = self.route(address) else { return false };
+        match self.resolve(now, &hop) {
+            Resolution::Known(_) => true,
+            Resolution::Pending | Resolution::Failed | Resolution::Full => false,
+        }
+    }
+
     /// The next frame that the host itself has to send: packets that waited for a neighbour, questions for neighbours,
     /// announcements. To be called until it is `None`, after each batch and at least every second.
     ///
@@ -201,8 +217,11 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if self.waiting.any_ready() {
             return self.waited(buffer);
         }
-        let waiting = &mut self.waiting;
-        let mut failed = |port, hop| waiting.discard(port, hop);
+        let Self { waiting, changes, .. } = self;
+        let mut failed = |port, hop| {
+            *changes = changes.wrapping_add(1);
+            waiting.discard(port, hop);
+        };
         if let Some(query) = self.neighbours.poll(now, &mut failed) {
             let mac = self.port(query.port)?.mac;
             return match query.target {
@@ -220,14 +239,25 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if self.announcing { self.announcement(now, buffer) } else { None }
     }
 
+    /// A number that is another one after anything has changed that a way depends on.
+    pub(crate) const fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// Notes that ways may be others than they were.
+    const fn changed(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
+    }
+
     pub(crate) const fn key(&self) -> Key {
         self.key
     }
 
-    /// The way to the address of these bits; `None` when there is none.
+    /// The way to an address; `None` when there is none.
     #[inline]
-    pub(crate) fn route(&self, family: Family, bits: u128) -> Option<Hop> {
-        let route = self.routes.find(family, bits)?;
+    pub(crate) fn route(&self, destination: IpAddr) -> Option<Hop> {
+        let bits = to_bits(destination);
+        let route = self.routes.find(Family::of(destination), bits)?;
         let mtu = self.port(route.port)?.mtu;
         Some(Hop { port: route.port, next: if route.via == 0 { bits } else { route.via }, mtu })
     }
@@ -236,22 +266,10 @@ impl<const A: usize, const N: usize> Host<A, N> {
     #[inline]
     pub(crate) fn resolve(&mut self, now: Tick, hop: &Hop) -> Resolution {
         match self.port(hop.port) {
-            Some(Port { link: Link::Ethernet, .. }) => {
-                // An own address is never a neighbour's, so it need not be looked for when there is one.
-                self.neighbours.resolve(now, hop.port, hop.next).unwrap_or_else(|| self.unknown(now, hop))
-            }
-            Some(Port { link: Link::Bare, .. }) if self.addresses.contains_bits(hop.next) => Resolution::Own,
             Some(Port { link: Link::Bare, .. }) => Resolution::Known(MacAddress::ZERO),
+            Some(Port { link: Link::Ethernet, .. }) => self.neighbours.resolve(now, hop.port, hop.next),
             None => Resolution::Full,
         }
-    }
-
-    #[cold]
-    fn unknown(&mut self, now: Tick, hop: &Hop) -> Resolution {
-        if self.addresses.contains_bits(hop.next) {
-            return Resolution::Own;
-        }
-        self.neighbours.ask(now, hop.port, hop.next)
     }
 
     /// Gives a frame that begins with its IP header the link header for its next hop, or keeps a copy until that is known.
@@ -279,7 +297,6 @@ impl<const A: usize, const N: usize> Host<A, N> {
             },
             Resolution::Failed => Departure::Drop(DropReason::HopFailed),
             Resolution::Full => Departure::Drop(DropReason::HopPending),
-            Resolution::Own => Departure::Drop(DropReason::NoRoute),
         }
     }
 
@@ -348,7 +365,8 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 
     fn learn(&mut self, now: Tick, port: PortId, address: IpAddr, mac: MacAddress, create: bool) {
-        if !self.addresses.contains(address) && self.neighbours.learn(now, port, address, mac, create) {
+        self.changed();
+        if self.neighbours.learn(now, port, address, mac, create) {
             self.waiting.release(port, to_bits(address), mac);
         }
     }

@@ -30,8 +30,6 @@ pub(crate) enum Resolution {
     Failed,
     /// There is no place to remember it: all places of its window are configured ones.
     Full,
-    /// It is the host itself.
-    Own,
 }
 
 /// A question that is due.
@@ -95,12 +93,13 @@ impl<const N: usize> Neighbours<N> {
         Self { key, entries: [Entry::FREE; N], next: NEVER }
     }
 
-    /// The link-layer address of a next hop; starts to ask for it when it is not known. `None` when nothing is known of it:
-    /// then [`ask`](Self::ask), unless it is the host itself.
+    /// The link-layer address of a next hop; starts to ask for it when it is not known.
     #[inline]
-    pub(crate) fn resolve(&mut self, now: Tick, port: PortId, bits: u128) -> Option<Resolution> {
-        let entry = self.find(port, bits)?;
-        Some(match entry.state {
+    pub(crate) fn resolve(&mut self, now: Tick, port: PortId, bits: u128) -> Resolution {
+        let Some(entry) = self.find(port, bits) else {
+            return self.ask(now, port, bits);
+        };
+        match entry.state {
             State::Static => Resolution::Known(entry.mac),
             State::Reachable if now < entry.at => Resolution::Known(entry.mac),
             State::Reachable => {
@@ -121,7 +120,7 @@ impl<const N: usize> Neighbours<N> {
                 self.next = now;
                 Resolution::Pending
             }
-        })
+        }
     }
 
     /// Remembers what a neighbour said of itself; `create` also if nobody asked. True when packets may wait for it.
@@ -218,8 +217,7 @@ impl<const N: usize> Neighbours<N> {
         query
     }
 
-    /// Starts to ask for a neighbour that nothing is known of.
-    pub(crate) fn ask(&mut self, now: Tick, port: PortId, bits: u128) -> Resolution {
+    fn ask(&mut self, now: Tick, port: PortId, bits: u128) -> Resolution {
         let Some(entry) = self.victim(bits).and_then(|at| self.entries.get_mut(at)) else {
             return Resolution::Full;
         };
@@ -262,7 +260,6 @@ impl<const N: usize> Neighbours<N> {
             .map(|(_, _, at)| at)
     }
 
-    #[inline]
     fn window(&self, bits: u128) -> impl Iterator<Item = usize> + use<N> {
         let first = bucket(self.key.hash(bits), N);
         (0..WINDOW.min(N)).map(move |step| {
@@ -295,14 +292,10 @@ mod tests {
         to_bits(address(last))
     }
 
-    fn resolve(table: &mut Neighbours<16>, now: Tick, port: PortId) -> Resolution {
-        table.resolve(now, port, bits(1)).unwrap_or_else(|| table.ask(now, port, bits(1)))
-    }
-
     #[test]
     fn three_questions_a_second_apart_then_silence() {
         let mut table = table();
-        assert_eq!(resolve(&mut table, at(0), PORT), Resolution::Pending);
+        assert_eq!(table.resolve(at(0), PORT, bits(1)), Resolution::Pending);
         let mut failed = None;
         for secs in 0..3 {
             let query = table.poll(at(secs), &mut |_, _| panic!("too early")).unwrap();
@@ -311,19 +304,19 @@ mod tests {
         }
         assert_eq!(table.poll(at(3), &mut |_, bits| failed = Some(bits)), None);
         assert_eq!(failed, Some(bits(1)));
-        assert_eq!(resolve(&mut table, at(4), PORT), Resolution::Failed);
-        assert_eq!(resolve(&mut table, at(8), PORT), Resolution::Pending);
+        assert_eq!(table.resolve(at(4), PORT, bits(1)), Resolution::Failed);
+        assert_eq!(table.resolve(at(8), PORT, bits(1)), Resolution::Pending);
     }
 
     #[test]
     fn a_used_neighbour_is_asked_again_before_it_is_doubted() {
         let mut table = table();
         assert!(!table.learn(at(0), PORT, address(1), MAC, false), "nobody asked");
-        resolve(&mut table, at(0), PORT);
+        table.resolve(at(0), PORT, bits(1));
         assert!(table.learn(at(0), PORT, address(1), MAC, false));
-        assert_eq!(resolve(&mut table, at(29), PORT), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(29), PORT, bits(1)), Resolution::Known(MAC));
         assert_eq!(table.poll(at(29), &mut |_, _| {}), None);
-        assert_eq!(resolve(&mut table, at(31), PORT), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(31), PORT, bits(1)), Resolution::Known(MAC));
         let query = table.poll(at(31), &mut |_, _| {}).unwrap();
         assert_eq!(query.known, Some(MAC));
         assert!(!table.learn(at(31), PORT, address(1), MAC, false), "nothing waits while it is known");
@@ -334,12 +327,12 @@ mod tests {
     fn a_neighbour_that_falls_silent_is_looked_for_among_all_again() {
         let mut table = table();
         table.learn(at(0), PORT, address(1), MAC, true);
-        resolve(&mut table, at(31), PORT);
+        table.resolve(at(31), PORT, bits(1));
         for secs in 31..34 {
             assert_eq!(table.poll(at(secs), &mut |_, _| {}).unwrap().known, Some(MAC));
         }
         assert_eq!(table.poll(at(34), &mut |_, _| {}).unwrap().known, None);
-        assert_eq!(resolve(&mut table, at(34), PORT), Resolution::Pending);
+        assert_eq!(table.resolve(at(34), PORT, bits(1)), Resolution::Pending);
     }
 
     #[test]
@@ -349,15 +342,15 @@ mod tests {
         for stranger in 2..=255 {
             table.learn(at(1), PORT, address(stranger), MacAddress([2; 6]), true);
         }
-        assert_eq!(resolve(&mut table, at(2), PORT), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(2), PORT, bits(1)), Resolution::Known(MAC));
         assert!(!table.learn(at(2), PORT, address(1), MacAddress([2; 6]), true));
-        assert_eq!(resolve(&mut table, at(2), PORT), Resolution::Known(MAC));
+        assert_eq!(table.resolve(at(2), PORT, bits(1)), Resolution::Known(MAC));
     }
 
     #[test]
     fn ports_do_not_share_neighbours() {
         let mut table = table();
         table.learn(at(0), PORT, address(1), MAC, true);
-        assert_eq!(resolve(&mut table, at(0), PortId(1)), Resolution::Pending);
+        assert_eq!(table.resolve(at(0), PortId(1), bits(1)), Resolution::Pending);
     }
 }

@@ -1,5 +1,6 @@
 //! Where packets go: prefixes on the links, and gateways behind them.
 
+use core::fmt;
 use core::net::IpAddr;
 
 use heapless::Vec;
@@ -69,6 +70,13 @@ impl Prefix {
             IpAddr::V6(_) => 128 - u32::from(self.len),
         };
         u128::MAX.checked_shl(skipped).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Prefix {
+    /// As `10.0.1.0/24`, with the address that it was made of.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
     }
 }
 

@@ -26,6 +26,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if port.link() == Link::Ethernet && (port.mac().is_group() || port.mac() == MacAddress::ZERO) {
             return Err(AddPortError::Mac);
         }
+        self.changed();
         let id = PortId(self.ports.len() as u8);
         self.ports.push(port).map_err(|_| AddPortError::Full)?;
         Ok(id)
@@ -40,6 +41,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         let prefix = Prefix::new(address, len).ok_or(AddAddressError::Prefix)?;
         self.port(port).ok_or(AddAddressError::NoPort)?;
         self.check_address(address)?;
+        self.changed();
         // A host route to oneself would lead nowhere.
         let whole = match address {
             IpAddr::V4(_) => 32,
@@ -48,7 +50,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if len < whole {
             self.routes.set(prefix, None, port).ok_or(AddAddressError::Routes)?;
         }
-        self.own(address, Some(port))
+        self.addresses.insert(address, Some(port)).ok_or(AddAddressError::Full)
     }
 
     /// Gives the host an address that belongs to no port: a virtual service's. It is answered for on every port.
@@ -58,11 +60,13 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// [`AddAddressError`] says what is wrong with it.
     pub fn add_virtual_address(&mut self, address: IpAddr) -> Result<(), AddAddressError> {
         self.check_address(address)?;
-        self.own(address, None)
+        self.changed();
+        self.addresses.insert(address, None).ok_or(AddAddressError::Full)
     }
 
     /// Takes an address away; a port's prefix stays. False when the host did not have it.
     pub fn remove_address(&mut self, address: IpAddr) -> bool {
+        self.changed();
         self.addresses.remove(address).is_some()
     }
 
@@ -81,11 +85,13 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if via.is_some_and(|via| Family::of(via) != prefix.family()) {
             return Err(AddRouteError::Family);
         }
+        self.changed();
         self.routes.set(prefix, via, port).ok_or(AddRouteError::Full)
     }
 
     /// Takes the route of a prefix away. False when there was none.
     pub fn remove_route(&mut self, prefix: Prefix) -> bool {
+        self.changed();
         self.routes.remove(prefix).is_some()
     }
 
@@ -106,9 +112,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if mac.is_group() {
             return Err(AddNeighbourError::Mac);
         }
-        if self.owns(address) {
-            return Err(AddNeighbourError::Own);
-        }
+        self.changed();
         self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
         self.waiting.release(port, to_bits(address), mac);
         Ok(())
@@ -116,16 +120,8 @@ impl<const A: usize, const N: usize> Host<A, N> {
 
     /// Forgets a neighbour, configured or learnt. False when it was not known.
     pub fn remove_neighbour(&mut self, port: PortId, address: IpAddr) -> bool {
+        self.changed();
         self.neighbours.remove(port, address).is_some()
-    }
-
-    fn own(&mut self, address: IpAddr, port: Option<PortId>) -> Result<(), AddAddressError> {
-        self.addresses.insert(address, port).ok_or(AddAddressError::Full)?;
-        // Whoever had it before is no neighbour any more: an own address is never looked for among them.
-        for id in 0..self.ports.len() as u8 {
-            self.neighbours.remove(PortId(id), address);
-        }
-        Ok(())
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), AddAddressError> {
@@ -211,7 +207,5 @@ errors! {
         Mac => "a neighbour has a unicast link-layer address",
         /// There is no such port.
         NoPort => "no such port",
-        /// It is an address of the host itself.
-        Own => "the host itself has this address",
     }
 }

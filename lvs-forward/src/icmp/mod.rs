@@ -70,9 +70,6 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    pub(crate) const EMPTY: Self =
-        Self { network: 0, transport: 0, family: Family::V4, protocol: 0, fragment: Fragment::Whole };
-
     /// Looks at what the message of `layout` quotes. `None` when that does not begin with a whole IP header of the same
     /// family.
     pub(crate) fn find(quoted: &[u8], layout: &Layout) -> Option<Self> {

@@ -10,6 +10,7 @@
 //! | [`tun`] | this machine's own stack, by a TUN (bare IP) or TAP (Ethernet) interface |
 //! | [`pair()`] | another end in this process |
 //! | [`pcap`] | a capture file; a wrapper records what any device receives and sends |
+//! | [`mark`](mod@mark) | any device, marked by rules for services by mark |
 //! | [`fault`] | any device, less what a seeded fault drops, doubles, delays or corrupts |
 //!
 //! # A device of your own
@@ -74,6 +75,7 @@
 //! ```
 
 pub mod fault;
+pub mod mark;
 pub mod packet;
 mod pair;
 pub mod pcap;
@@ -202,7 +204,7 @@ pub trait Transmit: Send {
     fn flush(&mut self) -> io::Result<usize>;
 
     /// Which unfinished frames it can carry. The others must be finished before
-    /// ([`lvs_forward::segment`] does it), or end as [`TransmitError::Unsupported`].
+    /// ([`lvs_forward::output::pieces`] and [`lvs_forward::complete_checksum`] do it), or end as [`TransmitError::Unsupported`].
     fn offloads(&self) -> Offloads;
 
     /// What was sent and lost since the device was opened. May make a system call: ask about once a second.

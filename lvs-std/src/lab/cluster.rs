@@ -87,6 +87,7 @@ pub struct Cluster {
     pub servers: Vec<Node>,
     /// The networks: the clients' and servers' one, or the clients' and the servers'.
     pub switches: Vec<Switch>,
+    pub(super) plan: Plan,
 }
 
 impl Cluster {
@@ -138,7 +139,7 @@ impl Cluster {
             }
             servers.push(server);
         }
-        Ok(Self { client, director, servers, switches })
+        Ok(Self { client, director, servers, switches, plan: *plan })
     }
 
     /// The client's address.

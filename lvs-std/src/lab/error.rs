@@ -36,7 +36,15 @@ impl fmt::Display for LabError {
             Self::Isolate { source, remedy } => {
                 write!(f, "the kernel refused a user and network namespace ({source}); {remedy}")
             }
-            Self::Setup { node, step, source } => write!(f, "node {node}: cannot {step}: {source}"),
+            Self::Setup { node, step, source } => {
+                write!(f, "node {node}: cannot {step}: {source}")?;
+                if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                    f.write_str(
+                        "; containers often mount /proc/sys read-only: start this one with `--privileged`",
+                    )?;
+                }
+                Ok(())
+            }
             Self::Threads => f.write_str(
                 "a user namespace can only be entered by a process with one thread; \
                  make the first lab at the very start of main, before any thread",
@@ -96,6 +104,13 @@ mod tests {
         assert!(text.contains("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"), "{text}");
         let text = remedy(|name| Some(u64::from(name != "user.max_user_namespaces")));
         assert!(text.contains("sysctl -w user.max_user_namespaces=15000"), "{text}");
+    }
+
+    #[test]
+    fn settings_that_a_container_forbids_are_explained() {
+        let source = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        let error = LabError::Setup { node: "rs1".to_owned(), step: "set a to 1".to_owned(), source };
+        assert!(error.to_string().ends_with("start this one with `--privileged`"), "{error}");
     }
 
     #[test]

@@ -30,12 +30,14 @@
 //! }
 //! ```
 
+mod balancer;
 mod cluster;
 mod error;
 mod isolate;
 mod netlink;
 mod node;
 
+pub use balancer::{Balanced, Balancer, BalancerCounters};
 pub use cluster::{Arms, Cluster, Plan};
 pub use error::LabError;
 pub use netlink::Interface;

@@ -185,10 +185,10 @@ impl Node {
     pub fn nsenter(&self) -> String {
         let (process, descriptor) = (std::process::id(), self.0.namespace.as_raw_fd());
         let user = match isolation() {
-            Some(Isolation::UserAndNetwork) => format!("-Ut {process} --preserve-credentials "),
+            Some(Isolation::UserAndNetwork) => format!("-U -t {process} --preserve-credentials "),
             Some(Isolation::Network) | None => String::new(),
         };
-        format!("nsenter {user}--net=/proc/{process}/fd/{descriptor}")
+        format!("nsenter {user}-n/proc/{process}/fd/{descriptor}")
     }
 
     /// Joins an interface of this node with one of another by a cable: a veth pair, with the offloads that the kernel

@@ -39,7 +39,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             let node = lab.node("seen")?;
             node.set_sysctl("net.ipv4.ip_forward", "1")?;
             let command = node.nsenter();
-            let path = command.split("--net=").nth(1).ok_or("no path to the namespace")?;
+            let path = command.split(" -n").nth(1).ok_or("no path to the namespace")?;
             let namespace = std::fs::read_link(path)?;
             assert_eq!(node.run(|| std::fs::read_link("/proc/thread-self/ns/net"))??, namespace);
             Ok(())

@@ -2,7 +2,9 @@
 //!
 //! No root is needed. Where the kernel refuses user namespaces, the whole set fails and says what to change.
 
+mod balancer;
 mod layout;
+mod methods;
 mod traffic;
 
 use core::error::Error;
@@ -12,7 +14,10 @@ use libtest_mimic::{Arguments, Trial};
 use lvs_std::lab::Lab;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Building and tearing down namespaces is mostly waiting for the kernel, so more tests run at a time than there are
+    // processors; each takes about 140 MiB for its packet rings.
+    arguments.test_threads.get_or_insert(4);
     // Before any thread: a user namespace can only be entered by a process with one.
     let lab = match Lab::new() {
         Ok(lab) => lab,
@@ -21,14 +26,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials: Vec<Trial> = layout::trials(lab);
+    let trials = layout::trials(lab).into_iter().chain(methods::trials(lab)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// What a test ends with.
+type Outcome = Result<(), Box<dyn Error>>;
+
 /// A test by its name; a panic or an error fails it.
-fn trial(
-    name: impl Into<String>,
-    test: impl FnOnce() -> Result<(), Box<dyn Error>> + Send + 'static,
-) -> Trial {
+fn trial(name: impl Into<String>, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| error.to_string().into()))
 }

@@ -74,6 +74,18 @@ impl Session {
     }
 }
 
+impl Session {
+    /// The path MTU that the client's kernel uses for this connection.
+    pub(crate) fn mtu(&self, to: SocketAddr) -> u32 {
+        let mtu = if to.is_ipv4() {
+            rustix::net::sockopt::ip_mtu(&self.0)
+        } else {
+            rustix::net::sockopt::ipv6_mtu(&self.0)
+        };
+        mtu.expect("the kernel tells a connected socket's MTU")
+    }
+}
+
 /// Sends a datagram and returns the number of the server that echoed it.
 pub(crate) fn echo(client: &Node, to: SocketAddr, length: usize) -> io::Result<u8> {
     client

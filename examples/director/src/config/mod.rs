@@ -11,6 +11,9 @@ use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
 
 use lvs_core::{Config, MAX_TIMEOUT_SECS, Seed, WhenFull};
+use lvs_forward::Options;
+use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
 pub(crate) use error::ConfigError;
@@ -22,6 +25,10 @@ pub(crate) use service::Service;
 pub(crate) struct Configuration {
     pub(crate) interfaces: Vec<Interface>,
     pub(crate) services: Vec<Service>,
+    /// What it answers for besides its own addresses: the services' and further ones.
+    pub(crate) virtual_addresses: Vec<IpAddr>,
+    /// What frames are marked by, for services by mark.
+    pub(crate) marks: Vec<MarkRule>,
     /// Capacity of the connection table.
     pub(crate) connections: usize,
     settings: Settings,
@@ -45,7 +52,7 @@ pub(crate) enum Mac {
     /// The interface's.
     Same,
     /// This one.
-    Is([u8; 6]),
+    Is(MacAddress),
 }
 
 /// A destination that is behind a router.
@@ -66,7 +73,16 @@ struct Settings {
     expire_nodest_conn: Option<bool>,
     sloppy_sctp: Option<bool>,
     sloppy_tcp: Option<bool>,
+    pmtu_disc: Option<bool>,
+    ip_forward: Option<bool>,
+    icmp_rate: Option<u32>,
 }
+
+/// What finds the same faults as the host that a director becomes.
+type TrialHost = Host<MAX_ADDRESSES, 1>;
+
+/// How many own and virtual addresses a director can have.
+pub(crate) const MAX_ADDRESSES: usize = 1_024;
 
 impl Configuration {
     /// Reads and checks a file's text.
@@ -76,12 +92,17 @@ impl Configuration {
         let reader = Reader { source };
         let connections =
             reader.number(file.tuning.connections.as_ref(), "connections", 1..=MAX_CONNECTIONS)?;
-        let interfaces = reader.interfaces(&file.interface)?;
-        let services = service::read(reader, &file.service)?;
+        let mut host = TrialHost::new(Seed::from_bytes([0; 16]));
+        let interfaces = reader.interfaces(&file.interface, &mut host)?;
+        let marks = reader.marks(&file.mark)?;
+        let services = service::read(reader, &file.service, &marks)?;
+        let virtual_addresses = reader.virtual_addresses(&file, &mut host)?;
         reader.reachable(&interfaces, &services, &file.service)?;
         Ok(Self {
             interfaces,
             services,
+            virtual_addresses,
+            marks,
             connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
             settings: reader.settings(&file)?,
         })
@@ -107,6 +128,15 @@ impl Configuration {
         set(&mut config.tuning.sloppy_tcp, settings.sloppy_tcp);
         config.when_full = settings.when_full.unwrap_or(config.when_full);
         config
+    }
+
+    /// The forwarder's options.
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::new();
+        options.pmtu_disc = self.settings.pmtu_disc.unwrap_or(options.pmtu_disc);
+        options.ip_forward = self.settings.ip_forward.unwrap_or(options.ip_forward);
+        options.icmp_rate = self.settings.icmp_rate.unwrap_or(options.icmp_rate);
+        options
     }
 }
 
@@ -153,13 +183,16 @@ impl Reader<'_> {
             expire_nodest_conn: tuning.expire_nodest_conn,
             sloppy_sctp: tuning.sloppy_sctp,
             sloppy_tcp: tuning.sloppy_tcp,
+            pmtu_disc: tuning.pmtu_disc,
+            ip_forward: tuning.ip_forward,
+            icmp_rate: self.number(tuning.icmp_rate.as_ref(), "icmp-rate", 0..=1_000_000)?,
         })
     }
 
-    fn interfaces(self, raw: &[raw::Interface]) -> Result<Vec<Interface>, ConfigError> {
+    fn interfaces(self, raw: &[raw::Interface], host: &mut TrialHost) -> Result<Vec<Interface>, ConfigError> {
         let mut interfaces: Vec<Interface> = Vec::new();
         for raw in raw {
-            let interface = self.interface(raw)?;
+            let interface = self.interface(raw, host)?;
             if interfaces.iter().any(|other| other.name == interface.name) {
                 return Err(self
                     .error(raw.name.span(), format!("interface `{}` is there twice", interface.name))
@@ -175,62 +208,91 @@ impl Reader<'_> {
         Ok(interfaces)
     }
 
-    fn interface(self, raw: &raw::Interface) -> Result<Interface, ConfigError> {
+    fn interface(self, raw: &raw::Interface, host: &mut TrialHost) -> Result<Interface, ConfigError> {
         let name = raw.name.get_ref();
         if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
             return Err(self
                 .error(raw.name.span(), format!("`{name}` cannot be the name of an interface"))
                 .hint("expected 1 to 15 bytes without blanks and slashes, such as \"eth0\""));
         }
+        let port = host
+            .add_port(Port::ethernet(MacAddress([2, 0, 0, 0, 0, 0]), 1_500))
+            .map_err(|error| self.error(raw.name.span(), error.to_string()))?;
         let mut addresses = Vec::new();
         for prefix in &raw.addresses {
             let raw::Prefix { address, length } = *prefix.get_ref();
-            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-                return Err(self
-                    .error(prefix.span(), format!("{address} cannot be an own address"))
-                    .hint("expected the address of a host"));
-            }
+            host.add_address(port, address, length).map_err(|error| {
+                self.error(prefix.span(), format!("{address} cannot be an own address: {error}"))
+            })?;
             addresses.push((address, length));
         }
         let mut routes = Vec::new();
         for gateway in &raw.gateways {
             let via = gateway.get_ref().0;
             let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-            routes.push(self.route((any, 0), via, gateway.span(), &addresses)?);
+            routes.push((Route { to: (any, 0), via }, gateway.span()));
         }
         for route in &raw.routes {
             let raw::Prefix { address, length } = *route.to.get_ref();
-            routes.push(self.route(
-                (address, length),
-                route.via.get_ref().0,
-                route.via.span(),
-                &addresses,
-            )?);
+            routes.push((Route { to: (address, length), via: route.via.get_ref().0 }, route.via.span()));
         }
+        for (route, span) in &routes {
+            if !addresses.iter().any(|&prefix| covers(prefix, route.via)) {
+                return Err(self
+                    .error(span.clone(), format!("no address of this interface is in the subnet of {}", route.via))
+                    .hint("add an own address in the router's subnet, such as \"10.0.1.254/24\", to `addresses`"));
+            }
+            let added = Prefix::new(route.to.0, route.to.1)
+                .map(|prefix| host.add_route(prefix, Some(route.via), port));
+            if let Some(Err(error)) = added {
+                return Err(self.error(
+                    span.clone(),
+                    format!("{} cannot be the router to {}/{}: {error}", route.via, route.to.0, route.to.1),
+                ));
+            }
+        }
+        let routes = routes.into_iter().map(|(route, _)| route).collect();
         Ok(Interface { name: name.clone(), mac: self.mac(raw.mac.as_ref())?, addresses, routes })
     }
 
-    /// A route, unless its router is not a neighbour.
-    fn route(
-        self,
-        to: (IpAddr, u8),
-        via: IpAddr,
-        span: Range<usize>,
-        addresses: &[(IpAddr, u8)],
-    ) -> Result<Route, ConfigError> {
-        if to.0.is_ipv4() != via.is_ipv4() {
-            return Err(self
-                .error(span, format!("{via} cannot be the router to {}/{}", to.0, to.1))
-                .hint("expected a router of the same address family"));
+    /// A rule for each port, or one for all.
+    fn marks(self, raw: &[raw::Mark]) -> Result<Vec<MarkRule>, ConfigError> {
+        let mut rules = Vec::new();
+        for raw in raw {
+            let mark = self.number(Some(&raw.mark), "mark", 1..=u32::MAX)?.unwrap_or_default();
+            let raw::Prefix { address, length } = *raw.to.get_ref();
+            let Some(destination) = Prefix::new(address, length) else {
+                return Err(self.error(raw.to.span(), format!("{address} has no {length} bits")));
+            };
+            let protocol = raw.protocol.map(Into::into);
+            let mut rule = |ports| rules.push(MarkRule { mark, protocol, destination, ports });
+            match &raw.ports {
+                None => rule(0..=u16::MAX),
+                Some(ports) => {
+                    for port in ports {
+                        let port = self.number(Some(port), "port", 1..=65_535)?.unwrap_or_default() as u16;
+                        rule(port..=port);
+                    }
+                }
+            }
         }
-        if !addresses.iter().any(|&prefix| covers(prefix, via)) {
-            return Err(self
-                .error(span, format!("no address of this interface is in the subnet of {via}"))
-                .hint(
-                    "add an own address in the router's subnet, such as \"10.0.1.254/24\", to `addresses`",
-                ));
+        Ok(rules)
+    }
+
+    /// The services' addresses and the further ones. Own addresses may be virtual ones as well.
+    fn virtual_addresses(self, file: &raw::File, host: &mut TrialHost) -> Result<Vec<IpAddr>, ConfigError> {
+        let services = file.service.iter().filter_map(|service| service.get_ref().address.as_ref());
+        let mut addresses = Vec::new();
+        for address in services.chain(&file.virtual_addresses) {
+            let (span, address) = (address.span(), address.get_ref().0);
+            if !host.owns(address) {
+                host.add_virtual_address(address).map_err(|error| {
+                    self.error(span, format!("{address} cannot be a virtual address: {error}"))
+                })?;
+                addresses.push(address);
+            }
         }
-        Ok(Route { to, via })
+        Ok(addresses)
     }
 
     fn mac(self, text: Option<&Spanned<String>>) -> Result<Mac, ConfigError> {
@@ -240,17 +302,12 @@ impl Reader<'_> {
             "same" => return Ok(Mac::Same),
             _ => {}
         }
-        let bytes: Option<Vec<u8>> = text
-            .get_ref()
-            .split(':')
-            .map(|part| if part.len() == 2 { u8::from_str_radix(part, 16).ok() } else { None })
-            .collect();
-        let Some(mac) = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()) else {
+        let Ok(mac) = text.get_ref().parse::<MacAddress>() else {
             return Err(self
                 .error(text.span(), format!("`{}` is no MAC address", text.get_ref()))
                 .hint("expected \"own\", \"same\" or one such as \"02:00:5e:00:53:01\""));
         };
-        if mac[0] & 1 == 1 || mac == [0; 6] {
+        if mac.is_group() || mac == MacAddress::ZERO {
             return Err(self
                 .error(text.span(), "no single host can have this MAC address")
                 .hint("expected one whose first byte is even, such as \"02:00:5e:00:53:01\""));
@@ -283,17 +340,8 @@ impl Reader<'_> {
 }
 
 /// Whether `address` is in the subnet of `prefix`.
-pub(crate) fn covers(prefix: (IpAddr, u8), address: IpAddr) -> bool {
-    let length = u32::from(prefix.1);
-    match (prefix.0, address) {
-        (IpAddr::V4(net), IpAddr::V4(host)) => {
-            (net.to_bits() ^ host.to_bits()).checked_shr(32 - length.min(32)).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(net), IpAddr::V6(host)) => {
-            (net.to_bits() ^ host.to_bits()).checked_shr(128 - length.min(128)).unwrap_or(0) == 0
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
+fn covers(prefix: (IpAddr, u8), address: IpAddr) -> bool {
+    Prefix::new(prefix.0, prefix.1).is_some_and(|prefix| prefix.contains(address))
 }
 
 const DEFAULT_CONNECTIONS: u32 = 1 << 16;

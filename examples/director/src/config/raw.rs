@@ -18,9 +18,23 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) tuning: Tuning,
     #[serde(default)]
+    pub(super) virtual_addresses: Vec<Spanned<Address>>,
+    #[serde(default)]
     pub(super) interface: Vec<Interface>,
     #[serde(default)]
+    pub(super) mark: Vec<Mark>,
+    #[serde(default)]
     pub(super) service: Vec<Spanned<Service>>,
+}
+
+/// `[[mark]]`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Mark {
+    pub(super) mark: Spanned<Whole>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) to: Spanned<Prefix>,
+    pub(super) ports: Option<Vec<Spanned<Whole>>>,
 }
 
 /// `[timeouts]`, in seconds.
@@ -42,6 +56,9 @@ pub(super) struct Tuning {
     pub(super) expire_nodest_conn: Option<bool>,
     pub(super) sloppy_sctp: Option<bool>,
     pub(super) sloppy_tcp: Option<bool>,
+    pub(super) pmtu_disc: Option<bool>,
+    pub(super) ip_forward: Option<bool>,
+    pub(super) icmp_rate: Option<Spanned<Whole>>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]

@@ -7,6 +7,7 @@ use lvs_core::{
     AddServerError, AddServiceError, Config, Director, Family, Heap, Method, Protocol, Schedule,
     ScheduleFlags, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
 };
+use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
 use super::error::suggestion;
@@ -20,13 +21,27 @@ pub(crate) struct Service {
     pub(crate) servers: Vec<ServerConfig>,
 }
 
-/// All services of a file, or the first error.
-pub(super) fn read(reader: Reader<'_>, raw: &[Spanned<raw::Service>]) -> Result<Vec<Service>, ConfigError> {
+/// All services of a file, or the first error. A service by mark needs a rule that gives that mark.
+pub(super) fn read(
+    reader: Reader<'_>,
+    raw: &[Spanned<raw::Service>],
+    marks: &[MarkRule],
+) -> Result<Vec<Service>, ConfigError> {
     let mut trial = Director::new(Config::new(Seed::from_bytes([0; 16])), Heap::with_capacity(1));
     let mut services = Vec::new();
     for raw in raw {
         let (key, place) = reader.key(raw.get_ref(), raw.span())?;
         let raw = raw.get_ref();
+        if let ServiceKey::Mark { family, mark } = key
+            && !marks.iter().any(|rule| rule.mark == mark && rule.destination.family() == family)
+        {
+            let over = if family == Family::V4 { "IPv4" } else { "IPv6" };
+            return Err(reader
+                .error(place, format!("no [[mark]] gives {over} packets the mark {mark}"))
+                .hint(
+                    "add one, such as `[[mark]]`, `mark = 1`, `to = \"192.0.2.100/32\"`, `ports = [80, 443]`",
+                ));
+        }
         let config = reader.service(raw)?;
         if let Err(error) = trial.add_service(key, config.clone()) {
             return Err(reader.refused_service(key, place, error));
@@ -42,6 +57,16 @@ pub(super) fn read(reader: Reader<'_>, raw: &[Spanned<raw::Service>]) -> Result<
         services.push(Service { key, config, servers });
     }
     Ok(services)
+}
+
+impl From<raw::Protocol> for Protocol {
+    fn from(protocol: raw::Protocol) -> Self {
+        match protocol {
+            raw::Protocol::Tcp => Self::Tcp,
+            raw::Protocol::Udp => Self::Udp,
+            raw::Protocol::Sctp => Self::Sctp,
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -67,11 +92,7 @@ impl Reader<'_> {
                 self.error(family.span(), "only a service by mark has a family: others have an address")
             );
         }
-        let protocol = match protocol.get_ref() {
-            raw::Protocol::Tcp => Protocol::Tcp,
-            raw::Protocol::Udp => Protocol::Udp,
-            raw::Protocol::Sctp => Protocol::Sctp,
-        };
+        let protocol = (*protocol.get_ref()).into();
         Ok((
             ServiceKey::Address { protocol, address: address.get_ref().0, port: port as u16 },
             address.span(),

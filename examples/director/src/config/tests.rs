@@ -18,7 +18,7 @@ fn with_server(lines: &str) -> String {
 #[test]
 fn the_example_file_is_read_whole() {
     let configuration = Configuration::parse(include_str!("../../director.toml")).unwrap();
-    assert_eq!(configuration.interfaces.len(), 1);
+    assert_eq!((configuration.interfaces.len(), configuration.marks.len()), (1, 2));
     let methods: Vec<Method> =
         configuration.services.iter().flat_map(|s| &s.servers).map(|server| server.method).collect();
     assert!(methods.contains(&Method::Nat));
@@ -127,24 +127,37 @@ fn a_router_must_be_a_neighbour() {
 }
 
 #[test]
-fn subnets_cover_their_hosts() {
-    let net = |text: &str| -> (IpAddr, u8) {
-        let (address, length) = text.split_once('/').unwrap();
-        (address.parse().unwrap(), length.parse().unwrap())
-    };
-    for (prefix, host, inside) in [
-        ("10.0.1.254/24", "10.0.1.0", true),
-        ("10.0.1.254/24", "10.0.2.0", false),
-        ("0.0.0.0/0", "255.255.255.255", true),
-        ("0.0.0.0/0", "::", false),
-        ("192.0.2.1/32", "192.0.2.1", true),
-        ("192.0.2.1/32", "192.0.2.0", false),
-        ("::/0", "ffff::", true),
-        ("2001:db8::/64", "2001:db8::ffff:0:0:1", true),
-        ("2001:db8::/64", "2001:db8:0:1::", false),
-    ] {
-        assert_eq!(covers(net(prefix), host.parse().unwrap()), inside, "{prefix} {host}");
-    }
+fn an_address_belongs_to_one_interface_once() {
+    let text = refusal(&format!("{HEAD}[[interface]]\nname = \"eth1\"\naddresses = [\"10.0.1.254/25\"]\n"));
+    assert_eq!(text, "6:14: 10.0.1.254 cannot be an own address: the host has this address already");
+    let text = refusal("[[interface]]\nname = \"eth0\"\naddresses = [\"127.0.0.1/8\"]\n");
+    assert!(text.starts_with("3:14: 127.0.0.1 cannot be an own address"), "{text}");
+}
+
+#[test]
+fn virtual_addresses_are_the_services_and_further_ones() {
+    let text = format!(
+        "virtual-addresses = [\"192.0.2.101\", \"10.0.1.254\"]\n{}",
+        with_server("method = \"nat\"\n")
+    );
+    let configuration = Configuration::parse(&text).unwrap();
+    assert_eq!(
+        configuration.virtual_addresses,
+        ["192.0.2.100", "192.0.2.101"].map(|a| a.parse::<IpAddr>().unwrap())
+    );
+    let text = refusal(&format!("virtual-addresses = [\"224.0.0.1\"]\n{HEAD}"));
+    assert!(text.starts_with("1:22: 224.0.0.1 cannot be a virtual address"), "{text}");
+}
+
+#[test]
+fn a_service_by_mark_needs_a_rule_that_marks() {
+    let service = "[[service]]\nmark = 7\nfamily = \"v4\"\n";
+    let text = refusal(&format!("{HEAD}{service}"));
+    assert!(text.starts_with("5:8: no [[mark]] gives IPv4 packets the mark 7; add one"), "{text}");
+    let mark = "[[mark]]\nmark = 7\nto = \"192.0.2.100/32\"\nprotocol = \"tcp\"\nports = [80, 443]\n";
+    let configuration = Configuration::parse(&format!("{HEAD}{mark}{service}")).unwrap();
+    let ports: Vec<_> = configuration.marks.iter().map(|rule| rule.ports.clone()).collect();
+    assert_eq!(ports, [80..=80, 443..=443]);
 }
 
 /// Lines and pieces that a file may be made of, right and wrong.
@@ -201,7 +214,7 @@ fn line() -> impl Strategy<Value = String> {
     ];
     prop_oneof![
         1 => prop::sample::select(vec![
-            "[[interface]]", "[[service]]", "[[service.server]]", "[timeouts]", "[tuning]", "[service]", "\u{feff}", "\r",
+            "[[interface]]", "[[service]]", "[[service.server]]", "[[mark]]", "[timeouts]", "[tuning]", "[service]", "\u{feff}", "\r",
         ])
         .prop_map(str::to_owned),
         3 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),

@@ -1,0 +1,104 @@
+//! `director decap`: the real server's side of the director's tunnels.
+
+use core::error::Error;
+use core::net::IpAddr;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use lvs_forward::host::{Host, MacAddress, Port};
+use lvs_forward::{Decapsulator, GUE_PORT};
+use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::tun::{self, Layer};
+use lvs_std::{Inner, TunnelEnd};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// What `director decap` can be told.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The virtual address belongs on this machine's loopback interface, hidden from ARP:\n\n  \
+    ip address add 192.0.2.100/32 dev lo\n  sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
+)]
+pub(crate) struct Arguments {
+    /// The interface by which the director's packets come
+    #[arg(long, value_name = "IF")]
+    interface: String,
+    /// A tunnel address with its subnet's prefix length, such as 10.0.1.21/24; may be repeated
+    ///
+    /// It is the real server's address in the director's configuration. It must be an address that this machine's kernel
+    /// does not have: it belongs to this program, which answers ARP and neighbour discovery for it.
+    #[arg(long = "address", value_name = "ADDRESS/LENGTH", required = true, value_parser = prefix)]
+    addresses: Vec<(IpAddr, u8)>,
+    /// The TUN interface that is made for the unwrapped packets
+    #[arg(long, value_name = "NAME", default_value = "lvs0")]
+    tun: String,
+    /// The UDP port on which GUE is unwrapped
+    #[arg(long, value_name = "PORT", default_value_t = GUE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    gue_port: u16,
+    /// The MAC address of the tunnel addresses; otherwise one is derived from the interface's
+    #[arg(long, value_name = "MAC")]
+    mac: Option<MacAddress>,
+}
+
+/// Unwraps until SIGINT or SIGTERM. Status 1 when it cannot be started or the interface is gone.
+pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let mut options = PacketOptions::default();
+    options.mac = Some(arguments.mac.map_or_else(|| packet::own_mac(&arguments.interface), |mac| Ok(mac.0))?);
+    let outer = packet::open(&arguments.interface, &options)?;
+    let mac = MacAddress(outer.mac);
+    let mut host: Host = Host::new(lvs_std::random_seed()?);
+    let port = host.add_port(Port::ethernet(mac, u16::try_from(outer.mtu).unwrap_or(u16::MAX)))?;
+    for &(address, length) in &arguments.addresses {
+        host.add_address(port, address, length).map_err(|error| format!("{address}/{length}: {error}"))?;
+    }
+    let inner = tun::open(&arguments.tun, Layer::Ip)?;
+    admit_clients(&inner.name)?;
+    let mut decapsulator = Box::new(Decapsulator::new(host, arguments.gue_port));
+    decapsulator.host_mut().announce_all(lvs_core::Tick::ZERO);
+    let mut end = TunnelEnd::new(decapsulator, outer.device, inner.device, Inner::Bare);
+    let (stop, stopped) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, stop.try_clone()?)?;
+    }
+    tracing::info!("unwrapping what comes to {mac} on {} into {}", arguments.interface, inner.name);
+    end.run(&stopped)?;
+    let counters = end.counters();
+    println!("{} frames came in, {} packets were unwrapped", counters.received.frames, counters.unwrapped);
+    let lost = counters.lost + counters.delivered.lost();
+    if lost > 0 {
+        println!("{lost} of them could not be handed over");
+    }
+    Ok(())
+}
+
+/// Clients are not behind the inner interface, so a reverse path filter would throw their packets away.
+fn admit_clients(inner: &str) -> Result<(), Box<dyn Error>> {
+    let setting = |interface: &str| format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
+    fs::write(setting(inner), "0")
+        .map_err(|error| format!("net.ipv4.conf.{inner}.rp_filter cannot be set to 0: {error}"))?;
+    // The kernel takes the stricter one of an interface's own setting and the one for all.
+    if fs::read_to_string(setting("all"))?.trim() == "1" {
+        return Err("net.ipv4.conf.all.rp_filter is 1, which drops what clients send through a tunnel: \
+                    run `sysctl -w net.ipv4.conf.all.rp_filter=0`"
+            .into());
+    }
+    Ok(())
+}
+
+fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
+    let parts = text
+        .split_once('/')
+        .and_then(|(address, length)| Some((address.parse().ok()?, length.parse().ok()?)));
+    parts.ok_or_else(|| "expected an address with a prefix length, such as 10.0.1.21/24".to_owned())
+}

@@ -1,0 +1,85 @@
+//! One method's cluster: real servers that serve the folder, and the director between them and the client.
+
+use core::error::Error;
+use core::net::SocketAddr;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use lvs_core::{Config, Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use lvs_std::lab::{Balancer, BalancerCounters, Cluster, Lab, LabError, Node, Plan};
+
+use super::folder::Folder;
+use super::http;
+
+/// The real servers and their weights.
+pub(super) const WEIGHTS: [(&str, u32); 3] = [("rs1", 3), ("rs2", 2), ("rs3", 1)];
+
+/// A running cluster.
+pub(super) struct Stage {
+    name: &'static str,
+    cluster: Cluster,
+    balancer: Balancer,
+}
+
+impl Stage {
+    /// Builds it and starts everything in it.
+    pub(super) fn new(
+        lab: Lab,
+        name: &'static str,
+        method: Method,
+        folder: &Folder,
+    ) -> Result<Self, Box<dyn Error>> {
+        let cluster = Cluster::new(lab, &Plan::new(method).with_servers(WEIGHTS.len() as u8))?;
+        let shared: Arc<Path> = folder.path().into();
+        let mut services = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let mut servers = Vec::new();
+            for ((node, number), (_, weight)) in cluster.servers.iter().zip(1..).zip(WEIGHTS) {
+                let (listens, reached) = addresses(method, family, number);
+                let listener = node.run(|| TcpListener::bind(listens))??;
+                let (shared, server) = (Arc::clone(&shared), node.name().to_owned());
+                node.spawn("http", move || http::serve(&listener, &shared, &server))?;
+                let weight = Weight::new(weight).unwrap_or(Weight::ONE);
+                servers.push(ServerConfig::new(reached, method).with_weight(weight));
+            }
+            let scheduler = Scheduler::from_name("wrr").unwrap_or_default();
+            let key = ServiceKey::tcp(vip(family).ip(), vip(family).port());
+            services.push((key, ServiceConfig::new(scheduler), servers));
+        }
+        let balancer = cluster.balance(Config::new(lvs_std::random_seed()?), services)?;
+        Ok(Self { name, cluster, balancer })
+    }
+
+    /// Where the clients are.
+    pub(super) const fn client(&self) -> &Node {
+        &self.cluster.client
+    }
+
+    /// Stops the director.
+    pub(super) fn stop(self) -> Result<BalancerCounters, LabError> {
+        self.balancer.stop()
+    }
+
+    /// The commands that look into each node, a line for each.
+    pub(super) fn nodes(&self) -> String {
+        let nodes = [&self.cluster.client, &self.cluster.director].into_iter().chain(&self.cluster.servers);
+        nodes.map(|node| format!("  {:3} {:8}  {}\n", self.name, node.name(), node.nsenter())).collect()
+    }
+}
+
+/// The address that the clients ask.
+pub(super) const fn vip(family: Family) -> SocketAddr {
+    SocketAddr::new(Cluster::vip(family), 80)
+}
+
+/// Where a real server listens, and how the director reaches it. NAT changes address and port; with the other methods the
+/// server itself listens on the virtual address.
+const fn addresses(method: Method, family: Family, number: u8) -> (SocketAddr, SocketAddr) {
+    let own = Cluster::server_address(number, family);
+    match method {
+        Method::Nat => (SocketAddr::new(own, 8080), SocketAddr::new(own, 8080)),
+        Method::Direct => (vip(family), SocketAddr::new(own, 80)),
+        Method::Tunnel(_) => (vip(family), SocketAddr::new(Cluster::tunnel_address(number, family), 80)),
+    }
+}

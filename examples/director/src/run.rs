@@ -1,0 +1,121 @@
+//! `director run`: the director at work on real interfaces.
+
+use core::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lvs_core::{Capacity, Director, Heap, Tick};
+use lvs_forward::Forwarder;
+use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_forward::parse::Link;
+use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::{Device, mark};
+use lvs_std::worker::{End, Worker, WorkerOptions};
+
+use crate::check;
+use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac};
+use crate::statistics;
+
+/// What `director run` can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration file; `director check` says what it means
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// A worker with room for many addresses and neighbours.
+pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+
+/// How many neighbours the director knows at a time.
+pub(crate) const NEIGHBOURS: usize = 4_096;
+
+/// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
+pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let configuration = check::load(&arguments.config)?;
+    print!("{}", check::describe(&configuration));
+    let seed = lvs_std::random_seed()?;
+    let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
+    let mut devices = Vec::new();
+    for interface in &configuration.interfaces {
+        let device = open(interface, &mut host)?;
+        devices.push(if configuration.marks.is_empty() {
+            device
+        } else {
+            mark::marked(device, Link::Ethernet, configuration.marks.clone())
+        });
+    }
+    for &address in &configuration.virtual_addresses {
+        host.add_virtual_address(address)?;
+    }
+    let mut director =
+        Director::new(configuration.core(seed), Heap::new(Capacity::new(configuration.connections)));
+    for service in &configuration.services {
+        director.add_service(service.key, service.config.clone())?;
+        for &server in &service.servers {
+            director.add_server(service.key, server)?;
+        }
+    }
+    let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
+    let (mut worker, handle, events): (LargeWorker, _, _) =
+        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
+    // What happens to single connections is nothing that this program tells.
+    drop(events);
+    handle.stop_on_signals()?;
+    worker.forwarder().host_mut().announce_all(Tick::ZERO);
+    tracing::info!("the director is at work; SIGINT or SIGTERM stops it");
+    let end = worker.run();
+    print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
+    match end {
+        End::Stopped => {
+            tracing::info!("the director has stopped");
+            Ok(())
+        }
+        End::Ended | End::Failed => Err("all interfaces are gone".into()),
+    }
+}
+
+/// Opens an interface as the next port of the host.
+fn open<const N: usize>(
+    interface: &Interface,
+    host: &mut Host<MAX_ADDRESSES, N>,
+) -> Result<Device, Box<dyn Error>> {
+    let mut options = PacketOptions::default();
+    options.mac = match interface.mac {
+        Mac::Own => Some(packet::own_mac(&interface.name)?),
+        Mac::Same => None,
+        Mac::Is(mac) => Some(mac.0),
+    };
+    let packet = packet::open(&interface.name, &options)?;
+    let mtu = u16::try_from(packet.mtu).unwrap_or(u16::MAX);
+    let port = host.add_port(Port::ethernet(MacAddress(packet.mac), mtu))?;
+    tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(packet.mac));
+    for &(address, length) in &interface.addresses {
+        host.add_address(port, address, length)?;
+    }
+    for route in &interface.routes {
+        if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
+            host.add_route(prefix, Some(route.via), port)?;
+        }
+    }
+    Ok(packet.device)
+}
+
+/// Bytes that the director allocates besides its tables: the host and the packet rings.
+pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
+    let options = PacketOptions::default();
+    // Slots for whole merged frames in, and for frames of an Ethernet MTU out.
+    let rings = options.receive_slots * (64 << 10) + options.transmit_slots * (2 << 10);
+    size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + rings * configuration.interfaces.len()
+}

@@ -1,0 +1,100 @@
+//! What a director has done, as a table.
+
+use lvs_core::{Reason, Schedule, Traffic};
+use lvs_forward::{DropReason, PassReason};
+use lvs_std::worker::Snapshot;
+
+use crate::config::Configuration;
+use crate::run::LargeWorker;
+use crate::text::{bytes, columns};
+
+/// Everything that was counted: frames by what became of them, and traffic by service and real server.
+pub(crate) fn describe(
+    configuration: &Configuration,
+    worker: &mut LargeWorker,
+    snapshot: &Snapshot,
+) -> String {
+    let mut text = String::from("frames\n");
+    text.push_str(&columns(&frames(worker, snapshot), &[0]));
+    let director = worker.director().counters();
+    text.push_str(&format!(
+        "connections\n  {} opened, {} expired, {} given up for new ones, {} left\n",
+        director.traffic.connections, director.expired, director.reclaimed, director.live
+    ));
+    text.push_str("interfaces\n");
+    text.push_str(&columns(&interfaces(configuration, snapshot), &[1, 2, 3, 4, 5, 6]));
+    text.push_str("services\n");
+    text.push_str(&columns(&services(configuration, worker), &[1, 2, 3, 4, 5]));
+    text
+}
+
+/// One line for each thing that became of frames, if it did of any.
+fn frames(worker: &mut LargeWorker, snapshot: &Snapshot) -> Vec<Vec<String>> {
+    let director = worker.director().counters();
+    let forwarder = worker.forwarder().counters();
+    let mut lines = vec![
+        (forwarder.requests, "sent to real servers".to_owned()),
+        (forwarder.replies, "sent to clients".to_owned()),
+        (forwarder.routed, "routed".to_owned()),
+        (forwarder.answers, "answers to ARP, neighbour discovery and pings".to_owned()),
+        (forwarder.icmp_errors, "ICMP errors sent".to_owned()),
+        (forwarder.icmp_suppressed, "ICMP errors not sent".to_owned()),
+        (forwarder.waited, "waited for a neighbour's address".to_owned()),
+        (snapshot.worker.cut, "cut into pieces".to_owned()),
+        (snapshot.worker.unsendable, "lost: cannot be sent".to_owned()),
+    ];
+    for reason in DropReason::ALL {
+        lines.push((forwarder.drops(reason), format!("dropped: {reason}")));
+    }
+    for reason in PassReason::ALL {
+        lines.push((forwarder.passes(reason), format!("not for the director: {reason}")));
+    }
+    let rejected = director.of(Reason::NoServer);
+    lines.push((rejected, "refused: no real server can take them".to_owned()));
+    lines.retain(|(count, _)| *count > 0);
+    if lines.is_empty() {
+        lines.push((0, "frames came in".to_owned()));
+    }
+    lines.into_iter().map(|(count, what)| vec![count.to_string(), what]).collect()
+}
+
+fn interfaces(configuration: &Configuration, snapshot: &Snapshot) -> Vec<Vec<String>> {
+    let mut rows = vec![["", "in", "merged", "lost", "out", "merged", "lost"].map(str::to_owned).to_vec()];
+    for (interface, port) in configuration.interfaces.iter().zip(&snapshot.ports) {
+        let (received, sent) = (port.received, port.transmitted);
+        let lost = received.lost + received.cut + received.invalid;
+        let mut row = vec![interface.name.clone()];
+        let numbers = [received.frames, received.merged, lost, sent.frames, sent.merged, sent.lost()];
+        row.extend(numbers.map(|number| number.to_string()));
+        rows.push(row);
+    }
+    rows
+}
+
+fn services(configuration: &Configuration, worker: &mut LargeWorker) -> Vec<Vec<String>> {
+    let mut rows =
+        vec![["", "conns", "packets in", "bytes in", "packets out", "bytes out"].map(str::to_owned).to_vec()];
+    let director = worker.director();
+    for service in &configuration.services {
+        let Some(shown) = director.service(service.key) else { continue };
+        rows.push(row(format!("{}, {}", service.key, shown.scheduler().name()), shown.traffic()));
+        for server in &service.servers {
+            let mut servers = director.servers(service.key);
+            if let Some((_, shown)) = servers.find(|(_, shown)| shown.address() == server.address) {
+                rows.push(row(format!("  {}", server.address), shown.traffic()));
+            }
+        }
+    }
+    rows
+}
+
+fn row(name: String, traffic: Traffic) -> Vec<String> {
+    vec![
+        name,
+        traffic.connections.to_string(),
+        traffic.in_packets.to_string(),
+        bytes(traffic.in_bytes),
+        traffic.out_packets.to_string(),
+        bytes(traffic.out_bytes),
+    ]
+}

@@ -1,0 +1,274 @@
+//! `director run`, `check` and `decap` as their users start them, in the namespaces of a lab.
+
+use core::error::Error;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Trial};
+use lvs_core::{Family, Method, Tunnel};
+use lvs_std::lab::{Cluster, Lab, Node, Plan};
+use rustix::process::{Pid, Signal, kill_process};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // Before any thread: a user namespace can only be entered by a process with one.
+    let lab = match Lab::new() {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trial = |name: &str, test: fn(Lab) -> Outcome| {
+        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
+    };
+    let trials = vec![
+        trial("a director balances by its file, by NAT", nat),
+        trial("a director balances several ports as one service by their mark", mark),
+        trial("a director tunnels by its file, and real servers decapsulate into a TUN device", tunnel),
+        trial("a director whose interface does not exist says so", no_interface),
+        trial("a right file is described, with status 0", right_file),
+        trial("a wrong file is refused with its place, with status 1", wrong_file),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn nat(lab: Lab) -> Outcome {
+    let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(2))?;
+    let file = Temporary::new(
+        "nat",
+        &configuration(|number| {
+            format!(
+                "address = \"{}\"\nport = 8080\nmethod = \"nat\"\n",
+                Cluster::server_address(number, Family::V4)
+            )
+        }),
+    )?;
+    for (server, number) in cluster.servers.iter().zip(1..) {
+        serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 8080))?;
+    }
+    let text = balance(&cluster, &file)?;
+    assert!(text.contains("sent to real servers") && text.contains("sent to clients"), "{text}");
+    Ok(())
+}
+
+fn mark(lab: Lab) -> Outcome {
+    let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(2))?;
+    let mut text = String::from(
+        "virtual-addresses = [\"192.0.2.100\"]\n[[interface]]\nname = \"eth0\"\n\
+         addresses = [\"10.0.1.254/24\", \"192.0.2.254/24\"]\n\
+         [[mark]]\nmark = 5\nto = \"192.0.2.100/32\"\nprotocol = \"tcp\"\nports = [81, 82]\n\
+         [[service]]\nmark = 5\nfamily = \"v4\"\nscheduler = \"rr\"\n",
+    );
+    for (server, number) in cluster.servers.iter().zip(1..) {
+        let address = Cluster::server_address(number, Family::V4);
+        text.push_str(&format!("[[service.server]]\naddress = \"{address}\"\nmethod = \"nat\"\n"));
+        serve(server, SocketAddr::new(address, 81))?;
+        serve(server, SocketAddr::new(address, 82))?;
+    }
+    let file = Temporary::new("mark", &text)?;
+    let director =
+        Program::start(&cluster.director, &["run", "--config", &file.name()], "the director is at work")?;
+    let ask = |port| cluster.client.run(|| ask(SocketAddr::new(Cluster::vip(Family::V4), port)));
+    for (port, server) in [(81, "rs2"), (82, "rs1"), (82, "rs2"), (81, "rs1")] {
+        assert_eq!(ask(port)??, server, "one service deals the connections to both ports in turn");
+    }
+    director.stop(Signal::INT)?;
+    Ok(())
+}
+
+fn tunnel(lab: Lab) -> Outcome {
+    let cluster = Cluster::new(lab, &Plan::new(Method::Tunnel(Tunnel::IpIp)).with_servers(2))?;
+    let file = Temporary::new(
+        "tunnel",
+        &configuration(|number| {
+            let address = Cluster::tunnel_address(number, Family::V4);
+            format!(
+                "address = \"{address}\"\nmethod = \"tun\"\ntunnel = \"gue\"\ntunnel-port = 6080\nchecksum = true\n"
+            )
+        }),
+    )?;
+    let mut ends = Vec::new();
+    for (server, number) in cluster.servers.iter().zip(1..) {
+        serve(server, SocketAddr::new(Cluster::vip(Family::V4), 80))?;
+        let address = format!("{}/24", Cluster::tunnel_address(number, Family::V4));
+        let arguments = ["decap", "--interface", "eth0", "--address", &address, "--tun", "tunl0"];
+        ends.push(Program::start(server, &arguments, "unwrapping what comes to")?);
+    }
+    balance(&cluster, &file)?;
+    for end in ends {
+        let text = end.stop(Signal::TERM)?;
+        assert!(text.contains(" packets were unwrapped"), "{text}");
+        assert!(!text.contains(" 0 packets") && !text.contains("could not be handed over"), "{text}");
+    }
+    Ok(())
+}
+
+/// Runs a director on the file, asks 40 times, and stops it; returns what it printed.
+fn balance(cluster: &Cluster, file: &Temporary) -> Result<String, Box<dyn Error>> {
+    let director =
+        Program::start(&cluster.director, &["run", "--config", &file.name()], "the director is at work")?;
+    let mut servers = BTreeMap::new();
+    for _ in 0..40 {
+        let name = cluster.client.run(|| ask(SocketAddr::new(Cluster::vip(Family::V4), 80)))??;
+        *servers.entry(name).or_insert(0) += 1;
+    }
+    assert_eq!(servers, BTreeMap::from([("rs1".to_owned(), 30), ("rs2".to_owned(), 10)]), "weights 3 and 1");
+    let text = director.stop(Signal::INT)?;
+    let row = |name: &str| -> Vec<String> {
+        let line = text.lines().rev().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(row("TCP 192.0.2.100:80, wrr").get(3).map(String::as_str), Some("40"), "{text}");
+    assert_eq!(
+        row("10.0.1.").get(1).map(String::as_str),
+        Some("10"),
+        "the last server's connections: {text}"
+    );
+    Ok(text)
+}
+
+fn no_interface(lab: Lab) -> Outcome {
+    let file = Temporary::new(
+        "none",
+        &configuration(|number| format!("address = \"10.0.1.{number}\"\nmethod = \"dr\"\n")),
+    )?;
+    let mut command = Command::new(PROGRAM);
+    let command = command.args(["run", "--config", &file.name()]);
+    let output = lab.node("empty")?.run(|| command.output())??;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("interface `eth0`: cannot be found in this network namespace"), "{text}");
+    Ok(())
+}
+
+fn right_file(_: Lab) -> Outcome {
+    let output = Command::new(PROGRAM)
+        .args(["check", concat!(env!("CARGO_MANIFEST_DIR"), "/director.toml")])
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in [
+        "interfaces\n  eth0",
+        "TCP 192.0.2.100:80, wrr",
+        "tun, gue to port 6080 with checksum",
+        "65536 connections",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    Ok(())
+}
+
+fn wrong_file(_: Lab) -> Outcome {
+    let file = Temporary::new("wrong", &configuration(|_| "adress = \"10.0.1.11\"\n".to_owned()))?;
+    let output = Command::new(PROGRAM).args(["check", &file.name()]).output()?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("{}:11:1: unknown key `adress`", file.name())), "{text}");
+    assert!(text.contains("11 | adress = \"10.0.1.11\"\n   | ^^^^^^ did you mean `address`?"), "{text}");
+    Ok(())
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
+
+/// A file for two servers with the weights 3 and 1.
+fn configuration(server: impl Fn(u8) -> String) -> String {
+    let mut text = String::from(
+        "[[interface]]\nname = \"eth0\"\naddresses = [\"10.0.1.254/24\", \"192.0.2.254/24\"]\n\n[[service]]\n\
+         protocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\nscheduler = \"wrr\"\n",
+    );
+    for (number, weight) in [(1, 3), (2, 1)] {
+        text.push_str(&format!("[[service.server]]\n{}weight = {weight}\n", server(number)));
+    }
+    text
+}
+
+/// A program that runs in a node until it is stopped, or this value is dropped.
+struct Program(Child);
+
+impl Program {
+    /// Starts it and waits until its log has `ready`.
+    fn start(node: &Node, arguments: &[&str], ready: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(PROGRAM);
+        let command =
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut program = Self(node.run(|| command.spawn())??);
+        let mut log = BufReader::new(program.0.stderr.take().ok_or("its log")?);
+        let mut lines = String::new();
+        while !lines.contains(ready) {
+            if log.read_line(&mut lines)? == 0 {
+                return Err(format!("{arguments:?} ended: {lines}").into());
+            }
+        }
+        // Whoever writes to a closed log ends.
+        program.0.stderr = Some(log.into_inner());
+        Ok(program)
+    }
+
+    /// Sends it a signal, expects status 0, and returns what it printed.
+    fn stop(mut self, signal: Signal) -> Result<String, Box<dyn Error>> {
+        kill_process(Pid::from_child(&self.0), signal)?;
+        let mut text = String::new();
+        self.0.stdout.take().ok_or("its output")?.read_to_string(&mut text)?;
+        let status = self.0.wait()?;
+        assert_eq!(status.code(), Some(0), "{text}");
+        Ok(text)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // After `stop` there is nothing left to end.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A file that is gone when this value is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str, text: &str) -> Result<Self, Box<dyn Error>> {
+        let path = std::env::temp_dir().join(format!("director-test-{}-{name}.toml", std::process::id()));
+        fs::write(&path, text)?;
+        Ok(Self(path))
+    }
+
+    fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// Starts a server that tells everybody its node's name.
+fn serve(node: &Node, address: SocketAddr) -> Outcome {
+    let listener = node.run(|| TcpListener::bind(address))??;
+    let name = node.name().to_owned();
+    node.spawn("server", move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(stream.write_all(name.as_bytes()));
+        }
+    })?;
+    Ok(())
+}
+
+fn ask(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}

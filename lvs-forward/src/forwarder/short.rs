@@ -1,0 +1,545 @@
+//! The short way: for the packets that nearly all are.
+//!
+//! A whole TCP or UDP packet without IP options or extension headers, over untagged Ethernet, of a known connection, to a
+//! next hop that is known, small enough and with hops to go: everything that can be said of it follows from a few
+//! fixed offsets, and its link header can be overwritten where it stands. Whatever is out of the ordinary,
+//! errors included, takes the long way (`classify`, `carry_out`), which for these packets comes to the same
+//! result; tests hold both against each other.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lvs_core::{
+    Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags,
+    Tick,
+};
+
+use super::{Forwarder, Outcome};
+use crate::checksum::Sum;
+use crate::edit::{Tags, decrement_ttl, ether_type, write_ethernet};
+use crate::frame::{Checksum, Frame, PortId};
+use crate::host::{Resolution, is_martian};
+use crate::layout::{Fragment, Layout};
+use crate::method::{nat, tun};
+use crate::parse::Link;
+use crate::reason::DropReason;
+use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp, udp};
+
+/// The way to a real server, as it was found lately.
+#[derive(Clone, Copy)]
+struct Way {
+    server: IpAddr,
+    /// Good until then, if the host has not changed since.
+    until: Tick,
+    changes: u32,
+    mac: [u8; 6],
+    own_mac: [u8; 6],
+    port: PortId,
+    mtu: u16,
+}
+
+/// The own address that a packet was for last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastOwn {
+    destination: u128,
+    family: Family,
+    changes: u32,
+}
+
+/// The ways to the real servers that were used last.
+pub(super) struct Ways([Option<Way>; WAYS]);
+
+impl Ways {
+    pub(super) const fn new() -> Self {
+        Self([None; WAYS])
+    }
+}
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// What [`classify`](Self::classify) would find in a plain packet; `None` for any other.
+    #[inline]
+    pub(super) fn glance(&mut self, frame: &Frame<'_>) -> Option<(Layout, Packet)> {
+        let port = self.host.port(frame.port)?;
+        if port.link() != Link::Ethernet || frame.offload.merged.is_some() {
+            return None;
+        }
+        let bytes = frame.bytes();
+        let link: &[u8; ethernet::LEN] = bytes.first_chunk()?;
+        let (to, _) = link.split_first_chunk::<6>()?;
+        if *to != port.mac().0 {
+            return None;
+        }
+        let (layout, addresses) = match u16::from_be_bytes([link[ethernet::TYPE], link[ethernet::TYPE + 1]]) {
+            ethernet::TYPE_IPV4 => plain_v4(bytes.get(ethernet::LEN..)?)?,
+            ethernet::TYPE_IPV6 => plain_v6(bytes.get(ethernet::LEN..)?)?,
+            _ => return None,
+        };
+        let segment = bytes.get(layout.transport()..layout.end())?;
+        let (protocol, content) = match layout.protocol {
+            protocol::TCP => {
+                let header: &[u8; tcp::LEN] = segment.first_chunk()?;
+                (Protocol::Tcp, Content::Tcp(TcpFlags::from_byte(header[tcp::FLAGS])))
+            }
+            protocol::UDP if segment.len() >= udp::LEN => (Protocol::Udp, Content::Udp),
+            _ => return None,
+        };
+        let ports: &[u8; 4] = segment.first_chunk()?;
+        if is_martian(&addresses) {
+            return None;
+        }
+        let flow = Flow {
+            protocol,
+            addresses,
+            source_port: u16::from_be_bytes([ports[0], ports[1]]),
+            destination_port: u16::from_be_bytes([ports[2], ports[3]]),
+        };
+        let length = layout.end - layout.network;
+        let path = self.short_path(&addresses);
+        Some((layout, Packet { flow, content, length, path, mark: frame.mark }))
+    }
+
+    /// Where a packet is going. Most packets are for the address that the last one was for.
+    #[inline]
+    fn short_path(&mut self, addresses: &Addresses) -> Path {
+        let destination = match addresses {
+            Addresses::V4 { destination, .. } => u128::from(destination.to_bits()),
+            Addresses::V6 { destination, .. } => destination.to_bits(),
+        };
+        let own = LastOwn { destination, family: addresses.family(), changes: self.host.changes() };
+        if self.last_own == Some(own) {
+            return Path::Local;
+        }
+        let path = self.path(addresses);
+        if path == Path::Local {
+            self.last_own = Some(own);
+        }
+        path
+    }
+
+    /// Does what [`carry_out`](Self::carry_out) would do with a packet that `glance` found and the director forwards. `None`,
+    /// and nothing has changed, when it has to go the long way.
+    #[inline]
+    pub(super) fn stride(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        packet: &Packet,
+        forward: &Forward,
+    ) -> Option<Outcome> {
+        let way = match forward.direction {
+            Direction::Request => self.way_to_server(now, forward)?,
+            // The client is not this host, or the packet would not be on its way through.
+            Direction::Reply if packet.path == Path::Through => {
+                self.find_way(now, packet.flow.addresses.destination())?
+            }
+            Direction::Reply => return None,
+        };
+        let settled = match frame.offload.checksum {
+            Checksum::Complete => true,
+            Checksum::Partial { start, .. } => usize::from(start) == layout.transport(),
+        };
+        if !settled {
+            return None;
+        }
+        match (forward.method, forward.direction) {
+            (Method::Tunnel(tunnel), Direction::Request) => {
+                if let Err(reason) = self.stride_into_tunnel(now, frame, layout, packet, tunnel, &way)? {
+                    return Some(self.drop(reason));
+                }
+            }
+            (method @ (Method::Nat | Method::Direct | Method::Tunnel(_)), direction) => {
+                let outer = if matches!(direction, Direction::Request) {
+                    Family::of(way.server)
+                } else {
+                    layout.family
+                };
+                if layout.packet_len() > usize::from(way.mtu) || outer != layout.family {
+                    return None;
+                }
+                decrement_ttl(frame, layout)?;
+                if matches!(method, Method::Nat)
+                    && let Err(reason) = nat::rewrite(frame, layout, direction, forward.target)
+                {
+                    return Some(self.drop(reason));
+                }
+                frame.set_len(layout.end())?;
+                write_macs(frame, &way)?;
+            }
+        }
+        match forward.direction {
+            Direction::Request => self.counters.requests += 1,
+            Direction::Reply => self.counters.replies += 1,
+        }
+        frame.port = way.port;
+        Some(Outcome::Send)
+    }
+
+    fn stride_into_tunnel(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        packet: &Packet,
+        tunnel: lvs_core::Tunnel,
+        way: &Way,
+    ) -> Option<Result<(), DropReason>> {
+        let outer = Family::of(way.server);
+        let mtu = self.path_mtus.limit(now, way.server, way.mtu);
+        let overhead = tun::overhead(tunnel, outer);
+        let least = match outer {
+            Family::V4 => 68,
+            Family::V6 => 1_280,
+        };
+        let room = usize::from(mtu).checked_sub(overhead).filter(|&room| room >= least)?;
+        // What does not fit before the frame is for the long way to say.
+        if layout.packet_len() > room || frame.headroom() < overhead {
+            return None;
+        }
+        let addresses = Addresses::new(self.host.source(way.port, outer)?, way.server)?;
+        let inner = layout.without_front(ethernet::LEN)?;
+        decrement_ttl(frame, layout)?;
+        let outer = tun::Outer {
+            tunnel,
+            addresses,
+            pmtu_disc: self.options.pmtu_disc,
+            identification: self.next_identification() as u16,
+            source_port: self.source_port(&packet.flow),
+        };
+        frame.set_len(layout.end())?;
+        frame.shrink_front(ethernet::LEN)?;
+        let wrapped = tun::wrap(frame, &inner, &outer).and_then(|()| {
+            let kind = ether_type(Family::of(way.server));
+            write_ethernet(frame, way.mac, way.own_mac, &Tags::NONE, kind).ok_or(DropReason::NoHeadroom)
+        });
+        Some(wrapped)
+    }
+
+    /// The way to a request's server, remembered or found.
+    #[inline]
+    fn way_to_server(&mut self, now: Tick, forward: &Forward) -> Option<Way> {
+        let at = slot(forward.server);
+        let server = forward.address();
+        match self.ways.0.get(at) {
+            Some(Some(way))
+                if way.server == server && now < way.until && way.changes == self.host.changes() =>
+            {
+                Some(*way)
+            }
+            _ => {
+                if self.host.owns(server) {
+                    return None;
+                }
+                let way = self.find_way(now, server)?;
+                *self.ways.0.get_mut(at)? = Some(way);
+                Some(way)
+            }
+        }
+    }
+
+    fn find_way(&mut self, now: Tick, destination: IpAddr) -> Option<Way> {
+        let hop = self.host.route(destination)?;
+        let port = *self.host.port(hop.port)?;
+        if port.link() != Link::Ethernet {
+            return None;
+        }
+        match self.host.resolve(now, &hop) {
+            Resolution::Known(mac) => Some(Way {
+                server: destination,
+                until: now.plus_millis(WAY_MS),
+                changes: self.host.changes(),
+                mac: mac.0,
+                own_mac: port.mac().0,
+                port: hop.port,
+                mtu: hop.mtu,
+            }),
+            Resolution::Pending | Resolution::Failed | Resolution::Full => None,
+        }
+    }
+}
+
+/// An IPv4 header without options, of a whole packet; the bytes begin with it.
+#[inline]
+fn plain_v4(packet: &[u8]) -> Option<(Layout, Addresses)> {
+    let header: &[u8; ipv4::LEN] = packet.first_chunk()?;
+    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let total = usize::from(word(ipv4::TOTAL_LEN));
+    let pieces = word(ipv4::FRAGMENT) & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0;
+    if header[0] != 0x45 || pieces || total < ipv4::LEN || total > packet.len() {
+        return None;
+    }
+    if Sum::ZERO.header(header).fold() != 0xffff {
+        return None;
+    }
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let addresses = Addresses::V4 { source: address(ipv4::SOURCE), destination: address(ipv4::DESTINATION) };
+    Some((plain(Family::V4, header[ipv4::PROTOCOL], ipv4::LEN, total), addresses))
+}
+
+/// An IPv6 header with the transport's header directly behind it.
+#[inline]
+fn plain_v6(packet: &[u8]) -> Option<(Layout, Addresses)> {
+    let header: &[u8; ipv6::LEN] = packet.first_chunk()?;
+    let payload = u16::from_be_bytes([header[ipv6::PAYLOAD_LEN], header[ipv6::PAYLOAD_LEN + 1]]);
+    let total = ipv6::LEN + usize::from(payload);
+    if header[0] >> 4 != 6 || total > packet.len() {
+        return None;
+    }
+    let (_, addresses) = header.split_first_chunk::<{ ipv6::SOURCE }>()?;
+    let (source, destination) = addresses.split_first_chunk::<16>()?;
+    let addresses = Addresses::V6 {
+        source: Ipv6Addr::from(*source),
+        destination: Ipv6Addr::from(*destination.first_chunk::<16>()?),
+    };
+    Some((plain(Family::V6, header[ipv6::NEXT_HEADER], ipv6::LEN, total), addresses))
+}
+
+fn plain(family: Family, protocol: u8, header: usize, total: usize) -> Layout {
+    Layout {
+        network: ethernet::LEN as u32,
+        transport: (ethernet::LEN + header) as u32,
+        end: (ethernet::LEN + total) as u32,
+        family,
+        protocol,
+        fragment: Fragment::Whole,
+    }
+}
+
+/// Addresses an Ethernet frame anew; its type stays.
+#[inline]
+fn write_macs(frame: &mut Frame<'_>, way: &Way) -> Option<()> {
+    let link: &mut [u8; ethernet::TYPE] = frame.bytes_mut().first_chunk_mut()?;
+    let (to, from) = link.split_at_mut(ethernet::SOURCE);
+    to.copy_from_slice(&way.mac);
+    from.copy_from_slice(&way.own_mac);
+    Some(())
+}
+
+/// Where the way to a server is remembered.
+const fn slot(server: ServerId) -> usize {
+    server.index() as usize % WAYS
+}
+
+/// Ways that are remembered; servers that share a place displace each other.
+const WAYS: usize = 256;
+/// How long a way is used before neighbours and routes are asked again, in milliseconds. A change to them counts at once.
+const WAY_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::net::SocketAddr;
+    use std::vec;
+    use std::vec::Vec;
+
+    use lvs_core::{
+        Config, Director, Heap, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::forwarder::Options;
+    use crate::frame::{HEADROOM, Offload};
+    use crate::host::{Host, MacAddress, Port};
+
+    const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const SEED: Seed = Seed::from_bytes([3; 16]);
+
+    fn address(v6: bool, last: u8) -> IpAddr {
+        if v6 {
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into()
+        } else {
+            [10, 0, 0, last].into()
+        }
+    }
+
+    struct Site {
+        director: Director<Heap>,
+        forwarder: Forwarder<8, 8>,
+    }
+
+    impl Site {
+        fn new(method: Method, mtu: u16, known: bool) -> Self {
+            let mut director = Director::new(Config::new(SEED), Heap::with_capacity(64));
+            let mut host = Host::new(SEED);
+            let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), mtu)).unwrap();
+            for v6 in [false, true] {
+                host.add_address(port, address(v6, 254), if v6 { 64 } else { 24 }).unwrap();
+                host.add_virtual_address(address(v6, 100)).unwrap();
+                for last in [7, 11].into_iter().filter(|_| known) {
+                    host.add_neighbour(port, address(v6, last), MacAddress([2, 0, 0, 0, 1, last])).unwrap();
+                }
+                for key in [ServiceKey::tcp(address(v6, 100), 80), ServiceKey::udp(address(v6, 100), 80)] {
+                    director.add_service(key, ServiceConfig::new(Scheduler::default())).unwrap();
+                    let server = ServerConfig::new(SocketAddr::new(address(v6, 11), 8_080), method);
+                    director.add_server(key, server).unwrap();
+                }
+            }
+            Self { director, forwarder: Forwarder::new(host, Options::new()) }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct Shape {
+        v6: bool,
+        udp: bool,
+        reply: bool,
+        flags: u8,
+        ttl: u8,
+        dont_fragment: bool,
+        payload: usize,
+        padding: usize,
+        checksum: u16,
+        partial: bool,
+        flip: Option<(usize, u8)>,
+    }
+
+    impl Shape {
+        fn bytes(&self) -> Vec<u8> {
+            let header = if self.udp { 8 } else { 20 };
+            let mut segment = vec![0xa5; header + self.payload];
+            let (from, to) =
+                if self.reply { ((11, 8_080), (7, 4_000_u16)) } else { ((7, 4_000), (100, 80_u16)) };
+            segment[..2].copy_from_slice(&u16::to_be_bytes(from.1));
+            segment[2..4].copy_from_slice(&u16::to_be_bytes(to.1));
+            let field = if self.udp { 6 } else { 16 };
+            if self.udp {
+                let len = segment.len() as u16;
+                segment[4..6].copy_from_slice(&len.to_be_bytes());
+            } else {
+                (segment[12], segment[13]) = (0x50, self.flags);
+            }
+            segment[field..field + 2].copy_from_slice(&self.checksum.to_be_bytes());
+            let mut frame = Vec::from(OWN_MAC);
+            frame.extend([2, 0, 0, 0, 1, 7]);
+            match (address(self.v6, from.0), address(self.v6, to.0)) {
+                (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                    frame.extend((segment.len() as u16).to_be_bytes());
+                    frame.extend([if self.udp { 17 } else { 6 }, self.ttl]);
+                    frame.extend(source.octets());
+                    frame.extend(destination.octets());
+                }
+                (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                    frame.extend([8, 0]);
+                    let mut header = vec![0x45, 0];
+                    header.extend((segment.len() as u16 + 20).to_be_bytes());
+                    header.extend([0x12, 0x34, if self.dont_fragment { 0x40 } else { 0 }, 0]);
+                    header.extend([self.ttl, if self.udp { 17 } else { 6 }, 0, 0]);
+                    header.extend(source.octets());
+                    header.extend(destination.octets());
+                    let sum = Sum::ZERO.bytes(&header).checksum();
+                    header[10..12].copy_from_slice(&sum.to_be_bytes());
+                    frame.extend(header);
+                }
+                _ => unreachable!("both are of the one family"),
+            }
+            frame.extend(segment);
+            frame.extend(vec![0; self.padding]);
+            if let Some((at, bits)) = self.flip {
+                let at = at % frame.len().min(60);
+                frame[at] ^= bits;
+            }
+            frame
+        }
+
+        fn offload(&self) -> Offload {
+            let start = if self.v6 { 54 } else { 34 };
+            let offset = if self.udp { 6 } else { 16 };
+            let checksum =
+                if self.partial { Checksum::Partial { start, offset } } else { Checksum::Complete };
+            Offload { checksum, merged: None }
+        }
+    }
+
+    fn shape() -> impl Strategy<Value = Shape> {
+        let flags = prop_oneof![Just(0x02), Just(0x10), Just(0x11), Just(0x14), any::<u8>()];
+        let ttl = prop_oneof![4 => Just(64), 1 => 0_u8..4];
+        let payload = prop_oneof![4 => 0_usize..64, 1 => 1_380_usize..1_520];
+        let flip = prop_oneof![5 => Just(None), 1 => (0_usize..60, 1_u8..=255).prop_map(Some)];
+        let choices = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        (choices, flags, ttl, payload, 0_usize..8, any::<u16>(), flip).prop_map(
+            |((v6, udp, reply, dont_fragment, partial), flags, ttl, payload, padding, checksum, flip)| {
+                Shape { v6, udp, reply, flags, ttl, dont_fragment, payload, padding, checksum, partial, flip }
+            },
+        )
+    }
+
+    fn method() -> impl Strategy<Value = Method> {
+        prop_oneof![
+            Just(Method::Nat),
+            Just(Method::Direct),
+            Just(Method::Tunnel(Tunnel::IpIp)),
+            Just(Method::Tunnel(Tunnel::Gre { checksum: true })),
+            Just(Method::Tunnel(Tunnel::Gue { port: 6_080, checksum: true })),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_short_way_leads_where_the_long_one_does(
+            method in method(),
+            known in prop_oneof![4 => Just(true), 1 => Just(false)],
+            mtu in prop_oneof![Just(1_500_u16), Just(1_280)],
+            headroom in prop_oneof![5 => Just(HEADROOM), 1 => 0..HEADROOM],
+            shapes in prop::collection::vec(shape(), 1..20),
+        ) {
+            let mut short = Site::new(method, mtu, known);
+            let mut long = Site::new(method, mtu, known);
+            for (step, shape) in shapes.iter().enumerate() {
+                let now = Tick::from_millis(step as u64 * 300);
+                let bytes = shape.bytes();
+                let mut buffers = [(); 2].map(|()| {
+                    let mut buffer = vec![0x5a; headroom];
+                    buffer.extend(&bytes);
+                    buffer.resize(buffer.len() + 64, 0);
+                    buffer
+                });
+                let [one, other] = &mut buffers;
+                let end = headroom + bytes.len();
+                let mut one = Frame::new(one, headroom, end, PortId(0)).unwrap().with_offload(shape.offload());
+                let mut other = Frame::new(other, headroom, end, PortId(0)).unwrap().with_offload(shape.offload());
+                let outcome = short.forwarder.process(&mut short.director, now, &mut one);
+                let expected = long.forwarder.process_the_long_way(&mut long.director, now, &mut other);
+                prop_assert_eq!(outcome, expected, "{:?}", shape);
+                // What goes no further is nobody's.
+                if matches!(outcome, Outcome::Send | Outcome::SendPieces(_) | Outcome::Pass(_)) {
+                    prop_assert_eq!(one.bytes(), other.bytes(), "{:?}", shape);
+                    prop_assert_eq!((one.port, one.offload), (other.port, other.offload));
+                }
+                prop_assert_eq!(short.forwarder.counters(), long.forwarder.counters());
+            }
+        }
+    }
+
+    #[test]
+    fn plain_packets_do_take_the_short_way() {
+        for (v6, udp) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut site = Site::new(Method::Nat, 1_500, true);
+            let shape = Shape {
+                v6,
+                udp,
+                reply: false,
+                flags: 0x02,
+                ttl: 64,
+                dont_fragment: true,
+                payload: 10,
+                padding: 0,
+                checksum: 1,
+                partial: false,
+                flip: None,
+            };
+            let mut bytes = shape.bytes();
+            let end = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
+            let (layout, packet) = site.forwarder.glance(&frame).expect("it is plain");
+            let lvs_core::Verdict::Forward(forward) = site.director.decide(Tick::ZERO, &packet) else {
+                panic!()
+            };
+            let outcome = site.forwarder.stride(Tick::ZERO, &mut frame, &layout, &packet, &forward);
+            assert_eq!(outcome, Some(Outcome::Send));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A director at work in a [`Cluster`].
+
+use core::fmt;
+use core::net::IpAddr;
+use core::time::Duration;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use lvs_core::{
+    Capacity, Config, Director, Event, Family, Heap, Method, Seed, ServerConfig, ServiceConfig, ServiceKey,
+    Tunnel,
+};
+use lvs_forward::host::{Host, MacAddress, Port};
+use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options};
+
+use super::{Arms, Cluster, LabError, Node};
+use crate::device::{Device, packet};
+use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
+use crate::worker::{End, Handle, Snapshot, Worker, WorkerOptions};
+
+/// A virtual service for [`Cluster::balance`], with its real servers in the order in which they are added.
+pub type Balanced = (ServiceKey, ServiceConfig, Vec<ServerConfig>);
+
+/// The real director in a cluster: a worker over packet sockets in the director's node, and, for tunnelling, a tunnel end in
+/// each real server. All of it stops when this value is dropped.
+pub struct Balancer {
+    director: Node,
+    handle: Handle,
+    events: Receiver<Event>,
+    worker: Option<JoinHandle<End>>,
+    ends: Vec<EndThread>,
+}
+
+/// A tunnel end's thread, which ends when its wire is cut.
+struct EndThread {
+    server: Node,
+    wire: UnixStream,
+    thread: JoinHandle<io::Result<TunnelEndCounters>>,
+}
+
+/// What was counted until a [`Balancer`] was stopped.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BalancerCounters {
+    /// By the director.
+    pub director: Snapshot,
+    /// By the tunnel ends, in the order of the servers; empty without tunnels.
+    pub tunnel_ends: Vec<TunnelEndCounters>,
+}
+
+impl Cluster {
+    /// Starts a director with these services as the host for which the address plan has room: it answers for its own
+    /// addresses and the virtual ones. With a tunnelling method, the tunnel ends are started too. When this returns, the
+    /// director has found its real servers (or has looked for them for a second).
+    ///
+    /// # Errors
+    /// When the kernel refuses a socket, or the director a service or a real server.
+    pub fn balance(&self, config: Config, services: Vec<Balanced>) -> Result<Balancer, LabError> {
+        let seed = config.seed;
+        let mut director = Director::new(config, Heap::new(Capacity::new(CONNECTIONS)));
+        for (key, service, servers) in services {
+            director
+                .add_service(key, service)
+                .map_err(|error| refusal(&self.director, "add a service", error))?;
+            for server in servers {
+                director
+                    .add_server(key, server)
+                    .map_err(|error| refusal(&self.director, "add a server", error))?;
+            }
+        }
+        let mut host = Host::new(seed);
+        let devices = self.open_ports(&mut host)?;
+        for family in FAMILIES {
+            host.add_virtual_address(Self::vip(family))
+                .map_err(|error| refusal(&self.director, "add a virtual address", error))?;
+        }
+        let forwarder = Box::new(Forwarder::new(host, Options::new()));
+        let (mut worker, handle, events) =
+            Worker::new(director, forwarder, devices, WorkerOptions::default())
+                .map_err(|error| refusal(&self.director, "make a worker", error))?;
+        let ends = match self.plan.method {
+            Method::Nat | Method::Direct => Vec::new(),
+            Method::Tunnel(tunnel) => self.start_tunnel_ends(tunnel, seed)?,
+        };
+        let worker = self.director.spawn("director", move || worker.run())?;
+        wait_for_neighbours(&handle);
+        Ok(Balancer { director: self.director.clone(), handle, events, worker: Some(worker), ends })
+    }
+
+    /// The director's ports, with its own addresses on them.
+    fn open_ports(&self, host: &mut Host) -> Result<Vec<Device>, LabError> {
+        let to_clients = FAMILIES.map(|family| (Self::director_to_clients(family), Self::prefix(family)));
+        let to_servers = FAMILIES.map(|family| (Self::director_to_servers(family), Self::prefix(family)));
+        let [first, second] = DIRECTOR_MAC;
+        Ok(match self.plan.arms {
+            Arms::One => {
+                vec![open_port(&self.director, "eth0", first, host, &[to_clients, to_servers].concat())?]
+            }
+            Arms::Two => vec![
+                open_port(&self.director, "eth0", first, host, &to_clients)?,
+                open_port(&self.director, "eth1", second, host, &to_servers)?,
+            ],
+        })
+    }
+
+    /// A tunnel end in each server.
+    fn start_tunnel_ends(&self, tunnel: Tunnel, seed: Seed) -> Result<Vec<EndThread>, LabError> {
+        let gue_port = match tunnel {
+            Tunnel::Gue { port, .. } => port,
+            Tunnel::IpIp | Tunnel::Gre { .. } => GUE_PORT,
+        };
+        let mut ends = Vec::new();
+        for (server, number) in self.servers.iter().zip(1..) {
+            let mut host = Host::new(seed);
+            let addresses =
+                FAMILIES.map(|family| (Self::tunnel_address(number, family), Self::prefix(family)));
+            let mac = MacAddress([2, 0, 0x5e, 0, 0x53, 0x20 + number]);
+            let outer = open_port(server, "eth0", mac, &mut host, &addresses)?;
+            let [ours, kernels] = Self::INNER;
+            let inner =
+                Inner::Ethernet { kernel: server.interface(kernels)?.mac, own: server.interface(ours)?.mac };
+            let device =
+                open_device(server, ours, MacAddress([2, 0, 0x5e, 0, 0x53, 0x30 + number]), 1)?.device;
+            let decapsulator = Box::new(Decapsulator::new(host, gue_port));
+            let mut end = TunnelEnd::new(decapsulator, outer, device, inner);
+            let (wire, cut) = UnixStream::pair().map_err(|error| refusal(server, "make a pipe", error))?;
+            let thread = server.spawn("tunnel end", move || {
+                end.run(&cut)?;
+                Ok(end.counters())
+            })?;
+            ends.push(EndThread { server: server.clone(), wire, thread });
+        }
+        Ok(ends)
+    }
+}
+
+impl Balancer {
+    /// Commands the director, and tells of it.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The director's events, as they come.
+    #[must_use]
+    pub const fn events(&self) -> &Receiver<Event> {
+        &self.events
+    }
+
+    /// Stops everything and says what was counted.
+    ///
+    /// # Errors
+    /// When a device had failed meanwhile.
+    ///
+    /// # Panics
+    /// When one of the threads has panicked.
+    pub fn stop(mut self) -> Result<BalancerCounters, LabError> {
+        self.handle.stop();
+        match self.worker.take().map(join) {
+            Some(End::Stopped) | None => {}
+            Some(End::Ended | End::Failed) => {
+                return Err(refusal(
+                    &self.director,
+                    "keep the director at work",
+                    io::Error::from(io::ErrorKind::NotConnected),
+                ));
+            }
+        }
+        let director = self.handle.snapshot();
+        let mut tunnel_ends = Vec::new();
+        for EndThread { server, wire, thread } in self.ends.drain(..) {
+            drop(wire);
+            tunnel_ends
+                .push(join(thread).map_err(|error| refusal(&server, "keep the tunnel end at work", error))?);
+        }
+        Ok(BalancerCounters { director, tunnel_ends })
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.handle.stop();
+        // Their ends do not matter any more: whoever wants to know calls `stop`.
+        drop(self.worker.take().map(JoinHandle::join));
+        for EndThread { wire, thread, .. } in self.ends.drain(..) {
+            drop(wire);
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer").field("tunnel_ends", &self.ends.len()).finish_non_exhaustive()
+    }
+}
+
+/// Opens an interface as the next port of `host`, with a MAC address and addresses of the host's own.
+fn open_port(
+    node: &Node,
+    interface: &str,
+    mac: MacAddress,
+    host: &mut Host,
+    addresses: &[(IpAddr, u8)],
+) -> Result<Device, LabError> {
+    let packet = open_device(node, interface, mac, RECEIVE_SLOTS)?;
+    let port = host
+        .add_port(Port::ethernet(mac, u16::try_from(packet.mtu).unwrap_or(u16::MAX)))
+        .map_err(|error| refusal(node, "add a port", error))?;
+    for &(address, prefix) in addresses {
+        host.add_address(port, address, prefix).map_err(|error| refusal(node, "add an address", error))?;
+    }
+    Ok(packet.device)
+}
+
+fn open_device(
+    node: &Node,
+    interface: &str,
+    mac: MacAddress,
+    slots: usize,
+) -> Result<packet::Packet, LabError> {
+    let options =
+        packet::PacketOptions { mac: Some(mac.0), receive_slots: slots, ..packet::PacketOptions::default() };
+    node.run(|| packet::open(interface, &options))?
+        .map_err(|error| refusal(node, "open a packet socket", error))
+}
+
+fn refusal(node: &Node, step: &str, error: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> LabError {
+    LabError::Setup { node: node.name().to_owned(), step: step.to_owned(), source: io::Error::other(error) }
+}
+
+/// Waits until the director can send to every real server.
+fn wait_for_neighbours(handle: &Handle) {
+    let began = Instant::now();
+    loop {
+        let all = handle.with(|director, forwarder, now| {
+            let mut services = director.services();
+            services.all(|service| {
+                let mut servers = director.servers(service.key());
+                servers.all(|(_, server)| forwarder.host_mut().look_for(now, server.address().ip()))
+            })
+        });
+        if all.unwrap_or(true) || began.elapsed() > PATIENCE {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The result of a thread; its panic goes on here.
+fn join<R>(thread: JoinHandle<R>) -> R {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+const PATIENCE: Duration = Duration::from_secs(1);
+const CONNECTIONS: usize = 1 << 16;
+/// The director's MAC addresses: locally administered.
+const DIRECTOR_MAC: [MacAddress; 2] =
+    [MacAddress([2, 0, 0x5e, 0, 0x53, 0xfe]), MacAddress([2, 0, 0x5e, 0, 0x53, 0xff])];
+/// Slots of a receiving ring. Every one takes 64 KiB of kernel memory that cannot be swapped out.
+const RECEIVE_SLOTS: usize = 510;

@@ -1,0 +1,66 @@
+//! What a worker does when there is nothing to do: it waits, but not too long.
+
+use core::time::Duration;
+
+use heapless::Vec;
+use lvs_core::Store;
+use lvs_forward::host::MAX_PORTS;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Worker;
+
+impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
+    /// Waits for a frame, a command or the next thing that is due. `waiting` frames could not be sent yet.
+    pub(super) fn wait(&mut self, waiting: usize) {
+        let mut fds = Vec::<PollFd<'_>, { MAX_PORTS + 1 }>::new();
+        let mut ports = Vec::<usize, MAX_PORTS>::new();
+        let mut blind = false;
+        for (index, input) in self.inputs.iter().enumerate() {
+            if input.failed || input.receive.ended() {
+                continue;
+            }
+            match input.receive.readiness() {
+                Some(fd) => {
+                    // There is room: a host has no more ports.
+                    let _ = fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                    let _ = ports.push(index);
+                }
+                None => blind = true,
+            }
+        }
+        let _ = fds.push(PollFd::from_borrowed_fd(self.inbox.ear(), PollFlags::IN));
+        let patience = if waiting > 0 || blind { SHORT } else { LONG };
+        self.output.counters.waits += 1;
+        // A signal ends the wait, too.
+        if poll(&mut fds, Some(&patience)).unwrap_or_default() == 0 {
+            return;
+        }
+        let (devices, ear) = fds.split_at(ports.len());
+        let rang = ear.iter().any(|fd| !fd.revents().is_empty());
+        let trouble = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        let mut troubled = Vec::<usize, MAX_PORTS>::new();
+        for (fd, port) in devices.iter().zip(ports) {
+            if fd.revents().intersects(trouble) {
+                let _ = troubled.push(port);
+            }
+        }
+        drop(fds);
+        if rang {
+            self.inbox.silence();
+        }
+        for port in troubled {
+            if let Some(input) = self.inputs.get_mut(port) {
+                input.failed = input.receive.recover().is_err();
+            }
+        }
+    }
+}
+
+/// How long an idle worker waits at most: sweeping and questions to neighbours go on.
+const LONG: Timespec = timespec(Duration::from_millis(50));
+/// How long it waits when a device must be asked again.
+const SHORT: Timespec = timespec(Duration::from_millis(1));
+
+const fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos() as i64 }
+}

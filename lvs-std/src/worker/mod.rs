@@ -1,0 +1,332 @@
+//! A worker: one thread's director, with the devices that it serves.
+//!
+//! ```text
+//!           +------------------------- Worker ---------------------------+
+//! device -> | receive a batch > Forwarder (Director) > transmit > flush  | -> device
+//!           |   commands, sweep, own frames, events, numbers > wait      |
+//!           +------------------------------------------------------------+
+//!    Handle > commands                         events > Receiver<Event>
+//!                                              numbers > Handle::snapshot
+//! ```
+//!
+//! What the director passes to this host, packets to its own addresses but to no service, goes to the
+//! [local port](lvs_forward::Options::local) if there is one: a TUN device whose interface has these addresses. This
+//! machine's stack then answers, and what it sends is forwarded as any port's packets. So one address can have
+//! balanced services and local ones, and the director can be a real server itself.
+//!
+//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. A program
+//! with several threads gives each a worker with a director of its own, and steers packets by the client's address.
+
+mod handle;
+mod idle;
+pub(crate) mod output;
+mod stats;
+
+use core::fmt;
+use std::io;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use lvs_core::{Director, Event, Heap, Store, Tick};
+use lvs_forward::host::{MAX_PORTS, Port};
+use lvs_forward::parse::Link;
+use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
+
+use self::handle::Inbox;
+pub use self::handle::{Handle, ServiceListing, WorkerGone};
+use self::output::{Out, Output};
+pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
+use crate::clock::Clock;
+use crate::device::{BATCH, Device, Receive};
+
+/// How a worker works.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct WorkerOptions {
+    /// Never waits, but asks the devices again and again: the least delay for the price of a whole processor.
+    /// Default: false.
+    pub busy_poll: bool,
+    /// Events that can wait to be fetched; further ones are lost and counted. Default: 4,096, at least 1.
+    pub events: usize,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self { busy_poll: false, events: 4_096 }
+    }
+}
+
+/// A director, a forwarder and their devices, at work.
+///
+/// `A` and `N` are its host's: how many addresses and neighbours that knows.
+///
+/// [`run`](Self::run) is the whole loop, for a thread of its own. A program with a loop of its own calls
+/// [`turn`](Self::turn) instead.
+pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
+    director: Director<S>,
+    forwarder: Box<Forwarder<A, N>>,
+    inputs: Vec<Input>,
+    output: Output,
+    inbox: Inbox<S, A, N>,
+    events: Sender<Event>,
+    clock: Clock,
+    busy_poll: bool,
+    /// Room for frames of the forwarder's own.
+    buffer: Box<[u8]>,
+    last_sweep: Tick,
+    last_snapshot: Tick,
+}
+
+/// One port's receiving half.
+struct Input {
+    receive: Box<dyn Receive>,
+    /// The device is gone.
+    failed: bool,
+}
+
+impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
+    /// A worker with its handle, and the queue of the director's events. The devices are the ports that the forwarder's
+    /// host was given, in that order. It begins by asking for the link-layer addresses of the director's real servers, so
+    /// that first packets need not wait for them.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when devices and ports do not correspond.
+    pub fn new(
+        director: Director<S>,
+        mut forwarder: Box<Forwarder<A, N>>,
+        devices: Vec<Device>,
+        options: WorkerOptions,
+    ) -> Result<(Self, Handle<S, A, N>, Receiver<Event>), WorkerError> {
+        let ports: Vec<Port> =
+            (0..MAX_PORTS as u8).map_while(|port| forwarder.host().port(PortId(port)).copied()).collect();
+        if ports.len() != devices.len() {
+            return Err(WorkerError::Ports { ports: ports.len(), devices: devices.len() });
+        }
+        let local = forwarder.options().local;
+        if let Some(local) = local
+            && ports.get(usize::from(local.0)).is_none_or(|port| port.link() != Link::Bare)
+        {
+            return Err(WorkerError::Local(local));
+        }
+        let (mut inputs, mut outs) = (Vec::new(), Vec::new());
+        for (device, port) in devices.into_iter().zip(&ports) {
+            inputs.push(Input { receive: device.receive, failed: false });
+            outs.push(Out::new(device.transmit, port.link()));
+        }
+        let snapshot = Snapshot {
+            at: Tick::ZERO,
+            director: director.counters(),
+            forwarder: forwarder.counters().clone(),
+            ports: vec![PortSnapshot::default(); ports.len()],
+            worker: WorkerCounters::default(),
+        };
+        let clock = Clock::start();
+        for service in director.services() {
+            for (_, server) in director.servers(service.key()) {
+                forwarder.host_mut().look_for(clock.now(), server.address().ip());
+            }
+        }
+        let (handle, inbox) = handle::channel(snapshot).map_err(WorkerError::Wake)?;
+        let (events, fetch) = bounded(options.events.max(1));
+        let worker = Self {
+            director,
+            forwarder,
+            inputs,
+            output: Output::new(outs, local),
+            inbox,
+            events,
+            clock,
+            busy_poll: options.busy_poll,
+            buffer: vec![0; HEADROOM + OWN_FRAME].into_boxed_slice(),
+            last_sweep: Tick::ZERO,
+            last_snapshot: Tick::ZERO,
+        };
+        Ok((worker, handle, fetch))
+    }
+
+    /// Works until it is told to stop, or until no device is left.
+    pub fn run(&mut self) -> End {
+        loop {
+            let (moved, waiting) = self.round();
+            if self.inbox.is_stopped() {
+                self.finish();
+                return End::Stopped;
+            }
+            if moved > 0 {
+                continue;
+            }
+            if let Some(end) = self.end() {
+                self.finish();
+                return end;
+            }
+            if !self.busy_poll {
+                self.wait(waiting);
+            }
+        }
+    }
+
+    /// One round without waiting: a batch from each device, the commands that wait, and whatever is due. Returns how many
+    /// frames came in.
+    pub fn turn(&mut self) -> usize {
+        self.round().0
+    }
+
+    /// The director, between two turns.
+    pub const fn director(&mut self) -> &mut Director<S> {
+        &mut self.director
+    }
+
+    /// The forwarder, between two turns.
+    pub fn forwarder(&mut self) -> &mut Forwarder<A, N> {
+        &mut self.forwarder
+    }
+
+    /// A turn; also says how many frames still wait to be sent.
+    fn round(&mut self) -> (usize, usize) {
+        let mut moved = 0;
+        for index in 0..self.inputs.len() {
+            moved += self.receive(index);
+        }
+        let now = self.clock.now();
+        while let Some(command) = self.inbox.next() {
+            command(&mut self.director, &mut self.forwarder, now);
+        }
+        while let Some(mut frame) = self.forwarder.poll_transmit(now, &mut self.buffer) {
+            self.output.send(&mut frame);
+        }
+        let waiting = self.output.flush();
+        self.sweep(now);
+        while let Some(event) = self.director.poll_event() {
+            if self.events.try_send(event).is_err() {
+                self.output.counters.events_lost += 1;
+            }
+        }
+        if now.millis_since(self.last_snapshot) >= SNAPSHOT_MS {
+            self.publish(now);
+        }
+        (moved, waiting)
+    }
+
+    /// A batch from one device.
+    fn receive(&mut self, index: usize) -> usize {
+        let Self { director, forwarder, inputs, output, clock, .. } = self;
+        let Some(input) = inputs.get_mut(index).filter(|input| !input.failed) else { return 0 };
+        let now = clock.now();
+        let mut judge = |frames: &mut [Frame<'_>]| {
+            let mut outcomes = [Outcome::Consumed; BATCH];
+            forwarder.process_batch(director, now, frames, &mut outcomes);
+            for (frame, outcome) in frames.iter_mut().zip(outcomes) {
+                match outcome {
+                    Outcome::Send => output.send(frame),
+                    Outcome::SendPieces(cut) => output.send_pieces(frame, cut),
+                    Outcome::Pass(_) => output.pass(frame, forwarder.host()),
+                    Outcome::Drop(_) | Outcome::Consumed => {}
+                }
+            }
+            output.counters.batches += 1;
+        };
+        // Ports are counted in a byte, see `MAX_PORTS`.
+        match input.receive.receive(PortId(index as u8), &mut judge) {
+            Ok(count) => count,
+            Err(_) => {
+                input.failed = true;
+                0
+            }
+        }
+    }
+
+    /// Frees expired connections: once around the table each second, a part of it at a time.
+    fn sweep(&mut self, now: Tick) {
+        let elapsed = now.millis_since(self.last_sweep);
+        if elapsed >= SWEEP_MS {
+            self.last_sweep = now;
+            let capacity = self.director.capacity() as u64;
+            let budget = (capacity * elapsed.min(1_000)).div_ceil(1_000);
+            self.director.sweep(now, budget as usize);
+        }
+    }
+
+    fn publish(&mut self, now: Tick) {
+        self.last_snapshot = now;
+        let Self { director, forwarder, inputs, output, inbox, .. } = self;
+        inbox.publish(|snapshot| {
+            snapshot.at = now;
+            snapshot.director = director.counters();
+            snapshot.forwarder.clone_from(forwarder.counters());
+            snapshot.worker = output.counters;
+            for ((shown, input), out) in snapshot.ports.iter_mut().zip(inputs).zip(&mut output.ports) {
+                shown.received = input.receive.counters();
+                shown.transmitted = out.transmit.counters();
+                shown.failed = input.failed || out.failed;
+            }
+        });
+    }
+
+    /// Why there is nothing left to do, if there is not.
+    fn end(&self) -> Option<End> {
+        let ended = |input: &Input| input.failed || input.receive.ended();
+        if !self.inputs.iter().all(ended) {
+            return None;
+        }
+        Some(if self.inputs.iter().any(|input| input.failed) { End::Failed } else { End::Ended })
+    }
+
+    fn finish(&mut self) {
+        self.output.flush();
+        self.publish(self.clock.now());
+    }
+}
+
+impl<S: Store, const A: usize, const N: usize> fmt::Debug for Worker<S, A, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("ports", &self.inputs.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "whoever runs a worker handles each")]
+pub enum End {
+    /// All devices have come to their end (captures).
+    Ended,
+    /// All devices have come to their end, at least one of them because it failed: its interface is gone.
+    Failed,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Why a worker cannot be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The local port is none of the host's, or not a bare one.
+    Local(PortId),
+    /// The forwarder's host has more or fewer ports than there are devices.
+    Ports {
+        /// Ports of the host.
+        ports: usize,
+        /// Devices.
+        devices: usize,
+    },
+    /// No file descriptor is left for waking the worker.
+    Wake(io::Error),
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(port) => write!(f, "port {} cannot be the local one: it is not a bare port", port.0),
+            Self::Ports { ports, devices } => write!(f, "{devices} devices for {ports} ports"),
+            Self::Wake(error) => write!(f, "cannot make the pipe that wakes the worker: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for WorkerError {}
+
+/// The longest frame that the forwarder makes itself.
+const OWN_FRAME: usize = 2_048;
+const SWEEP_MS: u64 = 10;
+const SNAPSHOT_MS: u64 = 1_000;
+
+const _: () = assert!(MAX_PORTS <= 256);

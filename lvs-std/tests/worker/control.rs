@@ -1,0 +1,145 @@
+//! Commands to a running worker, and what it tells.
+
+use core::time::Duration;
+use std::io;
+use std::thread;
+
+use lvs_core::{AddServiceError, Event, Method};
+use lvs_forward::{Frame, PortId};
+use lvs_std::device::{Device, PairOptions, Receive, ReceiveCounters, pair};
+use lvs_std::worker::{End, Worker, WorkerError, WorkerGone, WorkerOptions};
+
+use crate::world::{
+    CLIENT, SERVER, Segment, VIP, World, await_frames, director, forwarder, see, server, service,
+};
+
+#[test]
+fn a_running_worker_takes_commands_and_stops() {
+    let World { mut worker, handle, events, mut client, server: mut real } =
+        World::empty(&PairOptions::default());
+    let thread = thread::spawn(move || worker.run());
+
+    let (key, config) = service();
+    let id = handle.add_service(key, config.clone()).unwrap().unwrap();
+    assert_eq!(handle.add_service(key, config), Ok(Err(AddServiceError::Exists)));
+    let first = handle.add_server(key, server(Method::Nat)).unwrap().unwrap();
+    client.send(&Segment::syn(40_000).bytes()).unwrap();
+    assert_eq!(see(&await_frames(&mut real)[0]).to, (SERVER, 8_080));
+    real.send(&Segment::reply(40_000).bytes()).unwrap();
+    assert_eq!(see(&await_frames(&mut client)[0]).from, (VIP, 80));
+
+    let services = handle.services().unwrap();
+    assert_eq!(services.len(), 1);
+    assert_eq!((services[0].key, services[0].scheduler), (key, "rr"));
+    assert_eq!(services[0].traffic.connections, 1);
+    let (id_listed, listed) = &services[0].servers[0];
+    assert_eq!((*id_listed, listed.active(), listed.traffic().out_packets), (first, 1, 1));
+    let connections = handle.connections().unwrap();
+    assert_eq!(connections.len(), 1);
+    assert_eq!(connections[0].flow.addresses.source(), CLIENT);
+    let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
+    let Event::Opened { connection, server: chosen, .. } = event else { panic!("{event:?}") };
+    assert_eq!((connection, chosen), (connections[0].id, first));
+
+    handle.remove_server(key, server(Method::Nat).address).unwrap().unwrap();
+    assert!(handle.services().unwrap()[0].servers.is_empty());
+    assert_eq!(handle.with(move |director, _, _| director.service(key).is_some()), Ok(true));
+    handle.remove_service(key).unwrap().unwrap();
+    assert!(handle.services().unwrap().is_empty());
+    let _ = id;
+
+    let other = handle.clone();
+    other.stop();
+    assert_eq!(thread.join().unwrap(), End::Stopped);
+    assert_eq!(handle.services().unwrap_err(), WorkerGone);
+    let last = handle.snapshot();
+    assert_eq!((last.ports[0].received.frames, last.ports[1].transmitted.frames), (1, 1));
+    assert!(last.worker.waits > 0 && last.worker.batches >= 2);
+}
+
+#[test]
+fn an_address_is_announced_when_told() {
+    let World { mut worker, handle, mut client, .. } = World::empty(&PairOptions::default());
+    let thread = thread::spawn(move || worker.run());
+    assert_eq!(handle.announce(Some([203, 0, 113, 1].into())), Ok(false));
+    assert_eq!(handle.announce(Some(VIP.into())), Ok(true));
+    let frame = &await_frames(&mut client)[0];
+    assert_eq!(frame[..6], [0xff; 6]);
+    assert_eq!((&frame[12..14], &frame[38..42]), (&[8, 6][..], &VIP.octets()[..]));
+    handle.stop();
+    assert_eq!(thread.join().unwrap(), End::Stopped);
+}
+
+#[test]
+fn events_that_nobody_fetches_are_counted() {
+    let (left, mut client) = pair(&PairOptions::default()).unwrap();
+    let (right, _server) = pair(&PairOptions::default()).unwrap();
+    let mut director = director(100);
+    let (key, config) = service();
+    director.add_service(key, config).unwrap();
+    director.add_server(key, server(Method::Nat)).unwrap();
+    let mut options = WorkerOptions::default();
+    options.events = 3;
+    let (mut worker, handle, events) =
+        Worker::new(director, forwarder(), vec![left, right], options).unwrap();
+    for port in 0..10 {
+        client.send(&Segment::syn(40_000 + port).bytes()).unwrap();
+    }
+    let thread = thread::spawn(move || {
+        let end = worker.run();
+        (end, worker)
+    });
+    while handle.connections().unwrap().len() < 10 {}
+    handle.stop();
+    assert_eq!(thread.join().unwrap().0, End::Stopped);
+    assert_eq!(events.try_iter().count(), 3);
+    assert_eq!(handle.snapshot().worker.events_lost, 7);
+}
+
+#[test]
+fn devices_and_ports_must_correspond() {
+    let (one, _) = pair(&PairOptions::default()).unwrap();
+    let error = Worker::new(director(1), forwarder(), vec![one], WorkerOptions::default()).unwrap_err();
+    assert!(matches!(error, WorkerError::Ports { ports: 2, devices: 1 }), "{error}");
+}
+
+/// A device that is gone.
+struct Gone;
+
+impl Receive for Gone {
+    fn receive(&mut self, _: PortId, _: &mut dyn FnMut(&mut [Frame<'_>])) -> io::Result<usize> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn counters(&mut self) -> ReceiveCounters {
+        ReceiveCounters::default()
+    }
+}
+
+#[test]
+fn a_failed_device_is_left_alone_and_the_last_one_ends_the_worker() {
+    let gone = || {
+        let (device, _) = pair(&PairOptions::default()).unwrap();
+        Device { receive: Box::new(Gone), transmit: device.transmit }
+    };
+    let (right, mut real) = pair(&PairOptions::default()).unwrap();
+    let devices = vec![gone(), right];
+    let (mut worker, handle, _) =
+        Worker::new(director(1), forwarder(), devices, WorkerOptions::default()).unwrap();
+    let thread = thread::spawn(move || worker.run());
+    real.send(&Segment::reply(1).bytes()).unwrap();
+    while handle.with(|_, forwarder, _| forwarder.counters().passes(reason())).unwrap() == 0 {}
+    handle.stop();
+    assert_eq!(thread.join().unwrap(), End::Stopped);
+    let ports = handle.snapshot().ports;
+    assert_eq!((ports[0].failed, ports[1].failed), (true, false));
+
+    let devices = vec![gone(), gone()];
+    let (mut worker, ..) = Worker::new(director(1), forwarder(), devices, WorkerOptions::default()).unwrap();
+    assert_eq!(worker.run(), End::Failed);
+}
+
+/// Why a packet between strangers is passed.
+fn reason() -> lvs_forward::PassReason {
+    lvs_forward::PassReason::Director(lvs_core::Reason::NoService)
+}
