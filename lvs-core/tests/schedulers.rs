@@ -262,7 +262,8 @@ fn mh_builds_the_tables_of_ipvs() {
         }
         // The ids of a new store count up from 0.
         let letters: Vec<u8> = table.borrow().iter().map(|&id| b'A' + id as u8).collect();
-        let counts = [b'A', b'B', b'C'].map(|letter| letters.iter().filter(|&&other| other == letter).count());
+        let counts =
+            [b'A', b'B', b'C'].map(|letter| letters.iter().filter(|&&other| other == letter).count());
         assert_eq!(counts, shares, "{weights:?}");
         let fnv = |hash: u32, letter: &u8| (hash ^ u32::from(*letter)).wrapping_mul(0x0100_0193);
         assert_eq!(letters.iter().fold(0x811c_9dc5, fnv), expected, "{weights:?}");

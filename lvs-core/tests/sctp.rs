@@ -53,7 +53,8 @@ fn only_an_established_association_is_active() {
 
 #[test]
 fn only_init_starts_unless_sloppy_and_abort_never() {
-    for (sloppy, starting) in [(false, &[Chunk::Init][..]), (true, &[Chunk::Init, Chunk::Data, Chunk::Error])] {
+    for (sloppy, starting) in [(false, &[Chunk::Init][..]), (true, &[Chunk::Init, Chunk::Data, Chunk::Error])]
+    {
         for chunk in [Chunk::Init, Chunk::Data, Chunk::Error, Chunk::Abort] {
             let mut config = config();
             config.tuning.sloppy_sctp = sloppy;
