@@ -184,7 +184,14 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
         match (meaning, layout.family) {
             (Meaning::Control(v4::ECHO_REQUEST), Family::V4)
             | (Meaning::Control(v6::ECHO_REQUEST), Family::V6) => self.ping(frame, &layout),
-            _ => self.unwrap(frame, &layout),
+            (
+                Meaning::Control(_)
+                | Meaning::Error(..)
+                | Meaning::Flow(_)
+                | Meaning::Other
+                | Meaning::Wrapped(_),
+                Family::V4 | Family::V6,
+            ) => self.unwrap(frame, &layout),
         }
     }
 
@@ -278,7 +285,8 @@ fn gre(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
     match get16(packet, 2) {
         Some(ethernet::TYPE_IPV4) => Ok((protocol::IPIP, len)),
         Some(ethernet::TYPE_IPV6) => Ok((protocol::IPV6, len)),
-        Some(_) | None => Err(DecapReason::Mismatch),
+        Some(_) => Err(DecapReason::Mismatch),
+        None => Err(DecapReason::Malformed),
     }
 }
 

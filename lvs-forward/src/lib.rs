@@ -1,4 +1,87 @@
-//! The editing half of a Linux Virtual Server director.
+//! The editing half of a Linux Virtual Server director: frames in, the same frames out, rewritten and addressed.
+//!
+//! A program lends a [`Forwarder`] frames and tells it the time; it asks a [`Director`](lvs_core::Director) where each packet goes,
+//! and carries that out in place: NAT both ways, direct routing, tunnels. To its neighbours it is a host of its own, with
+//! link-layer and IP addresses, that answers ARP, neighbour solicitations and pings. What it never does: I/O, read a clock,
+//! draw entropy, allocate, copy a packet to forward it, or panic. It is `no_std` and free of unsafe code.
+//!
+//! ```text
+//!          ┌ ARP, NDP, ping ──────────── host ──────────────────┐
+//!  Frame ──┤                                                    ├─> Outcome: Send, SendPieces, Pass, Drop, Consumed
+//!          └ parse ─> Packet ─> Director ─> Verdict ─> apply ───┘               │
+//!               Layout          (lvs-core)              │ route, TTL, size      └ output::pieces, for devices that
+//!                                                       │ NAT │ DR │ TUN          take neither merged nor long frames
+//!                                                       │ next hop
+//!                                                       └ or an ICMP error, in place
+//! ```
+//!
+//! Packets that need no thought (whole TCP and UDP packets of known connections to known neighbours) take a short way with the
+//! same result.
+//!
+//! # The run loop
+//!
+//! 1. Take up to [`BATCH`](lvs_core::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the time once.
+//! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the device
+//!    does not take a frame as it is.
+//! 3. [`Forwarder::poll_transmit`] until it is `None`: questions for neighbours, packets that waited for the answers,
+//!    announcements.
+//! 4. When nothing comes in: 3 again at least every second. [`Director::sweep`](lvs_core::Director::sweep) is the loop's
+//!    business too.
+//!
+//! ```
+//! use lvs_core::*;
+//! use lvs_forward::host::{Host, Port};
+//! use lvs_forward::{Forwarder, Frame, HEADROOM, Options, Outcome, PortId};
+//!
+//! let seed = Seed::from_bytes([7; 16]);
+//! let mut director = Director::new(Config::new(seed), Heap::with_capacity(1 << 16));
+//! let web = ServiceKey::tcp("10.99.0.1".parse()?, 80);
+//! director.add_service(web, ServiceConfig::new(Scheduler::from_name("wlc").unwrap()))?;
+//! director.add_server(web, ServerConfig::new("10.0.1.11:8080".parse()?, Method::Nat))?;
+//!
+//! let mut host: Host = Host::new(seed);
+//! let port = host.add_port(Port::ethernet("02:00:00:00:00:01".parse()?, 1500))?;
+//! host.add_address(port, "10.0.1.254".parse()?, 24)?;
+//! host.add_virtual_address("10.99.0.1".parse()?)?;
+//! host.add_neighbour(port, "10.0.1.11".parse()?, "02:00:00:00:01:11".parse()?)?;
+//! let mut forwarder = Forwarder::new(host, Options::new());
+//!
+//! // A client's SYN, as a device lends it.
+//! let syn = [
+//!     2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0xaa, 8, 0, // Ethernet
+//!     0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0x6e, 0x65, 192, 0, 2, 7, 10, 99, 0, 1, // IPv4
+//!     0x9c, 0x40, 0, 80, 0, 0, 3, 0xe8, 0, 0, 0, 0, 0x50, 2, 0xfa, 0xf0, 0x58, 0x26, 0, 0, // TCP
+//! ];
+//! let mut buffer = [[0; HEADROOM].as_slice(), &syn].concat();
+//! let end = buffer.len();
+//! let mut frame = Frame::new(&mut buffer, HEADROOM, end, port).unwrap();
+//!
+//! assert_eq!(forwarder.process(&mut director, Tick::ZERO, &mut frame), Outcome::Send);
+//! assert_eq!(frame.bytes()[..6], [2, 0, 0, 0, 1, 0x11], "to the real server's link-layer address");
+//! assert_eq!(frame.bytes()[30..34], [10, 0, 1, 11], "and to its IP address");
+//! assert_eq!(frame.bytes()[36..38], 8080_u16.to_be_bytes(), "and port");
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! * Bytes: [`Frame`], and what a device left unfinished about it: [`Offload`]. Every edit keeps that true, so partial checksums
+//!   and merged frames (GSO, GRO) stay what they are.
+//! * The whole way: [`Forwarder`], [`Options`], [`Outcome`]; every drop has a [`DropReason`], every pass a
+//!   [`PassReason`], both with [`Counters`].
+//! * The host on the wire: module [`host`]. Parsing: [`parse`](mod@parse). Rewriting alone: [`method`], [`icmp`],
+//!   [`checksum`]. Cutting: [`output`].
+//! * The other end of a tunnel, at the real server: [`Decapsulator`].
+//!
+//! # What it does not do
+//!
+//! * Put IPv4 fragments together: later fragments are [passed](PassReason). Reassembly before IPVS is Linux's default.
+//! * Translate ICMP messages other than errors about TCP, UDP and SCTP; balance AH and ESP; write IPv4 timestamps.
+//! * Detect duplicate addresses or join groups (MLD, IGMP): a switch that snoops must flood `ff02::/16`.
+//! * Learn an IPv6 path's MTU inside a tunnel. IPVS does not either.
+//!
+//! It follows IPVS (Linux 6.1.192), frame by frame in recordings, with one exception: when a router inside a tunnel asks for smaller
+//! packets, the client is told the right size at once. Linux's first message still has the size of its own link.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -253,6 +253,18 @@ proptest! {
     }
 
     #[test]
+    fn unwrapping_a_merged_frame_leaves_it_merged((sample, segment) in any_merged(), outer in any_outer()) {
+        let offload = Offload { checksum: sample.checksum(0), merged: Some(sample.merged(segment)) };
+        let (bytes, wrapping) = wrapped(&sample.packet(), offload, &outer);
+        let mut server = server_behind(outer.addresses);
+        let mut bed = Bed::new(&bytes);
+        let mut frame = bed.frame(0).with_offload(wrapping);
+        prop_assert_eq!(server.process(Tick::ZERO, &mut frame), Unwrapped::Inner);
+        prop_assert_eq!(frame.offload, offload);
+        prop_assert_eq!(frame.bytes(), &sample.packet());
+    }
+
+    #[test]
     fn a_damaged_tunnel_packet_is_not_delivered(
         sample in any_sample(),
         outer in any_outer(),
