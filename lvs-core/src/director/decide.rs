@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 
 use super::{Brain, Director};
 use crate::conn::{ConnId, Key, Slot};
+use crate::counters::Traffic;
 use crate::event::Event;
 use crate::method::Method;
 use crate::packet::{Chunk, Content, Packet, Path, TcpFlags};
@@ -173,15 +174,9 @@ impl Brain {
         packet: &Packet,
         id: u32,
     ) -> Verdict {
+        self.count(tables, id, |traffic| traffic.count_in(packet.length));
         let slot = &mut tables.slots[id as usize];
-        let server = &mut tables.servers[slot.server as usize];
-        if server.is_available() {
-            server.traffic.count_in(packet.length);
-            if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
-                service.traffic.count_in(packet.length);
-            }
-            self.counters.traffic.count_in(packet.length);
-        }
+        let server = &tables.servers[slot.server as usize];
         let forward = Forward {
             direction: Direction::Request,
             method: slot.method(server.method),
@@ -209,15 +204,9 @@ impl Brain {
         packet: &Packet,
         id: u32,
     ) -> Verdict {
+        self.count(tables, id, |traffic| traffic.count_out(packet.length));
         let slot = &mut tables.slots[id as usize];
-        let server = &mut tables.servers[slot.server as usize];
-        if server.is_available() {
-            server.traffic.count_out(packet.length);
-            if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
-                service.traffic.count_out(packet.length);
-            }
-            self.counters.traffic.count_out(packet.length);
-        }
+        let server = &tables.servers[slot.server as usize];
         let forward = Forward {
             direction: Direction::Reply,
             method: slot.method(server.method),
@@ -230,6 +219,20 @@ impl Brain {
             self.advance(tables, now, packet.content, View::Output, id);
         }
         Verdict::Forward(forward)
+    }
+
+    /// Counts something of a connection for its server, for that one's service and in total. A removed server counts nothing.
+    #[inline]
+    fn count<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32, what: impl Fn(&mut Traffic)) {
+        let server = &mut tables.servers[tables.slots[id as usize].server as usize];
+        if !server.is_available() {
+            return;
+        }
+        what(&mut server.traffic);
+        if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
+            what(&mut service.traffic);
+        }
+        what(&mut self.counters.traffic);
     }
 
     /// Moves a connection's state on and its deadline with it.
@@ -332,11 +335,7 @@ impl Brain {
         if tables.servers[index].bind() {
             self.note(tables, Event::Overloaded { server });
         }
-        tables.servers[index].traffic.connections += 1;
-        if let Some(Some(service)) = tables.services.get_mut(tables.servers[index].service.0 as usize) {
-            service.traffic.connections += 1;
-        }
-        self.counters.traffic.connections += 1;
+        self.count(tables, id, |traffic| traffic.connections += 1);
         self.note(tables, Event::Opened { connection: ConnId(id), flow: packet.flow, server });
         self.request(tables, now, packet, id)
     }
