@@ -58,7 +58,7 @@ pub enum WhenFull {
     /// established connection is never given up: then the new one is dropped as under `Refuse`.
     Reclaim,
     /// Drops the packet, counted as [`Reason::TableFull`](crate::Reason::TableFull), as IPVS does when it cannot make
-    /// an entry.
+    /// an entry. Expired entries that no sweep has freed yet take their places too.
     Refuse,
 }
 

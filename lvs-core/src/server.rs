@@ -308,3 +308,15 @@ enum Mode {
 pub(crate) const fn has_tunnel_port(method: Method) -> bool {
     !matches!(method, Method::Tunnel(Tunnel::Gue { port: 0, .. }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_active_connection_weighs_257_inactive_ones() {
+        let load = |active, total| Server { active, total, ..Server::VACANT }.overhead();
+        assert_eq!(load(1, 1), load(0, 257));
+        assert_eq!(load(2, 5), 2 * 256 + 5);
+    }
+}

@@ -1,4 +1,4 @@
-//! No packet allocates: neither an old connection's nor a new one's, nor the sweep.
+//! No packet allocates: neither an old connection's nor a new one's, nor the sweep; and a store takes what it said.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
@@ -17,17 +17,20 @@ struct Counting;
 thread_local! {
     /// Of this thread alone: the test harness has threads of its own.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get().wrapping_add(layout.size()));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -66,4 +69,21 @@ fn packets_do_not_allocate() {
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(director.counters().traffic.connections > 600, "there were new connections");
+}
+
+#[test]
+fn a_store_takes_the_memory_that_its_capacity_told() {
+    for (connections, services) in
+        [(1_000, 1_024), (0, 0), (10, 1), (10, 7), (10, 8), (10, 1_792), (10, 1_793)]
+    {
+        let mut capacity = Capacity::new(connections);
+        capacity.services = services;
+        let before = BYTES.get();
+        let director = Director::new(config(), Heap::<Scheduler>::new(capacity));
+        let taken = BYTES.get().wrapping_sub(before);
+        let told = capacity.required_bytes();
+        // What the map adds for its own use is no more than this.
+        assert!(taken.abs_diff(told) < 64, "{services} services: told {told}, taken {taken}");
+        drop(director);
+    }
 }

@@ -152,102 +152,6 @@ fn a_store_forgets_its_former_director() {
     check(Fixed::<100, 4, 4, 16>::new());
 }
 
-/// Picks always the same id and asks for a table of this size.
-#[derive(Debug)]
-struct Stubborn(u32, usize);
-
-impl Schedule for Stubborn {
-    fn name(&self) -> &'static str {
-        "stubborn"
-    }
-
-    fn pick(&mut self, _pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
-        Some(ServerId::from_index(self.0))
-    }
-
-    fn table_len(&self) -> usize {
-        self.1
-    }
-}
-
-#[test]
-fn a_scheduler_that_names_no_server_of_its_service_gives_none() {
-    for (id, there) in [(0, true), (1, false), (2, false), (3, false), (u32::MAX, false)] {
-        let mut director = Director::new(config(), Heap::<Stubborn>::with_capacity(16));
-        director.add_service(WEB, ServiceConfig::new(Stubborn(id, 0))).unwrap();
-        director.add_service(DNS, ServiceConfig::new(Stubborn(id, 0))).unwrap();
-        director.add_server(WEB, server(1, Method::Nat, 1)).unwrap();
-        director.add_server(DNS, server(1, Method::Nat, 1)).unwrap();
-        director.add_server(WEB, server(2, Method::Nat, 1)).unwrap();
-        director.remove_server(WEB, address(2)).unwrap();
-        let verdict = decide(&mut director, 0, 4_000, SYN);
-        assert_eq!(forwarded(verdict).is_some(), there, "{id}: {verdict:?}");
-    }
-}
-
-#[test]
-fn a_scheduler_that_wants_more_table_than_there_is_memory_is_refused() {
-    let mut director = Director::new(config(), Heap::<Stubborn>::with_capacity(16));
-    let greedy = || ServiceConfig::new(Stubborn(0, usize::MAX));
-    assert_eq!(director.add_service(WEB, greedy()), Err(AddServiceError::NoTable));
-    assert!(director.add_service(WEB, ServiceConfig::new(Stubborn(0, 4))).is_ok());
-}
-
-/// A built-in scheduler in a table of another size than it asks for.
-#[derive(Debug)]
-struct Resized(Scheduler, usize);
-
-impl Schedule for Resized {
-    fn name(&self) -> &'static str {
-        "resized"
-    }
-
-    fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, rng: &mut Rng) -> Option<ServerId> {
-        self.0.pick(pool, flow, rng)
-    }
-
-    fn on_change(&mut self, pool: &mut Pool<'_>, change: Change) {
-        self.0.on_change(pool, change);
-    }
-
-    fn table_len(&self) -> usize {
-        self.1
-    }
-}
-
-#[test]
-fn hashing_schedulers_live_with_any_size_of_table() {
-    for name in ["mh", "sh", "dh"] {
-        for (len, enough) in [(0, false), (100, false), (5_000, true)] {
-            let mut director = Director::new(config(), Heap::<Resized>::with_capacity(2_000));
-            let resized = Resized(Scheduler::from_name(name).unwrap(), len);
-            director.add_service(WEB, ServiceConfig::new(resized)).unwrap();
-            for number in 1..4 {
-                director.add_server(WEB, server(number, Method::Direct, 1)).unwrap();
-            }
-            for client in 0..=255 {
-                let verdict = director.decide(at(0), &request(WEB, [192, 0, 2, client], 4_000, SYN));
-                assert!(forwarded(verdict).is_some() || !enough, "{name}, {len}: {verdict:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_heavy_overloaded_server_costs_wrr_no_time() {
-    let mut director = Director::new(config(), Heap::<Scheduler>::with_capacity(256));
-    director.add_service(WEB, scheduler("wrr")).unwrap();
-    let heaviest = Weight::new(i32::MAX as u32).unwrap();
-    let heavy = server(1, Method::Direct, 1).with_weight(heaviest).with_thresholds(1, 1);
-    director.add_server(WEB, heavy).unwrap();
-    director.add_server(WEB, server(2, Method::Direct, 1)).unwrap();
-    assert_eq!(forwarded(decide(&mut director, 0, 4_000, SYN)).unwrap().target, address(2));
-    assert_eq!(forwarded(decide(&mut director, 0, 4_001, SYN)).unwrap().target, address(1));
-    for port in 0..100 {
-        assert_eq!(forwarded(decide(&mut director, 0, 5_000 + port, SYN)).unwrap().target, address(2));
-    }
-}
-
 #[test]
 fn servers_that_differ_only_in_scope_are_one() {
     let mut director = start(config());
@@ -364,4 +268,61 @@ fn ipv6_clients_are_told_apart_by_all_of_their_address() {
         let verdict = director.decide(at(0), &Packet::new(flow, ACK, 60).passing());
         assert_eq!(verdict, Verdict::Pass(Reason::NoConnection), "another port of the server");
     }
+}
+
+#[test]
+fn quiescing_an_idle_server_tells_that_it_is_drained() {
+    let mut director = start(config());
+    director.edit_server(WEB, server(1, Method::Nat, 2)).unwrap();
+    assert_eq!(director.poll_event(), None);
+    director.edit_server(WEB, server(1, Method::Nat, 0)).unwrap();
+    assert!(matches!(director.poll_event(), Some(Event::Drained { .. })));
+}
+
+#[test]
+fn a_removed_server_is_kept_as_long_as_connections_refer_to_it() {
+    let mut director = start(config());
+    let there = forwarded(decide(&mut director, 0, 4_000, SYN)).unwrap();
+    let _ = decide(&mut director, 0, 4_000, ACK);
+    director.remove_server(WEB, address(1)).unwrap();
+    for second in 0..800 {
+        director.sweep(at(second), 256);
+    }
+    director.add_server(WEB, server(1, Method::Nat, 1)).unwrap();
+    let resumed = forwarded(decide(&mut director, 800, 4_000, ACK)).unwrap();
+    assert_eq!((resumed.connection, resumed.server), (there.connection, there.server));
+}
+
+#[test]
+fn service_server_and_director_count_the_same_traffic_and_none_for_a_removed_server() {
+    let mut director = start(config());
+    let reply = answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK);
+    let _ = decide(&mut director, 0, 4_000, SYN);
+    let _ = director.decide(at(0), &reply);
+    let _ = decide(&mut director, 0, 4_000, ACK);
+    let total = director.counters().traffic;
+    assert_eq!((total.connections, total.in_packets, total.out_packets), (1, 2, 1));
+    assert_eq!((total.in_bytes, total.out_bytes), (120, 60));
+    assert_eq!(director.service(WEB).unwrap().traffic(), total);
+    let (id, server) = director.servers(WEB).next().unwrap();
+    assert_eq!(server.traffic(), total);
+    director.remove_server(WEB, address(1)).unwrap();
+    assert!(forwarded(director.decide(at(0), &reply)).is_some(), "the way back stays open");
+    assert_eq!(director.counters().traffic, total);
+    assert_eq!(director.server(id).unwrap().traffic(), total);
+}
+
+#[test]
+fn every_configured_timeout_has_its_state() {
+    let mut config = config();
+    (config.timeouts.tcp, config.timeouts.tcp_fin, config.timeouts.udp) = (11, 12, 13);
+    let mut director = start(config);
+    let _ = decide(&mut director, 0, 4_000, SYN);
+    let _ = decide(&mut director, 0, 4_000, ACK);
+    assert_eq!(director.connections(at(0)).next().unwrap().expires_in, 11_000);
+    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, FIN));
+    let closing = director.connections(at(0)).next().unwrap();
+    assert_eq!((closing.state, closing.expires_in), (State::Tcp(TcpState::FinWait), 12_000));
+    let _ = director.decide(at(0), &request(DNS, CLIENT, 4_000, Content::Udp));
+    assert!(director.connections(at(0)).any(|c| c.state == State::Udp && c.expires_in == 13_000));
 }

@@ -170,4 +170,21 @@ mod tests {
         let v6 = Key::of_request(&flow("[::1]:1", "[::2]:2"));
         assert_ne!(v4, v6);
     }
+
+    #[test]
+    fn every_part_of_a_key_counts_in_its_hash() {
+        let seed = Seed::from_bytes([5; 16]);
+        let v4 = Key { client: 1, other: 2, ports: 3, tag: 0 };
+        for key in [v4, Key { tag: Key::V6, ..v4 }] {
+            let bits = if key.family() == Family::V4 { 32 } else { 128 };
+            let flipped =
+                |bit| [Key { client: key.client ^ bit, ..key }, Key { other: key.other ^ bit, ..key }];
+            for other in (0..bits).flat_map(|bit| flipped(1 << bit)) {
+                assert_ne!(other.hash(seed), key.hash(seed), "{other:?}");
+            }
+            assert_ne!(Key { ports: key.ports ^ 1 << 31, ..key }.hash(seed), key.hash(seed));
+            assert_ne!(Key { tag: key.tag ^ Key::REPLY, ..key }.hash(seed), key.hash(seed));
+            assert_ne!(key.hash(Seed::from_bytes([6; 16])), key.hash(seed));
+        }
+    }
 }

@@ -199,3 +199,53 @@ impl<'a> Table<'a> {
         (key.hash(seed), reply)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Flow, Protocol};
+    use crate::method::Method;
+
+    fn key(protocol: Protocol, client: &str, virt: &str) -> Key {
+        Key::of_request(&Flow::new(protocol, client.parse().unwrap(), virt.parse().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn entries_of_one_hash_are_told_apart_by_every_part_of_their_key() {
+        let (mut slots, mut cells) = ([Slot::FREE; 9], [Cell::EMPTY; 9 * super::super::CELLS_PER_SLOT]);
+        let (mut wakes, mut state) = ([Stamp::ZERO; 9], TableState::NEW);
+        let mut table = Table::new(&mut slots, &mut cells, &mut wakes, &mut state);
+        let later = Stamp::ZERO.plus_secs(10);
+        let keys = [
+            key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.1:80"),
+            key(Protocol::Udp, "192.0.2.7:1", "10.99.0.1:80"),
+            key(Protocol::Tcp, "192.0.2.8:1", "10.99.0.1:80"),
+            key(Protocol::Tcp, "192.0.2.7:2", "10.99.0.1:80"),
+            key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.2:80"),
+            key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.1:81"),
+            key(Protocol::Tcp, "[::192.0.2.7]:1", "[::10.99.0.1]:80"),
+            key(Protocol::Tcp, "[1::192.0.2.7]:1", "[::10.99.0.1]:80"),
+            key(Protocol::Tcp, "[::192.0.2.7]:1", "[1::10.99.0.1]:80"),
+        ];
+        // One hash for everything: requests and replies stand in one chain.
+        let server = "10.0.0.11".parse().unwrap();
+        for (number, key) in keys.iter().enumerate() {
+            let mut slot = Slot::new(key, number as u32, 8_000 + number as u16, Method::Nat);
+            slot.deadline = later;
+            assert_eq!(table.insert(slot, 7, Some(7)), Some(number as u32));
+        }
+        for (number, key) in keys.iter().enumerate() {
+            let id = number as u32;
+            assert_eq!(table.find_request(7, key, Stamp::ZERO), Some(id));
+            assert_eq!(table.find_request(7, key, later), None, "its time is up");
+            let reply = key.at_server(server, 8_000 + number as u16);
+            assert_eq!(table.find_reply(7, &reply, Stamp::ZERO, |at| at == id), Some(id));
+            assert_eq!(table.find_reply(7, &reply, Stamp::ZERO, |_| false), None, "another server");
+            let other = key.at_server(server, 9_000);
+            assert_eq!(table.find_reply(7, &other, Stamp::ZERO, |_| true), None, "another port there");
+        }
+        table.remove(3, 7, Some(7));
+        assert_eq!(table.find_request(7, &keys[3], Stamp::ZERO), None);
+        assert_eq!(table.find_request(7, &keys[2], Stamp::ZERO), Some(2));
+    }
+}

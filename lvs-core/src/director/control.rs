@@ -13,7 +13,7 @@ use crate::method::Method;
 use crate::sched::{Change, Pool, Schedule};
 use crate::server::{Life, Server, ServerConfig, ServerId, has_tunnel_port};
 use crate::service::{Service, ServiceConfig, ServiceId, ServiceKey};
-use crate::store::{Queue, SchedulerOf, Services as _, Store, Tables};
+use crate::store::{Queue, SchedulerOf, Services, Store, Tables};
 
 impl<S: Store> Director<S> {
     /// Adds a virtual service without real servers.
@@ -272,9 +272,9 @@ impl Brain {
 }
 
 /// Tells a service's scheduler what changed.
-fn inform<P: Schedule, M, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, change: Change) {
+fn inform<P: Schedule, M: Services, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, change: Change) {
     if let Some(Some(service)) = tables.services.get_mut(index as usize) {
-        let lookup = tables.lookup.of(index);
+        let lookup = tables.by_key.table(index);
         let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
         service.scheduler.on_change(&mut pool, change);
     }

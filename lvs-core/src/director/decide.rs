@@ -294,7 +294,7 @@ impl Brain {
         {
             return self.reject(Reason::NoServer);
         }
-        let lookup = tables.lookup.of(index);
+        let lookup = tables.by_key.table(index);
         let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
         let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng);
         match picked {

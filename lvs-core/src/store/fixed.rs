@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{LookupTables, Queue, Services, Store, Tables, View, private};
+use super::{Queue, Services, Store, Tables, View, private};
 use crate::conn::{CELLS_PER_SLOT, Cell, Slot};
 use crate::event::Event;
 use crate::sched::{Schedule, Scheduler};
@@ -35,8 +35,7 @@ pub struct Fixed<
     wakes: [Stamp; CONNS],
     servers: [Server; SERVERS],
     services: [Option<Service<P>>; SERVICES],
-    lookup: FixedLookup<SERVICES, TABLE>,
-    by_key: FixedServices<SERVICES>,
+    by_key: FixedServices<SERVICES, TABLE>,
     events: FixedQueue<EVENTS>,
 }
 
@@ -54,8 +53,11 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
             wakes: [Stamp::ZERO; C],
             servers: [const { Server::VACANT }; R],
             services: [const { None }; S],
-            lookup: FixedLookup { cells: [[u32::MAX; T]; S], lens: [0; S] },
-            by_key: FixedServices { keys: heapless::LinearMap::new() },
+            by_key: FixedServices {
+                keys: heapless::LinearMap::new(),
+                tables: [[u32::MAX; T]; S],
+                lens: [0; S],
+            },
             events: FixedQueue { events: heapless::Deque::new() },
         }
     }
@@ -86,7 +88,7 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
     private::Parts for Fixed<C, S, R, E, T, P>
 {
     type Scheduler = P;
-    type Services = FixedServices<S>;
+    type Services = FixedServices<S, T>;
     type Queue = FixedQueue<E>;
 
     fn parts(&mut self) -> Tables<'_, P, Self::Services, Self::Queue> {
@@ -96,7 +98,6 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
             wakes: &mut self.wakes,
             servers: &mut self.servers,
             services: &mut self.services,
-            lookup: &mut self.lookup,
             by_key: &mut self.by_key,
             events: &mut self.events,
         }
@@ -107,12 +108,12 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
     }
 
     fn lend_table(&mut self, index: u32, len: usize) -> bool {
-        let Some(own) = self.lookup.lens.get_mut(index as usize) else { return false };
+        let Some(own) = self.by_key.lens.get_mut(index as usize) else { return false };
         if len > T {
             return false;
         }
         *own = len;
-        self.lookup.cells[index as usize].fill(u32::MAX);
+        self.by_key.tables[index as usize].fill(u32::MAX);
         true
     }
 
@@ -150,27 +151,16 @@ impl<S: Store + ?Sized> private::Parts for &mut S {
     }
 }
 
-/// As many cells for every service, used or not.
+/// A list: with the few services that a fixed store is made for, a walk is as fast as a hash.
 #[derive(Debug)]
-struct FixedLookup<const S: usize, const T: usize> {
-    cells: [[u32; T]; S],
+pub struct FixedServices<const S: usize, const T: usize> {
+    keys: heapless::LinearMap<ServiceKey, u32, S>,
+    /// As many cells for every service, used or not.
+    tables: [[u32; T]; S],
     lens: [usize; S],
 }
 
-impl<const S: usize, const T: usize> LookupTables for FixedLookup<S, T> {
-    fn of(&mut self, index: u32) -> &mut [u32] {
-        let len = self.lens.get(index as usize).copied().unwrap_or(0);
-        self.cells.get_mut(index as usize).and_then(|cells| cells.get_mut(..len)).unwrap_or_default()
-    }
-}
-
-/// A list: with the few services that a fixed store is made for, a walk is as fast as a hash.
-#[derive(Debug)]
-pub struct FixedServices<const S: usize> {
-    keys: heapless::LinearMap<ServiceKey, u32, S>,
-}
-
-impl<const S: usize> Services for FixedServices<S> {
+impl<const S: usize, const T: usize> Services for FixedServices<S, T> {
     fn find(&self, key: &ServiceKey) -> Option<u32> {
         self.keys.get(key).copied()
     }
@@ -182,6 +172,11 @@ impl<const S: usize> Services for FixedServices<S> {
 
     fn remove(&mut self, key: &ServiceKey) {
         self.keys.remove(key);
+    }
+
+    fn table(&mut self, index: u32) -> &mut [u32] {
+        let len = self.lens.get(index as usize).copied().unwrap_or(0);
+        self.tables.get_mut(index as usize).and_then(|cells| cells.get_mut(..len)).unwrap_or_default()
     }
 }
 

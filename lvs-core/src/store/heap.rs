@@ -9,7 +9,7 @@ use core::hash::BuildHasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::{LookupTables, Queue, Services, Store, Tables, View, private};
+use super::{Queue, Services, Store, Tables, View, private};
 use crate::Seed;
 use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Slot};
 use crate::event::Event;
@@ -54,7 +54,9 @@ impl Capacity {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
         let per_connection = size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>();
         // A hash map holds at most 7 entries per 8 cells, a power of two of them, with one control byte each.
-        let map_cells = match (self.services.saturating_mul(8) / 7 + 1).checked_next_power_of_two() {
+        let map_cells = match self.services.saturating_mul(8).div_ceil(7).checked_next_power_of_two() {
+            _ if self.services == 0 => 0,
+            Some(cells) if cells < 4 => 4,
             Some(cells) => cells,
             None => usize::MAX,
         };
@@ -82,7 +84,6 @@ pub struct Heap<P = Scheduler> {
     wakes: Box<[Stamp]>,
     servers: Box<[Server]>,
     services: Box<[Option<Service<P>>]>,
-    lookup: HeapLookup,
     by_key: HeapServices,
     events: HeapQueue,
     /// Whether a director has had it.
@@ -115,9 +116,9 @@ impl<P> Heap<P> {
             wakes: vec![Stamp::ZERO; connections].into_boxed_slice(),
             servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
             services: (0..capacity.services).map(|_| None).collect(),
-            lookup: HeapLookup { tables: (0..capacity.services).map(|_| Box::default()).collect() },
             by_key: HeapServices {
                 keys: hashbrown::HashMap::with_capacity_and_hasher(capacity.services, Keyed::default()),
+                tables: (0..capacity.services).map(|_| Box::default()).collect(),
             },
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
             used: false,
@@ -147,7 +148,6 @@ impl<P: Schedule> private::Parts for Heap<P> {
             wakes: &mut self.wakes,
             servers: &mut self.servers,
             services: &mut self.services,
-            lookup: &mut self.lookup,
             by_key: &mut self.by_key,
             events: &mut self.events,
         }
@@ -158,7 +158,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
     }
 
     fn lend_table(&mut self, index: u32, len: usize) -> bool {
-        let Some(table) = self.lookup.tables.get_mut(index as usize) else { return false };
+        let Some(table) = self.by_key.tables.get_mut(index as usize) else { return false };
         let mut cells = Vec::new();
         if cells.try_reserve_exact(len).is_err() {
             return false;
@@ -181,22 +181,12 @@ impl<P: Schedule> private::Parts for Heap<P> {
     }
 }
 
-/// A table for each service that needs one, made when its scheduler is bound.
-#[derive(Debug)]
-struct HeapLookup {
-    tables: Box<[Box<[u32]>]>,
-}
-
-impl LookupTables for HeapLookup {
-    fn of(&mut self, index: u32) -> &mut [u32] {
-        self.tables.get_mut(index as usize).map(|table| &mut **table).unwrap_or_default()
-    }
-}
-
 /// A hash map: services change rarely and may be many.
 #[derive(Debug)]
 pub struct HeapServices {
     keys: hashbrown::HashMap<ServiceKey, u32, Keyed>,
+    /// A look-up table for each service that needs one, made when its scheduler is bound.
+    tables: Box<[Box<[u32]>]>,
 }
 
 impl Services for HeapServices {
@@ -210,6 +200,10 @@ impl Services for HeapServices {
 
     fn remove(&mut self, key: &ServiceKey) {
         self.keys.remove(key);
+    }
+
+    fn table(&mut self, index: u32) -> &mut [u32] {
+        self.tables.get_mut(index as usize).map(|table| &mut **table).unwrap_or_default()
     }
 }
 

@@ -59,7 +59,6 @@ pub struct Tables<'a, P, M, Q> {
     pub(crate) wakes: &'a mut [Stamp],
     pub(crate) servers: &'a mut [Server],
     pub(crate) services: &'a mut [Option<Service<P>>],
-    pub(crate) lookup: &'a mut dyn LookupTables,
     pub(crate) by_key: &'a mut M,
     pub(crate) events: &'a mut Q,
 }
@@ -79,13 +78,7 @@ pub struct View<'a, P, M> {
     pub(crate) by_key: &'a M,
 }
 
-/// The look-up tables of the services' schedulers.
-pub(crate) trait LookupTables: core::fmt::Debug {
-    /// The cells of the service at `index`.
-    fn of(&mut self, index: u32) -> &mut [u32];
-}
-
-/// The index of services.
+/// The index of services, and the look-up tables of their schedulers.
 pub trait Services: core::fmt::Debug {
     /// The place of the service with this key.
     fn find(&self, key: &ServiceKey) -> Option<u32>;
@@ -93,6 +86,8 @@ pub trait Services: core::fmt::Debug {
     fn insert(&mut self, key: ServiceKey, index: u32);
     /// Forgets it.
     fn remove(&mut self, key: &ServiceKey);
+    /// The look-up table of the service at `index`: as many cells as its scheduler was lent.
+    fn table(&mut self, index: u32) -> &mut [u32];
 }
 
 /// A bounded queue of events.

@@ -1,0 +1,80 @@
+//! What a full table gives up for a new connection, and in which order.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use lvs_core::*;
+use support::*;
+
+const CLIENT: [u8; 4] = [192, 0, 2, 7];
+
+fn start(when_full: WhenFull, connections: usize) -> Director<Heap> {
+    let mut config = config();
+    config.when_full = when_full;
+    let mut director = Director::new(config, Heap::with_capacity(connections));
+    for key in [WEB, DNS] {
+        director.add_service(key, scheduler("rr")).unwrap();
+        director.add_server(key, server(1, Method::Direct, 1)).unwrap();
+    }
+    director
+}
+
+fn run(director: &mut Director<Heap>, secs: u64, port: u16, contents: &[Content]) -> Verdict {
+    let mut verdict = Verdict::Drop(Reason::TableFull);
+    for &content in contents {
+        let key = if content == Content::Udp { DNS } else { WEB };
+        verdict = director.decide(Tick::ZERO.plus_secs(secs), &request(key, CLIENT, port, content));
+    }
+    verdict
+}
+
+fn ended(director: &mut Director<Heap>) -> Vec<(u16, Cause)> {
+    let events = core::iter::from_fn(|| director.poll_event());
+    let closed = events.filter_map(|event| {
+        let Event::Closed { flow, cause, .. } = event else { return None };
+        Some((flow.source_port, cause))
+    });
+    closed.collect()
+}
+
+#[test]
+fn closing_ones_go_first_then_half_open_ones_then_udp() {
+    let mut director = start(WhenFull::Reclaim, 4);
+    let _ = run(&mut director, 0, 1, &[SYN, ACK]);
+    let _ = run(&mut director, 0, 2, &[Content::Udp]);
+    let _ = run(&mut director, 0, 3, &[SYN]);
+    let _ = run(&mut director, 0, 4, &[SYN, ACK, FIN]);
+    for port in 11..=13 {
+        assert!(forwarded(run(&mut director, 1, port, &[SYN, ACK])).is_some());
+    }
+    assert_eq!(ended(&mut director), [(4, Cause::Reclaimed), (3, Cause::Reclaimed), (2, Cause::Reclaimed)]);
+    assert_eq!(run(&mut director, 1, 14, &[SYN]), Verdict::Drop(Reason::TableFull));
+    let counters = director.counters();
+    assert_eq!((counters.reclaimed, counters.expired, counters.live), (3, 0, 4));
+    assert_eq!(counters.of(Reason::TableFull), 1);
+    let (_, web) = director.servers(WEB).next().unwrap();
+    let (_, dns) = director.servers(DNS).next().unwrap();
+    assert_eq!((web.active(), web.inactive(), dns.inactive()), (4, 0, 0));
+}
+
+#[test]
+fn expired_ones_go_before_all_others_and_whatever_their_state() {
+    let mut director = start(WhenFull::Reclaim, 3);
+    let _ = run(&mut director, 0, 1, &[SYN, ACK]);
+    let _ = run(&mut director, 899, 2, &[SYN]);
+    let _ = run(&mut director, 899, 3, &[SYN]);
+    assert!(forwarded(run(&mut director, 900, 11, &[SYN])).is_some());
+    assert_eq!(ended(&mut director), [(1, Cause::Expired)]);
+    assert_eq!((director.counters().reclaimed, director.counters().expired), (0, 1));
+}
+
+#[test]
+fn refusing_gives_up_nothing() {
+    let mut director = start(WhenFull::Refuse, 1);
+    let _ = run(&mut director, 0, 1, &[SYN, ACK, FIN]);
+    assert_eq!(run(&mut director, 1_000, 2, &[SYN]), Verdict::Drop(Reason::TableFull));
+    assert_eq!(ended(&mut director), []);
+    director.sweep(Tick::ZERO.plus_secs(1_000), 1);
+    assert!(forwarded(run(&mut director, 1_000, 2, &[SYN])).is_some());
+}
