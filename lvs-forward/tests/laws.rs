@@ -383,6 +383,56 @@ proptest! {
     }
 }
 
+fn plain_udp() -> Sample {
+    Sample {
+        protocol: Protocol::Udp,
+        source: "192.0.2.7:5555".parse().unwrap(),
+        destination: "10.99.0.1:53".parse().unwrap(),
+        ttl: 64,
+        class: 0,
+        dont_fragment: false,
+        identification: 7,
+        options: false,
+        tcp_flags: 0,
+        sequence: 0,
+        payload: vec![3; 1_000],
+        sum: SumState::Right,
+    }
+}
+
+#[test]
+fn a_udp_checksum_that_comes_out_as_zero_is_written_as_all_ones() {
+    let packet = plain_udp().packet();
+    let mut ones = 0;
+    for port in 0..=u16::MAX {
+        let server = SocketAddr::new("10.0.1.11".parse().unwrap(), port);
+        let request = rewritten(&packet, Checksum::Complete, Direction::Request, server);
+        assert_ne!(request[26..28], [0, 0], "port {port}");
+        ones += usize::from(request[26..28] == [0xff, 0xff]);
+    }
+    assert!(ones > 0, "one of all ports must make it zero");
+}
+
+#[test]
+fn a_fragment_can_be_cut_again() {
+    let packet = plain_udp().packet();
+    let first = cut(&packet, Offload::NONE, Cut { mtu: 500, identification: 0 });
+    assert_eq!(first.len(), 3);
+    let again: Vec<Vec<u8>> = first
+        .iter()
+        .flat_map(|piece| cut(piece, Offload::NONE, Cut { mtu: 200, identification: 0 }))
+        .collect();
+    let mut payload: Vec<u8> = Vec::new();
+    for (index, piece) in again.iter().enumerate() {
+        check_packet(piece, Trust::Headers);
+        let word = u16::from_be_bytes([piece[6], piece[7]]);
+        assert_eq!(usize::from(word & 0x1fff) * 8, payload.len());
+        assert_eq!(word & 0x2000 != 0, index + 1 < again.len(), "only the very last ends the datagram");
+        payload.extend(&piece[20..]);
+    }
+    assert_eq!(payload, packet[20..]);
+}
+
 fn rewritten_merged(packet: &[u8], offload: Offload, target: SocketAddr) -> Vec<u8> {
     let mut bed = Bed::new(packet);
     let mut frame = bed.frame(0).with_offload(offload);
