@@ -81,17 +81,22 @@ impl Brain {
                 Meeting::Dropped => self.drop(Reason::ServerRemoved),
                 Meeting::StartsAnew => {
                     tables.connections(&mut self.table).bring_forward(id, now);
-                    self.schedule(tables, now, packet, &key, hash)
+                    let service = self.find_service(tables, packet);
+                    self.schedule(tables, now, packet, &key, hash, service)
                 }
             };
         }
-        if let Some(id) = self.find_reply(tables, now, packet, None) {
-            return self.reply(tables, now, packet, id);
+        let service = self.may_start(packet.content).then(|| self.find_service(tables, packet)).flatten();
+        if service.is_none() {
+            // Not a client's: what starts a connection with a service is no real server's answer to a client.
+            if let Some(id) = self.find_reply(tables, now, packet, None) {
+                return self.reply(tables, now, packet, id);
+            }
+            if packet.content == Content::Error {
+                return self.pass(Reason::NoConnection);
+            }
         }
-        if packet.content == Content::Error {
-            return self.pass(Reason::NoConnection);
-        }
-        self.schedule(tables, now, packet, &key, hash)
+        self.schedule(tables, now, packet, &key, hash, service)
     }
 
     fn decide_through<P: Schedule, M: Services, Q: Queue>(
@@ -273,7 +278,7 @@ impl Brain {
         tables.connections(&mut self.table).bring_forward(id, deadline);
     }
 
-    /// Gives a packet without a connection to a real server, if it may start one.
+    /// Gives a packet without a connection to a real server of its service, if it may start one.
     fn schedule<P: Schedule, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
@@ -281,11 +286,12 @@ impl Brain {
         packet: &Packet,
         key: &Key,
         hash: u32,
+        service: Option<u32>,
     ) -> Verdict {
         if !self.may_start(packet.content) {
             return self.pass(Reason::NotStarting);
         }
-        let Some(index) = self.find_service(tables, packet) else { return self.pass(Reason::NoService) };
+        let Some(index) = service else { return self.pass(Reason::NoService) };
         if packet.flow.source_port == FTP_DATA_PORT {
             return self.pass(Reason::FtpDataPort);
         }
