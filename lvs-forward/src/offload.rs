@@ -24,11 +24,15 @@ pub(crate) const fn checksum_offset(protocol: u8) -> Option<usize> {
 ///
 /// # Errors
 ///
-/// [`DropReason::Offload`], when the offload says something impossible.
+/// [`DropReason::Offload`], when the offload says something impossible: also that the sum begins inside the IP header, where
+/// writing it would spoil that header.
 pub fn complete_checksum(frame: &mut Frame<'_>, layout: &Layout) -> Result<(), DropReason> {
     let Checksum::Partial { start, .. } = frame.offload.checksum else {
         return Ok(());
     };
+    if usize::from(start) < layout.transport() {
+        return Err(DropReason::Offload);
+    }
     if layout.protocol == protocol::SCTP && usize::from(start) == layout.transport() {
         if frame.offload.merged.is_some() {
             return Err(DropReason::Offload);

@@ -20,6 +20,7 @@ use crate::frame::{Checksum, Frame, PortId};
 use crate::host::{Resolution, is_martian};
 use crate::layout::{Fragment, Layout};
 use crate::method::{nat, tun};
+use crate::offload::checksum_offset;
 use crate::parse::Link;
 use crate::reason::DropReason;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp, udp};
@@ -136,7 +137,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         };
         let settled = match frame.offload.checksum {
             Checksum::Complete => true,
-            Checksum::Partial { start, .. } => usize::from(start) == layout.transport(),
+            Checksum::Partial { start, offset } => {
+                usize::from(start) == layout.transport()
+                    && checksum_offset(layout.protocol) == Some(usize::from(offset))
+            }
         };
         if !settled {
             return None;
@@ -390,7 +394,8 @@ mod tests {
         payload: usize,
         padding: usize,
         checksum: u16,
-        partial: bool,
+        /// Set for a partial checksum: how far the device's words about it are off.
+        partial: Option<(i8, i8)>,
         flip: Option<(usize, u8)>,
     }
 
@@ -446,8 +451,10 @@ mod tests {
         fn offload(&self) -> Offload {
             let start = if self.v6 { 54 } else { 34 };
             let offset = if self.udp { 6 } else { 16 };
-            let checksum =
-                if self.partial { Checksum::Partial { start, offset } } else { Checksum::Complete };
+            let checksum = self.partial.map_or(Checksum::Complete, |(by, by_field)| Checksum::Partial {
+                start: u16::saturating_add_signed(start, by.into()),
+                offset: u16::saturating_add_signed(offset, by_field.into()),
+            });
             Offload { checksum, merged: None }
         }
     }
@@ -457,7 +464,8 @@ mod tests {
         let ttl = prop_oneof![4 => Just(64), 1 => 0_u8..4];
         let payload = prop_oneof![4 => 0_usize..64, 1 => 1_380_usize..1_520];
         let flip = prop_oneof![5 => Just(None), 1 => (0_usize..60, 1_u8..=255).prop_map(Some)];
-        let choices = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        let lie = prop_oneof![3 => Just((0, 0)), 1 => (-20_i8..20, Just(0)), 1 => (Just(0), -8_i8..8)];
+        let choices = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(lie));
         (choices, flags, ttl, payload, 0_usize..8, any::<u16>(), flip).prop_map(
             |((v6, udp, reply, dont_fragment, partial), flags, ttl, payload, padding, checksum, flip)| {
                 Shape { v6, udp, reply, flags, ttl, dont_fragment, payload, padding, checksum, partial, flip }
@@ -528,7 +536,7 @@ mod tests {
                 payload: 10,
                 padding: 0,
                 checksum: 1,
-                partial: false,
+                partial: None,
                 flip: None,
             };
             let mut bytes = shape.bytes();
