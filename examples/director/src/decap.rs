@@ -42,14 +42,7 @@ pub(crate) struct Arguments {
 
 /// Unwraps until SIGINT or SIGTERM. Status 1 when it cannot be started or the interface is gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    crate::supervise(|| run(arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {

@@ -12,6 +12,7 @@ mod statistics;
 mod terminal;
 mod text;
 
+use core::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,5 +47,17 @@ fn main() -> ExitCode {
         Command::Check { file } => check::main(&file),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
+    }
+}
+
+/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
+fn supervise(work: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -431,7 +431,7 @@ fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
 }
 
 /// The least that a tunnel must have room for.
-const fn least_mtu(outer: Family) -> usize {
+pub(super) const fn least_mtu(outer: Family) -> usize {
     match outer {
         Family::V4 => 68,
         Family::V6 => 1_280,

@@ -13,6 +13,7 @@ use lvs_core::{
     Tick,
 };
 
+use super::apply::least_mtu;
 use super::{Forwarder, Outcome};
 use crate::checksum::Sum;
 use crate::edit::{Tags, decrement_ttl, ether_type, write_ethernet};
@@ -190,11 +191,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let outer = Family::of(way.server);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
         let overhead = tun::overhead(tunnel, outer);
-        let least = match outer {
-            Family::V4 => 68,
-            Family::V6 => 1_280,
-        };
-        let room = usize::from(mtu).checked_sub(overhead).filter(|&room| room >= least)?;
+        let room = usize::from(mtu).checked_sub(overhead).filter(|&room| room >= least_mtu(outer))?;
         // What does not fit before the frame is for the long way to say.
         if layout.packet_len() > room || frame.headroom() < overhead {
             return None;
