@@ -73,6 +73,12 @@ pub struct Tuning {
     /// were the first. Default false: they are silently dropped until they time out, and resume if
     /// the server is added again.
     pub expire_nodest_conn: bool,
+    /// How long `lblc` remembers the server of a virtual address that nobody asks for, in seconds, at most
+    /// [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS). Looked at every half hour. Default 86,400.
+    pub lblc_expiration: u32,
+    /// The same for `lblcr`, and how long its sets of servers stay as they are until they lose the most loaded one.
+    /// Default 86,400.
+    pub lblcr_expiration: u32,
     /// Whether any SCTP packet but ABORT starts an association. Default false: only INIT does.
     pub sloppy_sctp: bool,
     /// Whether any TCP segment without RST starts a connection. Default false: only those with SYN do.
@@ -81,6 +87,12 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    const DEFAULT: Self =
-        Self { conn_reuse_mode: 1, expire_nodest_conn: false, sloppy_sctp: false, sloppy_tcp: false };
+    const DEFAULT: Self = Self {
+        conn_reuse_mode: 1,
+        expire_nodest_conn: false,
+        lblc_expiration: 86_400,
+        lblcr_expiration: 86_400,
+        sloppy_sctp: false,
+        sloppy_tcp: false,
+    };
 }

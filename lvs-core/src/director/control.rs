@@ -43,7 +43,7 @@ impl<S: Store> Director<S> {
         tables.by_key.insert(key, index);
         self.brain.families[family_index(key.family())] += 1;
         self.brain.wildcards += u32::from(is_wildcard(&key));
-        inform(&mut tables, index, Change::Bound);
+        inform(&mut self.brain, &mut tables, index, Change::Bound);
         Ok(ServiceId(index))
     }
 
@@ -75,7 +75,7 @@ impl<S: Store> Director<S> {
             service.scheduler = config.scheduler;
             service.flags = config.flags;
         }
-        inform(&mut tables, index, Change::Bound);
+        inform(&mut self.brain, &mut tables, index, Change::Bound);
         Ok(())
     }
 
@@ -102,6 +102,7 @@ impl<S: Store> Director<S> {
         for server in tables.servers.iter_mut().filter(|server| server.service == ServiceId(index)) {
             // A service with the same key may come back in this place; it is not the same one.
             server.service = NO_SERVICE;
+            server.holds = 0;
         }
         Ok(())
     }
@@ -149,7 +150,7 @@ impl<S: Store> Director<S> {
         service.first = Some(id);
         service.servers += 1;
         self.brain.announce_overload(&mut tables, id, changed);
-        inform(&mut tables, index, Change::Added(id));
+        inform(&mut self.brain, &mut tables, index, Change::Added(id));
         Ok(id)
     }
 
@@ -181,7 +182,7 @@ impl<S: Store> Director<S> {
         if drained {
             self.brain.note(&mut tables, Event::Drained { server: id });
         }
-        inform(&mut tables, index, Change::Edited(id));
+        inform(&mut self.brain, &mut tables, index, Change::Edited(id));
         Ok(())
     }
 
@@ -207,7 +208,12 @@ impl<S: Store> Director<S> {
             service.servers -= 1;
         }
         self.brain.retire(&mut tables, found.server);
-        inform(&mut tables, index, Change::Removed { server: found.server, before: found.before });
+        inform(
+            &mut self.brain,
+            &mut tables,
+            index,
+            Change::Removed { server: found.server, before: found.before },
+        );
         Ok(())
     }
 }
@@ -248,12 +254,12 @@ impl Brain {
             return Some(ServerId(at as u32));
         }
         if let Some(at) = servers.iter().position(|server| server.life == Life::Vacant) {
-            servers[at] = Server::VACANT;
+            servers[at].vacate();
             return Some(ServerId(at as u32));
         }
         let at = servers.iter().position(|server| removed(server) && server.total == 0)?;
         self.trash -= 1;
-        servers[at] = Server::VACANT;
+        servers[at].vacate();
         Some(ServerId(at as u32))
     }
 
@@ -272,11 +278,24 @@ impl Brain {
 }
 
 /// Tells a service's scheduler what changed.
-fn inform<P: Schedule, M: Services, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, change: Change) {
+fn inform<P: Schedule, M: Services, Q>(
+    brain: &mut Brain,
+    tables: &mut Tables<'_, P, M, Q>,
+    index: u32,
+    change: Change,
+) {
     if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+        if change == Change::Bound {
+            // What a former scheduler's cache held is forgotten with it.
+            let own = tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
+            own.for_each(|server| server.holds = 0);
+        }
         let lookup = tables.by_key.table(index);
-        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
+        let occasion = brain.occasion(service.key.family());
+        let mut pool =
+            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
         service.scheduler.on_change(&mut pool, change);
+        brain.ticking.expect(service.scheduler.next_tick());
     }
 }
 

@@ -304,7 +304,9 @@ impl Brain {
             return self.reject(Reason::NoServer);
         }
         let lookup = tables.by_key.table(index);
-        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
+        let occasion = self.occasion(service.key.family());
+        let mut pool =
+            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
         let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng);
         match picked {
             Some(server) if tables.servers.get(server.0 as usize).is_some_and(|s| s.serves(index)) => {

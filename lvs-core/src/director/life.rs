@@ -33,6 +33,7 @@ impl<S: Store> Director<S> {
         if self.brain.trash > 0 && now >= self.brain.next_trash {
             self.brain.empty_trash(tables.servers, now);
         }
+        self.brain.tick(&mut tables, now);
         freed
     }
 }
@@ -113,10 +114,10 @@ impl Brain {
         for server in servers {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
-                _ if server.total > 0 => {}
+                _ if server.total > 0 || server.holds > 0 => {}
                 None => server.life = Life::Removed { idle_since: Some(now) },
                 Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {
-                    *server = Server::VACANT;
+                    server.vacate();
                     self.trash -= 1;
                 }
                 Some(_) => {}
