@@ -266,7 +266,7 @@ impl Server {
 
     /// Whether an entry of the table refers to it.
     pub(crate) const fn is_referred_to(&self) -> bool {
-        self.total > 0 || self.persistent > 0 || self.holds > 0
+        self.total > 0 || self.persistent > 0
     }
 
     /// Whether schedulers may choose it: not overloaded, and of a weight above 0.

@@ -173,7 +173,7 @@ impl Brain {
         for server in servers {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
-                _ if server.is_referred_to() => {}
+                _ if server.is_referred_to() || server.holds > 0 => {}
                 None => server.life = Life::Removed { idle_since: Some(now) },
                 Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {
                     server.vacate();
