@@ -178,7 +178,7 @@ fn apply<S: Store<Scheduler = Scheduler>>(
         Step::Packets(ref packets) => {
             let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
             if batch {
-                director.decide_batch(now, packets, &mut verdicts);
+                assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
             } else {
                 for (packet, verdict) in packets.iter().zip(&mut verdicts) {
                     *verdict = director.decide(now, packet);
@@ -211,6 +211,7 @@ fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> Answer {
             server: director.server(forward.server).map_or(forward.target, lvs_core::Server::address),
         },
         Verdict::Drop(reason) => Answer::Drop(reason),
+        Verdict::Inspect => Answer::Inspect,
         Verdict::Pass(reason) => Answer::Pass(reason),
         Verdict::Reject(reason) => Answer::Reject(reason),
     }

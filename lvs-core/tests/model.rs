@@ -116,6 +116,7 @@ fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> twin::Answer {
             server: director.server(forward.server).unwrap().address(),
         },
         Verdict::Drop(reason) => twin::Answer::Drop(reason),
+        Verdict::Inspect => twin::Answer::Inspect,
         Verdict::Pass(reason) => twin::Answer::Pass(reason),
         Verdict::Reject(reason) => twin::Answer::Reject(reason),
     }
@@ -133,7 +134,7 @@ fn apply<S: Store<Scheduler = Scheduler>>(
         Step::Packets(ref packets) => {
             if batch {
                 let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
-                director.decide_batch(now, packets, &mut verdicts);
+                assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
                 answers.extend(verdicts.into_iter().map(|verdict| meaning(director, verdict)));
             } else {
                 for packet in packets {

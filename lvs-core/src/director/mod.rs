@@ -3,8 +3,14 @@
 mod batch;
 mod control;
 mod decide;
+mod defence;
 mod life;
 mod listing;
+mod open;
+mod persist;
+mod schedule;
+mod server;
+mod sync;
 mod ticking;
 
 use crate::config::Config;
@@ -20,6 +26,7 @@ use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
 pub use batch::BATCH;
+pub use open::Expectation;
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
@@ -73,6 +80,19 @@ struct Brain {
     families: [u32; 2],
     /// Services for all ports.
     wildcards: u32,
+    /// Services for port 21, and those whose persistence goes by call.
+    ftp_services: u32,
+    call_services: u32,
+    /// Connections whose client port is not known yet.
+    without_client_port: u32,
+    /// Whether connections are sent to a backup, and whether this is one.
+    master: bool,
+    backup: bool,
+    defence: defence::State,
+    /// Whether the stricter TCP table is in use.
+    secures_tcp: bool,
+    /// Whether packets to the director need a look among replies first.
+    watches_local: bool,
     /// When removed servers are next looked over.
     next_trash: Tick,
     /// Removed servers that still take a place.
@@ -87,7 +107,7 @@ impl<S: Store> Director<S> {
         store.prepare(config.seed.derive(SERVICE_KEYS));
         let rng = Rng::new(config.seed.derive(CHANCE).words().0);
         let scheduling = config.seed.derive(SCHEDULING);
-        Self {
+        let mut director = Self {
             store,
             brain: Brain {
                 timeouts: TimeoutTable::new(&config.timeouts),
@@ -100,11 +120,21 @@ impl<S: Store> Director<S> {
                 ticking: ticking::Ticking::NEW,
                 families: [0; 2],
                 wildcards: 0,
+                ftp_services: 0,
+                call_services: 0,
+                without_client_port: 0,
+                master: false,
+                backup: false,
+                defence: defence::State::NEW,
+                secures_tcp: false,
+                watches_local: false,
                 next_trash: Tick::ZERO,
                 trash: 0,
                 flush: None,
             },
-        }
+        };
+        director.brain.tuning_changed();
+        director
     }
 
     /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.
@@ -128,6 +158,15 @@ impl<S: Store> Director<S> {
         }
         self.brain.timeouts = TimeoutTable::new(&config.timeouts);
         self.brain.config = Config { seed, ..config };
+        self.brain.tuning_changed();
+    }
+
+    /// Whether this director sends its connections to backups, and whether it is a backup itself; it may be both. As a master it
+    /// notes in [`Event::Sync`](crate::Event::Sync) what is to be sent. Default neither.
+    pub fn set_sync_role(&mut self, master: bool, backup: bool) {
+        self.brain.master = master;
+        self.brain.backup = backup;
+        self.brain.tuning_changed();
     }
 
     /// What happened so far, in numbers.
@@ -144,6 +183,17 @@ impl Brain {
         self.clock
     }
 
+    /// Draws the consequences of another configuration or role.
+    fn tuning_changed(&mut self) {
+        self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
+        self.look_at_memory();
+    }
+
+    /// Whether a backup is to leave clients' packets to others.
+    const fn leaves_clients_alone(&self) -> bool {
+        self.backup && self.config.tuning.backup_only
+    }
+
     /// What a scheduler of a service of this family learns besides its servers.
     fn occasion(&self, family: Family) -> Occasion {
         let tuning = &self.config.tuning;
@@ -157,6 +207,7 @@ impl Brain {
         }
     }
 
+    #[inline]
     fn serves(&self, family: Family) -> bool {
         self.families[family_index(family)] > 0
     }
@@ -173,3 +224,8 @@ const fn family_index(family: Family) -> usize {
 const SERVICE_KEYS: u64 = 1;
 const CHANCE: u64 = 2;
 const SCHEDULING: u64 = 3;
+
+/// IPVS takes new flows from this port for active FTP data.
+const FTP_DATA_PORT: u16 = 20;
+/// The virtual port of FTP.
+const FTP_PORT: u16 = 21;

@@ -12,6 +12,7 @@ pub(crate) const SCHEDULERS: &[&str] = &["rr", "lc", "wlc", "sed", "nq", "fo", "
 pub(crate) enum Answer {
     Forward { direction: Direction, method: Method, target: SocketAddr, server: SocketAddr },
     Drop(Reason),
+    Inspect,
     Pass(Reason),
     Reject(Reason),
 }
@@ -310,7 +311,9 @@ impl Twin {
                 (flags.contains(TcpFlags::SYN) || self.tuning.sloppy_tcp) && !flags.contains(TcpFlags::RST)
             }
             Content::Udp => true,
-            Content::Sctp(_) | Content::Fragment | Content::Error => false,
+            Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError | Content::Ipsec => {
+                false
+            }
         };
         if !starts {
             return Answer::Pass(Reason::NotStarting);

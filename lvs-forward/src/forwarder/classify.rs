@@ -108,12 +108,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 decide(packet);
                 Task::Error(layout, embedded)
             }
-            (Meaning::Control(kind), Path::Local) if kind == echo_request(layout.family) => {
+            (Meaning::Control(kind), Path::Local | Path::Captured) if kind == echo_request(layout.family) => {
                 Task::Echo(layout)
             }
-            (Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_), Path::Local) => {
-                Task::Pass(PassReason::Protocol)
-            }
+            (
+                Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
+                Path::Local | Path::Captured,
+            ) => Task::Pass(PassReason::Protocol),
             (
                 Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
                 Path::Through,

@@ -213,7 +213,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
             let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
             let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
-            director.decide_batch(now, &packets, verdicts);
+            let _ = director.decide_batch(now, &packets, verdicts);
             let decided = |at: usize| packets.get(at).zip(verdicts.get(at));
             let mut tasks = tasks.iter();
             for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes).zip(plain) {

@@ -149,7 +149,7 @@ pub(crate) fn request(sample: &Sample, method: usize) -> Sample {
 pub(crate) fn answer(request: &Sample, method: usize) -> Sample {
     let source = match METHODS[method] {
         Method::Nat => server(method, request.family()),
-        Method::Direct | Method::Tunnel(_) => request.destination,
+        Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_) => request.destination,
     };
     Sample { source, destination: request.source, tcp_flags: 0x12, ..request.clone() }
 }
