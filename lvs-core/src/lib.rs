@@ -67,6 +67,7 @@ mod error;
 mod event;
 mod flow;
 mod hash;
+mod meter;
 mod method;
 mod packet;
 mod persistence;
@@ -90,6 +91,7 @@ pub use error::{
 pub use event::{Cause, Event};
 pub use flow::{Addresses, Family, Flow, Protocol};
 pub use hash::Seed;
+pub use meter::{Meter, Rates};
 pub use method::{Method, Tunnel};
 pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
 pub use persistence::{Engine, MAX_CALL_ID, Persistence};
