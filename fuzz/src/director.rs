@@ -4,7 +4,8 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
     Config, Content, Director, Family, Fixed, Flow, MAX_TIMEOUT_SECS, Method, Packet, Persistence, Protocol,
-    Reason, Seed, ServerConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight, WhenFull,
+    Reason, Scheduler, Seed, ServerConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
+    WhenFull,
 };
 
 use twin::{Answer, Manner, Twin};
@@ -53,6 +54,13 @@ pub fn director(data: &[u8]) {
             assert_eq!(listed, twin.servers(key));
         }
         assert_eq!(single.counters().live as usize, twin.live());
+        let server = |id| single.server(id).map(lvs_core::Server::address);
+        let mut templates: Vec<_> = single
+            .templates(now)
+            .filter_map(|template| Some((template.client, server(template.server)?, template.connections)))
+            .collect();
+        templates.sort();
+        assert_eq!(templates, twin.templates(now));
     }
 }
 

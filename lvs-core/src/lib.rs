@@ -86,7 +86,7 @@ pub use counters::{Counters, Traffic};
 pub use director::{BATCH, Director, Expectation};
 pub use error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, ExpectError, RemoveServerError,
-    RemoveServiceError,
+    RemoveServiceError, ZeroError,
 };
 pub use event::{Cause, Event};
 pub use flow::{Addresses, Family, Flow, Protocol};

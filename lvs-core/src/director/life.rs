@@ -32,6 +32,7 @@ impl<S: Store> Director<S> {
             }
         }
         self.brain.defend(&mut tables, now);
+        self.brain.estimate(&mut tables, now);
         if self.brain.trash > 0 && now >= self.brain.next_trash {
             self.brain.empty_trash(tables.servers, now);
         }
@@ -119,6 +120,20 @@ impl Brain {
             });
             self.close(tables, id, now, cause);
         }
+    }
+
+    /// Estimates rates, every two seconds.
+    fn estimate<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
+        if now < self.next_estimate {
+            return;
+        }
+        self.next_estimate = now.plus_secs(ESTIMATE_PERIOD_SECS);
+        if !self.config.tuning.run_estimation {
+            return;
+        }
+        self.meter.tick();
+        tables.services.iter_mut().flatten().for_each(|service| service.meter.tick());
+        tables.servers.iter_mut().filter(|server| server.is_available()).for_each(|s| s.meter.tick());
     }
 
     /// Makes room for one connection in a full table, if the policy allows and something of less worth is at hand.
@@ -216,3 +231,5 @@ const RECLAIM_LOOK: u32 = 64;
 /// How often removed servers are looked over.
 pub(super) const TRASH_PERIOD_SECS: u64 = 60;
 const TRASH_IDLE_SECS: u64 = 120;
+/// How often rates are estimated.
+const ESTIMATE_PERIOD_SECS: u64 = 2;
