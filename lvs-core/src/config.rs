@@ -92,6 +92,12 @@ pub struct Tuning {
     pub expire_nodest_conn: bool,
     /// Whether a quiesced real server (weight 0) loses the clients that persistence sent to it. Default false: they stay.
     pub expire_quiescent_template: bool,
+    /// How long `lblc` remembers the server of a virtual address that nobody asks for, in seconds, at most
+    /// [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS). Looked at every half hour. Default 86,400.
+    pub lblc_expiration: u32,
+    /// The same for `lblcr`, and how long its sets of servers stay as they are until they lose the most loaded one.
+    /// Default 86,400.
+    pub lblcr_expiration: u32,
     /// Whether a real server whose reply belongs to no connection is told so by port unreachable. Default false: the reply
     /// leaves with the server's own address.
     pub nat_icmp_send: bool,
@@ -131,6 +137,8 @@ impl Tuning {
         drop_packet: Defence::Never,
         expire_nodest_conn: false,
         expire_quiescent_template: false,
+        lblc_expiration: 86_400,
+        lblcr_expiration: 86_400,
         nat_icmp_send: false,
         run_estimation: true,
         schedule_icmp: false,

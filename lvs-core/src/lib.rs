@@ -9,7 +9,7 @@
 //!  Packet ──> Director::decide(now, ..) ──> Verdict
 //!               │ connection table   known? its server again, its state moved on
 //!               │ service            by mark, or by address and port
-//!               │ scheduler          rr wrr lc wlc sed nq sh dh mh fo ovf, or your own
+//!               │ scheduler          rr wrr lc wlc sed nq sh dh mh fo ovf lblc lblcr twos, or your own
 //!               │ real server        weight, thresholds, method: NAT, DR, TUN
 //!               └> events, counters
 //!  add_, edit_, remove_ services and servers at any time        sweep(now, budget) frees what expired
@@ -95,7 +95,7 @@ pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
 pub use persistence::{Engine, MAX_CALL_ID, Persistence};
 pub use proto::{SctpState, State, TcpState};
 pub use rng::Rng;
-pub use sched::{Change, Pool, Schedule, ScheduleFlags, Scheduler};
+pub use sched::{Change, Pool, Schedule, ScheduleFlags, Scheduler, TableLen};
 pub use server::{Server, ServerConfig, ServerId, Weight};
 pub use service::{Service, ServiceConfig, ServiceId, ServiceKey};
 #[cfg(feature = "alloc")]

@@ -128,6 +128,10 @@ pub struct Server {
     pub(crate) traffic: Traffic,
     /// Room for a scheduler that builds a table.
     pub(crate) scratch: [u32; 3],
+    /// Entries of its scheduler's cache that name it.
+    pub(crate) holds: u32,
+    /// How many servers had this place before.
+    pub(crate) generation: u32,
 }
 
 /// Where a server's place in the store is in its life.
@@ -163,7 +167,14 @@ impl Server {
         key: ServiceKey::Mark { family: Family::V4, mark: 0 },
         traffic: Traffic::ZERO,
         scratch: [0; 3],
+        holds: 0,
+        generation: 0,
     };
+
+    /// Gives the place back for another server.
+    pub(crate) fn vacate(&mut self) {
+        *self = Self { generation: self.generation.wrapping_add(1), ..Self::VACANT };
+    }
 
     /// Address and port.
     #[must_use]

@@ -63,6 +63,21 @@ pub(crate) struct Stamp(u32);
 impl Stamp {
     pub(crate) const ZERO: Self = Self(0);
 
+    /// The stamp as a number, for tables of numbers.
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The stamp of such a number.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// How long ago `earlier` was, in units of 4 ms, up to 2^32 of them.
+    pub(crate) const fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
     /// The stamp `secs` seconds later. Values past [`MAX_TIMEOUT_SECS`] would compare as past ones.
     pub(crate) const fn plus_secs(self, secs: u32) -> Self {
         Self(self.0.wrapping_add(secs.wrapping_mul(STAMPS_PER_SEC)))
@@ -107,7 +122,8 @@ impl Stamp {
 pub const MAX_TIMEOUT_SECS: u32 = 5_000_000;
 
 const MILLIS_PER_STAMP: u64 = 4;
-const STAMPS_PER_SEC: u32 = 250;
+/// Stamps in a second.
+pub(crate) const STAMPS_PER_SEC: u32 = 250;
 
 #[cfg(test)]
 mod tests {

@@ -49,7 +49,7 @@ impl<S: Store> Director<S> {
         self.brain.families[family_index(key.family())] += 1;
         self.brain.wildcards += u32::from(has_port(&key, 0));
         self.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
-        inform(&mut tables, index, Change::Bound);
+        inform(&mut self.brain, &mut tables, index, Change::Bound);
         Ok(ServiceId(index))
     }
 
@@ -88,7 +88,7 @@ impl<S: Store> Director<S> {
             service.scheduler = config.scheduler;
         }
         self.brain.call_services = self.brain.call_services - before + after;
-        inform(&mut tables, index, Change::Bound);
+        inform(&mut self.brain, &mut tables, index, Change::Bound);
         Ok(())
     }
 
@@ -117,6 +117,7 @@ impl<S: Store> Director<S> {
         for server in tables.servers.iter_mut().filter(|server| server.service == ServiceId(index)) {
             // A service with the same key may come back in this place; it is not the same one.
             server.service = NO_SERVICE;
+            server.holds = 0;
         }
         Ok(())
     }
@@ -164,7 +165,7 @@ impl<S: Store> Director<S> {
         service.first = Some(id);
         service.servers += 1;
         self.brain.announce_overload(&mut tables, id, changed);
-        inform(&mut tables, index, Change::Added(id));
+        inform(&mut self.brain, &mut tables, index, Change::Added(id));
         Ok(id)
     }
 
@@ -196,7 +197,7 @@ impl<S: Store> Director<S> {
         if drained {
             self.brain.note(&mut tables, Event::Drained { server: id });
         }
-        inform(&mut tables, index, Change::Edited(id));
+        inform(&mut self.brain, &mut tables, index, Change::Edited(id));
         Ok(())
     }
 
@@ -222,7 +223,12 @@ impl<S: Store> Director<S> {
             service.servers -= 1;
         }
         self.brain.retire(&mut tables, found.server);
-        inform(&mut tables, index, Change::Removed { server: found.server, before: found.before });
+        inform(
+            &mut self.brain,
+            &mut tables,
+            index,
+            Change::Removed { server: found.server, before: found.before },
+        );
         Ok(())
     }
 }
@@ -274,7 +280,7 @@ impl Brain {
                 at
             }
         };
-        servers[at] = Server::VACANT;
+        servers[at].vacate();
         Some(at)
     }
 
@@ -293,11 +299,24 @@ impl Brain {
 }
 
 /// Tells a service's scheduler what changed.
-fn inform<P: Schedule, M: Services, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, change: Change) {
+fn inform<P: Schedule, M: Services, Q>(
+    brain: &mut Brain,
+    tables: &mut Tables<'_, P, M, Q>,
+    index: u32,
+    change: Change,
+) {
     if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+        if change == Change::Bound {
+            // What a former scheduler's cache held is forgotten with it.
+            let own = tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
+            own.for_each(|server| server.holds = 0);
+        }
         let lookup = tables.by_key.table(index);
-        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
+        let occasion = brain.occasion(service.key.family());
+        let mut pool =
+            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
         service.scheduler.on_change(&mut pool, change);
+        brain.ticking.expect(service.scheduler.next_tick());
     }
 }
 

@@ -39,6 +39,7 @@ impl<S: Store> Director<S> {
         if self.brain.trash > 0 && now >= self.brain.next_trash {
             self.brain.empty_trash(tables.servers, now);
         }
+        self.brain.tick(&mut tables, now);
         before.saturating_sub(self.brain.table.live) as usize
     }
 }
@@ -81,7 +82,7 @@ impl Brain {
         if own.is_drained() {
             self.note(tables, Event::Drained { server });
         } else if own.is_standin() && !own.is_referred_to() {
-            *own = Server::VACANT;
+            own.vacate();
         }
     }
 
@@ -172,10 +173,10 @@ impl Brain {
         for server in servers {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
-                _ if server.is_referred_to() => {}
+                _ if server.is_referred_to() || server.holds > 0 => {}
                 None => server.life = Life::Removed { idle_since: Some(now) },
                 Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {
-                    *server = Server::VACANT;
+                    server.vacate();
                     self.trash -= 1;
                 }
                 Some(_) => {}

@@ -11,14 +11,17 @@ mod persist;
 mod schedule;
 mod server;
 mod sync;
+mod ticking;
 
 use crate::config::Config;
 use crate::conn::TableState;
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::Family;
+use crate::hash::Seed;
 use crate::proto::TimeoutTable;
 use crate::rng::Rng;
+use crate::sched::Occasion;
 use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
@@ -70,6 +73,9 @@ struct Brain {
     table: TableState,
     counters: Counters,
     rng: Rng,
+    /// What schedulers hash with.
+    scheduling: Seed,
+    ticking: ticking::Ticking,
     /// Services per family: without any, packets of that family are left alone.
     families: [u32; 2],
     /// Services for all ports.
@@ -100,6 +106,7 @@ impl<S: Store> Director<S> {
     pub fn new(config: Config, mut store: S) -> Self {
         store.prepare(config.seed.derive(SERVICE_KEYS));
         let rng = Rng::new(config.seed.derive(CHANCE).words().0);
+        let scheduling = config.seed.derive(SCHEDULING);
         let mut director = Self {
             store,
             brain: Brain {
@@ -109,6 +116,8 @@ impl<S: Store> Director<S> {
                 table: TableState::NEW,
                 counters: Counters::ZERO,
                 rng,
+                scheduling,
+                ticking: ticking::Ticking::NEW,
                 families: [0; 2],
                 wildcards: 0,
                 ftp_services: 0,
@@ -185,6 +194,19 @@ impl Brain {
         self.backup && self.config.tuning.backup_only
     }
 
+    /// What a scheduler of a service of this family learns besides its servers.
+    fn occasion(&self, family: Family) -> Occasion {
+        let tuning = &self.config.tuning;
+        Occasion {
+            now: self.clock,
+            family,
+            seed: self.scheduling,
+            destination: None,
+            lblc_expiration: tuning.lblc_expiration,
+            lblcr_expiration: tuning.lblcr_expiration,
+        }
+    }
+
     #[inline]
     fn serves(&self, family: Family) -> bool {
         self.families[family_index(family)] > 0
@@ -201,6 +223,7 @@ const fn family_index(family: Family) -> usize {
 /// Uses of the seed besides the connection table's hash.
 const SERVICE_KEYS: u64 = 1;
 const CHANCE: u64 = 2;
+const SCHEDULING: u64 = 3;
 
 /// IPVS takes new flows from this port for active FTP data.
 const FTP_DATA_PORT: u16 = 20;

@@ -163,7 +163,7 @@ impl Brain {
             }
         };
         if own.is_standin() && !own.is_referred_to() {
-            *own = Server::VACANT;
+            own.vacate();
         }
         let connection = ConnId::NONE;
         let direction = Direction::Request;
@@ -298,13 +298,11 @@ impl Brain {
             return Some(ServerId(at as u32));
         }
         let at = self.vacate(servers)?;
-        servers[at] = Server {
-            life: Life::Standin,
-            address: SocketAddr::new(address, 0),
-            method,
-            weight: 1,
-            ..Server::VACANT
-        };
+        let server = &mut servers[at];
+        server.life = Life::Standin;
+        server.address = SocketAddr::new(address, 0);
+        server.method = method;
+        server.weight = 1;
         Some(ServerId(at as u32))
     }
 }

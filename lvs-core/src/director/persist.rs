@@ -42,7 +42,7 @@ impl Brain {
         let template = match self.living_template(tables, now, &wanted, None) {
             Some(id) => id,
             None => {
-                let Some(server) = self.pick(tables, now, packet, index) else {
+                let Some(server) = self.pick(tables, packet, index) else {
                     return self.leave(tables, now, packet, opening, service_key);
                 };
                 match self.open_template(tables, now, &wanted, server, persistence.timeout, packet.mark) {

@@ -71,7 +71,7 @@ impl Brain {
         {
             return self.leave(tables, now, packet, opening, service_key);
         }
-        match self.pick(tables, now, packet, index) {
+        match self.pick(tables, packet, index) {
             Some(server) => {
                 let own = tables.servers[server.0 as usize].address.port();
                 let port = if own == 0 { packet.flow.destination_port } else { own };
@@ -85,13 +85,17 @@ impl Brain {
     pub(super) fn pick<P: Schedule, M: Services, Q>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
-        _now: Stamp,
         packet: &Packet,
         index: u32,
     ) -> Option<ServerId> {
         let Some(Some(service)) = tables.services.get_mut(index as usize) else { return None };
         let lookup = tables.by_key.table(index);
-        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
+        let mut occasion = self.occasion(service.key.family());
+        if packet.content == Content::Error {
+            occasion.destination = Some(packet.flow.addresses.source());
+        }
+        let mut pool =
+            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
         let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng)?;
         // A scheduler of the embedder's may name a server that is not there, or another service's.
         tables.servers.get(picked.0 as usize).is_some_and(|server| server.serves(index)).then_some(picked)

@@ -6,14 +6,15 @@ use super::{Queue, Services, Store, Tables, View, private};
 use crate::conn::{CELLS_PER_SLOT, Cell, Note, Slot};
 use crate::event::Event;
 use crate::persistence::MAX_CALL_ID;
-use crate::sched::{Schedule, Scheduler};
+use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
 
 /// A store whose size is its type: `CONNS` connections (100 bytes each), `SERVICES` virtual services, `SERVERS` real
 /// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE` cells
-/// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 0 if none of these is used).
+/// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 256 or more for
+/// `lblc` and `lblcr`, which remember about a virtual address per 9 or 15 cells; 0 if none of these is used).
 /// `CALLS` is how many calls a service with [`Engine::Sip`](crate::Engine::Sip) can tell apart at one time (about 270
 /// bytes each; looked up one after the other, so meant for some hundred).
 ///
@@ -135,12 +136,12 @@ impl<
         }
     }
 
-    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+    fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         let Some(own) = self.by_key.lens.get_mut(index as usize) else { return false };
-        if len > T {
+        if len.least > T {
             return false;
         }
-        *own = len;
+        *own = len.wanted.min(T);
         self.by_key.tables[index as usize].fill(u32::MAX);
         true
     }
@@ -171,7 +172,7 @@ impl<S: Store + ?Sized> private::Parts for &mut S {
         S::view(self)
     }
 
-    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+    fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         S::lend_table(self, index, len)
     }
 

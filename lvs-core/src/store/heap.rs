@@ -14,7 +14,7 @@ use crate::Seed;
 use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Note, Slot};
 use crate::event::Event;
 use crate::persistence::MAX_CALL_ID;
-use crate::sched::{Schedule, Scheduler};
+use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
@@ -52,8 +52,8 @@ impl Capacity {
     }
 
     /// Bytes that a store of this capacity allocates, apart from the look-up tables of `sh` and `dh` (1 KiB for each
-    /// service that uses them) and `mh` (16 KiB); `usize::MAX` when it is more than
-    /// that.
+    /// service that uses them), `mh` (16 KiB), `lblc` (772 KiB) and `lblcr` (1,348 KiB); `usize::MAX` when it is more
+    /// than that.
     #[must_use]
     pub const fn required_bytes(&self) -> usize {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
@@ -182,13 +182,13 @@ impl<P: Schedule> private::Parts for Heap<P> {
         }
     }
 
-    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+    fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         let Some(table) = self.by_key.tables.get_mut(index as usize) else { return false };
         let mut cells = Vec::new();
-        if cells.try_reserve_exact(len).is_err() {
+        if cells.try_reserve_exact(len.wanted).is_err() {
             return false;
         }
-        cells.resize(len, u32::MAX);
+        cells.resize(len.wanted, u32::MAX);
         *table = cells.into_boxed_slice();
         true
     }

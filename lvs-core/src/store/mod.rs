@@ -9,7 +9,7 @@ mod heap;
 
 use crate::conn::{Cell, Note, Slot, Table, TableState};
 use crate::event::Event;
-use crate::sched::Schedule;
+use crate::sched::{Schedule, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
@@ -23,7 +23,7 @@ pub trait Store: private::Parts {}
 
 /// How the director reaches into a store.
 pub(crate) mod private {
-    use super::{Queue, Schedule, Services, Tables};
+    use super::{Queue, Schedule, Services, TableLen, Tables};
 
     /// The store's parts, borrowed side by side.
     pub trait Parts {
@@ -40,8 +40,8 @@ pub(crate) mod private {
         /// What listings read.
         fn view(&self) -> super::View<'_, Self::Scheduler, Self::Services>;
 
-        /// Makes a table of at least `len` cells for the service at `index`; says whether there is one now.
-        fn lend_table(&mut self, index: u32, len: usize) -> bool;
+        /// Makes a table for the service at `index`; says whether there is one now.
+        fn lend_table(&mut self, index: u32, len: TableLen) -> bool;
 
         /// Takes the seed, before anything else happens, and forgets what another director may have left.
         fn prepare(&mut self, seed: crate::Seed);
