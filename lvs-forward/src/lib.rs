@@ -90,6 +90,7 @@ mod decap;
 mod edit;
 mod forwarder;
 mod frame;
+pub mod ftp;
 mod hash;
 pub mod host;
 pub mod icmp;
@@ -100,6 +101,7 @@ mod options;
 pub mod output;
 pub mod parse;
 mod reason;
+pub mod sip;
 mod wire;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
