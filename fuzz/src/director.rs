@@ -3,8 +3,9 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Config, Content, Director, Family, Fixed, Flow, Method, Packet, Protocol, Reason, Scheduler, Seed,
-    ServerConfig, ServiceConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight, WhenFull,
+    Config, Content, Director, Family, Fixed, Flow, MAX_TIMEOUT_SECS, Method, Packet, Protocol, Reason,
+    Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
+    WhenFull,
 };
 
 use twin::{Answer, Twin};
@@ -29,10 +30,12 @@ pub fn director(data: &[u8]) {
     config.tuning.expire_nodest_conn = switches & 1 != 0;
     config.tuning.sloppy_tcp = switches & 2 != 0;
     config.tuning.conn_reuse_mode = u32::from(switches >> 2 & 3);
+    // The twin forgets nothing.
+    (config.tuning.lblc_expiration, config.tuning.lblcr_expiration) = (MAX_TIMEOUT_SECS, MAX_TIMEOUT_SECS);
     let mut twin = Twin::new(&config, CAPACITY);
     let mut single = Director::new(config.clone(), crate::small_store(CAPACITY));
     let mut batched = Director::new(config.clone(), crate::small_store(CAPACITY));
-    let mut fixed = Director::new(config, Fixed::<CAPACITY, 8, 64, 8>::new());
+    let mut fixed = Director::new(config, Fixed::<CAPACITY, 8, 64, 8, 256>::new());
     let mut now = Tick::from_millis(1_000);
     // A server takes a place until its connections are gone; 64 places are never all taken by these few addresses.
     while !bytes.is_empty() {
@@ -120,7 +123,10 @@ fn packet(bytes: &mut Bytes<'_>) -> Packet {
         (flags, Protocol::Tcp) => Content::Tcp(TcpFlags::from_byte(flags | (what >> 1 & 0x10))),
         (_, Protocol::Udp | Protocol::Sctp) => Content::Udp,
     };
-    let vip = SocketAddr::new(VIP, if protocol == Protocol::Tcp { 80 } else { 53 });
+    // By its mark a packet may go to any address.
+    let marked = what & 0x90 == 0x90;
+    let vip = if marked && who & 2 != 0 { IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2)) } else { VIP };
+    let vip = SocketAddr::new(vip, if protocol == Protocol::Tcp { 80 } else { 53 });
     let addresses = |source, destination| Flow::new(protocol, source, destination);
     let (flow, passing) = match what >> 5 & 3 {
         0 => (addresses(address(who >> 4), client), true),
@@ -137,7 +143,7 @@ fn packet(bytes: &mut Bytes<'_>) -> Packet {
         source_port: 0,
         destination_port: 0,
     });
-    let packet = Packet::new(flow, content, 60).marked(if what & 0x90 == 0x90 { 5 } else { 0 });
+    let packet = Packet::new(flow, content, 60).marked(if marked { 5 } else { 0 });
     if passing { packet.passing() } else { packet }
 }
 
@@ -172,7 +178,7 @@ fn apply<S: Store<Scheduler = Scheduler>>(
         Step::Packets(ref packets) => {
             let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
             if batch {
-                director.decide_batch(now, packets, &mut verdicts);
+                assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
             } else {
                 for (packet, verdict) in packets.iter().zip(&mut verdicts) {
                     *verdict = director.decide(now, packet);
@@ -205,6 +211,7 @@ fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> Answer {
             server: director.server(forward.server).map_or(forward.target, lvs_core::Server::address),
         },
         Verdict::Drop(reason) => Answer::Drop(reason),
+        Verdict::Inspect => Answer::Inspect,
         Verdict::Pass(reason) => Answer::Pass(reason),
         Verdict::Reject(reason) => Answer::Reject(reason),
     }

@@ -113,7 +113,7 @@ fn lookup(criterion: &mut Criterion) {
                 let mut verdicts = [Verdict::Drop(Reason::TableFull); BATCH];
                 bencher.iter_custom(|rounds| {
                     traffic.time(rounds, |packets| {
-                        director.decide_batch(Tick::ZERO, packets, &mut verdicts);
+                        let _ = director.decide_batch(Tick::ZERO, packets, &mut verdicts);
                         black_box(&verdicts);
                     })
                 });
@@ -153,7 +153,7 @@ fn new_connection(criterion: &mut Criterion) {
                         // Half-open connections live 60 s; at this pace as many expire as are opened.
                         now = now.plus_millis(60_000 * BATCH as u64 * 4 / (u64::from(capacity) * 3) + 1);
                         let start = Instant::now();
-                        director.decide_batch(now, &packets, &mut verdicts);
+                        let _ = director.decide_batch(now, &packets, &mut verdicts);
                         let middle = Instant::now();
                         director.sweep(now, BATCH * 4);
                         expiring += middle.elapsed();

@@ -24,19 +24,23 @@ macro_rules! errors {
 errors! {
     /// Why a service was not added.
     AddServiceError {
+        /// The persistence mask is longer than an address of the family, or of length 0 for IPv6 (`EINVAL`).
+        BadMask => "the persistence mask does not suit the address family",
         /// A service with this key is there already (`EEXIST`): edit it instead.
         Exists => "a service with this key exists already",
         /// The store has no place for another service: give it more.
         Full => "the store has no place for another service",
         /// Mark 0 means that a packet has none, so no packet would belong to the service: choose another.
         NoMark => "mark 0 stands for no mark",
-        /// The scheduler needs a larger look-up table than the store lends: raise `TABLE` of `Fixed` (`sh` and
-        /// `dh` need 256 cells, `mh` 4,093). With `Heap`: there is no memory for it.
+        /// The scheduler needs a larger look-up table than the store lends: raise `TABLE` of `Fixed` (`sh`,
+        /// `dh`, `lblc` and `lblcr` need 256 cells, `mh` 4,093). With `Heap`: there is no memory for it.
         NoTable => "the store's look-up table is too small for this scheduler",
     }
 
     /// Why a service was not edited.
     EditServiceError {
+        /// The persistence mask is longer than an address of the family, or of length 0 for IPv6 (`EINVAL`).
+        BadMask => "the persistence mask does not suit the address family",
         /// No service has this key (`ESRCH`).
         NotFound => "no service has this key",
         /// The scheduler needs a larger look-up table than the store lends; the old one stays.
@@ -81,6 +85,18 @@ errors! {
         NoTunnelPort => "a GUE tunnel needs a port other than 0",
         /// No service has this key (`ESRCH`).
         NoService => "no service has this key",
+    }
+
+    /// Why an expected connection was not made.
+    ExpectError {
+        /// The client's address is not of the control connection's family.
+        FamilyMismatch => "the client's address is not of the connection's family",
+        /// No living connection has this id.
+        NotFound => "no connection has this id",
+        /// The control connection is not TCP by NAT: only there addresses in payloads are rewritten.
+        NotNat => "the control connection is not TCP by NAT",
+        /// The connection table is full, and the policy found nothing to give up.
+        TableFull => "the connection table is full",
     }
 
     /// Why a real server was not removed.

@@ -55,6 +55,9 @@ pub enum Event {
 pub enum Cause {
     /// Its time was up.
     Expired,
+    /// It was given up before its time: by the defence [`drop_entry`](crate::Tuning::drop_entry), or because its real server
+    /// was removed ([`expire_nodest_conn`](crate::Tuning::expire_nodest_conn)).
+    Dropped,
     /// It made room while the table was full.
     Reclaimed,
 }

@@ -49,6 +49,16 @@ impl Seed {
         Self { k0: self.hash([purpose], last), k1: self.hash([!purpose], last) }
     }
 
+    /// A keyed hash of bytes of any length.
+    pub(crate) fn hash_bytes(self, bytes: &[u8]) -> u64 {
+        let (whole, rest) = bytes.as_chunks::<8>();
+        let mut tail = [0; 8];
+        tail[..rest.len()].copy_from_slice(rest);
+        tail[7] = bytes.len() as u8;
+        let sum = whole.iter().fold(0, |sum, word| self.hash([sum, u64::from_le_bytes(*word)], 16 << 56));
+        self.hash([sum], u64::from_le_bytes(tail))
+    }
+
     /// SipHash-1-3 of `words` (each eight bytes, little endian) and a last block: the low seven bytes are the rest
     /// of the message, the top byte its length modulo 256.
     pub const fn hash<const N: usize>(self, words: [u64; N], last: u64) -> u64 {

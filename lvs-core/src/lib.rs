@@ -9,7 +9,7 @@
 //!  Packet ──> Director::decide(now, ..) ──> Verdict
 //!               │ connection table   known? its server again, its state moved on
 //!               │ service            by mark, or by address and port
-//!               │ scheduler          rr wrr lc wlc sed nq sh dh mh fo ovf, or your own
+//!               │ scheduler          rr wrr lc wlc sed nq sh dh mh fo ovf lblc lblcr twos, or your own
 //!               │ real server        weight, thresholds, method: NAT, DR, TUN
 //!               └> events, counters
 //!  add_, edit_, remove_ services and servers at any time        sweep(now, budget) frees what expired
@@ -35,7 +35,8 @@
 //! let flow = |port| Flow::new(Protocol::Udp, ([192, 0, 2, 7], port).into(), ([10, 99, 0, 1], 53).into()).unwrap();
 //! let packets = [1_024, 1_025, 1_026].map(|port| Packet::new(flow(port), Content::Udp, 72));
 //! let mut verdicts = [Verdict::Drop(Reason::TableFull); 3];
-//! director.decide_batch(Tick::ZERO, &packets, &mut verdicts);
+//! let decided = director.decide_batch(Tick::ZERO, &packets, &mut verdicts);
+//! assert_eq!(decided, 3);
 //! assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Forward(_))));
 //! director.sweep(Tick::from_millis(10), 16);
 //! # Ok::<(), Box<dyn core::error::Error>>(())
@@ -68,6 +69,7 @@ mod flow;
 mod hash;
 mod method;
 mod packet;
+mod persistence;
 mod proto;
 mod rng;
 pub mod sched;
@@ -77,25 +79,27 @@ mod store;
 mod tick;
 mod verdict;
 
-pub use config::{Config, Timeouts, Tuning, WhenFull};
-pub use conn::{ConnId, Connection};
+pub use config::{Config, Defence, Timeouts, Tuning, WhenFull};
+pub use conn::{ConnId, Connection, Template, TemplateTarget};
 pub use counters::{Counters, Traffic};
-pub use director::{BATCH, Director};
+pub use director::{BATCH, Director, Expectation};
 pub use error::{
-    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
+    AddServerError, AddServiceError, EditServerError, EditServiceError, ExpectError, RemoveServerError,
+    RemoveServiceError,
 };
 pub use event::{Cause, Event};
 pub use flow::{Addresses, Family, Flow, Protocol};
 pub use hash::Seed;
 pub use method::{Method, Tunnel};
 pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
+pub use persistence::{Engine, MAX_CALL_ID, Persistence};
 pub use proto::{SctpState, State, TcpState};
 pub use rng::Rng;
-pub use sched::{Change, Pool, Schedule, ScheduleFlags, Scheduler};
+pub use sched::{Change, Pool, Schedule, ScheduleFlags, Scheduler, TableLen};
 pub use server::{Server, ServerConfig, ServerId, Weight};
 pub use service::{Service, ServiceConfig, ServiceId, ServiceKey};
 #[cfg(feature = "alloc")]
 pub use store::{Capacity, Heap};
 pub use store::{Fixed, SchedulerOf, Store};
 pub use tick::{MAX_TIMEOUT_SECS, Tick};
-pub use verdict::{Direction, Forward, Reason, Verdict};
+pub use verdict::{Direction, Forward, Helper, Reason, Verdict};

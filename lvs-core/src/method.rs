@@ -9,8 +9,14 @@ use core::fmt;
     reason = "matches must name every method, so that a new one shows its places"
 )]
 pub enum Method {
+    /// To the packet's own destination, as a router would: for packets of a marked service that no real server takes
+    /// ([`cache_bypass`](crate::Tuning::cache_bypass)), such as those to a transparent web cache that is down.
+    Bypass,
     /// Direct routing (ipvsadm `-g`): only the link-layer destination changes; the server answers the client itself.
     Direct,
+    /// To this host itself: the packet is passed to it untouched, so that a director can be one of its own real
+    /// servers (ipvsadm lists it as `Local`).
+    Local,
     /// Network address translation (ipvsadm `-m`, "masquerading"): addresses and ports are rewritten both ways,
     /// so the server's answers must come back through the director.
     Nat,
@@ -25,16 +31,18 @@ impl Method {
     pub const fn sees_replies(self) -> bool {
         match self {
             Self::Nat => true,
-            Self::Direct | Self::Tunnel(_) => false,
+            Self::Bypass | Self::Direct | Self::Local | Self::Tunnel(_) => false,
         }
     }
 }
 
 impl fmt::Display for Method {
-    /// As ipvsadm lists it: `Masq`, `Route`, `Tunnel`.
+    /// As ipvsadm lists it: `Bypass`, `Local`, `Masq`, `Route`, `Tunnel`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Bypass => "Bypass",
             Self::Direct => "Route",
+            Self::Local => "Local",
             Self::Nat => "Masq",
             Self::Tunnel(_) => "Tunnel",
         })

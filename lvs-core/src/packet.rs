@@ -56,6 +56,9 @@ impl Packet {
 pub enum Path {
     /// To an address that the director owns: a client's request, to be scheduled if it is new.
     Local,
+    /// To another host, but kept here by a rule (Linux: policy routing of marked packets to a local table): scheduled
+    /// like `Local`, and what no real server takes may go on to where it was sent.
+    Captured,
     /// To another host: a real server's reply, or none of our business.
     Through,
 }
@@ -75,6 +78,12 @@ pub enum Content {
     Fragment,
     /// An ICMP or `ICMPv6` error about a packet of the reversed flow (RFC 792, RFC 4443).
     Error,
+    /// An ICMP error about the wrapping of a packet of this flow, which a router between the director and the real server
+    /// has sent to the director. It goes to the client; its length is that of the wrapped packet as far as quoted.
+    TunnelError,
+    /// An AH or ESP packet (RFC 4302, RFC 4303). It has no ports: its flow is UDP from port 500 to port 500, that of the key
+    /// exchange which it follows. It never starts a connection.
+    Ipsec,
 }
 
 impl Content {
@@ -85,7 +94,7 @@ impl Content {
             Self::Tcp(_) => Some(Protocol::Tcp),
             Self::Udp => Some(Protocol::Udp),
             Self::Sctp(_) => Some(Protocol::Sctp),
-            Self::Fragment | Self::Error => None,
+            Self::Fragment | Self::Error | Self::TunnelError | Self::Ipsec => None,
         }
     }
 }

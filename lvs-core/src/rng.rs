@@ -7,6 +7,12 @@
 pub struct Rng(u64);
 
 impl Rng {
+    /// A generator of its own for a scheduler or a test.
+    #[must_use]
+    pub const fn from_seed(seed: crate::Seed) -> Self {
+        Self::new(seed.words().0)
+    }
+
     pub(crate) const fn new(state: u64) -> Self {
         Self(state)
     }

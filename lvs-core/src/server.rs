@@ -115,6 +115,8 @@ pub struct Server {
     pub(crate) last_weight: u32,
     pub(crate) active: u32,
     pub(crate) total: u32,
+    /// Templates that send clients here.
+    pub(crate) persistent: u32,
     pub(crate) upper: u32,
     pub(crate) lower: u32,
     pub(crate) overloaded: bool,
@@ -126,6 +128,10 @@ pub struct Server {
     pub(crate) traffic: Traffic,
     /// Room for a scheduler that builds a table.
     pub(crate) scratch: [u32; 3],
+    /// Entries of its scheduler's cache that name it.
+    pub(crate) holds: u32,
+    /// How many servers had this place before.
+    pub(crate) generation: u32,
 }
 
 /// Where a server's place in the store is in its life.
@@ -138,6 +144,9 @@ pub(crate) enum Life {
     /// Removed from its service, but connections may refer to it (IPVS's trash). `idle_since`: when a check first
     /// found it without any.
     Removed { idle_since: Option<Tick> },
+    /// No server: it lends its address to connections that have none, bypassed ones and those of another director
+    /// whose server is not known here. It goes with the last of them.
+    Standin,
 }
 
 impl Server {
@@ -148,6 +157,7 @@ impl Server {
         last_weight: 0,
         active: 0,
         total: 0,
+        persistent: 0,
         upper: 0,
         lower: 0,
         overloaded: false,
@@ -157,7 +167,14 @@ impl Server {
         key: ServiceKey::Mark { family: Family::V4, mark: 0 },
         traffic: Traffic::ZERO,
         scratch: [0; 3],
+        holds: 0,
+        generation: 0,
     };
+
+    /// Gives the place back for another server.
+    pub(crate) fn vacate(&mut self) {
+        *self = Self { generation: self.generation.wrapping_add(1), ..Self::VACANT };
+    }
 
     /// Address and port.
     #[must_use]
@@ -195,6 +212,12 @@ impl Server {
         self.total.saturating_sub(self.active)
     }
 
+    /// Templates of persistence that send clients to it.
+    #[must_use]
+    pub const fn persistent(&self) -> u32 {
+        self.persistent
+    }
+
     /// The upper threshold, 0 for none.
     #[must_use]
     pub const fn upper(&self) -> u32 {
@@ -226,7 +249,24 @@ impl Server {
 
     /// Whether it was told to get no new connections and has none left.
     pub(crate) const fn is_drained(&self) -> bool {
-        self.total == 0 && (self.weight == 0 || !self.is_available())
+        self.total == 0 && (self.weight == 0 || self.is_removed()) && !self.is_standin()
+    }
+
+    /// Whether it was removed from its service.
+    #[inline]
+    pub(crate) const fn is_removed(&self) -> bool {
+        matches!(self.life, Life::Removed { .. })
+    }
+
+    /// Whether there is no server in truth.
+    #[inline]
+    pub(crate) const fn is_standin(&self) -> bool {
+        matches!(self.life, Life::Standin)
+    }
+
+    /// Whether an entry of the table refers to it.
+    pub(crate) const fn is_referred_to(&self) -> bool {
+        self.total > 0 || self.persistent > 0
     }
 
     /// Whether schedulers may choose it: not overloaded, and of a weight above 0.

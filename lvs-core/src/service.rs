@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use crate::counters::Traffic;
 use crate::flow::{Family, Protocol};
+use crate::persistence::Persistence;
 use crate::sched::ScheduleFlags;
 use crate::server::ServerId;
 
@@ -96,13 +97,32 @@ pub struct ServiceConfig<P = crate::sched::Scheduler> {
     pub scheduler: P,
     /// Options of the hashing schedulers.
     pub flags: ScheduleFlags,
+    /// Whether clients stay with their server. Default not.
+    pub persistence: Option<Persistence>,
+    /// Whether every UDP datagram is scheduled anew (ipvsadm `-o`), so that there is no connection and replies under NAT
+    /// are not translated. Default false; it has no effect on other protocols.
+    pub one_packet: bool,
 }
 
 impl<P> ServiceConfig<P> {
     /// A service with this scheduler and no flags.
     #[must_use]
     pub fn new(scheduler: P) -> Self {
-        Self { scheduler, flags: ScheduleFlags::default() }
+        Self { scheduler, flags: ScheduleFlags::default(), persistence: None, one_packet: false }
+    }
+
+    /// The same with persistence.
+    #[must_use]
+    pub fn with_persistence(mut self, persistence: Persistence) -> Self {
+        self.persistence = Some(persistence);
+        self
+    }
+
+    /// The same that schedules every UDP datagram anew.
+    #[must_use]
+    pub fn with_one_packet(mut self) -> Self {
+        self.one_packet = true;
+        self
     }
 
     /// The same with these flags.
@@ -119,6 +139,8 @@ pub struct Service<P> {
     pub(crate) key: ServiceKey,
     pub(crate) scheduler: P,
     pub(crate) flags: ScheduleFlags,
+    pub(crate) persistence: Option<Persistence>,
+    pub(crate) one_packet: bool,
     /// Head of the chain of servers, newest first.
     pub(crate) first: Option<ServerId>,
     pub(crate) servers: u32,
@@ -127,8 +149,24 @@ pub struct Service<P> {
 
 impl<P> Service<P> {
     pub(crate) fn new(key: ServiceKey, config: ServiceConfig<P>) -> Self {
-        let ServiceConfig { scheduler, flags } = config;
-        Self { key, scheduler, flags, first: None, servers: 0, traffic: Traffic::ZERO }
+        let ServiceConfig { scheduler, flags, persistence, one_packet } = config;
+        Self {
+            key,
+            scheduler,
+            flags,
+            persistence,
+            one_packet,
+            first: None,
+            servers: 0,
+            traffic: Traffic::ZERO,
+        }
+    }
+
+    /// Takes over all of a configuration but the scheduler.
+    pub(crate) fn behave(&mut self, config: &ServiceConfig<P>) {
+        self.flags = config.flags;
+        self.persistence = config.persistence;
+        self.one_packet = config.one_packet;
     }
 
     /// What it is reached by.
@@ -147,6 +185,18 @@ impl<P> Service<P> {
     #[must_use]
     pub const fn flags(&self) -> ScheduleFlags {
         self.flags
+    }
+
+    /// Whether clients stay with their server.
+    #[must_use]
+    pub const fn persistence(&self) -> Option<Persistence> {
+        self.persistence
+    }
+
+    /// Whether every UDP datagram is scheduled anew.
+    #[must_use]
+    pub const fn one_packet(&self) -> bool {
+        self.one_packet
     }
 
     /// How many real servers it has.

@@ -63,9 +63,42 @@ pub(crate) struct Stamp(u32);
 impl Stamp {
     pub(crate) const ZERO: Self = Self(0);
 
+    /// The stamp as a number, for tables of numbers.
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The stamp of such a number.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// How long ago `earlier` was, in units of 4 ms, up to 2^32 of them.
+    pub(crate) const fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
     /// The stamp `secs` seconds later. Values past [`MAX_TIMEOUT_SECS`] would compare as past ones.
     pub(crate) const fn plus_secs(self, secs: u32) -> Self {
         Self(self.0.wrapping_add(secs.wrapping_mul(STAMPS_PER_SEC)))
+    }
+
+    /// The stamp `secs` seconds earlier.
+    pub(crate) const fn minus_secs(self, secs: u32) -> Self {
+        Self(self.0.wrapping_sub(secs.wrapping_mul(STAMPS_PER_SEC)))
+    }
+
+    /// The first moment after `now` that lies a whole number of times `secs` (at least one time) after this one, where this
+    /// one is `now` or before it.
+    pub(crate) const fn next_after(self, now: Self, secs: u32) -> Self {
+        let step = secs.wrapping_mul(STAMPS_PER_SEC);
+        let past = now.0.wrapping_sub(self.0);
+        Self(self.0.wrapping_add((past / step + 1).wrapping_mul(step)))
+    }
+
+    /// The number of 4 ms units, modulo 2^32.
+    pub(crate) const fn units(self) -> u32 {
+        self.0
     }
 
     /// Whether this moment is `now` or before it.
@@ -89,7 +122,8 @@ impl Stamp {
 pub const MAX_TIMEOUT_SECS: u32 = 5_000_000;
 
 const MILLIS_PER_STAMP: u64 = 4;
-const STAMPS_PER_SEC: u32 = 250;
+/// Stamps in a second.
+pub(crate) const STAMPS_PER_SEC: u32 = 250;
 
 #[cfg(test)]
 mod tests {
@@ -103,6 +137,15 @@ mod tests {
         assert!(now.before(later));
         assert_eq!(later.millis_after(now), 1_000);
         assert!(later.reached(now.plus_secs(1)));
+    }
+
+    #[test]
+    fn the_next_of_a_series_is_after_now() {
+        let start = Stamp::ZERO.plus_secs(5);
+        assert_eq!(start.next_after(start, 60), start.plus_secs(60));
+        assert_eq!(start.next_after(start.plus_secs(59), 60), start.plus_secs(60));
+        assert_eq!(start.next_after(start.plus_secs(60), 60), start.plus_secs(120));
+        assert_eq!(start.next_after(start.plus_secs(601), 60), start.plus_secs(660));
     }
 
     #[test]

@@ -26,8 +26,8 @@ impl Schedule for Stubborn {
         Some(ServerId::from_index(self.0))
     }
 
-    fn table_len(&self) -> usize {
-        self.1
+    fn table_len(&self) -> TableLen {
+        TableLen::exactly(self.1)
     }
 }
 
@@ -71,14 +71,14 @@ impl Schedule for Resized {
         self.0.on_change(pool, change);
     }
 
-    fn table_len(&self) -> usize {
-        self.1
+    fn table_len(&self) -> TableLen {
+        TableLen::exactly(self.1)
     }
 }
 
 #[test]
 fn hashing_schedulers_live_with_any_size_of_table() {
-    for name in ["mh", "sh", "dh"] {
+    for name in ["mh", "sh", "dh", "lblc", "lblcr"] {
         for (len, enough) in [(0, false), (100, false), (5_000, true)] {
             let mut director = Director::new(config(), Heap::<Resized>::with_capacity(2_000));
             let resized = Resized(Scheduler::from_name(name).unwrap(), len);
@@ -89,6 +89,81 @@ fn hashing_schedulers_live_with_any_size_of_table() {
             for client in 0..=255 {
                 let verdict = director.decide(Tick::ZERO, &request(WEB, [192, 0, 2, client], 4_000, SYN));
                 assert!(forwarded(verdict).is_some() || !enough, "{name}, {len}: {verdict:?}");
+            }
+        }
+    }
+}
+
+/// A built-in scheduler in a table that is written to behind its back.
+#[derive(Debug)]
+struct Scribbled(Scheduler, Rng);
+
+impl Schedule for Scribbled {
+    fn name(&self) -> &'static str {
+        "scribbled"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, rng: &mut Rng) -> Option<ServerId> {
+        self.scribble(pool);
+        self.0.pick(pool, flow, rng)
+    }
+
+    fn on_change(&mut self, pool: &mut Pool<'_>, change: Change) {
+        self.0.on_change(pool, change);
+        self.scribble(pool);
+    }
+
+    fn table_len(&self) -> TableLen {
+        TableLen { least: self.0.table_len().least, wanted: 700 }
+    }
+
+    fn next_tick(&self) -> Option<Tick> {
+        self.0.next_tick()
+    }
+
+    fn on_tick(&mut self, pool: &mut Pool<'_>) {
+        self.scribble(pool);
+        self.0.on_tick(pool);
+    }
+}
+
+impl Scribbled {
+    /// Writes small numbers, which could be places in the table, and large ones.
+    fn scribble(&mut self, pool: &mut Pool<'_>) {
+        for _ in 0..20 {
+            let at = self.1.below(pool.table().len() as u32) as usize;
+            let value = if self.1.below(4) == 0 { self.1.next_u32() } else { self.1.below(80) };
+            pool.table_mut()[at] = value;
+        }
+    }
+}
+
+#[test]
+fn caches_survive_whatever_is_written_into_their_tables() {
+    for name in ["lblc", "lblcr"] {
+        let mut config = config();
+        (config.tuning.lblc_expiration, config.tuning.lblcr_expiration) = (20, 20);
+        let mut director = Director::new(config, Heap::<Scribbled>::with_capacity(256));
+        let chance = Rng::from_seed(Seed::from_bytes([3; 16]));
+        let scribbled = Scribbled(Scheduler::from_name(name).unwrap(), chance);
+        director.add_service(WEB, ServiceConfig::new(scribbled)).unwrap();
+        let mark = ServiceKey::Mark { family: Family::V4, mark: 1 };
+        let again = Scribbled(Scheduler::from_name(name).unwrap(), Rng::from_seed(Seed::from_bytes([4; 16])));
+        director.add_service(mark, ServiceConfig::new(again)).unwrap();
+        for number in 1..4 {
+            director.add_server(mark, server(number, Method::Direct, 1)).unwrap();
+        }
+        let mut now = Tick::ZERO;
+        for step in 0..4_000_u32 {
+            let [_, _, high, low] = step.wrapping_mul(7).to_be_bytes();
+            let to = ServiceKey::tcp([10, 98, high, low].into(), 80);
+            let packet = request(to, [192, 0, 2, low], 4_000, SYN).marked(1);
+            assert!(forwarded(director.decide(now, &packet)).is_some(), "{name}");
+            now = now.plus_secs(1);
+            director.sweep(now, 64);
+            if step % 500 == 0 {
+                director.remove_server(mark, address(2)).unwrap();
+                director.add_server(mark, server(2, Method::Direct, 1)).unwrap();
             }
         }
     }

@@ -76,6 +76,12 @@ fn packet() -> impl Strategy<Value = Packet> {
                     let request = request(key, client, port, content);
                     Packet { flow: request.flow.reversed(), ..request.passing() }
                 }
+                // By its mark a packet may go to any address.
+                6 => {
+                    let request = request(key, client, port, content);
+                    let other = Addresses::new(client.into(), [10, 99, 0, 1 + client[3]].into()).unwrap();
+                    Packet { flow: Flow { addresses: other, ..request.flow }, ..request.marked(5) }
+                }
                 _ => request(key, client, port, content).marked(mark),
             }
         })
@@ -110,6 +116,7 @@ fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> twin::Answer {
             server: director.server(forward.server).unwrap().address(),
         },
         Verdict::Drop(reason) => twin::Answer::Drop(reason),
+        Verdict::Inspect => twin::Answer::Inspect,
         Verdict::Pass(reason) => twin::Answer::Pass(reason),
         Verdict::Reject(reason) => twin::Answer::Reject(reason),
     }
@@ -127,7 +134,7 @@ fn apply<S: Store<Scheduler = Scheduler>>(
         Step::Packets(ref packets) => {
             if batch {
                 let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
-                director.decide_batch(now, packets, &mut verdicts);
+                assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
                 answers.extend(verdicts.into_iter().map(|verdict| meaning(director, verdict)));
             } else {
                 for packet in packets {
@@ -181,10 +188,12 @@ proptest! {
         config.tuning.expire_nodest_conn = nodest;
         config.tuning.conn_reuse_mode = reuse;
         config.tuning.sloppy_tcp = sloppy;
+        // The twin forgets nothing.
+        (config.tuning.lblc_expiration, config.tuning.lblcr_expiration) = (MAX_TIMEOUT_SECS, MAX_TIMEOUT_SECS);
         let mut twin = Twin::new(&config, CAPACITY);
         let mut heap = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
         let mut batched = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
-        let mut fixed = Director::new(config, Fixed::<CAPACITY, 1_024, 64, 8>::new());
+        let mut fixed = Director::new(config, Fixed::<CAPACITY, 128, 64, 8, 256>::new());
         // Not 0, so that at tick 0 nothing has expired.
         let mut now = Tick::from_millis(1_000);
         let start = [

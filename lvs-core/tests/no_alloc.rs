@@ -60,7 +60,7 @@ fn packets_do_not_allocate() {
     let before = ALLOCATIONS.get();
     for round in 0..20 {
         let now = Tick::ZERO.plus_secs(round * 30);
-        director.decide_batch(now, &packets, &mut verdicts);
+        let _ = director.decide_batch(now, &packets, &mut verdicts);
         for packet in &packets {
             let _ = director.decide(now, packet);
         }

@@ -35,7 +35,7 @@ fn time_that_goes_back_stands_still() {
     let _ = decide(&mut director, 50, 4_000, ACK);
     assert_eq!(director.connections(at(100)).next().unwrap().expires_in, 900_000);
     let mut verdicts = [Verdict::Drop(Reason::TableFull)];
-    director.decide_batch(at(0), &[request(WEB, CLIENT, 4_000, FIN)], &mut verdicts);
+    assert_eq!(director.decide_batch(at(0), &[request(WEB, CLIENT, 4_000, FIN)], &mut verdicts), 1);
     assert_eq!(director.connections(at(100)).next().unwrap().expires_in, 60_000);
     assert_eq!(director.sweep(at(160), 256), 1);
     assert_eq!(decide(&mut director, 0, 4_000, ACK), Verdict::Pass(Reason::NotStarting));
@@ -222,7 +222,7 @@ fn a_batch_does_not_follow_a_slot_that_changed_hands() {
     let _ = decide(&mut director, 0, 4_000, FIN);
     let packets = [request(WEB, CLIENT, 4_001, SYN), request(WEB, CLIENT, 4_000, ACK)];
     let mut verdicts = [Verdict::Drop(Reason::TableFull); 2];
-    director.decide_batch(at(0), &packets, &mut verdicts);
+    let _ = director.decide_batch(at(0), &packets, &mut verdicts);
     assert!(forwarded(verdicts[0]).is_some());
     assert_eq!(verdicts[1], Verdict::Pass(Reason::NotStarting));
 }

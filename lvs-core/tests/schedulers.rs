@@ -240,7 +240,7 @@ impl Schedule for OpenMaglev {
         *self.1.borrow_mut() = pool.table().to_vec();
     }
 
-    fn table_len(&self) -> usize {
+    fn table_len(&self) -> TableLen {
         self.0.table_len()
     }
 }

@@ -138,7 +138,9 @@ pub(crate) fn method(method: Method) -> String {
         |name: &str, checksum: bool| format!("tun, {name}{}", if checksum { " with checksum" } else { "" });
     match method {
         Method::Nat => "nat".to_owned(),
+        Method::Bypass => "bypass".to_owned(),
         Method::Direct => "dr".to_owned(),
+        Method::Local => "local".to_owned(),
         Method::Tunnel(Tunnel::IpIp) => with("ipip", false),
         Method::Tunnel(Tunnel::Gre { checksum }) => with("gre", checksum),
         Method::Tunnel(Tunnel::Gue { port, checksum }) => with(&format!("gue to port {port}"), checksum),

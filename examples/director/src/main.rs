@@ -1,63 +1,7 @@
-//! A Linux Virtual Server director as a program.
-//!
-//! `director demo` shows one at work without root or configuration; `director run` is one; `director check` says what a
-//! configuration means; `director decap` is the real server's side of its tunnels.
+//! The program, see the library beside it.
 
-mod check;
-mod config;
-mod decap;
-mod demo;
-mod run;
-mod statistics;
-mod terminal;
-mod text;
-
-use core::error::Error;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-/// A layer-4 load balancer: a Linux Virtual Server director.
-#[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Balance by a configuration file until SIGINT or SIGTERM; needs the capability `CAP_NET_RAW`
-    Run(run::Arguments),
-    /// Say what a configuration file would do, or what is wrong with it and where
-    Check {
-        /// The configuration file
-        file: PathBuf,
-    },
-    /// Show a director at work: clients, director and real servers in namespaces, without root
-    Demo(demo::Arguments),
-    /// Unwrap what a director tunnels to this real server, and hand it to this machine
-    Decap(decap::Arguments),
-}
-
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Run(arguments) => run::main(&arguments),
-        Command::Check { file } => check::main(&file),
-        Command::Demo(arguments) => demo::main(&arguments),
-        Command::Decap(arguments) => decap::main(&arguments),
-    }
-}
-
-/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
-fn supervise(work: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    match work() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    lvs_director::main()
 }

@@ -1,6 +1,6 @@
 //! What a connection is looked up by, in the form in which it is hashed and compared.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::flow::{Addresses, Family, Flow, Protocol};
 use crate::hash::Seed;
@@ -20,6 +20,10 @@ impl Key {
     /// Tag bit of a NAT reply's key.
     pub(super) const REPLY: u8 = 0x40;
     const V6: u8 = 0x80;
+    /// Tag bit of a template's key: no packet has it.
+    pub(super) const TEMPLATE: u8 = 0x20;
+    /// Tag of a template for every protocol.
+    const ANY_PROTOCOL: u8 = 0x03;
     /// Fills arrays before they are used.
     pub(crate) const EMPTY: Self = Self { client: 0, other: 0, ports: 0, tag: 0 };
 
@@ -47,6 +51,54 @@ impl Key {
     pub(crate) const fn of_reply(flow: &Flow) -> Self {
         let key = Self::of_request(&flow.reversed());
         Self { tag: key.tag | Self::REPLY, ..key }
+    }
+
+    /// The key of the connection with this one's client, whose port is not known yet.
+    #[inline]
+    pub(crate) const fn without_client_port(&self) -> Self {
+        Self { ports: self.ports & 0xffff, ..*self }
+    }
+
+    /// The same with another client port.
+    pub(crate) const fn with_client_port(&self, port: u16) -> Self {
+        Self { ports: self.ports & 0xffff | (port as u32) << 16, ..*self }
+    }
+
+    /// The key of the template for clients of a network.
+    pub(crate) fn of_template(network: IpAddr, target: &TemplateTarget) -> Self {
+        let bits = |address| match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()), 0),
+            IpAddr::V6(address) => (address.to_bits(), Self::V6),
+        };
+        let (client, family) = bits(network);
+        let (other, port, protocol) = match *target {
+            // As IPVS has it: the mark as the first 32 bits of an address.
+            TemplateTarget::Mark(mark) if family == 0 => (u128::from(mark), 0, Self::ANY_PROTOCOL),
+            TemplateTarget::Mark(mark) => (u128::from(mark) << 96, 0, Self::ANY_PROTOCOL),
+            TemplateTarget::Address { protocol, address } => {
+                (bits(address.ip()).0, address.port(), protocol_tag(protocol))
+            }
+        };
+        Self { client, other, ports: u32::from(port), tag: family | Self::TEMPLATE | protocol }
+    }
+
+    /// What a template with this key is for, and the network of its clients.
+    pub(crate) fn template(&self) -> (IpAddr, TemplateTarget) {
+        let flow = self.flow();
+        let target = if self.tag & Self::ANY_PROTOCOL == Self::ANY_PROTOCOL {
+            TemplateTarget::Mark(match self.family() {
+                Family::V4 => self.other as u32,
+                Family::V6 => (self.other >> 96) as u32,
+            })
+        } else {
+            TemplateTarget::Address { protocol: self.protocol(), address: flow.destination() }
+        };
+        (flow.addresses.source(), target)
+    }
+
+    /// The key that an invalid template keeps: no template is looked for by it.
+    pub(crate) const fn invalidated(&self) -> Self {
+        Self { ports: 0xffff, ..*self }
     }
 
     /// The reply key of the connection with this request key at this server.
@@ -90,11 +142,12 @@ impl Key {
         (hash >> 32) as u32
     }
 
-    pub(super) const fn client_port(&self) -> u16 {
+    #[inline]
+    pub(crate) const fn client_port(&self) -> u16 {
         (self.ports >> 16) as u16
     }
 
-    pub(super) const fn other_port(&self) -> u16 {
+    pub(crate) const fn other_port(&self) -> u16 {
         self.ports as u16
     }
 
@@ -131,6 +184,21 @@ impl Key {
             destination_port: self.other_port(),
         }
     }
+}
+
+/// What a template sends clients to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "the two kinds of services")]
+pub enum TemplateTarget {
+    /// A virtual address and port; port 0 for all of its ports.
+    Address {
+        /// The transport protocol.
+        protocol: Protocol,
+        /// The virtual address and port.
+        address: SocketAddr,
+    },
+    /// A firewall mark: every protocol, address and port with it.
+    Mark(u32),
 }
 
 const fn protocol_tag(protocol: Protocol) -> u8 {

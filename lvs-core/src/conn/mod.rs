@@ -5,7 +5,7 @@ mod key;
 mod slot;
 mod table;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::flow::Flow;
 use crate::method::Method;
@@ -14,14 +14,18 @@ use crate::server::ServerId;
 
 pub(crate) use index::{CELLS_PER_SLOT, Cell, Index};
 pub(crate) use key::Key;
-pub(crate) use slot::Slot;
-pub(crate) use table::{MAX_SLOTS, Table, TableState};
+pub use key::TemplateTarget;
+pub(crate) use slot::{Note, Slot};
+pub(crate) use table::{Due, MAX_SLOTS, Table, TableState};
 
 /// Names an entry of the connection table while that entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub(crate) u32);
 
 impl ConnId {
+    /// The id of no entry: of a packet under one-packet scheduling.
+    pub const NONE: Self = Self(u32::MAX);
+
     /// The id with this number. One that names nothing is harmless: look-ups by it find nothing.
     #[must_use]
     pub const fn from_index(index: u32) -> Self {
@@ -33,6 +37,32 @@ impl ConnId {
     pub const fn index(self) -> u32 {
         self.0
     }
+}
+
+/// A template of persistence as listings show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Template<'a> {
+    /// Its entry.
+    pub id: ConnId,
+    /// The first address of the clients' network.
+    pub client: IpAddr,
+    /// What they are sent on from. Port 65535 for one that was put aside and only ages.
+    pub target: TemplateTarget,
+    /// Their real server.
+    pub server: ServerId,
+    /// The real server's address, and its port if the template is for one port, else 0.
+    pub destination: SocketAddr,
+    /// The forwarding method that the server had when it was made.
+    pub method: Method,
+    /// Whether a connection from it was established, or answered under UDP.
+    pub assured: bool,
+    /// How many connections keep it alive.
+    pub connections: u32,
+    /// Milliseconds until it ends, if no further connection comes; 0 when its time is up.
+    pub expires_in: u64,
+    /// The call that it is for, under [`Engine::Sip`](crate::Engine::Sip).
+    pub call: Option<&'a [u8]>,
 }
 
 /// A connection as listings show it.
@@ -55,4 +85,12 @@ pub struct Connection {
     pub expires_in: u64,
     /// Packets from the client so far (modulo 2^32).
     pub in_packets: u32,
+    /// The firewall mark of its first packet, 0 for none.
+    pub mark: u32,
+    /// What controls it: the template or the FTP connection that it came from.
+    pub controller: Option<ConnId>,
+    /// Whether the client's port is not known yet (FTP data); it is 0 in `flow` then.
+    pub lacks_client_port: bool,
+    /// Whether it came from another director.
+    pub synced: bool,
 }

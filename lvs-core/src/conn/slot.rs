@@ -1,12 +1,12 @@
 //! One entry of the connection table: a cache line.
 
 use crate::conn::key::Key;
-use crate::flow::Flow;
+use crate::flow::{Flow, Protocol};
 use crate::method::{Method, Tunnel};
-use crate::proto::State;
+use crate::proto::{State, TimeoutTable};
 use crate::tick::Stamp;
 
-/// A connection, 64 bytes for IPv4 and IPv6 alike: the real server is an id, not an address.
+/// A connection or a template, 64 bytes for IPv4 and IPv6 alike: the real server is an id, not an address.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Slot {
@@ -15,25 +15,47 @@ pub(crate) struct Slot {
     virt: u128,
     ports: u32,
     tag: u8,
-    /// Number of the protocol's state.
+    /// Number of the protocol's state; of a template, 1 when it is assured.
     state: u8,
     kind: Kind,
-    /// No reply was seen yet on a connection whose replies are not expected to pass here.
-    no_output: bool,
+    flags: u8,
     /// Index of the real server; `u32::MAX` while the slot is free.
     pub(crate) server: u32,
     /// When its time is up, if no further packet comes.
     pub(crate) deadline: Stamp,
     /// Packets from the client, for listings and replication.
     pub(crate) in_packets: u32,
-    /// While the slot is free: the next free one.
-    pub(crate) next_free: u32,
+    /// One of three things that no slot has two of: the next free slot; a template's time-out in seconds; the
+    /// slot that controls this one, `u32::MAX` for none.
+    link: u32,
+    /// How many entries it controls.
+    children: u32,
     /// Port at the real server.
     pub(crate) server_port: u16,
+    /// The state in which it was last sent to a backup.
+    pub(crate) sent_state: u8,
 }
 
 // A slot is read and written for every packet: one cache line, so that a look-up costs one memory access.
 const _: () = assert!(size_of::<Slot>() == 64);
+
+/// No reply was seen yet on a connection whose replies are not expected to pass here.
+const NO_OUTPUT: u8 = 0x01;
+/// The client's port is still to be learnt.
+const NO_CLIENT_PORT: u8 = 0x02;
+/// It came from another director.
+const SYNCED: u8 = 0x04;
+/// A helper reads its payload.
+const HELPED: u8 = 0x08;
+/// It is a template for one call.
+const CALL: u8 = 0x10;
+/// It counts as active at its server.
+const ACTIVE: u8 = 0x20;
+
+const NONE: u32 = u32::MAX;
+
+/// How much longer an entry lives at a time that controls others.
+const POSTPONED_SECS: u32 = 60;
 
 impl Slot {
     pub(crate) const FREE: Self = Self {
@@ -43,15 +65,17 @@ impl Slot {
         tag: 0,
         state: 0,
         kind: Kind::Nat,
-        no_output: false,
-        server: u32::MAX,
+        flags: 0,
+        server: NONE,
         deadline: Stamp::ZERO,
         in_packets: 0,
-        next_free: u32::MAX,
+        link: NONE,
+        children: 0,
         server_port: 0,
+        sent_state: 0,
     };
 
-    /// A connection in its first state that nothing has happened to yet.
+    /// An entry in its first state that nothing has happened to yet.
     pub(crate) fn new(key: &Key, server: u32, server_port: u16, method: Method) -> Self {
         Self {
             client: key.client,
@@ -59,7 +83,7 @@ impl Slot {
             ports: key.ports,
             tag: key.tag,
             kind: Kind::of(method),
-            no_output: !method.sees_replies(),
+            flags: if method.sees_replies() { 0 } else { NO_OUTPUT },
             server,
             server_port,
             ..Self::FREE
@@ -67,12 +91,28 @@ impl Slot {
     }
 
     pub(crate) const fn is_free(&self) -> bool {
-        self.server == u32::MAX
+        self.server == NONE
+    }
+
+    /// The free slot after this one.
+    pub(crate) const fn next_free(&self) -> u32 {
+        self.link
+    }
+
+    /// A free slot before `next`.
+    pub(crate) const fn free_before(next: u32) -> Self {
+        Self { link: next, ..Self::FREE }
     }
 
     /// The key that requests are found by.
+    #[inline]
     pub(crate) const fn key(&self) -> Key {
         Key { client: self.client, other: self.virt, ports: self.ports, tag: self.tag }
+    }
+
+    /// Gives it another key; it has to be found by that one.
+    pub(crate) const fn set_key(&mut self, key: &Key) {
+        (self.client, self.virt, self.ports, self.tag) = (key.client, key.other, key.ports, key.tag);
     }
 
     /// Whether packets with this request key belong to it.
@@ -88,12 +128,23 @@ impl Slot {
             && key.client_port() == (self.ports >> 16) as u16
             && key.other_port() == self.server_port
             && key.tag == self.tag | Key::REPLY
-            && self.kind == Kind::Nat
+            && matches!(self.kind, Kind::Nat)
+    }
+
+    /// Whether its time is not up. Who controls others lives as long as they do.
+    #[inline]
+    pub(crate) const fn is_alive(&self, now: Stamp) -> bool {
+        !self.deadline.reached(now) || self.children > 0
     }
 
     /// From the client to the virtual address.
+    #[inline]
     pub(crate) const fn flow(&self) -> Flow {
         self.key().flow()
+    }
+
+    pub(crate) const fn protocol(&self) -> Protocol {
+        self.key().protocol()
     }
 
     #[inline]
@@ -105,28 +156,158 @@ impl Slot {
         self.state = state.number();
     }
 
+    pub(crate) const fn is_template(&self) -> bool {
+        self.tag & Key::TEMPLATE != 0
+    }
+
+    /// Whether a template's connection was established, or answered under UDP.
+    pub(crate) const fn is_assured(&self) -> bool {
+        self.state != 0
+    }
+
+    pub(crate) const fn assure(&mut self, assured: bool) {
+        self.state = assured as u8;
+    }
+
+    /// A template's time-out in seconds.
+    pub(crate) const fn template_timeout(&self) -> u32 {
+        self.link
+    }
+
+    pub(crate) const fn set_template_timeout(&mut self, secs: u32) {
+        self.link = secs;
+    }
+
+    /// The entry that controls this one: a template, or the control connection of FTP data.
+    pub(crate) const fn controller(&self) -> Option<u32> {
+        if self.link == NONE || self.is_template() { None } else { Some(self.link) }
+    }
+
+    pub(crate) const fn set_controller(&mut self, id: Option<u32>) {
+        self.link = match id {
+            Some(id) => id,
+            None => NONE,
+        };
+    }
+
+    /// How many entries it controls.
+    #[inline]
+    pub(crate) const fn children(&self) -> u32 {
+        self.children
+    }
+
+    pub(crate) const fn gain_child(&mut self) {
+        self.children += 1;
+    }
+
+    pub(crate) const fn lose_child(&mut self) {
+        self.children = self.children.saturating_sub(1);
+    }
+
+    /// How long it may idle, in seconds.
+    pub(crate) const fn timeout(&self, timeouts: &TimeoutTable) -> u32 {
+        if self.is_template() { self.template_timeout() } else { timeouts.of(self.state()) }
+    }
+
+    /// When its time was last started.
+    pub(crate) const fn last_used(&self, timeouts: &TimeoutTable) -> Stamp {
+        self.deadline.minus_secs(self.timeout(timeouts))
+    }
+
+    /// Gives an entry whose time is up more of it, as IPVS does with those that control others: 60 s, and a template has
+    /// no more than that from now on.
+    pub(crate) const fn postpone(&mut self, now: Stamp) {
+        self.deadline = self.deadline.next_after(now, POSTPONED_SECS);
+        if self.is_template() {
+            self.set_template_timeout(POSTPONED_SECS);
+        }
+    }
+
     pub(crate) const fn is_nat(&self) -> bool {
         matches!(self.kind, Kind::Nat)
     }
 
-    /// Whether only the client's packets were seen so far, and nothing else was to be expected.
-    pub(crate) const fn is_one_way(&self) -> bool {
-        self.no_output
+    /// Whether its packets go to their own destination.
+    pub(crate) const fn is_bypass(&self) -> bool {
+        matches!(self.kind, Kind::Bypass)
     }
 
+    /// Whether only the client's packets were seen so far, and nothing else was to be expected.
+    #[inline]
+    pub(crate) const fn is_one_way(&self) -> bool {
+        self.flags & NO_OUTPUT != 0
+    }
+
+    #[inline]
     pub(crate) const fn saw_output(&mut self) {
-        self.no_output = false;
+        self.flags &= !NO_OUTPUT;
+    }
+
+    /// Whether the client's port is still to be learnt.
+    pub(crate) const fn lacks_client_port(&self) -> bool {
+        self.flags & NO_CLIENT_PORT != 0
+    }
+
+    pub(crate) const fn set_lacks_client_port(&mut self, lacks: bool) {
+        self.set(NO_CLIENT_PORT, lacks);
+    }
+
+    /// Whether it came from another director.
+    pub(crate) const fn is_synced(&self) -> bool {
+        self.flags & SYNCED != 0
+    }
+
+    pub(crate) const fn set_synced(&mut self) {
+        self.flags |= SYNCED;
+    }
+
+    /// Whether a helper reads its payload.
+    #[inline]
+    pub(crate) const fn is_helped(&self) -> bool {
+        self.flags & HELPED != 0
+    }
+
+    pub(crate) const fn set_helped(&mut self) {
+        self.flags |= HELPED;
+    }
+
+    /// Whether it is a template for one call.
+    pub(crate) const fn is_call(&self) -> bool {
+        self.flags & CALL != 0
+    }
+
+    pub(crate) const fn set_call(&mut self, call: bool) {
+        self.set(CALL, call);
+    }
+
+    /// Whether its server counts it as active.
+    pub(crate) const fn is_active(&self) -> bool {
+        self.flags & ACTIVE != 0
+    }
+
+    pub(crate) const fn set_active(&mut self, active: bool) {
+        self.set(ACTIVE, active);
+    }
+
+    const fn set(&mut self, flag: u8, on: bool) {
+        if on {
+            self.flags |= flag;
+        } else {
+            self.flags &= !flag;
+        }
     }
 
     /// The connection's own method, with the tunnel options that its server has now.
     #[inline]
     pub(crate) const fn method(&self, of_server: Method) -> Method {
         match self.kind {
-            Kind::Nat => Method::Nat,
+            Kind::Bypass => Method::Bypass,
             Kind::Direct => Method::Direct,
+            Kind::Local => Method::Local,
+            Kind::Nat => Method::Nat,
             Kind::Tunnel => match of_server {
                 Method::Tunnel(tunnel) => Method::Tunnel(tunnel),
-                Method::Nat | Method::Direct => Method::Tunnel(Tunnel::IpIp),
+                Method::Bypass | Method::Direct | Method::Local | Method::Nat => Method::Tunnel(Tunnel::IpIp),
             },
         }
     }
@@ -136,17 +317,34 @@ impl Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
-    Nat,
+    Bypass,
     Direct,
+    Local,
+    Nat,
     Tunnel,
 }
 
 impl Kind {
     const fn of(method: Method) -> Self {
         match method {
-            Method::Nat => Self::Nat,
+            Method::Bypass => Self::Bypass,
             Method::Direct => Self::Direct,
+            Method::Local => Self::Local,
+            Method::Nat => Self::Nat,
             Method::Tunnel(_) => Self::Tunnel,
         }
     }
+}
+
+/// What is rarely needed of an entry, beside the cache line that every packet touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The firewall mark of the first packet.
+    pub(crate) mark: u32,
+    /// Until when a backup keeps what it was sent, and in the low two bits how often that was repeated.
+    pub(crate) sync_end: u32,
+}
+
+impl Note {
+    pub(crate) const EMPTY: Self = Self { mark: 0, sync_end: 0 };
 }

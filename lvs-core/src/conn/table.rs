@@ -84,7 +84,7 @@ impl<'a> Table<'a> {
         let found = self.index.find(hash, |value| {
             value & REPLY != 0
                 && self.slots.get((value & !REPLY) as usize).is_some_and(|slot| {
-                    slot.answers_client(key) && !slot.deadline.reached(now) && is_server(slot.server)
+                    slot.answers_client(key) && slot.is_alive(now) && is_server(slot.server)
                 })
         });
         found.map(|value| value & !REPLY)
@@ -98,10 +98,18 @@ impl<'a> Table<'a> {
 
     fn is_request(&self, value: u32, key: &Key, now: Stamp) -> bool {
         value & REPLY == 0
-            && self
-                .slots
-                .get(value as usize)
-                .is_some_and(|slot| slot.answers(key) && !slot.deadline.reached(now))
+            && self.slots.get(value as usize).is_some_and(|slot| slot.answers(key) && slot.is_alive(now))
+    }
+
+    /// The newest living entry of this hash, of those that are found by requests or as templates, that `accept` takes.
+    pub(crate) fn find(&self, hash: u32, now: Stamp, accept: impl Fn(u32, &Slot) -> bool) -> Option<u32> {
+        self.index.find(hash, |value| {
+            value & REPLY == 0
+                && self
+                    .slots
+                    .get(value as usize)
+                    .is_some_and(|slot| slot.is_alive(now) && accept(value, slot))
+        })
     }
 
     /// Whether a free slot is left.
@@ -113,7 +121,7 @@ impl<'a> Table<'a> {
     pub(crate) fn insert(&mut self, slot: Slot, request: u32, reply: Option<u32>) -> Option<u32> {
         let id = if self.state.free != u32::MAX {
             let id = self.state.free;
-            self.state.free = self.slots.get(id as usize)?.next_free;
+            self.state.free = self.slots.get(id as usize)?.next_free();
             id
         } else {
             let id = self.state.fresh;
@@ -139,10 +147,23 @@ impl<'a> Table<'a> {
         if let Some(reply) = reply {
             self.index.remove(reply, id | REPLY);
         }
-        self.slots[id as usize] = Slot::FREE;
-        self.slots[id as usize].next_free = self.state.free;
+        self.slots[id as usize] = Slot::free_before(self.state.free);
         self.state.free = id;
         self.state.live -= 1;
+        self.state.changes += 1;
+    }
+
+    /// Gives an entry another key; it was found by `old` and will be by `new`.
+    pub(crate) fn rekey(&mut self, id: u32, key: &Key, old: (u32, Option<u32>), new: (u32, Option<u32>)) {
+        self.index.remove(old.0, id);
+        if let Some(reply) = old.1 {
+            self.index.remove(reply, id | REPLY);
+        }
+        self.index.insert(new.0, id);
+        if let Some(reply) = new.1 {
+            self.index.insert(reply, id | REPLY);
+        }
+        self.slots[id as usize].set_key(key);
         self.state.changes += 1;
     }
 
@@ -160,14 +181,15 @@ impl<'a> Table<'a> {
         self.wakes[..self.state.fresh as usize].fill(now);
     }
 
-    /// Goes on around the wake-up times until one belongs to a connection whose time is up, or `budget`, which counts the
-    /// slots looked at, has come down to 0.
+    /// Goes on around the wake-up times until one belongs to an entry whose time is up, or `budget`, which counts the
+    /// slots looked at, has come down to 0. An entry that controls others is given 60 s more (IPVS: for good), but
+    /// not before the sweep has been around once more, since those may only wait to be swept.
     pub(crate) fn next_due(
         &mut self,
         now: Stamp,
         timeouts: &TimeoutTable,
         budget: &mut usize,
-    ) -> Option<u32> {
+    ) -> Option<Due> {
         let used = self.state.fresh;
         while *budget > 0 && used > 0 {
             *budget -= 1;
@@ -176,28 +198,50 @@ impl<'a> Table<'a> {
             if !self.wakes[id as usize].reached(now) {
                 continue;
             }
-            let slot = &self.slots[id as usize];
+            let slot = &mut self.slots[id as usize];
             if slot.is_free() {
                 // Nothing to do until it is used; the wake-up only has to come before it could look like the past.
                 self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
             } else if slot.deadline.reached(now) {
-                return Some(id);
+                if slot.children() == 0 {
+                    return Some(Due::Expired(id));
+                }
+                if slot.deadline.plus_secs(1).reached(now) {
+                    slot.postpone(now);
+                    self.wakes[id as usize] = slot.deadline;
+                    return Some(Due::Postponed(id));
+                }
+                self.wakes[id as usize] = slot.deadline.plus_secs(1);
             } else {
                 // The next packet sets the deadline to this at the earliest; it is before the present one where the
                 // time-outs were shortened since.
-                let next = now.plus_secs(timeouts.of(slot.state()));
+                let next = now.plus_secs(slot.timeout(timeouts));
                 self.wakes[id as usize] = if next.before(slot.deadline) { next } else { slot.deadline };
             }
         }
         None
     }
 
-    /// The hashes that a connection is found by.
-    pub(crate) fn hashes(slot: &Slot, server: core::net::IpAddr, seed: Seed) -> (u32, Option<u32>) {
-        let key = slot.key();
-        let reply = slot.is_nat().then(|| key.at_server(server, slot.server_port).hash(seed));
+    /// The hashes that an entry with this key, but for a call's template, is found by.
+    pub(crate) fn hashes(
+        slot: &Slot,
+        key: &Key,
+        server: core::net::IpAddr,
+        seed: Seed,
+    ) -> (u32, Option<u32>) {
+        let replies = slot.is_nat() && !slot.is_template();
+        let reply = replies.then(|| key.at_server(server, slot.server_port).hash(seed));
         (key.hash(seed), reply)
     }
+}
+
+/// What the sweep came upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Its time is up.
+    Expired(u32),
+    /// Its time is up, but it controls others and was given more.
+    Postponed(u32),
 }
 
 #[cfg(test)]

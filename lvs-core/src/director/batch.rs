@@ -25,12 +25,22 @@ impl<S: Store> Director<S> {
     /// Decides packets in order, as [`decide`](Self::decide) would one by one, but several times faster when there are
     /// many connections. Any number of packets; those past the length of `verdicts` (or the other way round)
     /// are left alone.
-    pub fn decide_batch(&mut self, now: Tick, packets: &[Packet], verdicts: &mut [Verdict]) {
+    ///
+    /// Returns how many it decided. That is all, unless a verdict [needs attention](Verdict::needs_attention): it is the
+    /// last then, and once it is carried out the rest can be decided by another call.
+    #[must_use = "packets after a verdict that needs attention are not decided yet"]
+    pub fn decide_batch(&mut self, now: Tick, packets: &[Packet], verdicts: &mut [Verdict]) -> usize {
         let now = self.brain.clock(now).stamp();
         let mut tables = self.store.parts();
+        let mut decided = 0;
         for (packets, verdicts) in packets.chunks(BATCH).zip(verdicts.chunks_mut(BATCH)) {
-            self.brain.decide_chunk(&mut tables, now, packets, verdicts);
+            let (done, stopped) = self.brain.decide_chunk(&mut tables, now, packets, verdicts);
+            decided += done;
+            if stopped {
+                break;
+            }
         }
+        decided
     }
 }
 
@@ -41,16 +51,22 @@ impl Brain {
         now: Stamp,
         packets: &[Packet],
         verdicts: &mut [Verdict],
-    ) {
+    ) -> (usize, bool) {
         let mut hints = [Hint { hash: 0, slot: None }; BATCH];
         self.look_ahead(tables, packets, &mut hints);
         let changes = self.table.changes;
+        let mut done = 0;
         for ((packet, verdict), hint) in packets.iter().zip(verdicts).zip(hints) {
             let slot = hint.slot.filter(|_| self.table.changes == changes);
             // The time may be up, also because a packet before this one brought the deadline forward.
-            let slot = slot.filter(|&id| !tables.slots[id as usize].deadline.reached(now));
+            let slot = slot.filter(|&id| tables.slots[id as usize].is_alive(now));
             *verdict = self.decide(tables, now, packet, Some(Hint { slot, ..hint }));
+            done += 1;
+            if verdict.needs_attention() {
+                return (done, true);
+            }
         }
+        (done, false)
     }
 
     /// Finds the packets' slots as far as that is possible without deciding anything.
@@ -64,7 +80,7 @@ impl Brain {
         let mut keys = [Key::EMPTY; BATCH];
         for ((packet, key), hint) in packets.iter().zip(&mut keys).zip(hints.iter_mut()) {
             *key = match packet.path {
-                Path::Local => Key::of_request(&packet.flow),
+                Path::Local | Path::Captured => Key::of_request(&packet.flow),
                 Path::Through => Key::of_reply(&packet.flow),
             };
             hint.hash = key.hash(seed);
@@ -78,7 +94,8 @@ impl Brain {
         for (((packet, key), hint), guess) in packets.iter().zip(&keys).zip(hints).zip(guesses) {
             let Some(slot) = table.slots.get(guess as usize) else { continue };
             let fits = match packet.path {
-                Path::Local => slot.answers(key),
+                // Client port 0 has rules of its own.
+                Path::Local | Path::Captured => slot.answers(key) && key.client_port() != 0,
                 Path::Through => {
                     slot.answers_client(key)
                         && servers

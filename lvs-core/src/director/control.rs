@@ -3,13 +3,14 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::life::TRASH_PERIOD_SECS;
-use super::{Brain, Director, family_index};
+use super::{Brain, Director, FTP_PORT, family_index};
 use crate::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
 };
 use crate::event::Event;
 use crate::flow::Family;
 use crate::method::Method;
+use crate::persistence::Persistence;
 use crate::sched::{Change, Pool, Schedule};
 use crate::server::{Life, Server, ServerConfig, ServerId, has_tunnel_port};
 use crate::service::{Service, ServiceConfig, ServiceId, ServiceKey};
@@ -29,6 +30,9 @@ impl<S: Store> Director<S> {
         if matches!(key, ServiceKey::Mark { mark: 0, .. }) {
             return Err(AddServiceError::NoMark);
         }
+        if config.persistence.is_some_and(|persistence| !persistence.suits(key.family())) {
+            return Err(AddServiceError::BadMask);
+        }
         let tables = self.store.parts();
         if tables.by_key.find(&key).is_some() {
             return Err(AddServiceError::Exists);
@@ -39,11 +43,13 @@ impl<S: Store> Director<S> {
             return Err(AddServiceError::NoTable);
         }
         let mut tables = self.store.parts();
+        self.brain.call_services += u32::from(goes_by_call(config.persistence));
         tables.services[vacant] = Some(Service::new(key, config));
         tables.by_key.insert(key, index);
         self.brain.families[family_index(key.family())] += 1;
-        self.brain.wildcards += u32::from(is_wildcard(&key));
-        inform(&mut tables, index, Change::Bound);
+        self.brain.wildcards += u32::from(has_port(&key, 0));
+        self.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
+        inform(&mut self.brain, &mut tables, index, Change::Bound);
         Ok(ServiceId(index))
     }
 
@@ -60,11 +66,17 @@ impl<S: Store> Director<S> {
     ) -> Result<(), EditServiceError> {
         let tables = self.store.parts();
         let index = tables.by_key.find(&key).ok_or(EditServiceError::NotFound)?;
+        if config.persistence.is_some_and(|persistence| !persistence.suits(key.family())) {
+            return Err(EditServiceError::BadMask);
+        }
         let Some(Some(service)) = tables.services.get_mut(index as usize) else {
             return Err(EditServiceError::NotFound);
         };
+        let before = u32::from(goes_by_call(service.persistence));
+        let after = u32::from(goes_by_call(config.persistence));
         if service.scheduler.name() == config.scheduler.name() {
-            service.flags = config.flags;
+            service.behave(&config);
+            self.brain.call_services = self.brain.call_services - before + after;
             return Ok(());
         }
         if !self.store.lend_table(index, config.scheduler.table_len()) {
@@ -72,10 +84,11 @@ impl<S: Store> Director<S> {
         }
         let mut tables = self.store.parts();
         if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+            service.behave(&config);
             service.scheduler = config.scheduler;
-            service.flags = config.flags;
         }
-        inform(&mut tables, index, Change::Bound);
+        self.brain.call_services = self.brain.call_services - before + after;
+        inform(&mut self.brain, &mut tables, index, Change::Bound);
         Ok(())
     }
 
@@ -93,7 +106,9 @@ impl<S: Store> Director<S> {
         let service = service.ok_or(RemoveServiceError::NotFound)?;
         tables.by_key.remove(&key);
         self.brain.families[family_index(key.family())] -= 1;
-        self.brain.wildcards -= u32::from(is_wildcard(&key));
+        self.brain.wildcards -= u32::from(has_port(&key, 0));
+        self.brain.ftp_services -= u32::from(has_port(&key, FTP_PORT));
+        self.brain.call_services -= u32::from(goes_by_call(service.persistence));
         let mut next = service.first;
         while let Some(id) = next {
             next = tables.servers[id.0 as usize].next;
@@ -102,6 +117,7 @@ impl<S: Store> Director<S> {
         for server in tables.servers.iter_mut().filter(|server| server.service == ServiceId(index)) {
             // A service with the same key may come back in this place; it is not the same one.
             server.service = NO_SERVICE;
+            server.holds = 0;
         }
         Ok(())
     }
@@ -149,7 +165,7 @@ impl<S: Store> Director<S> {
         service.first = Some(id);
         service.servers += 1;
         self.brain.announce_overload(&mut tables, id, changed);
-        inform(&mut tables, index, Change::Added(id));
+        inform(&mut self.brain, &mut tables, index, Change::Added(id));
         Ok(id)
     }
 
@@ -181,7 +197,7 @@ impl<S: Store> Director<S> {
         if drained {
             self.brain.note(&mut tables, Event::Drained { server: id });
         }
-        inform(&mut tables, index, Change::Edited(id));
+        inform(&mut self.brain, &mut tables, index, Change::Edited(id));
         Ok(())
     }
 
@@ -207,7 +223,12 @@ impl<S: Store> Director<S> {
             service.servers -= 1;
         }
         self.brain.retire(&mut tables, found.server);
-        inform(&mut tables, index, Change::Removed { server: found.server, before: found.before });
+        inform(
+            &mut self.brain,
+            &mut tables,
+            index,
+            Change::Removed { server: found.server, before: found.before },
+        );
         Ok(())
     }
 }
@@ -239,22 +260,28 @@ impl Brain {
         key: &ServiceKey,
         address: SocketAddr,
     ) -> Option<ServerId> {
-        let removed = |server: &Server| matches!(server.life, Life::Removed { .. });
         let returned = (self.trash > 0)
-            .then(|| servers.iter().position(|s| removed(s) && s.address == address && s.key == *key))
+            .then(|| servers.iter().position(|s| s.is_removed() && s.address == address && s.key == *key))
             .flatten();
         if let Some(at) = returned {
             self.trash -= 1;
             return Some(ServerId(at as u32));
         }
-        if let Some(at) = servers.iter().position(|server| server.life == Life::Vacant) {
-            servers[at] = Server::VACANT;
-            return Some(ServerId(at as u32));
-        }
-        let at = servers.iter().position(|server| removed(server) && server.total == 0)?;
-        self.trash -= 1;
-        servers[at] = Server::VACANT;
-        Some(ServerId(at as u32))
+        self.vacate(servers).map(|at| ServerId(at as u32))
+    }
+
+    /// A vacant place, if need be that of a removed server that nothing refers to.
+    pub(super) fn vacate(&mut self, servers: &mut [Server]) -> Option<usize> {
+        let at = match servers.iter().position(|server| server.life == Life::Vacant) {
+            Some(at) => at,
+            None => {
+                let at = servers.iter().position(|server| server.is_removed() && !server.is_referred_to())?;
+                self.trash -= 1;
+                at
+            }
+        };
+        servers[at].vacate();
+        Some(at)
     }
 
     fn announce_overload<P, M, Q: Queue>(
@@ -272,11 +299,24 @@ impl Brain {
 }
 
 /// Tells a service's scheduler what changed.
-fn inform<P: Schedule, M: Services, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, change: Change) {
+fn inform<P: Schedule, M: Services, Q>(
+    brain: &mut Brain,
+    tables: &mut Tables<'_, P, M, Q>,
+    index: u32,
+    change: Change,
+) {
     if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+        if change == Change::Bound {
+            // What a former scheduler's cache held is forgotten with it.
+            let own = tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
+            own.for_each(|server| server.holds = 0);
+        }
         let lookup = tables.by_key.table(index);
-        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
+        let occasion = brain.occasion(service.key.family());
+        let mut pool =
+            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
         service.scheduler.on_change(&mut pool, change);
+        brain.ticking.expect(service.scheduler.next_tick());
     }
 }
 
@@ -335,8 +375,12 @@ fn is_unicast(address: IpAddr) -> bool {
     }
 }
 
-fn is_wildcard(key: &ServiceKey) -> bool {
-    matches!(key, ServiceKey::Address { port: 0, .. })
+fn has_port(key: &ServiceKey, wanted: u16) -> bool {
+    matches!(key, ServiceKey::Address { port, .. } if *port == wanted)
+}
+
+fn goes_by_call(persistence: Option<Persistence>) -> bool {
+    persistence.is_some_and(|persistence| persistence.engine.is_some())
 }
 
 /// The service of a server whose service was removed.

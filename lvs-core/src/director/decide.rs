@@ -6,18 +6,17 @@
 use core::net::SocketAddr;
 
 use super::{Brain, Director};
-use crate::conn::{ConnId, Key, Slot};
+use crate::conn::{ConnId, Key, Slot, Table};
 use crate::counters::Traffic;
 use crate::event::Event;
-use crate::method::Method;
+use crate::flow::Protocol;
 use crate::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::proto::{SctpState, State, TcpState, View};
-use crate::sched::{Pool, Schedule};
+use crate::sched::Schedule;
 use crate::server::ServerId;
-use crate::service::ServiceKey;
 use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
-use crate::verdict::{Direction, Forward, Reason, Verdict};
+use crate::verdict::{Direction, Forward, Helper, Reason, Verdict};
 
 impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
@@ -28,6 +27,15 @@ impl<S: Store> Director<S> {
     pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
         let now = self.brain.clock(now).stamp();
         self.brain.decide(&mut self.store.parts(), now, packet, None)
+    }
+
+    /// Decides a packet that [`Verdict::Inspect`] was the answer for, now that its payload was looked into: `call` is its
+    /// Call-ID, `None` if it has none or a longer one than [`MAX_CALL_ID`](crate::MAX_CALL_ID). The verdict is
+    /// never `Inspect` again.
+    pub fn decide_call(&mut self, now: Tick, packet: &Packet, call: Option<&[u8]>) -> Verdict {
+        let now = self.brain.clock(now).stamp();
+        let mut tables = self.store.parts();
+        self.brain.decide_seen(&mut tables, now, packet, None, Payload::Seen(call))
     }
 }
 
@@ -40,6 +48,15 @@ pub(super) struct Hint {
     pub(super) slot: Option<u32>,
 }
 
+/// What is known of a packet's payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Payload<'a> {
+    /// Nothing: nobody has looked into it.
+    Unseen,
+    /// The Call-ID, if there is one.
+    Seen(Option<&'a [u8]>),
+}
+
 impl Brain {
     #[inline]
     pub(super) fn decide<P: Schedule, M: Services, Q: Queue>(
@@ -49,6 +66,18 @@ impl Brain {
         packet: &Packet,
         hint: Option<Hint>,
     ) -> Verdict {
+        self.decide_seen(tables, now, packet, hint, Payload::Unseen)
+    }
+
+    #[inline]
+    fn decide_seen<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        hint: Option<Hint>,
+        payload: Payload<'_>,
+    ) -> Verdict {
         if !self.serves(packet.flow.addresses.family()) {
             return self.pass(Reason::NoService);
         }
@@ -56,18 +85,25 @@ impl Brain {
             return self.pass(Reason::Fragment);
         }
         match packet.path {
-            Path::Local => self.decide_local(tables, now, packet, hint),
-            Path::Through => self.decide_through(tables, now, packet, hint),
+            Path::Local | Path::Captured => self.decide_local(tables, now, packet, hint, payload),
+            Path::Through => self.decide_through(tables, now, packet, hint, payload),
         }
     }
 
+    #[inline]
     fn decide_local<P: Schedule, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
         hint: Option<Hint>,
+        payload: Payload<'_>,
     ) -> Verdict {
+        if self.watches_local
+            && let Some(verdict) = self.before_requests(tables, now, packet)
+        {
+            return verdict;
+        }
         if let Some(id) = hint.and_then(|hint| hint.slot)
             && self.meet(tables, packet, id) == Meeting::Goes
         {
@@ -75,28 +111,52 @@ impl Brain {
         }
         let key = Key::of_request(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
-        if let Some(id) = tables.connections(&mut self.table).find_request(hash, &key, now) {
-            return match self.meet(tables, packet, id) {
-                Meeting::Goes => self.request(tables, now, packet, id),
-                Meeting::Dropped => self.drop(Reason::ServerRemoved),
+        if let Some(id) = self.find_request(tables, now, &key, hash) {
+            match self.meet(tables, packet, id) {
+                Meeting::Goes => return self.request(tables, now, packet, id),
+                Meeting::Dropped => return self.drop(Reason::ServerRemoved),
                 Meeting::StartsAnew => {
-                    tables.connections(&mut self.table).bring_forward(id, now);
-                    let service = self.find_service(tables, packet);
-                    self.schedule(tables, now, packet, &key, hash, service)
+                    let (slot, servers) = (&tables.slots[id as usize], &tables.servers);
+                    // Who controls others stays, shadowed by the new one, unless its server is gone.
+                    if slot.children() == 0 || servers[slot.server as usize].is_removed() {
+                        tables.connections(&mut self.table).bring_forward(id, now);
+                    }
+                    let service = self.service_of_new(tables, packet);
+                    return self.schedule(tables, now, packet, (&key, hash), service, payload);
                 }
-            };
+            }
         }
-        let service = self.may_start(packet.content).then(|| self.find_service(tables, packet)).flatten();
+        let service = self.service_of_new(tables, packet);
         if service.is_none() {
             // Not a client's: what starts a connection with a service is no real server's answer to a client.
-            if let Some(id) = self.find_reply(tables, now, packet, None) {
+            if packet.content != Content::TunnelError
+                && let Some(id) = self.find_reply(tables, now, packet, None)
+            {
                 return self.reply(tables, now, packet, id);
             }
-            if packet.content == Content::Error {
+            if matches!(packet.content, Content::Error | Content::TunnelError | Content::Ipsec) {
                 return self.pass(Reason::NoConnection);
             }
         }
-        self.schedule(tables, now, packet, &key, hash, service)
+        self.schedule(tables, now, packet, (&key, hash), service, payload)
+    }
+
+    /// What is tried before requests under switches that are mostly off: replies, so that what is none can be told from a
+    /// client's packet.
+    #[cold]
+    fn before_requests<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+    ) -> Option<Verdict> {
+        if let Some(id) = self.find_reply(tables, now, packet, None) {
+            return Some(self.reply(tables, now, packet, id));
+        }
+        if let Some(verdict) = self.stray_reply(tables, packet) {
+            return Some(verdict);
+        }
+        self.leaves_clients_alone().then(|| self.pass(Reason::BackupOnly))
     }
 
     fn decide_through<P: Schedule, M: Services, Q: Queue>(
@@ -105,20 +165,57 @@ impl Brain {
         now: Stamp,
         packet: &Packet,
         hint: Option<Hint>,
+        payload: Payload<'_>,
     ) -> Verdict {
-        if packet.content == Content::Error {
+        if packet.content == Content::Error && !self.leaves_clients_alone() {
             // An error on its way from a client to a virtual address that is not the director's own.
             let key = Key::of_request(&packet.flow);
-            let found =
-                tables.connections(&mut self.table).find_request(key.hash(self.config.seed), &key, now);
-            if let Some(id) = found {
+            let hash = key.hash(self.config.seed);
+            if let Some(id) = self.find_request(tables, now, &key, hash) {
                 return self.request(tables, now, packet, id);
             }
+            if self.config.tuning.schedule_icmp
+                && let service @ Some(_) = self.service_of_new(tables, packet)
+            {
+                return self.schedule(tables, now, packet, (&key, hash), service, payload);
+            }
         }
-        match self.find_reply(tables, now, packet, hint) {
-            Some(id) => self.reply(tables, now, packet, id),
+        if let Some(id) = self.find_reply(tables, now, packet, hint) {
+            return self.reply(tables, now, packet, id);
+        }
+        if self.call_services > 0
+            && let Some(verdict) = self.call_from_server(tables, now, packet, payload)
+        {
+            return verdict;
+        }
+        match self.stray_reply(tables, packet) {
+            Some(verdict) => verdict,
             None => self.pass(Reason::NoConnection),
         }
+    }
+
+    /// The connection that requests with this key belong to: IPVS's look-up, in which port 0 stands for a client port
+    /// that is not known yet, and never for one that is.
+    #[inline]
+    pub(super) fn find_request<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        key: &Key,
+        hash: u32,
+    ) -> Option<u32> {
+        let unknown = self.without_client_port;
+        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        if key.client_port() != 0 {
+            if let Some(id) = table.find_request(hash, key, now) {
+                return Some(id);
+            }
+            if unknown == 0 {
+                return None;
+            }
+        }
+        let key = key.without_client_port();
+        table.find(key.hash(self.config.seed), now, |_, slot| slot.answers(&key) && slot.lacks_client_port())
     }
 
     /// The connection that a real server's packet belongs to: by the server's own address under NAT, else by the
@@ -136,7 +233,7 @@ impl Brain {
         let key = Key::of_reply(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
         let servers = &*tables.servers;
-        let table = crate::conn::Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
         let nat = table.find_reply(hash, &key, now, |server| {
             servers.get(server as usize).is_some_and(|server| key.other_is(server.address.ip()))
         });
@@ -157,13 +254,15 @@ impl Brain {
         let starts = match packet.content {
             Content::Tcp(flags) => flags.contains(TcpFlags::SYN),
             Content::Sctp(chunk) => chunk == Chunk::Init,
-            Content::Error => return Meeting::Goes,
-            Content::Udp | Content::Fragment => false,
+            Content::Error | Content::TunnelError => return Meeting::Goes,
+            Content::Udp | Content::Fragment | Content::Ipsec => false,
         };
         let reused = starts
-            && ((tuning.expire_nodest_conn && server.weight == 0)
-                || (tuning.conn_reuse_mode != 0 && is_over(slot, tuning.conn_reuse_mode)));
-        let orphaned = !server.is_available();
+            && ((tuning.expire_nodest_conn && server.weight == 0 && !server.is_standin())
+                || (tuning.conn_reuse_mode != 0
+                    && slot.controller().is_none()
+                    && is_over(slot, tuning.conn_reuse_mode)));
+        let orphaned = server.is_removed();
         if reused || (orphaned && tuning.expire_nodest_conn) {
             return Meeting::StartsAnew;
         }
@@ -172,37 +271,62 @@ impl Brain {
 
     /// Counts a client's packet, moves its connection on, and sends it to the real server.
     #[inline]
-    fn request<P, M, Q>(
+    pub(super) fn request<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
         id: u32,
     ) -> Verdict {
-        self.count(tables, id, |traffic| traffic.count_in(packet.length));
+        let about_tunnel = packet.content == Content::TunnelError;
+        if about_tunnel {
+            // It is on its way to the client.
+            self.count(tables, id, |traffic| traffic.count_out(packet.length));
+        } else {
+            self.count(tables, id, |traffic| traffic.count_in(packet.length));
+        }
         let slot = &mut tables.slots[id as usize];
         let server = &tables.servers[slot.server as usize];
+        let bypasses = slot.is_bypass();
         let forward = Forward {
             direction: Direction::Request,
             method: slot.method(server.method),
-            target: SocketAddr::new(server.address.ip(), slot.server_port),
+            target: if bypasses {
+                packet.flow.destination()
+            } else {
+                SocketAddr::new(server.address.ip(), slot.server_port)
+            },
             connection: ConnId(id),
             server: ServerId(slot.server),
+            helper: slot.is_helped().then_some(Helper::Ftp),
         };
-        // IPVS counts errors here too, except under NAT.
-        if packet.content != Content::Error || !slot.is_nat() {
-            slot.in_packets = slot.in_packets.wrapping_add(1);
+        if about_tunnel {
+            return Verdict::Forward(forward);
         }
-        if packet.content != Content::Error {
-            let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
-            self.advance(tables, now, packet.content, view, id);
+        if packet.content == Content::Error {
+            // IPVS counts errors too, except under NAT.
+            if !slot.is_nat() {
+                slot.in_packets = slot.in_packets.wrapping_add(1);
+            }
+            return Verdict::Forward(forward);
+        }
+        slot.in_packets = slot.in_packets.wrapping_add(1);
+        let learns = slot.lacks_client_port();
+        let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
+        self.advance(tables, now, packet.content, view, id);
+        if learns {
+            self.learn_client_port(tables, id, packet.flow.source_port);
+        }
+        if self.master {
+            let packets = tables.slots[id as usize].in_packets;
+            self.synchronise(tables, now, id, packets);
         }
         Verdict::Forward(forward)
     }
 
     /// Counts a real server's packet, moves its connection on, and sends it to the client.
     #[inline]
-    fn reply<P, M, Q>(
+    pub(super) fn reply<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
@@ -218,9 +342,13 @@ impl Brain {
             target: slot.flow().destination(),
             connection: ConnId(id),
             server: ServerId(slot.server),
+            helper: slot.is_helped().then_some(Helper::Ftp),
         };
         if packet.content != Content::Error {
             slot.saw_output();
+            if let (Protocol::Udp, Some(controller)) = (slot.protocol(), slot.controller()) {
+                assure(tables, controller);
+            }
             self.advance(tables, now, packet.content, View::Output, id);
         }
         Verdict::Forward(forward)
@@ -228,8 +356,24 @@ impl Brain {
 
     /// Counts something of a connection for its server, for that one's service and in total. A removed server counts nothing.
     #[inline]
-    fn count<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32, what: impl Fn(&mut Traffic)) {
-        let server = &mut tables.servers[tables.slots[id as usize].server as usize];
+    pub(super) fn count<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        id: u32,
+        what: impl Fn(&mut Traffic),
+    ) {
+        let server = tables.slots[id as usize].server;
+        self.count_at(tables, ServerId(server), what);
+    }
+
+    #[inline]
+    pub(super) fn count_at<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        server: ServerId,
+        what: impl Fn(&mut Traffic),
+    ) {
+        let server = &mut tables.servers[server.0 as usize];
         if !server.is_available() {
             return;
         }
@@ -259,119 +403,52 @@ impl Brain {
             slot.deadline = now.plus_secs(self.timeouts.of(before));
             return;
         }
-        let after = before.after(view, content).unwrap_or(before);
+        let after = before.after(view, content, self.secures_tcp).unwrap_or(before);
         let deadline = now.plus_secs(self.timeouts.of(after));
         if after == before {
             slot.deadline = deadline;
             return;
         }
         slot.set_state(after);
-        if before.is_active() != after.is_active()
-            && let Some(server) = tables.servers.get_mut(slot.server as usize)
-        {
-            if after.is_active() {
-                server.active += 1;
-            } else {
-                server.active = server.active.saturating_sub(1);
+        if slot.is_active() != after.is_active() {
+            slot.set_active(after.is_active());
+            if let Some(server) = tables.servers.get_mut(slot.server as usize) {
+                if after.is_active() {
+                    server.active += 1;
+                } else {
+                    server.active = server.active.saturating_sub(1);
+                }
             }
+        }
+        if after.is_established()
+            && let Some(controller) = slot.controller()
+        {
+            assure(tables, controller);
         }
         tables.connections(&mut self.table).bring_forward(id, deadline);
     }
 
-    /// Gives a packet without a connection to a real server of its service, if it may start one.
-    fn schedule<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
+    /// The service of a packet, if it may be the first of a connection.
+    fn service_of_new<P, M: Services, Q>(
+        &self,
+        tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
-        key: &Key,
-        hash: u32,
-        service: Option<u32>,
-    ) -> Verdict {
-        if !self.may_start(packet.content) {
-            return self.pass(Reason::NotStarting);
-        }
-        let Some(index) = service else { return self.pass(Reason::NoService) };
-        if packet.flow.source_port == FTP_DATA_PORT {
-            return self.pass(Reason::FtpDataPort);
-        }
-        let Some(Some(service)) = tables.services.get_mut(index as usize) else {
-            return self.pass(Reason::NoService);
-        };
-        if let ServiceKey::Address { port, .. } = service.key
-            && port != packet.flow.destination_port
-        {
-            return self.reject(Reason::NoServer);
-        }
-        let lookup = tables.by_key.table(index);
-        let mut pool = Pool::new(tables.servers, service.first, service.servers, lookup, service.flags);
-        let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng);
-        match picked {
-            Some(server) if tables.servers.get(server.0 as usize).is_some_and(|s| s.serves(index)) => {
-                self.open(tables, now, packet, key, hash, server)
-            }
-            // A scheduler of the embedder's may name a server that is not there, or another service's.
-            Some(_) | None => self.reject(Reason::NoServer),
-        }
-    }
-
-    /// Makes a connection to `server` and sends its first packet there.
-    fn open<P, M, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        key: &Key,
-        hash: u32,
-        server: ServerId,
-    ) -> Verdict {
-        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
-            return self.drop(Reason::TableFull);
-        }
-        let index = server.0 as usize;
-        let (address, method) = (tables.servers[index].address, tables.servers[index].method);
-        let port = if address.port() == 0 { packet.flow.destination_port } else { address.port() };
-        let reply =
-            matches!(method, Method::Nat).then(|| key.at_server(address.ip(), port).hash(self.config.seed));
-        let mut slot = Slot::new(key, server.0, port, method);
-        slot.deadline = now.plus_secs(self.timeouts.of(slot.state()));
-        let Some(id) = tables.connections(&mut self.table).insert(slot, hash, reply) else {
-            return self.drop(Reason::TableFull);
-        };
-        if tables.servers[index].bind() {
-            self.note(tables, Event::Overloaded { server });
-        }
-        self.count(tables, id, |traffic| traffic.connections += 1);
-        self.note(tables, Event::Opened { connection: ConnId(id), flow: packet.flow, server });
-        self.request(tables, now, packet, id)
+    ) -> Option<u32> {
+        if self.may_start(packet.content) { self.find_service(tables, packet) } else { None }
     }
 
     /// Whether a packet of this content may be the first of a connection.
-    const fn may_start(&self, content: Content) -> bool {
+    pub(super) const fn may_start(&self, content: Content) -> bool {
         let tuning = &self.config.tuning;
         match content {
             Content::Tcp(flags) => {
                 !flags.contains(TcpFlags::RST) && (flags.contains(TcpFlags::SYN) || tuning.sloppy_tcp)
             }
             Content::Sctp(Chunk::Init) | Content::Udp => true,
-            Content::Sctp(Chunk::Abort) | Content::Fragment | Content::Error => false,
+            Content::Sctp(Chunk::Abort) | Content::Fragment | Content::Ipsec | Content::TunnelError => false,
             Content::Sctp(_) => tuning.sloppy_sctp,
+            Content::Error => tuning.schedule_icmp,
         }
-    }
-
-    /// The service of a packet: by its mark, else by its address and port, else the one for all ports.
-    fn find_service<P, M: Services, Q>(&self, tables: &Tables<'_, P, M, Q>, packet: &Packet) -> Option<u32> {
-        let flow = &packet.flow;
-        let marked = match packet.mark {
-            0 => None,
-            mark => tables.by_key.find(&ServiceKey::Mark { family: flow.addresses.family(), mark }),
-        };
-        let address = flow.addresses.destination();
-        let by_port =
-            |port| tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
-        marked
-            .or_else(|| by_port(flow.destination_port))
-            .or_else(|| if self.wildcards > 0 { by_port(0) } else { None })
     }
 
     pub(super) fn note<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, event: Event) {
@@ -380,19 +457,28 @@ impl Brain {
         }
     }
 
-    fn pass(&mut self, reason: Reason) -> Verdict {
+    pub(super) fn pass(&mut self, reason: Reason) -> Verdict {
         self.counters.note(reason);
         Verdict::Pass(reason)
     }
 
-    fn drop(&mut self, reason: Reason) -> Verdict {
+    pub(super) fn drop(&mut self, reason: Reason) -> Verdict {
         self.counters.note(reason);
         Verdict::Drop(reason)
     }
 
-    fn reject(&mut self, reason: Reason) -> Verdict {
+    pub(super) fn reject(&mut self, reason: Reason) -> Verdict {
         self.counters.note(reason);
         Verdict::Reject(reason)
+    }
+}
+
+/// Notes that a template's connection came about.
+fn assure<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32) {
+    if let Some(slot) = tables.slots.get_mut(controller as usize)
+        && slot.is_template()
+    {
+        slot.assure(true);
     }
 }
 
@@ -416,6 +502,3 @@ fn is_over(slot: &Slot, mode: u32) -> bool {
         State::Tcp(_) | State::Udp => false,
     }
 }
-
-/// IPVS takes new flows from this port for active FTP data.
-const FTP_DATA_PORT: u16 = 20;

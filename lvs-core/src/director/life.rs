@@ -1,11 +1,11 @@
 //! Time and ends: what expires, what makes room, what becomes of removed servers.
 
 use super::{Brain, Director};
-use crate::conn::{ConnId, Table};
+use crate::conn::{ConnId, Due, Table};
 use crate::event::{Cause, Event};
 use crate::proto::Worth;
 use crate::server::{Life, Server, ServerId};
-use crate::store::{Queue, Store, Tables};
+use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
 
 impl<S: Store> Director<S> {
@@ -20,45 +20,101 @@ impl<S: Store> Director<S> {
         let now = self.brain.clock(now);
         let mut tables = self.store.parts();
         let stamp = now.stamp();
+        let before = self.brain.table.live;
         let flushed = self.brain.flush_orphans(&mut tables, stamp, budget.div_ceil(2));
         let mut left = (budget - flushed).min(self.brain.table.used() as usize);
-        let mut freed = 0;
-        while let Some(id) =
+        while let Some(due) =
             tables.connections(&mut self.brain.table).next_due(stamp, &self.brain.timeouts, &mut left)
         {
-            self.brain.close(&mut tables, id, Cause::Expired);
-            freed += 1;
+            match due {
+                Due::Expired(id) => {
+                    let deadline = tables.slots[id as usize].deadline;
+                    self.brain.close(&mut tables, id, deadline, Cause::Expired);
+                    self.brain.counters.expired += 1;
+                }
+                Due::Postponed(id) => self.brain.postponed(&mut tables, stamp, id),
+            }
         }
-        self.brain.counters.expired += freed as u64;
+        self.brain.defend(&mut tables, now);
         if self.brain.trash > 0 && now >= self.brain.next_trash {
             self.brain.empty_trash(tables.servers, now);
         }
-        freed
+        self.brain.tick(&mut tables, now);
+        before.saturating_sub(self.brain.table.live) as usize
     }
 }
 
 impl Brain {
-    /// Takes a connection out of the table and off its server.
-    pub(super) fn close<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32, cause: Cause) {
+    /// Takes an entry out of the table and off its server, as of `when`.
+    pub(super) fn close<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        id: u32,
+        when: Stamp,
+        cause: Cause,
+    ) {
         let slot = tables.slots[id as usize];
         let index = slot.server as usize;
-        let (request, reply) = Table::hashes(&slot, tables.servers[index].address.ip(), self.config.seed);
-        tables.connections(&mut self.table).remove(id, request, reply);
         let server = ServerId(slot.server);
-        let relieved = tables.servers[index].unbind(slot.state().is_active());
+        if slot.is_template() {
+            let call = if slot.is_call() { tables.by_key.call(id) } else { None };
+            let hash = self.template_hash(&slot.key(), call);
+            tables.by_key.forget_call(id);
+            tables.connections(&mut self.table).remove(id, hash, None);
+            tables.servers[index].persistent = tables.servers[index].persistent.saturating_sub(1);
+            return;
+        }
+        let address = tables.servers[index].address.ip();
+        let (request, reply) = Table::hashes(&slot, &slot.key(), address, self.config.seed);
+        tables.connections(&mut self.table).remove(id, request, reply);
+        self.without_client_port -= u32::from(slot.lacks_client_port());
+        if let Some(controller) = slot.controller() {
+            release(tables, controller, when);
+        }
+        let relieved = tables.servers[index].unbind(slot.is_active());
         let closed =
             Event::Closed { connection: ConnId(id), flow: slot.flow(), server, state: slot.state(), cause };
         self.note(tables, closed);
         if relieved {
             self.note(tables, Event::Relieved { server });
         }
-        if tables.servers[index].is_drained() {
+        let own = &mut tables.servers[index];
+        if own.is_drained() {
             self.note(tables, Event::Drained { server });
+        } else if own.is_standin() && !own.is_referred_to() {
+            own.vacate();
+        }
+    }
+
+    /// Ends an entry before its time, unless it controls others, and then also what controls it, if that has nothing left to
+    /// control and is no template that has proved its worth.
+    pub(super) fn give_up<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        id: u32,
+        now: Stamp,
+        cause: Cause,
+    ) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let slot = &tables.slots[id as usize];
+            if slot.children() > 0 {
+                return;
+            }
+            next = slot.controller().filter(|&controller| {
+                let above = &tables.slots[controller as usize];
+                above.children() == 1 && !(above.is_template() && above.is_assured())
+            });
+            self.close(tables, id, now, cause);
         }
     }
 
     /// Makes room for one connection in a full table, if the policy allows and something of less worth is at hand.
-    pub(super) fn reclaim<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp) -> bool {
+    pub(super) fn reclaim<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+    ) -> bool {
         match self.config.when_full {
             crate::WhenFull::Refuse => return false,
             crate::WhenFull::Reclaim => {}
@@ -69,25 +125,29 @@ impl Brain {
             let id = self.table.reclaim % len;
             self.table.reclaim = id + 1;
             let slot = &tables.slots[id as usize];
+            if slot.children() > 0 {
+                continue;
+            }
             if slot.deadline.reached(now) {
                 self.counters.expired += 1;
-                self.close(tables, id, Cause::Expired);
+                let deadline = slot.deadline;
+                self.close(tables, id, deadline, Cause::Expired);
                 return true;
             }
-            let worth = slot.state().worth();
+            let worth = if slot.is_template() { Worth::Stateless } else { slot.state().worth() };
             if worth < Worth::Established && victim.is_none_or(|(least, _)| worth < least) {
                 victim = Some((worth, id));
             }
         }
         let Some((_, id)) = victim else { return false };
         self.counters.reclaimed += 1;
-        self.close(tables, id, Cause::Reclaimed);
+        self.close(tables, id, now, Cause::Reclaimed);
         true
     }
 
     /// Ends connections of removed servers, a part of the table at a time, if `expire_nodest_conn` was on at
     /// their removal. Returns how many slots it looked at.
-    fn flush_orphans<P, M, Q>(
+    fn flush_orphans<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
@@ -98,8 +158,8 @@ impl Brain {
         let to = from.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX)).min(used);
         for id in from..to {
             let slot = &tables.slots[id as usize];
-            if tables.servers.get(slot.server as usize).is_some_and(|server| !server.is_available()) {
-                tables.connections(&mut self.table).bring_forward(id, now);
+            if tables.servers.get(slot.server as usize).is_some_and(Server::is_removed) {
+                self.give_up(tables, id, now, Cause::Dropped);
             }
         }
         self.flush = (to < used).then_some(to);
@@ -113,15 +173,25 @@ impl Brain {
         for server in servers {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
-                _ if server.total > 0 => {}
+                _ if server.is_referred_to() || server.holds > 0 => {}
                 None => server.life = Life::Removed { idle_since: Some(now) },
                 Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {
-                    *server = Server::VACANT;
+                    server.vacate();
                     self.trash -= 1;
                 }
                 Some(_) => {}
             }
         }
+    }
+}
+
+/// Takes an entry that ended at `when` off the one that controls it.
+fn release<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32, when: Stamp) {
+    let Some(slot) = tables.slots.get_mut(controller as usize) else { return };
+    slot.lose_child();
+    if slot.children() == 0 && slot.deadline.reached(when) {
+        // Until then it lived by its children, and was given more time for them again and again.
+        slot.postpone(when);
     }
 }
 

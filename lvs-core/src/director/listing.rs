@@ -3,11 +3,11 @@
 use core::net::SocketAddr;
 
 use super::Director;
-use crate::conn::{ConnId, Connection, Slot};
+use crate::conn::{ConnId, Connection, Slot, Template};
 use crate::server::{Server, ServerId};
 use crate::service::{Service, ServiceKey};
-use crate::store::{SchedulerOf, Services as _, Store};
-use crate::tick::Tick;
+use crate::store::{SchedulerOf, Services as _, Store, View};
+use crate::tick::{Stamp, Tick};
 
 impl<S: Store> Director<S> {
     /// How many connections the table can hold.
@@ -40,23 +40,63 @@ impl<S: Store> Director<S> {
 
     /// The connections that are alive at `now`, in the order of their entries.
     pub fn connections(&self, now: Tick) -> impl Iterator<Item = Connection> {
-        let view = self.store.view();
-        let used = view.slots.get(..self.brain.table.used() as usize).unwrap_or_default();
-        used.iter().enumerate().filter_map(move |(id, slot)| show(id as u32, slot, view.servers, now))
+        let stamp = now.stamp();
+        self.entries(now).filter_map(move |(id, slot)| {
+            show(id, slot, &self.store.view(), stamp).filter(|_| !slot.is_template())
+        })
     }
 
     /// A connection, if it is alive at `now`.
     pub fn connection(&self, id: ConnId, now: Tick) -> Option<Connection> {
         let view = self.store.view();
-        show(id.0, view.slots.get(id.0 as usize)?, view.servers, now)
+        let slot = view.slots.get(id.0 as usize).filter(|slot| is_there(slot, now))?;
+        show(id.0, slot, &view, now.stamp()).filter(|_| !slot.is_template())
+    }
+
+    /// The templates that are alive at `now`, in the order of their entries.
+    pub fn templates(&self, now: Tick) -> impl Iterator<Item = Template<'_>> {
+        let stamp = now.stamp();
+        self.entries(now).filter(|(_, slot)| slot.is_template()).filter_map(move |(id, slot)| {
+            let view = self.store.view();
+            let server = view.servers.get(slot.server as usize)?;
+            let (client, target) = slot.key().template();
+            Some(Template {
+                id: ConnId(id),
+                client,
+                target,
+                server: ServerId(slot.server),
+                destination: SocketAddr::new(server.address.ip(), slot.server_port),
+                method: slot.method(server.method),
+                assured: slot.is_assured(),
+                connections: slot.children(),
+                expires_in: time_left(slot, stamp),
+                call: if slot.is_call() { view.by_key.call(id) } else { None },
+            })
+        })
+    }
+
+    fn entries(&self, now: Tick) -> impl Iterator<Item = (u32, &Slot)> {
+        let used = self.store.view().slots.get(..self.brain.table.used() as usize).unwrap_or_default();
+        let all = used.iter().enumerate().map(|(id, slot)| (id as u32, slot));
+        all.filter(move |(_, slot)| is_there(slot, now))
     }
 }
 
-fn show(id: u32, slot: &Slot, servers: &[Server], now: Tick) -> Option<Connection> {
-    if slot.is_free() || slot.deadline.reached(now.stamp()) {
-        return None;
+fn is_there(slot: &Slot, now: Tick) -> bool {
+    !slot.is_free() && slot.is_alive(now.stamp())
+}
+
+fn time_left(slot: &Slot, now: Stamp) -> u64 {
+    let mut slot = *slot;
+    if slot.deadline.reached(now) {
+        slot.postpone(now);
     }
-    let server = servers.get(slot.server as usize)?;
+    slot.deadline.millis_after(now)
+}
+
+fn show<P, M>(id: u32, slot: &Slot, view: &View<'_, P, M>, now: Stamp) -> Option<Connection> {
+    let server = view.servers.get(slot.server as usize)?;
+    let note = view.notes.get(id as usize)?;
     Some(Connection {
         id: ConnId(id),
         flow: slot.flow(),
@@ -64,7 +104,11 @@ fn show(id: u32, slot: &Slot, servers: &[Server], now: Tick) -> Option<Connectio
         destination: SocketAddr::new(server.address.ip(), slot.server_port),
         method: slot.method(server.method),
         state: slot.state(),
-        expires_in: slot.deadline.millis_after(now.stamp()),
+        expires_in: time_left(slot, now),
         in_packets: slot.in_packets,
+        mark: note.mark,
+        controller: slot.controller().map(ConnId),
+        lacks_client_port: slot.lacks_client_port(),
+        synced: slot.is_synced(),
     })
 }

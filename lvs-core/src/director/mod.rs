@@ -3,20 +3,30 @@
 mod batch;
 mod control;
 mod decide;
+mod defence;
 mod life;
 mod listing;
+mod open;
+mod persist;
+mod schedule;
+mod server;
+mod sync;
+mod ticking;
 
 use crate::config::Config;
 use crate::conn::TableState;
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::Family;
+use crate::hash::Seed;
 use crate::proto::TimeoutTable;
 use crate::rng::Rng;
+use crate::sched::Occasion;
 use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
 pub use batch::BATCH;
+pub use open::Expectation;
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
@@ -63,10 +73,26 @@ struct Brain {
     table: TableState,
     counters: Counters,
     rng: Rng,
+    /// What schedulers hash with.
+    scheduling: Seed,
+    ticking: ticking::Ticking,
     /// Services per family: without any, packets of that family are left alone.
     families: [u32; 2],
     /// Services for all ports.
     wildcards: u32,
+    /// Services for port 21, and those whose persistence goes by call.
+    ftp_services: u32,
+    call_services: u32,
+    /// Connections whose client port is not known yet.
+    without_client_port: u32,
+    /// Whether connections are sent to a backup, and whether this is one.
+    master: bool,
+    backup: bool,
+    defence: defence::State,
+    /// Whether the stricter TCP table is in use.
+    secures_tcp: bool,
+    /// Whether packets to the director need a look among replies first.
+    watches_local: bool,
     /// When removed servers are next looked over.
     next_trash: Tick,
     /// Removed servers that still take a place.
@@ -80,7 +106,8 @@ impl<S: Store> Director<S> {
     pub fn new(config: Config, mut store: S) -> Self {
         store.prepare(config.seed.derive(SERVICE_KEYS));
         let rng = Rng::new(config.seed.derive(CHANCE).words().0);
-        Self {
+        let scheduling = config.seed.derive(SCHEDULING);
+        let mut director = Self {
             store,
             brain: Brain {
                 timeouts: TimeoutTable::new(&config.timeouts),
@@ -89,13 +116,25 @@ impl<S: Store> Director<S> {
                 table: TableState::NEW,
                 counters: Counters::ZERO,
                 rng,
+                scheduling,
+                ticking: ticking::Ticking::NEW,
                 families: [0; 2],
                 wildcards: 0,
+                ftp_services: 0,
+                call_services: 0,
+                without_client_port: 0,
+                master: false,
+                backup: false,
+                defence: defence::State::NEW,
+                secures_tcp: false,
+                watches_local: false,
                 next_trash: Tick::ZERO,
                 trash: 0,
                 flush: None,
             },
-        }
+        };
+        director.brain.tuning_changed();
+        director
     }
 
     /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.
@@ -119,6 +158,15 @@ impl<S: Store> Director<S> {
         }
         self.brain.timeouts = TimeoutTable::new(&config.timeouts);
         self.brain.config = Config { seed, ..config };
+        self.brain.tuning_changed();
+    }
+
+    /// Whether this director sends its connections to backups, and whether it is a backup itself; it may be both. As a master it
+    /// notes in [`Event::Sync`](crate::Event::Sync) what is to be sent. Default neither.
+    pub fn set_sync_role(&mut self, master: bool, backup: bool) {
+        self.brain.master = master;
+        self.brain.backup = backup;
+        self.brain.tuning_changed();
     }
 
     /// What happened so far, in numbers.
@@ -135,6 +183,31 @@ impl Brain {
         self.clock
     }
 
+    /// Draws the consequences of another configuration or role.
+    fn tuning_changed(&mut self) {
+        self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
+        self.look_at_memory();
+    }
+
+    /// Whether a backup is to leave clients' packets to others.
+    const fn leaves_clients_alone(&self) -> bool {
+        self.backup && self.config.tuning.backup_only
+    }
+
+    /// What a scheduler of a service of this family learns besides its servers.
+    fn occasion(&self, family: Family) -> Occasion {
+        let tuning = &self.config.tuning;
+        Occasion {
+            now: self.clock,
+            family,
+            seed: self.scheduling,
+            destination: None,
+            lblc_expiration: tuning.lblc_expiration,
+            lblcr_expiration: tuning.lblcr_expiration,
+        }
+    }
+
+    #[inline]
     fn serves(&self, family: Family) -> bool {
         self.families[family_index(family)] > 0
     }
@@ -150,3 +223,9 @@ const fn family_index(family: Family) -> usize {
 /// Uses of the seed besides the connection table's hash.
 const SERVICE_KEYS: u64 = 1;
 const CHANCE: u64 = 2;
+const SCHEDULING: u64 = 3;
+
+/// IPVS takes new flows from this port for active FTP data.
+const FTP_DATA_PORT: u16 = 20;
+/// The virtual port of FTP.
+const FTP_PORT: u16 = 21;

@@ -55,10 +55,16 @@ impl State {
         }
     }
 
-    /// The state after a packet. `None` when `content` says nothing about it.
-    pub(crate) const fn after(self, view: View, content: Content) -> Option<Self> {
+    /// Whether the protocol's connection has come about.
+    pub(crate) const fn is_established(self) -> bool {
+        matches!(self, Self::Tcp(TcpState::Established) | Self::Sctp(SctpState::Established))
+    }
+
+    /// The state after a packet, by IPVS's stricter TCP table if `secure`. `None` when `content` says nothing about it.
+    #[inline]
+    pub(crate) const fn after(self, view: View, content: Content, secure: bool) -> Option<Self> {
         match (self, content) {
-            (Self::Tcp(state), Content::Tcp(flags)) => Some(Self::Tcp(state.after(view, flags))),
+            (Self::Tcp(state), Content::Tcp(flags)) => Some(Self::Tcp(state.after(view, flags, secure))),
             (Self::Udp, Content::Udp) => Some(Self::Udp),
             (Self::Sctp(state), Content::Sctp(chunk)) => Some(Self::Sctp(state.after(view, chunk))),
             (Self::Tcp(_) | Self::Udp | Self::Sctp(_), _) => None,

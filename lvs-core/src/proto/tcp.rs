@@ -96,12 +96,13 @@ impl TcpState {
 
     /// The state after a segment: the first of RST, SYN, FIN, ACK that is set counts; with none of them the
     /// connection counts as closed.
-    pub(super) const fn after(self, view: View, flags: TcpFlags) -> Self {
+    pub(super) const fn after(self, view: View, flags: TcpFlags, secure: bool) -> Self {
         let row = ROWS[(flags.byte() & 0x1f) as usize];
         if row == NO_ROW {
             return Self::Close;
         }
-        NORMAL[view as usize][row as usize][self as usize]
+        let table = if secure { &SECURE } else { &NORMAL };
+        table[view as usize][row as usize][self as usize]
     }
 }
 
@@ -114,6 +115,7 @@ const CLO: TcpState = TcpState::Close;
 const CWT: TcpState = TcpState::CloseWait;
 const LAK: TcpState = TcpState::LastAck;
 const LIS: TcpState = TcpState::Listen;
+const SAK: TcpState = TcpState::SynAck;
 
 /// The table's row for the low five flags: the first of RST, SYN, FIN, ACK that is set.
 const ROWS: [u8; 32] = {
@@ -138,9 +140,11 @@ const ROWS: [u8; 32] = {
 };
 const NO_ROW: u8 = u8::MAX;
 
+type Table = [[[TcpState; 11]; 4]; 3];
+
 /// By [`View`], event and present state (`NON EST SSE SRC FWT TWT CLO CWT LAK LIS SAK`).
 #[rustfmt::skip]
-const NORMAL: [[[TcpState; 11]; 4]; 3] = [
+const NORMAL: Table = [
     // INPUT
     [
         [SRC, EST, EST, SRC, SRC, SRC, SRC, SRC, SRC, SRC, SRC], // SYN
@@ -164,6 +168,32 @@ const NORMAL: [[[TcpState; 11]; 4]; 3] = [
     ],
 ];
 
+/// The same while `secure_tcp` is on: a handshake under NAT is not over before the server has acknowledged it.
+#[rustfmt::skip]
+const SECURE: Table = [
+    // INPUT
+    [
+        [SRC, EST, EST, SRC, SRC, SRC, SRC, SRC, SRC, SRC, SAK], // SYN
+        [CLO, CWT, SSE, TWT, TWT, TWT, CLO, CWT, LAK, LIS, SAK], // FIN
+        [EST, EST, SSE, SRC, FWT, TWT, CLO, CWT, CLO, LIS, SAK], // ACK
+        [CLO, CLO, CLO, SRC, CLO, CLO, CLO, CLO, LAK, LIS, CLO], // RST
+    ],
+    // OUTPUT
+    [
+        [SSE, EST, SSE, SAK, SSE, SSE, SSE, SSE, SSE, LIS, SAK], // SYN
+        [TWT, FWT, SSE, TWT, FWT, TWT, CLO, TWT, LAK, LIS, TWT], // FIN
+        [EST, EST, SSE, EST, FWT, TWT, CLO, CWT, LAK, EST, EST], // ACK
+        [CLO, CLO, SSE, CLO, CLO, TWT, CLO, CLO, CLO, CLO, CLO], // RST
+    ],
+    // INPUT-ONLY
+    [
+        [SAK, EST, EST, SRC, SAK, SAK, SAK, SAK, SAK, SAK, SAK], // SYN
+        [CLO, FWT, SSE, TWT, FWT, TWT, CLO, CWT, LAK, LIS, TWT], // FIN
+        [EST, EST, SSE, EST, FWT, TWT, CLO, CWT, CLO, LIS, EST], // ACK
+        [CLO, CLO, CLO, SRC, CLO, CLO, CLO, CLO, LAK, LIS, CLO], // RST
+    ],
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +203,7 @@ mod tests {
     const FIN_ACK: TcpFlags = TcpFlags::FIN.with(TcpFlags::ACK);
 
     fn run(steps: &[(View, TcpFlags)]) -> TcpState {
-        steps.iter().fold(TcpState::None, |state, &(view, flags)| state.after(view, flags))
+        steps.iter().fold(TcpState::None, |state, &(view, flags)| state.after(view, flags, false))
     }
 
     #[test]
@@ -188,19 +218,31 @@ mod tests {
     fn one_direction_never_reaches_time_wait() {
         let steps = [(View::InputOnly, SYN), (View::InputOnly, ACK), (View::InputOnly, FIN_ACK)];
         assert_eq!(run(&steps), FWT);
-        assert_eq!(FWT.after(View::InputOnly, ACK), FWT);
+        assert_eq!(FWT.after(View::InputOnly, ACK, false), FWT);
+    }
+
+    #[test]
+    fn the_secure_table_differs_in_fifteen_cells() {
+        let cells = |table: Table| table.into_iter().flatten().flatten();
+        assert_eq!(cells(NORMAL).zip(cells(SECURE)).filter(|(normal, secure)| normal != secure).count(), 15);
+        // The client's acknowledgement alone does not do.
+        let secure = |state: TcpState, view, flags| state.after(view, flags, true);
+        let half = secure(secure(SRC, View::Output, SYN.with(ACK)), View::Input, ACK);
+        assert_eq!(half, SAK);
+        assert_eq!(secure(half, View::Output, ACK), EST);
     }
 
     #[test]
     fn a_segment_without_any_flag_closes() {
-        assert_eq!(EST.after(View::Input, TcpFlags::from_byte(0)), CLO);
+        assert_eq!(EST.after(View::Input, TcpFlags::from_byte(0), false), CLO);
     }
 
     #[test]
     fn a_plain_acknowledgement_leaves_an_established_connection_so() {
         for view in [View::Input, View::Output, View::InputOnly] {
             for flags in (0..=u8::MAX).map(TcpFlags::from_byte).filter(|flags| flags.is_plain_ack()) {
-                assert_eq!(EST.after(view, flags), EST);
+                assert_eq!(EST.after(view, flags, false), EST);
+                assert_eq!(EST.after(view, flags, true), EST);
             }
         }
     }
@@ -208,7 +250,7 @@ mod tests {
     #[test]
     fn reset_comes_before_every_other_flag() {
         let all = TcpFlags::from_byte(0x17);
-        assert_eq!(EST.after(View::Input, all), CLO);
+        assert_eq!(EST.after(View::Input, all, false), CLO);
     }
 
     #[test]

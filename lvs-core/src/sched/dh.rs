@@ -1,6 +1,6 @@
 //! `dh`: destination hashing.
 
-use super::{Change, Pool, Schedule, fold, hash8};
+use super::{Change, Pool, Schedule, TableLen, fold, hash8};
 use crate::flow::Flow;
 use crate::rng::Rng;
 use crate::server::ServerId;
@@ -16,7 +16,7 @@ impl Schedule for DestinationHash {
     }
 
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
-        let (id, server) = pool.at(hash8(fold(flow.addresses.destination())))?;
+        let (id, server) = pool.at(hash8(fold(pool.destination(flow))))?;
         (server.is_usable() && server.is_available()).then_some(id)
     }
 
@@ -27,7 +27,7 @@ impl Schedule for DestinationHash {
         }
     }
 
-    fn table_len(&self) -> usize {
-        super::sh::BUCKETS
+    fn table_len(&self) -> TableLen {
+        TableLen::exactly(super::sh::BUCKETS)
     }
 }

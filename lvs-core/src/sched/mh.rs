@@ -1,8 +1,8 @@
 //! `mh`: Maglev hashing (Eisenbud et al., "Maglev", NSDI 2016, section 3.4), as IPVS builds it.
 
 use super::wrr::gcd;
-use super::{Change, Pool, Schedule, fold};
-use crate::flow::Flow;
+use super::{Change, Pool, Schedule, TableLen, fold_as};
+use crate::flow::{Family, Flow};
 use crate::hash::Seed;
 use crate::rng::Rng;
 use crate::server::{Server, ServerId};
@@ -30,7 +30,8 @@ impl Schedule for Maglev {
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
         let port = if pool.flags().port { flow.source_port } else { 0 };
         let client = SocketAddr::new(flow.addresses.source(), port);
-        let first = hash(FIRST_KEY, client, 0) as usize % CELLS;
+        let family = pool.family();
+        let first = hash(FIRST_KEY, family, client, 0) as usize % CELLS;
         let (id, server) = pool.at(first)?;
         if server.is_usable() {
             return Some(id);
@@ -40,7 +41,7 @@ impl Schedule for Maglev {
         }
         for offset in 0..CELLS {
             let again = ((offset + first) % CELLS) as u32;
-            let (id, server) = pool.at(hash(FIRST_KEY, client, again) as usize % CELLS)?;
+            let (id, server) = pool.at(hash(FIRST_KEY, family, client, again) as usize % CELLS)?;
             if server.is_usable() {
                 return Some(id);
             }
@@ -52,16 +53,17 @@ impl Schedule for Maglev {
         if pool.len() > CELLS {
             return;
         }
+        let family = pool.family();
         let (servers, first, table) = pool.parts();
         // A scheduler that wraps this one may have asked for another size.
         let Some(table) = table.get_mut(..CELLS) else { return };
         table.fill(u32::MAX);
-        prepare(servers, first);
+        prepare(servers, first, family);
         populate(servers, first, table);
     }
 
-    fn table_len(&self) -> usize {
-        CELLS
+    fn table_len(&self) -> TableLen {
+        TableLen::exactly(CELLS)
     }
 }
 
@@ -73,7 +75,7 @@ const SKIP: usize = 1;
 const TURNS: usize = 2;
 
 /// Gives every server its start, step and turns.
-fn prepare(servers: &mut [Server], first: Option<ServerId>) {
+fn prepare(servers: &mut [Server], first: Option<ServerId>, family: Family) {
     let weights = || super::walk(servers, first).map(|(_, server)| server.last_weight);
     let divisor = weights().filter(|&weight| weight > 0).map(i64::from).fold(0, gcd).max(1) as u32;
     let largest = weights().max().unwrap_or(0) / divisor;
@@ -82,8 +84,8 @@ fn prepare(servers: &mut [Server], first: Option<ServerId>) {
     let mut next = first;
     while let Some(server) = next.and_then(|id| servers.get_mut(id.0 as usize)) {
         let turns = (server.last_weight / divisor) >> shift;
-        server.scratch[AT] = hash(FIRST_KEY, server.address, 0) % CELLS as u32;
-        server.scratch[SKIP] = hash(SECOND_KEY, server.address, 0) % (CELLS as u32 - 1) + 1;
+        server.scratch[AT] = hash(FIRST_KEY, family, server.address, 0) % CELLS as u32;
+        server.scratch[SKIP] = hash(SECOND_KEY, family, server.address, 0) % (CELLS as u32 - 1) + 1;
         server.scratch[TURNS] = if turns == 0 { u32::from(server.last_weight != 0) } else { turns };
         next = server.next;
     }
@@ -118,8 +120,8 @@ const FIRST_KEY: Seed = Seed::from_words(2_654_435_761, 2_654_435_761);
 const SECOND_KEY: Seed = Seed::from_words(2_654_446_892, 2_654_446_892);
 
 /// The low half of SipHash-1-3 of the sum of offset, port and folded address, as on 64-bit kernels.
-fn hash(key: Seed, of: SocketAddr, offset: u32) -> u32 {
-    let value = offset.wrapping_add(u32::from(of.port())).wrapping_add(fold(of.ip()));
+fn hash(key: Seed, family: Family, of: SocketAddr, offset: u32) -> u32 {
+    let value = offset.wrapping_add(u32::from(of.port())).wrapping_add(fold_as(family, of.ip()));
     key.hash([], 4 << 56 | u64::from(value)) as u32
 }
 
@@ -130,9 +132,19 @@ mod tests {
     #[test]
     fn hashes_are_those_of_ipvs() {
         let server = |last| SocketAddr::from(([10, 0, 0, last], 80));
-        assert_eq!(hash(FIRST_KEY, server(11), 0), 0x4bc8_5788);
-        assert_eq!(hash(SECOND_KEY, server(11), 0), 0x65b4_e270);
-        assert_eq!(hash(FIRST_KEY, server(12), 0), 0xa1a9_0e04);
-        assert_eq!(hash(SECOND_KEY, server(13), 0), 0x79df_f951);
+        assert_eq!(hash(FIRST_KEY, Family::V4, server(11), 0), 0x4bc8_5788);
+        assert_eq!(hash(SECOND_KEY, Family::V4, server(11), 0), 0x65b4_e270);
+        assert_eq!(hash(FIRST_KEY, Family::V4, server(12), 0), 0xa1a9_0e04);
+        assert_eq!(hash(SECOND_KEY, Family::V4, server(13), 0), 0x79df_f951);
+    }
+
+    #[test]
+    fn an_address_of_the_other_family_is_folded_by_that_of_the_service() {
+        let tunnelled = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7], 80));
+        let first_word = SocketAddr::from(([0x20, 0x01, 0x0d, 0xb8], 80));
+        let by = |family, address| hash(FIRST_KEY, family, address, 0);
+        assert_eq!(by(Family::V4, tunnelled), by(Family::V4, first_word));
+        assert_ne!(by(Family::V6, tunnelled), by(Family::V4, first_word));
+        assert_eq!(by(Family::V6, first_word), by(Family::V4, first_word));
     }
 }

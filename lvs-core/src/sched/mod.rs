@@ -4,21 +4,30 @@
 //! explain most of them: **the server added last comes first** in every walk, and among equals the first one
 //! that was met wins.
 
+mod cache;
 mod dh;
 mod fo;
+mod lblc;
+mod lblcr;
 mod lc;
 mod mh;
 mod nq;
 mod ovf;
+mod pool;
 mod rr;
 mod sed;
 mod sh;
+mod twos;
 mod wlc;
 mod wrr;
 
-use crate::flow::Flow;
+use crate::flow::{Family, Flow};
 use crate::rng::Rng;
-use crate::server::{Life, Server, ServerId};
+use crate::server::{Server, ServerId};
+use crate::tick::Tick;
+
+pub(crate) use pool::Occasion;
+pub use pool::Pool;
 
 /// Chooses a real server for each new connection of one service.
 ///
@@ -67,10 +76,44 @@ pub trait Schedule {
         let _ = (pool, change);
     }
 
-    /// How many cells of look-up table it needs, 0 by default. They keep their content from call to call, and are all
-    /// `u32::MAX` when the scheduler is bound.
-    fn table_len(&self) -> usize {
-        0
+    /// How many cells of look-up table it needs, none by default. They keep their content from call to call, and are
+    /// all `u32::MAX` when the scheduler is bound.
+    fn table_len(&self) -> TableLen {
+        TableLen::NONE
+    }
+
+    /// When [`on_tick`](Self::on_tick) is to be called next, never by default. Asked after every
+    /// [`on_change`](Self::on_change) and `on_tick`.
+    fn next_tick(&self) -> Option<Tick> {
+        None
+    }
+
+    /// Its time has come: the first [`sweep`](crate::Director::sweep) at or after [`next_tick`](Self::next_tick).
+    /// For what is done now and then, such as forgetting what nobody asked for. A sweep calls one scheduler at
+    /// most; how long that one takes, the next packet waits.
+    fn on_tick(&mut self, pool: &mut Pool<'_>) {
+        let _ = pool;
+    }
+}
+
+/// How large a look-up table is to be, in cells of four bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a range has two ends")]
+pub struct TableLen {
+    /// With less than this the scheduler cannot be bound.
+    pub least: usize,
+    /// What it has use for. [`Heap`](crate::Heap) lends as much, [`Fixed`](crate::Fixed) what it has.
+    pub wanted: usize,
+}
+
+impl TableLen {
+    /// No table.
+    pub const NONE: Self = Self::exactly(0);
+
+    /// So many cells, no less and no more.
+    #[must_use]
+    pub const fn exactly(cells: usize) -> Self {
+        Self { least: cells, wanted: cells }
     }
 }
 
@@ -103,94 +146,6 @@ pub struct ScheduleFlags {
     pub port: bool,
 }
 
-/// The real servers of a service, lent to its scheduler: newest first.
-#[derive(Debug)]
-pub struct Pool<'a> {
-    servers: &'a mut [Server],
-    first: Option<ServerId>,
-    len: u32,
-    table: &'a mut [u32],
-    flags: ScheduleFlags,
-}
-
-impl<'a> Pool<'a> {
-    pub(crate) fn new(
-        servers: &'a mut [Server],
-        first: Option<ServerId>,
-        len: u32,
-        table: &'a mut [u32],
-        flags: ScheduleFlags,
-    ) -> Self {
-        Self { servers, first, len, table, flags }
-    }
-
-    /// The servers in order, newest first.
-    pub fn iter(&self) -> impl Iterator<Item = (ServerId, &Server)> {
-        walk(self.servers, self.first)
-    }
-
-    /// The servers that come after `server`, or all of them after `None`.
-    pub fn iter_after(&self, server: Option<ServerId>) -> impl Iterator<Item = (ServerId, &Server)> {
-        let from = match server {
-            None => self.first,
-            Some(id) => self.get(id).and_then(|server| server.next),
-        };
-        walk(self.servers, from)
-    }
-
-    /// A server by its id, also one that was removed or is another service's; `None` for an id that names none.
-    #[must_use]
-    pub fn get(&self, id: ServerId) -> Option<&Server> {
-        self.servers.get(id.0 as usize).filter(|server| server.life != Life::Vacant)
-    }
-
-    /// How many servers there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The service's flags.
-    #[must_use]
-    pub fn flags(&self) -> ScheduleFlags {
-        self.flags
-    }
-
-    /// The look-up table's cells, as many as [`Schedule::table_len`] asked for.
-    #[must_use]
-    pub fn table(&self) -> &[u32] {
-        self.table
-    }
-
-    /// The same for writing.
-    pub fn table_mut(&mut self) -> &mut [u32] {
-        self.table
-    }
-
-    /// The server that the cell at `index` names.
-    pub(crate) fn at(&self, index: usize) -> Option<(ServerId, &Server)> {
-        let id = ServerId(*self.table.get(index)?);
-        self.get(id).map(|server| (id, server))
-    }
-
-    /// The usable server that `better` than all before it, newest first.
-    pub(crate) fn best(&self, better: impl Fn(&Server, &Server) -> bool) -> Option<ServerId> {
-        let usable = self.iter().filter(|(_, server)| server.is_usable());
-        usable.reduce(|best, other| if better(other.1, best.1) { other } else { best }).map(|(id, _)| id)
-    }
-
-    /// Servers and table at once, for building the one from the other.
-    pub(crate) fn parts(&mut self) -> (&mut [Server], Option<ServerId>, &mut [u32]) {
-        (self.servers, self.first, self.table)
-    }
-}
-
 /// The chain of servers that starts at `from`.
 pub(crate) fn walk(servers: &[Server], from: Option<ServerId>) -> impl Iterator<Item = (ServerId, &Server)> {
     let mut next = from;
@@ -215,6 +170,15 @@ pub(crate) fn fold(address: core::net::IpAddr) -> u32 {
             let bits = address.to_bits();
             (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
         }
+    }
+}
+
+/// The same for an address in a service of this family: IPVS reads an IPv6 address in an IPv4 service (of a server
+/// behind a tunnel) by its first word alone.
+pub(crate) fn fold_as(family: Family, address: core::net::IpAddr) -> u32 {
+    match (family, address) {
+        (Family::V4, core::net::IpAddr::V6(address)) => (address.to_bits() >> 96) as u32,
+        (Family::V4, core::net::IpAddr::V4(_)) | (Family::V6, _) => fold(address),
     }
 }
 
@@ -268,8 +232,16 @@ macro_rules! schedulers {
                 match self { $(Self::$variant(scheduler) => scheduler.on_change(pool, change),)+ }
             }
 
-            fn table_len(&self) -> usize {
+            fn table_len(&self) -> TableLen {
                 match self { $(Self::$variant(scheduler) => scheduler.table_len(),)+ }
+            }
+
+            fn next_tick(&self) -> Option<Tick> {
+                match self { $(Self::$variant(scheduler) => scheduler.next_tick(),)+ }
+            }
+
+            fn on_tick(&mut self, pool: &mut Pool<'_>) {
+                match self { $(Self::$variant(scheduler) => scheduler.on_tick(pool),)+ }
             }
         }
 
@@ -288,6 +260,10 @@ schedulers! {
     DestinationHash(dh::DestinationHash) = "dh",
     /// Weighted fail-over: all to the usable server of the highest weight.
     FailOver(fo::FailOver) = "fo",
+    /// A server per virtual address, the least loaded one at first, while it is not overrun.
+    LocalityLeastConnection(lblc::LocalityLeastConnection) = "lblc",
+    /// A set of servers per virtual address, which grows while they are overrun.
+    LocalityReplication(lblcr::LocalityReplication) = "lblcr",
     /// Least connections, weights ignored.
     LeastConnection(lc::LeastConnection) = "lc",
     /// Maglev hashing: a server per client that hardly moves when servers come and go.
@@ -302,6 +278,8 @@ schedulers! {
     ShortestDelay(sed::ShortestDelay) = "sed",
     /// Source hashing: a fixed server per client.
     SourceHash(sh::SourceHash) = "sh",
+    /// The less loaded of two servers that chance draws by weight.
+    TwoChoices(twos::TwoChoices) = "twos",
     /// Weighted least connections: IPVS's default.
     WeightedLeastConnection(wlc::WeightedLeastConnection) = "wlc",
     /// Weighted round robin.

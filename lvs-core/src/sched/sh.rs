@@ -1,6 +1,6 @@
 //! `sh`: source hashing.
 
-use super::{Change, Pool, Schedule, fold, hash8};
+use super::{Change, Pool, Schedule, TableLen, fold, hash8};
 use crate::flow::Flow;
 use crate::rng::Rng;
 use crate::server::{Server, ServerId};
@@ -45,8 +45,8 @@ impl Schedule for SourceHash {
         fill(pool, |server| server.weight().max(1));
     }
 
-    fn table_len(&self) -> usize {
-        BUCKETS
+    fn table_len(&self) -> TableLen {
+        TableLen::exactly(BUCKETS)
     }
 }
 

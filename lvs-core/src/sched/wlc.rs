@@ -16,6 +16,11 @@ impl Schedule for WeightedLeastConnection {
     }
 
     fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
-        pool.best(|server, best| lighter(server.overhead(), server.weight(), best.overhead(), best.weight()))
+        least(pool)
     }
+}
+
+/// The usable server with the least overhead per weight.
+pub(super) fn least(pool: &Pool<'_>) -> Option<ServerId> {
+    pool.best(|server, best| lighter(server.overhead(), server.weight(), best.overhead(), best.weight()))
 }

@@ -3,16 +3,20 @@
 use core::fmt;
 
 use super::{Queue, Services, Store, Tables, View, private};
-use crate::conn::{CELLS_PER_SLOT, Cell, Slot};
+use crate::conn::{CELLS_PER_SLOT, Cell, Note, Slot};
 use crate::event::Event;
-use crate::sched::{Schedule, Scheduler};
+use crate::persistence::MAX_CALL_ID;
+use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
 
-/// A store whose size is its type: `CONNS` connections (92 bytes each), `SERVICES` virtual services, `SERVERS` real
+/// A store whose size is its type: `CONNS` connections (100 bytes each), `SERVICES` virtual services, `SERVERS` real
 /// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE` cells
-/// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 0 if none of these is used).
+/// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 256 or more for
+/// `lblc` and `lblcr`, which remember about a virtual address per 9 or 15 cells; 0 if none of these is used).
+/// `CALLS` is how many calls a service with [`Engine::Sip`](crate::Engine::Sip) can tell apart at one time (about 270
+/// bytes each; looked up one after the other, so meant for some hundred).
 ///
 /// It may live in a `static`; then `&mut` of it is the store.
 ///
@@ -29,18 +33,20 @@ pub struct Fixed<
     const EVENTS: usize,
     const TABLE: usize = 0,
     P = Scheduler,
+    const CALLS: usize = 0,
 > {
     slots: [Slot; CONNS],
     cells: [[Cell; CELLS_PER_SLOT]; CONNS],
     wakes: [Stamp; CONNS],
+    notes: [Note; CONNS],
     servers: [Server; SERVERS],
     services: [Option<Service<P>>; SERVICES],
-    by_key: FixedServices<SERVICES, TABLE>,
+    by_key: FixedServices<SERVICES, TABLE, CALLS>,
     events: FixedQueue<EVENTS>,
 }
 
-impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P>
-    Fixed<C, S, R, E, T, P>
+impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P, const K: usize>
+    Fixed<C, S, R, E, T, P, K>
 {
     /// An empty store. `const`, so that a `static` can hold it.
     #[must_use]
@@ -51,44 +57,60 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
             slots: [Slot::FREE; C],
             cells: [[Cell::EMPTY; CELLS_PER_SLOT]; C],
             wakes: [Stamp::ZERO; C],
+            notes: [Note::EMPTY; C],
             servers: [const { Server::VACANT }; R],
             services: [const { None }; S],
             by_key: FixedServices {
                 keys: heapless::LinearMap::new(),
                 tables: [[u32::MAX; T]; S],
                 lens: [0; S],
+                calls: heapless::LinearMap::new(),
             },
             events: FixedQueue { events: heapless::Deque::new() },
         }
     }
 }
 
-impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P> Default
-    for Fixed<C, S, R, E, T, P>
+impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P, const K: usize>
+    Default for Fixed<C, S, R, E, T, P, K>
 {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P> fmt::Debug
-    for Fixed<C, S, R, E, T, P>
+impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P, const K: usize>
+    fmt::Debug for Fixed<C, S, R, E, T, P, K>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fixed").field("connections", &C).field("services", &S).field("servers", &R).finish()
     }
 }
 
-impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P: Schedule> Store
-    for Fixed<C, S, R, E, T, P>
+impl<
+    const C: usize,
+    const S: usize,
+    const R: usize,
+    const E: usize,
+    const T: usize,
+    P: Schedule,
+    const K: usize,
+> Store for Fixed<C, S, R, E, T, P, K>
 {
 }
 
-impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P: Schedule>
-    private::Parts for Fixed<C, S, R, E, T, P>
+impl<
+    const C: usize,
+    const S: usize,
+    const R: usize,
+    const E: usize,
+    const T: usize,
+    P: Schedule,
+    const K: usize,
+> private::Parts for Fixed<C, S, R, E, T, P, K>
 {
     type Scheduler = P;
-    type Services = FixedServices<S, T>;
+    type Services = FixedServices<S, T, K>;
     type Queue = FixedQueue<E>;
 
     fn parts(&mut self) -> Tables<'_, P, Self::Services, Self::Queue> {
@@ -96,6 +118,7 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
             slots: &mut self.slots,
             cells: self.cells.as_flattened_mut(),
             wakes: &mut self.wakes,
+            notes: &mut self.notes,
             servers: &mut self.servers,
             services: &mut self.services,
             by_key: &mut self.by_key,
@@ -104,15 +127,21 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
     }
 
     fn view(&self) -> View<'_, P, Self::Services> {
-        View { slots: &self.slots, servers: &self.servers, services: &self.services, by_key: &self.by_key }
+        View {
+            slots: &self.slots,
+            notes: &self.notes,
+            servers: &self.servers,
+            services: &self.services,
+            by_key: &self.by_key,
+        }
     }
 
-    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+    fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         let Some(own) = self.by_key.lens.get_mut(index as usize) else { return false };
-        if len > T {
+        if len.least > T {
             return false;
         }
-        *own = len;
+        *own = len.wanted.min(T);
         self.by_key.tables[index as usize].fill(u32::MAX);
         true
     }
@@ -123,6 +152,7 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
         self.servers.fill(Server::VACANT);
         self.services.fill_with(|| None);
         self.by_key.keys.clear();
+        self.by_key.calls.clear();
         self.events.events.clear();
     }
 }
@@ -142,7 +172,7 @@ impl<S: Store + ?Sized> private::Parts for &mut S {
         S::view(self)
     }
 
-    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+    fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         S::lend_table(self, index, len)
     }
 
@@ -153,14 +183,15 @@ impl<S: Store + ?Sized> private::Parts for &mut S {
 
 /// A list: with the few services that a fixed store is made for, a walk is as fast as a hash.
 #[derive(Debug)]
-pub struct FixedServices<const S: usize, const T: usize> {
+pub struct FixedServices<const S: usize, const T: usize, const K: usize> {
     keys: heapless::LinearMap<ServiceKey, u32, S>,
     /// As many cells for every service, used or not.
     tables: [[u32; T]; S],
     lens: [usize; S],
+    calls: heapless::LinearMap<u32, heapless::Vec<u8, MAX_CALL_ID>, K>,
 }
 
-impl<const S: usize, const T: usize> Services for FixedServices<S, T> {
+impl<const S: usize, const T: usize, const K: usize> Services for FixedServices<S, T, K> {
     fn find(&self, key: &ServiceKey) -> Option<u32> {
         self.keys.get(key).copied()
     }
@@ -177,6 +208,18 @@ impl<const S: usize, const T: usize> Services for FixedServices<S, T> {
     fn table(&mut self, index: u32) -> &mut [u32] {
         let len = self.lens.get(index as usize).copied().unwrap_or(0);
         self.tables.get_mut(index as usize).and_then(|cells| cells.get_mut(..len)).unwrap_or_default()
+    }
+
+    fn call(&self, slot: u32) -> Option<&[u8]> {
+        self.calls.get(&slot).map(|id| &**id)
+    }
+
+    fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool {
+        heapless::Vec::from_slice(id).is_ok_and(|id| self.calls.insert(slot, id).is_ok())
+    }
+
+    fn forget_call(&mut self, slot: u32) {
+        self.calls.remove(&slot);
     }
 }
 

@@ -11,9 +11,10 @@ use siphasher::sip::SipHasher13;
 
 use super::{Queue, Services, Store, Tables, View, private};
 use crate::Seed;
-use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Slot};
+use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Note, Slot};
 use crate::event::Event;
-use crate::sched::{Schedule, Scheduler};
+use crate::persistence::MAX_CALL_ID;
+use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
@@ -24,12 +25,13 @@ use crate::tick::Stamp;
 /// ```
 /// use lvs_core::Capacity;
 /// let capacity = Capacity::new(1 << 20);
-/// assert_eq!(capacity.required_bytes() / capacity.connections, 92);
+/// let without = Capacity::new(0).required_bytes();
+/// assert_eq!((capacity.required_bytes() - without) / capacity.connections, 100);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capacity {
-    /// Connections, at most 2^28 (more are cut to that). 92 bytes each.
+    /// Connections, at most 2^28 (more are cut to that). 100 bytes each.
     pub connections: usize,
     /// Virtual services. Default 1,024.
     pub services: usize,
@@ -37,36 +39,48 @@ pub struct Capacity {
     pub servers: usize,
     /// Events that wait to be read; further ones are lost and counted. Default 1,024.
     pub events: usize,
+    /// Calls that services with [`Engine::Sip`](crate::Engine::Sip) tell apart at one time. Default 1,024, of 272 bytes
+    /// each. Without room a packet that begins a call is dropped and counted.
+    pub calls: usize,
 }
 
 impl Capacity {
     /// Room for so many connections, and the defaults for the rest.
     #[must_use]
     pub const fn new(connections: usize) -> Self {
-        Self { connections, services: 1_024, servers: 4_096, events: 1_024 }
+        Self { connections, services: 1_024, servers: 4_096, events: 1_024, calls: 1_024 }
     }
 
     /// Bytes that a store of this capacity allocates, apart from the look-up tables of `sh` and `dh` (1 KiB for each
-    /// service that uses them) and `mh` (16 KiB); `usize::MAX` when it is more than
-    /// that.
+    /// service that uses them), `mh` (16 KiB), `lblc` (772 KiB) and `lblcr` (1,348 KiB); `usize::MAX` when it is more
+    /// than that.
     #[must_use]
     pub const fn required_bytes(&self) -> usize {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
-        let per_connection = size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>();
-        // A hash map holds at most 7 entries per 8 cells, a power of two of them, with one control byte each.
-        let map_cells = match self.services.saturating_mul(8).div_ceil(7).checked_next_power_of_two() {
-            _ if self.services == 0 => 0,
-            Some(cells) if cells < 4 => 4,
-            Some(cells) => cells,
-            None => usize::MAX,
-        };
+        let per_connection =
+            size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>() + size_of::<Note>();
         let per_service = size_of::<Option<Service<Scheduler>>>() + size_of::<Box<[u32]>>();
         connections
             .saturating_mul(per_connection)
             .saturating_add(self.services.saturating_mul(per_service))
-            .saturating_add(map_cells.saturating_mul(size_of::<(ServiceKey, u32)>() + 1))
+            .saturating_add(map_cells(self.services).saturating_mul(size_of::<(ServiceKey, u32)>() + 1))
+            .saturating_add(map_cells(self.calls).saturating_mul(size_of::<(u32, Call)>() + 1))
             .saturating_add(self.servers.saturating_mul(size_of::<Server>()))
             .saturating_add(self.events.saturating_mul(size_of::<Event>()))
+    }
+}
+
+/// A Call-ID.
+type Call = heapless::Vec<u8, MAX_CALL_ID>;
+
+/// The cells of a hash map for so many entries: at most 7 entries per 8 cells, a power of two of them, with one control
+/// byte each.
+const fn map_cells(entries: usize) -> usize {
+    match entries.saturating_mul(8).div_ceil(7).checked_next_power_of_two() {
+        _ if entries == 0 => 0,
+        Some(cells) if cells < 4 => 4,
+        Some(cells) => cells,
+        None => usize::MAX,
     }
 }
 
@@ -82,6 +96,7 @@ pub struct Heap<P = Scheduler> {
     slots: Box<[Slot]>,
     cells: Box<[Cell]>,
     wakes: Box<[Stamp]>,
+    notes: Box<[Note]>,
     servers: Box<[Server]>,
     services: Box<[Option<Service<P>>]>,
     by_key: HeapServices,
@@ -114,11 +129,14 @@ impl<P> Heap<P> {
             slots: vec![Slot::FREE; connections].into_boxed_slice(),
             cells: vec![Cell::EMPTY; connections * CELLS_PER_SLOT].into_boxed_slice(),
             wakes: vec![Stamp::ZERO; connections].into_boxed_slice(),
+            notes: vec![Note::EMPTY; connections].into_boxed_slice(),
             servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
             services: (0..capacity.services).map(|_| None).collect(),
             by_key: HeapServices {
                 keys: hashbrown::HashMap::with_capacity_and_hasher(capacity.services, Keyed::default()),
                 tables: (0..capacity.services).map(|_| Box::default()).collect(),
+                calls: hashbrown::HashMap::with_capacity_and_hasher(capacity.calls, Keyed::default()),
+                most_calls: capacity.calls,
             },
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
             used: false,
@@ -146,6 +164,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
             slots: &mut self.slots,
             cells: &mut self.cells,
             wakes: &mut self.wakes,
+            notes: &mut self.notes,
             servers: &mut self.servers,
             services: &mut self.services,
             by_key: &mut self.by_key,
@@ -154,16 +173,22 @@ impl<P: Schedule> private::Parts for Heap<P> {
     }
 
     fn view(&self) -> View<'_, P, HeapServices> {
-        View { slots: &self.slots, servers: &self.servers, services: &self.services, by_key: &self.by_key }
+        View {
+            slots: &self.slots,
+            notes: &self.notes,
+            servers: &self.servers,
+            services: &self.services,
+            by_key: &self.by_key,
+        }
     }
 
-    fn lend_table(&mut self, index: u32, len: usize) -> bool {
+    fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         let Some(table) = self.by_key.tables.get_mut(index as usize) else { return false };
         let mut cells = Vec::new();
-        if cells.try_reserve_exact(len).is_err() {
+        if cells.try_reserve_exact(len.wanted).is_err() {
             return false;
         }
-        cells.resize(len, u32::MAX);
+        cells.resize(len.wanted, u32::MAX);
         *table = cells.into_boxed_slice();
         true
     }
@@ -175,6 +200,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
             self.servers.fill(Server::VACANT);
             self.services.fill_with(|| None);
             self.events.events.clear();
+            self.by_key.calls.clear();
         }
         let capacity = self.services.len();
         self.by_key.keys = hashbrown::HashMap::with_capacity_and_hasher(capacity, Keyed { seed: Some(seed) });
@@ -187,6 +213,9 @@ pub struct HeapServices {
     keys: hashbrown::HashMap<ServiceKey, u32, Keyed>,
     /// A look-up table for each service that needs one, made when its scheduler is bound.
     tables: Box<[Box<[u32]>]>,
+    /// By slot, which no sender of packets chooses.
+    calls: hashbrown::HashMap<u32, Call, Keyed>,
+    most_calls: usize,
 }
 
 impl Services for HeapServices {
@@ -204,6 +233,23 @@ impl Services for HeapServices {
 
     fn table(&mut self, index: u32) -> &mut [u32] {
         self.tables.get_mut(index as usize).map(|table| &mut **table).unwrap_or_default()
+    }
+
+    fn call(&self, slot: u32) -> Option<&[u8]> {
+        self.calls.get(&slot).map(|id| &**id)
+    }
+
+    fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool {
+        let Ok(id) = Call::from_slice(id) else { return false };
+        let room = self.calls.len() < self.most_calls;
+        if room {
+            self.calls.insert(slot, id);
+        }
+        room
+    }
+
+    fn forget_call(&mut self, slot: u32) {
+        self.calls.remove(&slot);
     }
 }
 

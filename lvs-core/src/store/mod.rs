@@ -7,9 +7,9 @@ mod fixed;
 #[cfg(feature = "alloc")]
 mod heap;
 
-use crate::conn::{Cell, Slot, Table, TableState};
+use crate::conn::{Cell, Note, Slot, Table, TableState};
 use crate::event::Event;
-use crate::sched::Schedule;
+use crate::sched::{Schedule, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
 use crate::tick::Stamp;
@@ -23,7 +23,7 @@ pub trait Store: private::Parts {}
 
 /// How the director reaches into a store.
 pub(crate) mod private {
-    use super::{Queue, Schedule, Services, Tables};
+    use super::{Queue, Schedule, Services, TableLen, Tables};
 
     /// The store's parts, borrowed side by side.
     pub trait Parts {
@@ -40,8 +40,8 @@ pub(crate) mod private {
         /// What listings read.
         fn view(&self) -> super::View<'_, Self::Scheduler, Self::Services>;
 
-        /// Makes a table of at least `len` cells for the service at `index`; says whether there is one now.
-        fn lend_table(&mut self, index: u32, len: usize) -> bool;
+        /// Makes a table for the service at `index`; says whether there is one now.
+        fn lend_table(&mut self, index: u32, len: TableLen) -> bool;
 
         /// Takes the seed, before anything else happens, and forgets what another director may have left.
         fn prepare(&mut self, seed: crate::Seed);
@@ -57,6 +57,7 @@ pub struct Tables<'a, P, M, Q> {
     pub(crate) slots: &'a mut [Slot],
     pub(crate) cells: &'a mut [Cell],
     pub(crate) wakes: &'a mut [Stamp],
+    pub(crate) notes: &'a mut [Note],
     pub(crate) servers: &'a mut [Server],
     pub(crate) services: &'a mut [Option<Service<P>>],
     pub(crate) by_key: &'a mut M,
@@ -73,12 +74,13 @@ impl<P, M, Q> Tables<'_, P, M, Q> {
 #[derive(Debug)]
 pub struct View<'a, P, M> {
     pub(crate) slots: &'a [Slot],
+    pub(crate) notes: &'a [Note],
     pub(crate) servers: &'a [Server],
     pub(crate) services: &'a [Option<Service<P>>],
     pub(crate) by_key: &'a M,
 }
 
-/// The index of services, and the look-up tables of their schedulers.
+/// The index of services, the look-up tables of their schedulers, and the Call-IDs of their templates.
 pub trait Services: core::fmt::Debug {
     /// The place of the service with this key.
     fn find(&self, key: &ServiceKey) -> Option<u32>;
@@ -88,6 +90,12 @@ pub trait Services: core::fmt::Debug {
     fn remove(&mut self, key: &ServiceKey);
     /// The look-up table of the service at `index`: as many cells as its scheduler was lent.
     fn table(&mut self, index: u32) -> &mut [u32];
+    /// The Call-ID of the template in a slot.
+    fn call(&self, slot: u32) -> Option<&[u8]>;
+    /// Remembers it; `false` when there is no room or it is too long.
+    fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool;
+    /// Forgets it.
+    fn forget_call(&mut self, slot: u32);
 }
 
 /// A bounded queue of events.

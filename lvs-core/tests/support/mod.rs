@@ -69,7 +69,7 @@ pub(crate) fn answer(
 pub(crate) fn forwarded(verdict: Verdict) -> Option<Forward> {
     match verdict {
         Verdict::Forward(forward) => Some(forward),
-        Verdict::Drop(_) | Verdict::Pass(_) | Verdict::Reject(_) => None,
+        Verdict::Drop(_) | Verdict::Inspect | Verdict::Pass(_) | Verdict::Reject(_) => None,
     }
 }
 

@@ -1,17 +1,18 @@
 //! The naive director: as plain as the rules allow, and as slow as that is.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::*;
 
 /// Schedulers that the twin knows; the others are compared with vectors instead.
-pub(crate) const SCHEDULERS: &[&str] = &["rr", "lc", "wlc", "sed", "nq", "fo", "ovf"];
+pub(crate) const SCHEDULERS: &[&str] = &["rr", "lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr"];
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Answer {
     Forward { direction: Direction, method: Method, target: SocketAddr, server: SocketAddr },
     Drop(Reason),
+    Inspect,
     Pass(Reason),
     Reject(Reason),
 }
@@ -44,6 +45,9 @@ struct Service {
     servers: Vec<usize>,
     /// Where `rr` stands.
     last: Option<usize>,
+    /// What `lblc` and `lblcr` remember: the servers of a virtual address, newest first. Nothing is forgotten here:
+    /// whoever compares sets the expirations high.
+    cache: Vec<(IpAddr, Vec<SocketAddr>)>,
 }
 
 pub(crate) struct Twin {
@@ -91,7 +95,13 @@ impl Twin {
     pub(crate) fn add_service(&mut self, key: ServiceKey, scheduler: &'static str) -> bool {
         let new = self.service(key).is_none();
         if new {
-            self.services.push(Service { key, scheduler, servers: Vec::new(), last: None });
+            self.services.push(Service {
+                key,
+                scheduler,
+                servers: Vec::new(),
+                last: None,
+                cache: Vec::new(),
+            });
         }
         new
     }
@@ -101,6 +111,7 @@ impl Twin {
         if service.scheduler != scheduler {
             service.scheduler = scheduler;
             service.last = None;
+            service.cache.clear();
         }
         true
     }
@@ -300,7 +311,9 @@ impl Twin {
                 (flags.contains(TcpFlags::SYN) || self.tuning.sloppy_tcp) && !flags.contains(TcpFlags::RST)
             }
             Content::Udp => true,
-            Content::Sctp(_) | Content::Fragment | Content::Error => false,
+            Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError | Content::Ipsec => {
+                false
+            }
         };
         if !starts {
             return Answer::Pass(Reason::NotStarting);
@@ -317,7 +330,8 @@ impl Twin {
         if flow.source_port == 20 {
             return Answer::Pass(Reason::FtpDataPort);
         }
-        let Some(server) = self.pick(service) else { return Answer::Reject(Reason::NoServer) };
+        let destination = flow.addresses.destination();
+        let Some(server) = self.pick(service, destination) else { return Answer::Reject(Reason::NoServer) };
         if self.connections.len() == self.capacity {
             return Answer::Drop(Reason::TableFull);
         }
@@ -340,8 +354,8 @@ impl Twin {
         self.go(now, 0, packet, Direction::Request)
     }
 
-    fn pick(&mut self, service: usize) -> Option<usize> {
-        let Service { scheduler, ref servers, last, .. } = self.services[service];
+    fn pick(&mut self, service: usize, destination: IpAddr) -> Option<usize> {
+        let Service { scheduler, ref servers, last, ref cache, .. } = self.services[service];
         let usable = |&at: &usize| !self.servers[at].overloaded && self.servers[at].config.weight.get() > 0;
         let weight = |at: usize| i64::from(self.servers[at].config.weight.get());
         let active = |at: usize| i64::from(self.active(at));
@@ -351,7 +365,23 @@ impl Twin {
         let least = |cost: &dyn Fn(usize) -> i64, list: &mut dyn Iterator<Item = usize>| {
             list.reduce(|best, at| if cost(at) * weight(best) < cost(best) * weight(at) { at } else { best })
         };
+        let known = cache.iter().find(|(address, _)| *address == destination).map(|(_, set)| set);
+        let has = |at: usize| known.is_some_and(|set| set.contains(&self.servers[at].config.address));
+        let overrun = |at: usize| {
+            active(at) > weight(at) && servers.iter().any(|&other| active(other) * 2 < weight(other))
+        };
         let picked = match scheduler {
+            "lblc" => {
+                let kept = servers.iter().copied().find(|&at| has(at) && weight(at) > 0 && !overrun(at));
+                kept.or_else(|| least(&load, &mut list))
+            }
+            "lblcr" => {
+                let set = known.into_iter().flatten();
+                let members =
+                    set.filter_map(|a| list.clone().find(|&at| self.servers[at].config.address == *a));
+                let kept = least(&load, &mut members.collect::<Vec<_>>().into_iter());
+                kept.filter(|&at| !overrun(at)).or_else(|| least(&load, &mut list))
+            }
             "rr" => {
                 let start =
                     last.and_then(|last| servers.iter().position(|&at| at == last)).map_or(0, |at| at + 1);
@@ -374,6 +404,16 @@ impl Twin {
         };
         if scheduler == "rr" && picked.is_some() {
             self.services[service].last = picked;
+        }
+        if let (Some(picked), "lblc" | "lblcr") = (picked, scheduler) {
+            let address = self.servers[picked].config.address;
+            let cache = &mut self.services[service].cache;
+            match cache.iter_mut().find(|entry| entry.0 == destination) {
+                None => cache.push((destination, vec![address])),
+                Some((_, set)) if scheduler == "lblc" => *set = vec![address],
+                Some((_, set)) if set.contains(&address) => {}
+                Some((_, set)) => set.insert(0, address),
+            }
         }
         picked
     }

@@ -139,6 +139,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     && error.is_about(forward.method, forward.address()) => {}
             Verdict::Forward(_) => return self.pass(PassReason::Protocol),
             Verdict::Drop(reason) => return self.drop(DropReason::Director(reason)),
+            Verdict::Inspect => return self.pass(PassReason::Protocol),
             Verdict::Pass(reason) | Verdict::Reject(reason) => {
                 return self.pass(PassReason::Director(reason));
             }

@@ -104,13 +104,16 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 Direction::Reply => self.reply(now, frame, subject, forward),
             },
             Verdict::Drop(reason) => self.drop(DropReason::Director(*reason)),
+            Verdict::Inspect => self.drop(DropReason::Malformed),
             Verdict::Pass(reason) => match packet.path {
                 Path::Local if self.options.refuse => match prepare(frame, layout) {
                     Ok((arrival, layout)) => self.refuse(now, frame, &layout, &arrival, packet),
                     Err(reason) => self.drop(reason),
                 },
                 Path::Local => self.pass(PassReason::Director(*reason)),
-                Path::Through => self.route_through(now, frame, layout, PassReason::Director(*reason)),
+                Path::Captured | Path::Through => {
+                    self.route_through(now, frame, layout, PassReason::Director(*reason))
+                }
             },
             Verdict::Reject(reason) => match prepare(frame, layout) {
                 Ok((arrival, layout)) => {
@@ -132,7 +135,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         forward: &Forward,
     ) -> Outcome {
         let server = forward.address();
+        if forward.method == Method::Local {
+            return self.pass(PassReason::LocalServer);
+        }
         if self.host.owns(server) {
+            if forward.method == Method::Bypass {
+                return self.drop(DropReason::NoRoute);
+            }
             return self.local_server(frame, subject, forward);
         }
         let way = self.way(now, server);
@@ -158,7 +167,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         let outer = Family::of(server);
         let (overhead, mtu) = match forward.method {
-            Method::Direct | Method::Nat => (0, hop.mtu),
+            Method::Bypass | Method::Direct | Method::Local | Method::Nat => (0, hop.mtu),
             Method::Tunnel(tunnel) => {
                 (tun::overhead(tunnel, outer), self.path_mtus.limit(now, server, hop.mtu))
             }
@@ -184,7 +193,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         let rewritten = match (forward.method, subject.embedded) {
             (Method::Direct, _) if outer != layout.family => Err(DropReason::Family),
-            (Method::Direct, _) => Ok(()),
+            (Method::Bypass | Method::Direct | Method::Local, _) => Ok(()),
             (Method::Nat, None) => nat::rewrite(frame, layout, Direction::Request, forward.target),
             (Method::Nat, Some(embedded)) => match embedded.without_front(subject.layout.network()) {
                 Some(embedded) => translate(frame, layout, &embedded, Direction::Request, forward.target),
@@ -221,7 +230,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 let embedded = embedded.without_front(shift).ok_or(DropReason::Malformed)?;
                 translate(frame, layout, &embedded, Direction::Reply, forward.target)
             }
-            (Method::Direct | Method::Tunnel(_), _) => Ok(()),
+            (Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_), _) => Ok(()),
         };
         match self.send_through(now, frame, &subject.layout, client, rewrite) {
             Ok(outcome) => {
@@ -323,7 +332,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     fn local_server(&mut self, frame: &mut Frame<'_>, subject: Subject<'_>, forward: &Forward) -> Outcome {
         let layout = &subject.layout;
         let rewritten = match (forward.method, subject.embedded) {
-            (Method::Direct | Method::Tunnel(_), _) => Ok(()),
+            (Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_), _) => Ok(()),
             (Method::Nat, None) => normalise(frame, layout)
                 .and_then(|()| nat::rewrite(frame, layout, forward.direction, forward.target)),
             (Method::Nat, Some(embedded)) => {

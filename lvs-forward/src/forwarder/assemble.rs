@@ -4,6 +4,7 @@ use lvs_core::{Addresses, Director, Family, Path, Store, Tick};
 
 use super::classify::Task;
 use super::{Forwarder, Outcome};
+use crate::edit::decrement_ttl;
 use crate::fragments::{Datagram, Fields, Fragments, Gathered, Key, Reassembled};
 use crate::frame::{Frame, HEADROOM, Offload, PortId};
 use crate::host::Host;
@@ -31,6 +32,17 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     pub fn with_fragments(mut self, fragments: Fragments) -> Self {
         self.fragments = fragments;
         self
+    }
+
+    /// Gives it room to put fragments together in place of what it had; what is unfinished there is lost.
+    pub fn set_fragments(&mut self, fragments: Fragments) {
+        self.fragments = fragments;
+    }
+
+    /// Its room to put fragments together.
+    #[must_use]
+    pub const fn fragments(&self) -> &Fragments {
+        &self.fragments
     }
 
     /// Hands out a datagram that [`Outcome::Assembled`] speaks of, once: to be sent, as frames are, before the next call of
@@ -65,6 +77,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 port: whole.port,
                 mark: whole.mark,
                 offload: whole.offload,
+                assembled: whole.assembly().is_some(),
                 outcome,
             }
         });
@@ -158,7 +171,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     pub(super) fn report_expired(&mut self, now: Tick, buffer: &mut [u8]) -> Option<(usize, PortId)> {
         let mut fragments = core::mem::replace(&mut self.fragments, Fragments::NONE);
         let mut answered = None;
-        while let Some((_, first)) = fragments.expired(now) {
+        while let Some((key, first)) = fragments.expired(now) {
             let reason = DropReason::FragmentTimeout;
             let Some(mut frame) = first else {
                 self.counters.count_drop(reason);
@@ -170,6 +183,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             };
             let outcome = match super::apply::prepare(&mut frame, &layout) {
                 Ok((arrival, layout)) => {
+                    if key.passes() {
+                        // It had been taken for forwarding already.
+                        let _ = decrement_ttl(&mut frame, &layout);
+                    }
                     self.complain(now, &mut frame, &layout, &arrival, Complaint::FragmentsMissing, reason)
                 }
                 Err(_) => self.drop(reason),

@@ -55,10 +55,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Ok(Located::Foreign) => return Task::Pass(PassReason::Protocol),
             Err(malformed) => return Task::Drop(malformed.into()),
         };
-        if layout.fragment != Fragment::Whole || layout.family == Family::V6 && layout.header_len() > ipv6::LEN {
-            if let Some(task) = self.classify_fragment(frame, &layout, group) {
-                return task;
-            }
+        let split = layout.fragment != Fragment::Whole;
+        if (split || layout.family == Family::V6 && layout.header_len() > ipv6::LEN)
+            && let Some(task) = self.classify_fragment(frame, &layout, group)
+        {
+            return task;
         }
         let Some(balanced) = Protocol::from_number(layout.protocol) else {
             return self.classify_control(frame, layout, group, decide);
@@ -136,12 +137,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 decide(packet);
                 Task::Error(layout, embedded)
             }
-            (Meaning::Control(kind), Path::Local) if kind == echo_request(layout.family) => {
+            (Meaning::Control(kind), Path::Local | Path::Captured) if kind == echo_request(layout.family) => {
                 Task::Echo(layout)
             }
-            (Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_), Path::Local) => {
-                Task::Pass(PassReason::Protocol)
-            }
+            (
+                Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
+                Path::Local | Path::Captured,
+            ) => Task::Pass(PassReason::Protocol),
             (
                 Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
                 Path::Through,

@@ -3,6 +3,7 @@
 mod answer;
 mod apply;
 mod assemble;
+mod attend;
 mod classify;
 mod limit;
 mod pmtu;
@@ -48,6 +49,17 @@ pub enum Outcome {
     Send,
     /// As `Send`, but it is larger than the way takes: it leaves as the [`pieces`](crate::output::pieces) that this cut makes.
     SendPieces(Cut),
+}
+
+impl Outcome {
+    /// How what is to be sent has to be cut on a device that carries no merged frames.
+    #[must_use]
+    pub const fn cut(&self) -> Cut {
+        match self {
+            Self::SendPieces(cut) => *cut,
+            Self::Assembled(_) | Self::Consumed | Self::Drop(_) | Self::Pass(_) | Self::Send => Cut::SEGMENTS,
+        }
+    }
 }
 
 /// How a [`Forwarder`] behaves.
@@ -164,7 +176,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> Outcome {
         if let Some((layout, packet)) = self.glance(frame) {
             let verdict = director.decide(now, &packet);
-            return self.conclude(now, frame, layout, &packet, &verdict);
+            return self.conclude(director, now, frame, layout, &packet, &verdict);
         }
         self.process_the_long_way(director, now, frame)
     }
@@ -180,7 +192,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match (&task, &packet) {
             (_, Some(packet)) => {
                 let verdict = director.decide(now, packet);
-                self.carry_out(now, frame, &task, Some((packet, &verdict)))
+                self.carry(director, now, frame, &task, Some((packet, &verdict)))
             }
             (Task::Fragment(layout), None) if frame.assembly().is_none() => {
                 self.fragment(director, now, frame, layout)
@@ -249,15 +261,26 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             count += 1;
         }
         let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
-        let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
-        director.decide_batch(now, &packets, verdicts);
-        let decided = |at: usize| packets.get(at).zip(verdicts.get(at));
+        let mut decided = 0;
         let mut tasks = tasks.iter();
         for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes.iter_mut()).zip(plain).take(count) {
-            *outcome = match plain.and_then(|(layout, at)| Some((layout, decided(at)?))) {
-                Some((layout, (packet, verdict))) => self.conclude(now, frame, layout, packet, verdict),
-                None => match tasks.next() {
-                    Some((task, at)) => self.carry_out(now, frame, task, decided(*at)),
+            let at = match plain {
+                Some((_, at)) => at,
+                None => tasks.as_slice().first().map_or(NONE, |(_, at)| *at),
+            };
+            if at != NONE && at >= decided {
+                // At first all of them; later those behind a verdict that had to be carried out before.
+                let rest = packets.get(decided..).zip(verdicts.get_mut(decided..));
+                decided +=
+                    rest.map_or(0, |(packets, verdicts)| director.decide_batch(now, packets, verdicts));
+            }
+            let decision = packets.get(at).zip(verdicts.get(at)).filter(|_| at < decided);
+            *outcome = match (plain, decision) {
+                (Some((layout, _)), Some((packet, verdict))) => {
+                    self.conclude(director, now, frame, layout, packet, verdict)
+                }
+                _ => match tasks.next() {
+                    Some((task, _)) => self.carry(director, now, frame, task, decision),
                     // Every frame that is not plain has a task.
                     None => self.drop(DropReason::Malformed),
                 },
@@ -274,8 +297,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
     /// Carries out the verdict on a plain packet, by the short way if it goes.
     #[inline]
-    fn conclude(
+    fn conclude<S: Store>(
         &mut self,
+        director: &mut Director<S>,
         now: Tick,
         frame: &mut Frame<'_>,
         layout: Layout,
@@ -283,11 +307,29 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         verdict: &Verdict,
     ) -> Outcome {
         if let Verdict::Forward(forward) = verdict
+            && forward.helper.is_none()
             && let Some(outcome) = self.stride(now, frame, &layout, packet, forward)
         {
             return outcome;
         }
-        self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict)))
+        self.carry(director, now, frame, &Task::Flow(layout), Some((packet, verdict)))
+    }
+
+    /// Carries a verdict out, and before that what the director has to be told.
+    fn carry<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        task: &Task,
+        decision: Option<(&Packet, &Verdict)>,
+    ) -> Outcome {
+        match decision {
+            Some((packet, verdict)) if verdict.needs_attention() => {
+                self.attend(director, now, frame, task, packet, verdict)
+            }
+            _ => self.carry_out(now, frame, task, decision),
+        }
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].

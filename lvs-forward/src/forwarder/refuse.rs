@@ -40,7 +40,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 let complaint = Complaint::PortUnreachable;
                 self.complain(now, frame, layout, arrival, complaint, DropReason::Refused)
             }
-            Content::Sctp(_) | Content::Fragment | Content::Error => self.pass(PassReason::Protocol),
+            Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError | Content::Ipsec => {
+                self.pass(PassReason::Protocol)
+            }
         }
     }
 }

@@ -152,6 +152,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     return Some(self.drop(reason));
                 }
             }
+            (Method::Bypass | Method::Local, _) => return None,
             (method @ (Method::Nat | Method::Direct | Method::Tunnel(_)), direction) => {
                 let outer = if matches!(direction, Direction::Request) {
                     Family::of(way.server)

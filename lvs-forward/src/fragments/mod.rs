@@ -67,6 +67,8 @@ pub(crate) struct Reassembled {
     pub(crate) port: PortId,
     pub(crate) mark: u32,
     pub(crate) offload: Offload,
+    /// It is still what came in fragments, not an answer to that.
+    pub(crate) assembled: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -87,11 +89,10 @@ pub(crate) struct Fields {
     offset: usize,
     more: bool,
     dont_fragment: bool,
-    /// From the frame's first byte: the end of what becomes the whole's headers, and the start of the payload.
-    head: usize,
+    /// From the frame's first byte to the payload.
     payload: usize,
     /// Where the number of IPv6's next header stands that says "fragment", and what it says then.
-    next: Option<(usize, u8)>,
+    next: Option<(u16, u8)>,
 }
 
 impl Fields {
@@ -107,7 +108,6 @@ impl Fields {
                     offset: usize::from(word & ipv4::OFFSET_MASK) * 8,
                     more: word & ipv4::MORE_FRAGMENTS != 0,
                     dont_fragment: word & ipv4::DONT_FRAGMENT != 0,
-                    head: layout.transport(),
                     payload: layout.transport(),
                     next: None,
                 };
@@ -132,9 +132,8 @@ impl Fields {
                     offset: usize::from(word & !7),
                     more: word & 1 != 0,
                     dont_fragment: false,
-                    head: at,
                     payload: at + ipv6::FRAGMENT_LEN,
-                    next: Some((named_at, *bytes.get(at)?)),
+                    next: Some((u16::try_from(named_at).ok()?, *bytes.get(at)?)),
                 })
             }
         }
@@ -187,9 +186,8 @@ impl Fragments {
         overrun: &mut dyn FnMut(),
     ) -> Gathered {
         let known = self.slots.get().iter().position(|slot| slot.is_gathering() && slot.key == key);
-        let at = match known.or_else(|| self.make_room(now, overrun)) {
-            Some(at) => at,
-            None => return Gathered::Refused(DropReason::FragmentsFull),
+        let Some(at) = known.or_else(|| self.make_room(now, overrun)) else {
+            return Gathered::Refused(DropReason::FragmentsFull);
         };
         let Some((slot, place)) = self.place(at) else {
             return Gathered::Refused(DropReason::FragmentsFull);
@@ -239,7 +237,8 @@ impl Fragments {
         slot.state = State::Free;
         let mut frame = Frame::new(place, done.start, done.end, done.port)?.with_offload(done.offload);
         frame.mark = done.mark;
-        Some((frame.assembled(&slot.assembly), done.outcome))
+        let frame = if done.assembled { frame.assembled(&slot.assembly) } else { frame };
+        Some((frame, done.outcome))
     }
 
     /// Gives a place back.
@@ -261,8 +260,7 @@ impl Fragments {
             return None;
         }
         let due = |slot: &Slot| deadline(slot.key.family(), slot.since);
-        let Some(at) =
-            self.slots.get().iter().position(|slot| slot.is_gathering() && due(slot) <= now)
+        let Some(at) = self.slots.get().iter().position(|slot| slot.is_gathering() && due(slot) <= now)
         else {
             let waiting = self.slots.get().iter().filter(|slot| slot.is_gathering());
             self.soonest = waiting.map(due).min().unwrap_or(Tick::ZERO);
@@ -316,7 +314,7 @@ fn keep(slot: &mut Slot, place: &mut [u8], frame: &Frame<'_>, layout: &Layout, f
         return refused(DropReason::Malformed);
     };
     // What is longer than IP can say would be found out at the end, but spoils the datagram now.
-    if fields.offset + payload.len() + (fields.head - layout.network()) > usize::from(u16::MAX) {
+    if fields.offset + payload.len() + (fields.payload - layout.network()) > usize::from(u16::MAX) {
         return refused(DropReason::FragmentConflict);
     }
     let added = slot.add(Part {
@@ -336,28 +334,23 @@ fn keep(slot: &mut Slot, place: &mut [u8], frame: &Frame<'_>, layout: &Layout, f
     };
     let at = FRONT + fields.offset;
     let room = place.len().saturating_sub(TAIL);
-    let to = place.get_mut(..room).and_then(|place| place.get_mut(at..)).and_then(|place| place.get_mut(..len));
+    let to =
+        place.get_mut(..room).and_then(|place| place.get_mut(at..)).and_then(|place| place.get_mut(..len));
     match (to, payload.get(..len)) {
         (Some(to), Some(payload)) => to.copy_from_slice(payload),
         _ => return refused(DropReason::FragmentsFull),
     }
     if fields.is_first() {
-        let headers = bytes.get(..fields.head).zip(FRONT.checked_sub(fields.head));
+        let headers = bytes.get(..fields.payload).zip(FRONT.checked_sub(fields.payload));
         let copied = headers.and_then(|(head, start)| {
-            let to = place.get_mut(start..FRONT).filter(|_| start >= HEADROOM)?;
-            to.copy_from_slice(head);
-            if let Some((named_at, next)) = fields.next {
-                *to.get_mut(named_at)? = next;
-            }
-            u16::try_from(fields.head).ok()
+            place.get_mut(start..FRONT).filter(|_| start >= HEADROOM)?.copy_from_slice(head);
+            u16::try_from(fields.payload).ok()
         });
-        match copied {
-            Some(head) => {
-                (slot.head, slot.link) = (head, layout.network() as u16);
-                (slot.port, slot.mark) = (frame.port, frame.mark);
-            }
-            None => return refused(DropReason::Malformed),
-        }
+        let Some(head) = copied else {
+            return refused(DropReason::Malformed);
+        };
+        (slot.head, slot.link, slot.next) = (head, layout.network() as u16, fields.next);
+        (slot.port, slot.mark) = (frame.port, frame.mark);
     }
     if !slot.is_whole() {
         return Gathered::Waits;
@@ -373,8 +366,15 @@ fn keep(slot: &mut Slot, place: &mut [u8], frame: &Frame<'_>, layout: &Layout, f
 }
 
 /// Makes the first fragment's headers those of the whole.
-fn complete(slot: &Slot, place: &mut [u8], family: Family, congestion: u8) -> Option<()> {
-    let start = FRONT.checked_sub(usize::from(slot.head))?;
+fn complete(slot: &mut Slot, place: &mut [u8], family: Family, congestion: u8) -> Option<()> {
+    let mut start = FRONT.checked_sub(usize::from(slot.head))?;
+    if let Some((named_at, next)) = slot.next {
+        // The headers before the fragment header take its place.
+        place.copy_within(start..FRONT - ipv6::FRAGMENT_LEN, start + ipv6::FRAGMENT_LEN);
+        start += ipv6::FRAGMENT_LEN;
+        slot.head -= ipv6::FRAGMENT_LEN as u16;
+        *place.get_mut(start + usize::from(named_at))? = next;
+    }
     let headers = place.get_mut(start..)?;
     let link = usize::from(slot.link);
     let headers_len = usize::from(slot.head).checked_sub(link)?;

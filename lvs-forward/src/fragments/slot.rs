@@ -22,6 +22,8 @@ pub struct Slot {
     pub(super) mark: u32,
     pub(super) link: u16,
     pub(super) head: u16,
+    /// IPv6: where the fragment header is announced, and what is to stand there in the whole.
+    pub(super) next: Option<(u16, u8)>,
     pub(super) assembly: Assembly,
     /// The largest fragment that forbade its fragmentation.
     largest_df: u16,
@@ -56,6 +58,11 @@ pub(crate) struct Key {
 
 impl Key {
     const NONE: Self = Self { source: 0, destination: 0, identification: 0, protocol: 0, local: false };
+
+    /// Whether it is an IPv4 datagram on its way through.
+    pub(crate) fn passes(&self) -> bool {
+        !self.local && self.family() == Family::V4
+    }
 
     /// The family of its addresses.
     pub(crate) fn family(&self) -> Family {
@@ -118,6 +125,7 @@ impl Slot {
         mark: 0,
         link: 0,
         head: 0,
+        next: None,
         assembly: Assembly { largest: 0, pieces: Vec::new() },
         largest_df: 0,
         got: 0,
@@ -171,7 +179,7 @@ impl Slot {
         let offset = part.offset;
         let mut end = offset + part.len;
         if part.more {
-            if end % 8 != 0 {
+            if !end.is_multiple_of(8) {
                 if part.family == Family::V6 {
                     return Added::Contradicts;
                 }

@@ -69,7 +69,7 @@ impl TunnelError {
         let overhead = at - outer.network();
         let length = layout.end - layout.network;
         let error = Self { server, inner, wrapping, overhead, kind, code, info };
-        Some((Packet::new(flow, Content::Error, length), error))
+        Some((Packet::new(flow, Content::TunnelError, length), error))
     }
 
     /// Whether a connection's server is reached through the tunnel that this error is about.
@@ -78,7 +78,7 @@ impl TunnelError {
             (Method::Tunnel(Tunnel::IpIp), Wrapping::IpIp)
             | (Method::Tunnel(Tunnel::Gre { .. }), Wrapping::Gre) => true,
             (Method::Tunnel(Tunnel::Gue { port, .. }), Wrapping::Gue(quoted)) => port == quoted,
-            (Method::Tunnel(_) | Method::Direct | Method::Nat, _) => false,
+            (Method::Tunnel(_) | Method::Bypass | Method::Direct | Method::Local | Method::Nat, _) => false,
         };
         same && server == self.server
     }

@@ -18,7 +18,9 @@ pub(super) fn cut(
     cut: Cut,
     emit: &mut dyn FnMut(Frame<'_>),
 ) -> Result<usize, DropReason> {
-    if frame.len() <= network + usize::from(cut.mtu) {
+    // What came in fragments leaves in fragments, even if it would fit.
+    let assembly = frame.assembly().filter(|_| cut != Cut::SEGMENTS);
+    if assembly.is_none() && frame.len() <= network + usize::from(cut.mtu) {
         let offload = frame.offload;
         let len = frame.len();
         emit(frame.part(0, len).ok_or(DropReason::Malformed)?.with_offload(offload));
@@ -26,7 +28,6 @@ pub(super) fn cut(
     }
     let step = check(frame.bytes(), network, cut)?;
     complete_sum(frame)?;
-    let assembly = frame.assembly();
     let old = frame.bytes().get(network..).unwrap_or_default();
     let (shape, data) = match old.first().map(|byte| byte >> 4) {
         Some(4) => {
@@ -81,8 +82,9 @@ fn received(assembly: &Assembly, total: usize, room: usize) -> Option<impl Itera
     let lengths = rest.iter().map(|piece| usize::from(piece.end - piece.start));
     let first = total.checked_sub(lengths.clone().sum())?;
     let inner = rest.len().saturating_sub(1);
-    let fits = |len: usize| len <= room && len % 8 == 0;
-    let keeps = fits(first) && lengths.clone().take(inner).all(fits) && lengths.clone().all(|len| len <= room);
+    let fits = |len: usize| len <= room && len.is_multiple_of(8);
+    let keeps =
+        fits(first) && lengths.clone().take(inner).all(fits) && lengths.clone().all(|len| len <= room);
     keeps.then(|| core::iter::once(first).chain(lengths))
 }
 

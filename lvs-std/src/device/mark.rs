@@ -46,6 +46,19 @@ impl MarkRule {
     }
 }
 
+/// Gives a frame the mark of the first rule that applies. `link` says how it begins. One to which none applies keeps what it
+/// has.
+pub fn mark(frame: &mut Frame<'_>, link: Link, rules: &[MarkRule]) {
+    if rules.is_empty() {
+        return;
+    }
+    if let Ok(Parsed::Ip(_, Meaning::Flow(packet))) = parse(frame, link)
+        && let Some(rule) = rules.iter().find(|rule| rule.applies(&packet.flow))
+    {
+        frame.mark = rule.mark;
+    }
+}
+
 /// The same device, whose frames get the mark of the first rule that applies. `link` says how its frames begin. Those to
 /// which none applies keep what they have.
 ///
@@ -67,11 +80,7 @@ impl Receive for Marked {
         let Self { device, link, rules } = self;
         device.receive(port, &mut |frames| {
             for frame in frames.iter_mut() {
-                if let Ok(Parsed::Ip(_, Meaning::Flow(packet))) = parse(frame, *link)
-                    && let Some(rule) = rules.iter().find(|rule| rule.applies(&packet.flow))
-                {
-                    frame.mark = rule.mark;
-                }
+                mark(frame, *link, rules);
             }
             judge(frames);
         })

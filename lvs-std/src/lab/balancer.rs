@@ -82,7 +82,7 @@ impl Cluster {
             Worker::new(director, forwarder, devices, WorkerOptions::default())
                 .map_err(|error| refusal(&self.director, "make a worker", error))?;
         let ends = match self.plan.method {
-            Method::Nat | Method::Direct => Vec::new(),
+            Method::Bypass | Method::Direct | Method::Local | Method::Nat => Vec::new(),
             Method::Tunnel(tunnel) => self.start_tunnel_ends(tunnel, seed)?,
         };
         let worker = self.director.spawn("director", move || worker.run())?;

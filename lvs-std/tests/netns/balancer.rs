@@ -47,7 +47,9 @@ impl Balancer {
         for (node, number) in cluster.servers.iter().zip(1..) {
             let address = match plan.method {
                 Method::Nat => SocketAddr::new(Cluster::server_address(number, family), NAT_PORT),
-                Method::Direct | Method::Tunnel(_) => SocketAddr::new(Cluster::vip(family), PORT),
+                Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_) => {
+                    SocketAddr::new(Cluster::vip(family), PORT)
+                }
             };
             serve(node, address, number)?;
             let weight = Weight::from(4 - u16::from(number));
@@ -104,7 +106,9 @@ fn key(protocol: Protocol, family: Family) -> ServiceKey {
 fn server(method: Method, family: Family, number: u8) -> SocketAddr {
     match method {
         Method::Nat => SocketAddr::new(Cluster::server_address(number, family), NAT_PORT),
-        Method::Direct => SocketAddr::new(Cluster::server_address(number, family), PORT),
+        Method::Bypass | Method::Direct | Method::Local => {
+            SocketAddr::new(Cluster::server_address(number, family), PORT)
+        }
         Method::Tunnel(_) => SocketAddr::new(Cluster::tunnel_address(number, family), PORT),
     }
 }

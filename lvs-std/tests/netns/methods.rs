@@ -148,7 +148,7 @@ fn overhead(method: Method, family: Family) -> u32 {
     };
     outer
         + match method {
-            Method::Nat | Method::Direct | Method::Tunnel(Tunnel::IpIp) => 0,
+            Method::Bypass | Method::Direct | Method::Local | Method::Nat | Method::Tunnel(Tunnel::IpIp) => 0,
             Method::Tunnel(Tunnel::Gre { checksum }) => {
                 if checksum {
                     8

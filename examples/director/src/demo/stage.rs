@@ -79,7 +79,7 @@ const fn addresses(method: Method, family: Family, number: u8) -> (SocketAddr, S
     let own = Cluster::server_address(number, family);
     match method {
         Method::Nat => (SocketAddr::new(own, 8080), SocketAddr::new(own, 8080)),
-        Method::Direct => (vip(family), SocketAddr::new(own, 80)),
+        Method::Bypass | Method::Direct | Method::Local => (vip(family), SocketAddr::new(own, 80)),
         Method::Tunnel(_) => (vip(family), SocketAddr::new(Cluster::tunnel_address(number, family), 80)),
     }
 }

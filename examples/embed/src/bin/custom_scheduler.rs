@@ -48,6 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             Flow::new(Protocol::Tcp, source, "198.51.100.1:80".parse()?).ok_or("the families differ")?;
         match director.decide(Tick::ZERO, &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60)) {
             Verdict::Forward(forward) => println!("{client} gets {}", forward.address()),
+            // Only services whose persistence goes by call ask for this.
+            Verdict::Inspect => {}
             Verdict::Drop(reason) | Verdict::Pass(reason) | Verdict::Reject(reason) => {
                 println!("{client} gets nothing: {}", reason.name());
             }

@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let syn = Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60);
         match director.decide(now, &syn) {
             Verdict::Forward(forward) => println!("{source} is sent to {}", forward.target),
+            // Only services whose persistence goes by call ask for this.
+            Verdict::Inspect => {}
             Verdict::Drop(reason) | Verdict::Pass(reason) | Verdict::Reject(reason) => {
                 println!("{source} is not forwarded: {}", reason.name());
             }

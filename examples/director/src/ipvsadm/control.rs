@@ -1,0 +1,194 @@
+//! Commands carried out on a director.
+
+use core::fmt;
+
+use lvs_core::{
+    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, RemoveServerError,
+    RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig, ServiceConfig, ServiceKey,
+    Store,
+};
+
+use super::{Command, ServerOptions, ServiceOptions};
+
+/// Does what a command says to the services, servers and time-outs of a director.
+///
+/// # Errors
+///
+/// What ipvsadm says when the kernel refuses it, with [its exit status](ControlError::status); nothing has changed then.
+/// Commands that are not about these (listings, daemons) are [`ControlError::Unsupported`].
+pub fn carry_out<S>(director: &mut Director<S>, command: &Command) -> Result<(), ControlError>
+where
+    S: Store,
+    SchedulerOf<S>: From<Scheduler>,
+{
+    match command {
+        Command::AddService(key, options) => {
+            director.add_service(*key, service(options)?)?;
+        }
+        Command::EditService(key, options) => director.edit_service(*key, service(options)?)?,
+        Command::DeleteService(key) => director.remove_service(*key)?,
+        Command::Clear => {
+            let keys: Vec<ServiceKey> = director.services().map(lvs_core::Service::key).collect();
+            for key in keys {
+                director.remove_service(key)?;
+            }
+        }
+        Command::AddServer(key, options) => {
+            director.add_server(*key, server(options))?;
+        }
+        Command::EditServer(key, options) => director.edit_server(*key, server(options))?,
+        Command::DeleteServer(key, address) => director.remove_server(*key, *address)?,
+        Command::Set { tcp, tcp_fin, udp } => {
+            let mut config = director.config().clone();
+            let timeouts = &mut config.timeouts;
+            let set = |to: &mut u32, from: u32| *to = if from == 0 { *to } else { from };
+            set(&mut timeouts.tcp, *tcp);
+            set(&mut timeouts.tcp_fin, *tcp_fin);
+            set(&mut timeouts.udp, *udp);
+            director.set_config(config);
+        }
+        Command::Restore
+        | Command::Save { .. }
+        | Command::List(_)
+        | Command::Zero(_)
+        | Command::StartDaemon(..)
+        | Command::StopDaemon(_)
+        | Command::Help
+        | Command::Version => return Err(ControlError::Unsupported),
+    }
+    Ok(())
+}
+
+fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig<P>, ControlError> {
+    let scheduler = Scheduler::from_name(&options.scheduler).ok_or(ControlError::NoScheduler)?;
+    let [fallback, port, _] = options.flags;
+    if options.persistence.is_some() || options.engine.is_some() || options.one_packet {
+        return Err(ControlError::Unsupported);
+    }
+    Ok(ServiceConfig::new(scheduler.into()).with_flags(ScheduleFlags { fallback, port }))
+}
+
+fn server(options: &ServerOptions) -> ServerConfig {
+    ServerConfig::new(options.address, options.method)
+        .with_weight(options.weight)
+        .with_thresholds(options.upper, options.lower)
+}
+
+/// Why a command was not carried out. Shown as ipvsadm shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The service has this server.
+    DestinationExists,
+    /// The store has no place for it.
+    Full,
+    /// The address or another value is one that no server can have.
+    Invalid,
+    /// There is no scheduler, or no persistence engine, of this name.
+    NoScheduler,
+    /// The service has no such server.
+    NoDestination,
+    /// There is no such service; said of `-E`, `-D` and `-Z`.
+    NoService,
+    /// There is no such service; said of `-a`, `-e` and `-d`.
+    NoServiceForServer,
+    /// The thresholds contradict each other.
+    Range,
+    /// There is such a service.
+    ServiceExists,
+    /// The director cannot do this.
+    Unsupported,
+}
+
+impl ControlError {
+    /// ipvsadm's exit status.
+    #[must_use]
+    pub const fn status(self) -> u8 {
+        255
+    }
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DestinationExists => "Destination already exists",
+            Self::Full => "Memory allocation problem",
+            Self::Invalid => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
+            Self::NoScheduler => "Scheduler or persistence engine not found",
+            Self::NoDestination => "No such destination",
+            Self::NoService => "No such service",
+            Self::NoServiceForServer => "Service not defined",
+            Self::Range => "Numerical result out of range",
+            Self::ServiceExists => "Service already exists",
+            Self::Unsupported => "this director cannot do that",
+        })
+    }
+}
+
+impl core::error::Error for ControlError {}
+
+impl From<AddServiceError> for ControlError {
+    fn from(error: AddServiceError) -> Self {
+        match error {
+            AddServiceError::Exists => Self::ServiceExists,
+            AddServiceError::Full | AddServiceError::NoTable => Self::Full,
+            // The enum may grow; what the kernel calls EINVAL is the general case.
+            AddServiceError::NoMark | _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<EditServiceError> for ControlError {
+    fn from(error: EditServiceError) -> Self {
+        match error {
+            EditServiceError::NotFound => Self::NoService,
+            EditServiceError::NoTable => Self::Full,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<RemoveServiceError> for ControlError {
+    fn from(error: RemoveServiceError) -> Self {
+        match error {
+            RemoveServiceError::NotFound => Self::NoService,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<AddServerError> for ControlError {
+    fn from(error: AddServerError) -> Self {
+        match error {
+            AddServerError::BadThresholds => Self::Range,
+            AddServerError::Exists => Self::DestinationExists,
+            AddServerError::Full => Self::Full,
+            AddServerError::NoService => Self::NoServiceForServer,
+            AddServerError::BadAddress
+            | AddServerError::FamilyMismatch
+            | AddServerError::NoTunnelPort
+            | _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<EditServerError> for ControlError {
+    fn from(error: EditServerError) -> Self {
+        match error {
+            EditServerError::BadThresholds => Self::Range,
+            EditServerError::NotFound => Self::NoDestination,
+            EditServerError::NoService => Self::NoServiceForServer,
+            EditServerError::FamilyMismatch | EditServerError::NoTunnelPort | _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<RemoveServerError> for ControlError {
+    fn from(error: RemoveServerError) -> Self {
+        match error {
+            RemoveServerError::NotFound => Self::NoDestination,
+            RemoveServerError::NoService => Self::NoServiceForServer,
+            _ => Self::Invalid,
+        }
+    }
+}

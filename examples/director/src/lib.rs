@@ -1,0 +1,73 @@
+//! A Linux Virtual Server director as a program.
+//!
+//! The program is [`main`]; what its tests and other tools call is public beside it.
+//!
+//! `director demo` shows one at work without root or configuration; `director run` is one; `director check` says what a
+//! configuration means; `director decap` is the real server's side of its tunnels; `director replay` plays
+//! recordings through a director, in memory.
+
+mod check;
+mod config;
+mod decap;
+mod demo;
+pub mod ipvsadm;
+pub mod replay;
+mod run;
+mod statistics;
+mod terminal;
+mod text;
+
+use core::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A layer-4 load balancer: a Linux Virtual Server director.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Balance by a configuration file until SIGINT or SIGTERM; needs the capability `CAP_NET_RAW`
+    Run(run::Arguments),
+    /// Say what a configuration file would do, or what is wrong with it and where
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+    /// Show a director at work: clients, director and real servers in namespaces, without root
+    Demo(demo::Arguments),
+    /// Play recorded scenarios through a director, in memory, and say where it does something else
+    Replay(replay::Arguments),
+    /// Unwrap what a director tunnels to this real server, and hand it to this machine
+    Decap(decap::Arguments),
+}
+
+/// The program: does what its command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Check { file } => check::main(&file),
+        Command::Demo(arguments) => demo::main(&arguments),
+        Command::Replay(arguments) => replay::main(&arguments),
+        Command::Decap(arguments) => decap::main(&arguments),
+    }
+}
+
+/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
+fn supervise(work: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

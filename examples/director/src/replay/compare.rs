@@ -1,0 +1,271 @@
+//! Equal or not, and where: what was expected against what was done.
+
+use super::fields::{Field, fields};
+use super::scenario::{Action, ConnectionRow, Expected, Hex, ServiceRow, Step};
+
+/// What a director did in one step.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+#[non_exhaustive]
+pub struct Done {
+    /// The step's number.
+    #[serde(rename = "i")]
+    pub number: u32,
+    /// Frames that left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<Vec<Sent>>,
+    /// Services, if the tables were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<ServiceRow>>,
+    /// Connections, if the tables were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conns: Option<Vec<ConnectionRow>>,
+    /// The exit status of a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rc: Option<i32>,
+    /// Why a command or switch failed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A frame that left.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Sent {
+    /// By this port.
+    pub port: String,
+    /// Its bytes.
+    pub hex: Hex,
+}
+
+/// All differences of a step, in words. Frames that the host is expected to make may be missing if `ignore_host`.
+#[must_use]
+pub fn compare(step: &Step, done: &Done, ignore_host: bool) -> Vec<String> {
+    match &step.action {
+        Action::Frame { out, .. } => {
+            let expected: Vec<&Expected> = out.iter().collect();
+            sent(&expected, done, ignore_host)
+        }
+        Action::Sleep { out, .. } => {
+            // What leaves by itself has no order.
+            let mut expected: Vec<&Expected> = out.iter().collect();
+            expected.sort_by_key(|frame| frame.hex.0.len());
+            let mut done = done.clone();
+            if let Some(out) = &mut done.out {
+                out.sort_by_key(|frame| frame.hex.0.len());
+            }
+            sent(&expected, &done, ignore_host)
+        }
+        Action::Ipvsadm { args, rc } => {
+            let got = done.rc.unwrap_or(0);
+            let why = done.error.as_deref().unwrap_or("no error");
+            if got == *rc {
+                Vec::new()
+            } else {
+                vec![format!("`ipvsadm {args}` ends with status {got} instead of {rc}: {why}")]
+            }
+        }
+        Action::Snap { services, conns } => {
+            let mut differences = rows(services, done.services.as_deref().unwrap_or_default());
+            differences.extend(connections(conns, done.conns.as_deref().unwrap_or_default()));
+            differences
+        }
+        Action::Sysctl { .. } => done.error.iter().cloned().collect(),
+        Action::Listing {} => Vec::new(),
+    }
+}
+
+fn sent(expected: &[&Expected], done: &Done, ignore_host: bool) -> Vec<String> {
+    let got = done.out.as_deref().unwrap_or_default();
+    let differences = in_order(expected, got);
+    if differences.is_empty() || !ignore_host {
+        return differences;
+    }
+    let own: Vec<&Expected> = expected.iter().filter(|frame| frame.host == 0).copied().collect();
+    in_order(&own, got)
+}
+
+fn in_order(expected: &[&Expected], got: &[Sent]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let count = expected.len().max(got.len());
+    for at in 0..count {
+        let place = if count == 1 { "frame".to_owned() } else { format!("frame {} of {count}", at + 1) };
+        match (expected.get(at), got.get(at)) {
+            (Some(expected), Some(got)) => {
+                differences
+                    .extend(frames(expected, got).into_iter().map(|words| format!("{place}: {words}")));
+            }
+            (Some(expected), None) => {
+                differences.push(format!("{place} is missing: {}: {}", expected.port, expected.text));
+            }
+            (None, Some(got)) => {
+                differences.push(format!("{place} is too many: {}: {}", got.port, summary(&got.hex.0)));
+            }
+            (None, None) => {}
+        }
+    }
+    differences
+}
+
+/// Where a frame differs from the expected one.
+fn frames(expected: &Expected, got: &Sent) -> Vec<String> {
+    let mut differences = Vec::new();
+    if expected.port != got.port {
+        differences.push(format!("leaves by {} instead of {}", got.port, expected.port));
+    }
+    let mask = |at: usize| expected.mask.as_ref().and_then(|mask| mask.0.get(at)).copied().unwrap_or(0xff);
+    let (wanted, bytes) = (&expected.hex.0, &got.hex.0);
+    let differs = |at: usize| match (wanted.get(at), bytes.get(at)) {
+        (Some(wanted), Some(byte)) => (wanted ^ byte) & mask(at) != 0,
+        (None, None) => false,
+        (Some(_), None) | (None, Some(_)) => true,
+    };
+    let first = (0..wanted.len().max(bytes.len())).find(|&at| differs(at));
+    let Some(first) = first else { return differences };
+    let before = differences.len();
+    let (ours, theirs) = (fields(bytes), fields(wanted));
+    let mut used = vec![false; ours.len()];
+    for field in &theirs {
+        let twin = ours.iter().zip(&mut used).find(|(other, used)| !**used && other.name == field.name);
+        let Some((twin, used)) = twin else {
+            differences.push(format!("{} is missing, expected {}", field.name, field.value));
+            continue;
+        };
+        *used = true;
+        if unequal(field, twin, wanted, bytes, &mask) {
+            differences.push(format!("{} is {} instead of {}", field.name, twin.value, field.value));
+        }
+    }
+    for (field, _) in ours.iter().zip(used).filter(|(_, used)| !used) {
+        differences.push(format!("{} is there: {}", field.name, field.value));
+    }
+    if differences.len() == before {
+        differences.push(format!("differs from byte {first} on"));
+    }
+    differences
+}
+
+fn unequal(field: &Field, twin: &Field, wanted: &[u8], got: &[u8], mask: &dyn Fn(usize) -> u8) -> bool {
+    let wanted = wanted.get(field.range.clone()).unwrap_or_default();
+    let got = got.get(twin.range.clone()).unwrap_or_default();
+    let masked = wanted.iter().zip(got).zip(field.range.clone());
+    wanted.len() != got.len() || masked.into_iter().any(|((wanted, got), at)| (wanted ^ got) & mask(at) != 0)
+}
+
+/// A frame in a few words.
+fn summary(bytes: &[u8]) -> String {
+    let fields = fields(bytes);
+    let value = |name: &str| {
+        let found = fields.iter().find(|field| {
+            let mut words = field.name.splitn(2, ' ');
+            words.next().is_some_and(|layer| layer != "inner" && layer != "quoted")
+                && words.next() == Some(name)
+        });
+        found.map(|field| field.value.as_str())
+    };
+    let mut text = String::new();
+    for (name, label) in [
+        ("source", "from"),
+        ("destination", "to"),
+        ("source port", "port"),
+        ("destination port", "to port"),
+        ("flags", "flags"),
+        ("type", "type"),
+        ("code", "code"),
+    ] {
+        let found = match name {
+            "source" | "destination" => fields
+                .iter()
+                .find(|f| f.name.starts_with("IP") && f.name.ends_with(&format!(" {name}")))
+                .map(|f| f.value.as_str()),
+            "type" => fields
+                .iter()
+                .find(|f| f.name.starts_with("ICMP") && f.name.ends_with(" type"))
+                .map(|f| f.value.as_str()),
+            _ => value(name),
+        };
+        if let Some(value) = found {
+            text.push_str(&format!("{label} {value} "));
+        }
+    }
+    format!("{text}({} bytes)", bytes.len())
+}
+
+/// Services and their servers.
+fn rows(expected: &[ServiceRow], got: &[ServiceRow]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let same = |a: &ServiceRow, b: &ServiceRow| a.proto == b.proto && a.addr == b.addr;
+    let name = |row: &ServiceRow| match &row.addr {
+        super::scenario::ServiceName::Mark(mark) => format!("service {} {mark}", row.proto),
+        super::scenario::ServiceName::Address(address) => format!("service {} {address}", row.proto),
+    };
+    for row in got.iter().filter(|row| !expected.iter().any(|other| same(row, other))) {
+        differences.push(format!("{} is there", name(row)));
+    }
+    for row in expected {
+        let Some(twin) = got.iter().find(|other| same(row, other)) else {
+            differences.push(format!("{} is missing", name(row)));
+            continue;
+        };
+        for (what, got, wanted) in
+            [("scheduler", &twin.sched, &row.sched), ("flags", &twin.flags, &row.flags)]
+        {
+            if got != wanted {
+                differences.push(format!("{}: {what} `{got}` instead of `{wanted}`", name(row)));
+            }
+        }
+        for server in twin.servers.iter().filter(|s| !row.servers.iter().any(|other| other.addr == s.addr)) {
+            differences.push(format!("{}: server {} is there", name(row), server.addr));
+        }
+        for server in &row.servers {
+            let Some(twin) = twin.servers.iter().find(|other| other.addr == server.addr) else {
+                differences.push(format!("{}: server {} is missing", name(row), server.addr));
+                continue;
+            };
+            if twin.fwd != server.fwd {
+                differences
+                    .push(format!("server {}: method {} instead of {}", server.addr, twin.fwd, server.fwd));
+            }
+            for (what, got, wanted) in [
+                ("weight", twin.weight, server.weight),
+                ("active connections", twin.active, server.active),
+                ("inactive connections", twin.inactive, server.inactive),
+            ] {
+                if got != wanted {
+                    differences.push(format!("server {}: {what} {got} instead of {wanted}", server.addr));
+                }
+            }
+        }
+    }
+    differences
+}
+
+/// Connections as a multiset.
+fn connections(expected: &[ConnectionRow], got: &[ConnectionRow]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let name = |row: &ConnectionRow| format!("connection {} {} to {} at {}", row.proto, row.c, row.v, row.d);
+    let same =
+        |a: &ConnectionRow, b: &ConnectionRow| (&a.proto, &a.c, &a.v, &a.d) == (&b.proto, &b.c, &b.v, &b.d);
+    let mut left: Vec<&ConnectionRow> = got.iter().collect();
+    for row in expected {
+        // One of the same state is the better twin.
+        let twin = left.iter().position(|other| same(row, other) && row.state == other.state);
+        let Some(at) = twin.or_else(|| left.iter().position(|other| same(row, other))) else {
+            differences.push(format!("{} in state {} is missing", name(row), row.state));
+            continue;
+        };
+        let twin = left.swap_remove(at);
+        if twin.state != row.state {
+            differences.push(format!("{}: state {} instead of {}", name(row), twin.state, row.state));
+        } else if twin.expires.abs_diff(row.expires) > EXPIRY_TOLERANCE {
+            let (got, wanted) = (twin.expires, row.expires);
+            differences.push(format!("{}: {got} s left instead of {wanted}", name(row)));
+        }
+    }
+    for row in left {
+        differences.push(format!("{} in state {} is there", name(row), row.state));
+    }
+    differences
+}
+
+/// Seconds by which the time that a connection has left may differ: the recording took its own time.
+const EXPIRY_TOLERANCE: u64 = 3;

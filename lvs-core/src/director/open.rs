@@ -1,0 +1,311 @@
+//! Connections begin: by a scheduler's choice, or because a helper expects them.
+
+use core::net::{IpAddr, SocketAddr};
+
+use super::{Brain, Director, FTP_PORT};
+use crate::conn::{ConnId, Key, Slot, Table};
+use crate::counters::Traffic;
+use crate::error::ExpectError;
+use crate::event::Event;
+use crate::flow::Protocol;
+use crate::method::Method;
+use crate::packet::{Content, Packet};
+use crate::proto::{State, TcpState};
+use crate::server::{Life, Server, ServerId};
+use crate::store::{Queue, Services, Store, Tables};
+use crate::tick::{Stamp, Tick};
+use crate::verdict::{Direction, Forward, Reason, Verdict};
+
+/// A connection to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    pub(super) key: Key,
+    pub(super) hash: u32,
+    /// It ends with its first packet.
+    pub(super) one_packet: bool,
+    pub(super) controller: Option<u32>,
+}
+
+/// A connection that a helper has read about in another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "FTP's two modes")]
+pub enum Expectation {
+    /// The real server will connect to the client's address and port (FTP's `PORT`, `EPRT`), from the port before its own
+    /// one; the client sees the port before the virtual one.
+    FromServer {
+        /// Where the client listens.
+        client: SocketAddr,
+    },
+    /// The client will connect, from a port that is not known yet, to the same port of the virtual address as the real
+    /// server listens on (FTP's `PASV`, `EPSV`).
+    FromClient {
+        /// Where the real server listens.
+        server_port: u16,
+    },
+}
+
+impl<S: Store> Director<S> {
+    /// Makes the connection that `control` has announced: to the same real server, in state LISTEN for 120 s, and as
+    /// long as it lives `control` lives too. If there is such a connection already, it is that one. IPVS does this for
+    /// FTP data.
+    ///
+    /// # Errors
+    ///
+    /// Says why not; nothing has changed then.
+    pub fn expect(
+        &mut self,
+        now: Tick,
+        control: ConnId,
+        expectation: Expectation,
+    ) -> Result<ConnId, ExpectError> {
+        let now = self.brain.clock(now).stamp();
+        let mut tables = self.store.parts();
+        self.brain.expect(&mut tables, now, control.0, expectation).map(ConnId)
+    }
+}
+
+impl Brain {
+    /// Makes a connection to `server` and sends its first packet there.
+    pub(super) fn open_and_send<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        opening: &Opening,
+        server: ServerId,
+        port: u16,
+    ) -> Verdict {
+        if opening.one_packet {
+            return self.send_once(tables, packet, opening, server, port);
+        }
+        match self.open(tables, now, packet, opening, server, port) {
+            Some(id) => self.request(tables, now, packet, id),
+            None => self.drop(Reason::TableFull),
+        }
+    }
+
+    /// Makes a connection to `server`.
+    pub(super) fn open<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        opening: &Opening,
+        server: ServerId,
+        port: u16,
+    ) -> Option<u32> {
+        let method = tables.servers[server.0 as usize].method;
+        let mut slot = Slot::new(&opening.key, server.0, port, method);
+        let key = &opening.key;
+        if key.protocol() == Protocol::Tcp && slot.is_nat() && key.other_port() == FTP_PORT {
+            slot.set_helped();
+        }
+        // An ICMP error moves no state on: its connection has what IPVS gives every new one.
+        let secs = if packet.content == Content::Error { NEW_SECS } else { self.timeouts.of(slot.state()) };
+        slot.deadline = now.plus_secs(secs);
+        let id = self.enter(tables, now, slot, opening.hash, opening.controller)?;
+        tables.notes[id as usize].mark = packet.mark;
+        self.count(tables, id, |traffic| traffic.connections += 1);
+        self.note(tables, Event::Opened { connection: ConnId(id), flow: packet.flow, server });
+        Some(id)
+    }
+
+    /// Puts a connection into the table and onto its server.
+    pub(super) fn enter<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        mut slot: Slot,
+        hash: u32,
+        controller: Option<u32>,
+    ) -> Option<u32> {
+        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
+            return None;
+        }
+        slot.set_controller(controller);
+        let server = ServerId(slot.server);
+        let address = tables.servers[server.0 as usize].address.ip();
+        let (_, reply) = Table::hashes(&slot, &slot.key(), address, self.config.seed);
+        let id = tables.connections(&mut self.table).insert(slot, hash, reply)?;
+        tables.notes[id as usize] = crate::conn::Note::EMPTY;
+        self.without_client_port += u32::from(slot.lacks_client_port());
+        if let Some(controller) = controller {
+            tables.slots[controller as usize].gain_child();
+        }
+        if tables.servers[server.0 as usize].bind() {
+            self.note(tables, Event::Overloaded { server });
+        }
+        Some(id)
+    }
+
+    /// Sends a packet whose connection ends with it, so that none is made; what counts, counts.
+    fn send_once<P, M, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        packet: &Packet,
+        opening: &Opening,
+        server: ServerId,
+        port: u16,
+    ) -> Verdict {
+        self.count_once(tables, server, |traffic| traffic.count_in(packet.length));
+        if let Some(controller) = opening.controller
+            && !self.master
+        {
+            let template = &mut tables.slots[controller as usize];
+            template.in_packets = template.in_packets.wrapping_add(1);
+        }
+        let own = &mut tables.servers[server.0 as usize];
+        let method = own.method;
+        let target = match method {
+            Method::Bypass => packet.flow.destination(),
+            Method::Direct | Method::Local | Method::Nat | Method::Tunnel(_) => {
+                SocketAddr::new(own.address.ip(), port)
+            }
+        };
+        if own.is_standin() && !own.is_referred_to() {
+            own.vacate();
+        }
+        let connection = ConnId::NONE;
+        let direction = Direction::Request;
+        Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
+    }
+
+    /// The same for a packet that a NAT server begins, to be seen as from `virt`.
+    pub(super) fn answer_once<P, M, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        packet: &Packet,
+        server: ServerId,
+        virt: SocketAddr,
+    ) -> Verdict {
+        self.count_once(tables, server, |traffic| traffic.count_out(packet.length));
+        let (direction, method, connection) = (Direction::Reply, Method::Nat, ConnId::NONE);
+        Verdict::Forward(Forward { direction, method, target: virt, connection, server, helper: None })
+    }
+
+    /// Counts a connection that is over again: its server was overloaded by it, if at all, for just that long.
+    fn count_once<P, M, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        server: ServerId,
+        packet: impl Fn(&mut Traffic),
+    ) {
+        let at = server.0 as usize;
+        if tables.servers[at].bind() {
+            self.note(tables, Event::Overloaded { server });
+        }
+        self.count_at(tables, server, |traffic| {
+            traffic.connections += 1;
+            packet(traffic);
+        });
+        if tables.servers[at].unbind(false) {
+            self.note(tables, Event::Relieved { server });
+        }
+    }
+
+    /// Gives a connection the client port of its first packet.
+    #[cold]
+    pub(super) fn learn_client_port<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        id: u32,
+        port: u16,
+    ) {
+        let slot = tables.slots[id as usize];
+        // IPVS fills it in while it translates addresses, so under NAT only.
+        if !slot.is_nat() || port == 0 {
+            return;
+        }
+        let server = tables.servers[slot.server as usize].address.ip();
+        let key = slot.key().with_client_port(port);
+        let old = Table::hashes(&slot, &slot.key(), server, self.config.seed);
+        let new = Table::hashes(&slot, &key, server, self.config.seed);
+        tables.connections(&mut self.table).rekey(id, &key, old, new);
+        tables.slots[id as usize].set_lacks_client_port(false);
+        self.without_client_port -= 1;
+    }
+
+    fn expect<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        control: u32,
+        expectation: Expectation,
+    ) -> Result<u32, ExpectError> {
+        let slot = *tables.slots.get(control as usize).ok_or(ExpectError::NotFound)?;
+        if slot.is_free() || slot.is_template() || !slot.is_alive(now) {
+            return Err(ExpectError::NotFound);
+        }
+        if !slot.is_nat() || slot.protocol() != Protocol::Tcp {
+            return Err(ExpectError::NotNat);
+        }
+        let flow = slot.flow();
+        let (key, server_port) = match expectation {
+            Expectation::FromServer { client } => {
+                let port = flow.destination_port.wrapping_sub(1);
+                let virt = SocketAddr::new(flow.addresses.destination(), port);
+                let flow =
+                    crate::Flow::new(Protocol::Tcp, client, virt).ok_or(ExpectError::FamilyMismatch)?;
+                (Key::of_request(&flow), slot.server_port.wrapping_sub(1))
+            }
+            Expectation::FromClient { server_port } => {
+                let flow = crate::Flow { source_port: 0, destination_port: server_port, ..flow };
+                (Key::of_request(&flow), server_port)
+            }
+        };
+        let hash = key.hash(self.config.seed);
+        let unknown_port = matches!(expectation, Expectation::FromClient { .. });
+        let found = self.find_request(tables, now, &key, hash);
+        let found = found.filter(|&id| {
+            let of = &tables.slots[id as usize];
+            !unknown_port || of.server == slot.server
+        });
+        let id = match found {
+            Some(id) => id,
+            None => {
+                let mut data = Slot::new(&key, slot.server, server_port, Method::Nat);
+                data.set_lacks_client_port(unknown_port);
+                data.deadline = now.plus_secs(NEW_SECS);
+                // The control connection must not make room for its own data.
+                tables.slots[control as usize].gain_child();
+                let entered = self.enter(tables, now, data, hash, Some(control));
+                tables.slots[control as usize].lose_child();
+                let id = entered.ok_or(ExpectError::TableFull)?;
+                let server = ServerId(slot.server);
+                self.note(tables, Event::Opened { connection: ConnId(id), flow: key.flow(), server });
+                id
+            }
+        };
+        let listen = State::Tcp(TcpState::Listen);
+        // As IPVS does it: whether the connection counts as active is left to its next packet.
+        tables.slots[id as usize].set_state(listen);
+        let deadline = now.plus_secs(self.timeouts.of(listen));
+        tables.connections(&mut self.table).bring_forward(id, deadline);
+        Ok(id)
+    }
+
+    /// The place of what stands in for a server at `address`.
+    pub(super) fn standin(
+        &mut self,
+        servers: &mut [Server],
+        address: IpAddr,
+        method: Method,
+    ) -> Option<ServerId> {
+        let same = |server: &Server| {
+            server.is_standin() && server.address.ip() == address && server.method == method
+        };
+        if let Some(at) = servers.iter().position(same) {
+            return Some(ServerId(at as u32));
+        }
+        let at = self.vacate(servers)?;
+        let server = &mut servers[at];
+        server.life = Life::Standin;
+        server.address = SocketAddr::new(address, 0);
+        server.method = method;
+        server.weight = 1;
+        Some(ServerId(at as u32))
+    }
+}
+
+/// Seconds that IPVS gives an entry until its first packet sets a state's time-out.
+const NEW_SECS: u32 = 3;

@@ -1,0 +1,59 @@
+//! What schedulers do now and then.
+
+use super::Brain;
+use crate::sched::{Pool, Schedule};
+use crate::store::{Services, Tables};
+use crate::tick::Tick;
+
+/// When a scheduler wants to be called, and where the search for it begins.
+#[derive(Debug)]
+pub(super) struct Ticking {
+    /// No scheduler wants to be called before this.
+    next: Option<Tick>,
+    /// The place of the service after the one called last, so that none waits for long.
+    from: usize,
+}
+
+impl Ticking {
+    pub(super) const NEW: Self = Self { next: None, from: 0 };
+
+    /// A scheduler wants to be called then.
+    pub(super) fn expect(&mut self, at: Option<Tick>) {
+        self.next = match (self.next, at) {
+            (Some(next), Some(at)) => Some(next.min(at)),
+            (next, at) => next.or(at),
+        };
+    }
+}
+
+impl Brain {
+    /// Calls the next scheduler whose time has come, if there is one.
+    pub(super) fn tick<P: Schedule, M: Services, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
+        if self.ticking.next.is_none_or(|next| now < next) {
+            return;
+        }
+        let len = tables.services.len();
+        let mut called = false;
+        self.ticking.next = None;
+        for offset in 0..len {
+            let index = (self.ticking.from + offset) % len;
+            let Some(Some(service)) = tables.services.get_mut(index) else { continue };
+            if !called && service.scheduler.next_tick().is_some_and(|at| now >= at) {
+                let lookup = tables.by_key.table(index as u32);
+                let occasion = self.occasion(service.key.family());
+                let mut pool = Pool::new(
+                    tables.servers,
+                    service.first,
+                    service.servers,
+                    lookup,
+                    service.flags,
+                    occasion,
+                );
+                service.scheduler.on_tick(&mut pool);
+                called = true;
+                self.ticking.from = index + 1;
+            }
+            self.ticking.expect(service.scheduler.next_tick());
+        }
+    }
+}
