@@ -3,12 +3,12 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Config, Content, Director, Family, Fixed, Flow, MAX_TIMEOUT_SECS, Method, Packet, Protocol, Reason,
-    Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
+    Config, Content, Director, Family, Fixed, Flow, MAX_TIMEOUT_SECS, Method, Packet, Persistence, Protocol,
+    Reason, Scheduler, Seed, ServerConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
     WhenFull,
 };
 
-use twin::{Answer, Twin};
+use twin::{Answer, Manner, Twin};
 
 #[path = "../../lvs-core/tests/twin/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "the twin is test code: it stops where it cannot go on")]
@@ -30,6 +30,7 @@ pub fn director(data: &[u8]) {
     config.tuning.expire_nodest_conn = switches & 1 != 0;
     config.tuning.sloppy_tcp = switches & 2 != 0;
     config.tuning.conn_reuse_mode = u32::from(switches >> 2 & 3);
+    config.tuning.expire_quiescent_template = switches & 16 != 0;
     // The twin forgets nothing.
     (config.tuning.lblc_expiration, config.tuning.lblcr_expiration) = (MAX_TIMEOUT_SECS, MAX_TIMEOUT_SECS);
     let mut twin = Twin::new(&config, CAPACITY);
@@ -53,18 +54,29 @@ pub fn director(data: &[u8]) {
             assert_eq!(listed, twin.servers(key));
         }
         assert_eq!(single.counters().live as usize, twin.live());
+        let server = |id| single.server(id).map(lvs_core::Server::address);
+        let mut templates: Vec<_> = single
+            .templates(now)
+            .filter_map(|template| Some((template.client, server(template.server)?, template.connections)))
+            .collect();
+        templates.sort();
+        assert_eq!(templates, twin.templates(now));
     }
 }
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
-const KEYS: [ServiceKey; 3] =
-    [ServiceKey::tcp(VIP, 80), ServiceKey::udp(VIP, 53), ServiceKey::Mark { family: Family::V4, mark: 5 }];
+const KEYS: [ServiceKey; 4] = [
+    ServiceKey::tcp(VIP, 80),
+    ServiceKey::udp(VIP, 53),
+    ServiceKey::Mark { family: Family::V4, mark: 5 },
+    ServiceKey::tcp(VIP, 0),
+];
 
 #[derive(Debug)]
 enum Step {
     Packets(Vec<Packet>),
-    AddService(ServiceKey, &'static str),
-    EditService(ServiceKey, &'static str),
+    AddService(ServiceKey, Manner),
+    EditService(ServiceKey, Manner),
     RemoveService(ServiceKey),
     AddServer(ServiceKey, ServerConfig),
     EditServer(ServiceKey, ServerConfig),
@@ -77,11 +89,9 @@ impl Step {
     fn read(bytes: &mut Bytes<'_>) -> Self {
         let kind = bytes.next();
         let key = KEYS[usize::from(kind >> 4) % KEYS.len()];
-        let name =
-            |bytes: &mut Bytes<'_>| twin::SCHEDULERS[usize::from(bytes.next()) % twin::SCHEDULERS.len()];
         match kind % 12 {
-            0 => Self::AddService(key, name(bytes)),
-            1 => Self::EditService(key, name(bytes)),
+            0 => Self::AddService(key, manner(bytes)),
+            1 => Self::EditService(key, manner(bytes)),
             2 => Self::RemoveService(key),
             3 | 4 => Self::AddServer(key, server(bytes)),
             5 => Self::EditServer(key, server(bytes)),
@@ -91,6 +101,18 @@ impl Step {
             _ => Self::Packets((0..=bytes.next() % 40).map(|_| packet(bytes)).collect()),
         }
     }
+}
+
+fn manner(bytes: &mut Bytes<'_>) -> Manner {
+    let scheduler = twin::SCHEDULERS[usize::from(bytes.next()) % twin::SCHEDULERS.len()];
+    let how = bytes.next();
+    let timeout = 1 + u32::from(how >> 2) * 4;
+    let persistence = match how & 3 {
+        0 | 1 => None,
+        2 => Some(Persistence::new(timeout)),
+        _ => Some(Persistence::new(timeout).with_mask(bytes.next() % 33)),
+    };
+    Manner { scheduler, persistence, one_packet: how & 0x80 != 0 }
 }
 
 fn address(byte: u8) -> SocketAddr {
@@ -152,8 +174,8 @@ fn expect(twin: &mut Twin, now: Tick, step: &Step) -> (bool, Vec<Answer>) {
         Step::Packets(ref packets) => {
             return (true, packets.iter().map(|packet| twin.decide(now, packet)).collect());
         }
-        Step::AddService(key, name) => twin.add_service(key, name),
-        Step::EditService(key, name) => twin.edit_service(key, name),
+        Step::AddService(key, manner) => twin.add_service(key, manner),
+        Step::EditService(key, manner) => twin.edit_service(key, manner),
         Step::RemoveService(key) => twin.remove_service(key),
         Step::AddServer(key, ref config) => twin.add_server(key, config),
         Step::EditServer(key, ref config) => twin.edit_server(key, config),
@@ -173,7 +195,6 @@ fn apply<S: Store<Scheduler = Scheduler>>(
     step: &Step,
     batch: bool,
 ) -> (bool, Vec<Answer>) {
-    let config = |name| ServiceConfig::new(Scheduler::from_name(name).unwrap_or_default());
     let done = match *step {
         Step::Packets(ref packets) => {
             let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
@@ -186,8 +207,8 @@ fn apply<S: Store<Scheduler = Scheduler>>(
             }
             return (true, verdicts.into_iter().map(|verdict| meaning(director, verdict)).collect());
         }
-        Step::AddService(key, name) => director.add_service(key, config(name)).is_ok(),
-        Step::EditService(key, name) => director.edit_service(key, config(name)).is_ok(),
+        Step::AddService(key, manner) => director.add_service(key, manner.config()).is_ok(),
+        Step::EditService(key, manner) => director.edit_service(key, manner.config()).is_ok(),
         Step::RemoveService(key) => director.remove_service(key).is_ok(),
         Step::AddServer(key, config) => director.add_server(key, config).is_ok(),
         Step::EditServer(key, config) => director.edit_server(key, config).is_ok(),

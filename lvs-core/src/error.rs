@@ -99,6 +99,12 @@ errors! {
         TableFull => "the connection table is full",
     }
 
+    /// Why counters were not set to zero.
+    ZeroError {
+        /// No service has this key (`ESRCH`).
+        NotFound => "no service has this key",
+    }
+
     /// Why a real server was not removed.
     RemoveServerError {
         /// The service has no such server (`ENOENT`).

@@ -67,6 +67,7 @@ mod error;
 mod event;
 mod flow;
 mod hash;
+mod meter;
 mod method;
 mod packet;
 mod persistence;
@@ -85,11 +86,12 @@ pub use counters::{Counters, Traffic};
 pub use director::{BATCH, Director, Expectation};
 pub use error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, ExpectError, RemoveServerError,
-    RemoveServiceError,
+    RemoveServiceError, ZeroError,
 };
 pub use event::{Cause, Event};
 pub use flow::{Addresses, Family, Flow, Protocol};
 pub use hash::Seed;
+pub use meter::{Meter, Rates};
 pub use method::{Method, Tunnel};
 pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
 pub use persistence::{Engine, MAX_CALL_ID, Persistence};

@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::counters::Traffic;
 use crate::flow::Family;
+use crate::meter::Meter;
 use crate::method::{Method, Tunnel};
 use crate::service::{ServiceId, ServiceKey};
 use crate::tick::Tick;
@@ -125,7 +126,7 @@ pub struct Server {
     pub(crate) service: ServiceId,
     /// Key of the service that it belongs or belonged to; a removed server is found again by it.
     pub(crate) key: ServiceKey,
-    pub(crate) traffic: Traffic,
+    pub(crate) meter: Meter,
     /// Room for a scheduler that builds a table.
     pub(crate) scratch: [u32; 3],
     /// Entries of its scheduler's cache that name it.
@@ -165,7 +166,7 @@ impl Server {
         next: None,
         service: ServiceId(u32::MAX),
         key: ServiceKey::Mark { family: Family::V4, mark: 0 },
-        traffic: Traffic::ZERO,
+        meter: Meter::ZERO,
         scratch: [0; 3],
         holds: 0,
         generation: 0,
@@ -278,7 +279,13 @@ impl Server {
     /// What went to it and came from it.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
-        self.traffic
+        self.meter.live()
+    }
+
+    /// The same as `ipvsadm` shows it, up to two seconds late, and its rates.
+    #[must_use]
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// IPVS's measure of load for `lc` and `wlc`: active connections count 257 times as much as inactive ones.

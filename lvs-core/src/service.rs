@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use crate::counters::Traffic;
 use crate::flow::{Family, Protocol};
+use crate::meter::Meter;
 use crate::persistence::Persistence;
 use crate::sched::ScheduleFlags;
 use crate::server::ServerId;
@@ -144,22 +145,13 @@ pub struct Service<P> {
     /// Head of the chain of servers, newest first.
     pub(crate) first: Option<ServerId>,
     pub(crate) servers: u32,
-    pub(crate) traffic: Traffic,
+    pub(crate) meter: Meter,
 }
 
 impl<P> Service<P> {
     pub(crate) fn new(key: ServiceKey, config: ServiceConfig<P>) -> Self {
         let ServiceConfig { scheduler, flags, persistence, one_packet } = config;
-        Self {
-            key,
-            scheduler,
-            flags,
-            persistence,
-            one_packet,
-            first: None,
-            servers: 0,
-            traffic: Traffic::ZERO,
-        }
+        Self { key, scheduler, flags, persistence, one_packet, first: None, servers: 0, meter: Meter::ZERO }
     }
 
     /// Takes over all of a configuration but the scheduler.
@@ -208,6 +200,12 @@ impl<P> Service<P> {
     /// What went through it.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
-        self.traffic
+        self.meter.live()
+    }
+
+    /// The same as `ipvsadm` shows it, up to two seconds late, and its rates.
+    #[must_use]
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
     }
 }

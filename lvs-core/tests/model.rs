@@ -10,15 +10,19 @@ mod twin;
 use lvs_core::*;
 use proptest::prelude::*;
 use support::*;
-use twin::Twin;
+use twin::{Manner, Twin};
 
 const CAPACITY: usize = 24;
+
+/// The service for what no other one of the address takes.
+const ALL_PORTS: ServiceKey = ServiceKey::tcp(VIP, 0);
+const OTHER_PORT: ServiceKey = ServiceKey::tcp(VIP, 81);
 
 #[derive(Clone, Debug)]
 enum Step {
     Packets(Vec<Packet>),
-    AddService(ServiceKey, &'static str),
-    EditService(ServiceKey, &'static str),
+    AddService(ServiceKey, Manner),
+    EditService(ServiceKey, Manner),
     RemoveService(ServiceKey),
     AddServer(ServiceKey, ServerConfig),
     EditServer(ServiceKey, ServerConfig),
@@ -40,7 +44,12 @@ fn content() -> impl Strategy<Value = Content> {
 }
 
 fn key() -> impl Strategy<Value = ServiceKey> {
-    prop_oneof![3 => Just(WEB), 2 => Just(DNS), 1 => Just(ServiceKey::Mark { family: Family::V4, mark: 5 })]
+    prop_oneof![
+        3 => Just(WEB),
+        2 => Just(DNS),
+        1 => Just(ALL_PORTS),
+        1 => Just(ServiceKey::Mark { family: Family::V4, mark: 5 }),
+    ]
 }
 
 fn method() -> impl Strategy<Value = Method> {
@@ -61,7 +70,7 @@ fn packet() -> impl Strategy<Value = Packet> {
         client,
         port,
         content(),
-        prop_oneof![Just(WEB), Just(DNS)],
+        prop_oneof![2 => Just(WEB), 2 => Just(DNS), 1 => Just(OTHER_PORT)],
         0_u8..8,
         prop_oneof![5 => Just(0), 1 => Just(5)],
     )
@@ -87,12 +96,21 @@ fn packet() -> impl Strategy<Value = Packet> {
         })
 }
 
+fn manner() -> impl Strategy<Value = Manner> {
+    let persistence = prop_oneof![
+        3 => Just(None),
+        2 => (1_u32..400).prop_map(|timeout| Some(Persistence::new(timeout))),
+        1 => (1_u32..400, 0_u8..=32).prop_map(|(timeout, mask)| Some(Persistence::new(timeout).with_mask(mask))),
+    ];
+    (prop::sample::select(twin::SCHEDULERS), persistence, prop::bool::weighted(0.2))
+        .prop_map(|(scheduler, persistence, one_packet)| Manner { scheduler, persistence, one_packet })
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let name = prop::sample::select(twin::SCHEDULERS);
     prop_oneof![
         12 => prop::collection::vec(packet(), 1..40).prop_map(Step::Packets),
-        1 => (key(), name.clone()).prop_map(|(key, name)| Step::AddService(key, name)),
-        1 => (key(), name).prop_map(|(key, name)| Step::EditService(key, name)),
+        1 => (key(), manner()).prop_map(|(key, manner)| Step::AddService(key, manner)),
+        1 => (key(), manner()).prop_map(|(key, manner)| Step::EditService(key, manner)),
         1 => key().prop_map(Step::RemoveService),
         4 => (key(), server_config()).prop_map(|(key, config)| Step::AddServer(key, config)),
         2 => (key(), server_config()).prop_map(|(key, config)| Step::EditServer(key, config)),
@@ -102,8 +120,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn tuning() -> impl Strategy<Value = (bool, u32, bool)> {
-    (any::<bool>(), 0_u32..4, any::<bool>())
+fn tuning() -> impl Strategy<Value = (bool, u32, bool, bool)> {
+    (any::<bool>(), 0_u32..4, any::<bool>(), any::<bool>())
 }
 
 /// What a verdict says, with servers by address instead of number.
@@ -144,8 +162,8 @@ fn apply<S: Store<Scheduler = Scheduler>>(
             }
             true
         }
-        Step::AddService(key, name) => director.add_service(key, scheduler(name)).is_ok(),
-        Step::EditService(key, name) => director.edit_service(key, scheduler(name)).is_ok(),
+        Step::AddService(key, manner) => director.add_service(key, manner.config()).is_ok(),
+        Step::EditService(key, manner) => director.edit_service(key, manner.config()).is_ok(),
         Step::RemoveService(key) => director.remove_service(key).is_ok(),
         Step::AddServer(key, config) => director.add_server(key, config).is_ok(),
         Step::EditServer(key, config) => director.edit_server(key, config).is_ok(),
@@ -180,7 +198,7 @@ proptest! {
 
     #[test]
     fn director_equals_its_naive_twin(
-        (nodest, reuse, sloppy) in tuning(),
+        (nodest, reuse, sloppy, quiescent) in tuning(),
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut config = config();
@@ -188,6 +206,7 @@ proptest! {
         config.tuning.expire_nodest_conn = nodest;
         config.tuning.conn_reuse_mode = reuse;
         config.tuning.sloppy_tcp = sloppy;
+        config.tuning.expire_quiescent_template = quiescent;
         // The twin forgets nothing.
         (config.tuning.lblc_expiration, config.tuning.lblcr_expiration) = (MAX_TIMEOUT_SECS, MAX_TIMEOUT_SECS);
         let mut twin = Twin::new(&config, CAPACITY);
@@ -197,7 +216,7 @@ proptest! {
         // Not 0, so that at tick 0 nothing has expired.
         let mut now = Tick::from_millis(1_000);
         let start = [
-            Step::AddService(WEB, "rr"),
+            Step::AddService(WEB, Manner { scheduler: "rr", persistence: None, one_packet: false }),
             Step::AddServer(WEB, server(1, Method::Nat, 1)),
             Step::AddServer(WEB, server(2, Method::Direct, 2)),
         ];
@@ -209,8 +228,8 @@ proptest! {
                 Step::Packets(packets) => {
                     (true, packets.iter().map(|packet| twin.decide(now, packet)).collect())
                 }
-                Step::AddService(key, name) => (twin.add_service(*key, name), Vec::new()),
-                Step::EditService(key, name) => (twin.edit_service(*key, name), Vec::new()),
+                Step::AddService(key, manner) => (twin.add_service(*key, *manner), Vec::new()),
+                Step::EditService(key, manner) => (twin.edit_service(*key, *manner), Vec::new()),
                 Step::RemoveService(key) => (twin.remove_service(*key), Vec::new()),
                 Step::AddServer(key, config) => (twin.add_server(*key, config), Vec::new()),
                 Step::EditServer(key, config) => (twin.edit_server(*key, config), Vec::new()),
@@ -226,7 +245,13 @@ proptest! {
             prop_assert_eq!(&apply(&mut fixed, now, step, false), &expected, "fixed, at {:?}", step);
             prop_assert_eq!(heap.counters().reasons, batched.counters().reasons);
             prop_assert_eq!(heap.counters().live as usize, twin.live());
-            for key in [WEB, DNS] {
+            let mut templates: Vec<_> = heap
+                .templates(now)
+                .map(|t| (t.client, heap.server(t.server).unwrap().address(), t.connections))
+                .collect();
+            templates.sort();
+            prop_assert_eq!(templates, twin.templates(now));
+            for key in [WEB, DNS, ALL_PORTS] {
                 let listed: Vec<_> = heap
                     .servers(key)
                     .map(|(_, s)| (s.address(), s.active(), s.inactive(), s.is_overloaded()))

@@ -94,6 +94,7 @@ mod edit;
 mod forwarder;
 pub mod fragments;
 mod frame;
+pub mod ftp;
 mod hash;
 pub mod host;
 pub mod icmp;
@@ -105,6 +106,7 @@ mod options;
 pub mod output;
 pub mod parse;
 mod reason;
+pub mod sip;
 mod wire;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};

@@ -15,8 +15,9 @@ pub(crate) fn describe(
     snapshot: &Snapshot,
 ) -> String {
     let mut text = String::from("frames\n");
-    text.push_str(&columns(&frames(worker, snapshot), &[0]));
     let director = worker.director().counters();
+    let (cut, unsendable) = (snapshot.worker.cut, snapshot.worker.unsendable);
+    text.push_str(&columns(&frames(&director, worker.forwarder().counters(), cut, unsendable), &[0]));
     text.push_str(&format!(
         "connections\n  {} opened, {} expired, {} given up for new ones, {} left\n",
         director.traffic.connections, director.expired, director.reclaimed, director.live
@@ -29,9 +30,12 @@ pub(crate) fn describe(
 }
 
 /// One line for each thing that became of frames, if it did of any.
-fn frames(worker: &mut LargeWorker, snapshot: &Snapshot) -> Vec<Vec<String>> {
-    let director = worker.director().counters();
-    let forwarder = worker.forwarder().counters();
+pub(crate) fn frames(
+    director: &lvs_core::Counters,
+    forwarder: &lvs_forward::Counters,
+    cut: u64,
+    unsendable: u64,
+) -> Vec<Vec<String>> {
     let mut lines = vec![
         (forwarder.requests, "sent to real servers".to_owned()),
         (forwarder.replies, "sent to clients".to_owned()),
@@ -40,8 +44,8 @@ fn frames(worker: &mut LargeWorker, snapshot: &Snapshot) -> Vec<Vec<String>> {
         (forwarder.icmp_errors, "ICMP errors sent".to_owned()),
         (forwarder.icmp_suppressed, "ICMP errors not sent".to_owned()),
         (forwarder.waited, "waited for a neighbour's address".to_owned()),
-        (snapshot.worker.cut, "cut into pieces".to_owned()),
-        (snapshot.worker.unsendable, "lost: cannot be sent".to_owned()),
+        (cut, "cut into pieces".to_owned()),
+        (unsendable, "lost: cannot be sent".to_owned()),
     ];
     for reason in DropReason::ALL {
         lines.push((forwarder.drops(reason), format!("dropped: {reason}")));

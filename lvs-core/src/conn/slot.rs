@@ -55,7 +55,7 @@ const ACTIVE: u8 = 0x20;
 const NONE: u32 = u32::MAX;
 
 /// How much longer an entry lives at a time that controls others.
-const POSTPONED_SECS: u32 = 60;
+pub(super) const POSTPONED_SECS: u32 = 60;
 
 impl Slot {
     pub(crate) const FREE: Self = Self {

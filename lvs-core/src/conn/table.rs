@@ -7,6 +7,7 @@
 //! looks at the slot, frees it, or moves the wake-up on to the present deadline. Packets write the array only
 //! when a deadline comes nearer, that is on some changes of state.
 
+use super::slot::POSTPONED_SECS;
 use super::{Cell, Index, Key, Slot};
 use crate::hash::Seed;
 use crate::proto::TimeoutTable;
@@ -182,8 +183,7 @@ impl<'a> Table<'a> {
     }
 
     /// Goes on around the wake-up times until one belongs to an entry whose time is up, or `budget`, which counts the
-    /// slots looked at, has come down to 0. An entry that controls others is given 60 s more (IPVS: for good), but
-    /// not before the sweep has been around once more, since those may only wait to be swept.
+    /// slots looked at, has come down to 0. An entry that controls others lives on; it is named again every 60 s.
     pub(crate) fn next_due(
         &mut self,
         now: Stamp,
@@ -198,7 +198,7 @@ impl<'a> Table<'a> {
             if !self.wakes[id as usize].reached(now) {
                 continue;
             }
-            let slot = &mut self.slots[id as usize];
+            let slot = &self.slots[id as usize];
             if slot.is_free() {
                 // Nothing to do until it is used; the wake-up only has to come before it could look like the past.
                 self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
@@ -206,12 +206,9 @@ impl<'a> Table<'a> {
                 if slot.children() == 0 {
                     return Some(Due::Expired(id));
                 }
-                if slot.deadline.plus_secs(1).reached(now) {
-                    slot.postpone(now);
-                    self.wakes[id as usize] = slot.deadline;
-                    return Some(Due::Postponed(id));
-                }
-                self.wakes[id as usize] = slot.deadline.plus_secs(1);
+                // What it is given for that is found out when its time counts again: then how long they live is known.
+                self.wakes[id as usize] = slot.deadline.next_after(now, POSTPONED_SECS);
+                return Some(Due::Postponed(id));
             } else {
                 // The next packet sets the deadline to this at the earliest; it is before the present one where the
                 // time-outs were shortened since.
@@ -240,7 +237,7 @@ impl<'a> Table<'a> {
 pub(crate) enum Due {
     /// Its time is up.
     Expired(u32),
-    /// Its time is up, but it controls others and was given more.
+    /// Its time is up, but it controls others.
     Postponed(u32),
 }
 

@@ -5,7 +5,8 @@ use core::net::{IpAddr, SocketAddr};
 use super::life::TRASH_PERIOD_SECS;
 use super::{Brain, Director, FTP_PORT, family_index};
 use crate::error::{
-    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
+    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError,
+    RemoveServiceError, ZeroError,
 };
 use crate::event::Event;
 use crate::flow::Family;
@@ -151,7 +152,7 @@ impl<S: Store> Director<S> {
         };
         let server = &mut tables.servers[id.0 as usize];
         if server.service != ServiceId(index) {
-            server.traffic = crate::Traffic::ZERO;
+            server.meter = crate::Meter::ZERO;
         }
         server.address = config.address;
         server.method = config.method;
@@ -229,6 +230,30 @@ impl<S: Store> Director<S> {
             index,
             Change::Removed { server: found.server, before: found.before },
         );
+        Ok(())
+    }
+}
+
+impl<S: Store> Director<S> {
+    /// Sets to zero what `ipvsadm` shows of a service and its real servers (see [`Meter::zero`](crate::Meter::zero)), or of
+    /// everything.
+    ///
+    /// # Errors
+    ///
+    /// [`ZeroError::NotFound`].
+    pub fn zero(&mut self, key: Option<ServiceKey>) -> Result<(), ZeroError> {
+        let tables = self.store.parts();
+        let Some(key) = key else {
+            self.brain.meter.zero();
+            tables.services.iter_mut().flatten().for_each(|service| service.meter.zero());
+            tables.servers.iter_mut().filter(|server| server.is_available()).for_each(|s| s.meter.zero());
+            return Ok(());
+        };
+        let index = tables.by_key.find(&key).ok_or(ZeroError::NotFound)?;
+        if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+            service.meter.zero();
+        }
+        tables.servers.iter_mut().filter(|server| server.serves(index)).for_each(|s| s.meter.zero());
         Ok(())
     }
 }

@@ -377,11 +377,11 @@ impl Brain {
         if !server.is_available() {
             return;
         }
-        what(&mut server.traffic);
+        what(server.meter.live_mut());
         if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
-            what(&mut service.traffic);
+            what(service.meter.live_mut());
         }
-        what(&mut self.counters.traffic);
+        what(self.meter.live_mut());
     }
 
     /// Moves a connection's state on and its deadline with it.

@@ -92,7 +92,7 @@ impl Brain {
             let start = self.rng.below(used);
             for id in start..used.min(start + RUN) {
                 if self.is_dispensable(tables, id, now) {
-                    self.give_up(tables, id, now, Cause::Dropped);
+                    self.give_up(tables, id, now, Cause::Dropped, false);
                 }
             }
         }

@@ -27,15 +27,12 @@ impl<S: Store> Director<S> {
             tables.connections(&mut self.brain.table).next_due(stamp, &self.brain.timeouts, &mut left)
         {
             match due {
-                Due::Expired(id) => {
-                    let deadline = tables.slots[id as usize].deadline;
-                    self.brain.close(&mut tables, id, deadline, Cause::Expired);
-                    self.brain.counters.expired += 1;
-                }
+                Due::Expired(id) => self.brain.expire(&mut tables, id, stamp),
                 Due::Postponed(id) => self.brain.postponed(&mut tables, stamp, id),
             }
         }
         self.brain.defend(&mut tables, now);
+        self.brain.estimate(&mut tables, now);
         if self.brain.trash > 0 && now >= self.brain.next_trash {
             self.brain.empty_trash(tables.servers, now);
         }
@@ -45,6 +42,21 @@ impl<S: Store> Director<S> {
 }
 
 impl Brain {
+    /// Takes an entry out whose time is up, and then what controlled it, if that has only lived for it.
+    fn expire<P, M: Services, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32, now: Stamp) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let slot = &tables.slots[id as usize];
+            if slot.is_alive(now) {
+                return;
+            }
+            next = slot.controller();
+            let deadline = slot.deadline;
+            self.close(tables, id, deadline, Cause::Expired);
+            self.counters.expired += 1;
+        }
+    }
+
     /// Takes an entry out of the table and off its server, as of `when`.
     pub(super) fn close<P, M: Services, Q: Queue>(
         &mut self,
@@ -87,13 +99,14 @@ impl Brain {
     }
 
     /// Ends an entry before its time, unless it controls others, and then also what controls it, if that has nothing left to
-    /// control and is no template that has proved its worth.
+    /// control; of templates only those that have not proved their worth, or `all`.
     pub(super) fn give_up<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         id: u32,
         now: Stamp,
         cause: Cause,
+        all: bool,
     ) {
         let mut next = Some(id);
         while let Some(id) = next {
@@ -103,10 +116,24 @@ impl Brain {
             }
             next = slot.controller().filter(|&controller| {
                 let above = &tables.slots[controller as usize];
-                above.children() == 1 && !(above.is_template() && above.is_assured())
+                above.children() == 1 && (all || !above.is_template() || !above.is_assured())
             });
             self.close(tables, id, now, cause);
         }
+    }
+
+    /// Estimates rates, every two seconds.
+    fn estimate<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
+        if now < self.next_estimate {
+            return;
+        }
+        self.next_estimate = now.plus_secs(ESTIMATE_PERIOD_SECS);
+        if !self.config.tuning.run_estimation {
+            return;
+        }
+        self.meter.tick();
+        tables.services.iter_mut().flatten().for_each(|service| service.meter.tick());
+        tables.servers.iter_mut().filter(|server| server.is_available()).for_each(|s| s.meter.tick());
     }
 
     /// Makes room for one connection in a full table, if the policy allows and something of less worth is at hand.
@@ -159,7 +186,7 @@ impl Brain {
         for id in from..to {
             let slot = &tables.slots[id as usize];
             if tables.servers.get(slot.server as usize).is_some_and(Server::is_removed) {
-                self.give_up(tables, id, now, Cause::Dropped);
+                self.give_up(tables, id, now, Cause::Dropped, true);
             }
         }
         self.flush = (to < used).then_some(to);
@@ -189,9 +216,14 @@ impl Brain {
 fn release<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32, when: Stamp) {
     let Some(slot) = tables.slots.get_mut(controller as usize) else { return };
     slot.lose_child();
-    if slot.children() == 0 && slot.deadline.reached(when) {
-        // Until then it lived by its children, and was given more time for them again and again.
+    if slot.children() == 0 && slot.deadline.before(when) {
+        // Until then it lived by its children, and was given more time for them again and again. Where both end in the
+        // same moment the child is first, as its timer was set last.
         slot.postpone(when);
+        let wake = &mut tables.wakes[controller as usize];
+        if slot.deadline.before(*wake) {
+            *wake = slot.deadline;
+        }
     }
 }
 
@@ -200,3 +232,5 @@ const RECLAIM_LOOK: u32 = 64;
 /// How often removed servers are looked over.
 pub(super) const TRASH_PERIOD_SECS: u64 = 60;
 const TRASH_IDLE_SECS: u64 = 120;
+/// How often rates are estimated.
+const ESTIMATE_PERIOD_SECS: u64 = 2;

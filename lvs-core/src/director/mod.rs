@@ -19,6 +19,7 @@ use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::Family;
 use crate::hash::Seed;
+use crate::meter::Meter;
 use crate::proto::TimeoutTable;
 use crate::rng::Rng;
 use crate::sched::Occasion;
@@ -72,6 +73,10 @@ struct Brain {
     clock: Tick,
     table: TableState,
     counters: Counters,
+    /// Traffic in total.
+    meter: Meter,
+    /// When rates are estimated next.
+    next_estimate: Tick,
     rng: Rng,
     /// What schedulers hash with.
     scheduling: Seed,
@@ -115,6 +120,8 @@ impl<S: Store> Director<S> {
                 clock: Tick::ZERO,
                 table: TableState::NEW,
                 counters: Counters::ZERO,
+                meter: Meter::ZERO,
+                next_estimate: Tick::ZERO,
                 rng,
                 scheduling,
                 ticking: ticking::Ticking::NEW,
@@ -171,7 +178,12 @@ impl<S: Store> Director<S> {
 
     /// What happened so far, in numbers.
     pub fn counters(&self) -> Counters {
-        Counters { live: self.brain.table.live, ..self.brain.counters }
+        Counters { live: self.brain.table.live, traffic: self.brain.meter.live(), ..self.brain.counters }
+    }
+
+    /// Traffic in total, as `ipvsadm` shows it, and its rates.
+    pub const fn meter(&self) -> &Meter {
+        &self.brain.meter
     }
 }
 

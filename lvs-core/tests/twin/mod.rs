@@ -35,6 +35,19 @@ struct Connection {
     one_way: bool,
     /// In units of 4 ms.
     deadline: u64,
+    /// Number of the template that it came from.
+    template: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Template {
+    number: u64,
+    network: IpAddr,
+    /// `None` once it is put aside.
+    target: Option<TemplateTarget>,
+    server: usize,
+    timeout: u64,
+    deadline: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -45,9 +58,28 @@ struct Service {
     servers: Vec<usize>,
     /// Where `rr` stands.
     last: Option<usize>,
+    persistence: Option<Persistence>,
+    one_packet: bool,
     /// What `lblc` and `lblcr` remember: the servers of a virtual address, newest first. Nothing is forgotten here:
     /// whoever compares sets the expirations high.
     cache: Vec<(IpAddr, Vec<SocketAddr>)>,
+}
+
+/// How a service of the twin behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) scheduler: &'static str,
+    pub(crate) persistence: Option<Persistence>,
+    pub(crate) one_packet: bool,
+}
+
+impl Manner {
+    pub(crate) fn config(&self) -> ServiceConfig {
+        let mut config = ServiceConfig::new(Scheduler::from_name(self.scheduler).unwrap());
+        config.persistence = self.persistence;
+        config.one_packet = self.one_packet;
+        config
+    }
 }
 
 pub(crate) struct Twin {
@@ -57,16 +89,47 @@ pub(crate) struct Twin {
     servers: Vec<Server>,
     /// Newest first.
     connections: Vec<Connection>,
+    templates: Vec<Template>,
+    next_template: u64,
 }
 
 impl Twin {
     pub(crate) fn new(config: &Config, capacity: usize) -> Self {
         let (services, servers, connections) = (Vec::new(), Vec::new(), Vec::new());
-        Self { tuning: config.tuning, capacity, services, servers, connections }
+        let templates = Vec::new();
+        Self { tuning: config.tuning, capacity, services, servers, connections, templates, next_template: 0 }
     }
 
     pub(crate) fn live(&self) -> usize {
-        self.connections.len()
+        self.connections.len() + self.templates.len()
+    }
+
+    /// Network and server of each living template, and how many connections it controls.
+    pub(crate) fn templates(&self, now: Tick) -> Vec<(IpAddr, SocketAddr, u32)> {
+        let now = now.as_millis() / 4;
+        let living = self.templates.iter().filter(|template| self.is_alive(template, now));
+        let show = |template: &Template| {
+            (template.network, self.servers[template.server].config.address, self.children(template.number))
+        };
+        let mut list: Vec<_> = living.map(show).collect();
+        list.sort();
+        list
+    }
+
+    fn children(&self, number: u64) -> u32 {
+        self.connections.iter().filter(|connection| connection.template == Some(number)).count() as u32
+    }
+
+    fn is_alive(&self, template: &Template, now: u64) -> bool {
+        template.deadline > now || self.children(template.number) > 0
+    }
+
+    /// Gives a template whose time was up at `when` 60 s again and again until it is not.
+    fn postpone(template: &mut Template, when: u64) {
+        while template.deadline <= when {
+            template.deadline += 60 * 250;
+            template.timeout = 60;
+        }
     }
 
     pub(crate) fn servers(&self, key: ServiceKey) -> Vec<(SocketAddr, u32, u32, bool)> {
@@ -92,24 +155,27 @@ impl Twin {
         self.services.iter_mut().find(|service| service.key == key)
     }
 
-    pub(crate) fn add_service(&mut self, key: ServiceKey, scheduler: &'static str) -> bool {
+    pub(crate) fn add_service(&mut self, key: ServiceKey, manner: Manner) -> bool {
         let new = self.service(key).is_none();
         if new {
             self.services.push(Service {
                 key,
-                scheduler,
+                scheduler: manner.scheduler,
                 servers: Vec::new(),
                 last: None,
+                persistence: manner.persistence,
+                one_packet: manner.one_packet,
                 cache: Vec::new(),
             });
         }
         new
     }
 
-    pub(crate) fn edit_service(&mut self, key: ServiceKey, scheduler: &'static str) -> bool {
+    pub(crate) fn edit_service(&mut self, key: ServiceKey, manner: Manner) -> bool {
         let Some(service) = self.service(key) else { return false };
-        if service.scheduler != scheduler {
-            service.scheduler = scheduler;
+        (service.persistence, service.one_packet) = (manner.persistence, manner.one_packet);
+        if service.scheduler != manner.scheduler {
+            service.scheduler = manner.scheduler;
             service.last = None;
             service.cache.clear();
         }
@@ -142,7 +208,7 @@ impl Twin {
             !server.available
                 && server.key == key
                 && server.config.address == config.address
-                && self.total(*at) > 0
+                && (self.total(*at) > 0 || self.templates.iter().any(|template| template.server == *at))
         };
         let returned = (0..self.servers.len()).find(returns);
         let at = returned.unwrap_or_else(|| {
@@ -197,19 +263,39 @@ impl Twin {
     pub(crate) fn sweep(&mut self, now: Tick) {
         let now = now.as_millis() / 4;
         if self.tuning.expire_nodest_conn {
-            for connection in &mut self.connections {
-                if !self.servers[connection.server].available {
-                    connection.deadline = connection.deadline.min(now);
+            let gone = |twin: &Self, server: usize| !twin.servers[server].available;
+            while let Some(at) = self.connections.iter().position(|c| gone(self, c.server)) {
+                let template = self.connections[at].template;
+                self.close(at, now);
+                let is_left = |of: &Template| template == Some(of.number) && self.children(of.number) == 0;
+                if let Some(left) = self.templates.iter().position(is_left) {
+                    self.templates.remove(left);
                 }
             }
+            let servers = &self.servers;
+            self.templates.retain(|template| servers[template.server].available);
         }
         while let Some(at) = self.connections.iter().position(|connection| connection.deadline <= now) {
-            let server = self.connections[at].server;
-            let before = self.total(server);
-            self.connections.remove(at);
-            if before == self.low(server) {
-                self.servers[server].overloaded = false;
-            }
+            let deadline = self.connections[at].deadline;
+            self.close(at, deadline);
+        }
+        let living: Vec<bool> = self.templates.iter().map(|template| self.is_alive(template, now)).collect();
+        let mut living = living.into_iter();
+        self.templates.retain(|_| living.next().unwrap());
+    }
+
+    fn close(&mut self, at: usize, when: u64) {
+        let Connection { server, template, .. } = self.connections[at];
+        let before = self.total(server);
+        self.connections.remove(at);
+        if before == self.low(server) {
+            self.servers[server].overloaded = false;
+        }
+        let children = template.map(|number| self.children(number));
+        if let (Some(number), Some(0)) = (template, children)
+            && let Some(template) = self.templates.iter_mut().find(|template| template.number == number)
+        {
+            Self::postpone(template, when);
         }
     }
 
@@ -270,7 +356,8 @@ impl Twin {
             State::Tcp(_) | State::Udp | State::Sctp(_) => false,
         };
         let quiesced = self.tuning.expire_nodest_conn && server.config.weight.get() == 0;
-        if syn && (quiesced || (self.tuning.conn_reuse_mode != 0 && over)) {
+        let reused = self.tuning.conn_reuse_mode != 0 && over && connection.template.is_none();
+        if syn && (quiesced || reused) {
             return None;
         }
         if !server.available && self.tuning.expire_nodest_conn {
@@ -324,29 +411,122 @@ impl Twin {
             address: flow.addresses.destination(),
             port: flow.destination_port,
         };
+        let any =
+            ServiceKey::Address { protocol: flow.protocol, address: flow.addresses.destination(), port: 0 };
         let by = |key| self.services.iter().position(|service| service.key == key);
-        let found = by(ServiceKey::Mark { family, mark: packet.mark }).or_else(|| by(address));
+        let found =
+            by(ServiceKey::Mark { family, mark: packet.mark }).or_else(|| by(address)).or_else(|| by(any));
         let Some(service) = found else { return Answer::Pass(Reason::NoService) };
         if flow.source_port == 20 {
             return Answer::Pass(Reason::FtpDataPort);
         }
         let destination = flow.addresses.destination();
+        let Service { key, persistence, one_packet, .. } = self.services[service];
+        if let Some(persistence) = persistence {
+            return self.schedule_persistent(now, packet, service, persistence);
+        }
+        if key == any {
+            return Answer::Reject(Reason::NoServer);
+        }
         let Some(server) = self.pick(service, destination) else { return Answer::Reject(Reason::NoServer) };
-        if self.connections.len() == self.capacity {
+        let port = self.servers[server].config.address.port();
+        self.open(now, packet, server, port, one_packet, None)
+    }
+
+    fn schedule_persistent(
+        &mut self,
+        now: u64,
+        packet: &Packet,
+        service: usize,
+        persistence: Persistence,
+    ) -> Answer {
+        let flow = packet.flow;
+        let Service { key, one_packet, .. } = self.services[service];
+        let service_port = match key {
+            ServiceKey::Address { port, .. } => port,
+            ServiceKey::Mark { .. } => 0,
+        };
+        let port = if service_port == flow.destination_port { service_port } else { 0 };
+        let target = match key {
+            ServiceKey::Mark { mark, .. } => TemplateTarget::Mark(mark),
+            ServiceKey::Address { .. } => TemplateTarget::Address {
+                protocol: flow.protocol,
+                address: SocketAddr::new(flow.addresses.destination(), port),
+            },
+        };
+        let IpAddr::V4(client) = flow.addresses.source() else { panic!("clients are of IPv4") };
+        let kept = u32::MAX.checked_shl(32 - u32::from(persistence.mask.unwrap_or(32))).unwrap_or(0);
+        let network = IpAddr::from((u32::from(client) & kept).to_be_bytes());
+        // Newest first.
+        let answers = |of: &Template| of.target == Some(target) && of.network == network;
+        let found = self.templates.iter().position(|of| answers(of) && self.is_alive(of, now));
+        let usable = found.filter(|&at| {
+            let server = &self.servers[self.templates[at].server];
+            let quiesced = self.tuning.expire_quiescent_template && server.config.weight.get() == 0;
+            server.available && !quiesced
+        });
+        let number = match (usable, found) {
+            (Some(at), _) => self.templates[at].number,
+            (None, found) => {
+                if let Some(at) = found {
+                    self.templates[at].target = None;
+                }
+                let destination = flow.addresses.destination();
+                let Some(server) = self.pick(service, destination) else {
+                    return Answer::Reject(Reason::NoServer);
+                };
+                if self.live() == self.capacity {
+                    return Answer::Drop(Reason::TableFull);
+                }
+                self.next_template += 1;
+                let (number, timeout) = (self.next_template, u64::from(persistence.timeout));
+                let deadline = now + timeout * 250;
+                let new = Template { number, network, target: Some(target), server, timeout, deadline };
+                self.templates.insert(0, new);
+                number
+            }
+        };
+        let at = self.templates.iter().position(|of| of.number == number).unwrap();
+        let server = self.templates[at].server;
+        let own = self.servers[server].config.address.port();
+        let port = if flow.destination_port == service_port { own } else { flow.destination_port };
+        let answer = self.open(now, packet, server, port, one_packet, Some(number));
+        let template = &mut self.templates[at];
+        Self::postpone(template, now);
+        template.deadline = now + template.timeout * 250;
+        answer
+    }
+
+    fn open(
+        &mut self,
+        now: u64,
+        packet: &Packet,
+        server: usize,
+        port: u16,
+        one_packet: bool,
+        template: Option<u64>,
+    ) -> Answer {
+        let flow = packet.flow;
+        let config = self.servers[server].config;
+        if one_packet && flow.protocol == Protocol::Udp {
+            let total = self.total(server);
+            if config.upper != 0 && total + 1 == config.upper {
+                self.servers[server].overloaded = true;
+            }
+            if total + 1 == self.low(server) {
+                self.servers[server].overloaded = false;
+            }
+            let target = SocketAddr::new(config.address.ip(), port);
+            let (direction, method) = (Direction::Request, config.method);
+            return Answer::Forward { direction, method, target, server: config.address };
+        }
+        if self.live() == self.capacity {
             return Answer::Drop(Reason::TableFull);
         }
-        let config = self.servers[server].config;
         let state = if flow.protocol == Protocol::Tcp { State::Tcp(TcpState::None) } else { State::Udp };
         let one_way = config.method != Method::Nat;
-        let connection = Connection {
-            flow,
-            server,
-            port: config.address.port(),
-            method: config.method,
-            state,
-            one_way,
-            deadline: 0,
-        };
+        let connection =
+            Connection { flow, server, port, method: config.method, state, one_way, deadline: 0, template };
         self.connections.insert(0, connection);
         if config.upper != 0 && self.total(server) == config.upper {
             self.servers[server].overloaded = true;

@@ -3,12 +3,12 @@
 use core::fmt;
 
 use lvs_core::{
-    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, RemoveServerError,
-    RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig, ServiceConfig, ServiceKey,
-    Store,
+    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, Engine, Persistence,
+    RemoveServerError, RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig,
+    ServiceConfig, ServiceKey, Store,
 };
 
-use super::{Command, ServerOptions, ServiceOptions};
+use super::{Command, Mask, ServerOptions, ServiceOptions};
 
 /// Does what a command says to the services, servers and time-outs of a director.
 ///
@@ -61,11 +61,23 @@ where
 
 fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig<P>, ControlError> {
     let scheduler = Scheduler::from_name(&options.scheduler).ok_or(ControlError::NoScheduler)?;
+    let engine = match options.engine.as_deref() {
+        None | Some("") => None,
+        Some(name) => Some(Engine::from_name(name).ok_or(ControlError::NoScheduler)?),
+    };
     let [fallback, port, _] = options.flags;
-    if options.persistence.is_some() || options.engine.is_some() || options.one_packet {
-        return Err(ControlError::Unsupported);
+    let mut config = ServiceConfig::new(scheduler.into()).with_flags(ScheduleFlags { fallback, port });
+    config.one_packet = options.one_packet;
+    if let Some(asked) = options.persistence {
+        let mut persistence = Persistence::new(asked.timeout);
+        persistence.engine = engine;
+        // The whole address is what no mask at all means.
+        let whole = if matches!(asked.mask, Mask::V4(_)) { 32 } else { 128 };
+        let mask = asked.mask.prefix_len().ok_or(ControlError::MaskWithHoles)?;
+        persistence.mask = (mask != whole).then_some(mask);
+        config.persistence = Some(persistence);
     }
-    Ok(ServiceConfig::new(scheduler.into()).with_flags(ScheduleFlags { fallback, port }))
+    Ok(config)
 }
 
 fn server(options: &ServerOptions) -> ServerConfig {
@@ -84,6 +96,8 @@ pub enum ControlError {
     Full,
     /// The address or another value is one that no server can have.
     Invalid,
+    /// The persistence mask is no prefix: that is all that this director knows.
+    MaskWithHoles,
     /// There is no scheduler, or no persistence engine, of this name.
     NoScheduler,
     /// The service has no such server.
@@ -114,6 +128,9 @@ impl fmt::Display for ControlError {
             Self::DestinationExists => "Destination already exists",
             Self::Full => "Memory allocation problem",
             Self::Invalid => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
+            Self::MaskWithHoles => {
+                "The persistence mask must be the length of a prefix, such as 255.255.255.0"
+            }
             Self::NoScheduler => "Scheduler or persistence engine not found",
             Self::NoDestination => "No such destination",
             Self::NoService => "No such service",
@@ -133,7 +150,7 @@ impl From<AddServiceError> for ControlError {
             AddServiceError::Exists => Self::ServiceExists,
             AddServiceError::Full | AddServiceError::NoTable => Self::Full,
             // The enum may grow; what the kernel calls EINVAL is the general case.
-            AddServiceError::NoMark | _ => Self::Invalid,
+            AddServiceError::BadMask | AddServiceError::NoMark | _ => Self::Invalid,
         }
     }
 }
@@ -143,7 +160,7 @@ impl From<EditServiceError> for ControlError {
         match error {
             EditServiceError::NotFound => Self::NoService,
             EditServiceError::NoTable => Self::Full,
-            _ => Self::Invalid,
+            EditServiceError::BadMask | _ => Self::Invalid,
         }
     }
 }

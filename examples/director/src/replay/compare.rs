@@ -1,6 +1,6 @@
 //! Equal or not, and where: what was expected against what was done.
 
-use super::fields::{Field, fields};
+use super::fields::{Field, fields, show};
 use super::scenario::{Action, ConnectionRow, Expected, Hex, ServiceRow, Step};
 
 /// What a director did in one step.
@@ -132,7 +132,7 @@ fn frames(expected: &Expected, got: &Sent) -> Vec<String> {
         };
         *used = true;
         if unequal(field, twin, wanted, bytes, &mask) {
-            differences.push(format!("{} is {} instead of {}", field.name, twin.value, field.value));
+            differences.push(words(field, twin, wanted, bytes, &mask));
         }
     }
     for (field, _) in ours.iter().zip(used).filter(|(_, used)| !used) {
@@ -151,43 +151,48 @@ fn unequal(field: &Field, twin: &Field, wanted: &[u8], got: &[u8], mask: &dyn Fn
     wanted.len() != got.len() || masked.into_iter().any(|((wanted, got), at)| (wanted ^ got) & mask(at) != 0)
 }
 
+/// How a field differs. Of long bytes the first that does is told.
+fn words(field: &Field, twin: &Field, wanted: &[u8], got: &[u8], mask: &dyn Fn(usize) -> u8) -> String {
+    let theirs = wanted.get(field.range.clone()).unwrap_or_default();
+    let ours = got.get(twin.range.clone()).unwrap_or_default();
+    let differs = |at: usize| match (theirs.get(at), ours.get(at)) {
+        (Some(a), Some(b)) => (a ^ b) & mask(field.range.start + at) != 0,
+        (None, None) | (Some(_), None) | (None, Some(_)) => true,
+    };
+    match (0..theirs.len().min(ours.len())).find(|&at| differs(at)) {
+        Some(at) if field.opaque && at > 0 => {
+            let from = |bytes: &[u8]| show(bytes.get(at..).unwrap_or_default());
+            format!(
+                "{} differs from its byte {at} on: {} instead of {}",
+                field.name,
+                from(ours),
+                from(theirs)
+            )
+        }
+        Some(_) | None => format!("{} is {} instead of {}", field.name, twin.value, field.value),
+    }
+}
+
 /// A frame in a few words.
 fn summary(bytes: &[u8]) -> String {
     let fields = fields(bytes);
-    let value = |name: &str| {
-        let found = fields.iter().find(|field| {
-            let mut words = field.name.splitn(2, ' ');
-            words.next().is_some_and(|layer| layer != "inner" && layer != "quoted")
-                && words.next() == Some(name)
-        });
-        found.map(|field| field.value.as_str())
-    };
     let mut text = String::new();
-    for (name, label) in [
-        ("source", "from"),
-        ("destination", "to"),
-        ("source port", "port"),
-        ("destination port", "to port"),
-        ("flags", "flags"),
-        ("type", "type"),
-        ("code", "code"),
-    ] {
-        let found = match name {
-            "source" | "destination" => fields
-                .iter()
-                .find(|f| f.name.starts_with("IP") && f.name.ends_with(&format!(" {name}")))
-                .map(|f| f.value.as_str()),
-            "type" => fields
-                .iter()
-                .find(|f| f.name.starts_with("ICMP") && f.name.ends_with(" type"))
-                .map(|f| f.value.as_str()),
-            _ => value(name),
-        };
-        if let Some(value) = found {
-            text.push_str(&format!("{label} {value} "));
+    let outer =
+        fields.iter().filter(|field| !field.name.starts_with("inner") && !field.name.starts_with("quoted"));
+    for Field { name, value, .. } in outer {
+        let Some((layer, rest)) = name.split_once(' ') else { continue };
+        match rest {
+            "source" if layer != "Ethernet" => text.push_str(&format!("{layer} {value} ")),
+            "destination" if layer != "Ethernet" => text.push_str(&format!("to {value}, ")),
+            "source port" => text.push_str(&format!("{layer} {value} ")),
+            "destination port" => text.push_str(&format!("to {value}, ")),
+            "flags" if layer == "TCP" => text.push_str(&format!("{value}, ")),
+            "type" if layer != "Ethernet" => text.push_str(&format!("{layer} {value}")),
+            "code" => text.push_str(&format!("/{value}, ")),
+            _ => {}
         }
     }
-    format!("{text}({} bytes)", bytes.len())
+    format!("{text}{} bytes", bytes.len())
 }
 
 /// Services and their servers.

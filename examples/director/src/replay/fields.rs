@@ -12,6 +12,8 @@ pub(super) struct Field {
     pub(super) range: Range<usize>,
     /// What it says.
     pub(super) value: String,
+    /// Whether it is nothing but bytes.
+    pub(super) opaque: bool,
 }
 
 /// All fields of an Ethernet frame. What cannot be read is bytes.
@@ -251,8 +253,12 @@ impl Reader<'_> {
 
     fn field(&mut self, name: &str, range: Range<usize>, value: String) -> Option<()> {
         self.frame.get(range.clone())?;
-        self.fields.push(Field { name: format!("{}{name}", self.prefix), range, value });
+        self.push(name, range, value, false);
         Some(())
+    }
+
+    fn push(&mut self, name: &str, range: Range<usize>, value: String, opaque: bool) {
+        self.fields.push(Field { name: format!("{}{name}", self.prefix), range, value, opaque });
     }
 
     /// Up to four bytes as a decimal number.
@@ -291,20 +297,21 @@ impl Reader<'_> {
 
     fn bytes(&mut self, name: &str, range: Range<usize>) -> Option<()> {
         let value = show(self.frame.get(range.clone())?);
-        self.field(name, range, value)
+        self.push(name, range, value, true);
+        Some(())
     }
 
     /// Everything from here on, if there is something.
     fn rest(&mut self, name: &str, at: usize) {
         if let Some(rest) = self.frame.get(at..).filter(|rest| !rest.is_empty()) {
             let value = show(rest);
-            let _ = self.field(name, at..self.frame.len(), value);
+            self.push(name, at..self.frame.len(), value, true);
         }
     }
 }
 
 /// Bytes for people: text as text, the rest in hexadecimal, and only the first few.
-fn show(bytes: &[u8]) -> String {
+pub(super) fn show(bytes: &[u8]) -> String {
     let first = bytes.get(..bytes.len().min(SHOWN)).unwrap_or(bytes);
     let dots = if first.len() < bytes.len() { ".." } else { "" };
     let text =

@@ -1,10 +1,10 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lvs_core::{
-    Config, Connection, Director, Method, Protocol, Schedule as _, Scheduler, SchedulerOf, Seed, Service,
-    ServiceKey, Store, Tick,
+    Config, Connection, Director, Family, Protocol, Schedule as _, Scheduler, SchedulerOf, Seed, Service,
+    ServiceKey, Store, Template, TemplateTarget, Tick,
 };
 use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, Port, Prefix};
@@ -178,8 +178,9 @@ where
     /// What the tables hold.
     pub(super) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
         let services = self.director.services().map(|service| self.service(service)).collect();
-        let connections = self.director.connections(self.now).map(|connection| row(&connection)).collect();
-        (services, connections)
+        let connections = self.director.connections(self.now).map(|connection| row(&connection));
+        let templates = self.director.templates(self.now).map(|template| template_row(&template));
+        (services, connections.chain(templates).collect())
     }
 
     fn service(&self, service: &Service<SchedulerOf<S>>) -> ServiceRow {
@@ -191,7 +192,7 @@ where
         };
         let servers = self.director.servers(service.key()).map(|(_, server)| ServerRow {
             addr: server.address().to_string(),
-            fwd: method(server.method()),
+            fwd: server.method().to_string(),
             weight: server.weight(),
             active: server.active(),
             inactive: server.inactive(),
@@ -200,7 +201,7 @@ where
             proto,
             addr,
             sched: service.scheduler().name().to_owned(),
-            flags: String::new(),
+            flags: flags(service),
             servers: servers.collect(),
         }
     }
@@ -234,9 +235,48 @@ fn row(connection: &Connection) -> ConnectionRow {
     }
 }
 
-/// The name that listings have for a method.
-fn method(method: Method) -> String {
-    method.to_string()
+fn template_row(template: &Template<'_>) -> ConnectionRow {
+    let (proto, v) = match template.target {
+        TemplateTarget::Address { protocol, address } => (protocol.to_string(), address),
+        // As the kernel has it: the mark instead of an address.
+        TemplateTarget::Mark(mark) => ("IP".to_owned(), mark_address(mark, template.client)),
+    };
+    ConnectionRow {
+        proto,
+        c: SocketAddr::new(template.client, 0).to_string(),
+        v: v.to_string(),
+        d: template.destination.to_string(),
+        state: if template.assured { "ASSURED" } else { "NONE" }.to_owned(),
+        expires: template.expires_in / 1_000,
+    }
+}
+
+fn mark_address(mark: u32, client: IpAddr) -> SocketAddr {
+    let address = match client {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(mark)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(u128::from(mark) << 96)),
+    };
+    SocketAddr::new(address, 0)
+}
+
+/// What a listing says of a service after its scheduler.
+fn flags<P>(service: &Service<P>) -> String {
+    let mut words = Vec::new();
+    if let Some(persistence) = service.persistence() {
+        words.push(format!("persistent {}", persistence.timeout));
+        match (persistence.mask, service.key().family()) {
+            (None, _) => {}
+            (Some(len), Family::V4) => {
+                let bits = u32::MAX.checked_shl(32_u32.saturating_sub(len.into())).unwrap_or(0);
+                words.push(format!("mask {}", Ipv4Addr::from_bits(bits)));
+            }
+            (Some(len), Family::V6) => words.push(format!("mask {len}")),
+        }
+    }
+    if service.one_packet() {
+        words.push("ops".to_owned());
+    }
+    words.join(" ")
 }
 
 fn mark_rule(setup: &super::scenario::MarkSetup) -> Result<MarkRule, String> {

@@ -3,13 +3,17 @@
 //! A scenario is a recording of Linux's IPVS: how its director was set up, what was put in, and every frame that left.
 //! [`play`] puts the same into this director, in memory and with counted time, and says in words where it does
 //! something else.
+//!
+//! A capture with a configuration is an incident: what would a director have sent?
 
+mod capture;
 mod compare;
 mod deliberate;
 mod fields;
 mod lab;
 mod play;
 mod scenario;
+mod survey;
 mod sysctl;
 
 pub use compare::{Done, Sent, compare};
@@ -28,7 +32,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Folders of scenarios, or their files
-    #[arg(value_name = "SCENARIO", required = true)]
+    #[arg(value_name = "SCENARIO", required_unless_present = "config", conflicts_with = "config")]
     scenarios: Vec<PathBuf>,
     /// Write what the director did to this file, as JSON: an object for one scenario, a list for several
     #[arg(long, value_name = "FILE")]
@@ -45,10 +49,37 @@ pub(crate) struct Arguments {
     /// Leave out the deliberate differences that this file lists
     #[arg(long, value_name = "FILE")]
     except: Option<PathBuf>,
+    /// Play a capture instead, through a director with this configuration file
+    #[arg(long, value_name = "FILE", requires = "input", requires = "output")]
+    config: Option<PathBuf>,
+    /// The capture (pcap) that comes in; time is the capture's
+    #[arg(long = "in", id = "input", value_name = "FILE", requires = "config")]
+    input: Option<PathBuf>,
+    /// The capture (pcap) to write what leaves to
+    #[arg(long = "out", id = "output", value_name = "FILE", requires = "config")]
+    output: Option<PathBuf>,
+    /// The MTU of the configured interfaces, in bytes
+    #[arg(long, value_name = "N", default_value_t = 1_500, requires = "config")]
+    mtu: u16,
 }
 
-/// Plays scenarios. Status 1 on any difference, and on anything that cannot be played.
+/// Plays scenarios, or a capture. Status 1 on any difference, and on anything that cannot be played.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+    if let (Some(config), Some(input), Some(output)) =
+        (&arguments.config, &arguments.input, &arguments.output)
+    {
+        let files = capture::Files { config, input, output, mtu: arguments.mtu };
+        return match capture::play(&files) {
+            Ok(summary) => {
+                print!("{summary}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match run(arguments) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
