@@ -70,6 +70,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
             // Those come with a verdict.
             (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
+            // What is put together from fragments is no fragment.
+            (Task::Fragment(_), _) => self.drop(DropReason::Malformed),
         }
     }
 
@@ -203,7 +205,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return self.drop(reason);
         }
         self.counters.requests += 1;
-        let cut = (size + overhead > usize::from(mtu)).then_some(mtu);
+        let cut = cut(frame, size + overhead, layout.family, outer, mtu);
         self.depart(now, frame, outer, &arrival, (hop, resolution), cut)
     }
 
@@ -292,7 +294,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     let Some(size) = size(frame, layout) else {
                         return Err(self.drop(DropReason::Offload));
                     };
-                    let too_big = size > usize::from(hop.mtu) && layout.dont_fragment(frame.bytes());
+                    // Linux cuts up no datagram whose fragments were not to be cut up.
+                    let was_cut = layout.family == Family::V4 && frame.assembly().is_some();
+                    let too_big =
+                        (size > usize::from(hop.mtu) || was_cut) && layout.dont_fragment(frame.bytes());
                     too_big.then_some((Complaint::TooBig(u32::from(hop.mtu)), DropReason::TooBig))
                 }
                 Err(DropReason::NoRoute) => Some((Complaint::NetworkUnreachable, DropReason::NoRoute)),
@@ -318,7 +323,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         {
             return Err(self.drop(reason));
         }
-        let cut = (size > usize::from(hop.mtu)).then_some(hop.mtu);
+        let cut = cut(frame, size, layout.family, layout.family, hop.mtu);
         let outcome = self.depart(now, frame, layout.family, &arrival, (hop, resolution), cut);
         if matches!(outcome, Outcome::Drop(_)) { Err(outcome) } else { Ok(outcome) }
     }
@@ -417,7 +422,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
 /// Takes the link header and padding off, and brings the offload into one of the forms that transforms handle.
 #[inline]
-fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), DropReason> {
+pub(super) fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), DropReason> {
     let front = layout.network();
     let arrival = Arrival::of(frame, front);
     frame.set_len(layout.end()).ok_or(DropReason::Malformed)?;
@@ -427,14 +432,32 @@ fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), 
     Ok((arrival, layout))
 }
 
-/// The longest packet that a frame stands for: of a merged one, its first segment.
+/// The longest packet that a frame stands for: of a merged one, its first segment; of an IPv6 one that came in fragments, the
+/// largest of those.
 #[inline]
 fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
-    match frame.offload.merged {
-        None => Some(layout.packet_len()),
-        Some(merged) => {
+    match (frame.offload.merged, frame.assembly()) {
+        (None, Some(assembly)) if layout.family == Family::V6 => Some(assembly.largest.into()),
+        (None, _) => Some(layout.packet_len()),
+        (Some(merged), _) => {
             let (start, payload) = merged_payload(frame.bytes(), layout)?;
             Some(start - layout.network() + payload.min(usize::from(merged.segment)))
+        }
+    }
+}
+
+/// The size that a finished packet is cut to: the way's, if it is longer than that. What came in fragments leaves in fragments
+/// that are no longer; of IPv6, if it is longer than the longest of them.
+fn cut(frame: &Frame<'_>, size: usize, inner: Family, outer: Family, mtu: u16) -> Option<u16> {
+    let Some(assembly) = frame.assembly().filter(|_| inner == outer) else {
+        let size = if frame.assembly().is_some() { frame.len() } else { size };
+        return (size > usize::from(mtu)).then_some(mtu);
+    };
+    match outer {
+        Family::V4 => Some(mtu.min(assembly.largest)),
+        Family::V6 => {
+            let longer = frame.len() > usize::from(assembly.largest.min(mtu));
+            longer.then_some(mtu.min(assembly.largest.max(least_mtu(Family::V6) as u16)))
         }
     }
 }

@@ -3,14 +3,16 @@
 use lvs_core::{Addresses, Family, Packet, Path, Protocol};
 
 use super::Forwarder;
+use crate::fragments::Fields;
 use crate::frame::Frame;
 use crate::host::address::destination_bits;
 use crate::host::{LinkDestination, is_martian};
 use crate::icmp::tunnel::TunnelError;
 use crate::icmp::{Embedded, v4, v6};
-use crate::layout::Layout;
+use crate::layout::{Fragment, Layout};
 use crate::parse::{Located, Meaning, control, flow, locate};
 use crate::reason::{DropReason, PassReason};
+use crate::wire::{ipv6, protocol};
 
 /// What is to be done with a frame, as far as its own bytes and the host's addresses tell.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,8 @@ pub(super) enum Task {
     Error(Layout, Embedded),
     /// A packet for the director to decide.
     Flow(Layout),
+    /// A part of a datagram that has to be put together first.
+    Fragment(Layout),
     Pass(PassReason),
     /// Neither for an own address nor of a protocol that is balanced.
     Through(Layout),
@@ -51,6 +55,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Ok(Located::Foreign) => return Task::Pass(PassReason::Protocol),
             Err(malformed) => return Task::Drop(malformed.into()),
         };
+        let split = layout.fragment != Fragment::Whole;
+        if (split || layout.family == Family::V6 && layout.header_len() > ipv6::LEN)
+            && let Some(task) = self.classify_fragment(frame, &layout, group)
+        {
+            return task;
+        }
         let Some(balanced) = Protocol::from_number(layout.protocol) else {
             return self.classify_control(frame, layout, group, decide);
         };
@@ -68,6 +78,25 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
             Err(malformed) => Task::Drop(malformed.into()),
         }
+    }
+
+    /// A fragment that has to wait for the others. Linux puts together all IPv6 fragments, and of IPv4 what is for itself or of a
+    /// protocol that IPVS looks at.
+    #[inline(never)]
+    fn classify_fragment(&self, frame: &Frame<'_>, layout: &Layout, group: bool) -> Option<Task> {
+        Fields::of(frame.bytes(), layout)?;
+        let addresses = layout.addresses(frame.bytes())?;
+        if group {
+            return Some(Task::Pass(PassReason::Group));
+        }
+        if is_martian(&addresses) {
+            return Some(Task::Drop(DropReason::Martian));
+        }
+        let waits = layout.family == Family::V6
+            || self.path(&addresses) == Path::Local
+            || layout.protocol == protocol::ICMP
+            || Protocol::from_number(layout.protocol).is_some();
+        waits.then_some(Task::Fragment(*layout))
     }
 
     #[inline(never)]

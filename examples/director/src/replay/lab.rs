@@ -6,6 +6,7 @@ use lvs_core::{
     Config, Connection, Director, Family, Protocol, Schedule as _, Scheduler, SchedulerOf, Seed, Service,
     ServiceKey, Store, Template, TemplateTarget, Tick,
 };
+use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
@@ -71,7 +72,9 @@ where
         options.icmp_rate = 0;
         let mut lab = Self {
             director: Director::new(Config::new(seed), store),
-            forwarder: Box::new(Forwarder::new(host, options)),
+            forwarder: Box::new(
+                Forwarder::new(host, options).with_fragments(Fragments::with_room(FRAGMENTS)),
+            ),
             ports,
             marks: setup.marks.iter().map(mark_rule).collect::<Result<_, _>>()?,
             now: Tick::ZERO,
@@ -150,6 +153,18 @@ where
                     let done = pieces(frame, Link::Ethernet, cut, &mut |piece| out.push(self.sent(&piece)));
                     done.map_err(|reason| format!("a frame cannot be cut: {}", reason.name()))?;
                 }
+                Outcome::Assembled(datagram) => {
+                    if let Some(mut taken) = self.forwarder.take(datagram)
+                        && let Outcome::SendPieces(_) | Outcome::Send = taken.outcome
+                    {
+                        let cut = taken.outcome.cut();
+                        let frame = &mut taken.frame;
+                        let ports = &self.ports;
+                        let done =
+                            pieces(frame, Link::Ethernet, cut, &mut |piece| out.push(sent(ports, &piece)));
+                        done.map_err(|reason| format!("a datagram cannot be cut: {}", reason.name()))?;
+                    }
+                }
                 Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
             }
             all.push(out);
@@ -201,8 +216,12 @@ where
     }
 
     fn sent(&self, frame: &Frame<'_>) -> Sent {
-        Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
+        sent(&self.ports, frame)
     }
+}
+
+fn sent(ports: &[String], frame: &Frame<'_>) -> Sent {
+    Sent { port: port_name(ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
 }
 
 fn row(connection: &Connection) -> ConnectionRow {
@@ -293,3 +312,5 @@ const SEED: [u8; 16] = [7; 16];
 const TICK_MILLIS: u64 = 20;
 /// Room after a frame: for what a helper adds to it.
 const TAILROOM: usize = 256;
+/// Datagrams that may be in the making at a time.
+const FRAGMENTS: usize = 16;

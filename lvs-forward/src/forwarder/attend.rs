@@ -1,0 +1,32 @@
+//! Verdicts that ask for a look into the packet.
+
+use lvs_core::{Director, Packet, Store, Tick, Verdict};
+
+use super::classify::Task;
+use super::{Forwarder, Outcome};
+use crate::frame::Frame;
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// Finds what the director asks for, tells it, and carries out what it says then.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn attend<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        task: &Task,
+        packet: &Packet,
+        verdict: &Verdict,
+    ) -> Outcome {
+        match verdict {
+            Verdict::Inspect => {
+                let verdict = director.decide_call(now, packet, None);
+                self.carry_out(now, frame, task, Some((packet, &verdict)))
+            }
+            Verdict::Forward(_) | Verdict::Drop(_) | Verdict::Pass(_) | Verdict::Reject(_) => {
+                self.carry_out(now, frame, task, Some((packet, verdict)))
+            }
+        }
+    }
+}
