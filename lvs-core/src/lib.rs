@@ -77,6 +77,7 @@ pub mod sched;
 mod server;
 mod service;
 mod store;
+pub mod sync;
 mod tick;
 mod verdict;
 
