@@ -31,8 +31,7 @@ impl Brain {
         packet: &Packet,
         opening: Opening,
         index: u32,
-        persistence: &Persistence,
-        call: Option<&[u8]>,
+        (persistence, call): (&Persistence, Option<&[u8]>),
     ) -> Verdict {
         let Some(Some(service)) = tables.services.get(index as usize) else {
             return self.pass(Reason::NoService);
