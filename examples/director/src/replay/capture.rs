@@ -6,6 +6,7 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use lvs_core::{Capacity, Director, Heap, Seed, Tick};
+use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
@@ -167,7 +168,10 @@ impl Stage {
         let file = File::create(files.output).map_err(failed)?;
         Ok(Self {
             director,
-            forwarder: Box::new(Forwarder::new(*host, configuration.options())),
+            forwarder: Box::new(
+                Forwarder::new(*host, configuration.options())
+                    .with_fragments(Fragments::with_room(FRAGMENTS)),
+            ),
             link,
             to: Writer::new(BufWriter::new(file), link_type).map_err(failed)?,
             name: files.output.to_owned(),
@@ -214,6 +218,19 @@ impl Stage {
                     Some(_) | None => Vec::new(),
                 };
                 parts.iter().try_for_each(|part| self.write(part))?;
+            }
+            Outcome::Assembled(datagram) => {
+                let mut out = Vec::new();
+                if let Some(mut taken) = self.forwarder.take(datagram)
+                    && let Outcome::Send | Outcome::SendPieces(_) = taken.outcome
+                {
+                    let cut = taken.outcome.cut();
+                    let mut keep = |piece: Frame<'_>| out.push(piece.bytes().to_vec());
+                    let _ = pieces(&mut taken.frame, self.link, cut, &mut keep);
+                }
+                for piece in out {
+                    self.write(&piece)?;
+                }
             }
             Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
         }
@@ -263,5 +280,7 @@ fn cut_up(frame: &mut Frame<'_>, link: Link, cut: Cut) -> Vec<Vec<u8>> {
 
 /// Chance, the same each time.
 const SEED: [u8; 16] = *b"director  replay";
+/// Datagrams that may be in the making at a time, as a worker has them.
+const FRAGMENTS: usize = 128;
 /// How often the director looks at its clock while nothing comes in.
 const STEP: Duration = Duration::from_millis(100);
