@@ -1,20 +1,16 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use lvs_core::{
-    Config, Connection, Director, Family, Protocol, Schedule as _, Scheduler, SchedulerOf, Seed, Service,
-    ServiceKey, Store, Template, TemplateTarget, Tick,
-};
-use lvs_forward::host::{Host, Port, Prefix};
+use lvs_core::{Director, Scheduler, SchedulerOf, Seed, Store, Tick};
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
-use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Options, Outcome, PortId};
+use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::{MarkRule, mark};
 
 use super::compare::Sent;
-use super::scenario::{ConnectionRow, Hex, ServerRow, ServiceName, ServiceRow, Setup, prefix};
+use super::scenario::{Hex, Setup};
+use super::setup::port_id;
 use super::sysctl;
+use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
 use crate::ipvsadm::{self, Numeric, control};
 
 /// A director with everything around it.
@@ -40,46 +36,14 @@ where
     /// Sets the director up.
     pub(super) fn new(setup: &Setup, store: S) -> Result<Self, String> {
         let seed = Seed::from_bytes(SEED);
-        let mut host: Host = Host::new(seed);
-        let mut ports = Vec::new();
-        for (name, port) in &setup.ports {
-            let id = host
-                .add_port(Port::ethernet(port.mac, port.mtu))
-                .map_err(|error| format!("port {name}: {error}"))?;
-            ports.push(name.clone());
-            for text in &port.addrs {
-                let (address, len) = prefix(text).ok_or_else(|| no_address(text))?;
-                host.add_address(id, address, len).map_err(|error| format!("address {text}: {error}"))?;
-            }
-        }
-        for text in &setup.vips {
-            let (address, _) = prefix(text).ok_or_else(|| no_address(text))?;
-            host.add_virtual_address(address).map_err(|error| format!("address {text}: {error}"))?;
-        }
-        for route in &setup.routes {
-            let (address, len) = prefix(&route.dst).ok_or_else(|| no_address(&route.dst))?;
-            let prefix = Prefix::new(address, len).ok_or_else(|| no_address(&route.dst))?;
-            host.add_route(prefix, Some(route.via), port_id(&ports, &route.port)?)
-                .map_err(|error| format!("route to {}: {error}", route.dst))?;
-        }
-        for neighbour in &setup.neigh {
-            host.add_neighbour(port_id(&ports, &neighbour.port)?, neighbour.ip, neighbour.mac)
-                .map_err(|error| format!("neighbour {}: {error}", neighbour.ip))?;
-        }
-        let mut options = Options::new();
-        options.refuse = true;
-        options.icmp_rate = 0;
-        let mut lab = Self {
-            director: Director::new(Config::new(seed), store),
-            forwarder: Box::new(Forwarder::new(host, options)),
-            ports,
-            marks: setup.marks.iter().map(mark_rule).collect::<Result<_, _>>()?,
+        let (config, options) = setup.settings(seed)?;
+        Ok(Self {
+            director: Director::new(config, store),
+            forwarder: Box::new(Forwarder::new(*setup.host(seed)?, options)),
+            ports: setup.port_names(),
+            marks: setup.mark_rules()?,
             now: Tick::ZERO,
-        };
-        for (key, value) in &setup.sysctl {
-            lab.sysctl(key, value)?;
-        }
-        Ok(lab)
+        })
     }
 
     /// Lets time pass, and everything end that is due; what leaves meanwhile.
@@ -162,33 +126,7 @@ where
 
     /// What the tables hold.
     pub(super) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
-        let services = self.director.services().map(|service| self.service(service)).collect();
-        let connections = self.director.connections(self.now).map(|connection| row(&connection));
-        let templates = self.director.templates(self.now).map(|template| template_row(&template));
-        (services, connections.chain(templates).collect())
-    }
-
-    fn service(&self, service: &Service<SchedulerOf<S>>) -> ServiceRow {
-        let (proto, addr) = match service.key() {
-            ServiceKey::Address { protocol, address, port } => {
-                (protocol.to_string(), ServiceName::Address(SocketAddr::new(address, port).to_string()))
-            }
-            ServiceKey::Mark { mark, .. } => ("FWM".to_owned(), ServiceName::Mark(mark)),
-        };
-        let servers = self.director.servers(service.key()).map(|(_, server)| ServerRow {
-            addr: server.address().to_string(),
-            fwd: server.method().to_string(),
-            weight: server.weight(),
-            active: server.active(),
-            inactive: server.inactive(),
-        });
-        ServiceRow {
-            proto,
-            addr,
-            sched: service.scheduler().name().to_owned(),
-            flags: flags(service),
-            servers: servers.collect(),
-        }
+        (list::services(&self.director), list::connections(&self.director, self.now))
     }
 
     /// Takes what the director as a host has to send.
@@ -205,86 +143,8 @@ where
     }
 }
 
-fn row(connection: &Connection) -> ConnectionRow {
-    ConnectionRow {
-        proto: connection.flow.protocol.to_string(),
-        c: connection.flow.source().to_string(),
-        v: connection.flow.destination().to_string(),
-        d: connection.destination.to_string(),
-        state: connection.state.to_string(),
-        expires: connection.expires_in / 1_000,
-    }
-}
-
-fn template_row(template: &Template<'_>) -> ConnectionRow {
-    let (proto, v) = match template.target {
-        TemplateTarget::Address { protocol, address } => (protocol.to_string(), address),
-        // As the kernel has it: the mark instead of an address.
-        TemplateTarget::Mark(mark) => ("IP".to_owned(), mark_address(mark, template.client)),
-    };
-    ConnectionRow {
-        proto,
-        c: SocketAddr::new(template.client, 0).to_string(),
-        v: v.to_string(),
-        d: template.destination.to_string(),
-        state: if template.assured { "ASSURED" } else { "NONE" }.to_owned(),
-        expires: template.expires_in / 1_000,
-    }
-}
-
-fn mark_address(mark: u32, client: IpAddr) -> SocketAddr {
-    let address = match client {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(mark)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(u128::from(mark) << 96)),
-    };
-    SocketAddr::new(address, 0)
-}
-
-/// What a listing says of a service after its scheduler.
-fn flags<P>(service: &Service<P>) -> String {
-    let mut words = Vec::new();
-    if let Some(persistence) = service.persistence() {
-        words.push(format!("persistent {}", persistence.timeout));
-        match (persistence.mask, service.key().family()) {
-            (None, _) => {}
-            (Some(len), Family::V4) => {
-                let bits = u32::MAX.checked_shl(32_u32.saturating_sub(len.into())).unwrap_or(0);
-                words.push(format!("mask {}", Ipv4Addr::from_bits(bits)));
-            }
-            (Some(len), Family::V6) => words.push(format!("mask {len}")),
-        }
-    }
-    if service.one_packet() {
-        words.push("ops".to_owned());
-    }
-    words.join(" ")
-}
-
-fn mark_rule(setup: &super::scenario::MarkSetup) -> Result<MarkRule, String> {
-    let (address, len) = prefix(&setup.dst).ok_or_else(|| no_address(&setup.dst))?;
-    let destination = Prefix::new(address, len).ok_or_else(|| no_address(&setup.dst))?;
-    let protocol = match setup.proto.as_deref() {
-        None => None,
-        Some("tcp") => Some(Protocol::Tcp),
-        Some("udp") => Some(Protocol::Udp),
-        Some("sctp") => Some(Protocol::Sctp),
-        Some(other) => return Err(format!("`{other}` cannot be marked: expected tcp, udp or sctp")),
-    };
-    let ports = setup.port.map_or(0..=u16::MAX, |port| port..=port);
-    Ok(MarkRule { mark: setup.mark, protocol, destination, ports })
-}
-
-fn port_id(ports: &[String], name: &str) -> Result<PortId, String> {
-    let at = ports.iter().position(|port| port == name).and_then(|at| u8::try_from(at).ok());
-    at.map(PortId).ok_or_else(|| format!("the director has no port `{name}`"))
-}
-
 fn port_name(ports: &[String], port: PortId) -> String {
     ports.get(usize::from(port.0)).cloned().unwrap_or_default()
-}
-
-fn no_address(text: &str) -> String {
-    format!("`{text}` is no address with a prefix length")
 }
 
 /// Everything by chance depends on this: what a scenario shows must not.
