@@ -83,6 +83,7 @@ pub(crate) mod ipv6 {
 /// TCP (RFC 9293 §3.1).
 pub(crate) mod tcp {
     pub(crate) const SEQUENCE: usize = 4;
+    pub(crate) const ACKNOWLEDGEMENT: usize = 8;
     pub(crate) const DATA_OFFSET: usize = 12;
     pub(crate) const FLAGS: usize = 13;
     pub(crate) const CHECKSUM: usize = 16;

@@ -20,6 +20,7 @@ use self::pmtu::PathMtus;
 use self::short::{LastOwn, Ways};
 use crate::fragments::{Datagram, Fragments};
 use crate::frame::{Frame, HEADROOM, PortId};
+use crate::ftp::Controls;
 use crate::hash::Key;
 use crate::host::Host;
 use crate::layout::Layout;
@@ -111,6 +112,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     options: Options,
     counters: Counters,
     fragments: Fragments,
+    ftp: Controls,
     path_mtus: PathMtus,
     ways: Ways,
     last_own: Option<LastOwn>,
@@ -129,6 +131,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             options,
             counters: Counters::ZERO,
             fragments: Fragments::NONE,
+            ftp: Controls::NONE,
             path_mtus: PathMtus::new(key),
             ways: Ways::new(),
             last_own: None,

@@ -7,6 +7,7 @@ use lvs_core::{
     ServiceKey, Store, Template, TemplateTarget, Tick,
 };
 use lvs_forward::fragments::Fragments;
+use lvs_forward::ftp::Controls;
 use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
@@ -73,7 +74,9 @@ where
         let mut lab = Self {
             director: Director::new(Config::new(seed), store),
             forwarder: Box::new(
-                Forwarder::new(host, options).with_fragments(Fragments::with_room(FRAGMENTS)),
+                Forwarder::new(host, options)
+                    .with_fragments(Fragments::with_room(FRAGMENTS))
+                    .with_ftp(Controls::with_room(CONTROLS)),
             ),
             ports,
             marks: setup.marks.iter().map(mark_rule).collect::<Result<_, _>>()?,
@@ -314,3 +317,5 @@ const TICK_MILLIS: u64 = 20;
 const TAILROOM: usize = 256;
 /// Datagrams that may be in the making at a time.
 const FRAGMENTS: usize = 16;
+/// FTP control connections that may be in passive mode.
+const CONTROLS: usize = 64;
