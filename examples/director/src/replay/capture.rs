@@ -9,7 +9,7 @@ use lvs_core::{Capacity, Director, Heap, Seed, Tick};
 use lvs_forward::fragments::Fragments;
 use lvs_forward::ftp::Controls;
 use lvs_forward::host::{Host, Port, Prefix};
-use lvs_forward::output::pieces;
+use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
@@ -207,14 +207,19 @@ impl Stage {
         match self.forwarder.process(&mut self.director, now, frame) {
             Outcome::Send => self.write(frame.bytes())?,
             Outcome::SendPieces(cut) => {
-                let mut result = Ok(());
+                let parts = cut_up(frame, self.link, cut);
+                parts.iter().try_for_each(|part| self.write(part))?;
+            }
+            Outcome::Assembled(datagram) => {
                 let link = self.link;
-                let _ = pieces(frame, link, cut, &mut |piece| {
-                    if result.is_ok() {
-                        result = self.write(piece.bytes());
+                let parts = match self.forwarder.take(datagram) {
+                    Some(mut taken) if matches!(taken.outcome, Outcome::Send | Outcome::SendPieces(_)) => {
+                        let cut = taken.outcome.cut();
+                        cut_up(&mut taken.frame, link, cut)
                     }
-                });
-                result?;
+                    Some(_) | None => Vec::new(),
+                };
+                parts.iter().try_for_each(|part| self.write(part))?;
             }
             Outcome::Assembled(datagram) => {
                 let mut out = Vec::new();
@@ -264,6 +269,15 @@ fn open(file: &Path) -> Result<Reader<BufReader<File>>, String> {
 
 fn damaged(file: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", file.display())
+}
+
+/// The pieces that a frame leaves in; none if it cannot be cut.
+fn cut_up(frame: &mut Frame<'_>, link: Link, cut: Cut) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    match pieces(frame, link, cut, &mut |piece| parts.push(piece.bytes().to_vec())) {
+        Ok(_) => parts,
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Chance, the same each time.

@@ -12,6 +12,7 @@ mod deliberate;
 mod fields;
 mod lab;
 mod play;
+mod report;
 mod scenario;
 mod survey;
 mod sysctl;
@@ -19,6 +20,7 @@ mod sysctl;
 pub use compare::{Done, Sent, compare};
 pub use deliberate::{Deliberate, Entry};
 pub use play::{Difference, Manner, Played, StoreKind, play};
+pub use report::{Behaviour, Behaviours, Chance, Verdict};
 pub use scenario::{
     Action, ConnectionRow, Expected, Hex, MarkSetup, NeighbourSetup, PortSetup, RouteSetup, Scenario,
     ServerRow, ServiceName, ServiceRow, Setup, Step,
