@@ -191,6 +191,10 @@ const SILENT_MS: u64 = 1_800_000;
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::boxed::Box;
+
     use lvs_core::Seed;
     use proptest::prelude::*;
 
@@ -231,7 +235,7 @@ mod tests {
     #[test]
     fn a_full_table_takes_no_more_until_a_connection_is_over() {
         let key = Key::new(Seed::from_bytes([1; 16]));
-        let places = std::boxed::Box::leak(std::boxed::Box::new([Control::EMPTY; 4]));
+        let places = Box::leak(Box::new([Control::EMPTY; 4]));
         let mut controls = Controls::lent(places);
         let id = ConnId::from_index;
         for index in 0..4 {
@@ -243,6 +247,7 @@ mod tests {
         assert!(controls.find(key, Tick::ZERO, id(3), CLIENT).is_none());
         assert!(controls.open(key, Tick::ZERO, id(9), CLIENT).is_some());
         assert!(controls.open(key, Tick::from_millis(SILENT_MS + 1), id(10), CLIENT).is_some());
-        assert!(Controls::NONE.open(key, Tick::ZERO, id(9), CLIENT).is_none());
+        let mut none = Controls::NONE;
+        assert!(none.open(key, Tick::ZERO, id(9), CLIENT).is_none());
     }
 }
