@@ -139,6 +139,12 @@ impl Helper<'_> {
         else {
             return Ok(*layout);
         };
+        let text = text.as_bytes();
+        let by = text.len() as i32 - (place.end - place.start) as i32;
+        if usize::try_from(by).is_ok_and(|more| more > frame.headroom()) {
+            // Nothing has happened yet, so the server may say it again.
+            return Err(DropReason::NoHeadroom);
+        }
         let expectation = Expectation::FromClient { server_port: place.address.port() };
         if place.address.ip() != server.ip() || director.expect(now, forward.connection, expectation).is_err()
         {
@@ -151,8 +157,6 @@ impl Helper<'_> {
         self.counters.expected += 1;
         let sequence =
             get32(frame.bytes(), layout.transport() + tcp::SEQUENCE).ok_or(DropReason::Malformed)?;
-        let text = text.as_bytes();
-        let by = text.len() as i32 - (place.end - place.start) as i32;
         if by != 0 {
             control.shift.lengthen(sequence, by);
         }
