@@ -58,7 +58,7 @@ pub fn transform(data: &[u8]) {
     match site.forwarder.process(&mut site.director, now, &mut frame) {
         Outcome::Send => check(&mut frame, before),
         Outcome::SendPieces(cut) => cut_up(&mut frame, cut),
-        Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
+        Outcome::Assembled(_) | Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
     }
     buffer.check_fences();
 }

@@ -5,9 +5,15 @@
 
 mod director;
 mod forward;
+mod ftp;
+mod sip;
+mod sync;
 
 pub use director::director;
 pub use forward::{decap, host_on_the_wire, parse, transform};
+pub use ftp::ftp;
+pub use sip::sip;
+pub use sync::sync;
 
 /// A store that is made quickly: a fuzz target makes one for each input.
 fn small_store(connections: usize) -> lvs_core::Heap {

@@ -41,3 +41,18 @@ fn parse_corpus_replays() {
 fn transform_corpus_replays() {
     replay("transform", lvs_fuzz::transform);
 }
+
+#[test]
+fn ftp_corpus_replays() {
+    replay("ftp", lvs_fuzz::ftp);
+}
+
+#[test]
+fn sip_corpus_replays() {
+    replay("sip", lvs_fuzz::sip);
+}
+
+#[test]
+fn sync_corpus_replays() {
+    replay("sync", lvs_fuzz::sync);
+}

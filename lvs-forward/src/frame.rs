@@ -1,5 +1,7 @@
 //! A frame on loan: bytes with room before and after them, and what the device said about them.
 
+use crate::fragments::Assembly;
+
 /// Free bytes that every device leaves before a frame: 40 (outer IPv6) + 8 (UDP) + 4 (GUE) + 22 (Ethernet with two
 /// VLAN tags, when the frame came without a link header), rounded up. The wrappings of TUN and the headers of ICMP
 /// answers are written there, so no packet is ever copied to be forwarded.
@@ -32,6 +34,8 @@ pub struct Frame<'a> {
     pub offload: Offload,
     /// Firewall mark, 0 for none.
     pub mark: u32,
+    /// The fragments that it was put together from, if it was.
+    assembly: Option<&'a Assembly>,
 }
 
 impl<'a> Frame<'a> {
@@ -42,7 +46,7 @@ impl<'a> Frame<'a> {
         if start > end || end > buffer.len() {
             return None;
         }
-        Some(Self { buffer, start, end, port, offload: Offload::default(), mark: 0 })
+        Some(Self { buffer, start, end, port, offload: Offload::default(), mark: 0, assembly: None })
     }
 
     /// The same frame with what the device said about it.
@@ -50,6 +54,22 @@ impl<'a> Frame<'a> {
     pub fn with_offload(mut self, offload: Offload) -> Self {
         self.offload = offload;
         self
+    }
+
+    /// The same frame as one that was put together from fragments.
+    pub(crate) const fn assembled(mut self, assembly: &'a Assembly) -> Self {
+        self.assembly = Some(assembly);
+        self
+    }
+
+    /// Makes it a frame of its own that has nothing to do with the fragments that it came from.
+    pub(crate) const fn forget_assembly(&mut self) {
+        self.assembly = None;
+    }
+
+    /// The fragments that it was put together from.
+    pub(crate) const fn assembly(&self) -> Option<&'a Assembly> {
+        self.assembly
     }
 
     /// The frame's bytes, link header first.

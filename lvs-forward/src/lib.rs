@@ -85,16 +85,21 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 pub mod checksum;
 mod decap;
 mod edit;
 mod forwarder;
+pub mod fragments;
 mod frame;
 pub mod ftp;
 mod hash;
 pub mod host;
 pub mod icmp;
 mod layout;
+mod memory;
 pub mod method;
 mod offload;
 mod options;
@@ -106,7 +111,7 @@ mod wire;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
 pub use edit::decrement_ttl;
-pub use forwarder::{Forwarder, Options, Outcome};
+pub use forwarder::{Forwarder, Options, Outcome, Taken};
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, PortId};
 pub use layout::{Fragment, Layout};
 pub use offload::complete_checksum;

@@ -49,7 +49,7 @@ macro_rules! reasons {
     };
 }
 
-const DROPS: usize = Reason::ALL.len() + 21;
+const DROPS: usize = Reason::ALL.len() + 25;
 const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
@@ -61,6 +61,17 @@ reasons! {
         BadIcmpChecksum = "bad-icmp-checksum",
         /// The real server's address is of another family than the packet, which only TUN can bridge.
         Family = "family",
+        /// A fragment that contradicts others of its datagram: it overlaps them (RFC 5722), there is a second end, or their ECN fields
+        /// do not go together (RFC 3168 §5.3). What has come of the datagram is discarded with it.
+        FragmentConflict = "fragment-conflict",
+        /// A fragment whose bytes are there already, or that has none.
+        FragmentDuplicate = "fragment-duplicate",
+        /// Fragments that never became a datagram: 30 seconds have passed, or 60 for IPv6. One for each datagram; answered with ICMP
+        /// time exceeded if the first fragment has come.
+        FragmentTimeout = "fragment-timeout",
+        /// No room to put a datagram together, or too little for this one, see [`Fragments`](crate::fragments::Fragments). A
+        /// datagram that gave way to a newer one counts here too.
+        FragmentsFull = "fragments-full",
         /// A piece of a datagram that can be rewritten only as a whole (SCTP under NAT).
         Incomplete = "incomplete",
         /// No answer from the next hop lately. Requests are answered with ICMP host unreachable.
@@ -142,6 +153,10 @@ pub struct Counters {
     pub icmp_suppressed: u64,
     /// Echo replies, ARP replies and neighbour advertisements.
     pub answers: u64,
+    /// Fragments that were kept to be put together.
+    pub fragments: u64,
+    /// Datagrams that were put together.
+    pub datagrams: u64,
     /// Packets that wait, or waited, for their next hop's link-layer address.
     pub waited: u64,
     drops: [u64; DROPS],
@@ -156,6 +171,8 @@ impl Counters {
         icmp_errors: 0,
         icmp_suppressed: 0,
         answers: 0,
+        fragments: 0,
+        datagrams: 0,
         waited: 0,
         drops: [0; DROPS],
         passes: [0; PASSES],

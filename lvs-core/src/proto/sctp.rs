@@ -39,7 +39,7 @@ pub enum SctpState {
 }
 
 impl SctpState {
-    pub(super) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::None,
         Self::Init1,
         Self::Init,

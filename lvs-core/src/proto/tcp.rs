@@ -37,7 +37,7 @@ pub enum TcpState {
 }
 
 impl TcpState {
-    pub(super) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::None,
         Self::Established,
         Self::SynSent,

@@ -35,7 +35,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 self.counters.icmp_errors += 1;
                 outcome
             }
-            Some(Outcome::Drop(_) | Outcome::Pass(_)) | None => {
+            Some(Outcome::Assembled(_) | Outcome::Drop(_) | Outcome::Pass(_)) | None => {
                 self.counters.icmp_suppressed += 1;
                 Outcome::Drop(reason)
             }

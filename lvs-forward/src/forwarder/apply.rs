@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use lvs_core::{Addresses, Direction, Family, Flow, Forward, Method, Packet, Path, Tick, Tunnel, Verdict};
 
-use super::classify::Task;
+use super::classify::{Refusal, Task};
 use super::{Forwarder, Outcome};
 use crate::edit::decrement_ttl;
 use crate::frame::Frame;
@@ -67,9 +67,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             (Task::Echo(layout), _) => self.echo(now, frame, *layout),
             (Task::Drop(reason), _) => self.drop(*reason),
             (Task::Pass(reason), _) => self.pass(*reason),
+            (Task::Refused(layout, refusal), _) => self.refused(now, frame, layout, *refusal),
             (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
             // Those come with a verdict.
             (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
+            // What is put together from fragments is no fragment.
+            (Task::Fragment(_), _) => self.drop(DropReason::Malformed),
         }
     }
 
@@ -115,6 +118,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             },
             Verdict::Reject(reason) => match prepare(frame, layout) {
                 Ok((arrival, layout)) => {
+                    if packet.path == Path::Through {
+                        // It had been taken for forwarding already.
+                        let _ = decrement_ttl(frame, &layout);
+                    }
                     let reason = DropReason::Director(*reason);
                     self.complain(now, frame, &layout, &arrival, Complaint::PortUnreachable, reason)
                 }
@@ -135,6 +142,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let server = forward.address();
         if forward.method == Method::Local {
             return self.pass(PassReason::LocalServer);
+        }
+        if server.is_loopback() {
+            // Such addresses are for this host alone, and the packet comes from another.
+            return self.drop(DropReason::Martian);
         }
         if self.host.owns(server) {
             if forward.method == Method::Bypass {
@@ -203,7 +214,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return self.drop(reason);
         }
         self.counters.requests += 1;
-        let cut = (size + overhead > usize::from(mtu)).then_some(mtu);
+        let cut = cut(frame, size + overhead, layout.family, outer, mtu);
         self.depart(now, frame, outer, &arrival, (hop, resolution), cut)
     }
 
@@ -239,6 +250,25 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
+    /// A packet that no router would forward.
+    #[cold]
+    pub(super) fn refused(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        refusal: Refusal,
+    ) -> Outcome {
+        let (complaint, reason) = match refusal {
+            Refusal::TimeExceeded => (Complaint::TimeExceeded, DropReason::TimeExceeded),
+            Refusal::TooBig(mtu) => (Complaint::TooBig(mtu.into()), DropReason::TooBig),
+        };
+        match prepare(frame, layout) {
+            Ok((arrival, layout)) => self.complain(now, frame, &layout, &arrival, complaint, reason),
+            Err(reason) => self.drop(reason),
+        }
+    }
+
     /// A packet that is neither for this host nor of a connection.
     fn route_through(
         &mut self,
@@ -250,14 +280,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(addresses) = layout.addresses(frame.bytes()) else {
             return self.drop(DropReason::Malformed);
         };
-        let stays = match addresses {
-            Addresses::V4 { destination, .. } => destination.is_multicast() || destination.is_broadcast(),
-            Addresses::V6 { source, destination } => {
-                is_link_local(source) || is_link_local(destination) || destination.is_multicast()
-            }
-        };
         let routes = self.options.ip_forward || self.options.local == Some(frame.port);
-        if !routes || stays {
+        if !routes || stays(&addresses) {
             return self.pass(reason);
         }
         match self.send_through(now, frame, layout, addresses.destination(), |_, _| Ok(())) {
@@ -292,7 +316,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     let Some(size) = size(frame, layout) else {
                         return Err(self.drop(DropReason::Offload));
                     };
-                    let too_big = size > usize::from(hop.mtu) && layout.dont_fragment(frame.bytes());
+                    // Linux cuts up no datagram whose fragments were not to be cut up.
+                    let was_cut = layout.family == Family::V4 && frame.assembly().is_some();
+                    let too_big =
+                        (size > usize::from(hop.mtu) || was_cut) && layout.dont_fragment(frame.bytes());
                     too_big.then_some((Complaint::TooBig(u32::from(hop.mtu)), DropReason::TooBig))
                 }
                 Err(DropReason::NoRoute) => Some((Complaint::NetworkUnreachable, DropReason::NoRoute)),
@@ -318,7 +345,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         {
             return Err(self.drop(reason));
         }
-        let cut = (size > usize::from(hop.mtu)).then_some(hop.mtu);
+        let cut = cut(frame, size, layout.family, layout.family, hop.mtu);
         let outcome = self.depart(now, frame, layout.family, &arrival, (hop, resolution), cut);
         if matches!(outcome, Outcome::Drop(_)) { Err(outcome) } else { Ok(outcome) }
     }
@@ -417,7 +444,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
 /// Takes the link header and padding off, and brings the offload into one of the forms that transforms handle.
 #[inline]
-fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), DropReason> {
+pub(super) fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), DropReason> {
     let front = layout.network();
     let arrival = Arrival::of(frame, front);
     frame.set_len(layout.end()).ok_or(DropReason::Malformed)?;
@@ -427,14 +454,42 @@ fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival, Layout), 
     Ok((arrival, layout))
 }
 
-/// The longest packet that a frame stands for: of a merged one, its first segment.
+/// Whether a packet is for its own link only.
+pub(super) const fn stays(addresses: &Addresses) -> bool {
+    match *addresses {
+        Addresses::V4 { destination, .. } => destination.is_multicast() || destination.is_broadcast(),
+        Addresses::V6 { source, destination } => {
+            is_link_local(source) || is_link_local(destination) || destination.is_multicast()
+        }
+    }
+}
+
+/// The longest packet that a frame stands for: of a merged one, its first segment; of an IPv6 one that came in fragments, the
+/// largest of those.
 #[inline]
-fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
-    match frame.offload.merged {
-        None => Some(layout.packet_len()),
-        Some(merged) => {
+pub(super) fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
+    match (frame.offload.merged, frame.assembly()) {
+        (None, Some(assembly)) if layout.family == Family::V6 => Some(assembly.largest.into()),
+        (None, _) => Some(layout.packet_len()),
+        (Some(merged), _) => {
             let (start, payload) = merged_payload(frame.bytes(), layout)?;
             Some(start - layout.network() + payload.min(usize::from(merged.segment)))
+        }
+    }
+}
+
+/// The size that a finished packet is cut to: the way's, if it is longer than that. What came in fragments leaves in fragments
+/// that are no longer; of IPv6, if it is longer than the longest of them.
+fn cut(frame: &Frame<'_>, size: usize, inner: Family, outer: Family, mtu: u16) -> Option<u16> {
+    let Some(assembly) = frame.assembly().filter(|_| inner == outer) else {
+        let size = if frame.assembly().is_some() { frame.len() } else { size };
+        return (size > usize::from(mtu)).then_some(mtu);
+    };
+    match outer {
+        Family::V4 => Some(mtu.min(assembly.largest)),
+        Family::V6 => {
+            let longer = frame.len() > usize::from(assembly.largest.min(mtu));
+            longer.then_some(mtu.min(assembly.largest.max(least_mtu(Family::V6) as u16)))
         }
     }
 }

@@ -3,14 +3,17 @@
 use lvs_core::{Addresses, Family, Packet, Path, Protocol};
 
 use super::Forwarder;
+use super::apply::{size, stays};
+use crate::fragments::Fields;
 use crate::frame::Frame;
 use crate::host::address::destination_bits;
 use crate::host::{LinkDestination, is_martian};
 use crate::icmp::tunnel::TunnelError;
 use crate::icmp::{Embedded, v4, v6};
-use crate::layout::Layout;
-use crate::parse::{Located, Meaning, control, flow, locate};
+use crate::layout::{Fragment, Layout};
+use crate::parse::{Located, Meaning, control, flow, ipsec, locate};
 use crate::reason::{DropReason, PassReason};
+use crate::wire::{ipv6, protocol};
 
 /// What is to be done with a frame, as far as its own bytes and the host's addresses tell.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +29,24 @@ pub(super) enum Task {
     Error(Layout, Embedded),
     /// A packet for the director to decide.
     Flow(Layout),
+    /// A part of a datagram that has to be put together first.
+    Fragment(Layout),
     Pass(PassReason),
+    /// A packet on its way through that a router refuses before it looks for its connection: its last hop is over, or
+    /// the next link does not take it (this many bytes).
+    Refused(Layout, Refusal),
     /// Neither for an own address nor of a protocol that is balanced.
     Through(Layout),
     /// An ICMP error about a tunnel of ours, for the director to decide; where the wrapped packet is quoted.
     Tunnel(Layout, Embedded),
+}
+
+/// Why a router does not forward a packet, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    TimeExceeded,
+    /// Larger than this MTU.
+    TooBig(u16),
 }
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
@@ -51,23 +67,74 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Ok(Located::Foreign) => return Task::Pass(PassReason::Protocol),
             Err(malformed) => return Task::Drop(malformed.into()),
         };
-        let Some(balanced) = Protocol::from_number(layout.protocol) else {
-            return self.classify_control(frame, layout, group, decide);
-        };
-        if group {
-            return Task::Pass(PassReason::Group);
+        let split = layout.fragment != Fragment::Whole;
+        if (split || layout.family == Family::V6 && layout.header_len() > ipv6::LEN)
+            && let Some(task) = self.classify_fragment(frame, &layout, group)
+        {
+            return task;
         }
-        match flow(frame, &layout, balanced) {
+        let found = match Protocol::from_number(layout.protocol) {
+            Some(_) if group => return Task::Pass(PassReason::Group),
+            Some(balanced) => flow(frame, &layout, balanced),
+            None => match ipsec(frame, &layout) {
+                Some(_) if group => return Task::Pass(PassReason::Group),
+                Some(packet) => Ok(packet),
+                None => return self.classify_control(frame, layout, group, decide),
+            },
+        };
+        match found {
             Ok(mut packet) => {
                 if is_martian(&packet.flow.addresses) {
                     return Task::Drop(DropReason::Martian);
                 }
                 packet.path = self.path(&packet.flow.addresses);
+                if packet.path == Path::Through
+                    && let Some(refusal) = self.refusal(frame, &layout, &packet.flow.addresses)
+                {
+                    return Task::Refused(layout, refusal);
+                }
                 decide(packet);
                 Task::Flow(layout)
             }
             Err(malformed) => Task::Drop(malformed.into()),
         }
+    }
+
+    /// What Linux's forwarding refuses before IPVS sees it, so that it counts for no connection.
+    pub(super) fn refusal(
+        &self,
+        frame: &Frame<'_>,
+        layout: &Layout,
+        addresses: &Addresses,
+    ) -> Option<Refusal> {
+        if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
+            return (!stays(addresses)).then_some(Refusal::TimeExceeded);
+        }
+        let size = size(frame, layout)?;
+        if size <= usize::from(self.host.least_mtu()) {
+            return None;
+        }
+        let mtu = self.host.route(addresses.destination())?.mtu;
+        (size > usize::from(mtu) && layout.dont_fragment(frame.bytes())).then_some(Refusal::TooBig(mtu))
+    }
+
+    /// A fragment that has to wait for the others. Linux puts together all IPv6 fragments, and of IPv4 what is for itself or of a
+    /// protocol that IPVS looks at.
+    #[inline(never)]
+    fn classify_fragment(&self, frame: &Frame<'_>, layout: &Layout, group: bool) -> Option<Task> {
+        Fields::of(frame.bytes(), layout)?;
+        let addresses = layout.addresses(frame.bytes())?;
+        if group {
+            return Some(Task::Pass(PassReason::Group));
+        }
+        if is_martian(&addresses) {
+            return Some(Task::Drop(DropReason::Martian));
+        }
+        let waits = layout.family == Family::V6
+            || self.path(&addresses) == Path::Local
+            || layout.protocol == protocol::ICMP
+            || Protocol::from_number(layout.protocol).is_some();
+        waits.then_some(Task::Fragment(*layout))
     }
 
     #[inline(never)]
@@ -105,6 +172,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match (meaning, path) {
             (Meaning::Error(mut packet, embedded), path) => {
                 packet.path = path;
+                if path == Path::Through
+                    && let Some(refusal) = self.refusal(frame, &layout, &addresses)
+                {
+                    return Task::Refused(layout, refusal);
+                }
                 decide(packet);
                 Task::Error(layout, embedded)
             }

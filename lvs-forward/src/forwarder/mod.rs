@@ -2,6 +2,8 @@
 
 mod answer;
 mod apply;
+mod assemble;
+mod attend;
 mod classify;
 mod limit;
 mod pmtu;
@@ -11,11 +13,13 @@ mod short;
 use heapless::Vec;
 use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
 
+pub use self::assemble::Taken;
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
 use self::short::{LastOwn, Ways};
-use crate::frame::{Frame, PortId};
+use crate::fragments::{Datagram, Fragments};
+use crate::frame::{Frame, HEADROOM, PortId};
 use crate::hash::Key;
 use crate::host::Host;
 use crate::layout::Layout;
@@ -30,7 +34,10 @@ const NONE: usize = usize::MAX;
 #[must_use = "a frame that is to be sent is lost otherwise"]
 #[expect(clippy::exhaustive_enums, reason = "whoever owns the frames must handle each")]
 pub enum Outcome {
-    /// Nothing is left of it: it was a message to this host, or waits for its next hop's link-layer address.
+    /// It was the last missing fragment of a datagram, which is to be [taken](Forwarder::take) from the forwarder now.
+    Assembled(Datagram),
+    /// Nothing is left of it: it was a message to this host, or waits for its next hop's link-layer address, or for other
+    /// fragments.
     Consumed,
     /// It goes no further.
     Drop(DropReason),
@@ -42,6 +49,17 @@ pub enum Outcome {
     Send,
     /// As `Send`, but it is larger than the way takes: it leaves as the [`pieces`](crate::output::pieces) that this cut makes.
     SendPieces(Cut),
+}
+
+impl Outcome {
+    /// How what is to be sent has to be cut on a device that carries no merged frames.
+    #[must_use]
+    pub const fn cut(&self) -> Cut {
+        match self {
+            Self::SendPieces(cut) => *cut,
+            Self::Assembled(_) | Self::Consumed | Self::Drop(_) | Self::Pass(_) | Self::Send => Cut::SEGMENTS,
+        }
+    }
 }
 
 /// How a [`Forwarder`] behaves.
@@ -92,6 +110,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     pub(crate) host: Host<ADDRESSES, NEIGHBOURS>,
     options: Options,
     counters: Counters,
+    fragments: Fragments,
     path_mtus: PathMtus,
     ways: Ways,
     last_own: Option<LastOwn>,
@@ -101,7 +120,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
 }
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// A forwarder that is this host on the wire.
+    /// A forwarder that is this host on the wire. It has no room for [fragments](Self::with_fragments) yet.
     #[must_use]
     pub const fn new(host: Host<A, N>, options: Options) -> Self {
         let key = host.key();
@@ -109,6 +128,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             host,
             options,
             counters: Counters::ZERO,
+            fragments: Fragments::NONE,
             path_mtus: PathMtus::new(key),
             ways: Ways::new(),
             last_own: None,
@@ -156,7 +176,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> Outcome {
         if let Some((layout, packet)) = self.glance(frame) {
             let verdict = director.decide(now, &packet);
-            return self.conclude(now, frame, layout, &packet, &verdict);
+            return self.conclude(director, now, frame, layout, &packet, &verdict);
         }
         self.process_the_long_way(director, now, frame)
     }
@@ -169,12 +189,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> Outcome {
         let mut packet = None;
         let task = self.classify(frame, |found| packet = Some(found));
-        match &packet {
-            Some(packet) => {
+        match (&task, &packet) {
+            (_, Some(packet)) => {
                 let verdict = director.decide(now, packet);
-                self.carry_out(now, frame, &task, Some((packet, &verdict)))
+                self.carry(director, now, frame, &task, Some((packet, &verdict)))
             }
-            None => self.carry_out(now, frame, &task, None),
+            (Task::Fragment(layout), None) if frame.assembly().is_none() => {
+                self.fragment(director, now, frame, layout)
+            }
+            (_, None) => self.carry_out(now, frame, &task, None),
         }
     }
 
@@ -188,51 +211,95 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frames: &mut [Frame<'_>],
         outcomes: &mut [Outcome],
     ) {
-        for (frames, outcomes) in frames.chunks_mut(BATCH).zip(outcomes.chunks_mut(BATCH)) {
-            let mut packets: Vec<Packet, BATCH> = Vec::new();
-            let mut plain = [None; BATCH];
-            // Of the others. With each task, where its packet is, if it has one.
-            let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
-            // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
-            // which no look at a frame depends on.
-            for ((frame, _), plain) in frames.iter().zip(outcomes.iter()).zip(&mut plain) {
-                let next = packets.len();
-                // A chunk is no longer than these lists.
-                if let Some((layout, packet)) = self.glance(frame) {
-                    let _ = packets.push(packet);
-                    *plain = Some((layout, next));
-                    continue;
-                }
-                let mut at = NONE;
-                let task = self.classify(frame, |packet| {
-                    if packets.push(packet).is_ok() {
-                        at = next;
-                    }
-                });
-                let _ = tasks.push((task, at));
-            }
-            let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
-            let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
-            let _ = director.decide_batch(now, &packets, verdicts);
-            let decided = |at: usize| packets.get(at).zip(verdicts.get(at));
-            let mut tasks = tasks.iter();
-            for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes).zip(plain) {
-                *outcome = match plain.and_then(|(layout, at)| Some((layout, decided(at)?))) {
-                    Some((layout, (packet, verdict))) => self.conclude(now, frame, layout, packet, verdict),
-                    None => match tasks.next() {
-                        Some((task, at)) => self.carry_out(now, frame, task, decided(*at)),
-                        // Every frame that is not plain has a task.
-                        None => self.drop(DropReason::Malformed),
-                    },
-                };
-            }
+        let count = frames.len().min(outcomes.len());
+        let mut rest = frames.get_mut(..count).unwrap_or_default();
+        let mut outcomes = outcomes;
+        while !rest.is_empty() {
+            let taken = self.process_run(director, now, rest, outcomes);
+            rest = rest.get_mut(taken..).unwrap_or_default();
+            outcomes = outcomes.get_mut(taken..).unwrap_or_default();
         }
+    }
+
+    /// Takes frames in up to the first fragment, that one included, and at most a batch. Returns how many there were: one at least.
+    fn process_run<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frames: &mut [Frame<'_>],
+        outcomes: &mut [Outcome],
+    ) -> usize {
+        let mut packets: Vec<Packet, BATCH> = Vec::new();
+        let mut plain = [None; BATCH];
+        // Of the others. With each task, where its packet is, if it has one.
+        let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
+        let mut fragment = None;
+        let mut count = 0;
+        // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
+        // which no look at a frame depends on.
+        for ((frame, _), plain) in frames.iter().zip(outcomes.iter()).zip(&mut plain) {
+            let next = packets.len();
+            // A batch is no longer than these lists.
+            if let Some((layout, packet)) = self.glance(frame) {
+                let _ = packets.push(packet);
+                *plain = Some((layout, next));
+                count += 1;
+                continue;
+            }
+            let mut at = NONE;
+            let task = self.classify(frame, |packet| {
+                if packets.push(packet).is_ok() {
+                    at = next;
+                }
+            });
+            if let Task::Fragment(layout) = task {
+                // It may make a packet, which is to be decided after these and before those that follow.
+                fragment = Some(layout);
+                break;
+            }
+            let _ = tasks.push((task, at));
+            count += 1;
+        }
+        let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
+        let mut decided = 0;
+        let mut tasks = tasks.iter();
+        for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes.iter_mut()).zip(plain).take(count) {
+            let at = match plain {
+                Some((_, at)) => at,
+                None => tasks.as_slice().first().map_or(NONE, |(_, at)| *at),
+            };
+            if at != NONE && at >= decided {
+                // At first all of them; later those behind a verdict that had to be carried out before.
+                let rest = packets.get(decided..).zip(verdicts.get_mut(decided..));
+                decided +=
+                    rest.map_or(0, |(packets, verdicts)| director.decide_batch(now, packets, verdicts));
+            }
+            let decision = packets.get(at).zip(verdicts.get(at)).filter(|_| at < decided);
+            *outcome = match (plain, decision) {
+                (Some((layout, _)), Some((packet, verdict))) => {
+                    self.conclude(director, now, frame, layout, packet, verdict)
+                }
+                _ => match tasks.next() {
+                    Some((task, _)) => self.carry(director, now, frame, task, decision),
+                    // Every frame that is not plain has a task.
+                    None => self.drop(DropReason::Malformed),
+                },
+            };
+        }
+        if let Some(layout) = fragment
+            && let Some((frame, outcome)) = frames.iter_mut().zip(outcomes).nth(count)
+        {
+            *outcome = self.fragment(director, now, frame, &layout);
+            count += 1;
+        }
+        count
     }
 
     /// Carries out the verdict on a plain packet, by the short way if it goes.
     #[inline]
-    fn conclude(
+    fn conclude<S: Store>(
         &mut self,
+        director: &mut Director<S>,
         now: Tick,
         frame: &mut Frame<'_>,
         layout: Layout,
@@ -240,15 +307,38 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         verdict: &Verdict,
     ) -> Outcome {
         if let Verdict::Forward(forward) = verdict
+            && forward.helper.is_none()
             && let Some(outcome) = self.stride(now, frame, &layout, packet, forward)
         {
             return outcome;
         }
-        self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict)))
+        self.carry(director, now, frame, &Task::Flow(layout), Some((packet, verdict)))
+    }
+
+    /// Carries a verdict out, and before that what the director has to be told.
+    fn carry<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        task: &Task,
+        decision: Option<(&Packet, &Verdict)>,
+    ) -> Outcome {
+        match decision {
+            Some((packet, verdict)) if verdict.needs_attention() => {
+                self.attend(director, now, frame, task, packet, verdict)
+            }
+            _ => self.carry_out(now, frame, task, decision),
+        }
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].
     pub fn poll_transmit<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
+        if self.fragments.has_expired(now)
+            && let Some((len, port)) = self.report_expired(now, buffer)
+        {
+            return Frame::new(buffer, HEADROOM, HEADROOM + len, port);
+        }
         self.host.poll_transmit(now, buffer)
     }
 

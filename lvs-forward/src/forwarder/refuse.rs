@@ -73,6 +73,7 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
     };
 
     frame.offload = crate::frame::Offload::NONE;
+    frame.forget_assembly();
     let header_len = match addresses {
         Addresses::V4 { .. } => ipv4::LEN,
         Addresses::V6 { .. } => ipv6::LEN,

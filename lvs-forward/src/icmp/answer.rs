@@ -18,6 +18,7 @@ pub(crate) fn echo(
     identification: u16,
 ) -> Result<Layout, DropReason> {
     complete_checksum(frame, layout)?;
+    frame.forget_assembly();
     if !icmp_is_intact(frame.bytes(), layout) {
         return Err(DropReason::BadIcmpChecksum);
     }

@@ -15,6 +15,8 @@ use crate::wire::{array_mut, icmp, ipv4, ipv6, protocol};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "every complaint has a shape in both families")]
 pub enum Complaint {
+    /// Fragments are missing, and their time is up: ICMP 11/1, `ICMPv6` 3/1.
+    FragmentsMissing,
     /// No way to the next host: ICMP 3/1, `ICMPv6` 1/3.
     HostUnreachable,
     /// No route for a packet that is routed, not balanced: ICMP 3/0, `ICMPv6` 1/0.
@@ -39,6 +41,8 @@ pub enum Complaint {
 impl Complaint {
     const fn message(self, family: Family) -> (u8, u8, u32) {
         match (self, family) {
+            (Self::FragmentsMissing, Family::V4) => (v4::TIME_EXCEEDED, 1, 0),
+            (Self::FragmentsMissing, Family::V6) => (v6::TIME_EXCEEDED, 1, 0),
             (Self::HostUnreachable, Family::V4) => (v4::UNREACHABLE, v4::HOST, 0),
             (Self::HostUnreachable, Family::V6) => (v6::UNREACHABLE, v6::ADDRESS, 0),
             (Self::NetworkUnreachable, Family::V4) => (v4::UNREACHABLE, v4::NETWORK, 0),
@@ -113,6 +117,7 @@ pub(crate) fn answer(
     }
     frame.offload.merged = None;
     frame.offload.checksum = Checksum::Complete;
+    frame.forget_assembly();
 
     let class = layout.traffic_class(frame.bytes()).unwrap_or_default();
     let client = layout.addresses(frame.bytes()).map(Addresses::source);

@@ -2,6 +2,7 @@
 
 use super::Cut;
 use crate::edit::write_header_checksum;
+use crate::fragments::Assembly;
 use crate::frame::Frame;
 use crate::offload::complete_sum;
 use crate::reason::DropReason;
@@ -17,7 +18,9 @@ pub(super) fn cut(
     cut: Cut,
     emit: &mut dyn FnMut(Frame<'_>),
 ) -> Result<usize, DropReason> {
-    if frame.len() <= network + usize::from(cut.mtu) {
+    // What came in fragments leaves in fragments, even if it would fit.
+    let assembly = frame.assembly().filter(|_| cut != Cut::SEGMENTS);
+    if assembly.is_none() && frame.len() <= network + usize::from(cut.mtu) {
         let offload = frame.offload;
         let len = frame.len();
         emit(frame.part(0, len).ok_or(DropReason::Malformed)?.with_offload(offload));
@@ -50,9 +53,14 @@ pub(super) fn cut(
     head.copy_from_slice(frame.bytes().get(..data).ok_or(DropReason::Malformed)?);
 
     let total = frame.len() - data;
+    let room = (network + usize::from(cut.mtu)).saturating_sub(data);
+    let mut received = assembly.and_then(|assembly| received(assembly, total, room));
     let (mut done, mut emitted) = (0, 0);
     while done < total {
-        let len = step.min(total - done);
+        let len = match &mut received {
+            Some(lengths) => lengths.next().unwrap_or(total - done),
+            None => step.min(total - done),
+        };
         let mut piece = frame.part(done, done + data + len).ok_or(DropReason::Malformed)?;
         let bytes = piece.bytes_mut();
         bytes.get_mut(..data).ok_or(DropReason::Malformed)?.copy_from_slice(head);
@@ -65,6 +73,19 @@ pub(super) fn cut(
         emitted += 1;
     }
     Ok(emitted)
+}
+
+/// The payload of each piece, if a datagram of `total` bytes can leave in the pieces that it came in: what was put before it belongs
+/// to the first. Linux does so, and cuts anew otherwise.
+fn received(assembly: &Assembly, total: usize, room: usize) -> Option<impl Iterator<Item = usize>> {
+    let rest = assembly.pieces.get(1..)?;
+    let lengths = rest.iter().map(|piece| usize::from(piece.end - piece.start));
+    let first = total.checked_sub(lengths.clone().sum())?;
+    let inner = rest.len().saturating_sub(1);
+    let fits = |len: usize| len <= room && len.is_multiple_of(8);
+    let keeps =
+        fits(first) && lengths.clone().take(inner).all(fits) && lengths.clone().all(|len| len <= room);
+    keeps.then(|| core::iter::once(first).chain(lengths))
 }
 
 /// How many payload bytes each fragment but the last has: a multiple of 8.

@@ -6,8 +6,9 @@ use lvs_core::{
     Config, Director, Family, Heap, Method, Protocol, Scheduler, Seed, ServerConfig, ServiceConfig,
     ServiceKey, Tick, Tunnel,
 };
+use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
-use lvs_forward::output::{Cut, pieces};
+use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, HEADROOM, Offload, Options, Outcome, PortId};
 
@@ -89,7 +90,10 @@ impl Lab {
                 }
             }
         }
-        Self { director, forwarder: Box::new(Forwarder::new(host, options)) }
+        Self {
+            director,
+            forwarder: Box::new(Forwarder::new(host, options).with_fragments(Fragments::with_room(4))),
+        }
     }
 
     /// Puts a frame on a port; what became of it, and what left.
@@ -103,22 +107,28 @@ impl Lab {
         let mut bed = Bed::new(bytes);
         let mut frame = bed.frame(port).with_offload(offload);
         let outcome = self.forwarder.process(&mut self.director, now, &mut frame);
-        let cut = match outcome {
-            Outcome::Send => Some(Cut::SEGMENTS),
-            Outcome::SendPieces(cut) => Some(cut),
-            Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => None,
-        };
         let mut out = Vec::new();
-        if let Some(cut) = cut {
-            // A frame may still be unfinished: as one that no device takes as it is, it is finished here.
-            let finish = |piece: lvs_forward::Frame<'_>| {
-                let mut copy = Bed::new(piece.bytes());
-                let mut copied = copy.frame(piece.port.0).with_offload(piece.offload);
-                finish(&mut copied);
-                out.push((copied.port, copied.bytes().to_vec()));
-            };
-            let mut finish = finish;
-            pieces(&mut frame, Link::Ethernet, cut, &mut finish).unwrap();
+        // A frame may still be unfinished: as one that no device takes as it is, it is finished here.
+        let mut keep = |piece: lvs_forward::Frame<'_>| {
+            let mut copy = Bed::new(piece.bytes());
+            let mut copied = copy.frame(piece.port.0).with_offload(piece.offload);
+            finish(&mut copied);
+            out.push((copied.port, copied.bytes().to_vec()));
+        };
+        let mut outcome = outcome;
+        match outcome {
+            Outcome::Send | Outcome::SendPieces(_) => {
+                pieces(&mut frame, Link::Ethernet, outcome.cut(), &mut keep).unwrap();
+            }
+            Outcome::Assembled(datagram) => {
+                let mut taken = self.forwarder.take(datagram).expect("it was not taken yet");
+                outcome = taken.outcome;
+                if matches!(outcome, Outcome::Send | Outcome::SendPieces(_)) {
+                    pieces(&mut taken.frame, Link::Ethernet, outcome.cut(), &mut keep).unwrap();
+                }
+                assert!(self.forwarder.take(datagram).is_none(), "it is handed out once");
+            }
+            Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
         }
         bed.check_fences();
         let mut spare = vec![0; HEADROOM + 2_048];

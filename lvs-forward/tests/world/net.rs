@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use lvs_core::{
     Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick,
 };
+use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
@@ -164,7 +165,9 @@ impl World {
         let mut world = Self {
             now: Tick::from_millis(50_000),
             director,
-            forwarder: Box::new(Forwarder::new(host, Options::new())),
+            forwarder: Box::new(
+                Forwarder::new(host, Options::new()).with_fragments(Fragments::with_room(16)),
+            ),
             peers: [client, real],
             decapsulator,
             flying: VecDeque::new(),
@@ -281,6 +284,18 @@ impl World {
         let cut = match outcome {
             Outcome::Send => Cut::SEGMENTS,
             Outcome::SendPieces(cut) => cut,
+            Outcome::Assembled(datagram) => {
+                let mut out = Vec::new();
+                if let Some(mut taken) = self.forwarder.take(datagram) {
+                    let (port, cut) = (usize::from(taken.frame.port.0), taken.outcome.cut());
+                    let mut keep = |piece: Frame<'_>| out.push((port, piece.bytes().to_vec()));
+                    pieces(&mut taken.frame, Link::Ethernet, cut, &mut keep).unwrap();
+                }
+                for (port, bytes) in out {
+                    self.leave_director(port, bytes);
+                }
+                return self.poll_director();
+            }
             Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => return self.poll_director(),
         };
         let port = usize::from(frame.port.0);

@@ -27,6 +27,7 @@ use std::io;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
+use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
@@ -47,11 +48,14 @@ pub struct WorkerOptions {
     pub busy_poll: bool,
     /// Events that can wait to be fetched; further ones are lost and counted. Default: 4,096, at least 1.
     pub events: usize,
+    /// Datagrams in fragments that can be put together at a time, if the forwarder has no room for any yet. They take up to
+    /// [`PLACE`](lvs_forward::fragments::PLACE) bytes each, of which the machine provides what has been used. Default: 128.
+    pub fragments: usize,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { busy_poll: false, events: 4_096 }
+        Self { busy_poll: false, events: 4_096, fragments: 128 }
     }
 }
 
@@ -111,6 +115,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         for (device, port) in devices.into_iter().zip(&ports) {
             inputs.push(Input { receive: device.receive, failed: false });
             outs.push(Out::new(device.transmit, port.link()));
+        }
+        if forwarder.fragments().datagrams() == 0 {
+            forwarder.set_fragments(Fragments::with_room(options.fragments));
         }
         let snapshot = Snapshot {
             at: Tick::ZERO,
@@ -216,6 +223,11 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             forwarder.process_batch(director, now, frames, &mut outcomes);
             for (frame, outcome) in frames.iter_mut().zip(outcomes) {
                 match outcome {
+                    Outcome::Assembled(datagram) => {
+                        if let Some(taken) = forwarder.take(datagram) {
+                            output.take(taken);
+                        }
+                    }
                     Outcome::Send => output.send(frame),
                     Outcome::SendPieces(cut) => output.send_pieces(frame, cut),
                     Outcome::Pass(_) => output.pass(frame, forwarder.host()),

@@ -3,7 +3,7 @@
 use lvs_forward::host::Host;
 use lvs_forward::output::{Cut, is_wrapped, pieces};
 use lvs_forward::parse::{Link, Parsed, parse};
-use lvs_forward::{Frame, PortId, complete_checksum};
+use lvs_forward::{Frame, Outcome, PortId, Taken, complete_checksum};
 
 use crate::device::Transmit;
 use crate::worker::WorkerCounters;
@@ -50,6 +50,16 @@ impl Output {
             }
             Some(_) => {}
             None => self.counters.unsendable += 1,
+        }
+    }
+
+    /// Sends or passes a datagram that came in fragments.
+    pub(crate) fn take<const A: usize, const N: usize>(&mut self, mut taken: Taken<'_, A, N>) {
+        match taken.outcome {
+            Outcome::Send => self.send(&mut taken.frame),
+            Outcome::SendPieces(cut) => self.send_pieces(&mut taken.frame, cut),
+            Outcome::Pass(_) => self.pass(&mut taken.frame, taken.host),
+            Outcome::Assembled(_) | Outcome::Consumed | Outcome::Drop(_) => {}
         }
     }
 

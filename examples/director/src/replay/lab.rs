@@ -1,6 +1,7 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
 use lvs_core::{Director, Scheduler, SchedulerOf, Seed, Store, Tick};
+use lvs_forward::fragments::Fragments;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
@@ -39,7 +40,9 @@ where
         let (config, options) = setup.settings(seed)?;
         Ok(Self {
             director: Director::new(config, store),
-            forwarder: Box::new(Forwarder::new(*setup.host(seed)?, options)),
+            forwarder: Box::new(
+                Forwarder::new(*setup.host(seed)?, options).with_fragments(Fragments::with_room(FRAGMENTS)),
+            ),
             ports: setup.port_names(),
             marks: setup.mark_rules()?,
             now: Tick::ZERO,
@@ -114,6 +117,18 @@ where
                     let done = pieces(frame, Link::Ethernet, cut, &mut |piece| out.push(self.sent(&piece)));
                     done.map_err(|reason| format!("a frame cannot be cut: {}", reason.name()))?;
                 }
+                Outcome::Assembled(datagram) => {
+                    if let Some(mut taken) = self.forwarder.take(datagram)
+                        && let Outcome::SendPieces(_) | Outcome::Send = taken.outcome
+                    {
+                        let cut = taken.outcome.cut();
+                        let frame = &mut taken.frame;
+                        let ports = &self.ports;
+                        let done =
+                            pieces(frame, Link::Ethernet, cut, &mut |piece| out.push(sent(ports, &piece)));
+                        done.map_err(|reason| format!("a datagram cannot be cut: {}", reason.name()))?;
+                    }
+                }
                 Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
             }
             all.push(out);
@@ -139,8 +154,12 @@ where
     }
 
     fn sent(&self, frame: &Frame<'_>) -> Sent {
-        Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
+        sent(&self.ports, frame)
     }
+}
+
+fn sent(ports: &[String], frame: &Frame<'_>) -> Sent {
+    Sent { port: port_name(ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
 }
 
 fn port_name(ports: &[String], port: PortId) -> String {
@@ -153,3 +172,5 @@ const SEED: [u8; 16] = [7; 16];
 const TICK_MILLIS: u64 = 20;
 /// Room after a frame: for what a helper adds to it.
 const TAILROOM: usize = 256;
+/// Datagrams that may be in the making at a time.
+const FRAGMENTS: usize = 16;

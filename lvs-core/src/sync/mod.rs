@@ -1,0 +1,206 @@
+//! Connection synchronisation: how directors tell each other about connections, as messages.
+//!
+//! A master sends what [`Event::Sync`](crate::Event) gives it, packed into datagrams by [`Master`]; a backup takes datagrams
+//! apart with [`decode`] and gives each entry to [`Director::apply_sync`](crate::Director). The messages are those of the
+//! kernel's sync daemon, to the byte: a Linux machine can be at the other end. They go to UDP port 8848 of a
+//! multicast group, by default 224.0.0.81, with a TTL of 1 and no authentication; sockets are the caller's.
+//!
+//! ```
+//! use lvs_core::sync::{Message, SyncEntry, Version, decode};
+//! let (client, virt) = ("198.51.100.7:40000".parse()?, "192.0.2.1:80".parse()?);
+//! let mut entry = SyncEntry::new(6, client, virt, "10.0.0.11:8080".parse()?).unwrap();
+//! (entry.state, entry.timeout) = (1, 900);
+//!
+//! let mut buffer = [0; 1_472];
+//! let mut message = Message::new(&mut buffer, Version::One, 5).unwrap();
+//! message.push(&entry, None)?;
+//! let datagram = message.finish();
+//!
+//! let received = decode(datagram, 5)?.next().unwrap()?;
+//! assert_eq!((received.entry.client(), received.entry.timeout), (client, 900));
+//! assert!(decode(datagram, 6).is_err(), "of another group of directors");
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+
+mod decode;
+mod encode;
+mod master;
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::conn::ConnId;
+use crate::flow::Family;
+
+pub use decode::{Entries, EntryError, MessageError, Received, decode};
+pub use encode::{Message, PushError, Version};
+pub use master::{LEAST_MESSAGE, Master};
+
+/// A connection or a template as a sync message has it: a value with nothing of the director's tables in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncEntry {
+    addresses: Addresses,
+    /// The client's port; 0 when it is not known, and of templates.
+    pub client_port: u16,
+    /// The virtual port.
+    pub virtual_port: u16,
+    /// The real server's port.
+    pub server_port: u16,
+    /// Number of the transport protocol; 0 in templates of firewall marks.
+    pub protocol: u8,
+    /// The state by [`State::number`](crate::State::number); of a template, 1 when it is assured.
+    pub state: u16,
+    /// The forwarding method and the flags below. A sender may set more than a receiver takes.
+    pub flags: u32,
+    /// The firewall mark of its service, 0 for none. Version 0 has none.
+    pub mark: u32,
+    /// How long it may idle, in seconds; 0 for the receiver's own. Version 0 has none.
+    pub timeout: u32,
+    /// How sequence numbers are shifted, if they are.
+    pub sequences: Option<Sequences>,
+    /// Of a template with engine data: the entry in the sender's table that has the data. `None` in a received one, whose
+    /// data is in [`Received::engine`].
+    pub engine: Option<ConnId>,
+}
+
+impl SyncEntry {
+    /// The forwarding method among the flags: 0 NAT, 1 local, 2 tunnel, 3 direct routing, 4 bypass.
+    pub const METHOD: u32 = 0x0007;
+    /// It came from another director.
+    pub const SYNC: u32 = 0x0020;
+    /// It is in a table. Never sent.
+    pub const HASHED: u32 = 0x0040;
+    /// Replies are not expected to pass the director.
+    pub const NO_OUTPUT: u32 = 0x0080;
+    /// Its state counts as inactive.
+    pub const INACTIVE: u32 = 0x0100;
+    /// Sequence numbers of the real server are shifted.
+    pub const OUT_SEQ: u32 = 0x0200;
+    /// Sequence numbers of the client are shifted.
+    pub const IN_SEQ: u32 = 0x0400;
+    /// The client's port is still to be learnt.
+    pub const NO_CLIENT_PORT: u32 = 0x0800;
+    /// It is a template.
+    pub const TEMPLATE: u32 = 0x1000;
+    /// It is for one packet. Such entries are not sent.
+    pub const ONE_PACKET: u32 = 0x2000;
+
+    /// An entry without flags, of NAT, in state 0; `None` when the three are not of one family.
+    #[must_use]
+    pub const fn new(protocol: u8, client: SocketAddr, virt: SocketAddr, server: SocketAddr) -> Option<Self> {
+        let addresses = match (client.ip(), virt.ip(), server.ip()) {
+            (IpAddr::V4(client), IpAddr::V4(virt), IpAddr::V4(server)) => {
+                Addresses::V4([client, virt, server])
+            }
+            (IpAddr::V6(client), IpAddr::V6(virt), IpAddr::V6(server)) => {
+                Addresses::V6([client, virt, server])
+            }
+            (IpAddr::V4(_) | IpAddr::V6(_), _, _) => return None,
+        };
+        Some(Self {
+            addresses,
+            client_port: client.port(),
+            virtual_port: virt.port(),
+            server_port: server.port(),
+            protocol,
+            state: 0,
+            flags: 0,
+            mark: 0,
+            timeout: 0,
+            sequences: None,
+            engine: None,
+        })
+    }
+
+    /// The client; of a template its network, without a port.
+    #[must_use]
+    pub const fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.all()[0], self.client_port)
+    }
+
+    /// The virtual address and port; of a template of a firewall mark, the mark in place of the address.
+    #[must_use]
+    pub const fn virtual_address(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.all()[1], self.virtual_port)
+    }
+
+    /// The real server.
+    #[must_use]
+    pub const fn server(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.all()[2], self.server_port)
+    }
+
+    /// The family of all three.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match self.addresses {
+            Addresses::V4(_) => Family::V4,
+            Addresses::V6(_) => Family::V6,
+        }
+    }
+
+    /// Whether it is a template.
+    #[must_use]
+    pub const fn is_template(&self) -> bool {
+        self.flags & Self::TEMPLATE != 0
+    }
+}
+
+// It is carried inside an event.
+const _: () = assert!(size_of::<SyncEntry>() <= 112);
+
+/// Client, virtual address and real server, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addresses {
+    V4([Ipv4Addr; 3]),
+    V6([Ipv6Addr; 3]),
+}
+
+impl Addresses {
+    const fn all(self) -> [IpAddr; 3] {
+        match self {
+            Self::V4([client, virt, server]) => [IpAddr::V4(client), IpAddr::V4(virt), IpAddr::V4(server)],
+            Self::V6([client, virt, server]) => [IpAddr::V6(client), IpAddr::V6(virt), IpAddr::V6(server)],
+        }
+    }
+}
+
+/// How the sequence numbers of both directions are shifted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the layout of the message")]
+pub struct Sequences {
+    /// From the client.
+    pub inbound: Shift,
+    /// From the real server.
+    pub outbound: Shift,
+}
+
+/// How the sequence numbers of one direction are shifted (a helper changed the length of a payload).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the layout of the message")]
+pub struct Shift {
+    /// The sequence number of the last change.
+    pub initial: u32,
+    /// What is added behind it.
+    pub delta: u32,
+    /// What is added up to it.
+    pub previous: u32,
+}
+
+/// What a message of version 1 begins with; version 0 has half of it.
+const HEADER: usize = 8;
+const HEADER_V0: usize = 4;
+/// An entry before its addresses.
+const FIXED: usize = 24;
+/// An entry of version 0 without sequence data.
+const ENTRY_V0: usize = 24;
+/// Sequence data.
+const SEQUENCES: usize = 24;
+/// Options of an entry.
+const OPTION_SEQUENCES: u8 = 1;
+const OPTION_DATA: u8 = 2;
+const OPTION_NAME: u8 = 3;
+/// A receiver that does not know an option with this bit ignores it, and without it the entry.
+const OPTION_MAY_BE_IGNORED: u8 = 0x40;
+/// The type of an IPv6 entry.
+const TYPE_V6: u8 = 0x01;
