@@ -11,6 +11,7 @@ use super::compare::Sent;
 use super::scenario::{Hex, Setup};
 use super::setup::port_id;
 use super::sysctl;
+use crate::daemon::{Daemons, Interface};
 use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
 use crate::ipvsadm::{self, Numeric, control};
 
@@ -18,7 +19,9 @@ use crate::ipvsadm::{self, Numeric, control};
 pub(super) struct Lab<S: Store> {
     director: Director<S>,
     forwarder: Box<Forwarder>,
+    daemons: Daemons,
     ports: Vec<String>,
+    interfaces: Vec<Interface>,
     marks: Vec<MarkRule>,
     now: Tick,
 }
@@ -43,7 +46,9 @@ where
             forwarder: Box::new(
                 Forwarder::new(*setup.host(seed)?, options).with_fragments(Fragments::with_room(FRAGMENTS)),
             ),
+            daemons: Daemons::default(),
             ports: setup.port_names(),
+            interfaces: setup.interfaces(),
             marks: setup.mark_rules()?,
             now: Tick::ZERO,
         })
@@ -79,14 +84,35 @@ where
             Ok(command) => command,
             Err(error) => return (error.status().into(), Some(error.to_string())),
         };
-        match control::carry_out(&mut self.director, &command) {
+        let by_daemon = self.daemons.carry_out(&mut self.director, self.now, &self.interfaces, &command);
+        match by_daemon.unwrap_or_else(|| control::carry_out(&mut self.director, &command)) {
             Ok(()) => (0, None),
             Err(error) => (error.status().into(), Some(error.to_string())),
         }
     }
 
-    /// Puts frames in, as one batch if there are several; what leaves because of each.
+    /// Puts frames in, as one batch if there are several; what leaves because of each. Messages to the sync daemon are not
+    /// the forwarder's.
     pub(super) fn frames(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Vec<Sent>>, String> {
+        let mut all = Vec::new();
+        let mut rest = inputs;
+        loop {
+            let message = rest.iter().position(|input| {
+                port_id(&self.ports, input.port).is_ok_and(|port| self.daemons.is_message(port, input.bytes))
+            });
+            let Some((before, [input, after @ ..])) = message.and_then(|at| rest.split_at_checked(at)) else {
+                all.extend(self.batch(rest)?);
+                return Ok(all);
+            };
+            all.extend(self.batch(before)?);
+            let port = port_id(&self.ports, input.port)?;
+            self.daemons.receive(&mut self.director, self.now, port, input.bytes);
+            all.push(Vec::new());
+            rest = after;
+        }
+    }
+
+    fn batch(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Vec<Sent>>, String> {
         let mut buffers: Vec<Vec<u8>> = inputs
             .iter()
             .map(|input| [[0xaa; HEADROOM].as_slice(), input.bytes, &[0xaa; TAILROOM]].concat())
@@ -101,6 +127,7 @@ where
         }
         let mut outcomes = vec![Outcome::Drop(DropReason::Malformed); frames.len()];
         match (frames.as_mut_slice(), outcomes.as_mut_slice()) {
+            ([], _) | (_, []) => return Ok(Vec::new()),
             ([frame], [outcome]) => {
                 *outcome = self.forwarder.process(&mut self.director, self.now, frame);
             }
@@ -144,8 +171,12 @@ where
         (list::services(&self.director), list::connections(&self.director, self.now))
     }
 
-    /// Takes what the director as a host has to send.
+    /// Takes what the director as a host, and the sync daemon, have to send.
     fn poll(&mut self, out: &mut Vec<Sent>) {
+        self.daemons.collect(&mut self.director, self.now);
+        while let Some((port, frame)) = self.daemons.poll(self.now) {
+            out.push(Sent { port: port_name(&self.ports, port), hex: Hex(frame) });
+        }
         let mut buffer = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
             let sent = Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) };

@@ -87,7 +87,7 @@ pub fn play(scenario: &Scenario, manner: Manner) -> Result<Played, String> {
             run(scenario, manner, Heap::<Scheduler>::new(capacity))
         }
         StoreKind::Fixed => {
-            let mut store: Box<Fixed<CONNECTIONS, SERVICES, SERVERS, 64, 4_093, Scheduler, 64>> =
+            let mut store: Box<Fixed<CONNECTIONS, SERVICES, SERVERS, 512, 4_093, Scheduler, 64>> =
                 Box::new(Fixed::new());
             run(scenario, manner, &mut *store)
         }
