@@ -9,7 +9,6 @@
 mod check;
 mod config;
 mod control;
-mod daemon;
 mod decap;
 mod demo;
 pub mod ipvsadm;

@@ -1,6 +1,6 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
-use lvs_core::{Director, Scheduler, SchedulerOf, Seed, Store, Tick};
+use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
 use lvs_forward::fragments::Fragments;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
@@ -10,8 +10,8 @@ use lvs_std::device::mark::{MarkRule, mark};
 use super::compare::Sent;
 use super::scenario::{Hex, Setup};
 use super::setup::port_id;
+use super::sync::Daemons;
 use super::sysctl;
-use crate::daemon::{Daemons, Interface};
 use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
 use crate::ipvsadm::{self, Numeric, control};
 
@@ -19,10 +19,9 @@ use crate::ipvsadm::{self, Numeric, control};
 pub(super) struct Lab<S: Store> {
     director: Director<S>,
     forwarder: Box<Forwarder>,
-    daemons: Daemons,
     ports: Vec<String>,
-    interfaces: Vec<Interface>,
     marks: Vec<MarkRule>,
+    daemons: Daemons,
     now: Tick,
 }
 
@@ -46,10 +45,9 @@ where
             forwarder: Box::new(
                 Forwarder::new(*setup.host(seed)?, options).with_fragments(Fragments::with_room(FRAGMENTS)),
             ),
-            daemons: Daemons::default(),
             ports: setup.port_names(),
-            interfaces: setup.interfaces(),
             marks: setup.mark_rules()?,
+            daemons: Daemons::default(),
             now: Tick::ZERO,
         })
     }
@@ -63,6 +61,7 @@ where
             left -= step;
             self.now = self.now.plus_millis(step);
             self.director.sweep(self.now, usize::MAX);
+            self.tell();
             self.poll(&mut out);
         }
         out
@@ -84,35 +83,18 @@ where
             Ok(command) => command,
             Err(error) => return (error.status().into(), Some(error.to_string())),
         };
-        let by_daemon = self.daemons.carry_out(&mut self.director, self.now, &self.interfaces, &command);
-        match by_daemon.unwrap_or_else(|| control::carry_out(&mut self.director, &command)) {
+        let ports = &self.ports;
+        let port = |name: &str| port_id(ports, name).ok();
+        let done = self.daemons.carry_out(&mut self.director, self.now, &command, port);
+        let done = done.unwrap_or_else(|| control::carry_out(&mut self.director, &command));
+        match done {
             Ok(()) => (0, None),
             Err(error) => (error.status().into(), Some(error.to_string())),
         }
     }
 
-    /// Puts frames in, as one batch if there are several; what leaves because of each. Messages to the sync daemon are not
-    /// the forwarder's.
+    /// Puts frames in, as one batch if there are several; what leaves because of each.
     pub(super) fn frames(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Vec<Sent>>, String> {
-        let mut all = Vec::new();
-        let mut rest = inputs;
-        loop {
-            let message = rest.iter().position(|input| {
-                port_id(&self.ports, input.port).is_ok_and(|port| self.daemons.is_message(port, input.bytes))
-            });
-            let Some((before, [input, after @ ..])) = message.and_then(|at| rest.split_at_checked(at)) else {
-                all.extend(self.batch(rest)?);
-                return Ok(all);
-            };
-            all.extend(self.batch(before)?);
-            let port = port_id(&self.ports, input.port)?;
-            self.daemons.receive(&mut self.director, self.now, port, input.bytes);
-            all.push(Vec::new());
-            rest = after;
-        }
-    }
-
-    fn batch(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Vec<Sent>>, String> {
         let mut buffers: Vec<Vec<u8>> = inputs
             .iter()
             .map(|input| [[0xaa; HEADROOM].as_slice(), input.bytes, &[0xaa; TAILROOM]].concat())
@@ -127,7 +109,6 @@ where
         }
         let mut outcomes = vec![Outcome::Drop(DropReason::Malformed); frames.len()];
         match (frames.as_mut_slice(), outcomes.as_mut_slice()) {
-            ([], _) | (_, []) => return Ok(Vec::new()),
             ([frame], [outcome]) => {
                 *outcome = self.forwarder.process(&mut self.director, self.now, frame);
             }
@@ -156,7 +137,10 @@ where
                         done.map_err(|reason| format!("a datagram cannot be cut: {}", reason.name()))?;
                     }
                 }
-                Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
+                Outcome::Pass(_) => {
+                    self.daemons.receive(&mut self.director, self.forwarder.host(), self.now, frame);
+                }
+                Outcome::Consumed | Outcome::Drop(_) => {}
             }
             all.push(out);
         }
@@ -166,6 +150,15 @@ where
         Ok(all)
     }
 
+    /// Lets the daemon know what the director wants to be told.
+    fn tell(&mut self) {
+        while let Some(event) = self.director.poll_event() {
+            if let Event::Sync(entry) = event {
+                self.daemons.tell(&self.director, self.now, &entry);
+            }
+        }
+    }
+
     /// What the tables hold.
     pub(super) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
         (list::services(&self.director), list::connections(&self.director, self.now))
@@ -173,14 +166,13 @@ where
 
     /// Takes what the director as a host, and the sync daemon, have to send.
     fn poll(&mut self, out: &mut Vec<Sent>) {
-        self.daemons.collect(&mut self.director, self.now);
-        while let Some((port, frame)) = self.daemons.poll(self.now) {
-            out.push(Sent { port: port_name(&self.ports, port), hex: Hex(frame) });
-        }
         let mut buffer = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
             let sent = Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) };
             out.push(sent);
+        }
+        while let Some(frame) = self.daemons.poll(self.forwarder.host(), self.now, &mut buffer) {
+            out.push(sent(&self.ports, &frame));
         }
     }
 

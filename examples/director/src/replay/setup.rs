@@ -5,9 +5,8 @@ use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::{Options, PortId};
 use lvs_std::device::mark::MarkRule;
 
-use super::scenario::{MarkSetup, PortSetup, Setup, prefix};
+use super::scenario::{MarkSetup, Setup, prefix};
 use super::sysctl;
-use crate::daemon::Interface;
 
 impl Setup {
     /// The names of its ports, in order.
@@ -43,18 +42,6 @@ impl Setup {
                 .map_err(|error| format!("neighbour {}: {error}", neighbour.ip))?;
         }
         Ok(host)
-    }
-
-    /// Its ports as sync daemons know them.
-    pub(crate) fn interfaces(&self) -> Vec<Interface> {
-        let interface = |(number, (name, port)): (usize, (&String, &PortSetup))| Interface {
-            name: name.clone(),
-            port: PortId(number as u8),
-            mac: port.mac,
-            mtu: port.mtu,
-            addresses: port.addrs.iter().filter_map(|text| Some(prefix(text)?.0)).collect(),
-        };
-        self.ports.iter().enumerate().map(interface).collect()
     }
 
     /// Core's and forwarder's settings. The host refuses what it does not serve, as the recorded one did.

@@ -55,12 +55,15 @@ pub(crate) fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: 
             let retries = u8::try_from(number()?).ok().filter(|retries| *retries <= 3);
             tuning.sync_retries = retries.ok_or_else(no_value)?;
         }
+        "sync_version" => {
+            let version = u8::try_from(number()?).ok().filter(|version| *version <= 1);
+            tuning.sync_version = version.ok_or_else(no_value)?;
+        }
         "sync_threshold" => {
             let (threshold, period) = value.split_once([' ', '\t']).ok_or_else(no_value)?;
             let read = |text: &str| text.trim().parse::<u32>().map_err(|_| no_value());
             (tuning.sync_threshold, tuning.sync_period) = (read(threshold)?, read(period)?);
         }
-        "sync_version" => tuning.sync_version = flag()?.into(),
         // These say how the kernel does it, and do not change what it does to packets: whether netfilter keeps entries of
         // its own, re-routes replies by source (which needs policy routing), looks into what is tunnelled to it, and how
         // its sync threads queue.
