@@ -67,6 +67,13 @@ where
         out
     }
 
+    /// Lets time pass up to a moment of the recording, at least a little; what leaves meanwhile.
+    pub(super) fn pass_until(&mut self, secs: f64) -> Vec<Sent> {
+        // Negative and absurd moments are none.
+        let millis = ((secs * 1_000.0) as u64).min(LONGEST_MILLIS);
+        self.pass(millis.saturating_sub(self.now.as_millis()).max(LEAST_MILLIS))
+    }
+
     /// Turns a switch.
     pub(super) fn sysctl(&mut self, key: &str, value: &str) -> Result<(), String> {
         let mut config = self.director.config().clone();
@@ -193,6 +200,10 @@ fn port_name(ports: &[String], port: PortId) -> String {
 const SEED: [u8; 16] = [7; 16];
 /// How often a director looks at its clock while nothing comes in.
 const TICK_MILLIS: u64 = 20;
+/// Between two steps there is at least as much time as the table's clock can tell.
+const LEAST_MILLIS: u64 = 4;
+/// A day: no recording is longer.
+const LONGEST_MILLIS: u64 = 86_400_000;
 /// Room after a frame: for what a helper adds to it.
 const TAILROOM: usize = 256;
 /// Datagrams that may be in the making at a time.
