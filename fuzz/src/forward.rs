@@ -15,8 +15,8 @@ use lvs_forward::{
 };
 
 const SEED: Seed = Seed::from_bytes([9; 16]);
-const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const ETHERNET: PortId = PortId(0);
+pub(crate) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const ETHERNET: PortId = PortId(0);
 const BARE: PortId = PortId(1);
 /// Bytes on both sides of what a frame may use: they must not change.
 const FENCE: usize = 16;
@@ -113,7 +113,7 @@ pub fn host_on_the_wire(data: &[u8]) {
     }
 }
 
-const METHODS: [Method; 7] = [
+pub(crate) const METHODS: [Method; 7] = [
     Method::Nat,
     Method::Direct,
     Method::Tunnel(Tunnel::IpIp),
@@ -123,18 +123,18 @@ const METHODS: [Method; 7] = [
     Method::Tunnel(Tunnel::Gue { port: 6_080, checksum: true }),
 ];
 
-struct Site {
-    director: Director<Heap>,
-    forwarder: Box<Forwarder<8, 16>>,
+pub(crate) struct Site {
+    pub(crate) director: Director<Heap>,
+    pub(crate) forwarder: Box<Forwarder<8, 16>>,
 }
 
 /// What the director's world is made of, once per family: as in the recorded scenarios, whose frames are good seeds.
-struct Addresses {
+pub(crate) struct Addresses {
     own: IpAddr,
     servers: IpAddr,
     len: u8,
-    vip: IpAddr,
-    server: IpAddr,
+    pub(crate) vip: IpAddr,
+    pub(crate) server: IpAddr,
     gateway: IpAddr,
     any: IpAddr,
 }
@@ -147,7 +147,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
-const WORLD: [Addresses; 2] = [
+pub(crate) const WORLD: [Addresses; 2] = [
     Addresses {
         own: v4(10, 0, 0, 254),
         servers: v4(10, 0, 1, 254),
@@ -169,7 +169,7 @@ const WORLD: [Addresses; 2] = [
 ];
 
 /// A director with services for TCP and UDP at port 80 of both families.
-fn site(method: Method, neighbours: bool) -> Site {
+pub(crate) fn site(method: Method, neighbours: bool) -> Site {
     let mut director = Director::new(Config::new(SEED), crate::small_store(16));
     for Addresses { vip, server, .. } in WORLD {
         for key in [ServiceKey::tcp(vip, 80), ServiceKey::udp(vip, 80)] {
@@ -227,7 +227,7 @@ fn link(port: PortId) -> Link {
     if port == ETHERNET { Link::Ethernet } else { Link::Bare }
 }
 
-fn check(frame: &mut Frame<'_>, was_right: bool) {
+pub(crate) fn check(frame: &mut Frame<'_>, was_right: bool) {
     let port = frame.port;
     if frame.offload.merged.is_some() {
         return cut_up(frame, Cut::SEGMENTS);
@@ -257,7 +257,7 @@ fn is_tcp_or_udp(frame: &Frame<'_>, port: PortId) -> bool {
 }
 
 /// Whether a whole TCP or UDP packet has a complete and right checksum. UDP without one is neither.
-fn transport_is_right(frame: &Frame<'_>, port: PortId) -> bool {
+pub(crate) fn transport_is_right(frame: &Frame<'_>, port: PortId) -> bool {
     let Some(layout) = layout(frame, port) else { return false };
     let whole = layout.fragment() == lvs_forward::Fragment::Whole;
     if !whole || !matches!(layout.protocol(), 6 | 17) || frame.offload != Offload::default() {
@@ -280,26 +280,26 @@ fn transport_is_right(frame: &Frame<'_>, port: PortId) -> bool {
 }
 
 /// A frame with room around it, and fences around that.
-struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl Buffer {
-    fn new(frame: &[u8]) -> Self {
+    pub(crate) fn new(frame: &[u8]) -> Self {
         let mut bytes = vec![0xee; FENCE + HEADROOM];
         bytes.extend(frame);
         bytes.resize(bytes.len() + TAILROOM + FENCE, 0xee);
         Self { bytes, len: frame.len() }
     }
 
-    fn frame(&mut self, port: PortId) -> Frame<'_> {
+    pub(crate) fn frame(&mut self, port: PortId) -> Frame<'_> {
         let room = FENCE..FENCE + HEADROOM + self.len + TAILROOM;
         let frame = Frame::new(&mut self.bytes[room], HEADROOM, HEADROOM + self.len, port);
         frame.unwrap_or_else(|| unreachable!("the range is inside the buffer"))
     }
 
-    fn check_fences(&self) {
+    pub(crate) fn check_fences(&self) {
         let (front, back) = (&self.bytes[..FENCE], &self.bytes[self.bytes.len() - FENCE..]);
         assert!(front.iter().chain(back).all(|&byte| byte == 0xee), "nothing is written outside");
     }

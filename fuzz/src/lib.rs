@@ -5,13 +5,17 @@
 
 mod director;
 mod forward;
+mod fragments;
 mod ftp;
+mod helper;
 mod sip;
 mod sync;
 
 pub use director::director;
 pub use forward::{decap, host_on_the_wire, parse, transform};
+pub use fragments::fragments;
 pub use ftp::ftp;
+pub use helper::helper;
 pub use sip::sip;
 pub use sync::sync;
 

@@ -56,3 +56,13 @@ fn sip_corpus_replays() {
 fn sync_corpus_replays() {
     replay("sync", lvs_fuzz::sync);
 }
+
+#[test]
+fn fragments_corpus_replays() {
+    replay("fragments", lvs_fuzz::fragments);
+}
+
+#[test]
+fn helper_corpus_replays() {
+    replay("helper", lvs_fuzz::helper);
+}

@@ -30,6 +30,10 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             };
             add("carries megabytes both ways with the offloads of a veth pair", carries_megabytes);
             add("echoes datagrams of every server", echoes_datagrams);
+            if !matches!(method, Method::Tunnel(_)) {
+                // The tunnels' ends here take no fragments.
+                add("echoes datagrams in fragments", echoes_fragments);
+            }
             add("leaves others alone when a server is removed", removes_a_server);
             add("deals a thousand short connections by weight", deals_by_weight);
             if let Method::Tunnel(_) = method {
@@ -79,6 +83,19 @@ fn echoes_datagrams(lab: Lab, plan: Plan, family: Family) -> Outcome {
     }
     assert_eq!(servers, BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
     balancer.stop().map(drop)
+}
+
+fn echoes_fragments(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    for length in [1_473, 3_000, 20_000, 60_000] {
+        let server = echo(balancer.client(), balancer.vip(), length)?;
+        assert!((1..=3).contains(&server));
+    }
+    let counters = balancer.stop()?.director.forwarder;
+    // Under DR replies do not come by here.
+    assert!(counters.datagrams >= 4, "{counters:?}");
+    assert!(counters.fragments >= 60, "{counters:?}");
+    Ok(())
 }
 
 fn removes_a_server(lab: Lab, plan: Plan, family: Family) -> Outcome {
