@@ -2,6 +2,7 @@
 
 use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
 use lvs_forward::fragments::Fragments;
+use lvs_forward::ftp::Controls;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
@@ -43,7 +44,9 @@ where
         Ok(Self {
             director: Director::new(config, store),
             forwarder: Box::new(
-                Forwarder::new(*setup.host(seed)?, options).with_fragments(Fragments::with_room(FRAGMENTS)),
+                Forwarder::new(*setup.host(seed)?, options)
+                    .with_fragments(Fragments::with_room(FRAGMENTS))
+                    .with_ftp(Controls::with_room(CONTROLS)),
             ),
             ports: setup.port_names(),
             marks: setup.mark_rules()?,
@@ -208,3 +211,5 @@ const LONGEST_MILLIS: u64 = 86_400_000;
 const TAILROOM: usize = 256;
 /// Datagrams that may be in the making at a time.
 const FRAGMENTS: usize = 16;
+/// FTP control connections that may be in passive mode.
+const CONTROLS: usize = 64;
