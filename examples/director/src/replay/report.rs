@@ -13,7 +13,7 @@ use super::scenario::{Action, Expected, Scenario};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Behaviours {
-    /// Each behaviour, in the document's order.
+    /// Each behaviour. The document has them in the order of their sections' numbers.
     #[serde(rename = "behaviour")]
     pub behaviours: Vec<Behaviour>,
     /// Fields that are not compared, because Linux chooses them anew in every boot.
@@ -118,7 +118,9 @@ impl Behaviours {
             }
         }
         let mut section = "";
-        for row in &self.behaviours {
+        let mut rows: Vec<&Behaviour> = self.behaviours.iter().collect();
+        rows.sort_by_key(|row| number(&row.section));
+        for row in rows {
             if row.section != section {
                 section = &row.section;
                 text.push_str(&format!(
@@ -160,6 +162,12 @@ fn listed(deliberate: &Deliberate, host: bool) -> String {
         text.push_str(&format!("| `{scenario}`, {step} | {what} | {} |\n", entry.why));
     }
     text
+}
+
+/// The numbers that a heading begins with.
+fn number(section: &str) -> Vec<u32> {
+    let numbers = section.split(' ').next().unwrap_or_default();
+    numbers.split('.').map(|part| part.parse().unwrap_or(u32::MAX)).collect()
 }
 
 fn names(scenarios: &[String]) -> String {
