@@ -178,8 +178,9 @@ where
     fn poll(&mut self, out: &mut Vec<Sent>) {
         let mut buffer = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
-            let sent = Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) };
-            out.push(sent);
+            if !is_of_the_link(frame.bytes()) {
+                out.push(sent(&self.ports, &frame));
+            }
         }
         while let Some(frame) = self.daemons.poll(self.forwarder.host(), self.now, &mut buffer) {
             out.push(sent(&self.ports, &frame));
@@ -195,6 +196,17 @@ fn sent(ports: &[String], frame: &Frame<'_>) -> Sent {
     Sent { port: port_name(ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
 }
 
+/// Whether a frame is about link-layer addresses and groups: none of that is recorded.
+fn is_of_the_link(frame: &[u8]) -> bool {
+    let kind = |at: usize| frame.get(at).copied();
+    match frame.get(12..14) {
+        Some([0x08, 0x06]) => true,
+        Some([0x08, 0x00]) => kind(23) == Some(IGMP),
+        Some([0x86, 0xdd]) => kind(20) == Some(ICMPV6) && matches!(kind(54), Some(130..=137 | 143)),
+        Some(_) | None => false,
+    }
+}
+
 fn port_name(ports: &[String], port: PortId) -> String {
     ports.get(usize::from(port.0)).cloned().unwrap_or_default()
 }
@@ -207,6 +219,9 @@ const TICK_MILLIS: u64 = 20;
 const LEAST_MILLIS: u64 = 4;
 /// A day: no recording is longer.
 const LONGEST_MILLIS: u64 = 86_400_000;
+/// Protocol numbers.
+const IGMP: u8 = 2;
+const ICMPV6: u8 = 58;
 /// Room after a frame: for what a helper adds to it.
 const TAILROOM: usize = 256;
 /// Datagrams that may be in the making at a time.
