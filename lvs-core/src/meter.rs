@@ -150,6 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn five_packets_are_shown_as_recorded() {
+        // Linux 6.1.192: five segments of 44 bytes; two ticks later 21 bytes per second, then 15.
+        let mut meter = meter(5, 220);
+        let rates = [(); 3].map(|()| {
+            meter.tick();
+            (meter.rates().in_packets, meter.rates().in_bytes)
+        });
+        assert_eq!(rates, [(1, 27), (0, 21), (0, 15)]);
+    }
+
+    #[test]
     fn a_rate_falls_to_nothing() {
         let mut meter = meter(1_000_000, 64_000_000);
         for _ in 0..80 {
