@@ -124,6 +124,8 @@ pub struct Tuning {
     pub sync_threshold: u32,
     /// How often the sending is repeated within a refresh period, 0 (default) to 3.
     pub sync_retries: u8,
+    /// Which messages backups get, 0 or 1 (default). With 0 what controls a connection is sent only along with it.
+    pub sync_version: u8,
 }
 
 impl Tuning {
@@ -150,6 +152,7 @@ impl Tuning {
         sync_refresh_period: 0,
         sync_threshold: 3,
         sync_retries: 0,
+        sync_version: 1,
     };
 }
 

@@ -99,6 +99,18 @@ errors! {
         TableFull => "the connection table is full",
     }
 
+    /// Why an entry of another director was not taken over.
+    ApplyError {
+        /// It is inactive, and its tuple belongs to a connection with another real server.
+        AnotherServer => "its tuple belongs to a connection with another real server",
+        /// The store has no room for it, its stand-in server or its Call-ID.
+        Full => "the store has no room for it",
+        /// Its protocol is none that can be balanced.
+        Protocol => "its protocol is none that can be balanced",
+        /// Its protocol has no such state.
+        State => "its protocol has no such state",
+    }
+
     /// Why counters were not set to zero.
     ZeroError {
         /// No service has this key (`ESRCH`).

@@ -4,6 +4,7 @@ use crate::conn::ConnId;
 use crate::flow::Flow;
 use crate::proto::State;
 use crate::server::ServerId;
+use crate::sync::SyncEntry;
 
 /// Something that happened to a connection or a real server. Read with
 /// [`Director::poll_event`](crate::Director::poll_event).
@@ -37,6 +38,9 @@ pub enum Event {
         /// The chosen real server.
         server: ServerId,
     },
+    /// As a master: a backup is to be told this ([`Director::set_sync_role`](crate::Director::set_sync_role),
+    /// [`Master::push`](crate::sync::Master::push)).
+    Sync(SyncEntry),
     /// A real server reached its upper threshold: schedulers leave it out.
     Overloaded {
         /// The real server.

@@ -86,8 +86,8 @@ pub use conn::{ConnId, Connection, Template, TemplateTarget};
 pub use counters::{Counters, Traffic};
 pub use director::{BATCH, Director, Expectation};
 pub use error::{
-    AddServerError, AddServiceError, EditServerError, EditServiceError, ExpectError, RemoveServerError,
-    RemoveServiceError, ZeroError,
+    AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
+    RemoveServerError, RemoveServiceError, ZeroError,
 };
 pub use event::{Cause, Event};
 pub use flow::{Addresses, Family, Flow, Protocol};

@@ -1,4 +1,4 @@
-//! Connections beside the ordinary ones: FTP data, bypass, ICMP errors, IPsec, strays, defences.
+//! Connections beside the ordinary ones: FTP data, bypass, ICMP errors, AH and ESP, strays, defences.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -6,7 +6,7 @@
 use core::fmt;
 
 use etherparse::{IpAuthHeaderSlice, Ipv6FragmentHeaderSlice, Ipv6RawExtHeaderSlice};
-use lvs_core::{Chunk, Content, Family, Flow, Packet, Protocol, TcpFlags};
+use lvs_core::{Addresses, Chunk, Content, Family, Flow, Packet, Protocol, TcpFlags};
 
 use crate::checksum::Sum;
 use crate::frame::Frame;
@@ -103,7 +103,10 @@ pub fn parse(frame: &Frame<'_>, link: Link) -> Result<Parsed, Malformed> {
         Located::Ip(layout) => {
             let meaning = match Protocol::from_number(layout.protocol) {
                 Some(balanced) => Meaning::Flow(flow(frame, &layout, balanced)?),
-                None => control(frame, &layout)?,
+                None => match ipsec(frame, &layout) {
+                    Some(packet) => Meaning::Flow(packet),
+                    None => control(frame, &layout)?,
+                },
             };
             Ok(Parsed::Ip(layout, meaning))
         }
@@ -296,6 +299,28 @@ pub(crate) fn flow(frame: &Frame<'_>, layout: &Layout, balanced: Protocol) -> Re
     let length = layout.end - layout.network;
     Ok(Packet::new(flow, content, length).marked(frame.mark))
 }
+
+/// AH and ESP, which follow a key exchange between the same hosts.
+pub(crate) const fn is_ipsec(protocol: u8) -> bool {
+    matches!(protocol, protocol::AUTHENTICATION | protocol::ESP)
+}
+
+/// The flow that AH and ESP packets between these addresses belong to: the key exchange's (RFC 7296 §2).
+pub(crate) const fn ipsec_flow(addresses: Addresses) -> Flow {
+    Flow { protocol: Protocol::Udp, addresses, source_port: KEY_EXCHANGE, destination_port: KEY_EXCHANGE }
+}
+
+/// An AH or ESP packet, in fragments or not. Behind an IPv6 AH stands the packet that it belongs to, which is the one that counts.
+pub(crate) fn ipsec(frame: &Frame<'_>, layout: &Layout) -> Option<Packet> {
+    if !is_ipsec(layout.protocol) {
+        return None;
+    }
+    let flow = ipsec_flow(layout.addresses(frame.bytes())?);
+    Some(Packet::new(flow, Content::Ipsec, layout.end - layout.network).marked(frame.mark))
+}
+
+/// The port of the Internet key exchange.
+const KEY_EXCHANGE: u16 = 500;
 
 /// What a packet of another protocol is.
 pub(crate) fn control(frame: &Frame<'_>, layout: &Layout) -> Result<Meaning, Malformed> {

@@ -123,6 +123,7 @@ pub(crate) mod protocol {
     pub(crate) const ROUTING: u8 = 43;
     pub(crate) const FRAGMENT: u8 = 44;
     pub(crate) const GRE: u8 = 47;
+    pub(crate) const ESP: u8 = 50;
     pub(crate) const AUTHENTICATION: u8 = 51;
     pub(crate) const ICMPV6: u8 = 58;
     pub(crate) const DESTINATION_OPTIONS: u8 = 60;

@@ -85,7 +85,7 @@ impl Key {
     /// What a template with this key is for, and the network of its clients.
     pub(crate) fn template(&self) -> (IpAddr, TemplateTarget) {
         let flow = self.flow();
-        let target = if self.tag & Self::ANY_PROTOCOL == Self::ANY_PROTOCOL {
+        let target = if self.is_for_every_protocol() {
             TemplateTarget::Mark(match self.family() {
                 Family::V4 => self.other as u32,
                 Family::V6 => (self.other >> 96) as u32,
@@ -94,6 +94,11 @@ impl Key {
             TemplateTarget::Address { protocol: self.protocol(), address: flow.destination() }
         };
         (flow.addresses.source(), target)
+    }
+
+    /// Whether it is a template's for a firewall mark.
+    pub(crate) const fn is_for_every_protocol(&self) -> bool {
+        self.tag & Self::ANY_PROTOCOL == Self::ANY_PROTOCOL
     }
 
     /// The key that an invalid template keeps: no template is looked for by it.

@@ -204,6 +204,13 @@ impl Slot {
         self.children = self.children.saturating_sub(1);
     }
 
+    /// Gives it another real server, and its method.
+    pub(crate) const fn set_server(&mut self, server: u32, method: Method) {
+        self.server = server;
+        self.kind = Kind::of(method);
+        self.set(NO_OUTPUT, !method.sees_replies());
+    }
+
     /// How long it may idle, in seconds.
     pub(crate) const fn timeout(&self, timeouts: &TimeoutTable) -> u32 {
         if self.is_template() { self.template_timeout() } else { timeouts.of(self.state()) }

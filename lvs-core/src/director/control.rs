@@ -346,12 +346,16 @@ fn inform<P: Schedule, M: Services, Q>(
 }
 
 /// A server in a service's chain, and the one before it.
-struct Found {
-    server: ServerId,
+pub(super) struct Found {
+    pub(super) server: ServerId,
     before: Option<ServerId>,
 }
 
-fn find_server<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, index: u32, address: SocketAddr) -> Option<Found> {
+pub(super) fn find_server<P, M, Q>(
+    tables: &mut Tables<'_, P, M, Q>,
+    index: u32,
+    address: SocketAddr,
+) -> Option<Found> {
     let first = tables.services.get(index as usize)?.as_ref()?.first;
     let mut before = None;
     for (server, config) in crate::sched::walk(tables.servers, first) {

@@ -1,5 +1,6 @@
 //! The director: everything together.
 
+mod backup;
 mod batch;
 mod control;
 mod decide;

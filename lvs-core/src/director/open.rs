@@ -76,7 +76,7 @@ impl Brain {
         port: u16,
     ) -> Verdict {
         if opening.one_packet {
-            return self.send_once(tables, packet, opening, server, port);
+            return self.send_once(tables, now, packet, opening, server, port);
         }
         match self.open(tables, now, packet, opening, server, port) {
             Some(id) => self.request(tables, now, packet, id),
@@ -139,20 +139,21 @@ impl Brain {
     }
 
     /// Sends a packet whose connection ends with it, so that none is made; what counts, counts.
-    fn send_once<P, M, Q: Queue>(
+    fn send_once<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
         packet: &Packet,
         opening: &Opening,
         server: ServerId,
         port: u16,
     ) -> Verdict {
         self.count_once(tables, server, |traffic| traffic.count_in(packet.length));
-        if let Some(controller) = opening.controller
-            && !self.master
-        {
-            let template = &mut tables.slots[controller as usize];
-            template.in_packets = template.in_packets.wrapping_add(1);
+        if let Some(controller) = opening.controller {
+            let packets = self.packets_of_controller(tables, controller);
+            if self.master {
+                self.synchronise(tables, now, controller, packets);
+            }
         }
         let own = &mut tables.servers[server.0 as usize];
         let method = own.method;

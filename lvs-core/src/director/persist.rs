@@ -31,8 +31,7 @@ impl Brain {
         packet: &Packet,
         opening: Opening,
         index: u32,
-        persistence: &Persistence,
-        call: Option<&[u8]>,
+        (persistence, call): (&Persistence, Option<&[u8]>),
     ) -> Verdict {
         let Some(Some(service)) = tables.services.get(index as usize) else {
             return self.pass(Reason::NoService);
@@ -72,16 +71,7 @@ impl Brain {
         wanted: &Wanted<'_>,
         server: Option<ServerId>,
     ) -> Option<u32> {
-        let hash = self.template_hash(&wanted.key, wanted.call);
-        let by_key = &*tables.by_key;
-        let table = crate::conn::Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
-        let id = table.find(hash, now, |id, slot| {
-            slot.answers(&wanted.key)
-                && match wanted.call {
-                    None => !slot.is_call(),
-                    Some(call) => slot.is_call() && by_key.call(id) == Some(call),
-                }
-        })?;
+        let id = self.find_template(tables, now, wanted)?;
         let chosen = tables.slots[id as usize].server;
         let quiescent = self.config.tuning.expire_quiescent_template;
         let usable = tables.servers.get(chosen as usize).is_some_and(|of| {
@@ -94,6 +84,25 @@ impl Brain {
         }
         self.invalidate(tables, id);
         None
+    }
+
+    /// The template that answers.
+    pub(super) fn find_template<P, M: Services, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        wanted: &Wanted<'_>,
+    ) -> Option<u32> {
+        let hash = self.template_hash(&wanted.key, wanted.call);
+        let by_key = &*tables.by_key;
+        let table = crate::conn::Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        table.find(hash, now, |id, slot| {
+            slot.answers(&wanted.key)
+                && match wanted.call {
+                    None => !slot.is_call(),
+                    Some(call) => slot.is_call() && by_key.call(id) == Some(call),
+                }
+        })
     }
 
     /// Makes a template that nothing finds any more; it ages as it is.

@@ -64,7 +64,7 @@ impl Brain {
                 Some(Some(call)) => Some(call),
                 Some(None) => return self.drop(Reason::NoCallId),
             };
-            return self.schedule_persistent(tables, now, packet, opening, index, &persistence, call);
+            return self.schedule_persistent(tables, now, packet, opening, index, (&persistence, call));
         }
         if let ServiceKey::Address { port, .. } = service_key
             && port != packet.flow.destination_port

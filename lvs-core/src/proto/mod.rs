@@ -35,6 +35,16 @@ impl State {
         }
     }
 
+    /// The state of a number, if the protocol has one.
+    pub(crate) fn checked(protocol: Protocol, number: u8) -> Option<Self> {
+        let count = match protocol {
+            Protocol::Tcp => TcpState::ALL.len(),
+            Protocol::Udp => 1,
+            Protocol::Sctp => SctpState::ALL.len(),
+        };
+        (usize::from(number) < count).then(|| Self::from_number(protocol, number))
+    }
+
     /// The state's number, as in IPVS's sync messages.
     #[must_use]
     pub const fn number(self) -> u8 {

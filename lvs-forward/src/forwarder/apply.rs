@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use lvs_core::{Addresses, Direction, Family, Flow, Forward, Method, Packet, Path, Tick, Tunnel, Verdict};
 
-use super::classify::Task;
+use super::classify::{Refusal, Task};
 use super::{Forwarder, Outcome};
 use crate::edit::decrement_ttl;
 use crate::frame::Frame;
@@ -67,6 +67,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             (Task::Echo(layout), _) => self.echo(now, frame, *layout),
             (Task::Drop(reason), _) => self.drop(*reason),
             (Task::Pass(reason), _) => self.pass(*reason),
+            (Task::Refused(layout, refusal), _) => self.refused(now, frame, layout, *refusal),
             (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
             // Those come with a verdict.
             (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
@@ -117,6 +118,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             },
             Verdict::Reject(reason) => match prepare(frame, layout) {
                 Ok((arrival, layout)) => {
+                    if packet.path == Path::Through {
+                        // It had been taken for forwarding already.
+                        let _ = decrement_ttl(frame, &layout);
+                    }
                     let reason = DropReason::Director(*reason);
                     self.complain(now, frame, &layout, &arrival, Complaint::PortUnreachable, reason)
                 }
@@ -137,6 +142,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let server = forward.address();
         if forward.method == Method::Local {
             return self.pass(PassReason::LocalServer);
+        }
+        if server.is_loopback() {
+            // Such addresses are for this host alone, and the packet comes from another.
+            return self.drop(DropReason::Martian);
         }
         if self.host.owns(server) {
             if forward.method == Method::Bypass {
@@ -241,6 +250,25 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
+    /// A packet that no router would forward.
+    #[cold]
+    pub(super) fn refused(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        refusal: Refusal,
+    ) -> Outcome {
+        let (complaint, reason) = match refusal {
+            Refusal::TimeExceeded => (Complaint::TimeExceeded, DropReason::TimeExceeded),
+            Refusal::TooBig(mtu) => (Complaint::TooBig(mtu.into()), DropReason::TooBig),
+        };
+        match prepare(frame, layout) {
+            Ok((arrival, layout)) => self.complain(now, frame, &layout, &arrival, complaint, reason),
+            Err(reason) => self.drop(reason),
+        }
+    }
+
     /// A packet that is neither for this host nor of a connection.
     fn route_through(
         &mut self,
@@ -252,14 +280,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(addresses) = layout.addresses(frame.bytes()) else {
             return self.drop(DropReason::Malformed);
         };
-        let stays = match addresses {
-            Addresses::V4 { destination, .. } => destination.is_multicast() || destination.is_broadcast(),
-            Addresses::V6 { source, destination } => {
-                is_link_local(source) || is_link_local(destination) || destination.is_multicast()
-            }
-        };
         let routes = self.options.ip_forward || self.options.local == Some(frame.port);
-        if !routes || stays {
+        if !routes || stays(&addresses) {
             return self.pass(reason);
         }
         match self.send_through(now, frame, layout, addresses.destination(), |_, _| Ok(())) {
@@ -432,10 +454,20 @@ pub(super) fn prepare(frame: &mut Frame<'_>, layout: &Layout) -> Result<(Arrival
     Ok((arrival, layout))
 }
 
+/// Whether a packet is for its own link only.
+pub(super) const fn stays(addresses: &Addresses) -> bool {
+    match *addresses {
+        Addresses::V4 { destination, .. } => destination.is_multicast() || destination.is_broadcast(),
+        Addresses::V6 { source, destination } => {
+            is_link_local(source) || is_link_local(destination) || destination.is_multicast()
+        }
+    }
+}
+
 /// The longest packet that a frame stands for: of a merged one, its first segment; of an IPv6 one that came in fragments, the
 /// largest of those.
 #[inline]
-fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
+pub(super) fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
     match (frame.offload.merged, frame.assembly()) {
         (None, Some(assembly)) if layout.family == Family::V6 => Some(assembly.largest.into()),
         (None, _) => Some(layout.packet_len()),

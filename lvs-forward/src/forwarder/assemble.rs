@@ -1,6 +1,6 @@
 //! Fragments on their way to becoming a datagram, and datagrams that have become whole.
 
-use lvs_core::{Addresses, Director, Family, Path, Store, Tick};
+use lvs_core::{Director, Family, Path, Store, Tick};
 
 use super::classify::Task;
 use super::{Forwarder, Outcome};
@@ -114,8 +114,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return Err(self.drop(DropReason::Malformed));
         }
         let local = self.path(&addresses) == Path::Local;
-        if !local && layout.family == Family::V4 {
-            self.may_pass(now, frame, layout, &addresses)?;
+        if !local
+            && layout.family == Family::V4
+            && let Some(refusal) = self.refusal(frame, layout, &addresses)
+        {
+            return Err(self.refused(now, frame, layout, refusal));
         }
         let key = Key {
             source: to_bits(addresses.source()),
@@ -139,30 +142,6 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 Ok(place)
             }
             Gathered::Refused(reason) => Err(self.drop(reason)),
-        }
-    }
-
-    /// What a router tests before it hands a fragment on to where it is put together.
-    fn may_pass(
-        &mut self,
-        now: Tick,
-        frame: &mut Frame<'_>,
-        layout: &Layout,
-        addresses: &Addresses,
-    ) -> Result<(), Outcome> {
-        let complaint = if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
-            (Complaint::TimeExceeded, DropReason::TimeExceeded)
-        } else {
-            let mtu = self.host.route(addresses.destination()).map_or(u16::MAX, |hop| hop.mtu);
-            if layout.packet_len() <= usize::from(mtu) || !layout.dont_fragment(frame.bytes()) {
-                return Ok(());
-            }
-            (Complaint::TooBig(mtu.into()), DropReason::TooBig)
-        };
-        let (complaint, reason) = complaint;
-        match super::apply::prepare(frame, layout) {
-            Ok((arrival, layout)) => Err(self.complain(now, frame, &layout, &arrival, complaint, reason)),
-            Err(reason) => Err(self.drop(reason)),
         }
     }
 

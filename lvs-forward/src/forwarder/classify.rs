@@ -3,6 +3,7 @@
 use lvs_core::{Addresses, Family, Packet, Path, Protocol};
 
 use super::Forwarder;
+use super::apply::{size, stays};
 use crate::fragments::Fields;
 use crate::frame::Frame;
 use crate::host::address::destination_bits;
@@ -10,7 +11,7 @@ use crate::host::{LinkDestination, is_martian};
 use crate::icmp::tunnel::TunnelError;
 use crate::icmp::{Embedded, v4, v6};
 use crate::layout::{Fragment, Layout};
-use crate::parse::{Located, Meaning, control, flow, locate};
+use crate::parse::{Located, Meaning, control, flow, ipsec, locate};
 use crate::reason::{DropReason, PassReason};
 use crate::wire::{ipv6, protocol};
 
@@ -31,10 +32,21 @@ pub(super) enum Task {
     /// A part of a datagram that has to be put together first.
     Fragment(Layout),
     Pass(PassReason),
+    /// A packet on its way through that a router refuses before it looks for its connection: its last hop is over, or
+    /// the next link does not take it (this many bytes).
+    Refused(Layout, Refusal),
     /// Neither for an own address nor of a protocol that is balanced.
     Through(Layout),
     /// An ICMP error about a tunnel of ours, for the director to decide; where the wrapped packet is quoted.
     Tunnel(Layout, Embedded),
+}
+
+/// Why a router does not forward a packet, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    TimeExceeded,
+    /// Larger than this MTU.
+    TooBig(u16),
 }
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
@@ -61,23 +73,49 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         {
             return task;
         }
-        let Some(balanced) = Protocol::from_number(layout.protocol) else {
-            return self.classify_control(frame, layout, group, decide);
+        let found = match Protocol::from_number(layout.protocol) {
+            Some(_) if group => return Task::Pass(PassReason::Group),
+            Some(balanced) => flow(frame, &layout, balanced),
+            None => match ipsec(frame, &layout) {
+                Some(_) if group => return Task::Pass(PassReason::Group),
+                Some(packet) => Ok(packet),
+                None => return self.classify_control(frame, layout, group, decide),
+            },
         };
-        if group {
-            return Task::Pass(PassReason::Group);
-        }
-        match flow(frame, &layout, balanced) {
+        match found {
             Ok(mut packet) => {
                 if is_martian(&packet.flow.addresses) {
                     return Task::Drop(DropReason::Martian);
                 }
                 packet.path = self.path(&packet.flow.addresses);
+                if packet.path == Path::Through
+                    && let Some(refusal) = self.refusal(frame, &layout, &packet.flow.addresses)
+                {
+                    return Task::Refused(layout, refusal);
+                }
                 decide(packet);
                 Task::Flow(layout)
             }
             Err(malformed) => Task::Drop(malformed.into()),
         }
+    }
+
+    /// What Linux's forwarding refuses before IPVS sees it, so that it counts for no connection.
+    pub(super) fn refusal(
+        &self,
+        frame: &Frame<'_>,
+        layout: &Layout,
+        addresses: &Addresses,
+    ) -> Option<Refusal> {
+        if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
+            return (!stays(addresses)).then_some(Refusal::TimeExceeded);
+        }
+        let size = size(frame, layout)?;
+        if size <= usize::from(self.host.least_mtu()) {
+            return None;
+        }
+        let mtu = self.host.route(addresses.destination())?.mtu;
+        (size > usize::from(mtu) && layout.dont_fragment(frame.bytes())).then_some(Refusal::TooBig(mtu))
     }
 
     /// A fragment that has to wait for the others. Linux puts together all IPv6 fragments, and of IPv4 what is for itself or of a
@@ -134,6 +172,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match (meaning, path) {
             (Meaning::Error(mut packet, embedded), path) => {
                 packet.path = path;
+                if path == Path::Through
+                    && let Some(refusal) = self.refusal(frame, &layout, &addresses)
+                {
+                    return Task::Refused(layout, refusal);
+                }
                 decide(packet);
                 Task::Error(layout, embedded)
             }

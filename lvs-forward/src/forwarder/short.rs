@@ -96,6 +96,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         };
         let length = layout.end - layout.network;
         let path = self.short_path(&addresses);
+        if path == Path::Through
+            && (length > u32::from(self.host.least_mtu()) || layout.ttl(bytes).is_none_or(|ttl| ttl <= 1))
+        {
+            return None;
+        }
         Some((layout, Packet { flow, content, length, path, mark: frame.mark }))
     }
 

@@ -100,6 +100,8 @@ pub struct Host<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
     pub(crate) routes: Routes,
     pub(crate) neighbours: Neighbours<NEIGHBOURS>,
     waiting: Waiting,
+    /// The least MTU of all ports: what is no longer fits everywhere.
+    least_mtu: u16,
     /// Whether an address has announcements left.
     announcing: bool,
     /// Goes up with everything that may change a way: ports, addresses, routes, neighbours.
@@ -152,6 +154,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             routes: Routes::new(),
             neighbours: Neighbours::new(key),
             waiting: Waiting::new(),
+            least_mtu: u16::MAX,
             announcing: false,
             changes: 0,
             key,
@@ -247,6 +250,12 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// Notes that ways may be others than they were.
     const fn changed(&mut self) {
         self.changes = self.changes.wrapping_add(1);
+    }
+
+    /// What fits through every port.
+    #[inline]
+    pub(crate) const fn least_mtu(&self) -> u16 {
+        self.least_mtu
     }
 
     pub(crate) const fn key(&self) -> Key {

@@ -29,6 +29,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         self.changed();
         let id = PortId(self.ports.len() as u8);
         self.ports.push(port).map_err(|_| AddPortError::Full)?;
+        self.least_mtu = self.least_mtu.min(port.mtu());
         Ok(id)
     }
 

@@ -11,7 +11,7 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use lvs_core::{Family, Flow, Protocol};
 
 use crate::layout::{Fragment, Layout, addresses_at};
-use crate::parse::extensions;
+use crate::parse::{extensions, ipsec_flow, is_ipsec};
 use crate::wire::{get16, icmp};
 
 pub use error::Complaint;
@@ -111,9 +111,12 @@ impl Embedded {
         self.transport as usize
     }
 
-    /// The five-tuple of the quoted packet as it was sent. `None` when its protocol is not balanced, its ports are not
-    /// quoted, or it is a later fragment.
+    /// The five-tuple of the quoted packet as it was sent. `None` when its protocol is not balanced, or its ports are not
+    /// quoted, as in a later fragment. AH and ESP need none.
     pub(crate) fn flow(&self, bytes: &[u8]) -> Option<Flow> {
+        if is_ipsec(self.protocol) {
+            return addresses_at(bytes, self.network(), self.family).map(ipsec_flow);
+        }
         let protocol = Protocol::from_number(self.protocol)?;
         if self.fragment == Fragment::Later {
             return None;

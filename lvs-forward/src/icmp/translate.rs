@@ -10,6 +10,7 @@ use crate::edit::write_header_checksum;
 use crate::frame::Frame;
 use crate::layout::Layout;
 use crate::offload::{complete_checksum, icmp_is_intact, write_icmp};
+use crate::parse::is_ipsec;
 use crate::reason::DropReason;
 use crate::wire::{array_mut, ipv4, ipv6, put16};
 
@@ -64,7 +65,9 @@ fn rewrite(
             IpAddr::V6(address) => *array_mut(bytes, at)? = address.octets(),
         }
     }
-    put16(bytes, port, target.port())?;
+    if !is_ipsec(embedded.protocol) {
+        put16(bytes, port, target.port())?;
+    }
     if layout.family == Family::V4 {
         write_header_checksum(bytes, layout.network(), layout.header_len())?;
         write_header_checksum(bytes, embedded.network(), embedded.transport() - embedded.network())?;

@@ -11,6 +11,7 @@ use crate::checksum::{Delta, never_zero, sctp};
 use crate::frame::{Checksum, Frame};
 use crate::layout::{Fragment, Layout, ipv4_in, ipv6_in};
 use crate::offload::{checksum_offset, write_full};
+use crate::parse::is_ipsec;
 use crate::reason::DropReason;
 use crate::wire::{array_mut, get16, ipv4, ipv6, protocol, put16, sctp as sctp_header};
 
@@ -18,7 +19,7 @@ use crate::wire::{array_mut, get16, ipv4, ipv6, protocol, put16, sctp as sctp_he
 ///
 /// TCP and UDP checksums are updated by the difference, so one that was wrong stays wrong by as much; a UDP checksum of
 /// 0 is replaced by a full one, as IPVS does. SCTP's is computed anew when the port changes. A later fragment has
-/// its address changed only.
+/// its address changed only, as have AH and ESP packets.
 ///
 /// # Errors
 ///
@@ -54,7 +55,7 @@ pub fn rewrite(
     let partial = frame.offload.checksum != Checksum::Complete;
     let bytes = frame.bytes_mut();
     let address = change_address(bytes, layout, direction, target.ip()).ok_or(DropReason::Malformed)?;
-    if layout.fragment == Fragment::Later {
+    if layout.fragment == Fragment::Later || is_ipsec(layout.protocol) {
         return Ok(());
     }
     let at = match direction {

@@ -3,14 +3,15 @@
 //! A packet socket sees frames before this machine's firewall could mark them, so the marks of services such as "ports 80
 //! and 443 of these addresses, together" have to come from here.
 
+use core::net::IpAddr;
 use core::ops::RangeInclusive;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use lvs_core::{Flow, Protocol};
+use lvs_core::Protocol;
 use lvs_forward::host::Prefix;
 use lvs_forward::parse::{Link, Meaning, Parsed, parse};
-use lvs_forward::{Frame, PortId};
+use lvs_forward::{Fragment, Frame, PortId};
 
 use crate::device::{Device, Receive, ReceiveCounters};
 
@@ -30,19 +31,22 @@ use crate::device::{Device, Receive, ReceiveCounters};
 pub struct MarkRule {
     /// The mark, not 0.
     pub mark: u32,
-    /// Packets of this protocol, or of any that can be balanced.
+    /// Packets of this protocol, or of any: ICMP messages and later fragments too.
     pub protocol: Option<Protocol>,
     /// Packets to these addresses.
     pub destination: Prefix,
-    /// Packets to these ports.
+    /// Packets to these ports. All of them stand for packets without ports as well.
     pub ports: RangeInclusive<u16>,
 }
 
 impl MarkRule {
-    fn applies(&self, flow: &Flow) -> bool {
-        self.protocol.is_none_or(|protocol| protocol == flow.protocol)
-            && self.destination.contains(flow.addresses.destination())
-            && self.ports.contains(&flow.destination_port)
+    fn applies(&self, to: IpAddr, protocol: u8, port: Option<u16>) -> bool {
+        self.protocol.is_none_or(|wanted| wanted.number() == protocol)
+            && self.destination.contains(to)
+            && match port {
+                Some(port) => self.ports.contains(&port),
+                None => self.ports == (0..=u16::MAX),
+            }
     }
 }
 
@@ -52,9 +56,18 @@ pub fn mark(frame: &mut Frame<'_>, link: Link, rules: &[MarkRule]) {
     if rules.is_empty() {
         return;
     }
-    if let Ok(Parsed::Ip(_, Meaning::Flow(packet))) = parse(frame, link)
-        && let Some(rule) = rules.iter().find(|rule| rule.applies(&packet.flow))
-    {
+    let Ok(Parsed::Ip(layout, meaning)) = parse(frame, link) else { return };
+    let Some(addresses) = layout.addresses(frame.bytes()) else { return };
+    let port = match meaning {
+        Meaning::Flow(packet) if layout.fragment() != Fragment::Later => Some(packet.flow.destination_port),
+        Meaning::Flow(_)
+        | Meaning::Control(_)
+        | Meaning::Error(..)
+        | Meaning::Other
+        | Meaning::Wrapped(_) => None,
+    };
+    let applies = |rule: &&MarkRule| rule.applies(addresses.destination(), layout.protocol(), port);
+    if let Some(rule) = rules.iter().find(applies) {
         frame.mark = rule.mark;
     }
 }
@@ -148,5 +161,22 @@ mod tests {
             device.receive.receive(PortId(0), &mut |frames| seen = Some(frames[0].mark)).unwrap();
             assert_eq!(seen, Some(mark), "{protocol} to 192.0.2.{host}:{port}");
         }
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_port_to_be_marked_by() {
+        let mut bytes = packet(Protocol::Udp, 100, 80);
+        // The offset of a later fragment, and the checksum less by as much.
+        bytes[7] = 100;
+        let checksum = u16::from_be_bytes([bytes[10], bytes[11]]) - 100;
+        bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let to = Prefix::new([192, 0, 2, 100].into(), 32).unwrap();
+        let rule = |protocol, ports| MarkRule { mark: 1, protocol, destination: to, ports };
+        let end = bytes.len();
+        let mut frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
+        mark(&mut frame, Link::Bare, &[rule(None, 80..=80)]);
+        assert_eq!(frame.mark, 0);
+        mark(&mut frame, Link::Bare, &[rule(Some(Protocol::Udp), 0..=u16::MAX)]);
+        assert_eq!(frame.mark, 1);
     }
 }

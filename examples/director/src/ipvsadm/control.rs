@@ -5,7 +5,7 @@ use core::fmt;
 use lvs_core::{
     AddServerError, AddServiceError, Director, EditServerError, EditServiceError, Engine, Persistence,
     RemoveServerError, RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig,
-    ServiceConfig, ServiceKey, Store,
+    ServiceConfig, ServiceKey, Store, ZeroError,
 };
 
 use super::{Command, Mask, ServerOptions, ServiceOptions};
@@ -47,10 +47,10 @@ where
             set(&mut timeouts.udp, *udp);
             director.set_config(config);
         }
+        Command::Zero(key) => director.zero(*key)?,
         Command::Restore
         | Command::Save { .. }
         | Command::List(_)
-        | Command::Zero(_)
         | Command::StartDaemon(..)
         | Command::StopDaemon(_)
         | Command::Help
@@ -169,6 +169,15 @@ impl From<RemoveServiceError> for ControlError {
     fn from(error: RemoveServiceError) -> Self {
         match error {
             RemoveServiceError::NotFound => Self::NoService,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<ZeroError> for ControlError {
+    fn from(error: ZeroError) -> Self {
+        match error {
+            ZeroError::NotFound => Self::NoService,
             _ => Self::Invalid,
         }
     }

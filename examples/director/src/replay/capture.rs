@@ -6,8 +6,9 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use lvs_core::{Capacity, Director, Heap, Seed, Tick};
+use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, Port, Prefix};
-use lvs_forward::output::pieces;
+use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
@@ -167,7 +168,10 @@ impl Stage {
         let file = File::create(files.output).map_err(failed)?;
         Ok(Self {
             director,
-            forwarder: Box::new(Forwarder::new(*host, configuration.options())),
+            forwarder: Box::new(
+                Forwarder::new(*host, configuration.options())
+                    .with_fragments(Fragments::with_room(FRAGMENTS)),
+            ),
             link,
             to: Writer::new(BufWriter::new(file), link_type).map_err(failed)?,
             name: files.output.to_owned(),
@@ -201,14 +205,32 @@ impl Stage {
         match self.forwarder.process(&mut self.director, now, frame) {
             Outcome::Send => self.write(frame.bytes())?,
             Outcome::SendPieces(cut) => {
-                let mut result = Ok(());
+                let parts = cut_up(frame, self.link, cut);
+                parts.iter().try_for_each(|part| self.write(part))?;
+            }
+            Outcome::Assembled(datagram) => {
                 let link = self.link;
-                let _ = pieces(frame, link, cut, &mut |piece| {
-                    if result.is_ok() {
-                        result = self.write(piece.bytes());
+                let parts = match self.forwarder.take(datagram) {
+                    Some(mut taken) if matches!(taken.outcome, Outcome::Send | Outcome::SendPieces(_)) => {
+                        let cut = taken.outcome.cut();
+                        cut_up(&mut taken.frame, link, cut)
                     }
-                });
-                result?;
+                    Some(_) | None => Vec::new(),
+                };
+                parts.iter().try_for_each(|part| self.write(part))?;
+            }
+            Outcome::Assembled(datagram) => {
+                let mut out = Vec::new();
+                if let Some(mut taken) = self.forwarder.take(datagram)
+                    && let Outcome::Send | Outcome::SendPieces(_) = taken.outcome
+                {
+                    let cut = taken.outcome.cut();
+                    let mut keep = |piece: Frame<'_>| out.push(piece.bytes().to_vec());
+                    let _ = pieces(&mut taken.frame, self.link, cut, &mut keep);
+                }
+                for piece in out {
+                    self.write(&piece)?;
+                }
             }
             Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
         }
@@ -247,7 +269,18 @@ fn damaged(file: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", file.display())
 }
 
+/// The pieces that a frame leaves in; none if it cannot be cut.
+fn cut_up(frame: &mut Frame<'_>, link: Link, cut: Cut) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    match pieces(frame, link, cut, &mut |piece| parts.push(piece.bytes().to_vec())) {
+        Ok(_) => parts,
+        Err(_) => Vec::new(),
+    }
+}
+
 /// Chance, the same each time.
 const SEED: [u8; 16] = *b"director  replay";
+/// Datagrams that may be in the making at a time, as a worker has them.
+const FRAGMENTS: usize = 128;
 /// How often the director looks at its clock while nothing comes in.
 const STEP: Duration = Duration::from_millis(100);

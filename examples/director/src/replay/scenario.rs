@@ -89,6 +89,7 @@ pub struct MarkSetup {
     /// Of this protocol, or any.
     pub proto: Option<String>,
     /// To this port, or any.
+    #[serde(alias = "dport")]
     pub port: Option<u16>,
     /// The mark.
     pub mark: u32,
