@@ -107,6 +107,7 @@ pub mod output;
 pub mod parse;
 mod reason;
 pub mod sip;
+pub mod sync;
 mod wire;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};

@@ -8,6 +8,7 @@
 
 mod check;
 mod config;
+mod control;
 mod decap;
 mod demo;
 pub mod ipvsadm;
@@ -42,6 +43,10 @@ enum Command {
     },
     /// Show a director at work: clients, director and real servers in namespaces, without root
     Demo(demo::Arguments),
+    /// Tell a running director what one would tell the kernel by ipvsadm
+    Ipvsadm(control::Ipvsadm),
+    /// Turn one of the switches net.ipv4.vs.* of a running director
+    Sysctl(control::Sysctl),
     /// Play recorded scenarios through a director, in memory, and say where it does something else
     Replay(replay::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
@@ -55,6 +60,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check { file } => check::main(&file),
         Command::Demo(arguments) => demo::main(&arguments),
+        Command::Ipvsadm(arguments) => control::ipvsadm(arguments),
+        Command::Sysctl(arguments) => control::sysctl(arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }

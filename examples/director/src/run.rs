@@ -1,7 +1,7 @@
 //! `director run`: the director at work on real interfaces.
 
 use core::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lvs_core::{Capacity, Director, Heap, Tick};
@@ -10,33 +10,54 @@ use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::parse::Link;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::{Device, mark};
-use lvs_std::worker::{End, Worker, WorkerOptions};
+use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
 
 use crate::check;
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac};
+use crate::control::{self, DEFAULT_SOCKET};
+use crate::replay::Scenario;
 use crate::statistics;
 
 /// What `director run` can be told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration file; `director check` says what it means
+    #[arg(long, value_name = "FILE", required_unless_present = "scenario", conflicts_with = "scenario")]
+    config: Option<PathBuf>,
+    /// Be the director of a recorded scenario instead, without services
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    scenario: Option<PathBuf>,
+    /// The interfaces that are the scenario's ports, in the order of these; by default those of the same names
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "scenario")]
+    ports: Vec<String>,
+    /// Let `director ipvsadm` and `director sysctl` control it at this socket
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
+    control: Option<PathBuf>,
 }
 
 /// A worker with room for many addresses and neighbours.
 pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
+/// Commands it.
+type LargeHandle = Handle<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+
+/// How many connections a scenario's director can have.
+const SCENARIO_CONNECTIONS: usize = 1 << 14;
 /// How many neighbours the director knows at a time.
 pub(crate) const NEIGHBOURS: usize = 4_096;
 
 /// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    crate::supervise(|| run(arguments))
+    crate::supervise(|| match (&arguments.config, &arguments.scenario) {
+        (Some(config), _) => run(config, arguments),
+        (None, Some(scenario)) => run_scenario(scenario, arguments),
+        // The command line asks for one of them.
+        (None, None) => Ok(()),
+    })
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let configuration = check::load(&arguments.config)?;
+fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let configuration = check::load(config)?;
     print!("{}", check::describe(&configuration));
     let seed = lvs_std::random_seed()?;
     let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
@@ -65,17 +86,73 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     // What happens to single connections is nothing that this program tells.
     drop(events);
-    handle.stop_on_signals()?;
     worker.forwarder().host_mut().announce_all(Tick::ZERO);
+    let end = work(&mut worker, &handle, arguments)?;
+    print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
+    finish(end)
+}
+
+/// The director that a scenario describes. Its neighbours are known, and it announces nothing.
+fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let setup = Scenario::load(scenario)?.director;
+    let names = if arguments.ports.is_empty() { setup.port_names() } else { arguments.ports.clone() };
+    if names.len() != setup.ports.len() {
+        return Err(format!("the scenario has {} ports, not {}", setup.ports.len(), names.len()).into());
+    }
+    let seed = lvs_std::random_seed()?;
+    let rules = setup.mark_rules()?;
+    let mut devices = Vec::new();
+    for name in &names {
+        let device = packet::open(name, &PacketOptions::default())?.device;
+        devices.push(mark::marked(device, Link::Ethernet, rules.clone()));
+    }
+    let (config, options) = setup.settings(seed)?;
+    let director = Director::new(config, Heap::new(Capacity::new(SCENARIO_CONNECTIONS)));
+    let forwarder = Box::new(Forwarder::new(*setup.host(seed)?, options));
+    let (mut worker, handle, events): (LargeWorker, _, _) =
+        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
+    drop(events);
+    finish(work(&mut worker, &handle, arguments)?)
+}
+
+/// Works until something ends it.
+fn work(
+    worker: &mut LargeWorker,
+    handle: &LargeHandle,
+    arguments: &Arguments,
+) -> Result<End, Box<dyn Error>> {
+    handle.stop_on_signals()?;
+    let socket = match &arguments.control {
+        Some(place) => {
+            let served = control::serve(place, handle.clone());
+            served.map_err(|error| format!("{} cannot be listened at: {error}", place.display()))?;
+            Some(Socket(place))
+        }
+        None => None,
+    };
     tracing::info!("the director is at work; SIGINT or SIGTERM stops it");
     let end = worker.run();
-    print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
+    drop(socket);
+    Ok(end)
+}
+
+fn finish(end: End) -> Result<(), Box<dyn Error>> {
     match end {
         End::Stopped => {
             tracing::info!("the director has stopped");
             Ok(())
         }
         End::Ended | End::Failed => Err("all interfaces are gone".into()),
+    }
+}
+
+/// A socket's file, which goes with the director.
+struct Socket<'a>(&'a Path);
+
+impl Drop for Socket<'_> {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = std::fs::remove_file(self.0);
     }
 }
 

@@ -75,6 +75,11 @@ impl<S: Store> Director<S> {
         })
     }
 
+    /// The Call-ID of a template that has one.
+    pub fn call(&self, template: ConnId) -> Option<&[u8]> {
+        self.store.view().by_key.call(template.0)
+    }
+
     fn entries(&self, now: Tick) -> impl Iterator<Item = (u32, &Slot)> {
         let used = self.store.view().slots.get(..self.brain.table.used() as usize).unwrap_or_default();
         let all = used.iter().enumerate().map(|(id, slot)| (id as u32, slot));

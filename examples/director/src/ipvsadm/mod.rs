@@ -6,6 +6,7 @@
 mod check;
 pub mod control;
 mod error;
+pub mod list;
 mod options;
 mod scan;
 mod value;

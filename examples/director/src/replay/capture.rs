@@ -219,19 +219,6 @@ impl Stage {
                 };
                 parts.iter().try_for_each(|part| self.write(part))?;
             }
-            Outcome::Assembled(datagram) => {
-                let mut out = Vec::new();
-                if let Some(mut taken) = self.forwarder.take(datagram)
-                    && let Outcome::Send | Outcome::SendPieces(_) = taken.outcome
-                {
-                    let cut = taken.outcome.cut();
-                    let mut keep = |piece: Frame<'_>| out.push(piece.bytes().to_vec());
-                    let _ = pieces(&mut taken.frame, self.link, cut, &mut keep);
-                }
-                for piece in out {
-                    self.write(&piece)?;
-                }
-            }
             Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
         }
         self.poll()

@@ -1,7 +1,8 @@
 //! Equal or not, and where: what was expected against what was done.
 
 use super::fields::{Field, fields, show};
-use super::scenario::{Action, ConnectionRow, Expected, Hex, ServiceRow, Step};
+use super::scenario::{Action, Expected, Hex, Step};
+use crate::ipvsadm::list::{ConnectionRow, ServiceName, ServiceRow};
 
 /// What a director did in one step.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -200,8 +201,8 @@ fn rows(expected: &[ServiceRow], got: &[ServiceRow]) -> Vec<String> {
     let mut differences = Vec::new();
     let same = |a: &ServiceRow, b: &ServiceRow| a.proto == b.proto && a.addr == b.addr;
     let name = |row: &ServiceRow| match &row.addr {
-        super::scenario::ServiceName::Mark(mark) => format!("service {} {mark}", row.proto),
-        super::scenario::ServiceName::Address(address) => format!("service {} {address}", row.proto),
+        ServiceName::Mark(mark) => format!("service {} {mark}", row.proto),
+        ServiceName::Address(address) => format!("service {} {address}", row.proto),
     };
     for row in got.iter().filter(|row| !expected.iter().any(|other| same(row, other))) {
         differences.push(format!("{} is there", name(row)));

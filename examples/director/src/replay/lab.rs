@@ -1,22 +1,21 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use lvs_core::{
-    Config, Connection, Director, Family, Protocol, Schedule as _, Scheduler, SchedulerOf, Seed, Service,
-    ServiceKey, Store, Template, TemplateTarget, Tick,
-};
+use lvs_core::sync::Version;
+use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
 use lvs_forward::fragments::Fragments;
-use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
-use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Options, Outcome, PortId};
+use lvs_forward::sync::{SyncDaemon, SyncOptions};
+use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::{MarkRule, mark};
 
 use super::compare::Sent;
-use super::scenario::{ConnectionRow, Hex, ServerRow, ServiceName, ServiceRow, Setup, prefix};
+use super::scenario::{Hex, Setup};
+use super::setup::port_id;
 use super::sysctl;
-use crate::ipvsadm::{self, Numeric, control};
+use crate::ipvsadm::control::ControlError;
+use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
+use crate::ipvsadm::{self, Command, Daemon, Numeric, Role, control};
 
 /// A director with everything around it.
 pub(super) struct Lab<S: Store> {
@@ -24,6 +23,7 @@ pub(super) struct Lab<S: Store> {
     forwarder: Box<Forwarder>,
     ports: Vec<String>,
     marks: Vec<MarkRule>,
+    daemon: Option<Box<SyncDaemon>>,
     now: Tick,
 }
 
@@ -41,48 +41,17 @@ where
     /// Sets the director up.
     pub(super) fn new(setup: &Setup, store: S) -> Result<Self, String> {
         let seed = Seed::from_bytes(SEED);
-        let mut host: Host = Host::new(seed);
-        let mut ports = Vec::new();
-        for (name, port) in &setup.ports {
-            let id = host
-                .add_port(Port::ethernet(port.mac, port.mtu))
-                .map_err(|error| format!("port {name}: {error}"))?;
-            ports.push(name.clone());
-            for text in &port.addrs {
-                let (address, len) = prefix(text).ok_or_else(|| no_address(text))?;
-                host.add_address(id, address, len).map_err(|error| format!("address {text}: {error}"))?;
-            }
-        }
-        for text in &setup.vips {
-            let (address, _) = prefix(text).ok_or_else(|| no_address(text))?;
-            host.add_virtual_address(address).map_err(|error| format!("address {text}: {error}"))?;
-        }
-        for route in &setup.routes {
-            let (address, len) = prefix(&route.dst).ok_or_else(|| no_address(&route.dst))?;
-            let prefix = Prefix::new(address, len).ok_or_else(|| no_address(&route.dst))?;
-            host.add_route(prefix, Some(route.via), port_id(&ports, &route.port)?)
-                .map_err(|error| format!("route to {}: {error}", route.dst))?;
-        }
-        for neighbour in &setup.neigh {
-            host.add_neighbour(port_id(&ports, &neighbour.port)?, neighbour.ip, neighbour.mac)
-                .map_err(|error| format!("neighbour {}: {error}", neighbour.ip))?;
-        }
-        let mut options = Options::new();
-        options.refuse = true;
-        options.icmp_rate = 0;
-        let mut lab = Self {
-            director: Director::new(Config::new(seed), store),
+        let (config, options) = setup.settings(seed)?;
+        Ok(Self {
+            director: Director::new(config, store),
             forwarder: Box::new(
-                Forwarder::new(host, options).with_fragments(Fragments::with_room(FRAGMENTS)),
+                Forwarder::new(*setup.host(seed)?, options).with_fragments(Fragments::with_room(FRAGMENTS)),
             ),
-            ports,
-            marks: setup.marks.iter().map(mark_rule).collect::<Result<_, _>>()?,
+            ports: setup.port_names(),
+            marks: setup.mark_rules()?,
+            daemon: None,
             now: Tick::ZERO,
-        };
-        for (key, value) in &setup.sysctl {
-            lab.sysctl(key, value)?;
-        }
-        Ok(lab)
+        })
     }
 
     /// Lets time pass, and everything end that is due; what leaves meanwhile.
@@ -94,6 +63,7 @@ where
             left -= step;
             self.now = self.now.plus_millis(step);
             self.director.sweep(self.now, usize::MAX);
+            self.tell();
             self.poll(&mut out);
         }
         out
@@ -115,7 +85,12 @@ where
             Ok(command) => command,
             Err(error) => return (error.status().into(), Some(error.to_string())),
         };
-        match control::carry_out(&mut self.director, &command) {
+        let done = match &command {
+            Command::StartDaemon(role, options) => self.start_daemon(*role, options),
+            Command::StopDaemon(role) => self.stop_daemon(*role),
+            _ => control::carry_out(&mut self.director, &command),
+        };
+        match done {
             Ok(()) => (0, None),
             Err(error) => (error.status().into(), Some(error.to_string())),
         }
@@ -165,7 +140,12 @@ where
                         done.map_err(|reason| format!("a datagram cannot be cut: {}", reason.name()))?;
                     }
                 }
-                Outcome::Consumed | Outcome::Drop(_) | Outcome::Pass(_) => {}
+                Outcome::Pass(_) => {
+                    if let Some(daemon) = &mut self.daemon {
+                        daemon.receive(&mut self.director, self.forwarder.host(), self.now, frame);
+                    }
+                }
+                Outcome::Consumed | Outcome::Drop(_) => {}
             }
             all.push(out);
         }
@@ -175,35 +155,55 @@ where
         Ok(all)
     }
 
-    /// What the tables hold.
-    pub(super) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
-        let services = self.director.services().map(|service| self.service(service)).collect();
-        let connections = self.director.connections(self.now).map(|connection| row(&connection));
-        let templates = self.director.templates(self.now).map(|template| template_row(&template));
-        (services, connections.chain(templates).collect())
+    /// Starts a part of the sync daemon.
+    fn start_daemon(&mut self, role: Role, asked: &Daemon) -> Result<(), ControlError> {
+        let port = port_id(&self.ports, &asked.interface).map_err(|_| ControlError::Invalid)?;
+        let running = self.daemon.as_ref().map(|daemon| *daemon.options());
+        let (was_master, was_backup) = running.map_or((false, false), |of| (of.master, of.backup));
+        let (master, backup) = (was_master || role == Role::Master, was_backup || role == Role::Backup);
+        let mut options = SyncOptions::new(port, master, backup);
+        options.group = asked.group.unwrap_or(options.group);
+        options.udp_port = asked.port.unwrap_or(options.udp_port);
+        options.ttl = asked.ttl.unwrap_or(options.ttl);
+        options.longest = asked.max_len.map_or(options.longest, usize::from);
+        options.syncid = asked.sync_id;
+        options.version = self.sync_version();
+        self.director.set_sync_role(master, backup);
+        self.daemon = Some(Box::new(SyncDaemon::new(self.now, options, SYNC_SOURCE_PORT)));
+        Ok(())
     }
 
-    fn service(&self, service: &Service<SchedulerOf<S>>) -> ServiceRow {
-        let (proto, addr) = match service.key() {
-            ServiceKey::Address { protocol, address, port } => {
-                (protocol.to_string(), ServiceName::Address(SocketAddr::new(address, port).to_string()))
-            }
-            ServiceKey::Mark { mark, .. } => ("FWM".to_owned(), ServiceName::Mark(mark)),
-        };
-        let servers = self.director.servers(service.key()).map(|(_, server)| ServerRow {
-            addr: server.address().to_string(),
-            fwd: server.method().to_string(),
-            weight: server.weight(),
-            active: server.active(),
-            inactive: server.inactive(),
-        });
-        ServiceRow {
-            proto,
-            addr,
-            sched: service.scheduler().name().to_owned(),
-            flags: flags(service),
-            servers: servers.collect(),
+    fn stop_daemon(&mut self, role: Role) -> Result<(), ControlError> {
+        let mut options = *self.daemon.take().ok_or(ControlError::NoService)?.options();
+        match role {
+            Role::Master => options.master = false,
+            Role::Backup => options.backup = false,
         }
+        self.director.set_sync_role(options.master, options.backup);
+        if options.master || options.backup {
+            self.daemon = Some(Box::new(SyncDaemon::new(self.now, options, SYNC_SOURCE_PORT)));
+        }
+        Ok(())
+    }
+
+    fn sync_version(&self) -> Version {
+        if self.director.config().tuning.sync_version == 0 { Version::Zero } else { Version::One }
+    }
+
+    /// Lets the daemon know what the director wants to be told.
+    fn tell(&mut self) {
+        let version = self.sync_version();
+        while let Some(event) = self.director.poll_event() {
+            if let (Event::Sync(entry), Some(daemon)) = (event, &mut self.daemon) {
+                daemon.set_version(version);
+                daemon.tell(&self.director, self.now, &entry);
+            }
+        }
+    }
+
+    /// What the tables hold.
+    pub(super) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
+        (list::services(&self.director), list::connections(&self.director, self.now))
     }
 
     /// Takes what the director as a host has to send.
@@ -212,6 +212,11 @@ where
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
             let sent = Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) };
             out.push(sent);
+        }
+        if let Some(daemon) = &mut self.daemon {
+            while let Some(frame) = daemon.poll(self.forwarder.host(), self.now, &mut buffer) {
+                out.push(Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) });
+            }
         }
     }
 
@@ -224,86 +229,8 @@ fn sent(ports: &[String], frame: &Frame<'_>) -> Sent {
     Sent { port: port_name(ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
 }
 
-fn row(connection: &Connection) -> ConnectionRow {
-    ConnectionRow {
-        proto: connection.flow.protocol.to_string(),
-        c: connection.flow.source().to_string(),
-        v: connection.flow.destination().to_string(),
-        d: connection.destination.to_string(),
-        state: connection.state.to_string(),
-        expires: connection.expires_in / 1_000,
-    }
-}
-
-fn template_row(template: &Template<'_>) -> ConnectionRow {
-    let (proto, v) = match template.target {
-        TemplateTarget::Address { protocol, address } => (protocol.to_string(), address),
-        // As the kernel has it: the mark instead of an address.
-        TemplateTarget::Mark(mark) => ("IP".to_owned(), mark_address(mark, template.client)),
-    };
-    ConnectionRow {
-        proto,
-        c: SocketAddr::new(template.client, 0).to_string(),
-        v: v.to_string(),
-        d: template.destination.to_string(),
-        state: if template.assured { "ASSURED" } else { "NONE" }.to_owned(),
-        expires: template.expires_in / 1_000,
-    }
-}
-
-fn mark_address(mark: u32, client: IpAddr) -> SocketAddr {
-    let address = match client {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(mark)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(u128::from(mark) << 96)),
-    };
-    SocketAddr::new(address, 0)
-}
-
-/// What a listing says of a service after its scheduler.
-fn flags<P>(service: &Service<P>) -> String {
-    let mut words = Vec::new();
-    if let Some(persistence) = service.persistence() {
-        words.push(format!("persistent {}", persistence.timeout));
-        match (persistence.mask, service.key().family()) {
-            (None, _) => {}
-            (Some(len), Family::V4) => {
-                let bits = u32::MAX.checked_shl(32_u32.saturating_sub(len.into())).unwrap_or(0);
-                words.push(format!("mask {}", Ipv4Addr::from_bits(bits)));
-            }
-            (Some(len), Family::V6) => words.push(format!("mask {len}")),
-        }
-    }
-    if service.one_packet() {
-        words.push("ops".to_owned());
-    }
-    words.join(" ")
-}
-
-fn mark_rule(setup: &super::scenario::MarkSetup) -> Result<MarkRule, String> {
-    let (address, len) = prefix(&setup.dst).ok_or_else(|| no_address(&setup.dst))?;
-    let destination = Prefix::new(address, len).ok_or_else(|| no_address(&setup.dst))?;
-    let protocol = match setup.proto.as_deref() {
-        None => None,
-        Some("tcp") => Some(Protocol::Tcp),
-        Some("udp") => Some(Protocol::Udp),
-        Some("sctp") => Some(Protocol::Sctp),
-        Some(other) => return Err(format!("`{other}` cannot be marked: expected tcp, udp or sctp")),
-    };
-    let ports = setup.port.map_or(0..=u16::MAX, |port| port..=port);
-    Ok(MarkRule { mark: setup.mark, protocol, destination, ports })
-}
-
-fn port_id(ports: &[String], name: &str) -> Result<PortId, String> {
-    let at = ports.iter().position(|port| port == name).and_then(|at| u8::try_from(at).ok());
-    at.map(PortId).ok_or_else(|| format!("the director has no port `{name}`"))
-}
-
 fn port_name(ports: &[String], port: PortId) -> String {
     ports.get(usize::from(port.0)).cloned().unwrap_or_default()
-}
-
-fn no_address(text: &str) -> String {
-    format!("`{text}` is no address with a prefix length")
 }
 
 /// Everything by chance depends on this: what a scenario shows must not.
@@ -314,3 +241,5 @@ const TICK_MILLIS: u64 = 20;
 const TAILROOM: usize = 256;
 /// Datagrams that may be in the making at a time.
 const FRAGMENTS: usize = 16;
+/// Where sync messages come from; what it is does not matter.
+const SYNC_SOURCE_PORT: u16 = 40_000;

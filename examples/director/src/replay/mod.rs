@@ -14,16 +14,16 @@ mod lab;
 mod play;
 mod report;
 mod scenario;
+mod setup;
 mod survey;
-mod sysctl;
+pub(crate) mod sysctl;
 
 pub use compare::{Done, Sent, compare};
 pub use deliberate::{Deliberate, Entry};
 pub use play::{Difference, Manner, Played, StoreKind, play};
 pub use report::{Behaviour, Behaviours, Chance, Verdict};
 pub use scenario::{
-    Action, ConnectionRow, Expected, Hex, MarkSetup, NeighbourSetup, PortSetup, RouteSetup, Scenario,
-    ServerRow, ServiceName, ServiceRow, Setup, Step,
+    Action, Expected, Hex, MarkSetup, NeighbourSetup, PortSetup, RouteSetup, Scenario, Setup, Step,
 };
 
 use std::fs;

@@ -10,6 +10,8 @@ use lvs_forward::host::MacAddress;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
+use crate::ipvsadm::list::{ConnectionRow, ServiceRow};
+
 /// A scenario: how the director is set up, and all steps in order.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[non_exhaustive]
@@ -174,67 +176,6 @@ pub struct Expected {
     /// Whether the host made it, not IPVS.
     #[serde(default)]
     pub host: u8,
-}
-
-/// A service in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
-#[non_exhaustive]
-pub struct ServiceRow {
-    /// `TCP`, `UDP`, `SCTP` or `FWM`.
-    pub proto: String,
-    /// Address and port, or the mark.
-    pub addr: ServiceName,
-    /// The scheduler's name.
-    pub sched: String,
-    /// Persistence and one-packet scheduling as listed.
-    pub flags: String,
-    /// Its servers, as a set.
-    pub servers: Vec<ServerRow>,
-}
-
-/// What a service is known by in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
-#[serde(untagged)]
-#[expect(clippy::exhaustive_enums, reason = "the two kinds of services")]
-pub enum ServiceName {
-    /// A firewall mark.
-    Mark(u32),
-    /// Address and port.
-    Address(String),
-}
-
-/// A real server in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
-#[non_exhaustive]
-pub struct ServerRow {
-    /// Address and port.
-    pub addr: String,
-    /// `Route`, `Tunnel` or `Masq`.
-    pub fwd: String,
-    /// Its weight.
-    pub weight: u32,
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-}
-
-/// A connection, or template, in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
-#[non_exhaustive]
-pub struct ConnectionRow {
-    /// `TCP`, `UDP`, `SCTP` or `IP`.
-    pub proto: String,
-    /// The client.
-    pub c: String,
-    /// The virtual address and port.
-    pub v: String,
-    /// The real server.
-    pub d: String,
-    /// The state's name.
-    pub state: String,
-    /// Seconds left.
-    pub expires: u64,
 }
 
 /// Bytes, written as hexadecimal digits.

@@ -55,6 +55,10 @@ pub(crate) fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: 
             let retries = u8::try_from(number()?).ok().filter(|retries| *retries <= 3);
             tuning.sync_retries = retries.ok_or_else(no_value)?;
         }
+        "sync_version" => {
+            let version = u8::try_from(number()?).ok().filter(|version| *version <= 1);
+            tuning.sync_version = version.ok_or_else(no_value)?;
+        }
         "sync_threshold" => {
             let (threshold, period) = value.split_once([' ', '\t']).ok_or_else(no_value)?;
             let read = |text: &str| text.trim().parse::<u32>().map_err(|_| no_value());

@@ -1,0 +1,86 @@
+//! The director that a scenario describes, as the libraries want it.
+
+use lvs_core::{Config, Protocol, Seed};
+use lvs_forward::host::{Host, Port, Prefix};
+use lvs_forward::{Options, PortId};
+use lvs_std::device::mark::MarkRule;
+
+use super::scenario::{MarkSetup, Setup, prefix};
+use super::sysctl;
+
+impl Setup {
+    /// The names of its ports, in order.
+    pub(crate) fn port_names(&self) -> Vec<String> {
+        self.ports.keys().cloned().collect()
+    }
+
+    /// Its host, with all ports, addresses, routes and neighbours.
+    pub(crate) fn host<const A: usize, const N: usize>(&self, seed: Seed) -> Result<Box<Host<A, N>>, String> {
+        let mut host = Box::new(Host::<A, N>::new(seed));
+        let names = self.port_names();
+        for (name, port) in &self.ports {
+            let id = host
+                .add_port(Port::ethernet(port.mac, port.mtu))
+                .map_err(|error| format!("port {name}: {error}"))?;
+            for text in &port.addrs {
+                let (address, len) = prefix(text).ok_or_else(|| no_address(text))?;
+                host.add_address(id, address, len).map_err(|error| format!("address {text}: {error}"))?;
+            }
+        }
+        for text in &self.vips {
+            let (address, _) = prefix(text).ok_or_else(|| no_address(text))?;
+            host.add_virtual_address(address).map_err(|error| format!("address {text}: {error}"))?;
+        }
+        for route in &self.routes {
+            let (address, len) = prefix(&route.dst).ok_or_else(|| no_address(&route.dst))?;
+            let prefix = Prefix::new(address, len).ok_or_else(|| no_address(&route.dst))?;
+            host.add_route(prefix, Some(route.via), port_id(&names, &route.port)?)
+                .map_err(|error| format!("route to {}: {error}", route.dst))?;
+        }
+        for neighbour in &self.neigh {
+            host.add_neighbour(port_id(&names, &neighbour.port)?, neighbour.ip, neighbour.mac)
+                .map_err(|error| format!("neighbour {}: {error}", neighbour.ip))?;
+        }
+        Ok(host)
+    }
+
+    /// Core's and forwarder's settings. The host refuses what it does not serve, as the recorded one did.
+    pub(crate) fn settings(&self, seed: Seed) -> Result<(Config, Options), String> {
+        let (mut config, mut options) = (Config::new(seed), Options::new());
+        options.refuse = true;
+        options.icmp_rate = 0;
+        for (key, value) in &self.sysctl {
+            sysctl::set(&mut config.tuning, &mut options, key, value)?;
+        }
+        Ok((config, options))
+    }
+
+    /// What gives packets a mark.
+    pub(crate) fn mark_rules(&self) -> Result<Vec<MarkRule>, String> {
+        self.marks.iter().map(rule).collect()
+    }
+}
+
+fn rule(setup: &MarkSetup) -> Result<MarkRule, String> {
+    let (address, len) = prefix(&setup.dst).ok_or_else(|| no_address(&setup.dst))?;
+    let destination = Prefix::new(address, len).ok_or_else(|| no_address(&setup.dst))?;
+    let protocol = match setup.proto.as_deref() {
+        None => None,
+        Some("tcp") => Some(Protocol::Tcp),
+        Some("udp") => Some(Protocol::Udp),
+        Some("sctp") => Some(Protocol::Sctp),
+        Some(other) => return Err(format!("`{other}` cannot be marked: expected tcp, udp or sctp")),
+    };
+    let ports = setup.port.map_or(0..=u16::MAX, |port| port..=port);
+    Ok(MarkRule { mark: setup.mark, protocol, destination, ports })
+}
+
+/// A port by its name.
+pub(super) fn port_id(ports: &[String], name: &str) -> Result<PortId, String> {
+    let at = ports.iter().position(|port| port == name).and_then(|at| u8::try_from(at).ok());
+    at.map(PortId).ok_or_else(|| format!("the director has no port `{name}`"))
+}
+
+fn no_address(text: &str) -> String {
+    format!("`{text}` is no address with a prefix length")
+}
