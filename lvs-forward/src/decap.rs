@@ -235,7 +235,7 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
         Ok(Unwrapped::Inner)
     }
 
-    /// Answers a ping by the way it came.
+    /// Answers a ping by the way it came. Nobody asks a real server for the time here.
     fn ping(&self, frame: &mut Frame<'_>, layout: &Layout) -> Result<Unwrapped, DecapReason> {
         let arrival = Arrival::of(frame, layout.network());
         let front = layout.network();
@@ -244,7 +244,7 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
             .and_then(|()| frame.shrink_front(front))
             .and_then(|()| layout.without_front(front))
             .ok_or(DecapReason::Offload)?;
-        let answer = echo(frame, &stripped, 0).map_err(|_| DecapReason::BadChecksum)?;
+        let answer = echo(frame, &stripped, 0, Tick::ZERO).map_err(|_| DecapReason::BadChecksum)?;
         match self.host.send_back(frame, answer.family, &arrival.tags, arrival.from) {
             Departure::Ready => Ok(Unwrapped::Send),
             Departure::Waits | Departure::Drop(_) => Err(DecapReason::Malformed),

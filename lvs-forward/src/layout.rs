@@ -94,6 +94,12 @@ impl Layout {
         Some(self)
     }
 
+    /// The same offsets for a packet that ends elsewhere, or `None` if that is before its transport.
+    pub(crate) fn with_end(mut self, end: usize) -> Option<Self> {
+        self.end = u32::try_from(end).ok().filter(|&end| end >= self.transport)?;
+        Some(self)
+    }
+
     /// Source and destination address as they stand in `bytes`, the frame's, now.
     #[must_use]
     pub fn addresses(&self, bytes: &[u8]) -> Option<Addresses> {

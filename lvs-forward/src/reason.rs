@@ -49,12 +49,14 @@ macro_rules! reasons {
     };
 }
 
-const DROPS: usize = Reason::ALL.len() + 25;
+const DROPS: usize = Reason::ALL.len() + 26;
 const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
     /// Why a frame was dropped. Some drops are answered with an ICMP error, then the frame leaves as that answer.
     DropReason, DROPS {
+        /// A wrong TCP checksum on an FTP control connection, whose payload the helper reads.
+        BadChecksum = "bad-checksum",
         /// A wrong IPv4 header checksum.
         BadHeaderChecksum = "bad-header-checksum",
         /// A wrong checksum in an ICMP error that was to be translated.
@@ -153,6 +155,11 @@ pub struct Counters {
     pub icmp_suppressed: u64,
     /// Echo replies, ARP replies and neighbour advertisements.
     pub answers: u64,
+    /// Data connections that the FTP helper announced to the director.
+    pub expected: u64,
+    /// What the FTP helper could not do for want of room here or in the director, or because a server named another host than
+    /// itself: questions for data connections, and answers to them, that went through as they were.
+    pub unhelped: u64,
     /// Fragments that were kept to be put together.
     pub fragments: u64,
     /// Datagrams that were put together.
@@ -171,6 +178,8 @@ impl Counters {
         icmp_errors: 0,
         icmp_suppressed: 0,
         answers: 0,
+        expected: 0,
+        unhelped: 0,
         fragments: 0,
         datagrams: 0,
         waited: 0,

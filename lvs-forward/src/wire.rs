@@ -83,6 +83,7 @@ pub(crate) mod ipv6 {
 /// TCP (RFC 9293 §3.1).
 pub(crate) mod tcp {
     pub(crate) const SEQUENCE: usize = 4;
+    pub(crate) const ACKNOWLEDGEMENT: usize = 8;
     pub(crate) const DATA_OFFSET: usize = 12;
     pub(crate) const FLAGS: usize = 13;
     pub(crate) const CHECKSUM: usize = 16;
@@ -126,6 +127,7 @@ pub(crate) mod protocol {
     pub(crate) const ESP: u8 = 50;
     pub(crate) const AUTHENTICATION: u8 = 51;
     pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const NO_NEXT_HEADER: u8 = 59;
     pub(crate) const DESTINATION_OPTIONS: u8 = 60;
     pub(crate) const SCTP: u8 = 132;
 }

@@ -15,8 +15,10 @@ use std::alloc::System;
 
 use lab::*;
 use lvs_core::{Family, Protocol, Tick};
+use lvs_forward::output::pieces;
+use lvs_forward::parse::Link;
 use lvs_forward::{Frame, HEADROOM, Options, Outcome};
-use sample::{Bed, Sample, SumState};
+use sample::{Bed, Sample, SumState, sum};
 
 struct Counting;
 
@@ -72,6 +74,30 @@ fn samples() -> Vec<(Sample, u8)> {
     samples
 }
 
+/// The first IPv4 UDP request in two fragments.
+fn halves(samples: &[(Sample, u8)]) -> [Vec<u8>; 2] {
+    let is_it = |(sample, port): &&(Sample, u8)| {
+        *port == OUTSIDE
+            && sample.protocol == Protocol::Udp
+            && sample.ttl > 1
+            && sample.sum == SumState::Right
+    };
+    let (sample, port) = samples.iter().find(is_it).unwrap();
+    let sample = Sample { dont_fragment: false, ..sample.clone() };
+    let packet = sample.packet();
+    let (head, payload) = packet.split_at(sample.header_len());
+    let (one, two) = payload.split_at(800);
+    [(one, 0x2000_u16), (two, 100)].map(|(part, word)| {
+        let mut bytes = [head, part].concat();
+        bytes[2..4].copy_from_slice(&((head.len() + part.len()) as u16).to_be_bytes());
+        bytes[6..8].copy_from_slice(&word.to_be_bytes());
+        bytes[10..12].fill(0);
+        let checksum = !sum(&bytes[..head.len()]);
+        bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
+        ethernet(*port, 0, &bytes)
+    })
+}
+
 // The only test of its file: another one's allocations would be counted too.
 #[test]
 fn no_frame_allocates() {
@@ -81,7 +107,7 @@ fn no_frame_allocates() {
         samples.iter().map(|(sample, port)| Bed::new(&ethernet(*port, 0, &sample.packet()))).collect();
     let mut spare = vec![0; HEADROOM + 2_048];
     let mut outcomes = vec![Outcome::Consumed; samples.len()];
-    let mut sent = 0;
+    let (mut sent, mut assembled) = (0, 0);
     for round in 0..4 {
         let mut frames: Vec<Frame<'_>> = Vec::new();
         for ((sample, port), bed) in samples.iter().zip(&mut beds) {
@@ -90,6 +116,7 @@ fn no_frame_allocates() {
             frames.push(bed.frame(*port).with_offload(offload));
         }
         let now = Tick::from_millis(round * 40_000);
+        let mut fragments = halves(&samples).map(|half| Bed::new(&half));
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         if round % 2 == 0 {
             lab.forwarder.process_batch(&mut lab.director, now, &mut frames, &mut outcomes);
@@ -99,8 +126,20 @@ fn no_frame_allocates() {
             }
         }
         while lab.forwarder.poll_transmit(now, &mut spare).is_some() {}
+        for frame in &mut fragments {
+            let mut frame = frame.frame(OUTSIDE);
+            let outcome = lab.forwarder.process(&mut lab.director, now, &mut frame);
+            if let Outcome::Assembled(datagram) = outcome
+                && let Some(mut taken) = lab.forwarder.take(datagram)
+            {
+                let cut = taken.outcome.cut();
+                let count = pieces(&mut taken.frame, Link::Ethernet, cut, &mut |_| ());
+                assembled += count.unwrap();
+            }
+        }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "round {round}");
         sent += outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Send)).count();
     }
+    assert_eq!(assembled, 2 * 4, "both fragments in each round");
     assert!(sent > samples.len(), "most frames must have gone somewhere: {sent}");
 }

@@ -12,7 +12,7 @@ use crate::icmp::Embedded;
 use crate::icmp::answer::echo;
 use crate::icmp::error::{Complaint, answer, may_answer};
 use crate::icmp::tunnel::TunnelError;
-use crate::layout::Layout;
+use crate::layout::{Fragment, Layout};
 use crate::offload::icmp_is_intact;
 use crate::reason::{DropReason, PassReason};
 
@@ -50,7 +50,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         arrival: &Arrival,
         complaint: Complaint,
     ) -> Option<Outcome> {
-        if !may_answer(frame.bytes(), layout) || !self.limiter.allows(now, self.options.icmp_rate) {
+        let answerable = complaint == Complaint::UnevenFragment || layout.fragment() != Fragment::Later;
+        if !answerable
+            || !may_answer(frame.bytes(), layout)
+            || !self.limiter.allows(now, self.options.icmp_rate)
+        {
             return None;
         }
         let addresses = layout.addresses(frame.bytes())?;
@@ -94,7 +98,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
-    /// A ping for an own address.
+    /// A ping for an own address, or a question for the time.
     pub(super) fn echo(&mut self, now: Tick, frame: &mut Frame<'_>, layout: Layout) -> Outcome {
         let front = layout.network();
         let arrival = Arrival::of(frame, front);
@@ -109,7 +113,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(client) = layout.addresses(frame.bytes()).map(Addresses::source) else {
             return self.drop(DropReason::Malformed);
         };
-        let outcome = match echo(frame, &layout, identification) {
+        let outcome = match echo(frame, &layout, identification, now) {
             Ok(answer) => self.send_own(now, frame, &answer, &arrival, client),
             Err(reason) => Outcome::Drop(reason),
         };

@@ -68,6 +68,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             (Task::Drop(reason), _) => self.drop(*reason),
             (Task::Pass(reason), _) => self.pass(*reason),
             (Task::Refused(layout, refusal), _) => self.refused(now, frame, layout, *refusal),
+            (Task::Unknown(layout), _) => self.unknown(now, frame, layout),
             (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
             // Those come with a verdict.
             (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),

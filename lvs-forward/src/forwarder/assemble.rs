@@ -1,6 +1,6 @@
 //! Fragments on their way to becoming a datagram, and datagrams that have become whole.
 
-use lvs_core::{Director, Family, Path, Store, Tick};
+use lvs_core::{Addresses, Director, Family, Path, Store, Tick};
 
 use super::classify::Task;
 use super::{Forwarder, Outcome};
@@ -120,13 +120,18 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         {
             return Err(self.refused(now, frame, layout, refusal));
         }
-        let key = Key {
-            source: to_bits(addresses.source()),
-            destination: destination_bits(&addresses),
-            identification: fields.identification,
-            protocol: if layout.family == Family::V4 { layout.protocol } else { 0 },
-            local: local && layout.family == Family::V4,
-        };
+        if layout.family == Family::V6 && fields.is_uneven(layout) {
+            self.fragments.discard(&key_of(layout, &addresses, &fields, local));
+            return Err(match super::apply::prepare(frame, layout) {
+                Ok((arrival, layout)) if local => {
+                    let complaint = Complaint::UnevenFragment;
+                    self.complain(now, frame, &layout, &arrival, complaint, DropReason::FragmentConflict)
+                }
+                Ok(_) => self.drop(DropReason::FragmentConflict),
+                Err(reason) => self.drop(reason),
+            });
+        }
+        let key = key_of(layout, &addresses, &fields, local);
         let mut overrun = 0;
         let gathered = self.fragments.gather(now, key, frame, layout, &fields, &mut || overrun += 1);
         for _ in 0..overrun {
@@ -190,5 +195,16 @@ const fn least(layout: &Layout) -> usize {
         protocol::UDP => udp::LEN,
         protocol::ICMPV6 => icmp::LEN,
         _ => 1,
+    }
+}
+
+/// What tells the datagram of a fragment from others.
+fn key_of(layout: &Layout, addresses: &Addresses, fields: &Fields, local: bool) -> Key {
+    Key {
+        source: to_bits(addresses.source()),
+        destination: destination_bits(addresses),
+        identification: fields.identification,
+        protocol: if layout.family == Family::V4 { layout.protocol } else { 0 },
+        local: local && layout.family == Family::V4,
     }
 }

@@ -1,15 +1,34 @@
 //! Verdicts that ask for a look into the packet.
 
-use lvs_core::{Director, Packet, Store, Tick, Verdict};
+use lvs_core::{Director, Helper, Packet, Store, Tick, Verdict};
 
 use super::classify::Task;
 use super::{Forwarder, Outcome};
 use crate::frame::Frame;
+use crate::ftp;
 use crate::layout::Layout;
 use crate::offload::merged_payload;
 use crate::sip::call_id;
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// The same forwarder with room for FTP control connections. Without it, passive FTP does not work under NAT.
+    #[must_use]
+    pub fn with_ftp(mut self, controls: ftp::Controls) -> Self {
+        self.ftp = controls;
+        self
+    }
+
+    /// Gives it room for FTP control connections in place of what it had; passive ones that are open fail.
+    pub fn set_ftp(&mut self, controls: ftp::Controls) {
+        self.ftp = controls;
+    }
+
+    /// Its room for FTP control connections.
+    #[must_use]
+    pub const fn ftp(&self) -> &ftp::Controls {
+        &self.ftp
+    }
+
     /// Finds what the director asks for, tells it, and carries out what it says then.
     #[cold]
     #[inline(never)]
@@ -28,6 +47,17 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 let call = layout.and_then(|layout| payload(frame, layout)).and_then(call_id);
                 let verdict = director.decide_call(now, packet, call);
                 self.carry_out(now, frame, task, Some((packet, &verdict)))
+            }
+            Verdict::Forward(forward) if forward.helper == Some(Helper::Ftp) => {
+                let Task::Flow(layout) = task else {
+                    return self.carry_out(now, frame, task, Some((packet, verdict)));
+                };
+                let mut helper =
+                    ftp::Helper { controls: &mut self.ftp, counters: &mut self.counters, key: self.key };
+                match helper.help(director, now, frame, layout, packet, forward) {
+                    Ok(layout) => self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict))),
+                    Err(reason) => self.drop(reason),
+                }
             }
             Verdict::Forward(_) | Verdict::Drop(_) | Verdict::Pass(_) | Verdict::Reject(_) => {
                 self.carry_out(now, frame, task, Some((packet, verdict)))

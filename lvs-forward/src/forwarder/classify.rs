@@ -8,6 +8,7 @@ use crate::fragments::Fields;
 use crate::frame::Frame;
 use crate::host::address::destination_bits;
 use crate::host::{LinkDestination, is_martian};
+use crate::icmp::answer::TIMESTAMPS_LEN;
 use crate::icmp::tunnel::TunnelError;
 use crate::icmp::{Embedded, v4, v6};
 use crate::layout::{Fragment, Layout};
@@ -23,7 +24,7 @@ pub(super) enum Task {
     /// A neighbour solicitation or advertisement.
     Discovery(Layout),
     Drop(DropReason),
-    /// A ping for an own address.
+    /// A ping for an own address, or a question for the time.
     Echo(Layout),
     /// An ICMP error for the director to decide.
     Error(Layout, Embedded),
@@ -37,6 +38,8 @@ pub(super) enum Task {
     Refused(Layout, Refusal),
     /// Neither for an own address nor of a protocol that is balanced.
     Through(Layout),
+    /// For an own address, of a protocol that nothing here takes.
+    Unknown(Layout),
     /// An ICMP error about a tunnel of ours, for the director to decide; where the wrapped packet is quoted.
     Tunnel(Layout, Embedded),
 }
@@ -183,6 +186,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             (Meaning::Control(kind), Path::Local | Path::Captured) if kind == echo_request(layout.family) => {
                 Task::Echo(layout)
             }
+            (Meaning::Control(v4::TIMESTAMP_REQUEST), Path::Local)
+                if layout.family == Family::V4 && layout.transport_len() >= TIMESTAMPS_LEN =>
+            {
+                Task::Echo(layout)
+            }
+            (Meaning::Other, Path::Local) if layout.fragment == Fragment::Whole => Task::Unknown(layout),
             (
                 Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
                 Path::Local | Path::Captured,

@@ -11,7 +11,7 @@ mod refuse;
 mod short;
 
 use heapless::Vec;
-use lvs_core::{BATCH, Director, Packet, Reason, Store, Tick, Verdict};
+use lvs_core::{BATCH, Direction, Director, Forward, Method, Packet, Reason, Store, Tick, Verdict};
 
 pub use self::assemble::Taken;
 use self::classify::Task;
@@ -20,6 +20,7 @@ use self::pmtu::PathMtus;
 use self::short::{LastOwn, Ways};
 use crate::fragments::{Datagram, Fragments};
 use crate::frame::{Frame, HEADROOM, PortId};
+use crate::ftp::Controls;
 use crate::hash::Key;
 use crate::host::Host;
 use crate::layout::Layout;
@@ -111,6 +112,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     options: Options,
     counters: Counters,
     fragments: Fragments,
+    ftp: Controls,
     path_mtus: PathMtus,
     ways: Ways,
     last_own: Option<LastOwn>,
@@ -129,6 +131,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             options,
             counters: Counters::ZERO,
             fragments: Fragments::NONE,
+            ftp: Controls::NONE,
             path_mtus: PathMtus::new(key),
             ways: Ways::new(),
             last_own: None,
@@ -324,12 +327,25 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         task: &Task,
         decision: Option<(&Packet, &Verdict)>,
     ) -> Outcome {
-        match decision {
-            Some((packet, verdict)) if verdict.needs_attention() => {
-                self.attend(director, now, frame, task, packet, verdict)
+        if let Some((packet, verdict)) = decision {
+            if verdict.needs_attention() {
+                return self.attend(director, now, frame, task, packet, verdict);
             }
-            _ => self.carry_out(now, frame, task, decision),
+            if self.options.refuse
+                && let Task::Flow(layout) = task
+                && let Verdict::Forward(forward) = verdict
+                && self.is_for_us(forward)
+            {
+                return self.refuse_as_server(director, now, frame, layout, packet, forward);
+            }
         }
+        self.carry_out(now, frame, task, decision)
+    }
+
+    /// Whether a request's real server is this very host.
+    fn is_for_us(&self, forward: &Forward) -> bool {
+        forward.direction == Direction::Request
+            && (forward.method == Method::Local || self.host.owns(forward.address()))
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].

@@ -1,7 +1,8 @@
 //! What a host says when nobody listens: a reset for TCP (RFC 9293 §3.5.2), port unreachable for UDP (RFC 1122 §4.1.3.1).
 
-use lvs_core::{Addresses, Content, Packet, TcpFlags, Tick};
+use lvs_core::{Addresses, Content, Director, Flow, Forward, Method, Packet, Store, TcpFlags, Tick};
 
+use super::apply::prepare;
 use super::{Forwarder, Outcome};
 use crate::edit::{Ipv4, Ipv6};
 use crate::frame::{Checksum, Frame};
@@ -10,7 +11,7 @@ use crate::icmp::error::{Complaint, OWN_TTL};
 use crate::layout::{Fragment, Layout};
 use crate::offload::{merged_payload, pseudo_header, write_full};
 use crate::reason::{DropReason, PassReason};
-use crate::wire::{array_mut, get32, ipv4, ipv6, tcp};
+use crate::wire::{array_mut, get32, ipv4, ipv6, protocol, tcp};
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// Answers a packet to an own address that is nobody's, in a frame that begins with its IP header.
@@ -40,10 +41,78 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 let complaint = Complaint::PortUnreachable;
                 self.complain(now, frame, layout, arrival, complaint, DropReason::Refused)
             }
-            Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError | Content::Ipsec => {
+            Content::Ipsec => self.refuse_protocol(now, frame, layout, arrival),
+            Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError => {
                 self.pass(PassReason::Protocol)
             }
         }
+    }
+
+    /// A packet to an own address of a protocol that nothing here takes.
+    #[cold]
+    pub(super) fn unknown(&mut self, now: Tick, frame: &mut Frame<'_>, layout: &Layout) -> Outcome {
+        // RFC 8200 §4.7: nothing follows, nothing is said.
+        if !self.options.refuse || layout.protocol() == protocol::NO_NEXT_HEADER {
+            return self.pass(PassReason::Protocol);
+        }
+        match prepare(frame, layout) {
+            Ok((arrival, layout)) => self.refuse_protocol(now, frame, &layout, &arrival),
+            Err(reason) => self.drop(reason),
+        }
+    }
+
+    fn refuse_protocol(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        arrival: &Arrival,
+    ) -> Outcome {
+        let complaint = match layout.protocol() {
+            // Linux knows tunnels, but none with this end.
+            protocol::IPIP | protocol::IPV6 => Complaint::PortUnreachable,
+            _ => Complaint::ProtocolUnreachable(ipv6::NEXT_HEADER as u32),
+        };
+        self.complain(now, frame, layout, arrival, complaint, DropReason::Refused)
+    }
+
+    /// A request that the director gave to this very host, where nobody listens. As in Linux, the refusal goes by the director, which
+    /// takes it for the real server's.
+    #[cold]
+    pub(super) fn refuse_as_server<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        packet: &Packet,
+        forward: &Forward,
+    ) -> Outcome {
+        let (arrival, layout) = match prepare(frame, layout) {
+            Ok(prepared) => prepared,
+            Err(reason) => return self.drop(reason),
+        };
+        let outcome = self.refuse(now, frame, &layout, &arrival, packet);
+        if !matches!(outcome, Outcome::Send | Outcome::SendPieces(_) | Outcome::Consumed) {
+            return outcome;
+        }
+        let content = if let Content::Tcp(flags) = packet.content {
+            let acknowledges = flags.contains(TcpFlags::ACK);
+            Content::Tcp(if acknowledges { TcpFlags::RST } else { TcpFlags::RST.with(TcpFlags::ACK) })
+        } else {
+            Content::Error
+        };
+        let client = packet.flow.source();
+        let server = match forward.method {
+            Method::Nat => forward.target,
+            Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_) => packet.flow.destination(),
+        };
+        if let Some(flow) = Flow::new(packet.flow.protocol, server, client) {
+            let answer = Packet::new(flow, content, frame.len() as u32).passing();
+            // It leaves as it is, whatever its connection; what counts is that the director has seen it.
+            let _ = director.decide(now, &answer);
+        }
+        outcome
     }
 }
 

@@ -139,6 +139,11 @@ impl Fields {
         }
     }
 
+    /// Whether it is not the last, but ends between two places where another could begin.
+    pub(crate) const fn is_uneven(&self, layout: &Layout) -> bool {
+        self.more && !(layout.end() - self.payload).is_multiple_of(8)
+    }
+
     /// Whether the transport header begins in this fragment.
     pub(crate) const fn is_first(&self) -> bool {
         self.offset == 0
@@ -239,6 +244,14 @@ impl Fragments {
         frame.mark = done.mark;
         let frame = if done.assembled { frame.assembled(&slot.assembly) } else { frame };
         Some((frame, done.outcome))
+    }
+
+    /// Gives an unfinished datagram up.
+    pub(crate) fn discard(&mut self, key: &Key) {
+        let mut slots = self.slots.get_mut().iter_mut();
+        if let Some(slot) = slots.find(|slot| slot.is_gathering() && slot.key == *key) {
+            slot.state = State::Free;
+        }
     }
 
     /// Gives a place back.

@@ -23,6 +23,8 @@ pub enum Complaint {
     NetworkUnreachable,
     /// No server: ICMP 3/3, `ICMPv6` 1/4.
     PortUnreachable,
+    /// Nothing here takes this protocol: ICMP 3/2, `ICMPv6` 4/1 with the place of its number in the packet.
+    ProtocolUnreachable(u32),
     /// What a router inside a tunnel said of the wrapped packet, passed on about the packet inside (ICMP only).
     Relayed {
         /// The message's type.
@@ -36,6 +38,9 @@ pub enum Complaint {
     TimeExceeded,
     /// Larger than this MTU in bytes: ICMP 3/4, `ICMPv6` 2/0.
     TooBig(u32),
+    /// A fragment that is not the last has a length that is no multiple of 8: `ICMPv6` 4/0 (RFC 8200 §4.5); the same in ICMP
+    /// would be 12/0.
+    UnevenFragment,
 }
 
 impl Complaint {
@@ -49,6 +54,10 @@ impl Complaint {
             (Self::NetworkUnreachable, Family::V6) => (v6::UNREACHABLE, v6::NO_ROUTE, 0),
             (Self::PortUnreachable, Family::V4) => (v4::UNREACHABLE, v4::PORT, 0),
             (Self::PortUnreachable, Family::V6) => (v6::UNREACHABLE, v6::PORT, 0),
+            (Self::ProtocolUnreachable(_), Family::V4) => (v4::UNREACHABLE, v4::PROTOCOL, 0),
+            (Self::ProtocolUnreachable(place), Family::V6) => (v6::PARAMETER_PROBLEM, v6::NEXT_HEADER, place),
+            (Self::UnevenFragment, Family::V4) => (v4::PARAMETER_PROBLEM, 0, (ipv4::TOTAL_LEN as u32) << 24),
+            (Self::UnevenFragment, Family::V6) => (v6::PARAMETER_PROBLEM, 0, ipv6::PAYLOAD_LEN as u32),
             (Self::Relayed { kind, code, info }, Family::V4 | Family::V6) => (kind, code, info),
             (Self::TimeExceeded, Family::V4) => (v4::TIME_EXCEEDED, 0, 0),
             (Self::TimeExceeded, Family::V6) => (v6::TIME_EXCEEDED, 0, 0),
@@ -66,12 +75,9 @@ const MAX_V6: usize = 1280;
 /// TTL of what the director sends itself.
 pub(crate) const OWN_TTL: u8 = 64;
 
-/// Whether a packet may be answered with an error: not a later fragment, not an ICMP error, not from or to a group or
-/// nobody (RFC 1122 §3.2.2, RFC 4443 §2.4 e).
+/// Whether a packet may be answered with an error: not an ICMP error, not from or to a group or nobody (RFC 1122 §3.2.2,
+/// RFC 4443 §2.4 e). The caller minds that later fragments are not.
 pub(crate) fn may_answer(bytes: &[u8], layout: &Layout) -> bool {
-    if layout.fragment == Fragment::Later {
-        return false;
-    }
     let about_error = match layout.family {
         // Of the errors, redirect and parameter problem are not in IPVS's list.
         Family::V4 => {

@@ -24,10 +24,14 @@ pub(crate) mod v4 {
     pub(crate) const SOURCE_QUENCH: u8 = 4;
     pub(crate) const ECHO_REQUEST: u8 = 8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 12;
+    pub(crate) const TIMESTAMP_REQUEST: u8 = 13;
+    pub(crate) const TIMESTAMP_REPLY: u8 = 14;
 
     /// Codes of "unreachable".
     pub(crate) const NETWORK: u8 = 0;
     pub(crate) const HOST: u8 = 1;
+    pub(crate) const PROTOCOL: u8 = 2;
     pub(crate) const PORT: u8 = 3;
     pub(crate) const FRAGMENTATION_NEEDED: u8 = 4;
 }
@@ -37,6 +41,7 @@ pub(crate) mod v6 {
     pub(crate) const UNREACHABLE: u8 = 1;
     pub(crate) const TOO_BIG: u8 = 2;
     pub(crate) const TIME_EXCEEDED: u8 = 3;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 4;
     pub(crate) const ECHO_REQUEST: u8 = 128;
     pub(crate) const ECHO_REPLY: u8 = 129;
     pub(crate) const SOLICITATION: u8 = 135;
@@ -47,6 +52,9 @@ pub(crate) mod v6 {
     pub(crate) const NO_ROUTE: u8 = 0;
     pub(crate) const ADDRESS: u8 = 3;
     pub(crate) const PORT: u8 = 4;
+
+    /// Code of "parameter problem".
+    pub(crate) const NEXT_HEADER: u8 = 1;
 }
 
 /// Whether messages of this type are errors that IPVS relates to connections: of ICMP destination unreachable, source

@@ -28,6 +28,7 @@ use std::io;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
 use lvs_forward::fragments::Fragments;
+use lvs_forward::ftp::Controls;
 use lvs_forward::host::{MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
@@ -51,11 +52,14 @@ pub struct WorkerOptions {
     /// Datagrams in fragments that can be put together at a time, if the forwarder has no room for any yet. They take up to
     /// [`PLACE`](lvs_forward::fragments::PLACE) bytes each, of which the machine provides what has been used. Default: 128.
     pub fragments: usize,
+    /// FTP control connections in passive mode under NAT that are helped, if the forwarder has no room for any yet; some 64 bytes
+    /// each. Default: 1,024.
+    pub ftp: usize,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { busy_poll: false, events: 4_096, fragments: 128 }
+        Self { busy_poll: false, events: 4_096, fragments: 128, ftp: 1_024 }
     }
 }
 
@@ -118,6 +122,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         }
         if forwarder.fragments().datagrams() == 0 {
             forwarder.set_fragments(Fragments::with_room(options.fragments));
+        }
+        if forwarder.ftp().capacity() == 0 {
+            forwarder.set_ftp(Controls::with_room(options.ftp));
         }
         let snapshot = Snapshot {
             at: Tick::ZERO,

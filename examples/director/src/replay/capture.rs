@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lvs_core::{Capacity, Director, Heap, Seed, Tick};
 use lvs_forward::fragments::Fragments;
+use lvs_forward::ftp::Controls;
 use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
@@ -170,7 +171,8 @@ impl Stage {
             director,
             forwarder: Box::new(
                 Forwarder::new(*host, configuration.options())
-                    .with_fragments(Fragments::with_room(FRAGMENTS)),
+                    .with_fragments(Fragments::with_room(FRAGMENTS))
+                    .with_ftp(Controls::with_room(CONTROLS)),
             ),
             link,
             to: Writer::new(BufWriter::new(file), link_type).map_err(failed)?,
@@ -269,5 +271,7 @@ fn cut_up(frame: &mut Frame<'_>, link: Link, cut: Cut) -> Vec<Vec<u8>> {
 const SEED: [u8; 16] = *b"director  replay";
 /// Datagrams that may be in the making at a time, as a worker has them.
 const FRAGMENTS: usize = 128;
+/// FTP control connections that may be in passive mode, as a worker has them.
+const CONTROLS: usize = 1_024;
 /// How often the director looks at its clock while nothing comes in.
 const STEP: Duration = Duration::from_millis(100);

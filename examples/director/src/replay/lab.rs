@@ -3,6 +3,7 @@
 use lvs_core::sync::Version;
 use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
 use lvs_forward::fragments::Fragments;
+use lvs_forward::ftp::Controls;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
 use lvs_forward::sync::{SyncDaemon, SyncOptions};
@@ -45,7 +46,9 @@ where
         Ok(Self {
             director: Director::new(config, store),
             forwarder: Box::new(
-                Forwarder::new(*setup.host(seed)?, options).with_fragments(Fragments::with_room(FRAGMENTS)),
+                Forwarder::new(*setup.host(seed)?, options)
+                    .with_fragments(Fragments::with_room(FRAGMENTS))
+                    .with_ftp(Controls::with_room(CONTROLS)),
             ),
             ports: setup.port_names(),
             marks: setup.mark_rules()?,
@@ -243,3 +246,5 @@ const TAILROOM: usize = 256;
 const FRAGMENTS: usize = 16;
 /// Where sync messages come from; what it is does not matter.
 const SYNC_SOURCE_PORT: u16 = 40_000;
+/// FTP control connections that may be in passive mode.
+const CONTROLS: usize = 64;
