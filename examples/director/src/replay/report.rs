@@ -53,6 +53,8 @@ pub enum Verdict {
     Equal,
     /// Equal but for deliberate differences.
     Deliberate,
+    /// Equal but for frames that the host made.
+    Host,
     /// Different.
     Different,
 }
@@ -102,10 +104,11 @@ impl Behaviours {
              Written by the test run; do not edit. `UPDATE_CONFORMANCE=1 cargo test -p director --test conformance` writes it anew.\n\n\
              {} scenarios were recorded from Linux 6.1.192 ([how](../conformance/README.md)) and are played through this \
              director, on both stores, frame by frame and in batches: {frames} frames in, {expected} out.\n\n\
-             | | scenarios |\n|---|---|\n| equal | {} |\n| equal but for [deliberate differences](#deliberate-differences) | {} |\n| different | {} |\n",
+             | | scenarios |\n|---|---|\n| equal | {} |\n| equal but for [deliberate differences](#deliberate-differences) | {} |\n| equal but for [frames of the host](#frames-of-the-host) | {} |\n| different | {} |\n",
             scenarios.len(),
             count(Verdict::Equal),
             count(Verdict::Deliberate),
+            count(Verdict::Host),
             count(Verdict::Different),
         );
         let mut section = "";
@@ -123,11 +126,12 @@ impl Behaviours {
                 result(row, results)
             ));
         }
-        text.push_str("\n## Deliberate differences\n\n| scenario, step | what | why |\n|---|---|---|\n");
-        for entry in &deliberate.differences {
-            let (scenario, step, what) = (&entry.scenario, entry.step, entry.what.join("; "));
-            text.push_str(&format!("| `{scenario}`, {step} | {what} | {} |\n", entry.why));
-        }
+        text.push_str("\n## Deliberate differences\n\n");
+        text.push_str(&listed(deliberate, false));
+        text.push_str(
+            "\n## Frames of the host\n\nWhat the recorded director's ordinary TCP/IP stack said is nothing that IPVS does.\n\n",
+        );
+        text.push_str(&listed(deliberate, true));
         text.push_str(
             "\n## What is not compared\n\nLinux chooses these anew in every boot, so their bits are left out where a second recording \
              had others.\n\n| field | in frames | |\n|---|---|---|\n",
@@ -138,6 +142,16 @@ impl Behaviours {
         }
         text
     }
+}
+
+/// The deliberate differences as a table: those of frames that the host made, or the others.
+fn listed(deliberate: &Deliberate, host: bool) -> String {
+    let mut text = String::from("| scenario, step | what | why |\n|---|---|---|\n");
+    for entry in deliberate.differences.iter().filter(|entry| entry.host == host) {
+        let (scenario, step, what) = (&entry.scenario, entry.step, entry.what.join("; "));
+        text.push_str(&format!("| `{scenario}`, {step} | {what} | {} |\n", entry.why));
+    }
+    text
 }
 
 fn names(scenarios: &[String]) -> String {
@@ -154,6 +168,10 @@ fn result(row: &Behaviour, results: &BTreeMap<String, Verdict>) -> String {
     let mut words = Vec::new();
     if !different.is_empty() {
         words.push(format!("**different**: {}", different.join(" ")));
+    }
+    let host = of(Verdict::Host);
+    if !host.is_empty() {
+        words.push(format!("equal but for the host's frames: {}", host.join(" ")));
     }
     if !deliberate.is_empty() {
         words.push(format!("deliberately different: {}", deliberate.join(" ")));
