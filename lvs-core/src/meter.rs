@@ -63,7 +63,7 @@ impl Meter {
     }
 
     /// Two seconds are over: takes the copy that is shown and moves the estimates. While
-    /// [`run_estimation`](crate::Tuning) is off, nobody calls this, and both stay as they are.
+    /// [`run_estimation`](crate::Tuning::run_estimation) is off, nobody calls this, and both stay as they are.
     pub fn tick(&mut self) {
         let (now, before) = (values(self.live), values(self.copied));
         for (((estimate, now), before), shift) in self.estimates.iter_mut().zip(now).zip(before).zip(SHIFTS) {
