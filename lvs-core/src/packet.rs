@@ -87,6 +87,12 @@ pub enum Content {
 }
 
 impl Content {
+    /// Whether it is an ICMP error.
+    #[inline]
+    pub(crate) const fn is_error(self) -> bool {
+        matches!(self, Self::Error | Self::TunnelError)
+    }
+
     /// The protocol that this content belongs to, if it tells.
     #[must_use]
     pub const fn protocol(self) -> Option<Protocol> {

@@ -102,8 +102,10 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     let seed = lvs_std::random_seed()?;
     let rules = setup.mark_rules()?;
     let mut devices = Vec::new();
-    for name in &names {
-        let device = packet::open(name, &PacketOptions::default())?.device;
+    for (name, port) in names.iter().zip(setup.ports.values()) {
+        let mut options = PacketOptions::default();
+        options.mac = Some(port.mac.0);
+        let device = packet::open(name, &options)?.device;
         devices.push(mark::marked(device, Link::Ethernet, rules.clone()));
     }
     let (config, options) = setup.settings(seed)?;

@@ -8,10 +8,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method, Tunnel};
+use lvs_director::replay::{Action, Scenario};
+use lvs_std::device::Device;
+use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -34,6 +38,11 @@ fn main() -> ExitCode {
         trial("a director balances by its file, by NAT", nat),
         trial("a director balances several ports as one service by their mark", mark),
         trial("a director tunnels by its file, and real servers decapsulate into a TUN device", tunnel),
+        trial(
+            "a director of a scenario does on interfaces what was recorded, controlled as by ipvsadm",
+            scenario,
+        ),
+        trial("a tool without a director says so", no_director),
         trial("a director whose interface does not exist says so", no_interface),
         trial("a right file is described, with status 0", right_file),
         trial("a wrong file is refused with its place, with status 1", wrong_file),
@@ -109,6 +118,81 @@ fn tunnel(lab: Lab) -> Outcome {
         assert!(text.contains(" packets were unwrapped"), "{text}");
         assert!(!text.contains(" 0 packets") && !text.contains("could not be handed over"), "{text}");
     }
+    Ok(())
+}
+
+fn scenario(lab: Lab) -> Outcome {
+    let (director, outside) = (lab.node("director")?, lab.node("outside")?);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios/nat-tcp");
+    let scenario = Scenario::load(&folder)?;
+    let mut ports = BTreeMap::new();
+    for port in scenario.director.ports.keys() {
+        lab.connect((&director, port), (&outside, port))?;
+        ports.insert(port.as_str(), outside.run(|| packet::open(port, &PacketOptions::default()))??.device);
+    }
+    let socket = std::env::temp_dir().join(format!("director-test-{}.sock", std::process::id()));
+    let (folder, socket) = (folder.display().to_string(), socket.display().to_string());
+    let arguments = ["run", "--scenario", &folder, "--ports", "eth0,eth1", "--control", &socket];
+    let program = Program::start(&director, &arguments, "the director is at work")?;
+    let mut frames = 0;
+    for step in &scenario.steps {
+        match &step.action {
+            Action::Ipvsadm { args, rc } => {
+                let output = ipvsadm(&socket, args)?;
+                assert_eq!(output.status.code(), Some(*rc), "{args}: {output:?}");
+            }
+            Action::Frame { port, hex, out, .. } => {
+                ports.get_mut(port.as_str()).ok_or("no such port")?.send(&hex.0)?;
+                for expected in out {
+                    let device = ports.get_mut(expected.port.as_str()).ok_or("no such port")?;
+                    assert_eq!(receive(device)?, expected.hex.0, "step {}", step.number);
+                    frames += 1;
+                }
+            }
+            Action::Snap { .. } | Action::Listing {} | Action::Sleep { .. } | Action::Sysctl { .. } => {}
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    assert_eq!(frames, 10);
+    let listed = String::from_utf8(ipvsadm(&socket, "-Ln")?.stdout)?;
+    assert_eq!(listed.lines().nth(3), Some("TCP  10.99.0.1:80 rr"), "{listed}");
+    let server = "  -> 10.0.1.11:8080               Masq    1      0          1         ";
+    assert_eq!(listed.lines().nth(4), Some(server), "{listed}");
+    let listed = String::from_utf8(ipvsadm(&socket, "-Lnc")?.stdout)?;
+    assert!(listed.contains("TIME_WAIT   192.0.2.7:40000    10.99.0.1:80       10.0.1.11:8080"), "{listed}");
+    let refused = ipvsadm(&socket, "-A -t 10.99.0.1:80 -s rr")?;
+    assert_eq!((refused.status.code(), &*refused.stderr), (Some(255), &b"Service already exists\n"[..]));
+    let turned = Command::new(PROGRAM)
+        .args(["sysctl", "--control", &socket, "net.ipv4.vs.sloppy_tcp", "2"])
+        .output()?;
+    assert_eq!(turned.status.code(), Some(255), "{turned:?}");
+    program.stop(Signal::INT)?;
+    assert!(!PathBuf::from(socket).exists(), "the socket goes with the director");
+    Ok(())
+}
+
+fn ipvsadm(socket: &str, line: &str) -> std::io::Result<Output> {
+    Command::new(PROGRAM).args(["ipvsadm", "--control", socket]).args(line.split_whitespace()).output()
+}
+
+/// The next frame, in time. Interfaces also speak of themselves (router and listener discovery): that is IPv6.
+fn receive(device: &mut Device) -> Result<Vec<u8>, Box<dyn Error>> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        let ipv4 = |frame: &Vec<u8>| frame.get(12..14) == Some(&[8, 0]);
+        if let Some(frame) = device.drain()?.into_iter().find(ipv4) {
+            return Ok(frame);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err("nothing came".into())
+}
+
+fn no_director(_: Lab) -> Outcome {
+    let output = ipvsadm("/nowhere/director.sock", "-Ln")?;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr)?;
+    assert!(said.starts_with("error: no director answers at /nowhere/director.sock"), "{said}");
     Ok(())
 }
 

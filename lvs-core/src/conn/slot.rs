@@ -268,6 +268,12 @@ impl Slot {
         self.flags |= SYNCED;
     }
 
+    /// Whether there is something about it that most connections do not have.
+    #[inline]
+    pub(crate) const fn is_unusual(&self) -> bool {
+        self.flags & (NO_CLIENT_PORT | HELPED) != 0 || matches!(self.kind, Kind::Bypass)
+    }
+
     /// Whether a helper reads its payload.
     #[inline]
     pub(crate) const fn is_helped(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::flow::Protocol;
 use crate::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::proto::{SctpState, State, TcpState, View};
 use crate::sched::Schedule;
-use crate::server::ServerId;
+use crate::server::{Server, ServerId};
 use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
 use crate::verdict::{Direction, Forward, Helper, Reason, Verdict};
@@ -35,7 +35,7 @@ impl<S: Store> Director<S> {
     pub fn decide_call(&mut self, now: Tick, packet: &Packet, call: Option<&[u8]>) -> Verdict {
         let now = self.brain.clock(now).stamp();
         let mut tables = self.store.parts();
-        self.brain.decide_seen(&mut tables, now, packet, None, Payload::Seen(call))
+        self.brain.decide_seen(&mut tables, now, packet, None, &Payload::Seen(call))
     }
 }
 
@@ -66,7 +66,7 @@ impl Brain {
         packet: &Packet,
         hint: Option<Hint>,
     ) -> Verdict {
-        self.decide_seen(tables, now, packet, hint, Payload::Unseen)
+        self.decide_seen(tables, now, packet, hint, &Payload::Unseen)
     }
 
     #[inline]
@@ -76,7 +76,7 @@ impl Brain {
         now: Stamp,
         packet: &Packet,
         hint: Option<Hint>,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Verdict {
         if !self.serves(packet.flow.addresses.family()) {
             return self.pass(Reason::NoService);
@@ -97,7 +97,7 @@ impl Brain {
         now: Stamp,
         packet: &Packet,
         hint: Option<Hint>,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Verdict {
         if self.watches_local
             && let Some(verdict) = self.before_requests(tables, now, packet)
@@ -165,7 +165,7 @@ impl Brain {
         now: Stamp,
         packet: &Packet,
         hint: Option<Hint>,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Verdict {
         if packet.content == Content::Error && !self.leaves_clients_alone() {
             // An error on its way from a client to a virtual address that is not the director's own.
@@ -250,13 +250,19 @@ impl Brain {
     fn meet<P, M, Q>(&self, tables: &Tables<'_, P, M, Q>, packet: &Packet, id: u32) -> Meeting {
         let slot = &tables.slots[id as usize];
         let Some(server) = tables.servers.get(slot.server as usize) else { return Meeting::Dropped };
-        let tuning = &self.config.tuning;
         let starts = match packet.content {
             Content::Tcp(flags) => flags.contains(TcpFlags::SYN),
             Content::Sctp(chunk) => chunk == Chunk::Init,
             Content::Error | Content::TunnelError => return Meeting::Goes,
             Content::Udp | Content::Fragment | Content::Ipsec => false,
         };
+        if !starts && server.is_available() { Meeting::Goes } else { self.meet_anew(slot, server, starts) }
+    }
+
+    /// The same for a packet that starts a connection, or whose server is not in its service.
+    #[inline(never)]
+    fn meet_anew(&self, slot: &Slot, server: &Server, starts: bool) -> Meeting {
+        let tuning = &self.config.tuning;
         let reused = starts
             && ((tuning.expire_nodest_conn && server.weight == 0 && !server.is_standin())
                 || (tuning.conn_reuse_mode != 0
@@ -278,8 +284,36 @@ impl Brain {
         packet: &Packet,
         id: u32,
     ) -> Verdict {
-        let about_tunnel = packet.content == Content::TunnelError;
-        if about_tunnel {
+        let slot = &mut tables.slots[id as usize];
+        if slot.is_unusual() || self.master || packet.content.is_error() {
+            return self.unusual_request(tables, now, packet, id);
+        }
+        slot.in_packets = slot.in_packets.wrapping_add(1);
+        let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
+        let server = &tables.servers[slot.server as usize];
+        let forward = Forward {
+            direction: Direction::Request,
+            method: slot.method(server.method),
+            target: SocketAddr::new(server.address.ip(), slot.server_port),
+            connection: ConnId(id),
+            server: ServerId(slot.server),
+            helper: None,
+        };
+        self.count(tables, id, |traffic| traffic.count_in(packet.length));
+        self.advance(tables, now, packet.content, view, id);
+        Verdict::Forward(forward)
+    }
+
+    /// The same for ICMP errors, for connections that have something about them, and for masters.
+    #[inline(never)]
+    fn unusual_request<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        id: u32,
+    ) -> Verdict {
+        if packet.content == Content::TunnelError {
             // It is on its way to the client.
             self.count(tables, id, |traffic| traffic.count_out(packet.length));
         } else {
@@ -287,11 +321,10 @@ impl Brain {
         }
         let slot = &mut tables.slots[id as usize];
         let server = &tables.servers[slot.server as usize];
-        let bypasses = slot.is_bypass();
         let forward = Forward {
             direction: Direction::Request,
             method: slot.method(server.method),
-            target: if bypasses {
+            target: if slot.is_bypass() {
                 packet.flow.destination()
             } else {
                 SocketAddr::new(server.address.ip(), slot.server_port)
@@ -300,17 +333,18 @@ impl Brain {
             server: ServerId(slot.server),
             helper: slot.is_helped().then_some(Helper::Ftp),
         };
-        if about_tunnel {
+        // IPVS counts errors here too, except under NAT.
+        let counts = match packet.content {
+            Content::TunnelError => false,
+            Content::Error => !slot.is_nat(),
+            Content::Tcp(_) | Content::Udp | Content::Sctp(_) | Content::Fragment | Content::Ipsec => true,
+        };
+        if counts {
+            slot.in_packets = slot.in_packets.wrapping_add(1);
+        }
+        if packet.content.is_error() {
             return Verdict::Forward(forward);
         }
-        if packet.content == Content::Error {
-            // IPVS counts errors too, except under NAT.
-            if !slot.is_nat() {
-                slot.in_packets = slot.in_packets.wrapping_add(1);
-            }
-            return Verdict::Forward(forward);
-        }
-        slot.in_packets = slot.in_packets.wrapping_add(1);
         let learns = slot.lacks_client_port();
         let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
         self.advance(tables, now, packet.content, view, id);
@@ -346,7 +380,9 @@ impl Brain {
         };
         if packet.content != Content::Error {
             slot.saw_output();
-            if let (Protocol::Udp, Some(controller)) = (slot.protocol(), slot.controller()) {
+            if let Some(controller) = slot.controller()
+                && slot.protocol() == Protocol::Udp
+            {
                 assure(tables, controller);
             }
             self.advance(tables, now, packet.content, View::Output, id);

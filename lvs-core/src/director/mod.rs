@@ -170,7 +170,7 @@ impl<S: Store> Director<S> {
     }
 
     /// Whether this director sends its connections to backups, and whether it is a backup itself; it may be both. As a master it
-    /// notes in [`Event::Sync`](crate::Event::Sync) what is to be sent. Default neither.
+    /// notes in [`Event::Sync`] what is to be sent. Default neither.
     pub fn set_sync_role(&mut self, master: bool, backup: bool) {
         self.brain.master = master;
         self.brain.backup = backup;

@@ -27,7 +27,7 @@ impl Brain {
         packet: &Packet,
         key: (&Key, u32),
         service: Option<u32>,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Verdict {
         let Some(index) = service else {
             let starts = self.may_start(packet.content);
@@ -44,7 +44,7 @@ impl Brain {
                 return Verdict::Inspect;
             }
             (Some(Engine::Sip), Payload::Unseen) => Some(None),
-            (Some(Engine::Sip), Payload::Seen(call)) => Some(call),
+            (Some(Engine::Sip), Payload::Seen(call)) => Some(*call),
         };
         if self.refuses_new() {
             return self.drop(Reason::Defence);

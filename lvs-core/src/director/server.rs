@@ -66,7 +66,7 @@ impl Brain {
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Option<Verdict> {
         if packet.content != Content::Udp || packet.path != Path::Through || packet.flow.source_port == 0 {
             return None;
@@ -82,7 +82,7 @@ impl Brain {
         }
         let call = match payload {
             Payload::Unseen => return Some(Verdict::Inspect),
-            Payload::Seen(call) => call?,
+            Payload::Seen(call) => (*call)?,
         };
         let client = packet.flow.destination();
         let flow = crate::Flow::new(Protocol::Udp, client, SocketAddr::new(address, port))?;

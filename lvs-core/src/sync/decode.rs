@@ -110,7 +110,7 @@ impl core::error::Error for MessageError {}
 pub enum EntryError {
     /// The message ends inside of it.
     Cut,
-    /// It is of a version of entries that does not exist yet.
+    /// It is of a version or type of entries that does not exist yet.
     Version,
     /// An option is empty, too long, or there twice.
     Option,
@@ -141,7 +141,7 @@ impl fmt::Display for EntryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cut => "the sync message ends inside of an entry",
-            Self::Version => "the entry is of an unknown version",
+            Self::Version => "the entry is of an unknown version or type",
             Self::Option => "an option of the entry is malformed",
             Self::UnknownOption => "the entry has an option that is not known",
             Self::Protocol => "the entry's protocol is not known",
@@ -181,7 +181,8 @@ impl<'a> Entries<'a> {
         let &[kind, _, high, low, ..] = head;
         let word = u16::from_be_bytes([high, low]);
         let (bytes, rest) = self.rest.split_at_checked(usize::from(word & 0x0fff)).ok_or(EntryError::Cut)?;
-        if word >> 12 != 0 {
+        // Bits of the type besides that for IPv6 are not defined; IPVS takes them as long as that one is set.
+        if word >> 12 != 0 || (kind & TYPE_V6 == 0 && kind != 0) {
             return Err(EntryError::Version);
         }
         // The padding before the next one; behind the last one there is none.
@@ -190,18 +191,16 @@ impl<'a> Entries<'a> {
         let mut fields = Reader(bytes);
         let mut entry = read_v1(&mut fields, kind).ok_or(EntryError::Cut)?;
         let options = Options::read(fields.0)?;
-        if options.unknown {
-            return Err(EntryError::UnknownOption);
-        }
         if let Some(bytes) = options.sequences {
-            let bytes = bytes.first_chunk().filter(|_| bytes.len() == SEQUENCES).ok_or(EntryError::Option)?;
-            entry.sequences = sequences(bytes, u32::from_be_bytes);
+            entry.sequences = bytes.first_chunk().and_then(|bytes| sequences(bytes, u32::from_be_bytes));
         }
         let entry = accept(entry)?;
         let engine = match options.data {
             None => None,
             Some(data) => {
-                let name = options.name.and_then(|name| core::str::from_utf8(name).ok());
+                // A name may end before its option does, as text in C.
+                let name = options.name.and_then(|name| name.split(|&byte| byte == 0).next());
+                let name = name.and_then(|name| core::str::from_utf8(name).ok());
                 Some((name.and_then(Engine::from_name).ok_or(EntryError::Engine)?, data))
             }
         };
@@ -249,8 +248,6 @@ struct Options<'a> {
     sequences: Option<&'a [u8]>,
     data: Option<&'a [u8]>,
     name: Option<&'a [u8]>,
-    /// There is something else, and it matters.
-    unknown: bool,
 }
 
 impl<'a> Options<'a> {
@@ -260,17 +257,18 @@ impl<'a> Options<'a> {
             let (&len, rest) = rest.split_first().ok_or(EntryError::Option)?;
             let (value, rest) = rest.split_at_checked(usize::from(len)).ok_or(EntryError::Option)?;
             bytes = rest;
-            let (place, most) = match kind & !OPTION_MAY_BE_IGNORED {
-                OPTION_SEQUENCES => (&mut options.sequences, SEQUENCES),
-                OPTION_DATA => (&mut options.data, usize::from(u8::MAX)),
-                OPTION_NAME => (&mut options.name, MAX_NAME),
-                _ if value.is_empty() => return Err(EntryError::Option),
-                _ => {
-                    options.unknown |= kind & OPTION_MAY_BE_IGNORED == 0;
-                    continue;
-                }
+            if value.is_empty() {
+                return Err(EntryError::Option);
+            }
+            let (place, lens) = match kind & !OPTION_MAY_BE_IGNORED {
+                OPTION_SEQUENCES => (&mut options.sequences, SEQUENCES..=SEQUENCES),
+                OPTION_DATA => (&mut options.data, 1..=usize::from(u8::MAX)),
+                OPTION_NAME => (&mut options.name, 1..=MAX_NAME),
+                // Whatever comes after it is not looked at.
+                _ if kind & OPTION_MAY_BE_IGNORED == 0 => return Err(EntryError::UnknownOption),
+                _ => continue,
             };
-            if place.is_some() || value.is_empty() || value.len() > most {
+            if place.is_some() || !lens.contains(&value.len()) {
                 return Err(EntryError::Option);
             }
             *place = Some(value);

@@ -90,12 +90,18 @@ fn server(options: &ServerOptions) -> ServerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ControlError {
+    /// Such a sync daemon runs already.
+    DaemonRuns,
     /// The service has this server.
     DestinationExists,
     /// The store has no place for it.
     Full,
     /// The address or another value is one that no server can have.
     Invalid,
+    /// No such sync daemon runs.
+    NoDaemon,
+    /// There is no such interface.
+    NoDevice,
     /// The persistence mask is no prefix: that is all that this director knows.
     MaskWithHoles,
     /// There is no scheduler, or no persistence engine, of this name.
@@ -125,6 +131,9 @@ impl ControlError {
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::DaemonRuns => "Daemon has already run",
+            Self::NoDaemon => "No daemon is running",
+            Self::NoDevice => "No such device",
             Self::DestinationExists => "Destination already exists",
             Self::Full => "Memory allocation problem",
             Self::Invalid => "Invalid operation.  Possibly wrong module version, address not unicast, ...",

@@ -268,3 +268,64 @@ fn connection_table<S: Store>(director: &Director<S>, now: Tick) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use lvs_core::{Config, Heap, Scheduler, Seed};
+
+    use super::*;
+    use crate::ipvsadm::{Command, Numeric, control, parse};
+
+    fn director(lines: &[&str]) -> Director<Heap> {
+        let store: Heap<Scheduler> = Heap::with_capacity(16);
+        let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
+        for line in lines {
+            let command = parse(line.split_whitespace(), &Numeric).unwrap();
+            control::carry_out(&mut director, &command).unwrap();
+        }
+        director
+    }
+
+    fn listed(director: &Director<Heap>, line: &str) -> Result<String, ControlError> {
+        let Ok(Command::List(listing)) = parse(line.split_whitespace(), &Numeric) else { panic!("{line}") };
+        text(director, Tick::ZERO, &listing)
+    }
+
+    #[test]
+    fn services_are_listed_as_by_ipvsadm() {
+        let director = director(&[
+            "-A -t [2001:db8:99::1]:80 -s rr",
+            "-a -t [2001:db8:99::1]:80 -r [2001:db8:1::12]:8080 -m -w 7",
+            "-A -f 3 -6 -s wrr -p 30 -M 64",
+            "-A -u 10.99.0.1:53 -s sh -b sh-port,sh-fallback -o",
+            "-A -t 10.99.0.9:0 -s rr -p 600 -M 255.255.255.0",
+            "-A -t 10.99.0.1:80 -s wlc",
+            "-a -t 10.99.0.1:80 -r 10.0.1.12 -i",
+            "-a -t 10.99.0.1:80 -r 10.0.1.11",
+        ]);
+        let expected = "\
+IP Virtual Server version 1.2.1 (size=16)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  10.99.0.1:80 wlc
+  -> 10.0.1.11:80                 Route   1      0          0         \n  \
+-> 10.0.1.12:80                 Tunnel  1      0          0         
+TCP  10.99.0.9:0 rr persistent 600 mask 255.255.255.0
+UDP  10.99.0.1:53 sh (sh-fallback,sh-port) ops
+TCP  [2001:db8:99::1]:80 rr
+  -> [2001:db8:1::12]:8080        Masq    7      0          0         
+FWM  3 IPv6 wrr persistent 30 mask 64
+";
+        assert_eq!(listed(&director, "-Ln").unwrap(), expected);
+    }
+
+    #[test]
+    fn time_outs_and_connections_have_their_own_listings() {
+        let director = director(&["--set 800 0 100"]);
+        assert_eq!(listed(&director, "-L --timeout").unwrap(), "Timeout (tcp tcpfin udp): 800 120 100\n");
+        let titles = listed(&director, "-Lnc").unwrap();
+        assert_eq!(titles.lines().count(), 2);
+        assert_eq!(listed(&director, "-Ln -t 10.99.0.1:80"), Err(ControlError::NoService));
+        assert_eq!(listed(&director, "-Ln --stats"), Err(ControlError::Unsupported));
+    }
+}

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn refused(line: &str) -> (String, u8) {
@@ -175,3 +177,15 @@ fn masks_with_holes_have_no_length() {
 }
 
 const HINT: &str = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";
+
+proptest! {
+    #[test]
+    fn any_words_are_a_command_or_an_error_that_can_be_shown(
+        words in proptest::collection::vec("-{0,2}[A-Za-z0-9=:.,\\[\\]]{0,12}|-[AEaedLt]|--tun-type|-[trpwM]", 0..8),
+    ) {
+        if let Err(error) = parse(words.iter().map(String::as_str), &Numeric) {
+            prop_assert!(!error.to_string().is_empty());
+            prop_assert!([2, 255].contains(&error.status()));
+        }
+    }
+}

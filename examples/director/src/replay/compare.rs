@@ -275,3 +275,64 @@ fn connections(expected: &[ConnectionRow], got: &[ConnectionRow]) -> Vec<String>
 
 /// Seconds by which the time that a connection has left may differ: the recording took its own time.
 const EXPIRY_TOLERANCE: u64 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(action: &str) -> Step {
+        serde_json::from_str(&format!("{{\"i\": 1, \"t\": 0.5, {action}}}")).unwrap()
+    }
+
+    fn sent(frames: &[&str]) -> Done {
+        let hex = |text: &&str| serde_json::from_str(&format!("\"{text}\"")).unwrap();
+        let out = frames.iter().map(|frame| Sent { port: "eth0".to_owned(), hex: hex(frame) });
+        Done { number: 1, out: Some(out.collect()), ..Done::default() }
+    }
+
+    #[test]
+    fn bits_outside_the_mask_do_not_count() {
+        let step = step(
+            r#""op": "frame", "port": "eth1", "hex": "00", "out": [{"port": "eth0", "hex": "1234", "mask": "f0ff"}]"#,
+        );
+        assert_eq!(compare(&step, &sent(&["1f34"]), false), Vec::<String>::new());
+        assert_eq!(compare(&step, &sent(&["2234"]), false).len(), 1);
+        assert_eq!(compare(&step, &sent(&["123456"]), false).len(), 1, "nor may it be longer");
+    }
+
+    #[test]
+    fn frames_of_the_host_may_be_missing_if_one_says_so() {
+        let step = step(
+            r#""op": "frame", "port": "eth1", "hex": "00", "out": [{"port": "eth0", "hex": "12", "text": "a reset", "host": 1}]"#,
+        );
+        assert_eq!(compare(&step, &sent(&[]), true), Vec::<String>::new());
+        assert_eq!(compare(&step, &sent(&["12"]), true), Vec::<String>::new());
+        assert_eq!(compare(&step, &sent(&[]), false), ["frame is missing: eth0: a reset"]);
+    }
+
+    #[test]
+    fn what_leaves_by_itself_has_no_order() {
+        let step = step(
+            r#""op": "sleep", "sec": 1, "out": [{"port": "eth0", "hex": "1234"}, {"port": "eth0", "hex": "12"}]"#,
+        );
+        assert_eq!(compare(&step, &sent(&["12", "1234"]), false), Vec::<String>::new());
+    }
+
+    #[test]
+    fn connections_are_a_multiset_with_some_tolerance_of_time() {
+        let row = |state: &str, expires: u64| ConnectionRow {
+            proto: "TCP".to_owned(),
+            c: "192.0.2.7:4000".to_owned(),
+            v: "10.99.0.1:80".to_owned(),
+            d: "10.0.1.11:80".to_owned(),
+            state: state.to_owned(),
+            expires,
+        };
+        let same = |expected: &[ConnectionRow], got: &[ConnectionRow]| connections(expected, got).is_empty();
+        assert!(same(&[row("CLOSE", 10), row("SYN_RECV", 60)], &[row("SYN_RECV", 57), row("CLOSE", 13)]));
+        assert!(!same(&[row("CLOSE", 10)], &[row("CLOSE", 14)]));
+        assert!(!same(&[row("CLOSE", 10)], &[row("CLOSE", 10), row("CLOSE", 10)]));
+        assert!(!same(&[row("CLOSE", 10), row("CLOSE", 10)], &[row("CLOSE", 10)]));
+        assert!(!same(&[row("CLOSE", 10)], &[row("TIME_WAIT", 10)]));
+    }
+}

@@ -28,6 +28,9 @@ pub struct Entry {
     pub what: Vec<String>,
     /// The reason.
     pub why: String,
+    /// Whether it is a frame that the recorded director's ordinary TCP/IP stack made, so nothing that IPVS does.
+    #[serde(default)]
+    pub host: bool,
 }
 
 impl Deliberate {

@@ -326,3 +326,58 @@ pub(super) fn show(bytes: &[u8]) -> String {
 
 /// How many bytes are shown.
 const SHOWN: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A TCP segment of three bytes, padded to Ethernet's least length.
+    const SEGMENT: [u8; 60] = *b"\x02\0\0\0\0\x01\x02\0\0\0\0\xaa\x08\0\
+        \x45\0\0\x2b\0\0\x40\0\x40\x06\0\0\xc0\0\x02\x07\x0a\x63\0\x01\
+        \x9c\x40\0\x50\0\0\x03\xe8\0\0\0\x07\x50\x18\xfa\xf0\0\0\0\0odd\0\0\0";
+
+    #[test]
+    fn every_byte_of_a_frame_has_a_name() {
+        let fields = fields(&SEGMENT);
+        let mut at = 0;
+        for field in &fields {
+            if field.name != "padding" {
+                assert_eq!(field.range.start, at, "{field:?}");
+                at = field.range.end;
+            }
+        }
+        assert_eq!(at, SEGMENT.len());
+        let value = |name: &str| fields.iter().find(|field| field.name == name).unwrap().value.as_str();
+        assert_eq!(value("IPv4 destination"), "10.99.0.1");
+        assert_eq!(value("IPv4 flags and fragment offset"), "DF, offset 0");
+        assert_eq!(value("TCP flags"), "PA");
+        assert_eq!(value("TCP destination port"), "80");
+    }
+
+    #[test]
+    fn packets_inside_packets_are_named_so() {
+        let mut frame = SEGMENT[..14].to_vec();
+        frame.extend(b"\x45\0\0\x38\0\0\0\0\x40\x01\0\0\x0a\x63\0\x01\xc0\0\x02\x07\x03\x04\0\0\0\0\x05\0");
+        frame.extend(&SEGMENT[14..42]);
+        let fields = fields(&frame);
+        let value =
+            |name: &str| fields.iter().find(|field| field.name == name).map(|field| field.value.as_str());
+        assert_eq!(value("ICMP MTU"), Some("1280"));
+        assert_eq!(value("quoted IPv4 source"), Some("192.0.2.7"));
+        assert_eq!(value("quoted TCP destination port"), Some("80"));
+        assert_eq!(value("quoted rest"), None, "eight bytes of a segment end where a field does");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_fields_inside_them(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..4_usize) {
+            let headers: [&[u8]; 4] = [&SEGMENT[..14], &SEGMENT[..24], b"", b"\x02\0\0\0\0\x01\x02\0\0\0\0\xaa\x86\xdd\x60"];
+            bytes.splice(..0, headers[kind].iter().copied());
+            for field in fields(&bytes) {
+                prop_assert!(field.range.end <= bytes.len(), "{field:?}");
+            }
+        }
+    }
+}

@@ -1,22 +1,20 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
-use lvs_core::sync::Version;
 use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
 use lvs_forward::fragments::Fragments;
 use lvs_forward::ftp::Controls;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
-use lvs_forward::sync::{SyncDaemon, SyncOptions};
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::{MarkRule, mark};
 
 use super::compare::Sent;
 use super::scenario::{Hex, Setup};
 use super::setup::port_id;
+use super::sync::Daemons;
 use super::sysctl;
-use crate::ipvsadm::control::ControlError;
 use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
-use crate::ipvsadm::{self, Command, Daemon, Numeric, Role, control};
+use crate::ipvsadm::{self, Numeric, control};
 
 /// A director with everything around it.
 pub(super) struct Lab<S: Store> {
@@ -24,7 +22,7 @@ pub(super) struct Lab<S: Store> {
     forwarder: Box<Forwarder>,
     ports: Vec<String>,
     marks: Vec<MarkRule>,
-    daemon: Option<Box<SyncDaemon>>,
+    daemons: Daemons,
     now: Tick,
 }
 
@@ -52,7 +50,7 @@ where
             ),
             ports: setup.port_names(),
             marks: setup.mark_rules()?,
-            daemon: None,
+            daemons: Daemons::default(),
             now: Tick::ZERO,
         })
     }
@@ -72,6 +70,13 @@ where
         out
     }
 
+    /// Lets time pass up to a moment of the recording, at least a little; what leaves meanwhile.
+    pub(super) fn pass_until(&mut self, secs: f64) -> Vec<Sent> {
+        // Negative and absurd moments are none.
+        let millis = ((secs * 1_000.0) as u64).min(LONGEST_MILLIS);
+        self.pass(millis.saturating_sub(self.now.as_millis()).max(LEAST_MILLIS))
+    }
+
     /// Turns a switch.
     pub(super) fn sysctl(&mut self, key: &str, value: &str) -> Result<(), String> {
         let mut config = self.director.config().clone();
@@ -88,11 +93,10 @@ where
             Ok(command) => command,
             Err(error) => return (error.status().into(), Some(error.to_string())),
         };
-        let done = match &command {
-            Command::StartDaemon(role, options) => self.start_daemon(*role, options),
-            Command::StopDaemon(role) => self.stop_daemon(*role),
-            _ => control::carry_out(&mut self.director, &command),
-        };
+        let ports = &self.ports;
+        let port = |name: &str| port_id(ports, name).ok();
+        let done = self.daemons.carry_out(&mut self.director, self.now, &command, port);
+        let done = done.unwrap_or_else(|| control::carry_out(&mut self.director, &command));
         match done {
             Ok(()) => (0, None),
             Err(error) => (error.status().into(), Some(error.to_string())),
@@ -144,9 +148,7 @@ where
                     }
                 }
                 Outcome::Pass(_) => {
-                    if let Some(daemon) = &mut self.daemon {
-                        daemon.receive(&mut self.director, self.forwarder.host(), self.now, frame);
-                    }
+                    self.daemons.receive(&mut self.director, self.forwarder.host(), self.now, frame);
                 }
                 Outcome::Consumed | Outcome::Drop(_) => {}
             }
@@ -158,48 +160,11 @@ where
         Ok(all)
     }
 
-    /// Starts a part of the sync daemon.
-    fn start_daemon(&mut self, role: Role, asked: &Daemon) -> Result<(), ControlError> {
-        let port = port_id(&self.ports, &asked.interface).map_err(|_| ControlError::Invalid)?;
-        let running = self.daemon.as_ref().map(|daemon| *daemon.options());
-        let (was_master, was_backup) = running.map_or((false, false), |of| (of.master, of.backup));
-        let (master, backup) = (was_master || role == Role::Master, was_backup || role == Role::Backup);
-        let mut options = SyncOptions::new(port, master, backup);
-        options.group = asked.group.unwrap_or(options.group);
-        options.udp_port = asked.port.unwrap_or(options.udp_port);
-        options.ttl = asked.ttl.unwrap_or(options.ttl);
-        options.longest = asked.max_len.map_or(options.longest, usize::from);
-        options.syncid = asked.sync_id;
-        options.version = self.sync_version();
-        self.director.set_sync_role(master, backup);
-        self.daemon = Some(Box::new(SyncDaemon::new(self.now, options, SYNC_SOURCE_PORT)));
-        Ok(())
-    }
-
-    fn stop_daemon(&mut self, role: Role) -> Result<(), ControlError> {
-        let mut options = *self.daemon.take().ok_or(ControlError::NoService)?.options();
-        match role {
-            Role::Master => options.master = false,
-            Role::Backup => options.backup = false,
-        }
-        self.director.set_sync_role(options.master, options.backup);
-        if options.master || options.backup {
-            self.daemon = Some(Box::new(SyncDaemon::new(self.now, options, SYNC_SOURCE_PORT)));
-        }
-        Ok(())
-    }
-
-    fn sync_version(&self) -> Version {
-        if self.director.config().tuning.sync_version == 0 { Version::Zero } else { Version::One }
-    }
-
     /// Lets the daemon know what the director wants to be told.
     fn tell(&mut self) {
-        let version = self.sync_version();
         while let Some(event) = self.director.poll_event() {
-            if let (Event::Sync(entry), Some(daemon)) = (event, &mut self.daemon) {
-                daemon.set_version(version);
-                daemon.tell(&self.director, self.now, &entry);
+            if let Event::Sync(entry) = event {
+                self.daemons.tell(&self.director, self.now, &entry);
             }
         }
     }
@@ -209,17 +174,16 @@ where
         (list::services(&self.director), list::connections(&self.director, self.now))
     }
 
-    /// Takes what the director as a host has to send.
+    /// Takes what the director as a host, and the sync daemon, have to send.
     fn poll(&mut self, out: &mut Vec<Sent>) {
         let mut buffer = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
-            let sent = Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) };
-            out.push(sent);
-        }
-        if let Some(daemon) = &mut self.daemon {
-            while let Some(frame) = daemon.poll(self.forwarder.host(), self.now, &mut buffer) {
-                out.push(Sent { port: port_name(&self.ports, frame.port), hex: Hex(frame.bytes().to_vec()) });
+            if !is_of_the_link(frame.bytes()) {
+                out.push(sent(&self.ports, &frame));
             }
+        }
+        while let Some(frame) = self.daemons.poll(self.forwarder.host(), self.now, &mut buffer) {
+            out.push(sent(&self.ports, &frame));
         }
     }
 
@@ -232,6 +196,17 @@ fn sent(ports: &[String], frame: &Frame<'_>) -> Sent {
     Sent { port: port_name(ports, frame.port), hex: Hex(frame.bytes().to_vec()) }
 }
 
+/// Whether a frame is about link-layer addresses and groups: none of that is recorded.
+fn is_of_the_link(frame: &[u8]) -> bool {
+    let kind = |at: usize| frame.get(at).copied();
+    match frame.get(12..14) {
+        Some([0x08, 0x06]) => true,
+        Some([0x08, 0x00]) => kind(23) == Some(IGMP),
+        Some([0x86, 0xdd]) => kind(20) == Some(ICMPV6) && matches!(kind(54), Some(130..=137 | 143)),
+        Some(_) | None => false,
+    }
+}
+
 fn port_name(ports: &[String], port: PortId) -> String {
     ports.get(usize::from(port.0)).cloned().unwrap_or_default()
 }
@@ -240,11 +215,16 @@ fn port_name(ports: &[String], port: PortId) -> String {
 const SEED: [u8; 16] = [7; 16];
 /// How often a director looks at its clock while nothing comes in.
 const TICK_MILLIS: u64 = 20;
+/// Between two steps there is at least as much time as the table's clock can tell.
+const LEAST_MILLIS: u64 = 4;
+/// A day: no recording is longer.
+const LONGEST_MILLIS: u64 = 86_400_000;
+/// Protocol numbers.
+const IGMP: u8 = 2;
+const ICMPV6: u8 = 58;
 /// Room after a frame: for what a helper adds to it.
 const TAILROOM: usize = 256;
 /// Datagrams that may be in the making at a time.
 const FRAGMENTS: usize = 16;
 /// FTP control connections that may be in passive mode.
 const CONTROLS: usize = 64;
-/// Where sync messages come from; what it is does not matter.
-const SYNC_SOURCE_PORT: u16 = 40_000;

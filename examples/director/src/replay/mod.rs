@@ -16,6 +16,7 @@ mod report;
 mod scenario;
 mod setup;
 mod survey;
+mod sync;
 pub(crate) mod sysctl;
 
 pub use compare::{Done, Sent, compare};

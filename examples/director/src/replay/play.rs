@@ -2,7 +2,7 @@
 
 use lvs_core::{Capacity, Fixed, Heap, Scheduler, SchedulerOf, Store};
 
-use super::compare::{Done, compare};
+use super::compare::{Done, Sent, compare};
 use super::lab::{Input, Lab};
 use super::scenario::{Action, Scenario, Step};
 
@@ -87,7 +87,7 @@ pub fn play(scenario: &Scenario, manner: Manner) -> Result<Played, String> {
             run(scenario, manner, Heap::<Scheduler>::new(capacity))
         }
         StoreKind::Fixed => {
-            let mut store: Box<Fixed<CONNECTIONS, SERVICES, SERVERS, 64, 4_093, Scheduler, 64>> =
+            let mut store: Box<Fixed<CONNECTIONS, SERVICES, SERVERS, 512, 4_093, Scheduler, 64>> =
                 Box::new(Fixed::new());
             run(scenario, manner, &mut *store)
         }
@@ -101,17 +101,18 @@ where
 {
     let mut lab = Lab::new(&scenario.director, store)?;
     let mut steps = Vec::new();
-    let mut frames = 0;
+    let (mut frames, mut early) = (0, Vec::new());
     let mut rest = scenario.steps.as_slice();
     while let [step, others @ ..] = rest {
-        let count = rest.iter().take(manner.batch.max(1)).take_while(|step| is_frame(step)).count();
+        let with_first = |other: &&Step| is_frame(other) && other.t - step.t < LONGEST_BATCH_SECS;
+        let count = rest.iter().take(manner.batch.max(1)).take_while(with_first).count();
         if count > 0 {
             let (batch, others) = rest.split_at(count);
             frames += count;
-            steps.extend(put_in(&mut lab, batch)?);
+            steps.extend(put_in(&mut lab, batch, &mut early)?);
             rest = others;
         } else {
-            steps.push(other_step(&mut lab, step));
+            steps.push(other_step(&mut lab, step, &mut early));
             rest = others;
         }
     }
@@ -127,13 +128,13 @@ const fn is_frame(step: &Step) -> bool {
     matches!(step.action, Action::Frame { .. })
 }
 
-/// Frames, together.
-fn put_in<S>(lab: &mut Lab<S>, steps: &[Step]) -> Result<Vec<Done>, String>
+/// Frames, together. What left `early`, since frames were last looked for, is seen with the first.
+fn put_in<S>(lab: &mut Lab<S>, steps: &[Step], early: &mut Vec<Sent>) -> Result<Vec<Done>, String>
 where
     S: Store,
     SchedulerOf<S>: From<Scheduler>,
 {
-    let mut early = lab.pass(STEP_MILLIS * steps.len() as u64);
+    early.extend(lab.pass_until(steps.last().map_or(0.0, |step| step.t)));
     let inputs = steps.iter().filter_map(|step| match &step.action {
         Action::Frame { port, hex, .. } => Some(Input { port, bytes: &hex.0 }),
         Action::Ipvsadm { .. }
@@ -148,15 +149,14 @@ where
         [] => error,
     })?;
     let done = steps.iter().zip(out).map(|(step, out)| {
-        // What left before the first frame came in is seen with it.
-        let mut all = core::mem::take(&mut early);
+        let mut all = core::mem::take(early);
         all.extend(out);
         Done { number: step.number, out: Some(all), ..Done::default() }
     });
     Ok(done.collect())
 }
 
-fn other_step<S>(lab: &mut Lab<S>, step: &Step) -> Done
+fn other_step<S>(lab: &mut Lab<S>, step: &Step, early: &mut Vec<Sent>) -> Done
 where
     S: Store,
     SchedulerOf<S>: From<Scheduler>,
@@ -164,10 +164,13 @@ where
     let mut done = Done { number: step.number, ..Done::default() };
     if let Action::Sleep { sec, .. } = &step.action {
         // A negative or absurd length is none.
-        done.out = Some(lab.pass((sec * 1_000.0) as u64));
+        let mut out = core::mem::take(early);
+        out.extend(lab.pass((sec * 1_000.0) as u64));
+        out.extend(lab.pass_until(step.t));
+        done.out = Some(out);
         return done;
     }
-    let _ = lab.pass(STEP_MILLIS);
+    early.extend(lab.pass_until(step.t));
     match &step.action {
         Action::Ipvsadm { args, .. } => {
             let (status, error) = lab.ipvsadm(args);
@@ -186,5 +189,5 @@ where
 const CONNECTIONS: usize = 1_024;
 const SERVICES: usize = 8;
 const SERVERS: usize = 64;
-/// Time between two steps.
-const STEP_MILLIS: u64 = 4;
+/// Frames that came in later than this after the first of a batch are not put in with it.
+const LONGEST_BATCH_SECS: f64 = 1.0;

@@ -13,7 +13,7 @@ use super::scenario::{Action, Expected, Scenario};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Behaviours {
-    /// Each behaviour, in the document's order.
+    /// Each behaviour. The document has them in the order of their sections' numbers.
     #[serde(rename = "behaviour")]
     pub behaviours: Vec<Behaviour>,
     /// Fields that are not compared, because Linux chooses them anew in every boot.
@@ -53,6 +53,8 @@ pub enum Verdict {
     Equal,
     /// Equal but for deliberate differences.
     Deliberate,
+    /// Equal but for frames that the host made.
+    Host,
     /// Different.
     Different,
 }
@@ -102,14 +104,23 @@ impl Behaviours {
              Written by the test run; do not edit. `UPDATE_CONFORMANCE=1 cargo test -p director --test conformance` writes it anew.\n\n\
              {} scenarios were recorded from Linux 6.1.192 ([how](../conformance/README.md)) and are played through this \
              director, on both stores, frame by frame and in batches: {frames} frames in, {expected} out.\n\n\
-             | | scenarios |\n|---|---|\n| equal | {} |\n| equal but for [deliberate differences](#deliberate-differences) | {} |\n| different | {} |\n",
+             | | scenarios |\n|---|---|\n| equal | {} |\n",
             scenarios.len(),
             count(Verdict::Equal),
-            count(Verdict::Deliberate),
-            count(Verdict::Different),
         );
+        for (what, verdict) in [
+            ("equal but for [deliberate differences](#deliberate-differences)", Verdict::Deliberate),
+            ("equal but for [frames of the host](#frames-of-the-host)", Verdict::Host),
+            ("**different**", Verdict::Different),
+        ] {
+            if count(verdict) > 0 {
+                text.push_str(&format!("| {what} | {} |\n", count(verdict)));
+            }
+        }
         let mut section = "";
-        for row in &self.behaviours {
+        let mut rows: Vec<&Behaviour> = self.behaviours.iter().collect();
+        rows.sort_by_key(|row| number(&row.section));
+        for row in rows {
             if row.section != section {
                 section = &row.section;
                 text.push_str(&format!(
@@ -123,10 +134,13 @@ impl Behaviours {
                 result(row, results)
             ));
         }
-        text.push_str("\n## Deliberate differences\n\n| scenario, step | what | why |\n|---|---|---|\n");
-        for entry in &deliberate.differences {
-            let (scenario, step, what) = (&entry.scenario, entry.step, entry.what.join("; "));
-            text.push_str(&format!("| `{scenario}`, {step} | {what} | {} |\n", entry.why));
+        text.push_str("\n## Deliberate differences\n\n");
+        text.push_str(&listed(deliberate, false));
+        if deliberate.differences.iter().any(|entry| entry.host) {
+            text.push_str(
+                "\n## Frames of the host\n\nWhat the recorded director's ordinary TCP/IP stack said is nothing that IPVS does.\n\n",
+            );
+            text.push_str(&listed(deliberate, true));
         }
         text.push_str(
             "\n## What is not compared\n\nLinux chooses these anew in every boot, so their bits are left out where a second recording \
@@ -138,6 +152,22 @@ impl Behaviours {
         }
         text
     }
+}
+
+/// The deliberate differences as a table: those of frames that the host made, or the others.
+fn listed(deliberate: &Deliberate, host: bool) -> String {
+    let mut text = String::from("| scenario, step | what | why |\n|---|---|---|\n");
+    for entry in deliberate.differences.iter().filter(|entry| entry.host == host) {
+        let (scenario, step, what) = (&entry.scenario, entry.step, entry.what.join("; "));
+        text.push_str(&format!("| `{scenario}`, {step} | {what} | {} |\n", entry.why));
+    }
+    text
+}
+
+/// The numbers that a heading begins with.
+fn number(section: &str) -> Vec<u32> {
+    let numbers = section.split(' ').next().unwrap_or_default();
+    numbers.split('.').map(|part| part.parse().unwrap_or(u32::MAX)).collect()
 }
 
 fn names(scenarios: &[String]) -> String {
@@ -154,6 +184,10 @@ fn result(row: &Behaviour, results: &BTreeMap<String, Verdict>) -> String {
     let mut words = Vec::new();
     if !different.is_empty() {
         words.push(format!("**different**: {}", different.join(" ")));
+    }
+    let host = of(Verdict::Host);
+    if !host.is_empty() {
+        words.push(format!("equal but for the host's frames: {}", host.join(" ")));
     }
     if !deliberate.is_empty() {
         words.push(format!("deliberately different: {}", deliberate.join(" ")));

@@ -104,6 +104,9 @@ pub struct Step {
     /// Its number.
     #[serde(rename = "i")]
     pub number: u32,
+    /// When it happened, in seconds since the start; a sleep's is its end.
+    #[serde(default)]
+    pub t: f64,
     /// What happens.
     #[serde(flatten)]
     pub action: Action,

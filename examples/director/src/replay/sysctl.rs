@@ -42,6 +42,8 @@ pub(crate) fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: 
         "drop_packet" => tuning.drop_packet = defence()?,
         "expire_nodest_conn" => tuning.expire_nodest_conn = flag()?,
         "expire_quiescent_template" => tuning.expire_quiescent_template = flag()?,
+        "lblc_expiration" => tuning.lblc_expiration = number()?,
+        "lblcr_expiration" => tuning.lblcr_expiration = number()?,
         "nat_icmp_send" => tuning.nat_icmp_send = flag()?,
         "pmtu_disc" => options.pmtu_disc = flag()?,
         "run_estimation" => tuning.run_estimation = flag()?,
