@@ -22,9 +22,9 @@
 //!
 //! 1. Take up to [`BATCH`](lvs_core::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the time once.
 //! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the device
-//!    does not take a frame as it is.
+//!    does not take a frame as it is. A datagram that came in [`fragments`] is [taken](Forwarder::take) for that first.
 //! 3. [`Forwarder::poll_transmit`] until it is `None`: questions for neighbours, packets that waited for the answers,
-//!    announcements.
+//!    announcements, and what has to be said of datagrams that never became whole.
 //! 4. When nothing comes in: 3 again at least every second. [`Director::sweep`](lvs_core::Director::sweep) is the loop's
 //!    business too.
 //!
@@ -71,17 +71,23 @@
 //!   [`PassReason`], both with [`Counters`].
 //! * The host on the wire: module [`host`]. Parsing: [`parse`](mod@parse). Rewriting alone: [`method`], [`icmp`],
 //!   [`checksum`]. Cutting: [`output`].
+//! * Datagrams in [`fragments`], and the helper for [`ftp`]: both need memory, which the program gives in the beginning.
 //! * The other end of a tunnel, at the real server: [`Decapsulator`].
 //!
 //! # What it does not do
 //!
-//! * Put IPv4 fragments together: later fragments are [passed](PassReason). Reassembly before IPVS is Linux's default.
-//! * Translate ICMP messages other than errors about TCP, UDP and SCTP; balance AH and ESP; write IPv4 timestamps.
+//! * Write IPv4 timestamp options, which need the time of day.
 //! * Detect duplicate addresses or join groups (MLD, IGMP): a switch that snoops must flood `ff02::/16`.
 //! * Learn an IPv6 path's MTU inside a tunnel. IPVS does not either.
 //!
-//! It follows IPVS (Linux 6.1.192), frame by frame in recordings, with one exception: when a router inside a tunnel asks for smaller
-//! packets, the client is told the right size at once. Linux's first message still has the size of its own link.
+//! It follows IPVS (Linux 6.1.192), frame by frame in recordings, with these exceptions:
+//!
+//! * When a router inside a tunnel asks for smaller packets, the client is told the right size at once. Linux's first message still
+//!   has the size of its own link.
+//! * A datagram leaves in the pieces that it came in, if it may. Linux puts small ones together in what is left of the first
+//!   one's buffer, which depends on the device that they came by.
+//! * A real server whose fragments forbid their fragmentation is told so by the director, by Linux from the virtual address.
+//! * A reply 227 of FTP that names another host than the server itself is left as it is.
 #![no_std]
 #![forbid(unsafe_code)]
 

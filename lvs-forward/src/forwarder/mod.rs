@@ -264,29 +264,31 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             count += 1;
         }
         let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
-        let mut decided = 0;
+        let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
+        let mut decided = director.decide_batch(now, &packets, verdicts);
         let mut tasks = tasks.iter();
-        for ((frame, outcome), plain) in frames.iter_mut().zip(outcomes.iter_mut()).zip(plain).take(count) {
-            let at = match plain {
-                Some((_, at)) => at,
-                None => tasks.as_slice().first().map_or(NONE, |(_, at)| *at),
-            };
-            if at != NONE && at >= decided {
-                // At first all of them; later those behind a verdict that had to be carried out before.
-                let rest = packets.get(decided..).zip(verdicts.get_mut(decided..));
-                decided +=
-                    rest.map_or(0, |(packets, verdicts)| director.decide_batch(now, packets, verdicts));
-            }
-            let decision = packets.get(at).zip(verdicts.get(at)).filter(|_| at < decided);
-            *outcome = match (plain, decision) {
-                (Some((layout, _)), Some((packet, verdict))) => {
-                    self.conclude(director, now, frame, layout, packet, verdict)
+        let looked_at = frames.iter_mut().zip(outcomes.iter_mut());
+        for ((frame, outcome), plain) in looked_at.take(count).zip(plain) {
+            *outcome = if let Some((layout, at)) = plain {
+                if at >= decided {
+                    decided += decide_more(director, now, &packets, verdicts, decided);
                 }
-                _ => match tasks.next() {
-                    Some((task, _)) => self.carry(director, now, frame, task, decision),
+                match packets.get(at).zip(verdicts.get(at)) {
+                    Some((packet, verdict)) => self.conclude(director, now, frame, layout, packet, verdict),
+                    None => self.drop(DropReason::Malformed),
+                }
+            } else {
+                match tasks.next() {
+                    Some((task, at)) => {
+                        if *at != NONE && *at >= decided {
+                            decided += decide_more(director, now, &packets, verdicts, decided);
+                        }
+                        let decision = packets.get(*at).zip(verdicts.get(*at));
+                        self.carry(director, now, frame, task, decision)
+                    }
                     // Every frame that is not plain has a task.
                     None => self.drop(DropReason::Malformed),
-                },
+                }
             };
         }
         if let Some(layout) = fragment
@@ -373,6 +375,19 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
+}
+
+/// Decides the packets behind a verdict that had to be carried out before them; says how many.
+#[cold]
+fn decide_more<S: Store>(
+    director: &mut Director<S>,
+    now: Tick,
+    packets: &[Packet],
+    verdicts: &mut [Verdict],
+    decided: usize,
+) -> usize {
+    let rest = packets.get(decided..).zip(verdicts.get_mut(decided..));
+    rest.map_or(0, |(packets, verdicts)| director.decide_batch(now, packets, verdicts))
 }
 
 impl<const A: usize, const N: usize> core::fmt::Debug for Forwarder<A, N> {
