@@ -105,6 +105,18 @@ fn describe_service(service: &Service) -> String {
             text.push_str(name);
         }
     }
+    if let Some(persistence) = service.config.persistence {
+        text.push_str(&format!(", clients stay for {} s", persistence.timeout));
+        if let Some(mask) = persistence.mask {
+            text.push_str(&format!(" by /{mask} networks"));
+        }
+        if let Some(engine) = persistence.engine {
+            text.push_str(&format!(" by {} call", engine.name()));
+        }
+    }
+    if service.config.one_packet {
+        text.push_str(", each datagram anew");
+    }
     text.push('\n');
     let rows: Vec<Vec<String>> = service.servers.iter().map(server).collect();
     if rows.is_empty() {

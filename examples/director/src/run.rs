@@ -87,6 +87,9 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     // What happens to single connections is nothing that this program tells.
     drop(events);
     worker.forwarder().host_mut().announce_all(Tick::ZERO);
+    if configuration.watches_memory() {
+        watch_memory(handle.clone())?;
+    }
     let end = work(&mut worker, &handle, arguments)?;
     print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
     finish(end)
@@ -116,6 +119,21 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     drop(events);
     finish(work(&mut worker, &handle, arguments)?)
 }
+
+/// Tells the director each second how much memory is left, as long as it works.
+fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
+    let mut pages = lvs_std::available_pages()?;
+    let watch = move || {
+        while handle.with(move |director, _, _| director.report_available(pages)).is_ok() {
+            std::thread::sleep(LOOK_AT_MEMORY);
+            pages = lvs_std::available_pages().unwrap_or(pages);
+        }
+    };
+    std::thread::Builder::new().name("memory".to_owned()).spawn(watch).map(drop)
+}
+
+/// How often the defences look at memory.
+const LOOK_AT_MEMORY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Works until something ends it.
 fn work(

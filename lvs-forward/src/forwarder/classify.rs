@@ -91,6 +91,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     return Task::Drop(DropReason::Martian);
                 }
                 packet.path = self.path(&packet.flow.addresses);
+                if packet.path == Path::Through && self.captures(frame) {
+                    packet.path = Path::Captured;
+                }
                 if packet.path == Path::Through
                     && let Some(refusal) = self.refusal(frame, &layout, &packet.flow.addresses)
                 {
@@ -201,6 +204,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 Path::Through,
             ) => Task::Through(layout),
         }
+    }
+
+    /// Whether a packet to another host is taken in for its mark.
+    #[inline]
+    pub(super) const fn captures(&self, frame: &Frame<'_>) -> bool {
+        self.options.capture_marked && frame.mark != 0
     }
 
     #[inline]
