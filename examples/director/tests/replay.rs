@@ -68,12 +68,7 @@ fn a_capture_gives_the_same_bytes_each_time() {
     let folder = Folder::new("capture");
     let config = folder.write("director.toml", CONFIGURATION.as_bytes());
     let (sent, expected) = frames("nat-tcp");
-    let input = folder.path("in.pcap");
-    let mut writer = Writer::new(fs::File::create(&input).unwrap(), LinkType::Ethernet).unwrap();
-    for (number, frame) in sent.iter().enumerate() {
-        writer.record(Duration::from_millis(1_700_000_000_000 + 3 * number as u64), frame).unwrap();
-    }
-    drop(writer);
+    let input = folder.capture("in.pcap", &sent);
     let mut written = Vec::new();
     for name in ["first.pcap", "second.pcap"] {
         let file = folder.path(name);
@@ -83,13 +78,34 @@ fn a_capture_gives_the_same_bytes_each_time() {
         written.push(fs::read(file).unwrap());
     }
     assert_eq!(written[0], written[1]);
-    let mut reader = Reader::new(&*written[0]).unwrap();
-    let mut got = Vec::new();
-    while let Some(record) = reader.next_frame().unwrap() {
-        assert!(record.time >= Duration::from_secs(1_700_000_000), "the time is the capture's");
-        got.push(record.frame.bytes().to_vec());
-    }
-    assert_eq!(got, expected);
+    assert_eq!(captured(&written[0]), expected);
+}
+
+#[test]
+fn a_capture_tells_the_addresses_that_a_configuration_leaves_open() {
+    let folder = Folder::new("addresses");
+    let without = CONFIGURATION.lines().filter(|line| !line.starts_with("mac")).collect::<Vec<_>>();
+    let config = folder.write("director.toml", without.join("\n").as_bytes());
+    let (mut sent, expected) = frames("nat-tcp");
+    // What the director itself sent is in a capture, too.
+    sent.insert(3, expected[0].clone());
+    let (input, out) = (folder.capture("in.pcap", &sent), folder.path("out.pcap"));
+    let output = replay(&["--config", &config, "--in", &input, "--out", &out]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("1 left out: the director itself sent them"), "{output:?}");
+    assert_eq!(captured(&fs::read(out).unwrap()), expected);
+}
+
+#[test]
+fn a_server_that_the_capture_does_not_show_gets_an_address_that_is_told() {
+    let folder = Folder::new("made-up");
+    let config = folder.write("director.toml", CONFIGURATION.as_bytes());
+    let (sent, _) = frames("nat-tcp");
+    let (input, out) = (folder.capture("in.pcap", &sent[..1]), folder.path("out.pcap"));
+    let output = replay(&["--config", &config, "--in", &input, "--out", &out]);
+    let said = text(&output.stdout);
+    assert!(said.contains("10.0.1.11 sent nothing: it is at 02:00:0a:00:01:0b for this replay"), "{said}");
+    assert_eq!(captured(&fs::read(out).unwrap())[0][..6], [2, 0, 10, 0, 1, 11]);
 }
 
 #[test]
@@ -126,6 +142,17 @@ fn frames(name: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (sent, expected)
 }
 
+/// The frames of a capture.
+fn captured(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut reader = Reader::new(file).unwrap();
+    let mut frames = Vec::new();
+    while let Some(record) = reader.next_frame().unwrap() {
+        assert!(record.time >= Duration::from_secs(1_700_000_000), "the time is the capture's");
+        frames.push(record.frame.bytes().to_vec());
+    }
+    frames
+}
+
 fn scenario(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios").join(name)
 }
@@ -150,6 +177,15 @@ impl Folder {
 
     fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn capture(&self, name: &str, frames: &[Vec<u8>]) -> String {
+        let file = fs::File::create(self.0.join(name)).unwrap();
+        let mut writer = Writer::new(file, LinkType::Ethernet).unwrap();
+        for (number, frame) in frames.iter().enumerate() {
+            writer.record(Duration::from_millis(1_700_000_000_000 + 3 * number as u64), frame).unwrap();
+        }
+        self.path(name)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> String {

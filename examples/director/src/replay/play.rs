@@ -165,7 +165,7 @@ where
     if let Action::Sleep { sec, .. } = &step.action {
         // A negative or absurd length is none.
         let mut out = core::mem::take(early);
-        out.extend(lab.pass((sec * 1_000.0) as u64));
+        out.extend(lab.pass(((sec * 1_000.0) as u64).min(LONGEST_SLEEP_MILLIS)));
         out.extend(lab.pass_until(step.t));
         done.out = Some(out);
         return done;
@@ -189,5 +189,7 @@ where
 const CONNECTIONS: usize = 1_024;
 const SERVICES: usize = 8;
 const SERVERS: usize = 64;
+/// A day: no recording sleeps longer.
+const LONGEST_SLEEP_MILLIS: u64 = 86_400_000;
 /// Frames that came in later than this after the first of a batch are not put in with it.
 const LONGEST_BATCH_SECS: f64 = 1.0;

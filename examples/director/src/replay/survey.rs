@@ -24,12 +24,16 @@ pub(super) struct Survey {
 }
 
 /// What a frame shows of its sender.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Sight {
     interface: usize,
-    to: MacAddress,
-    from: MacAddress,
     source: IpAddr,
+    from: [u8; 6],
+    to: [u8; 6],
 }
+
+/// What all frames show, and how many of them.
+type Sights = BTreeMap<Sight, u64>;
 
 impl Survey {
     /// Reads a whole capture.
@@ -37,31 +41,39 @@ impl Survey {
         configuration: &Configuration,
         mut capture: Reader<R>,
     ) -> std::io::Result<Self> {
-        let mut sights = Vec::new();
+        let mut sights = Sights::new();
         while let Some(record) = capture.next_frame()? {
-            sights.extend(look(configuration, &record.frame));
+            if let Some(sight) = look(configuration, &record.frame) {
+                *sights.entry(sight).or_default() += 1;
+            }
         }
         let mut survey = Self::default();
         for (number, interface) in configuration.interfaces.iter().enumerate() {
             survey.own.push(own_mac(number, interface, &sights));
         }
-        sights.retain(|sight| !survey.own.contains(&sight.from) && !sight.from.is_group());
-        for sight in &sights {
+        let group = |mac: [u8; 6]| MacAddress(mac).is_group();
+        sights.retain(|sight, _| !survey.own.contains(&MacAddress(sight.from)) && !group(sight.from));
+        let mut most = BTreeMap::new();
+        for (sight, &count) in &sights {
             if let Some(interface) = configuration.interfaces.get(sight.interface)
                 && is_on_link(interface, sight.source)
             {
-                survey.neighbours.entry(sight.source).or_insert((sight.interface, sight.from));
+                let best = most.entry(sight.source).or_insert(0);
+                if count > *best {
+                    *best = count;
+                    survey.neighbours.insert(sight.source, (sight.interface, MacAddress(sight.from)));
+                }
             }
         }
         for (number, interface) in configuration.interfaces.iter().enumerate() {
             for route in &interface.routes {
                 // What comes from behind a router has the router's address.
-                let behind = sights.iter().find(|sight| {
+                let behind = sights.iter().filter(|(sight, _)| {
                     sight.interface == number
                         && !is_on_link(interface, sight.source)
                         && covers(route.to, sight.source)
                 });
-                let mac = behind.map(|sight| sight.from);
+                let mac = behind.max_by_key(|(_, count)| **count).map(|(sight, _)| MacAddress(sight.from));
                 survey.add(route.via, number, mac);
             }
         }
@@ -117,7 +129,7 @@ fn look(configuration: &Configuration, frame: &Frame<'_>) -> Option<Sight> {
     let interface =
         configuration.interfaces.iter().position(|interface| interface.mac == Mac::Is(MacAddress(to)));
     let interface = interface.unwrap_or_else(|| by_source(configuration, source));
-    Some(Sight { interface, to: MacAddress(to), from: MacAddress(from), source })
+    Some(Sight { interface, source, from, to })
 }
 
 fn source(frame: &Frame<'_>, link: Link) -> Option<IpAddr> {
@@ -128,15 +140,17 @@ fn source(frame: &Frame<'_>, link: Link) -> Option<IpAddr> {
 }
 
 /// The configured address, or the one that most frames of this interface are for.
-fn own_mac(number: usize, interface: &Interface, sights: &[Sight]) -> MacAddress {
+fn own_mac(number: usize, interface: &Interface, sights: &Sights) -> MacAddress {
     if let Mac::Is(mac) = interface.mac {
         return mac;
     }
-    let mut counts: BTreeMap<[u8; 6], usize> = BTreeMap::new();
-    for sight in sights.iter().filter(|sight| sight.interface == number && !sight.to.is_group()) {
-        *counts.entry(sight.to.0).or_default() += 1;
+    let mut counts: BTreeMap<[u8; 6], u64> = BTreeMap::new();
+    for (sight, count) in sights {
+        if sight.interface == number && !MacAddress(sight.to).is_group() {
+            *counts.entry(sight.to).or_default() += count;
+        }
     }
-    let most = counts.into_iter().max_by_key(|&(mac, count)| (count, core::cmp::Reverse(mac)));
+    let most = counts.into_iter().max_by_key(|&(_, count)| count);
     most.map_or(MacAddress([2, 0, 0, 0, 0xff, number as u8]), |(mac, _)| MacAddress(mac))
 }
 
