@@ -13,7 +13,7 @@ mod support;
 use core::net::{IpAddr, SocketAddr};
 
 use lab::*;
-use lvs_core::{Family, Method, Protocol, Reason, Seed, Tick};
+use lvs_core::{Family, Method, Protocol, Reason, Scheduler, Seed, ServiceConfig, ServiceKey, Tick};
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::{
     Decapsulator, DropReason, Forwarder, Frame, GUE_PORT, HEADROOM, Merged, MergedKind, Offload, Options,
@@ -364,6 +364,36 @@ fn what_is_neither_ours_nor_a_connections_is_routed_only_on_demand() {
         } else {
             assert_eq!(out[0].0, PortId(INSIDE));
             assert_eq!(out[0].1[14..], Sample { ttl: 63, ..sample }.packet());
+        }
+    }
+}
+
+#[test]
+fn marked_packets_to_other_hosts_are_taken_in_and_may_go_on_to_them() {
+    let key = ServiceKey::Mark { family: Family::V4, mark: 5 };
+    for (capture, bypass, expected) in [
+        (false, true, Outcome::Pass(PassReason::Director(Reason::NoConnection))),
+        (true, false, Outcome::Send),
+        (true, true, Outcome::Send),
+    ] {
+        let mut options = Options::new();
+        options.capture_marked = capture;
+        let mut lab = Lab::new(options);
+        lab.director.add_service(key, ServiceConfig::new(Scheduler::default())).unwrap();
+        let mut config = lab.director.config().clone();
+        config.tuning.cache_bypass = bypass;
+        lab.director.set_config(config);
+        let sample = Sample { destination: server(0, Family::V4), ..syn(Family::V4) };
+        let mut buffer = [&[0; HEADROOM][..], &ethernet(OUTSIDE, 0, &sample.packet())].concat();
+        let end = buffer.len();
+        let mut frame = Frame::new(&mut buffer, HEADROOM, end, PortId(OUTSIDE)).unwrap();
+        frame.mark = 5;
+        assert_eq!(lab.forwarder.process(&mut lab.director, NOW, &mut frame), expected);
+        if bypass && capture {
+            assert_eq!(frame.port, PortId(INSIDE));
+            assert_eq!(frame.bytes()[14..], Sample { ttl: 63, ..sample }.packet());
+        } else if capture {
+            assert_eq!((frame.port, frame.bytes()[34..36].to_vec()), (PortId(OUTSIDE), vec![3, 3]));
         }
     }
 }
