@@ -139,6 +139,12 @@ pub(crate) struct Addresses {
     any: IpAddr,
 }
 
+impl Addresses {
+    pub(crate) const fn own(&self) -> IpAddr {
+        self.own
+    }
+}
+
 const fn v6(subnet: u16, last: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, subnet, 0, 0, 0, 0, last))
 }

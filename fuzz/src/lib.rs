@@ -8,6 +8,7 @@ mod forward;
 mod fragments;
 mod ftp;
 mod helper;
+mod icmp;
 mod sip;
 mod sync;
 
@@ -16,6 +17,7 @@ pub use forward::{decap, host_on_the_wire, parse, transform};
 pub use fragments::fragments;
 pub use ftp::ftp;
 pub use helper::helper;
+pub use icmp::icmp;
 pub use sip::sip;
 pub use sync::sync;
 

@@ -66,3 +66,8 @@ fn fragments_corpus_replays() {
 fn helper_corpus_replays() {
     replay("helper", lvs_fuzz::helper);
 }
+
+#[test]
+fn icmp_corpus_replays() {
+    replay("icmp", lvs_fuzz::icmp);
+}
