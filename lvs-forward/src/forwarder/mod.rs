@@ -75,9 +75,6 @@ pub struct Options {
     /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
     /// of their own; then it forwards between all its ports.
     pub ip_forward: bool,
-    /// Whether marked packets to other hosts are taken in and scheduled, as Linux does where policy routing sends a mark to a
-    /// local table: for transparent caches. Default false: they are forwarded like others.
-    pub capture_marked: bool,
     /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
     /// `ip_forward` says. Default none.
     pub local: Option<PortId>,

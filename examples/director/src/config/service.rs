@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::ops::Range;
 
 use lvs_core::{
-    AddServerError, AddServiceError, Config, Director, Engine, Family, Heap, MAX_TIMEOUT_SECS, Method,
+    AddServerError, AddServiceError, Config, Director, Engine, Family, Heap, MAX_TIMEOUT_SECS, Mask, Method,
     Persistence, Protocol, Schedule, ScheduleFlags, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
     Tunnel, Weight,
 };
@@ -174,7 +174,7 @@ impl Reader<'_> {
             (None, family) => family.as_ref().is_some_and(|of| matches!(of.get_ref(), raw::Family::V6)),
         };
         let range = if v6 { 1..=128 } else { 0..=32 };
-        persistence.mask = self.number(raw.mask.as_ref(), "mask", range)?.map(|mask| mask as u8);
+        persistence.mask = self.number(raw.mask.as_ref(), "mask", range)?.map(|len| Mask::Prefix(len as u8));
         if let Some(name) = &raw.engine {
             let unknown = || {
                 let error = self.error(name.span(), format!("unknown engine `{}`", name.get_ref()));
