@@ -9,6 +9,7 @@
 mod check;
 mod config;
 mod control;
+mod daemon;
 mod decap;
 mod demo;
 pub mod ipvsadm;

@@ -4,7 +4,8 @@ use core::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lvs_core::{Capacity, Director, Heap, Tick};
+use crossbeam_channel::Receiver;
+use lvs_core::{Capacity, Director, Event, Heap, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::parse::Link;
@@ -84,13 +85,12 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    // What happens to single connections is nothing that this program tells.
-    drop(events);
     worker.forwarder().host_mut().announce_all(Tick::ZERO);
     if configuration.watches_memory() {
         watch_memory(handle.clone())?;
     }
-    let end = work(&mut worker, &handle, arguments)?;
+    let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
+    let end = work(&mut worker, &handle, events, names, arguments)?;
     print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
     finish(end)
 }
@@ -116,8 +116,7 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     let forwarder = Box::new(Forwarder::new(*setup.host(seed)?, options));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    drop(events);
-    finish(work(&mut worker, &handle, arguments)?)
+    finish(work(&mut worker, &handle, events, names, arguments)?)
 }
 
 /// Tells the director each second how much memory is left, as long as it works.
@@ -135,20 +134,25 @@ fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
 /// How often the defences look at memory.
 const LOOK_AT_MEMORY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Works until something ends it.
+/// Works until something ends it. Nobody but sync daemons is told what happens to single connections.
 fn work(
     worker: &mut LargeWorker,
     handle: &LargeHandle,
+    events: Receiver<Event>,
+    interfaces: Vec<String>,
     arguments: &Arguments,
 ) -> Result<End, Box<dyn Error>> {
     handle.stop_on_signals()?;
     let socket = match &arguments.control {
         Some(place) => {
-            let served = control::serve(place, handle.clone());
+            let served = control::serve(place, handle.clone(), interfaces, move || events.try_recv().ok());
             served.map_err(|error| format!("{} cannot be listened at: {error}", place.display()))?;
             Some(Socket(place))
         }
-        None => None,
+        None => {
+            drop(events);
+            None
+        }
     };
     tracing::info!("the director is at work; SIGINT or SIGTERM stops it");
     let end = worker.run();

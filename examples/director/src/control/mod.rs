@@ -4,6 +4,7 @@
 
 mod client;
 mod server;
+mod sync;
 
 use std::path::PathBuf;
 

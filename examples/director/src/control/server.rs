@@ -7,18 +7,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 
-use lvs_core::{Scheduler, SchedulerOf, Store};
+use lvs_core::{Event, Scheduler, SchedulerOf, Store};
 use lvs_std::worker::{Handle, WorkerGone};
 
+use super::sync::Sync;
 use super::{LONGEST, Request, Response};
 use crate::ipvsadm::{self, Command, Numeric, control, list};
 use crate::replay::sysctl;
 
 /// Answers questions at a socket, in a thread of its own, as long as the worker lives. A socket that a former director left is
-/// taken over.
+/// taken over. `interfaces` are the director's ports, in order; `events` gives the director's events.
 pub(crate) fn serve<S, const A: usize, const N: usize>(
     place: &Path,
     handle: Handle<S, A, N>,
+    interfaces: Vec<String>,
+    events: impl FnMut() -> Option<Event> + Send + 'static,
 ) -> io::Result<()>
 where
     S: Store + 'static,
@@ -28,10 +31,11 @@ where
         let _ = fs::remove_file(place);
     }
     let listener = UnixListener::bind(place)?;
+    let sync = Sync::start(interfaces, handle.clone(), events)?;
     thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             // One that hangs up, or stays silent, is its own problem.
-            let done = stream.map_err(drop).and_then(|stream| answer(&stream, &handle).map_err(drop));
+            let done = stream.map_err(drop).and_then(|stream| answer(&stream, &handle, &sync).map_err(drop));
             if let Ok(Err(WorkerGone)) = done {
                 return;
             }
@@ -43,6 +47,7 @@ where
 fn answer<S, const A: usize, const N: usize>(
     stream: &UnixStream,
     handle: &Handle<S, A, N>,
+    sync: &Sync,
 ) -> io::Result<Result<(), WorkerGone>>
 where
     S: Store + 'static,
@@ -53,7 +58,7 @@ where
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => match carry_out(request, handle) {
+        Ok(request) => match carry_out(request, handle, sync) {
             Ok(response) => response,
             Err(gone) => return Ok(Err(gone)),
         },
@@ -67,6 +72,7 @@ where
 fn carry_out<S, const A: usize, const N: usize>(
     request: Request,
     handle: &Handle<S, A, N>,
+    sync: &Sync,
 ) -> Result<Response, WorkerGone>
 where
     S: Store + 'static,
@@ -92,16 +98,20 @@ where
                     Err(error) => failed(error.status(), &error),
                 })
             }
-            Ok(command) => handle.with(move |director, forwarder, now| {
-                let done = control::carry_out(director, &command);
-                if let Command::AddServer(_, server) = &command {
-                    forwarder.host_mut().look_for(now, server.address.ip());
-                }
-                match done {
-                    Ok(()) => Response::default(),
-                    Err(error) => failed(error.status(), &error),
-                }
-            }),
+            Ok(command) => match sync.carry_out(&command, handle)? {
+                Some(Ok(())) => Ok(Response::default()),
+                Some(Err(error)) => Ok(failed(error.status(), &error)),
+                None => handle.with(move |director, forwarder, now| {
+                    let done = control::carry_out(director, &command);
+                    if let Command::AddServer(_, server) = &command {
+                        forwarder.host_mut().look_for(now, server.address.ip());
+                    }
+                    match done {
+                        Ok(()) => Response::default(),
+                        Err(error) => failed(error.status(), &error),
+                    }
+                }),
+            },
         },
     }
 }

@@ -11,8 +11,8 @@ use lvs_std::device::mark::{MarkRule, mark};
 use super::compare::Sent;
 use super::scenario::{Hex, Setup};
 use super::setup::port_id;
-use super::sync::Daemons;
 use super::sysctl;
+use crate::daemon::Daemons;
 use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
 use crate::ipvsadm::{self, Numeric, control};
 

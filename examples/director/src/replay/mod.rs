@@ -16,7 +16,6 @@ mod report;
 mod scenario;
 mod setup;
 mod survey;
-mod sync;
 pub(crate) mod sysctl;
 
 pub use compare::{Done, Sent, compare};

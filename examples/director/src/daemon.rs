@@ -1,4 +1,4 @@
-//! The sync daemons of a scenario's director.
+//! The sync daemons of a director: they tell others about its connections, and listen to what others tell.
 
 use lvs_core::sync::{SyncEntry, Version};
 use lvs_core::{Director, Family, Service, ServiceKey, Store, Tick};
@@ -11,14 +11,14 @@ use crate::ipvsadm::{Command, Daemon, Role};
 
 /// A master, a backup, both or none. Each has options of its own.
 #[derive(Debug, Default)]
-pub(super) struct Daemons {
+pub(crate) struct Daemons {
     master: Option<Box<SyncDaemon>>,
     backup: Option<Box<SyncDaemon>>,
 }
 
 impl Daemons {
     /// Does what is theirs to do; `None` for every other command. `port` finds an interface by its name.
-    pub(super) fn carry_out<S: Store>(
+    pub(crate) fn carry_out<S: Store>(
         &mut self,
         director: &mut Director<S>,
         now: Tick,
@@ -31,7 +31,7 @@ impl Daemons {
             Command::AddServer(key, server) | Command::EditServer(key, server) => {
                 // No message has a place for a server of the other family (`EINVAL`).
                 let mixed = Family::of(server.address.ip()) != key.family();
-                let refused = mixed && (self.master.is_some() || self.backup.is_some());
+                let refused = mixed && self.is_running();
                 return refused.then_some(Err(ControlError::Invalid));
             }
             Command::AddService(..)
@@ -89,8 +89,13 @@ impl Daemons {
         stopped.map(drop).ok_or(ControlError::NoDaemon)
     }
 
+    /// Whether there is one.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.master.is_some() || self.backup.is_some()
+    }
+
     /// Takes what the director wants to be told to others.
-    pub(super) fn tell<S: Store>(&mut self, director: &Director<S>, now: Tick, entry: &SyncEntry) {
+    pub(crate) fn tell<S: Store>(&mut self, director: &Director<S>, now: Tick, entry: &SyncEntry) {
         if let Some(master) = &mut self.master {
             master.set_version(version(director));
             master.tell(director, now, entry);
@@ -98,10 +103,10 @@ impl Daemons {
     }
 
     /// Takes a frame that the forwarder passed.
-    pub(super) fn receive<S: Store>(
+    pub(crate) fn receive<S: Store, const A: usize, const N: usize>(
         &mut self,
         director: &mut Director<S>,
-        host: &Host,
+        host: &Host<A, N>,
         now: Tick,
         frame: &Frame<'_>,
     ) {
@@ -111,7 +116,12 @@ impl Daemons {
     }
 
     /// The next message that is to go by now.
-    pub(super) fn poll<'a>(&mut self, host: &Host, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
+    pub(crate) fn poll<'a, const A: usize, const N: usize>(
+        &mut self,
+        host: &Host<A, N>,
+        now: Tick,
+        buffer: &'a mut [u8],
+    ) -> Option<Frame<'a>> {
         self.master.as_mut()?.poll(host, now, buffer)
     }
 }
