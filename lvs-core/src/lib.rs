@@ -95,7 +95,7 @@ pub use hash::Seed;
 pub use meter::{Meter, Rates};
 pub use method::{Method, Tunnel};
 pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
-pub use persistence::{Engine, MAX_CALL_ID, Persistence};
+pub use persistence::{Engine, MAX_CALL_ID, Mask, Persistence};
 pub use proto::{SctpState, State, TcpState};
 pub use rng::Rng;
 pub use sched::{Change, Pool, Schedule, ScheduleFlags, Scheduler, TableLen};

@@ -1,6 +1,6 @@
 //! Persistence: clients that come again within a time get the server that they had.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::flow::Family;
 
@@ -28,9 +28,8 @@ pub struct Persistence {
     /// Seconds, from 1 to [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS) (others are taken as the nearest of these). A
     /// change applies to new templates.
     pub timeout: u32,
-    /// How many leading bits of a client's address count (ipvsadm `-M`): 0 to 32 for IPv4 and 1 to 128 for IPv6. `None`,
-    /// the default, for all.
-    pub mask: Option<u8>,
+    /// Which bits of a client's address count (ipvsadm `-M`). `None`, the default, for all.
+    pub mask: Option<Mask>,
     /// What else tells clients apart. Default nothing.
     pub engine: Option<Engine>,
 }
@@ -45,7 +44,7 @@ impl Persistence {
     /// The same by the first `mask` bits of the client's address.
     #[must_use]
     pub const fn with_mask(mut self, mask: u8) -> Self {
-        self.mask = Some(mask);
+        self.mask = Some(Mask::Prefix(mask));
         self
     }
 
@@ -60,23 +59,48 @@ impl Persistence {
     pub(crate) const fn suits(&self, family: Family) -> bool {
         match (self.mask, family) {
             (None, _) => true,
-            (Some(mask), Family::V4) => mask <= 32,
-            (Some(mask), Family::V6) => mask >= 1 && mask <= 128,
+            (Some(Mask::Prefix(len)), Family::V4) => len <= 32,
+            (Some(Mask::Prefix(len)), Family::V6) => len >= 1 && len <= 128,
+            (Some(Mask::Bits(_)), family) => matches!(family, Family::V4),
         }
     }
 
     /// The part of a client's address that counts.
     pub(crate) fn network(&self, client: IpAddr) -> IpAddr {
-        let Some(mask) = self.mask.map(u32::from) else { return client };
-        match client {
-            IpAddr::V4(client) => {
-                let kept = u32::MAX.checked_shl(32_u32.saturating_sub(mask)).unwrap_or(0);
-                IpAddr::V4((client.to_bits() & kept).into())
-            }
-            IpAddr::V6(client) => {
-                let kept = u128::MAX.checked_shl(128_u32.saturating_sub(mask)).unwrap_or(0);
+        match (self.mask, client) {
+            (Some(mask), IpAddr::V4(client)) => IpAddr::V4((client.to_bits() & mask.bits().to_bits()).into()),
+            (Some(Mask::Prefix(len)), IpAddr::V6(client)) => {
+                let kept = u128::MAX.checked_shl(128_u32.saturating_sub(len.into())).unwrap_or(0);
                 IpAddr::V6((client.to_bits() & kept).into())
             }
+            (None | Some(Mask::Bits(_)), client) => client,
+        }
+    }
+}
+
+/// Which bits of a client's address count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "all that IPVS knows")]
+pub enum Mask {
+    /// So many leading bits: 0 to 32 for IPv4, 1 to 128 for IPv6.
+    Prefix(u8),
+    /// Those set here, also with holes between them; IPv4 only.
+    Bits(Ipv4Addr),
+}
+
+impl Mask {
+    /// The mask of an IPv4 address.
+    #[must_use]
+    pub const fn bits(self) -> Ipv4Addr {
+        match self {
+            Self::Prefix(len) => {
+                let kept = u32::MAX.checked_shl(32_u32.saturating_sub(len as u32));
+                Ipv4Addr::from_bits(match kept {
+                    Some(bits) => bits,
+                    None => 0,
+                })
+            }
+            Self::Bits(bits) => bits,
         }
     }
 }
@@ -122,6 +146,10 @@ mod tests {
             |client: &str, mask| Persistence::new(1).with_mask(mask).network(client.parse().unwrap());
         assert_eq!(network("192.0.2.77", 24), "192.0.2.0".parse::<IpAddr>().unwrap());
         assert_eq!(network("192.0.2.77", 0), "0.0.0.0".parse::<IpAddr>().unwrap());
+        let holes = Persistence { mask: Some(Mask::Bits([255, 0, 255, 0].into())), ..Persistence::new(1) };
+        assert_eq!(holes.network("192.0.2.77".parse().unwrap()), "192.0.2.0".parse::<IpAddr>().unwrap());
+        assert_eq!(holes.network("192.9.2.77".parse().unwrap()), "192.0.2.0".parse::<IpAddr>().unwrap());
+        assert!(holes.suits(Family::V4) && !holes.suits(Family::V6));
         assert_eq!(network("192.0.2.77", 32), "192.0.2.77".parse::<IpAddr>().unwrap());
         assert_eq!(network("2001:db8::77", 64), "2001:db8::".parse::<IpAddr>().unwrap());
         assert_eq!(network("2001:db8::77", 128), "2001:db8::77".parse::<IpAddr>().unwrap());

@@ -13,7 +13,9 @@ mod support;
 use core::net::{IpAddr, SocketAddr};
 
 use lab::*;
-use lvs_core::{Family, Method, Protocol, Reason, Seed, Tick};
+use lvs_core::{
+    Family, Method, Protocol, Reason, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick,
+};
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::{
     Decapsulator, DropReason, Forwarder, Frame, GUE_PORT, HEADROOM, Merged, MergedKind, Offload, Options,
@@ -369,6 +371,36 @@ fn what_is_neither_ours_nor_a_connections_is_routed_only_on_demand() {
 }
 
 #[test]
+fn marked_packets_to_other_hosts_are_taken_in_and_may_go_on_to_them() {
+    let key = ServiceKey::Mark { family: Family::V4, mark: 5 };
+    for (capture, bypass, expected) in [
+        (false, true, Outcome::Pass(PassReason::Director(Reason::NoConnection))),
+        (true, false, Outcome::Send),
+        (true, true, Outcome::Send),
+    ] {
+        let mut options = Options::new();
+        options.capture_marked = capture;
+        let mut lab = Lab::new(options);
+        lab.director.add_service(key, ServiceConfig::new(Scheduler::default())).unwrap();
+        let mut config = lab.director.config().clone();
+        config.tuning.cache_bypass = bypass;
+        lab.director.set_config(config);
+        let sample = Sample { destination: server(0, Family::V4), ..syn(Family::V4) };
+        let mut buffer = [&[0; HEADROOM][..], &ethernet(OUTSIDE, 0, &sample.packet())].concat();
+        let end = buffer.len();
+        let mut frame = Frame::new(&mut buffer, HEADROOM, end, PortId(OUTSIDE)).unwrap();
+        frame.mark = 5;
+        assert_eq!(lab.forwarder.process(&mut lab.director, NOW, &mut frame), expected);
+        if bypass && capture {
+            assert_eq!(frame.port, PortId(INSIDE));
+            assert_eq!(frame.bytes()[14..], Sample { ttl: 63, ..sample }.packet());
+        } else if capture {
+            assert_eq!((frame.port, frame.bytes()[34..36].to_vec()), (PortId(OUTSIDE), vec![3, 3]));
+        }
+    }
+}
+
+#[test]
 fn errors_are_never_answered_with_errors() {
     let mut lab = Lab::new(Options::new());
     let sample = request(&syn(Family::V4), 0);
@@ -510,4 +542,55 @@ fn a_packet_waits_for_its_server_and_leaves_when_that_answers() {
         check_ethernet(&bytes, Trust::Checksums);
     }
     assert_eq!(lab.frame(NOW, OUTSIDE, &frame, Offload::NONE).0, Outcome::Send);
+}
+
+#[test]
+fn marked_packets_for_others_are_captured_or_bypassed() {
+    let mut options = Options::new();
+    options.capture_marked = true;
+    let mut lab = Lab::new(options);
+    let mut config = lab.director.config().clone();
+    config.tuning.cache_bypass = true;
+    lab.director.set_config(config);
+    let key = ServiceKey::Mark { family: Family::V4, mark: 7 };
+    lab.director.add_service(key, ServiceConfig::new(Scheduler::default())).unwrap();
+    let sample = Sample { tcp_flags: 0x02, ..segment_between("192.0.2.7:40000", "198.51.100.9:80") };
+    let put = |lab: &mut Lab, mark: u32| {
+        let mut bed = Bed::new(&ethernet(OUTSIDE, 0, &sample.packet()));
+        let mut frame = bed.frame(OUTSIDE);
+        frame.mark = mark;
+        let outcome = lab.forwarder.process(&mut lab.director, NOW, &mut frame);
+        (outcome, frame.bytes()[..6].to_vec(), frame.bytes()[22], frame.bytes()[30..34].to_vec())
+    };
+    assert_eq!(put(&mut lab, 0).0, Outcome::Pass(PassReason::Director(Reason::NoConnection)));
+    let gateway = vec![2, 0, 0, 0, 0, 0xaa];
+    let there = vec![198, 51, 100, 9];
+    assert_eq!(put(&mut lab, 7), (Outcome::Send, gateway, 63, there.clone()), "without a server it goes on");
+    let direct = SocketAddr::new(server(1, Family::V4).ip(), 0);
+    lab.director.add_server(key, ServerConfig::new(direct, Method::Direct)).unwrap();
+    let sample = Sample { source: "192.0.2.8:40000".parse().unwrap(), ..sample.clone() };
+    let mut bed = Bed::new(&ethernet(OUTSIDE, 0, &sample.packet()));
+    let mut frame = bed.frame(OUTSIDE);
+    frame.mark = 7;
+    assert_eq!(lab.forwarder.process(&mut lab.director, NOW, &mut frame), Outcome::Send);
+    assert_eq!(frame.bytes()[..6], [2, 0, 0, 0, 1, 12]);
+    assert_eq!(frame.bytes()[30..34], there);
+}
+
+/// A plain segment between two hosts.
+fn segment_between(source: &str, destination: &str) -> Sample {
+    Sample {
+        protocol: Protocol::Tcp,
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        ttl: 64,
+        class: 0,
+        dont_fragment: true,
+        identification: 1,
+        options: false,
+        tcp_flags: 0x10,
+        sequence: 1,
+        payload: vec![7; 10],
+        sum: SumState::Right,
+    }
 }

@@ -71,12 +71,14 @@
 mod clock;
 pub mod device;
 pub mod lab;
+mod memory;
 mod seed;
 mod sys;
 mod tunnel_end;
 pub mod worker;
 
 pub use clock::Clock;
+pub use memory::available_pages;
 pub use seed::random_seed;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use lvs_core::{Capacity, Method, Schedule, ServerConfig, Tunnel, WhenFull};
+use lvs_core::{Capacity, Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull};
 
 use lvs_std::device::mark::MarkRule;
 
@@ -104,6 +104,20 @@ fn describe_service(service: &Service) -> String {
             text.push_str(" with ");
             text.push_str(name);
         }
+    }
+    if let Some(persistence) = service.config.persistence {
+        text.push_str(&format!(", clients stay for {} s", persistence.timeout));
+        match persistence.mask {
+            Some(Mask::Prefix(len)) => text.push_str(&format!(" by /{len} networks")),
+            Some(Mask::Bits(bits)) => text.push_str(&format!(" by {bits} of their addresses")),
+            None => {}
+        }
+        if let Some(engine) = persistence.engine {
+            text.push_str(&format!(" by {} call", engine.name()));
+        }
+    }
+    if service.config.one_packet {
+        text.push_str(", each datagram anew");
     }
     text.push('\n');
     let rows: Vec<Vec<String>> = service.servers.iter().map(server).collect();

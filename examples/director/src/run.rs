@@ -86,6 +86,9 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     worker.forwarder().host_mut().announce_all(Tick::ZERO);
+    if configuration.watches_memory() {
+        watch_memory(handle.clone())?;
+    }
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
     let end = work(&mut worker, &handle, events, names, arguments)?;
     print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
@@ -115,6 +118,21 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     finish(work(&mut worker, &handle, events, names, arguments)?)
 }
+
+/// Tells the director each second how much memory is left, as long as it works.
+fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
+    let mut pages = lvs_std::available_pages()?;
+    let watch = move || {
+        while handle.with(move |director, _, _| director.report_available(pages)).is_ok() {
+            std::thread::sleep(LOOK_AT_MEMORY);
+            pages = lvs_std::available_pages().unwrap_or(pages);
+        }
+    };
+    std::thread::Builder::new().name("memory".to_owned()).spawn(watch).map(drop)
+}
+
+/// How often the defences look at memory.
+const LOOK_AT_MEMORY: core::time::Duration = core::time::Duration::from_secs(1);
 
 /// Works until something ends it. Nobody but sync daemons is told what happens to single connections.
 fn work(

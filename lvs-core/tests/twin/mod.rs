@@ -455,7 +455,7 @@ impl Twin {
             },
         };
         let IpAddr::V4(client) = flow.addresses.source() else { panic!("clients are of IPv4") };
-        let kept = u32::MAX.checked_shl(32 - u32::from(persistence.mask.unwrap_or(32))).unwrap_or(0);
+        let kept = u32::from(persistence.mask.map_or([255; 4].into(), Mask::bits));
         let network = IpAddr::from((u32::from(client) & kept).to_be_bytes());
         // Newest first.
         let answers = |of: &Template| of.target == Some(target) && of.network == network;

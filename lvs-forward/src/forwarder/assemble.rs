@@ -113,7 +113,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             // RFC 8200 §4.5: the first fragment has all headers.
             return Err(self.drop(DropReason::Malformed));
         }
-        let local = self.path(&addresses) == Path::Local;
+        let local = self.path_of(frame, &addresses) != Path::Through;
         if !local
             && layout.family == Family::V4
             && let Some(refusal) = self.refusal(frame, layout, &addresses)

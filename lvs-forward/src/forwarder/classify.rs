@@ -90,7 +90,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 if is_martian(&packet.flow.addresses) {
                     return Task::Drop(DropReason::Martian);
                 }
-                packet.path = self.path(&packet.flow.addresses);
+                packet.path = self.path_of(frame, &packet.flow.addresses);
                 if packet.path == Path::Through
                     && let Some(refusal) = self.refusal(frame, &layout, &packet.flow.addresses)
                 {
@@ -134,7 +134,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return Some(Task::Drop(DropReason::Martian));
         }
         let waits = layout.family == Family::V6
-            || self.path(&addresses) == Path::Local
+            || self.path_of(frame, &addresses) != Path::Through
             || layout.protocol == protocol::ICMP
             || Protocol::from_number(layout.protocol).is_some();
         waits.then_some(Task::Fragment(*layout))
@@ -163,7 +163,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(addresses) = layout.addresses(bytes).filter(|addresses| !is_martian(addresses)) else {
             return Task::Drop(DropReason::Martian);
         };
-        let path = self.path(&addresses);
+        let path = self.path_of(frame, &addresses);
         if path == Path::Local
             && let Meaning::Error(_, embedded) | Meaning::Wrapped(embedded) = meaning
             && let Some((packet, _)) = TunnelError::find(bytes, &layout, &embedded)
@@ -183,7 +183,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 decide(packet);
                 Task::Error(layout, embedded)
             }
-            (Meaning::Control(kind), Path::Local | Path::Captured) if kind == echo_request(layout.family) => {
+            (Meaning::Control(kind), Path::Local) if kind == echo_request(layout.family) => {
                 Task::Echo(layout)
             }
             (Meaning::Control(v4::TIMESTAMP_REQUEST), Path::Local)
@@ -192,15 +192,29 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 Task::Echo(layout)
             }
             (Meaning::Other, Path::Local) if layout.fragment == Fragment::Whole => Task::Unknown(layout),
+            (Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_), Path::Local) => {
+                Task::Pass(PassReason::Protocol)
+            }
             (
                 Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
-                Path::Local | Path::Captured,
-            ) => Task::Pass(PassReason::Protocol),
-            (
-                Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_),
-                Path::Through,
+                Path::Captured | Path::Through,
             ) => Task::Through(layout),
         }
+    }
+
+    /// Where a frame's packet is going.
+    #[inline]
+    pub(super) fn path_of(&self, frame: &Frame<'_>, addresses: &Addresses) -> Path {
+        match self.path(addresses) {
+            Path::Through if self.captures(frame) => Path::Captured,
+            path => path,
+        }
+    }
+
+    /// Whether a frame's packet is ours though it is for another host.
+    #[inline]
+    pub(super) fn captures(&self, frame: &Frame<'_>) -> bool {
+        frame.mark != 0 && self.options.capture_marked
     }
 
     #[inline]

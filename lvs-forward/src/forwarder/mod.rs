@@ -82,6 +82,10 @@ pub struct Options {
     /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
     /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
     pub refuse: bool,
+    /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing of a mark to the
+    /// local host: a service by mark can then balance packets that only pass here (transparent caches), and what
+    /// [`cache_bypass`](lvs_core::Tuning::cache_bypass) lets through goes on to its own destination. Default false.
+    pub capture_marked: bool,
     /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
     /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
     pub icmp_rate: u32,
@@ -91,7 +95,14 @@ impl Options {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pmtu_disc: true, ip_forward: false, local: None, refuse: false, icmp_rate: 1_000 }
+        Self {
+            pmtu_disc: true,
+            ip_forward: false,
+            local: None,
+            refuse: false,
+            capture_marked: false,
+            icmp_rate: 1_000,
+        }
     }
 }
 

@@ -97,7 +97,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let length = layout.end - layout.network;
         let path = self.short_path(&addresses);
         if path == Path::Through
-            && (length > u32::from(self.host.least_mtu()) || layout.ttl(bytes).is_none_or(|ttl| ttl <= 1))
+            && (length > u32::from(self.host.least_mtu())
+                || layout.ttl(bytes).is_none_or(|ttl| ttl <= 1)
+                || self.captures(frame))
         {
             return None;
         }

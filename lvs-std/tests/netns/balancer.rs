@@ -7,6 +7,7 @@ use lvs_core::{
     Config, Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 use lvs_std::lab::{BalancerCounters, Cluster, Lab, Node, Plan};
+use lvs_std::worker::Handle;
 
 use crate::Outcome;
 use crate::traffic::serve;
@@ -69,6 +70,16 @@ impl Balancer {
 
     pub(crate) fn client(&self) -> &Node {
         &self.cluster.client
+    }
+
+    /// The server of this number, from 1.
+    pub(crate) fn server(&self, number: usize) -> &Node {
+        &self.cluster.servers[number - 1]
+    }
+
+    /// The director's handle.
+    pub(crate) fn handle(&self) -> &Handle {
+        self.balancer.handle()
     }
 
     pub(crate) fn vip(&self) -> SocketAddr {

@@ -3,6 +3,7 @@
 //! No root is needed. Where the kernel refuses user namespaces, the whole set fails and says what to change.
 
 mod balancer;
+mod ftp;
 mod layout;
 mod methods;
 mod traffic;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = layout::trials(lab).into_iter().chain(methods::trials(lab)).collect();
+    let trials =
+        layout::trials(lab).into_iter().chain(methods::trials(lab)).chain(ftp::trials(lab)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -10,7 +10,7 @@ mod service;
 use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
 
-use lvs_core::{Config, MAX_TIMEOUT_SECS, Seed, WhenFull};
+use lvs_core::{Config, Defence, MAX_TIMEOUT_SECS, Seed, WhenFull};
 use lvs_forward::Options;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_std::device::mark::MarkRule;
@@ -70,6 +70,16 @@ struct Settings {
     udp: Option<u32>,
     when_full: Option<WhenFull>,
     conn_reuse_mode: Option<u32>,
+    am_droprate: Option<u32>,
+    amemthresh: Option<u32>,
+    drop_entry: Option<Defence>,
+    drop_packet: Option<Defence>,
+    secure_tcp: Option<Defence>,
+    cache_bypass: Option<bool>,
+    capture_marked: Option<bool>,
+    expire_quiescent_template: Option<bool>,
+    nat_icmp_send: Option<bool>,
+    schedule_icmp: Option<bool>,
     expire_nodest_conn: Option<bool>,
     sloppy_sctp: Option<bool>,
     sloppy_tcp: Option<bool>,
@@ -108,6 +118,12 @@ impl Configuration {
         })
     }
 
+    /// Whether a defence depends on how much memory is left.
+    pub(crate) fn watches_memory(&self) -> bool {
+        let modes = [self.settings.drop_entry, self.settings.drop_packet, self.settings.secure_tcp];
+        modes.contains(&Some(Defence::Automatic))
+    }
+
     /// What happens to a new connection when the table is full.
     pub(crate) fn when_full(&self) -> WhenFull {
         self.core(Seed::from_bytes([0; 16])).when_full
@@ -122,8 +138,18 @@ impl Configuration {
         set(&mut config.timeouts.tcp_fin, settings.tcp_fin);
         set(&mut config.timeouts.udp, settings.udp);
         set(&mut config.tuning.conn_reuse_mode, settings.conn_reuse_mode);
+        set(&mut config.tuning.am_droprate, settings.am_droprate);
+        set(&mut config.tuning.amemthresh, settings.amemthresh);
+        let set = |to: &mut Defence, from: Option<Defence>| *to = from.unwrap_or(*to);
+        set(&mut config.tuning.drop_entry, settings.drop_entry);
+        set(&mut config.tuning.drop_packet, settings.drop_packet);
+        set(&mut config.tuning.secure_tcp, settings.secure_tcp);
         let set = |to: &mut bool, from: Option<bool>| *to = from.unwrap_or(*to);
         set(&mut config.tuning.expire_nodest_conn, settings.expire_nodest_conn);
+        set(&mut config.tuning.cache_bypass, settings.cache_bypass);
+        set(&mut config.tuning.expire_quiescent_template, settings.expire_quiescent_template);
+        set(&mut config.tuning.nat_icmp_send, settings.nat_icmp_send);
+        set(&mut config.tuning.schedule_icmp, settings.schedule_icmp);
         set(&mut config.tuning.sloppy_sctp, settings.sloppy_sctp);
         set(&mut config.tuning.sloppy_tcp, settings.sloppy_tcp);
         config.when_full = settings.when_full.unwrap_or(config.when_full);
@@ -134,9 +160,20 @@ impl Configuration {
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
         options.pmtu_disc = self.settings.pmtu_disc.unwrap_or(options.pmtu_disc);
+        options.capture_marked = self.settings.capture_marked.unwrap_or(options.capture_marked);
         options.ip_forward = self.settings.ip_forward.unwrap_or(options.ip_forward);
         options.icmp_rate = self.settings.icmp_rate.unwrap_or(options.icmp_rate);
         options
+    }
+}
+
+impl From<raw::Defence> for Defence {
+    fn from(mode: raw::Defence) -> Self {
+        match mode {
+            raw::Defence::Never => Self::Never,
+            raw::Defence::Automatic => Self::Automatic,
+            raw::Defence::Always => Self::Always,
+        }
     }
 }
 
@@ -180,6 +217,16 @@ impl Reader<'_> {
                 raw::WhenFull::Refuse => WhenFull::Refuse,
             }),
             conn_reuse_mode: self.number(tuning.conn_reuse_mode.as_ref(), "conn-reuse-mode", 0..=3)?,
+            am_droprate: self.number(tuning.am_droprate.as_ref(), "am-droprate", 0..=u32::MAX)?,
+            amemthresh: self.number(tuning.amemthresh.as_ref(), "amemthresh", 0..=u32::MAX)?,
+            drop_entry: tuning.drop_entry.map(Defence::from),
+            drop_packet: tuning.drop_packet.map(Defence::from),
+            secure_tcp: tuning.secure_tcp.map(Defence::from),
+            cache_bypass: tuning.cache_bypass,
+            capture_marked: tuning.capture_marked,
+            expire_quiescent_template: tuning.expire_quiescent_template,
+            nat_icmp_send: tuning.nat_icmp_send,
+            schedule_icmp: tuning.schedule_icmp,
             expire_nodest_conn: tuning.expire_nodest_conn,
             sloppy_sctp: tuning.sloppy_sctp,
             sloppy_tcp: tuning.sloppy_tcp,

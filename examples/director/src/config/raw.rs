@@ -53,12 +53,30 @@ pub(super) struct Tuning {
     pub(super) connections: Option<Spanned<Whole>>,
     pub(super) when_full: Option<WhenFull>,
     pub(super) conn_reuse_mode: Option<Spanned<Whole>>,
+    pub(super) cache_bypass: Option<bool>,
+    pub(super) capture_marked: Option<bool>,
+    pub(super) drop_entry: Option<Defence>,
+    pub(super) drop_packet: Option<Defence>,
+    pub(super) secure_tcp: Option<Defence>,
+    pub(super) am_droprate: Option<Spanned<Whole>>,
+    pub(super) amemthresh: Option<Spanned<Whole>>,
     pub(super) expire_nodest_conn: Option<bool>,
+    pub(super) expire_quiescent_template: Option<bool>,
+    pub(super) nat_icmp_send: Option<bool>,
+    pub(super) schedule_icmp: Option<bool>,
     pub(super) sloppy_sctp: Option<bool>,
     pub(super) sloppy_tcp: Option<bool>,
     pub(super) pmtu_disc: Option<bool>,
     pub(super) ip_forward: Option<bool>,
     pub(super) icmp_rate: Option<Spanned<Whole>>,
+}
+
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Defence {
+    Never,
+    Automatic,
+    Always,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -102,6 +120,8 @@ pub(super) struct Service {
     pub(super) scheduler: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) flags: Vec<Spanned<Flag>>,
+    pub(super) persistence: Option<Persistence>,
+    pub(super) one_packet: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) server: Vec<Server>,
 }
@@ -126,6 +146,15 @@ pub(super) enum Family {
 pub(super) enum Flag {
     Fallback,
     Port,
+}
+
+/// `{ timeout = 300, .. }`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Persistence {
+    pub(super) timeout: Spanned<Whole>,
+    pub(super) mask: Option<Spanned<Whole>>,
+    pub(super) engine: Option<Spanned<String>>,
 }
 
 /// `[[service.server]]`.

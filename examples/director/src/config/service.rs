@@ -4,8 +4,9 @@ use core::net::SocketAddr;
 use core::ops::Range;
 
 use lvs_core::{
-    AddServerError, AddServiceError, Config, Director, Family, Heap, Method, Protocol, Schedule,
-    ScheduleFlags, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
+    AddServerError, AddServiceError, Config, Director, Engine, Family, Heap, MAX_TIMEOUT_SECS, Mask, Method,
+    Persistence, Protocol, Schedule, ScheduleFlags, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
+    Tunnel, Weight,
 };
 use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
@@ -85,7 +86,15 @@ impl Reader<'_> {
                 .hint(format!("write `{example}`"))
         };
         let protocol = raw.protocol.as_ref().ok_or_else(|| missing("protocol", "protocol = \"tcp\""))?;
-        let port = self.number(raw.port.as_ref(), "port", 1..=65_535)?;
+        let port = self.number(raw.port.as_ref(), "port", 0..=65_535)?;
+        if let (Some(0), Some(span), None) = (port, &raw.port, &raw.persistence) {
+            return Err(self
+                .error(
+                    span.span(),
+                    "a service for all ports needs persistence: without it no client is served",
+                )
+                .hint("write `persistence = { timeout = 300 }`"));
+        }
         let port = port.ok_or_else(|| missing("port", "port = 80"))?;
         if let Some(family) = &raw.family {
             return Err(
@@ -144,7 +153,36 @@ impl Reader<'_> {
                 raw::Flag::Port => flags.port = true,
             }
         }
-        Ok(ServiceConfig::new(scheduler).with_flags(flags))
+        let mut config = ServiceConfig::new(scheduler).with_flags(flags);
+        if let Some(one_packet) = &raw.one_packet {
+            let other = raw.protocol.as_ref().filter(|of| !matches!(of.get_ref(), raw::Protocol::Udp));
+            if other.is_some() && *one_packet.get_ref() {
+                return Err(self.error(one_packet.span(), "only UDP can be scheduled packet by packet"));
+            }
+            config.one_packet = *one_packet.get_ref();
+        }
+        config.persistence = raw.persistence.as_ref().map(|of| self.persistence(raw, of)).transpose()?;
+        Ok(config)
+    }
+
+    fn persistence(self, service: &raw::Service, raw: &raw::Persistence) -> Result<Persistence, ConfigError> {
+        let seconds = 1..=MAX_TIMEOUT_SECS;
+        let timeout = self.number(Some(&raw.timeout), "timeout", seconds)?.unwrap_or_default();
+        let mut persistence = Persistence::new(timeout);
+        let v6 = match (&service.address, &service.family) {
+            (Some(address), _) => address.get_ref().0.is_ipv6(),
+            (None, family) => family.as_ref().is_some_and(|of| matches!(of.get_ref(), raw::Family::V6)),
+        };
+        let range = if v6 { 1..=128 } else { 0..=32 };
+        persistence.mask = self.number(raw.mask.as_ref(), "mask", range)?.map(|len| Mask::Prefix(len as u8));
+        if let Some(name) = &raw.engine {
+            let unknown = || {
+                let error = self.error(name.span(), format!("unknown engine `{}`", name.get_ref()));
+                error.hint("there is one: `sip`")
+            };
+            persistence.engine = Some(Engine::from_name(name.get_ref()).ok_or_else(unknown)?);
+        }
+        Ok(persistence)
     }
 
     fn server(self, key: ServiceKey, raw: &raw::Server) -> Result<ServerConfig, ConfigError> {

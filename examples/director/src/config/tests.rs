@@ -160,6 +160,38 @@ fn a_service_by_mark_needs_a_rule_that_marks() {
     assert_eq!(ports, [80..=80, 443..=443]);
 }
 
+#[test]
+fn persistence_says_how_long_for_whom_and_by_what() {
+    let read = |text: &str| {
+        Configuration::parse(&format!("{HEAD}{SERVICE}{text}\n")).map(|file| file.services[0].config.clone())
+    };
+    let config = read("persistence = { timeout = 300, mask = 24, engine = \"sip\" }").unwrap();
+    let expected = lvs_core::Persistence::new(300).with_mask(24).with_engine(lvs_core::Engine::Sip);
+    assert_eq!(config.persistence, Some(expected));
+    assert!(
+        refusal(&format!("{HEAD}{SERVICE}persistence = {{ timeout = 300, mask = 33 }}\n"))
+            .contains("mask 33")
+    );
+    let text = refusal(&format!("{HEAD}{SERVICE}persistence = {{ timeout = 1, engine = \"sap\" }}\n"));
+    assert!(text.contains("unknown engine `sap`; there is one: `sip`"), "{text}");
+    let text = refusal(&format!("{HEAD}{SERVICE}one-packet = true\n"));
+    assert!(text.contains("only UDP"), "{text}");
+    let all = SERVICE.replace("port = 80", "port = 0");
+    let text = refusal(&format!("{HEAD}{all}"));
+    assert!(text.contains("needs persistence"), "{text}");
+}
+
+#[test]
+fn switches_reach_the_director() {
+    let text = format!(
+        "{HEAD}[tuning]\ndrop-entry = \"automatic\"\nsecure-tcp = \"always\"\nnat-icmp-send = true\n"
+    );
+    let file = Configuration::parse(&text).unwrap();
+    let tuning = file.core(Seed::from_bytes([0; 16])).tuning;
+    assert_eq!((tuning.drop_entry, tuning.secure_tcp), (Defence::Automatic, Defence::Always));
+    assert!(tuning.nat_icmp_send && file.watches_memory());
+}
+
 /// Lines and pieces that a file may be made of, right and wrong.
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec![
@@ -175,6 +207,10 @@ fn line() -> impl Strategy<Value = String> {
         "family",
         "scheduler",
         "flags",
+        "persistence",
+        "one-packet",
+        "drop-entry",
+        "amemthresh",
         "method",
         "tunnel",
         "tunnel-port",
@@ -204,6 +240,9 @@ fn line() -> impl Strategy<Value = String> {
             "\"02:00:00:00:00:01\"",
             "\"é\u{0}\"",
             "[{ to = \"::/0\", via = \"::1\" }]",
+            "{ timeout = 300, mask = 33, engine = \"sip\" }",
+            "{ timeout = 1 }",
+            "\"automatic\"",
             "99999999999999999999",
             "1e400",
             "\"",

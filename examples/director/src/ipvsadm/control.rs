@@ -1,6 +1,7 @@
 //! Commands carried out on a director.
 
 use core::fmt;
+use core::net::Ipv4Addr;
 
 use lvs_core::{
     AddServerError, AddServiceError, Director, EditServerError, EditServiceError, Engine, Persistence,
@@ -72,9 +73,11 @@ fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig
         let mut persistence = Persistence::new(asked.timeout);
         persistence.engine = engine;
         // The whole address is what no mask at all means.
-        let whole = if matches!(asked.mask, Mask::V4(_)) { 32 } else { 128 };
-        let mask = asked.mask.prefix_len().ok_or(ControlError::MaskWithHoles)?;
-        persistence.mask = (mask != whole).then_some(mask);
+        persistence.mask = match asked.mask {
+            Mask::V4(Ipv4Addr::BROADCAST) | Mask::V6(128) => None,
+            Mask::V4(bits) => Some(lvs_core::Mask::Bits(bits)),
+            Mask::V6(len) => Some(lvs_core::Mask::Prefix(len)),
+        };
         config.persistence = Some(persistence);
     }
     Ok(config)
@@ -102,8 +105,6 @@ pub enum ControlError {
     NoDaemon,
     /// There is no such interface.
     NoDevice,
-    /// The persistence mask is no prefix: that is all that this director knows.
-    MaskWithHoles,
     /// There is no scheduler, or no persistence engine, of this name.
     NoScheduler,
     /// The service has no such server.
@@ -137,9 +138,6 @@ impl fmt::Display for ControlError {
             Self::DestinationExists => "Destination already exists",
             Self::Full => "Memory allocation problem",
             Self::Invalid => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
-            Self::MaskWithHoles => {
-                "The persistence mask must be the length of a prefix, such as 255.255.255.0"
-            }
             Self::NoScheduler => "Scheduler or persistence engine not found",
             Self::NoDestination => "No such destination",
             Self::NoService => "No such service",

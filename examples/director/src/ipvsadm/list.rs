@@ -4,7 +4,7 @@ use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lvs_core::{
-    Connection, Director, Family, Schedule as _, SchedulerOf, Service, ServiceKey, Store, Template,
+    Connection, Director, Family, Mask, Schedule as _, SchedulerOf, Service, ServiceKey, Store, Template,
     TemplateTarget, Tick,
 };
 
@@ -176,11 +176,9 @@ fn flags<P>(service: &Service<P>, engine: bool) -> String {
         words.push(format!("persistent {}", persistence.timeout));
         match (persistence.mask, service.key().family()) {
             (None, _) => {}
-            (Some(len), Family::V4) => {
-                let bits = u32::MAX.checked_shl(32_u32.saturating_sub(len.into())).unwrap_or(0);
-                words.push(format!("mask {}", Ipv4Addr::from_bits(bits)));
-            }
-            (Some(len), Family::V6) => words.push(format!("mask {len}")),
+            (Some(mask), Family::V4) => words.push(format!("mask {}", mask.bits())),
+            (Some(Mask::Prefix(len)), Family::V6) => words.push(format!("mask {len}")),
+            (Some(Mask::Bits(_)), Family::V6) => {}
         }
         if let Some(engine) = persistence.engine.filter(|_| engine) {
             words.push(format!("pe {}", engine.name()));

@@ -102,21 +102,6 @@ pub enum Mask {
     V6(u8),
 }
 
-impl Mask {
-    /// The length of the prefix that it stands for; `None` for one with holes.
-    #[must_use]
-    pub const fn prefix_len(self) -> Option<u8> {
-        match self {
-            Self::V6(len) => Some(len),
-            Self::V4(mask) => {
-                let len = mask.to_bits().leading_ones();
-                let whole = len + mask.to_bits().trailing_zeros();
-                if whole >= u32::BITS { Some(len as u8) } else { None }
-            }
-        }
-    }
-}
-
 /// What `-a` and `-e` say about a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the options of the command line")]

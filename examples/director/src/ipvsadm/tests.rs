@@ -167,15 +167,6 @@ fn no_words_list_everything() {
     assert_eq!(read("-Lnc"), Command::List(numeric));
 }
 
-#[test]
-fn masks_with_holes_have_no_length() {
-    let len = |mask: [u8; 4]| Mask::V4(mask.into()).prefix_len();
-    assert_eq!(len([255, 255, 255, 0]), Some(24));
-    assert_eq!(len([0; 4]), Some(0));
-    assert_eq!(len([255; 4]), Some(32));
-    assert_eq!(len([255, 0, 255, 0]), None);
-}
-
 const HINT: &str = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";
 
 proptest! {

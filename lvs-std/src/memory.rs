@@ -1,0 +1,49 @@
+//! How much memory is left, for the defences that depend on it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+/// Free memory and buffers in pages of 4 KiB (proc(5), `/proc/meminfo`): what IPVS compares with
+/// [`amemthresh`](lvs_core::Tuning::amemthresh). Meant for
+/// [`Director::report_available`](lvs_core::Director::report_available), about once a second.
+///
+/// ```
+/// let pages = lvs_std::available_pages()?;
+/// assert!(pages > 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When the file cannot be read or has another form.
+pub fn available_pages() -> io::Result<u64> {
+    let mut text = String::new();
+    File::open("/proc/meminfo")?.take(LONGEST).read_to_string(&mut text)?;
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemFree and Buffers");
+    read(&text).ok_or_else(strange)
+}
+
+fn read(text: &str) -> Option<u64> {
+    let kibibytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()
+    };
+    Some(kibibytes("MemFree")?.checked_add(kibibytes("Buffers")?)? / KIBIBYTES_PER_PAGE)
+}
+
+const KIBIBYTES_PER_PAGE: u64 = 4;
+/// No such file is this long.
+const LONGEST: u64 = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_memory_and_buffers_are_added() {
+        let text = "MemTotal: 100 kB\nMemFree:      40 kB\nMemAvailable: 90 kB\nBuffers: 8 kB\n";
+        assert_eq!(read(text), Some(12));
+        assert_eq!(read("MemFree: 40 kB\n"), None);
+        assert_eq!(read("MemFree: 40\nBuffers: 1 kB"), None);
+    }
+}
