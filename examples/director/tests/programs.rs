@@ -123,7 +123,8 @@ fn tunnel(lab: Lab) -> Outcome {
 }
 
 fn scenario(lab: Lab) -> Outcome {
-    let (program, socket) = play(&lab, "nat-tcp", 10)?;
+    let nodes = (lab.node("director")?, lab.node("outside")?);
+    let (program, socket) = play(&lab, &nodes, "nat-tcp", 10)?;
     let listed = String::from_utf8(ipvsadm(&socket, "-Ln")?.stdout)?;
     assert_eq!(listed.lines().nth(3), Some("TCP  10.99.0.1:80 rr"), "{listed}");
     let server = "  -> 10.0.1.11:8080               Masq    1      0          1         ";
@@ -142,7 +143,8 @@ fn scenario(lab: Lab) -> Outcome {
 }
 
 fn sync_master(lab: Lab) -> Outcome {
-    let (program, socket) = play(&lab, "sync-master-all", 7)?;
+    let nodes = (lab.node("director")?, lab.node("outside")?);
+    let (program, socket) = play(&lab, &nodes, "sync-master-all", 7)?;
     let refused = ipvsadm(&socket, "--start-daemon master --mcast-interface eth0")?;
     assert_eq!((refused.status.code(), &*refused.stderr), (Some(255), &b"Daemon has already run\n"[..]));
     assert_eq!(ipvsadm(&socket, "--stop-daemon master")?.status.code(), Some(0));
@@ -152,19 +154,23 @@ fn sync_master(lab: Lab) -> Outcome {
 
 /// Plays a scenario against a director on interfaces, which must send this many frames, all as recorded. It goes on; this is its
 /// socket.
-fn play(lab: &Lab, name: &str, count: usize) -> Result<(Program, String), Box<dyn Error>> {
-    let (director, outside) = (lab.node("director")?, lab.node("outside")?);
+fn play(
+    lab: &Lab,
+    (director, outside): &(Node, Node),
+    name: &str,
+    count: usize,
+) -> Result<(Program, String), Box<dyn Error>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios").join(name);
     let scenario = Scenario::load(&folder)?;
     let mut ports = BTreeMap::new();
     for port in scenario.director.ports.keys() {
-        lab.connect((&director, port), (&outside, port))?;
+        lab.connect((director, port), (outside, port))?;
         ports.insert(port.as_str(), outside.run(|| packet::open(port, &PacketOptions::default()))??.device);
     }
     let socket = std::env::temp_dir().join(format!("director-test-{}-{name}.sock", std::process::id()));
     let (folder, socket) = (folder.display().to_string(), socket.display().to_string());
     let arguments = ["run", "--scenario", &folder, "--ports", "eth0,eth1", "--control", &socket];
-    let program = Program::start(&director, &arguments, "the director is at work")?;
+    let program = Program::start(director, &arguments, "the director is at work")?;
     let mut frames = 0;
     for step in &scenario.steps {
         let expected = match &step.action {
