@@ -205,10 +205,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// Where a frame's packet is going.
     #[inline]
     pub(super) fn path_of(&self, frame: &Frame<'_>, addresses: &Addresses) -> Path {
-        match self.path(addresses) {
-            Path::Through if self.captures(frame) => Path::Captured,
-            path => path,
-        }
+        let path = self.path(addresses);
+        if path == Path::Through && self.captures(frame) { Path::Captured } else { path }
     }
 
     /// Whether a frame's packet is ours though it is for another host.
