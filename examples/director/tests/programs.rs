@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             "a director of a scenario does on interfaces what was recorded, controlled as by ipvsadm",
             scenario,
         ),
+        trial("a director of a scenario tells others of its connections", sync_master),
         trial("a tool without a director says so", no_director),
         trial("a director whose interface does not exist says so", no_interface),
         trial("a right file is described, with status 0", right_file),
@@ -122,38 +123,8 @@ fn tunnel(lab: Lab) -> Outcome {
 }
 
 fn scenario(lab: Lab) -> Outcome {
-    let (director, outside) = (lab.node("director")?, lab.node("outside")?);
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios/nat-tcp");
-    let scenario = Scenario::load(&folder)?;
-    let mut ports = BTreeMap::new();
-    for port in scenario.director.ports.keys() {
-        lab.connect((&director, port), (&outside, port))?;
-        ports.insert(port.as_str(), outside.run(|| packet::open(port, &PacketOptions::default()))??.device);
-    }
-    let socket = std::env::temp_dir().join(format!("director-test-{}.sock", std::process::id()));
-    let (folder, socket) = (folder.display().to_string(), socket.display().to_string());
-    let arguments = ["run", "--scenario", &folder, "--ports", "eth0,eth1", "--control", &socket];
-    let program = Program::start(&director, &arguments, "the director is at work")?;
-    let mut frames = 0;
-    for step in &scenario.steps {
-        match &step.action {
-            Action::Ipvsadm { args, rc } => {
-                let output = ipvsadm(&socket, args)?;
-                assert_eq!(output.status.code(), Some(*rc), "{args}: {output:?}");
-            }
-            Action::Frame { port, hex, out, .. } => {
-                ports.get_mut(port.as_str()).ok_or("no such port")?.send(&hex.0)?;
-                for expected in out {
-                    let device = ports.get_mut(expected.port.as_str()).ok_or("no such port")?;
-                    assert_eq!(receive(device)?, expected.hex.0, "step {}", step.number);
-                    frames += 1;
-                }
-            }
-            Action::Snap { .. } | Action::Listing {} | Action::Sleep { .. } | Action::Sysctl { .. } => {}
-            other => return Err(format!("{other:?}").into()),
-        }
-    }
-    assert_eq!(frames, 10);
+    let nodes = (lab.node("director")?, lab.node("outside")?);
+    let (program, socket) = play(&lab, &nodes, "nat-tcp", 10)?;
     let listed = String::from_utf8(ipvsadm(&socket, "-Ln")?.stdout)?;
     assert_eq!(listed.lines().nth(3), Some("TCP  10.99.0.1:80 rr"), "{listed}");
     let server = "  -> 10.0.1.11:8080               Masq    1      0          1         ";
@@ -169,6 +140,67 @@ fn scenario(lab: Lab) -> Outcome {
     program.stop(Signal::INT)?;
     assert!(!PathBuf::from(socket).exists(), "the socket goes with the director");
     Ok(())
+}
+
+fn sync_master(lab: Lab) -> Outcome {
+    let nodes = (lab.node("director")?, lab.node("outside")?);
+    let (program, socket) = play(&lab, &nodes, "sync-master-all", 7)?;
+    let refused = ipvsadm(&socket, "--start-daemon master --mcast-interface eth0")?;
+    assert_eq!((refused.status.code(), &*refused.stderr), (Some(255), &b"Daemon has already run\n"[..]));
+    assert_eq!(ipvsadm(&socket, "--stop-daemon master")?.status.code(), Some(0));
+    program.stop(Signal::INT)?;
+    Ok(())
+}
+
+/// Plays a scenario against a director on interfaces, which must send this many frames, all as recorded. It goes on; this is its
+/// socket.
+fn play(
+    lab: &Lab,
+    (director, outside): &(Node, Node),
+    name: &str,
+    count: usize,
+) -> Result<(Program, String), Box<dyn Error>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios").join(name);
+    let scenario = Scenario::load(&folder)?;
+    let mut ports = BTreeMap::new();
+    for port in scenario.director.ports.keys() {
+        lab.connect((director, port), (outside, port))?;
+        ports.insert(port.as_str(), outside.run(|| packet::open(port, &PacketOptions::default()))??.device);
+    }
+    let socket = std::env::temp_dir().join(format!("director-test-{}-{name}.sock", std::process::id()));
+    let (folder, socket) = (folder.display().to_string(), socket.display().to_string());
+    let arguments = ["run", "--scenario", &folder, "--ports", "eth0,eth1", "--control", &socket];
+    let program = Program::start(director, &arguments, "the director is at work")?;
+    let mut frames = 0;
+    for step in &scenario.steps {
+        let expected = match &step.action {
+            Action::Ipvsadm { args, rc } => {
+                let output = ipvsadm(&socket, args)?;
+                assert_eq!(output.status.code(), Some(*rc), "{args}: {output:?}");
+                continue;
+            }
+            Action::Frame { port, hex, out, .. } => {
+                ports.get_mut(port.as_str()).ok_or("no such port")?.send(&hex.0)?;
+                out
+            }
+            // Waiting for what is to come is enough.
+            Action::Sleep { out, .. } => out,
+            Action::Snap { .. } | Action::Listing {} | Action::Sysctl { .. } => continue,
+            other => return Err(format!("{other:?}").into()),
+        };
+        for expected in expected {
+            let device = ports.get_mut(expected.port.as_str()).ok_or("no such port")?;
+            let got = receive(device)?;
+            let mask = |at: usize| expected.mask.as_ref().map_or(0xff, |mask| mask.0[at]);
+            let masked =
+                |bytes: &[u8]| bytes.iter().enumerate().map(|(at, b)| b & mask(at)).collect::<Vec<u8>>();
+            assert_eq!(got.len(), expected.hex.0.len(), "step {}", step.number);
+            assert_eq!(masked(&got), masked(&expected.hex.0), "step {}", step.number);
+            frames += 1;
+        }
+    }
+    assert_eq!(frames, count);
+    Ok((program, socket))
 }
 
 fn ipvsadm(socket: &str, line: &str) -> std::io::Result<Output> {

@@ -1,7 +1,7 @@
 //! The command line of ipvsadm: from words to what a director is to do.
 //!
 //! Everything that ipvsadm 1.31 accepts is understood here, and what it refuses is refused with its words and its exit status, so
-//! that scripts cannot tell the two apart. [`parse`] only reads; [`Control`](control::Control) carries out.
+//! that scripts cannot tell the two apart. [`parse`] only reads; [`carry_out`](control::carry_out) does what was read.
 
 mod check;
 pub mod control;
