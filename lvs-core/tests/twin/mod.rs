@@ -3,6 +3,10 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::*;
+use states::{after, timeout};
+
+mod pick;
+mod states;
 
 /// Schedulers that the twin knows; the others are compared with vectors instead.
 pub(crate) const SCHEDULERS: &[&str] = &["rr", "lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr"];
@@ -532,123 +536,5 @@ impl Twin {
             self.servers[server].overloaded = true;
         }
         self.go(now, 0, packet, Direction::Request)
-    }
-
-    fn pick(&mut self, service: usize, destination: IpAddr) -> Option<usize> {
-        let Service { scheduler, ref servers, last, ref cache, .. } = self.services[service];
-        let usable = |&at: &usize| !self.servers[at].overloaded && self.servers[at].config.weight.get() > 0;
-        let weight = |at: usize| i64::from(self.servers[at].config.weight.get());
-        let active = |at: usize| i64::from(self.active(at));
-        let load = |at: usize| active(at) * 256 + i64::from(self.total(at));
-        let mut list = servers.iter().copied().filter(usable);
-        // Loads per weight compare as fractions: a/b < c/d as a*d < c*b. Of equals the first stays.
-        let least = |cost: &dyn Fn(usize) -> i64, list: &mut dyn Iterator<Item = usize>| {
-            list.reduce(|best, at| if cost(at) * weight(best) < cost(best) * weight(at) { at } else { best })
-        };
-        let known = cache.iter().find(|(address, _)| *address == destination).map(|(_, set)| set);
-        let has = |at: usize| known.is_some_and(|set| set.contains(&self.servers[at].config.address));
-        let overrun = |at: usize| {
-            active(at) > weight(at) && servers.iter().any(|&other| active(other) * 2 < weight(other))
-        };
-        let picked = match scheduler {
-            "lblc" => {
-                let kept = servers.iter().copied().find(|&at| has(at) && weight(at) > 0 && !overrun(at));
-                kept.or_else(|| least(&load, &mut list))
-            }
-            "lblcr" => {
-                let set = known.into_iter().flatten();
-                let members =
-                    set.filter_map(|a| list.clone().find(|&at| self.servers[at].config.address == *a));
-                let kept = least(&load, &mut members.collect::<Vec<_>>().into_iter());
-                kept.filter(|&at| !overrun(at)).or_else(|| least(&load, &mut list))
-            }
-            "rr" => {
-                let start =
-                    last.and_then(|last| servers.iter().position(|&at| at == last)).map_or(0, |at| at + 1);
-                let (before, after) = servers.split_at(start);
-                after.iter().chain(before).copied().find(usable)
-            }
-            "lc" => list.reduce(|best, at| if load(at) < load(best) { at } else { best }),
-            "wlc" => least(&load, &mut list),
-            "sed" => least(&|at| active(at) + 1, &mut list),
-            "nq" => {
-                let idle = list.clone().find(|&at| active(at) == 0);
-                idle.or_else(|| least(&|at| active(at) + 1, &mut list))
-            }
-            "fo" => list.reduce(|best, at| if weight(at) > weight(best) { at } else { best }),
-            "ovf" => {
-                let open = list.filter(|&at| active(at) <= weight(at));
-                open.reduce(|best, at| if weight(at) > weight(best) { at } else { best })
-            }
-            other => panic!("no twin of {other}"),
-        };
-        if scheduler == "rr" && picked.is_some() {
-            self.services[service].last = picked;
-        }
-        if let (Some(picked), "lblc" | "lblcr") = (picked, scheduler) {
-            let address = self.servers[picked].config.address;
-            let cache = &mut self.services[service].cache;
-            match cache.iter_mut().find(|entry| entry.0 == destination) {
-                None => cache.push((destination, vec![address])),
-                Some((_, set)) if scheduler == "lblc" => *set = vec![address],
-                Some((_, set)) if set.contains(&address) => {}
-                Some((_, set)) => set.insert(0, address),
-            }
-        }
-        picked
-    }
-}
-
-/// The rows of the TCP table once more, as text: by view (input, output, input only) and event.
-const ROWS: [[&str; 4]; 3] = [
-    [
-        "SRC EST EST SRC SRC SRC SRC SRC SRC SRC SRC",
-        "CLO CWT SSE TWT TWT TWT CLO CWT LAK LIS TWT",
-        "EST EST SSE EST FWT TWT CLO CWT CLO LIS EST",
-        "CLO CLO CLO SRC CLO CLO CLO CLO LAK LIS SRC",
-    ],
-    [
-        "SSE EST SSE SRC SSE SSE SSE SSE SSE LIS SRC",
-        "TWT FWT SSE TWT FWT TWT CLO TWT LAK LIS TWT",
-        "EST EST SSE EST FWT TWT CLO CWT LAK EST EST",
-        "CLO CLO SSE CLO CLO TWT CLO CLO CLO CLO CLO",
-    ],
-    [
-        "SRC EST EST SRC SRC SRC SRC SRC SRC SRC SRC",
-        "CLO FWT SSE TWT FWT TWT CLO CWT LAK LIS TWT",
-        "EST EST SSE EST FWT TWT CLO CWT CLO LIS EST",
-        "CLO CLO CLO SRC CLO CLO CLO CLO LAK LIS CLO",
-    ],
-];
-
-const STATES: [(&str, TcpState, u64); 11] = [
-    ("NON", TcpState::None, 2),
-    ("EST", TcpState::Established, 900),
-    ("SSE", TcpState::SynSent, 120),
-    ("SRC", TcpState::SynRecv, 60),
-    ("FWT", TcpState::FinWait, 120),
-    ("TWT", TcpState::TimeWait, 120),
-    ("CLO", TcpState::Close, 10),
-    ("CWT", TcpState::CloseWait, 60),
-    ("LAK", TcpState::LastAck, 30),
-    ("LIS", TcpState::Listen, 120),
-    ("SAK", TcpState::SynAck, 120),
-];
-
-fn after(state: State, view: usize, content: Content) -> State {
-    let (State::Tcp(state), Content::Tcp(flags)) = (state, content) else { return state };
-    let events = [(TcpFlags::RST, 3), (TcpFlags::SYN, 0), (TcpFlags::FIN, 1), (TcpFlags::ACK, 2)];
-    let Some((_, row)) = events.into_iter().find(|(flag, _)| flags.contains(*flag)) else {
-        return State::Tcp(TcpState::Close);
-    };
-    let column = STATES.iter().position(|entry| entry.1 == state).unwrap();
-    let next = ROWS[view][row].split(' ').nth(column).unwrap();
-    State::Tcp(STATES.iter().find(|entry| entry.0 == next).unwrap().1)
-}
-
-fn timeout(state: State) -> u64 {
-    match state {
-        State::Tcp(state) => STATES.iter().find(|entry| entry.1 == state).unwrap().2,
-        State::Udp | State::Sctp(_) => 300,
     }
 }
