@@ -1,6 +1,7 @@
 //! `director run`: the director at work on real interfaces.
 
 use core::error::Error;
+use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -132,7 +133,7 @@ fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
 }
 
 /// How often the defences look at memory.
-const LOOK_AT_MEMORY: core::time::Duration = core::time::Duration::from_secs(1);
+const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
 
 /// Works until something ends it. Nobody but sync daemons is told what happens to single connections.
 fn work(

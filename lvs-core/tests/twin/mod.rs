@@ -1,6 +1,6 @@
 //! The naive director: as plain as the rules allow, and as slow as that is.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::*;
 
@@ -455,7 +455,7 @@ impl Twin {
             },
         };
         let IpAddr::V4(client) = flow.addresses.source() else { panic!("clients are of IPv4") };
-        let kept = u32::from(persistence.mask.map_or([255; 4].into(), Mask::bits));
+        let kept = u32::from(persistence.mask.map_or(Ipv4Addr::BROADCAST, Mask::bits));
         let network = IpAddr::from((u32::from(client) & kept).to_be_bytes());
         // Newest first.
         let answers = |of: &Template| of.target == Some(target) && of.network == network;
