@@ -95,7 +95,7 @@ where
             Ok(Command::List(listing)) => {
                 handle.with(move |director, _, now| match list::text(director, now, &listing) {
                     Ok(out) => Response { out, ..Response::default() },
-                    Err(error) => failed(error.status(), &error),
+                    Err(error) => failed(list::status(error), &error),
                 })
             }
             Ok(command) => match sync.carry_out(&command, handle)? {

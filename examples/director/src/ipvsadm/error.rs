@@ -169,7 +169,8 @@ impl fmt::Display for UsageError {
             }
             Self::SecondCommand(option) => write!(f, "invalid option `{option}'"),
             Self::SetIncomplete => f.write_str("--set option requires 3 timeout values"),
-            Self::SixBeforeMark => f.write_str("-6 used before -f"),
+            // The blank line after it is ipvsadm's.
+            Self::SixBeforeMark => f.write_str("-6 used before -f\n"),
             Self::TunnelOptions => f.write_str("Tunnel options conflict with forward method"),
             Self::Twice(option) => write!(f, "multiple '{option}' options specified"),
             Self::Unexpected(word) => write!(f, "unexpected argument {word}"),

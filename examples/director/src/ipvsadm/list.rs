@@ -100,6 +100,26 @@ pub fn text<S: Store>(director: &Director<S>, now: Tick, listing: &Listing) -> R
     }
 }
 
+/// ipvsadm's exit status when it cannot list: 1 where there is no such service, unlike that of other commands.
+#[must_use]
+pub const fn status(error: ControlError) -> u8 {
+    match error {
+        ControlError::NoService => 1,
+        ControlError::DaemonRuns
+        | ControlError::DestinationExists
+        | ControlError::Full
+        | ControlError::Invalid
+        | ControlError::NoDaemon
+        | ControlError::NoDestination
+        | ControlError::NoDevice
+        | ControlError::NoScheduler
+        | ControlError::NoServiceForServer
+        | ControlError::Range
+        | ControlError::ServiceExists
+        | ControlError::Unsupported => error.status(),
+    }
+}
+
 /// All services with their servers, in no particular order.
 pub fn services<S: Store>(director: &Director<S>) -> Vec<ServiceRow> {
     director.services().map(|service| service_row(director, service)).collect()

@@ -34,7 +34,7 @@ fn words_are_refused_as_by_ipvsadm() {
         ),
         ("-A -f 0 -s rr", "invalid fwmark value `0' specified", 2),
         ("-A -f -1 -s rr", "invalid fwmark value `-1' specified", 2),
-        ("-A -6 -f 1 -s rr", "-6 used before -f", 2),
+        ("-A -6 -f 1 -s rr", "-6 used before -f\n", 2),
         ("-a -f 1 -6 -r [2001:db8:1::11] -g", "illegal real server address[:port] specified", 2),
         ("-a -f 1 -r 2001:db8:1::11 -g", "Different address family is allowed only for tunneling servers", 2),
         ("-Z -L", "invalid option `-L'", 2),
