@@ -10,7 +10,7 @@
 //!               │ connection table   known? its server again, its state moved on
 //!               │ service            by mark, or by address and port
 //!               │ scheduler          rr wrr lc wlc sed nq sh dh mh fo ovf lblc lblcr twos, or your own
-//!               │ real server        weight, thresholds, method: NAT, DR, TUN
+//!               │ real server        weight, thresholds, method: NAT, DR, TUN, local, bypass
 //!               └> events, counters
 //!  add_, edit_, remove_ services and servers at any time        sweep(now, budget) frees what expired
 //! ```
