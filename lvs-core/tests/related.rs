@@ -79,6 +79,19 @@ fn active_ftp_data_comes_from_the_port_before_the_virtual_one_and_keeps_its_cont
 }
 
 #[test]
+fn a_reply_that_a_helper_made_longer_counts_as_it_leaves() {
+    let mut director = start(|_| (), FTP, Method::Nat);
+    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN))).unwrap().connection;
+    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK));
+    assert_eq!(director.counters().traffic.out_bytes, 60);
+    director.resized(control, 7);
+    assert_eq!(director.service(FTP).unwrap().traffic().out_bytes, 67);
+    director.resized(control, -9);
+    director.resized(ConnId::NONE, 1_000);
+    assert_eq!(director.counters().traffic.out_bytes, 58);
+}
+
+#[test]
 fn only_nat_has_expectations() {
     let mut director = start(|_| (), FTP, Method::Direct);
     let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN))).unwrap();

@@ -62,6 +62,17 @@ impl<S: Store> Director<S> {
         let mut tables = self.store.parts();
         self.brain.expect(&mut tables, now, control.0, expectation).map(ConnId)
     }
+
+    /// A helper has made a reply of this connection longer by so many bytes, or shorter: it is counted as it leaves, as by IPVS. Does
+    /// nothing when there is no such connection.
+    pub fn resized(&mut self, connection: ConnId, by: i32) {
+        let mut tables = self.store.parts();
+        if tables.slots.get(connection.0 as usize).is_some_and(|slot| !slot.is_free()) {
+            self.brain.count(&mut tables, connection.0, |traffic| {
+                traffic.out_bytes = traffic.out_bytes.saturating_add_signed(by.into());
+            });
+        }
+    }
 }
 
 impl Brain {

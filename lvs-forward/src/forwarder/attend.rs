@@ -54,7 +54,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 };
                 let mut helper =
                     ftp::Helper { controls: &mut self.ftp, counters: &mut self.counters, key: self.key };
+                let before = layout.packet_len();
                 match helper.help(director, now, frame, layout, packet, forward) {
+                    Ok(layout) if layout.packet_len() != before => {
+                        // No packet is longer than 64 KiB.
+                        director.resized(forward.connection, layout.packet_len() as i32 - before as i32);
+                        self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict)))
+                    }
                     Ok(layout) => self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict))),
                     Err(reason) => self.drop(reason),
                 }
