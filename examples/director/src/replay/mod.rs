@@ -1,7 +1,7 @@
 //! `director replay`: what was recorded, once more.
 //!
 //! A scenario is a recording of Linux's IPVS: how its director was set up, what was put in, and every frame that left.
-//! [`play`] puts the same into this director, in memory and with counted time, and says in words where it does
+//! [`play()`] puts the same into this director, in memory and with counted time, and says in words where it does
 //! something else.
 //!
 //! A capture with a configuration is an incident: what would a director have sent?
