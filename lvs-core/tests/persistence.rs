@@ -76,6 +76,22 @@ fn a_template_lives_as_long_as_its_connections_in_steps_of_a_minute<S: Store<Sch
     assert_eq!(left(&director, 65), Some(60_000));
 }
 
+fn a_late_sweep_finds_the_template_as_it_was_left<S: Store<Scheduler = Scheduler>>(
+    make: impl FnOnce(Config) -> Director<S>,
+) {
+    let mut director = start(make, config(), WEB, persistent(10));
+    for port in [4_000, 4_001, 4_002] {
+        director.decide(at(0), &syn_from(CLIENT, port));
+    }
+    director.decide(at(0), &request(WEB, CLIENT, 4_001, FIN));
+    // One ends at 120 s, those before and behind it in the table at 60 s. The template's time was up at 10 s and at 70 s, when
+    // it still had the one, so it has until 130 s.
+    director.sweep(at(125), usize::MAX);
+    assert_eq!(director.templates(at(125)).map(|template| template.expires_in).next(), Some(5_000));
+    director.sweep(at(130), usize::MAX);
+    assert_eq!(director.counters().live, 0);
+}
+
 fn clients_of_one_network_share_a_server<S: Store<Scheduler = Scheduler>>(
     make: impl FnOnce(Config) -> Director<S>,
 ) {
@@ -262,6 +278,7 @@ macro_rules! on_every_store {
 on_every_store! {
     a_client_keeps_its_server_until_the_template_ends
     a_template_lives_as_long_as_its_connections_in_steps_of_a_minute
+    a_late_sweep_finds_the_template_as_it_was_left
     clients_of_one_network_share_a_server
     a_quiesced_server_keeps_its_clients_unless_told_otherwise
     a_marked_service_has_one_template_for_all_protocols_and_ports
