@@ -81,9 +81,9 @@ fn a_late_sweep_finds_the_template_as_it_was_left<S: Store<Scheduler = Scheduler
 ) {
     let mut director = start(make, config(), WEB, persistent(10));
     for port in [4_000, 4_001, 4_002] {
-        director.decide(at(0), &syn_from(CLIENT, port));
+        assert!(forwarded(director.decide(at(0), &syn_from(CLIENT, port))).is_some());
     }
-    director.decide(at(0), &request(WEB, CLIENT, 4_001, FIN));
+    assert!(forwarded(director.decide(at(0), &request(WEB, CLIENT, 4_001, FIN))).is_some());
     // One ends at 120 s, those before and behind it in the table at 60 s. The template's time was up at 10 s and at 70 s, when
     // it still had the one, so it has until 130 s.
     director.sweep(at(125), usize::MAX);
