@@ -216,9 +216,9 @@ impl Brain {
 fn release<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32, when: Stamp) {
     let Some(slot) = tables.slots.get_mut(controller as usize) else { return };
     slot.lose_child();
-    if slot.children() == 0 && slot.deadline.before(when) {
-        // Until then it lived by its children, and was given more time for them again and again. Where both end in the
-        // same moment the child is first, as its timer was set last.
+    if slot.deadline.before(when) {
+        // Until then it lived by its children, and was given more time for them again and again, whichever of them is
+        // found to be over first. Where both end in the same moment the child is first, as its timer was set last.
         slot.postpone(when);
         let wake = &mut tables.wakes[controller as usize];
         if slot.deadline.before(*wake) {

@@ -295,10 +295,11 @@ impl Twin {
         if before == self.low(server) {
             self.servers[server].overloaded = false;
         }
-        let children = template.map(|number| self.children(number));
-        if let (Some(number), Some(0)) = (template, children)
+        if let Some(number) = template
             && let Some(template) = self.templates.iter_mut().find(|template| template.number == number)
+            && template.deadline < when
         {
+            // In the same moment the connection is first.
             Self::postpone(template, when);
         }
     }
