@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`device`] | ports: packet sockets, TUN and TAP, an in-memory pair, captures; wrappers that record or disturb |
 //! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
+//! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
@@ -69,6 +70,7 @@
 //! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
 
 mod clock;
+pub mod control;
 pub mod device;
 pub mod lab;
 mod memory;

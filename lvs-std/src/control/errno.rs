@@ -1,0 +1,81 @@
+//! The kernel's error numbers.
+
+use core::fmt;
+
+/// Why a command was refused, as the kernel would say it. Linux numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the numbers that the interface has")]
+#[repr(i32)]
+pub enum Errno {
+    /// `EPERM`: the client is not privileged.
+    Permission = 1,
+    /// `ENOENT`: no such scheduler, persistence engine, real server, family or file.
+    NoEntry = 2,
+    /// `ESRCH`: no such service, or no such daemon.
+    NoService = 3,
+    /// `ENOMEM`: the director has no place for it.
+    Memory = 12,
+    /// `EBUSY`: a dump is under way.
+    Busy = 16,
+    /// `EEXIST`: it is there already.
+    Exists = 17,
+    /// `ENODEV`: no such interface.
+    NoDevice = 19,
+    /// `EINVAL`: the request makes no sense.
+    Invalid = 22,
+    /// `ERANGE`: a number is out of range.
+    Range = 34,
+    /// `EOPNOTSUPP`: no such command.
+    Unsupported = 95,
+    /// `EAFNOSUPPORT`: no such address family.
+    Family = 97,
+}
+
+impl Errno {
+    /// All of them.
+    const ALL: [Self; 11] = [
+        Self::Permission,
+        Self::NoEntry,
+        Self::NoService,
+        Self::Memory,
+        Self::Busy,
+        Self::Exists,
+        Self::NoDevice,
+        Self::Invalid,
+        Self::Range,
+        Self::Unsupported,
+        Self::Family,
+    ];
+
+    /// The number, positive.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// The error with this (positive) number, if it is one of these.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|errno| errno.number() == number)
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Permission => "operation not permitted",
+            Self::NoEntry => "no such scheduler, persistence engine or real server",
+            Self::NoService => "no such service or daemon",
+            Self::Memory => "the director has no place for it",
+            Self::Busy => "a listing is under way",
+            Self::Exists => "it exists already",
+            Self::NoDevice => "no such interface",
+            Self::Invalid => "invalid argument",
+            Self::Range => "number out of range",
+            Self::Unsupported => "no such command",
+            Self::Family => "address family not supported",
+        })
+    }
+}
+
+impl core::error::Error for Errno {}
