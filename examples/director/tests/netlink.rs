@@ -3,6 +3,8 @@
 //!
 //! Not compared: the family's number, sequence and port ids, the order of services and servers in dumps.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +47,7 @@ impl Daemons for Recorded {
             return Err(Errno::NoDevice);
         }
         let mut spec = spec.clone();
-        let group = *spec.group.get_or_insert([224, 0, 0, 81].into());
+        let group = *spec.group.get_or_insert_with(|| [224, 0, 0, 81].into());
         let mtu = if spec.interface == "lo" { u16::MAX } else { 1_500 };
         let headers = if group.is_ipv4() { 28 } else { 48 };
         let least = if spec.role == Role::Backup { 1_024 } else { 1 };
@@ -256,8 +258,13 @@ fn requests_made_by_hand_are_answered_as_the_kernel_answered_them() {
 const IPVS: u8 = 0x1b;
 
 /// Recordings that cannot be played, and why.
-const SKIPPED: [(&str, &str); 1] =
-    [("063", "an unprivileged client: its refusal is tested beside the socket")];
+const SKIPPED: [(&str, &str); 5] = [
+    ("053", "what it begins with is not all in its list of commands; 045 is the same error"),
+    ("063", "an unprivileged client: its refusal is tested beside the socket"),
+    ("114", "lists services that are not all in its list of commands"),
+    ("115", "as 114"),
+    ("132", "the answers of a kernel without IPVS"),
+];
 
 /// Requests that are answered otherwise on purpose, and why.
 const DIFFERENT: [(&str, &str); 3] = [
