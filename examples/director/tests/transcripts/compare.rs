@@ -64,13 +64,16 @@ fn in_proc(line: &str) -> Option<Line> {
     Some(Line { text, time: Some(seconds) })
 }
 
-/// The lines of a text. Rates are not compared, nor is the order of connections, nor that of services where nothing sorts them.
+/// The lines of a text. Rates are not compared, nor is the size of the connection table, nor the order of connections, nor that of services where nothing sorts them.
 fn lines(script: &str, text: &str) -> Vec<Line> {
     let rates = script.contains("--rate") && script.contains("traffic");
     let mut lines: Vec<Line> = text
         .lines()
         .map(|line| {
             let mut line = Line::read(line);
+            if let Some((title, _)) = line.text.split_once(" (size=") {
+                line.text = title.to_owned();
+            }
             if rates && (line.text.starts_with("TCP ") || line.text.starts_with("  -> ")) {
                 line.text = line.text.replace(|letter: char| letter.is_ascii_digit(), "0").replace("00", "0");
                 line.text = line.text.split_whitespace().collect::<Vec<_>>().join(" ");
