@@ -6,10 +6,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lvs_std::control::{Answer, Client, ClientError, Command, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
+use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
 
 use super::session::{NOT_ROOT, Session, UNREACHABLE, cannot_initialize};
-use super::{Channel, ChannelError, System};
+use super::{Channel, System};
 
 /// `lvsadm`: does what its command line says, as ipvsadm, `ipvsadm-save` or `ipvsadm-restore` would if it was called so.
 #[must_use]
@@ -136,26 +136,6 @@ impl fmt::Display for Unreachable<'_> {
             "No director answers at {}: start one (director run), or say which one (--director or {DIRECTOR_VARIABLE})",
             self.socket.display()
         )
-    }
-}
-
-impl Channel for Client {
-    fn call(&mut self, command: &Command) -> Result<Answer, ChannelError> {
-        Ok(Self::call(self, command)?)
-    }
-
-    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError> {
-        Ok(Self::read_file(self, path)?)
-    }
-}
-
-impl From<ClientError> for ChannelError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Refused(errno) => Self::Refused(errno),
-            ClientError::Io(error) => Self::Lost(error.to_string()),
-            error @ (ClientError::Malformed | _) => Self::Lost(error.to_string()),
-        }
     }
 }
 

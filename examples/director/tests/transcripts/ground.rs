@@ -111,7 +111,7 @@ impl Running {
         fs::write(scenario.join("scenario.json"), setup(transcript)?)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_director"));
         command
-            .args(["run", "--ports", "eth0,eth1", "--scenario"])
+            .args(["run", "--no-state", "--ports", "eth0,eth1", "--scenario"])
             .arg(&scenario)
             .arg("--control")
             .arg(socket);

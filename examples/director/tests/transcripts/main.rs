@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         Some("cat") => return tool::cat(),
         Some(_) | None => {}
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Scripts, and namespaces above all, spend most of their time waiting.
+    arguments.test_threads = arguments.test_threads.or(Some(AT_A_TIME));
     if !arguments.list
         && let Err(error) = ground::enter()
     {
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         Err(error) => ground::failed(&*error),
     }
 }
+
+const AT_A_TIME: usize = 12;
 
 fn trials(lab: Lab) -> Result<Vec<Trial>, Box<dyn Error>> {
     let folder = repository().join("conformance/ipvsadm");
