@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// The same by the path of its socket
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
-    /// The library libipvs_preload.so, if it is not beside this program
+    /// The library `libipvs_preload.so`, if it is not beside this program
     #[arg(long, value_name = "FILE")]
     preload: Option<PathBuf>,
     /// List the directors that answer, by name, instead
@@ -41,7 +41,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     };
     let library = match &arguments.preload {
         Some(file) => existing(file),
-        None => find(std::env::current_exe().as_deref().unwrap_or(Path::new(""))),
+        None => find(std::env::current_exe().as_deref().unwrap_or_else(|_| Path::new(""))),
     };
     let library = match library.and_then(in_one_piece) {
         Ok(library) => library,
@@ -88,7 +88,7 @@ fn name(socket: &Path) -> Option<String> {
 
 /// The library beside a program, where cargo or an installation puts it.
 fn find(program: &Path) -> Result<PathBuf, Missing> {
-    let folder = program.parent().unwrap_or(Path::new(""));
+    let folder = program.parent().unwrap_or_else(|| Path::new(""));
     let folders = [folder.to_owned(), folder.join("deps"), folder.join("../lib")];
     let mut files = folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name)));
     match files.find(|file| file.is_file()) {
