@@ -14,6 +14,7 @@ mod decap;
 mod demo;
 mod exec;
 pub mod ipvsadm;
+pub mod lvsadm;
 pub mod replay;
 mod run;
 mod statistics;

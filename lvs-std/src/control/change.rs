@@ -3,8 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Engine, Family, Mask, Method, Persistence, Protocol, ScheduleFlags, Scheduler, ServerConfig,
-    ServiceConfig, ServiceKey, Tunnel, Weight,
+    Engine, Family, Mask, Method, Persistence, Protocol, Schedule as _, ScheduleFlags, Scheduler,
+    ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
 };
 
 use super::{ServerSpec, ServiceName, ServiceSpec, flags, method, tunnel, whole};
@@ -130,4 +130,51 @@ pub fn is_server_address(address: IpAddr) -> bool {
             usable && address.to_ipv4_mapped().is_none() && !address.is_unicast_link_local()
         }
     }
+}
+
+/// What a client would say to get this service.
+#[must_use]
+pub fn service_spec(family: Family, config: &ServiceConfig<Scheduler>) -> ServiceSpec {
+    let mut spec = ServiceSpec::new(family, config.scheduler.name());
+    let bits = [
+        (config.persistence.is_some(), flags::PERSISTENT),
+        (config.one_packet, flags::ONE_PACKET),
+        (config.flags.fallback, flags::SCHED_1),
+        (config.flags.port, flags::SCHED_2),
+    ];
+    spec.flags = bits.into_iter().filter(|(set, _)| *set).fold(flags::HASHED, |flags, (_, bit)| flags | bit);
+    if let Some(persistence) = config.persistence {
+        spec.timeout = persistence.timeout;
+        spec.engine = persistence.engine.map(|engine| engine.name().to_owned());
+        spec.netmask = match (family, persistence.mask) {
+            (_, None) => whole(family),
+            (Family::V4, Some(mask)) => mask.bits().to_bits(),
+            (Family::V6, Some(Mask::Prefix(length))) => u32::from(length),
+            (Family::V6, Some(Mask::Bits(_))) => whole(family),
+        };
+    }
+    spec
+}
+
+/// What a client would say to get this server.
+#[must_use]
+pub fn server_spec(config: &ServerConfig) -> ServerSpec {
+    let method = match config.method {
+        Method::Nat => method::MASQUERADING,
+        Method::Local => method::LOCAL,
+        Method::Tunnel(_) => method::TUNNEL,
+        Method::Direct => method::DIRECT,
+        Method::Bypass => method::BYPASS,
+    };
+    let mut spec = ServerSpec::new(method, config.weight.get().cast_signed());
+    (spec.upper, spec.lower) = (config.upper, config.lower);
+    let checksum = |on| if on { tunnel::CSUM } else { 0 };
+    if let Method::Tunnel(kind) = config.method {
+        (spec.tunnel_type, spec.tunnel_port, spec.tunnel_flags) = match kind {
+            Tunnel::IpIp => (tunnel::IPIP, 0, 0),
+            Tunnel::Gre { checksum: on } => (tunnel::GRE, 0, checksum(on)),
+            Tunnel::Gue { port, checksum: on } => (tunnel::GUE, port, checksum(on)),
+        };
+    }
+    spec
 }

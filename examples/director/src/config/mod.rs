@@ -10,9 +10,10 @@ mod service;
 use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
 
-use lvs_core::{Config, Defence, MAX_TIMEOUT_SECS, Seed, WhenFull};
+use lvs_core::{Config, Defence, MAX_TIMEOUT_SECS, Seed, ServerConfig, WhenFull};
 use lvs_forward::Options;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_std::control::{Command, change};
 use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
@@ -116,6 +117,20 @@ impl Configuration {
             connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
             settings: reader.settings(&file)?,
         })
+    }
+
+    /// What makes a director's table what the file says, if it is empty before.
+    pub(crate) fn commands(&self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for service in &self.services {
+            let name = change::name(service.key);
+            commands.push(Command::NewService(name, change::service_spec(name.family(), &service.config)));
+            let servers = service.servers.iter();
+            let new =
+                |server: &ServerConfig| Command::NewServer(name, server.address, change::server_spec(server));
+            commands.extend(servers.map(new));
+        }
+        commands
     }
 
     /// Whether a defence depends on how much memory is left.

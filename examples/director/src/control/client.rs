@@ -1,11 +1,14 @@
 //! The tools' end.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::io;
 use std::process::ExitCode;
 
-use super::{LONGEST, Place, Request, Response};
+use lvs_std::control::Client;
+
+use super::json::ask;
+use super::requests::Request;
+use super::{Place, beside};
+use crate::lvsadm::{Session, System};
 
 /// `director ipvsadm`.
 #[derive(Debug, clap::Args)]
@@ -31,35 +34,42 @@ pub(crate) struct Sysctl {
 
 /// Asks a running director as ipvsadm asks the kernel, with ipvsadm's exit status.
 pub(crate) fn ipvsadm(arguments: Ipvsadm) -> ExitCode {
-    ask(&arguments.place.control, &Request::Ipvsadm(arguments.words))
+    let socket = arguments.place.socket();
+    let mut client = match Client::connect(&socket) {
+        Ok(client) => client,
+        Err(error) => {
+            eprintln!("error: no director answers at {}: {error}", socket.display());
+            return ExitCode::from(UNREACHABLE);
+        }
+    };
+    let words: Vec<&str> = arguments.words.iter().map(String::as_str).collect();
+    let mut session = Session {
+        program: "ipvsadm",
+        names: &System,
+        channel: &mut client,
+        input: &mut io::stdin().lock(),
+        out: &mut io::stdout().lock(),
+        errors: &mut io::stderr().lock(),
+    };
+    ExitCode::from(session.run(&words))
 }
 
 /// Turns a switch of a running director.
 pub(crate) fn sysctl(arguments: Sysctl) -> ExitCode {
-    ask(&arguments.place.control, &Request::Sysctl(arguments.key, arguments.value))
-}
-
-fn ask(place: &Path, request: &Request) -> ExitCode {
-    match exchange(place, request) {
-        Ok(response) => {
-            print!("{}", response.out);
-            eprint!("{}", response.error);
-            ExitCode::from(response.status)
-        }
+    let socket = arguments.place.socket();
+    match ask(&beside(&socket, "json"), &Request::Sysctl(arguments.key, arguments.value)) {
+        Ok(response) => match response.error {
+            None => ExitCode::SUCCESS,
+            Some(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(255)
+            }
+        },
         Err(error) => {
-            eprintln!("error: no director answers at {}: {error}", place.display());
+            eprintln!("error: no director answers at {}: {error}", socket.display());
             ExitCode::from(UNREACHABLE)
         }
     }
-}
-
-fn exchange(place: &Path, request: &Request) -> io::Result<Response> {
-    let mut stream = UnixStream::connect(place)?;
-    let text = serde_json::to_string(request)? + "\n";
-    stream.write_all(text.as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
 }
 
 /// ipvsadm's status when the kernel has no IPVS.

@@ -1,0 +1,121 @@
+//! What can be asked at the JSON socket, and who answers.
+
+use core::net::SocketAddr;
+
+use lvs_std::control::DeclaredServer;
+use lvs_std::worker::WorkerGone;
+
+use super::SharedDesk;
+use crate::replay::sysctl;
+use crate::run::LargeHandle;
+
+/// A question.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Request {
+    /// What was declared, and how it is doing.
+    Services,
+    /// A switch by its name, and its value.
+    Sysctl(String, String),
+}
+
+/// An answer.
+#[derive(Debug, Default, serde::Deserialize, serde::Serialize)]
+pub(crate) struct Response {
+    /// Why not, if it is not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// What was asked for.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub(crate) result: serde_json::Value,
+}
+
+impl Response {
+    /// It was done; this was asked for.
+    fn of(result: &impl serde::Serialize) -> Self {
+        match serde_json::to_value(result) {
+            Ok(result) => Self { error: None, result },
+            Err(error) => Self::failed(error.to_string()),
+        }
+    }
+
+    /// It was not done.
+    pub(crate) fn failed(why: impl Into<String>) -> Self {
+        Self { error: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// A service in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ServiceRow {
+    /// As listings name it: `TCP 10.99.0.1:80`, `FWM 7`.
+    pub(crate) service: String,
+    /// Its scheduler.
+    pub(crate) scheduler: String,
+    /// Its servers, the one added last first.
+    pub(crate) servers: Vec<ServerRow>,
+}
+
+/// A real server in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ServerRow {
+    /// Address and port.
+    pub(crate) address: SocketAddr,
+    /// The weight that was declared.
+    pub(crate) weight: i32,
+    /// The weight that the director works with; none while it does not use the server at all.
+    pub(crate) effective_weight: Option<i32>,
+    /// It gets no new connections, by an operator's wish.
+    pub(crate) draining: bool,
+}
+
+/// Answers questions about a director.
+#[derive(Clone)]
+pub(crate) struct Clerk {
+    desk: SharedDesk,
+    handle: LargeHandle,
+}
+
+impl Clerk {
+    pub(super) const fn new(desk: SharedDesk, handle: LargeHandle) -> Self {
+        Self { desk, handle }
+    }
+
+    fn services(&self) -> Vec<ServiceRow> {
+        let desk = self.desk.lock();
+        let row = |server: &DeclaredServer| ServerRow {
+            address: server.address,
+            weight: server.spec.weight,
+            effective_weight: (!server.standing.absent).then(|| server.effective_weight()),
+            draining: server.standing.draining,
+        };
+        let rows = desk.ledger().services().map(|(name, declared)| ServiceRow {
+            service: name.to_string(),
+            scheduler: declared.spec.scheduler.clone(),
+            servers: declared.servers.iter().map(row).collect(),
+        });
+        rows.collect()
+    }
+
+    pub(super) fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Services => Response::of(&self.services()),
+            Request::Sysctl(key, value) => {
+                let done = self.handle.with(move |director, forwarder, _| {
+                    let (mut config, mut options) = (director.config().clone(), *forwarder.options());
+                    sysctl::set(&mut config.tuning, &mut options, &key, &value)?;
+                    director.set_config(config);
+                    forwarder.set_options(options);
+                    Ok::<(), String>(())
+                });
+                match done {
+                    Ok(Ok(())) => Response::default(),
+                    Ok(Err(error)) => Response::failed(error),
+                    Err(WorkerGone) => Response::failed("the director is ending"),
+                }
+            }
+        }
+    }
+}
