@@ -12,6 +12,7 @@ mod control;
 mod daemon;
 mod decap;
 mod demo;
+mod exec;
 pub mod ipvsadm;
 pub mod lvsadm;
 pub mod replay;
@@ -53,6 +54,8 @@ enum Command {
     Sysctl(control::Sysctl),
     /// Play recorded scenarios through a director, in memory, and say where it does something else
     Replay(replay::Arguments),
+    /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
+    Exec(exec::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
 }
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Ipvsadm(arguments) => control::ipvsadm("ipvsadm", arguments),
         Command::Sysctl(arguments) => control::sysctl(arguments),
         Command::Replay(arguments) => replay::main(&arguments),
+        Command::Exec(arguments) => exec::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }
 }
