@@ -13,6 +13,7 @@ mod daemon;
 mod decap;
 mod demo;
 pub mod ipvsadm;
+pub mod lvsadm;
 pub mod replay;
 mod run;
 mod statistics;

@@ -55,23 +55,26 @@ impl<S: Store> Director<S> {
 
     /// The templates that are alive at `now`, in the order of their entries.
     pub fn templates(&self, now: Tick) -> impl Iterator<Item = Template<'_>> {
-        let stamp = now.stamp();
-        self.entries(now).filter(|(_, slot)| slot.is_template()).filter_map(move |(id, slot)| {
-            let view = self.store.view();
-            let server = view.servers.get(slot.server as usize)?;
-            let (client, target) = slot.key().template();
-            Some(Template {
-                id: ConnId(id),
-                client,
-                target,
-                server: ServerId(slot.server),
-                destination: SocketAddr::new(server.address.ip(), slot.server_port),
-                method: slot.method(server.method),
-                assured: slot.is_assured(),
-                connections: slot.children(),
-                expires_in: time_left(slot, stamp),
-                call: if slot.is_call() { view.by_key.call(id) } else { None },
-            })
+        self.entries(now).filter_map(move |(id, _)| self.template(ConnId(id), now))
+    }
+
+    /// A template, if it is alive at `now`.
+    pub fn template(&self, id: ConnId, now: Tick) -> Option<Template<'_>> {
+        let view = self.store.view();
+        let slot = view.slots.get(id.0 as usize).filter(|slot| is_there(slot, now) && slot.is_template())?;
+        let server = view.servers.get(slot.server as usize)?;
+        let (client, target) = slot.key().template();
+        Some(Template {
+            id,
+            client,
+            target,
+            server: ServerId(slot.server),
+            destination: SocketAddr::new(server.address.ip(), slot.server_port),
+            method: slot.method(server.method),
+            assured: slot.is_assured(),
+            connections: slot.children(),
+            expires_in: time_left(slot, now.stamp()),
+            call: if slot.is_call() { view.by_key.call(id.0) } else { None },
         })
     }
 

@@ -167,6 +167,15 @@ impl<const A: usize, const N: usize> Host<A, N> {
         self.ports.get(usize::from(port.0))
     }
 
+    /// Whether this is the broadcast address of a link of the host's. IPv6 has none.
+    #[must_use]
+    pub fn is_broadcast(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.routes.is_broadcast(address),
+            IpAddr::V6(_) => false,
+        }
+    }
+
     /// Whether the host has this address, on a port or as a virtual one.
     #[must_use]
     #[inline]

@@ -1,7 +1,7 @@
 //! Where packets go: prefixes on the links, and gateways behind them.
 
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use heapless::Vec;
 use lvs_core::Family;
@@ -124,6 +124,15 @@ impl Routes {
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
+    /// Whether this is the broadcast address of a link (RFC 919).
+    pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        let bits = to_bits(IpAddr::V4(address));
+        // A link of two addresses has none (RFC 3021).
+        let mut links =
+            self.0.iter().filter(|route| route.family == Family::V4 && route.via == 0 && route.len < 31);
+        links.any(|route| bits == route.bits | !route.mask)
+    }
+
     /// Whether `address` is a neighbour on `port`.
     pub(crate) fn is_on_link(&self, port: PortId, address: IpAddr) -> bool {
         self.find(Family::of(address), to_bits(address))
@@ -152,6 +161,16 @@ mod tests {
         assert_eq!(port("10.0.2.9"), Some(1));
         assert_eq!(port("192.0.2.1"), Some(0));
         assert_eq!(port("2001:db8::1"), Some(3));
+    }
+
+    #[test]
+    fn the_last_address_of_an_attached_link_is_its_broadcast_address() {
+        let mut routes = Routes::new();
+        routes.set(prefix("10.0.1.0/24"), None, PortId(1)).unwrap();
+        routes.set(prefix("10.0.0.0/16"), Some("10.0.1.1".parse().unwrap()), PortId(1)).unwrap();
+        assert!(routes.is_broadcast([10, 0, 1, 255].into()));
+        assert!(!routes.is_broadcast([10, 0, 1, 254].into()));
+        assert!(!routes.is_broadcast([10, 0, 255, 255].into()), "behind a router nobody knows");
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn server_options(given: &Given) -> Result<ServerOptions, UsageError> {
     Ok(ServerOptions {
         address: SocketAddr::new(address, port),
         method: method(given)?,
+        remote_checksum: given.has(Opt::TunRemCsum),
         weight: Weight::new(given.weight).ok_or(UsageError::Illegal(Value::Weight))?,
         upper: given.upper,
         lower: given.lower,

@@ -154,7 +154,7 @@ impl fmt::Display for UsageError {
                 write!(f, "The option '{option}' conflicts with the '{other}' option in the {of}")
             }
             Self::Forbidden { option, of } => write!(f, "Illegal '{option}' option with the {of}"),
-            Self::Hint => f.write_str("Try `ipvsadm -h' or 'ipvsadm --help' for more information."),
+            Self::Hint => f.write_str(&hint("ipvsadm")),
             Self::IncompatibleFlag(flag) => write!(f, "incompatible scheduler flag `{flag}'"),
             Self::InvalidFlag(flag) => write!(f, "invalid scheduler flag `{flag}'"),
             Self::Illegal(value) => value.fmt(f),
@@ -181,6 +181,16 @@ impl fmt::Display for UsageError {
 }
 
 impl core::error::Error for UsageError {}
+
+/// An error in the words of a program that was called by this name; ipvsadm's hint has it.
+#[must_use]
+pub fn said_by(program: &str, error: &UsageError) -> String {
+    if *error == UsageError::Hint { hint(program) } else { error.to_string() }
+}
+
+fn hint(program: &str) -> String {
+    format!("Try `{program} -h' or '{program} --help' for more information.")
+}
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@
 mod check;
 pub mod control;
 mod error;
+mod help;
 pub mod list;
 mod options;
 mod scan;
@@ -15,7 +16,8 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{Method, ServiceKey, Weight};
 
-pub use error::{UsageError, Value};
+pub use error::{UsageError, Value, said_by};
+pub use help::{VERSION, help};
 pub use value::{Names, Numeric};
 
 /// One call of ipvsadm.
@@ -111,6 +113,8 @@ pub struct ServerOptions {
     /// `-g`, `-i` or `-m`. Default `-g`. `--tun-remcsum` asks for the checksum, since packets that were not made here
     /// look the same with both.
     pub method: Method,
+    /// `--tun-remcsum`, which listings tell from `--tun-csum`.
+    pub remote_checksum: bool,
     /// `-w`. Default 1.
     pub weight: Weight,
     /// `-x`. Default 0.

@@ -204,7 +204,7 @@ impl Given {
                 self.persistent =
                     number(text, 1..=MAX_TIMEOUT).ok_or_else(|| Value::Timeout(text.to_owned()))?;
             }
-            Opt::Netmask => self.mask = Some(self.read_mask(text)?),
+            Opt::Netmask => self.mask = Some(self.read_mask(text, names)?),
             Opt::Server => self.server = Some(self.read_server(text, names)?),
             Opt::Weight => self.weight = number(text, 0..=MAX_COUNT).ok_or(Value::Weight)?,
             Opt::Upper => self.upper = number(text, 0..=MAX_COUNT).ok_or(Value::Upper)?,
@@ -248,11 +248,11 @@ impl Given {
         Ok(())
     }
 
-    fn read_mask(&self, text: &str) -> Result<Mask, Value> {
+    fn read_mask(&self, text: &str, names: &dyn Names) -> Result<Mask, Value> {
         if self.service.is_some_and(|key| key.family() == Family::V6) {
             return small(text, 1..=128).map(Mask::V6).ok_or(Value::MaskV6);
         }
-        ipv4(text).map(Mask::V4).ok_or(Value::Mask)
+        ipv4(text).or_else(|| names.host(text)).map(Mask::V4).ok_or(Value::Mask)
     }
 
     /// A server without a port gets that of the service, if that stands before it.

@@ -12,6 +12,12 @@ pub trait Names {
 
     /// The port of a service, such as 80 for `http`.
     fn port(&self, name: &str, protocol: Protocol) -> Option<u16>;
+
+    /// The name of a host, whole.
+    fn host_of(&self, address: IpAddr) -> Option<String>;
+
+    /// The service at a port of a protocol (by its IANA number), such as `http`.
+    fn port_of(&self, port: u16, protocol: u16) -> Option<String>;
 }
 
 /// Nobody: numbers only.
@@ -25,6 +31,14 @@ impl Names for Numeric {
     }
 
     fn port(&self, _name: &str, _protocol: Protocol) -> Option<u16> {
+        None
+    }
+
+    fn host_of(&self, _address: IpAddr) -> Option<String> {
+        None
+    }
+
+    fn port_of(&self, _port: u16, _protocol: u16) -> Option<String> {
         None
     }
 }
@@ -112,6 +126,14 @@ mod tests {
 
         fn port(&self, name: &str, _protocol: Protocol) -> Option<u16> {
             (name == "http").then_some(80)
+        }
+
+        fn host_of(&self, _address: IpAddr) -> Option<String> {
+            None
+        }
+
+        fn port_of(&self, _port: u16, _protocol: u16) -> Option<String> {
+            None
         }
     }
 

@@ -1,0 +1,43 @@
+//! What a tool needs of a director.
+
+use core::fmt;
+
+use lvs_std::control::{Answer, Command, Errno};
+
+/// A way to a director.
+pub trait Channel {
+    /// Has a command carried out.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::Refused`] when the director will not, and [`ChannelError::Lost`] when it cannot be asked.
+    fn call(&mut self, command: &Command) -> Result<Answer, ChannelError>;
+
+    /// The text of a file that the kernel's IPVS would show, such as `/proc/net/ip_vs_conn`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Self::call).
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError>;
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the director refuses, or there is none")]
+pub enum ChannelError {
+    /// The director refuses.
+    Refused(Errno),
+    /// The way is gone, or what came by it makes no sense; in words.
+    Lost(String),
+}
+
+impl fmt::Display for ChannelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(errno) => errno.fmt(f),
+            Self::Lost(why) => write!(f, "the director does not answer: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for ChannelError {}

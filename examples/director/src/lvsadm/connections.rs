@@ -1,0 +1,112 @@
+//! `-L -c`: the connection table, from the text of `/proc/net/ip_vs_conn`.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::table::endpoint;
+use crate::ipvsadm::Names;
+
+/// The file from which the table is read, as ipvsadm does.
+pub(super) const FILE: &str = "/proc/net/ip_vs_conn";
+
+/// The listing, in the order of the file; with what persistence engines know if `engines` asks for it.
+pub(super) fn listing(file: &str, engines: bool, names: &dyn Names) -> String {
+    let mut text = String::from("IPVS connection entries\n");
+    text.push_str(if engines {
+        "pro expire state       source             virtual            destination        pe name          pe_data\n"
+    } else {
+        "pro expire state       source             virtual            destination\n"
+    });
+    // The first line has the titles.
+    for row in file.lines().skip(1).filter_map(Row::read) {
+        text.push_str(&row.line(engines, names));
+    }
+    text
+}
+
+/// A line of the file.
+struct Row<'a> {
+    protocol: &'a str,
+    client: SocketAddr,
+    service: SocketAddr,
+    server: SocketAddr,
+    state: &'a str,
+    seconds: u64,
+    engine: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Row<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let protocol = words.next()?;
+        let mut socket = || Some(SocketAddr::new(address(words.next()?)?, port(words.next()?)?));
+        let (client, service, server) = (socket()?, socket()?, socket()?);
+        let (state, seconds) = (words.next()?, words.next()?.parse().ok()?);
+        let engine = words.next().map(|name| (name, words.next().unwrap_or_default()));
+        Some(Self { protocol, client, service, server, state, seconds, engine })
+    }
+
+    fn line(&self, engines: bool, names: &dyn Names) -> String {
+        let protocol = match self.protocol {
+            "UDP" => 17,
+            "SCTP" => 132,
+            _ => 6,
+        };
+        let name = |at| endpoint(at, protocol, names);
+        let left = format!("{:02}:{:02}", self.seconds / 60, self.seconds % 60);
+        let (client, service, server) = (name(self.client), name(self.service), name(self.server));
+        let start = format!("{:<3} {left:<6} {:<11} {client:<18} {service:<18}", self.protocol, self.state);
+        match self.engine.filter(|_| engines) {
+            Some((engine, data)) => format!("{start} {server:<16} {engine:<18} {data}\n"),
+            None => format!("{start} {server}\n"),
+        }
+    }
+}
+
+/// Eight hexadecimal digits, or eight groups of four.
+fn address(text: &str) -> Option<IpAddr> {
+    if text.contains(':') {
+        text.parse().ok().map(|address: Ipv6Addr| address.into())
+    } else {
+        u32::from_str_radix(text, 16).ok().map(|bits| Ipv4Addr::from_bits(bits).into())
+    }
+}
+
+fn port(text: &str) -> Option<u16> {
+    u16::from_str_radix(text, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvsadm::Numeric;
+
+    const FILE: &str = "\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP C0000201 03E9 0A630001 0050 0A00010B 0050 ESTABLISHED     899
+UDP C0000201 0000 0A630001 13C4 0A00010B 13C4 UDP            6000 sip 4aa6
+TCP 2001:0db8:000c:0000:0000:0000:0000:0007 03E9 2001:0db8:0099:0000:0000:0000:0000:0001 0050 \
+2001:0db8:0001:0000:0000:0000:0000:0011 0050 ESTABLISHED     899
+a line that is none
+";
+
+    #[test]
+    fn connections_are_listed_as_by_ipvsadm() {
+        let expected = "\
+IPVS connection entries
+pro expire state       source             virtual            destination
+TCP 14:59  ESTABLISHED 192.0.2.1:1001     10.99.0.1:80       10.0.1.11:80
+UDP 100:00 UDP         192.0.2.1:0        10.99.0.1:5060     10.0.1.11:5060
+TCP 14:59  ESTABLISHED [2001:db8:c::7]:1001 [2001:db8:99::1]:80 [2001:db8:1::11]:80
+";
+        assert_eq!(listing(FILE, false, &Numeric), expected);
+    }
+
+    #[test]
+    fn engines_have_columns_if_asked_for() {
+        let text = listing(FILE, true, &Numeric);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].ends_with("destination        pe name          pe_data"), "{text}");
+        assert!(lines[2].ends_with(" 10.0.1.11:80"), "{text}");
+        assert!(lines[3].ends_with(" 10.0.1.11:5060   sip                4aa6"), "{text}");
+    }
+}

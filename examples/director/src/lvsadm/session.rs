@@ -1,0 +1,252 @@
+//! A call of the tool: words in, text and an exit status out.
+
+use std::io::{BufRead, Write};
+
+use lvs_core::ServiceKey;
+use lvs_std::control::{Answer, Command, DaemonSpec, Errno, Info, Role, ServiceReport};
+
+use super::refusal::refusal;
+use super::request::{name, request};
+use super::table::{self, Entry};
+use super::{Channel, ChannelError, connections, save};
+use crate::ipvsadm::{self, Listing, Names, Numeric, Subject, UsageError};
+
+/// A tool that is called as ipvsadm is.
+#[expect(missing_debug_implementations, reason = "it is made of streams")]
+#[expect(clippy::exhaustive_structs, reason = "what a call has, and nothing else")]
+pub struct Session<'a> {
+    /// The name by which it was called, for its hints.
+    pub program: &'a str,
+    /// Who knows the names of hosts and ports.
+    pub names: &'a dyn Names,
+    /// The way to the director.
+    pub channel: &'a mut dyn Channel,
+    /// What `-R` reads.
+    pub input: &'a mut dyn BufRead,
+    /// Standard output. What cannot be written is lost: whoever closes it wants no more.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub errors: &'a mut dyn Write,
+}
+
+/// What is said on standard error, and the exit status.
+struct Failure(String, u8);
+
+impl Session<'_> {
+    /// Does what the words after the program's name say; returns ipvsadm's exit status.
+    pub fn run(&mut self, words: &[&str]) -> u8 {
+        // Before it looks at anything else, ipvsadm asks whether there is an IPVS at all.
+        let info = match self.info() {
+            Ok(info) => info,
+            Err(Failure(text, status)) => {
+                self.complain(&text);
+                return status;
+            }
+        };
+        let done = match self.read(words) {
+            Ok(ipvsadm::Command::Restore) => return self.restore(info),
+            Ok(line) => self.carry_out(&line, info),
+            Err(failure) => Err(failure),
+        };
+        self.end(done)
+    }
+
+    fn info(&mut self) -> Result<Info, Failure> {
+        let why = match self.channel.call(&Command::GetInfo) {
+            Ok(Answer::Info(info)) => return Ok(info),
+            Ok(_) => "the director answers something else".to_owned(),
+            Err(ChannelError::Refused(Errno::Permission)) => NOT_ROOT.to_owned(),
+            Err(error @ (ChannelError::Refused(_) | ChannelError::Lost(_))) => error.to_string(),
+        };
+        Err(Failure(cannot_initialize(&why), UNREACHABLE))
+    }
+
+    fn read(&self, words: &[&str]) -> Result<ipvsadm::Command, Failure> {
+        let read = ipvsadm::parse(words.iter().copied(), self.names);
+        read.map_err(|error| self.misused(&error))
+    }
+
+    /// What is wrong with the words.
+    fn misused(&self, error: &UsageError) -> Failure {
+        Failure(ipvsadm::said_by(self.program, error), error.status())
+    }
+
+    fn carry_out(&mut self, line: &ipvsadm::Command, info: Info) -> Result<(), Failure> {
+        let text = match line {
+            ipvsadm::Command::List(listing) => self.list(listing, info)?,
+            ipvsadm::Command::Save { numeric } => {
+                let entries = table::sort(self.entries().map_err(|error| refused(line, &error))?);
+                save::text(&entries, self.names_for(*numeric))
+            }
+            ipvsadm::Command::Help => ipvsadm::help(self.program),
+            ipvsadm::Command::Version => format!("{}\n", ipvsadm::VERSION),
+            ipvsadm::Command::AddService(..)
+            | ipvsadm::Command::EditService(..)
+            | ipvsadm::Command::DeleteService(_)
+            | ipvsadm::Command::Clear
+            | ipvsadm::Command::Restore
+            | ipvsadm::Command::AddServer(..)
+            | ipvsadm::Command::EditServer(..)
+            | ipvsadm::Command::DeleteServer(..)
+            | ipvsadm::Command::Zero(_)
+            | ipvsadm::Command::Set { .. }
+            | ipvsadm::Command::StartDaemon(..)
+            | ipvsadm::Command::StopDaemon(_) => {
+                let done = request(line).map(|command| self.channel.call(&command));
+                return done.transpose().map(drop).map_err(|error| refused(line, &error));
+            }
+        };
+        self.say(&text);
+        Ok(())
+    }
+
+    /// Commands from standard input, one per line. A line that cannot be read ends it; one that the director refuses does not.
+    fn restore(&mut self, info: Info) -> u8 {
+        let mut status = 0;
+        let mut bytes = Vec::new();
+        while self.input.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+            let line = String::from_utf8_lossy(&bytes);
+            let words = save::words(line.trim_end_matches('\n'));
+            if !words.is_empty() {
+                let line = match self.read(&words) {
+                    Ok(ipvsadm::Command::Restore) => Err(self.misused(&UsageError::Hint)),
+                    read => read,
+                };
+                status = match line {
+                    Ok(line) => {
+                        let done = self.carry_out(&line, info);
+                        self.end(done)
+                    }
+                    Err(failure) => return self.end(Err(failure)),
+                };
+            }
+            bytes.clear();
+        }
+        status
+    }
+
+    fn list(&mut self, listing: &Listing, info: Info) -> Result<String, Failure> {
+        self.listed(listing, info).map_err(|error| match listing.subject {
+            Subject::Connections => Failure(format!("cannot open file {}", connections::FILE), 1),
+            Subject::Services | Subject::Service(_) | Subject::Timeouts | Subject::Daemons => {
+                refused(&ipvsadm::Command::List(*listing), &error)
+            }
+        })
+    }
+
+    fn listed(&mut self, listing: &Listing, info: Info) -> Result<String, ChannelError> {
+        match listing.subject {
+            Subject::Services => {
+                let entries = sorted(listing, self.entries()?);
+                let names = self.names_for(listing.numeric);
+                Ok(table::version_line(info) + &table::table(listing, &entries, names))
+            }
+            Subject::Service(key) => {
+                let entries = sorted(listing, vec![self.entry(key)?]);
+                Ok(table::table(listing, &entries, self.names_for(listing.numeric)))
+            }
+            Subject::Connections => {
+                let file = self.channel.read_file(connections::FILE)?;
+                let (file, names) = (String::from_utf8_lossy(&file), self.names_for(listing.numeric));
+                Ok(connections::listing(&file, listing.persistent_conn, names))
+            }
+            Subject::Timeouts => {
+                let Answer::Timeouts(times) = self.channel.call(&Command::GetTimeouts)? else {
+                    return Err(strange());
+                };
+                Ok(format!("Timeout (tcp tcpfin udp): {} {} {}\n", times.tcp, times.tcp_fin, times.udp))
+            }
+            Subject::Daemons => {
+                let Answer::Daemons(daemons) = self.channel.call(&Command::Daemons)? else {
+                    return Err(strange());
+                };
+                Ok(daemons.iter().map(daemon).collect())
+            }
+        }
+    }
+
+    fn entries(&mut self) -> Result<Vec<Entry>, ChannelError> {
+        let Answer::Services(services) = self.channel.call(&Command::Services)? else {
+            return Err(strange());
+        };
+        services.into_iter().map(|service| self.with_servers(service)).collect()
+    }
+
+    fn entry(&mut self, key: ServiceKey) -> Result<Entry, ChannelError> {
+        let asked = Command::GetService(name(key));
+        let Answer::Service(service) = self.channel.call(&asked)? else { return Err(strange()) };
+        self.with_servers(*service)
+    }
+
+    fn with_servers(&mut self, service: ServiceReport) -> Result<Entry, ChannelError> {
+        let asked = Command::Servers(service.name);
+        let Answer::Servers(servers) = self.channel.call(&asked)? else { return Err(strange()) };
+        Ok((service, servers))
+    }
+
+    fn names_for(&self, numeric: bool) -> &dyn Names {
+        if numeric { &Numeric } else { self.names }
+    }
+
+    /// Says what went wrong, if anything did.
+    fn end(&mut self, done: Result<(), Failure>) -> u8 {
+        match done {
+            Ok(()) => 0,
+            Err(Failure(text, status)) => {
+                self.complain(&text);
+                status
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        drop(self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()));
+    }
+
+    fn complain(&mut self, text: &str) {
+        drop(writeln!(self.errors, "{text}"));
+    }
+}
+
+/// What ipvsadm says when there is no IPVS.
+pub(super) fn cannot_initialize(why: &str) -> String {
+    format!(
+        "Can't initialize ipvs: {why}\nAre you sure that IP Virtual Server is built in the kernel or as module?"
+    )
+}
+
+fn refused(line: &ipvsadm::Command, error: &ChannelError) -> Failure {
+    let (text, status) = refusal(line, error);
+    Failure(text, status)
+}
+
+fn strange() -> ChannelError {
+    ChannelError::Lost("it answered something that was not asked".to_owned())
+}
+
+fn sorted(listing: &Listing, entries: Vec<Entry>) -> Vec<Entry> {
+    if listing.nosort { entries } else { table::sort(entries) }
+}
+
+fn daemon(spec: &DaemonSpec) -> String {
+    let role = match spec.role {
+        Role::Master => "master",
+        Role::Backup => "backup",
+    };
+    let mut text = format!("{role} sync daemon (mcast={}, syncid={}", spec.interface, spec.sync_id);
+    for (name, value) in [
+        ("maxlen", spec.max_len.filter(|&len| len != 0).map(|len| len.to_string())),
+        ("group", spec.group.map(|group| group.to_string())),
+        ("port", spec.port.filter(|&port| port != 0).map(|port| port.to_string())),
+        ("ttl", spec.ttl.filter(|&ttl| ttl != 0).map(|ttl| ttl.to_string())),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!(", {name}={value}"));
+        }
+    }
+    text + ")\n"
+}
+
+pub(super) const NOT_ROOT: &str = "Permission denied (you must be root)";
+/// The exit status without a director.
+pub(super) const UNREACHABLE: u8 = 2;

@@ -1,0 +1,209 @@
+//! A client of a running director.
+
+use core::fmt;
+use core::time::Duration;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use lvs_core::Family;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::session::file;
+use super::wire::answer::{self, Read};
+use super::wire::attribute::Writer;
+use super::wire::{Header, flag, kind, message, messages, request};
+use super::{Answer, Command, Errno, ServerReport, ServiceReport};
+
+/// A connection to a director's control socket.
+///
+/// ```no_run
+/// use lvs_std::control::{Answer, Client, Command, socket_of};
+/// let mut director = Client::connect(&socket_of("default"))?;
+/// if let Answer::Services(services) = director.call(&Command::Services)? {
+///     services.iter().for_each(|service| println!("{} {}", service.name, service.spec.scheduler));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects to the socket at this path, see [`socket_of`](super::socket_of).
+    ///
+    /// # Errors
+    /// When nobody listens there, or not for this user.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, direction, Some(PATIENCE))?;
+        }
+        Ok(Self { socket, sequence: 0, buffer: vec![0; LONGEST] })
+    }
+
+    /// Asks for something and waits for the answer, ten seconds at most.
+    ///
+    /// # Errors
+    /// [`ClientError`]: what the director said against it, or that it cannot be understood or reached.
+    pub fn call(&mut self, command: &Command) -> Result<Answer, ClientError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(&request::write(command, self.sequence))?;
+        let family = if let Command::Servers(name) = command { name.family() } else { Family::V4 };
+        let (mut services, mut servers, mut daemons) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found = None;
+        self.until_done(family, |read| match read {
+            Read::Service(report) => services.push(*report),
+            Read::Server(report) => servers.push(report),
+            Read::Daemon(daemon) => daemons.push(daemon),
+            Read::Timeouts(timeouts) => found = Some(Answer::Timeouts(timeouts)),
+            Read::Info(info) => found = Some(Answer::Info(info)),
+            Read::Piece(_) | Read::Done | Read::Refused(_) => {}
+        })?;
+        Ok(match command {
+            Command::Services => Answer::Services(services),
+            Command::GetService(_) => {
+                Answer::Service(Box::new(services.pop().ok_or(ClientError::Malformed)?))
+            }
+            Command::Servers(_) => Answer::Servers(servers),
+            Command::Daemons => Answer::Daemons(daemons),
+            Command::GetTimeouts | Command::GetInfo => found.ok_or(ClientError::Malformed)?,
+            Command::NewService(..)
+            | Command::SetService(..)
+            | Command::DelService(_)
+            | Command::NewServer(..)
+            | Command::SetServer(..)
+            | Command::DelServer(..)
+            | Command::NewDaemon(_)
+            | Command::DelDaemon(_)
+            | Command::SetTimeouts(_)
+            | Command::Zero(_)
+            | Command::Flush => Answer::Done,
+        })
+    }
+
+    /// All services with their servers.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn table(&mut self) -> Result<Vec<(ServiceReport, Vec<ServerReport>)>, ClientError> {
+        let Answer::Services(services) = self.call(&Command::Services)? else {
+            return Err(ClientError::Malformed);
+        };
+        let mut table = Vec::with_capacity(services.len());
+        for service in services {
+            let Answer::Servers(servers) = self.call(&Command::Servers(service.name))? else {
+                return Err(ClientError::Malformed);
+            };
+            table.push((service, servers));
+        }
+        Ok(table)
+    }
+
+    /// The text of a file that the kernel would show, such as `/proc/net/ip_vs_conn`.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ClientError> {
+        self.file(file::READ, path, None)?;
+        let mut text = Vec::new();
+        self.until_done(Family::V4, |read| {
+            if let Read::Piece(piece) = read {
+                text.extend(piece);
+            }
+        })?;
+        Ok(text)
+    }
+
+    /// Writes to a file that the kernel would have, `/proc/sys/net/ipv4/vs/*`.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn write_file(&mut self, path: &str, text: &[u8]) -> Result<(), ClientError> {
+        self.file(file::WRITE, path, Some(text))?;
+        self.until_done(Family::V4, |_| {})
+    }
+
+    fn file(&mut self, command: u8, path: &str, text: Option<&[u8]>) -> Result<(), ClientError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut set = Writer::new();
+        set.string(answer::FILE_PATH, path);
+        if let Some(text) = text {
+            set.put(answer::FILE_DATA, text);
+        }
+        let flags = flag::REQUEST | flag::ACK;
+        let header = Header { kind: kind::FILES, flags, sequence: self.sequence, port: 0 };
+        self.send(&message(header, command, 1, &set.into_bytes()))
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL)
+            .map_err(|error| ClientError::Io(error.into()))?;
+        Ok(())
+    }
+
+    /// Reads answers up to the one that ends them.
+    fn until_done(&mut self, family: Family, mut take: impl FnMut(Read)) -> Result<(), ClientError> {
+        loop {
+            let received = rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::empty());
+            let (count, _) = match received {
+                Err(rustix::io::Errno::INTR) => continue,
+                received => received.map_err(|error| ClientError::Io(error.into()))?,
+            };
+            if count == 0 {
+                return Err(ClientError::Io(io::ErrorKind::ConnectionReset.into()));
+            }
+            for message in messages(self.buffer.get(..count).unwrap_or_default()) {
+                if message.header.sequence != self.sequence {
+                    continue;
+                }
+                let read = answer::read(&message, family).ok_or(ClientError::Malformed)?;
+                if let Read::Done = read {
+                    return Ok(());
+                }
+                if let Read::Refused(number) = read {
+                    return Err(
+                        Errno::from_number(number).map_or(ClientError::Malformed, ClientError::Refused)
+                    );
+                }
+                take(read);
+            }
+        }
+    }
+}
+
+/// Why a director did not do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// It refused, for this reason.
+    Refused(Errno),
+    /// It cannot be reached, or did not answer in time.
+    Io(io::Error),
+    /// Its answer makes no sense: it is no director, or of another version.
+    Malformed,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(errno) => errno.fmt(f),
+            Self::Io(error) => write!(f, "the director does not answer: {error}"),
+            Self::Malformed => {
+                f.write_str("the answer makes no sense: is it a director, and of this version?")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ClientError {}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More than the longest datagram of an answer.
+const LONGEST: usize = 1 << 16;

@@ -1,0 +1,482 @@
+//! The desk: carries commands out on a running director, and remembers what was declared.
+
+use core::marker::PhantomData;
+use std::collections::HashMap;
+
+use lvs_core::{Heap, Scheduler, SchedulerOf, Store};
+
+use super::change::{Change, key};
+use super::journal::{Journal, JournalError};
+use super::ledger::{Edit, Ledger, Standing};
+use super::reach::Reach;
+use super::session::Office;
+use super::{
+    Answer, Command, DaemonSpec, Errno, Info, Role, ServerReport, ServiceName, ServiceReport, Stats,
+    Timeouts, proc, switches, table,
+};
+use crate::worker::{Handle, WorkerGone};
+
+/// Whoever runs sync daemons for a director.
+pub trait Daemons: Send {
+    /// Starts one. What was not asked for is filled in, so that listings show it.
+    ///
+    /// # Errors
+    /// [`Errno::NoDevice`] without such an interface.
+    fn start(&mut self, spec: &DaemonSpec) -> Result<DaemonSpec, Errno>;
+
+    /// Stops one that runs.
+    fn stop(&mut self, role: Role);
+}
+
+/// For directors without sync daemons: there is no interface for them.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing in it")]
+pub struct NoDaemons;
+
+impl Daemons for NoDaemons {
+    fn start(&mut self, _: &DaemonSpec) -> Result<DaemonSpec, Errno> {
+        Err(Errno::NoDevice)
+    }
+
+    fn stop(&mut self, _: Role) {}
+}
+
+/// Controls a director as the kernel's IPVS is controlled.
+///
+/// Everything that changes a director's services and servers while it runs should go through its desk: the ledger here and the
+/// director's table then agree, listings show all that was declared, and a [journal](Self::keep_journal) makes it last.
+///
+/// ```
+/// use lvs_core::{Config, Director, Heap, Seed};
+/// use lvs_forward::host::Host;
+/// use lvs_forward::{Forwarder, Options};
+/// use lvs_std::control::{Answer, Command, Desk, Local, NoDaemons, Office, ServiceName, ServiceSpec};
+///
+/// let seed = Seed::from_bytes([7; 16]);
+/// let director = Director::new(Config::new(seed), Heap::with_capacity(1_000));
+/// let host: Host = Host::new(seed);
+/// let forwarder = Box::new(Forwarder::new(host, Options::new()));
+/// let mut desk: Desk<Heap, 64, 256, _> = Desk::new(Local::new(director, forwarder), Box::new(NoDaemons));
+///
+/// let web = ServiceName::tcp("10.99.0.1:80".parse()?);
+/// desk.carry_out(&Command::NewService(web, ServiceSpec::new(web.family(), "wlc")))?;
+/// let Answer::Services(listed) = desk.carry_out(&Command::Services)? else { panic!() };
+/// assert_eq!(listed[0].name, web);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Desk<S: Store = Heap, const A: usize = 64, const N: usize = 256, R = Handle<S, A, N>> {
+    reach: R,
+    ledger: Ledger,
+    daemons: Box<dyn Daemons>,
+    /// Those that run, master first.
+    running: Vec<DaemonSpec>,
+    journal: Option<Journal>,
+    kept: HashMap<&'static str, u32>,
+    store: PhantomData<fn() -> S>,
+}
+
+impl<S, const A: usize, const N: usize, R> Desk<S, A, N, R>
+where
+    S: Store + 'static,
+    SchedulerOf<S>: From<Scheduler>,
+    R: Reach<S, A, N>,
+{
+    /// The desk of a director that has no services yet.
+    #[must_use]
+    pub fn new(reach: R, daemons: Box<dyn Daemons>) -> Self {
+        let (ledger, running, kept) = (Ledger::new(), Vec::new(), switches::KEPT.into_iter().collect());
+        Self { reach, ledger, daemons, running, journal: None, kept, store: PhantomData }
+    }
+
+    /// What was declared.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The way to the director.
+    #[must_use]
+    pub const fn reach(&self) -> &R {
+        &self.reach
+    }
+
+    /// Takes up what a journal holds, and keeps it from now on: every change is in it before it is acknowledged. Returns what the
+    /// journal held but could not be done again, with the reason.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the file cannot be read or written.
+    pub fn keep_journal(
+        &mut self,
+        (journal, commands): (Journal, Vec<Command>),
+    ) -> Result<Vec<(Command, Errno)>, JournalError> {
+        let mut refused = Vec::new();
+        for command in commands {
+            if let Err(errno) = self.carry_out(&command) {
+                refused.push((command, errno));
+            }
+        }
+        self.journal = Some(journal);
+        self.rewrite()?;
+        Ok(refused)
+    }
+
+    /// Changes how a server is doing, apart from what was declared of it.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server; [`Errno::Memory`].
+    pub fn set_standing(
+        &mut self,
+        name: ServiceName,
+        address: core::net::SocketAddr,
+        standing: Standing,
+    ) -> Result<(), Errno> {
+        let edit = self.ledger.set_standing(name, address, standing)?;
+        self.perform(edit)
+    }
+
+    /// Declares, changes and withdraws many things at once: either all of it happens, between two batches of packets, or nothing.
+    ///
+    /// # Errors
+    /// Which command could not be carried out, and why.
+    pub fn carry_out_all(&mut self, commands: &[Command]) -> Result<(), (usize, Errno)> {
+        let mut ledger = self.ledger.clone();
+        let mut changes = Vec::new();
+        let syncing = !self.running.is_empty();
+        for (index, command) in commands.iter().enumerate() {
+            let edit = plan(&ledger, command, syncing).unwrap_or(Err(Errno::Unsupported));
+            let mut edit = edit.map_err(|errno| (index, errno))?;
+            changes.append(&mut edit.changes);
+            ledger.note(edit);
+        }
+        self.apply(changes).map_err(|errno| (commands.len(), errno))?;
+        self.ledger = ledger;
+        self.rewrite().map_err(|_| (commands.len(), Errno::Memory))
+    }
+
+    fn perform(&mut self, mut edit: Edit) -> Result<(), Errno> {
+        self.apply(core::mem::take(&mut edit.changes))?;
+        self.ledger.note(edit);
+        Ok(())
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Result<(), Errno> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let work =
+            move |director: &mut _, forwarder: &mut _, now| table::apply(director, forwarder, now, &changes);
+        self.reach.with(work).unwrap_or(Err(GONE))
+    }
+
+    fn record(&mut self, command: &Command) -> Result<(), Errno> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        // It happened, but would not last: whoever asked must know.
+        journal.append(command).map_err(|_| Errno::Memory)?;
+        if journal.is_long() { self.rewrite().map_err(|_| Errno::Memory) } else { Ok(()) }
+    }
+
+    /// Writes the journal anew, from what is.
+    fn rewrite(&mut self) -> Result<(), JournalError> {
+        let timeouts = self.timeouts();
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let mut commands = Vec::new();
+        for (name, declared) in self.ledger.services() {
+            commands.push(Command::NewService(name, declared.spec.clone()));
+            let servers = declared.servers.iter().rev();
+            commands.extend(servers.map(|server| Command::NewServer(name, server.address, server.spec)));
+        }
+        commands.extend(timeouts.map(Command::SetTimeouts));
+        commands.extend(self.running.iter().cloned().map(Command::NewDaemon));
+        journal.replace(&commands)
+    }
+
+    fn timeouts(&self) -> Result<Timeouts, Errno> {
+        let read = self.reach.with(|director, _, _| director.config().timeouts);
+        let timeouts = read.map_err(|WorkerGone| GONE)?;
+        Ok(Timeouts { tcp: timeouts.tcp, tcp_fin: timeouts.tcp_fin, udp: timeouts.udp })
+    }
+
+    fn set_timeouts(&self, asked: Timeouts) -> Result<(), Errno> {
+        let Timeouts { tcp, tcp_fin, udp } = asked;
+        if [tcp, tcp_fin, udp].into_iter().any(|seconds| seconds > LONGEST_TIMEOUT) {
+            return Err(Errno::Invalid);
+        }
+        let done = self.reach.with(move |director, _, _| {
+            let mut config = director.config().clone();
+            let set = |to: &mut u32, from: u32| *to = if from == 0 { *to } else { from };
+            set(&mut config.timeouts.tcp, tcp);
+            set(&mut config.timeouts.tcp_fin, tcp_fin);
+            set(&mut config.timeouts.udp, udp);
+            director.set_config(config);
+        });
+        done.map_err(|WorkerGone| GONE)
+    }
+
+    fn zero(&self, name: Option<ServiceName>) -> Result<(), Errno> {
+        let key = match name {
+            None => None,
+            Some(name) if self.ledger.service(name).is_none() => return Err(Errno::NoService),
+            // A service that the director does not have has counted nothing.
+            Some(name) => match key(name) {
+                None => return Ok(()),
+                key => key,
+            },
+        };
+        // For the same reason it does not matter if it is not there.
+        self.reach.with(move |director, _, _| _ = director.zero(key)).map_err(|WorkerGone| GONE)
+    }
+
+    fn services(&self, only: Option<ServiceName>) -> Result<Vec<ServiceReport>, Errno> {
+        let listed = self.ledger.services().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let listed: Vec<_> = listed.map(|(name, declared)| (name, declared.spec.clone())).collect();
+        let mut reports = Vec::with_capacity(listed.len());
+        for page in listed.chunks(SERVICES) {
+            let keys: Vec<_> = page.iter().map(|(name, _)| key(*name)).collect();
+            let stats = self.reach.with(move |director, _, _| -> Vec<Stats> {
+                let stats = |key: Option<_>| {
+                    key.map_or_else(Stats::default, |key| table::service_stats(director, key))
+                };
+                keys.into_iter().map(stats).collect()
+            });
+            let stats = stats.map_err(|WorkerGone| GONE)?;
+            let page = page.iter().zip(stats);
+            reports.extend(page.map(|((name, spec), stats)| ServiceReport {
+                name: *name,
+                spec: spec.clone(),
+                stats,
+            }));
+        }
+        Ok(reports)
+    }
+
+    fn servers(&self, name: ServiceName) -> Result<Vec<ServerReport>, Errno> {
+        let declared = self.ledger.service(name).ok_or(Errno::NoService)?;
+        let live = match key(name) {
+            None => Vec::new(),
+            Some(key) => {
+                let listed = self.reach.with(move |director, _, _| table::servers(director, key));
+                listed.map_err(|WorkerGone| GONE)?
+            }
+        };
+        let live: HashMap<_, _> = live.into_iter().map(|server| (server.address, server)).collect();
+        let listed = declared.servers.iter().filter(|server| !server.standing.absent).map(|server| {
+            let mut report = ServerReport {
+                address: server.address,
+                spec: super::ServerSpec { weight: server.effective_weight(), ..server.spec },
+                active: 0,
+                inactive: 0,
+                persistent: 0,
+                stats: Stats::default(),
+            };
+            if let Some(live) = live.get(&server.address) {
+                (report.active, report.inactive) = (live.active, live.inactive);
+                (report.persistent, report.stats) = (live.persistent, live.stats);
+            }
+            report
+        });
+        Ok(listed.collect())
+    }
+
+    fn start_daemon(&mut self, spec: &DaemonSpec) -> Result<(), Errno> {
+        if self.ledger.is_mixed() {
+            return Err(Errno::Invalid);
+        }
+        if self.running.iter().any(|daemon| daemon.role == spec.role) {
+            return Err(Errno::Exists);
+        }
+        let filled = self.daemons.start(spec)?;
+        let place = if spec.role == Role::Master { 0 } else { self.running.len() };
+        self.running.insert(place, filled);
+        self.tell_roles()
+    }
+
+    fn stop_daemon(&mut self, role: Role) -> Result<(), Errno> {
+        let place = self.running.iter().position(|daemon| daemon.role == role).ok_or(Errno::NoService)?;
+        self.running.remove(place);
+        self.daemons.stop(role);
+        self.tell_roles()
+    }
+
+    fn tell_roles(&self) -> Result<(), Errno> {
+        let runs = |role| self.running.iter().any(|daemon| daemon.role == role);
+        let (master, backup) = (runs(Role::Master), runs(Role::Backup));
+        let told = self.reach.with(move |director, _, _| director.set_sync_role(master, backup));
+        told.map_err(|WorkerGone| GONE)
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        let names: Vec<_> = self.ledger.services().map(|(name, _)| name).collect();
+        let commands: Vec<_> = names.into_iter().map(Command::DelService).collect();
+        let mut changes = Vec::new();
+        let mut ledger = self.ledger.clone();
+        for command in &commands {
+            if let Some(Ok(mut edit)) = plan(&ledger, command, false) {
+                changes.append(&mut edit.changes);
+                ledger.note(edit);
+            }
+        }
+        self.apply(changes)?;
+        self.ledger = ledger;
+        Ok(())
+    }
+
+    fn connections(&self, with_origin: bool) -> Result<String, Errno> {
+        let mut text = String::from(if with_origin { proc::CONNECTIONS_SYNC } else { proc::CONNECTIONS });
+        for first in (0..).step_by(ENTRIES as usize) {
+            let page = self.reach.with(move |director, _, now| table::entries(director, now, first, ENTRIES));
+            let Some(page) = page.map_err(|WorkerGone| GONE)? else { break };
+            page.iter().for_each(|entry| proc::connection(&mut text, entry, with_origin));
+        }
+        Ok(text)
+    }
+
+    fn info(&self) -> Result<Info, Errno> {
+        let capacity = self.reach.with(|director, _, _| director.capacity()).map_err(|WorkerGone| GONE)?;
+        Ok(Info { version: VERSION, table_size: u32::try_from(capacity).unwrap_or(u32::MAX) })
+    }
+
+    fn switch(&self, name: &str) -> Result<String, Errno> {
+        if let Some(kept) = self.kept.get(name) {
+            return Ok(kept.to_string());
+        }
+        let name = name.to_owned();
+        let read = self.reach.with(move |director, forwarder, _| {
+            switches::get(&director.config().tuning, forwarder.options(), &name)
+        });
+        read.map_err(|WorkerGone| GONE)?.ok_or(Errno::NoEntry)
+    }
+
+    fn set_switch(&mut self, name: &str, value: &str) -> Result<(), Errno> {
+        if let Some(kept) = self.kept.get_mut(name) {
+            *kept = value.trim().parse().map_err(|_| Errno::Invalid)?;
+            return Ok(());
+        }
+        let (name, value) = (name.to_owned(), value.to_owned());
+        let done = self.reach.with(move |director, forwarder, _| {
+            let (mut config, mut options) = (director.config().clone(), *forwarder.options());
+            switches::set(&mut config.tuning, &mut options, &name, &value)?;
+            director.set_config(config);
+            forwarder.set_options(options);
+            Ok(())
+        });
+        done.map_err(|WorkerGone| GONE)?.map_err(|error| match error {
+            switches::SwitchError::Unknown => Errno::NoEntry,
+            switches::SwitchError::Value => Errno::Invalid,
+        })
+    }
+}
+
+impl<S, const A: usize, const N: usize, R> Office for Desk<S, A, N, R>
+where
+    S: Store + 'static,
+    SchedulerOf<S>: From<Scheduler>,
+    R: Reach<S, A, N>,
+{
+    fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno> {
+        let syncing = !self.running.is_empty();
+        if let Some(edit) = plan(&self.ledger, command, syncing) {
+            self.perform(edit?)?;
+            self.record(command)?;
+            return Ok(Answer::Done);
+        }
+        match command {
+            Command::GetService(name) => {
+                let mut reports = self.services(Some(*name))?;
+                return reports.pop().map(|report| Answer::Service(Box::new(report))).ok_or(Errno::NoService);
+            }
+            Command::Services => return self.services(None).map(Answer::Services),
+            Command::Servers(name) => return self.servers(*name).map(Answer::Servers),
+            Command::Daemons => return Ok(Answer::Daemons(self.running.clone())),
+            Command::GetTimeouts => return self.timeouts().map(Answer::Timeouts),
+            Command::GetInfo => return self.info().map(Answer::Info),
+            Command::Zero(name) => return self.zero(*name).map(|()| Answer::Done),
+            Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
+            Command::NewDaemon(spec) => self.start_daemon(spec)?,
+            Command::DelDaemon(role) => self.stop_daemon(*role)?,
+            Command::Flush => self.flush()?,
+            Command::NewService(..)
+            | Command::SetService(..)
+            | Command::DelService(_)
+            | Command::NewServer(..)
+            | Command::SetServer(..)
+            | Command::DelServer(..) => {}
+        }
+        self.record(command)?;
+        Ok(Answer::Done)
+    }
+
+    fn has_service(&mut self, name: ServiceName) -> bool {
+        self.ledger.service(name).is_some()
+    }
+
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
+        if let Some(name) = path.strip_prefix(switches::FOLDER) {
+            return self.switch(name).map(|value| format!("{value}\n").into_bytes());
+        }
+        let totals = || self.reach.with(|director, _, _| table::totals(director)).map_err(|WorkerGone| GONE);
+        let text = match path {
+            "/proc/net/ip_vs" => {
+                let mut table = Vec::new();
+                for report in self.services(None)? {
+                    let servers = self.servers(report.name)?;
+                    table.push((report, servers));
+                }
+                proc::services(self.info()?.table_size, &table)
+            }
+            "/proc/net/ip_vs_conn" => self.connections(false)?,
+            "/proc/net/ip_vs_conn_sync" => self.connections(true)?,
+            "/proc/net/ip_vs_stats" => totals().map(|(traffic, rates)| proc::stats(&traffic, &rates))?,
+            "/proc/net/ip_vs_stats_percpu" => {
+                totals().map(|(traffic, rates)| proc::stats_percpu(&traffic, &rates))?
+            }
+            _ => return Err(Errno::NoEntry),
+        };
+        Ok(text.into_bytes())
+    }
+
+    fn write_file(&mut self, path: &str, text: &[u8]) -> Result<(), Errno> {
+        let name = path.strip_prefix(switches::FOLDER).ok_or(Errno::NoEntry)?;
+        let text = core::str::from_utf8(text).map_err(|_| Errno::Invalid)?.to_owned();
+        self.set_switch(name, &text)
+    }
+}
+
+/// What a command does to the ledger, if it is about services and servers.
+fn plan(ledger: &Ledger, command: &Command, syncing: bool) -> Option<Result<Edit, Errno>> {
+    Some(match command {
+        Command::NewService(name, spec) => ledger.new_service(*name, spec.clone()),
+        Command::SetService(name, spec, mask) => ledger.set_service(*name, spec.clone(), *mask),
+        Command::DelService(name) => ledger.del_service(*name),
+        Command::NewServer(name, address, spec) => ledger.new_server(*name, *address, *spec, syncing),
+        Command::SetServer(name, address, spec) => ledger.set_server(*name, *address, *spec, syncing),
+        Command::DelServer(name, address) => ledger.del_server(*name, *address),
+        Command::GetService(_)
+        | Command::Services
+        | Command::Servers(_)
+        | Command::NewDaemon(_)
+        | Command::DelDaemon(_)
+        | Command::Daemons
+        | Command::SetTimeouts(_)
+        | Command::GetTimeouts
+        | Command::GetInfo
+        | Command::Zero(_)
+        | Command::Flush => return None,
+    })
+}
+
+impl<S: Store, const A: usize, const N: usize, R> core::fmt::Debug for Desk<S, A, N, R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Desk").field("services", &self.ledger.services().count()).finish_non_exhaustive()
+    }
+}
+
+/// What is said when the worker has stopped: the program is at its end.
+const GONE: Errno = Errno::NoDevice;
+/// IPVS 1.2.1.
+const VERSION: u32 = 0x0001_0201;
+/// The kernel's limit, from the ticks that it counts in.
+const LONGEST_TIMEOUT: u32 = i32::MAX.cast_unsigned() / 250;
+/// Services whose numbers are read between two batches of packets: some microseconds' work.
+const SERVICES: usize = 64;
+/// Entries of the connection table that are read between two batches of packets.
+const ENTRIES: u32 = 512;

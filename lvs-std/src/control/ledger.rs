@@ -1,0 +1,414 @@
+//! What was declared: services and servers as clients named them, whatever a director makes of it.
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+use lvs_core::{Engine, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
+
+use super::change::{Change, is_server_address, key, server_config, service_config};
+use super::{Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
+
+/// The declared table.
+///
+/// It holds every value that a client gave, also those that a director has no use for, and answers listings from them. What the
+/// director is told follows from it: [`Change`]s that are applied before the ledger takes note, so that both always agree. Facts that
+/// are not the client's, a server's [`Standing`], are kept apart from what was declared; the effective weight follows from both.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    services: BTreeMap<ServiceName, Declared>,
+}
+
+/// A declared service.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "what a ledger knows of a service")]
+pub struct Declared {
+    /// How it behaves.
+    pub spec: ServiceSpec,
+    /// Its servers, the one added last first.
+    pub servers: Vec<DeclaredServer>,
+}
+
+/// A declared real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "what a ledger knows of a server")]
+pub struct DeclaredServer {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// How it is used.
+    pub spec: ServerSpec,
+    /// How it is doing.
+    pub standing: Standing,
+}
+
+/// What is known of a server besides what was declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "each is a fact of its own")]
+pub struct Standing {
+    /// It is not to be used at all: a checker found it dead, or it waits in reserve.
+    pub absent: bool,
+    /// The weight that a checker gave it, instead of the declared one.
+    pub weight: Option<i32>,
+    /// It gets no new connections, by an operator's wish.
+    pub draining: bool,
+}
+
+impl DeclaredServer {
+    /// The weight that the director works with.
+    #[must_use]
+    pub const fn effective_weight(&self) -> i32 {
+        match (self.standing.draining, self.standing.weight) {
+            (true, _) => 0,
+            (false, Some(weight)) => weight,
+            (false, None) => self.spec.weight,
+        }
+    }
+
+    /// What the director is told of it, if anything.
+    fn config(&self) -> Option<ServerConfig> {
+        let spec = ServerSpec { weight: self.effective_weight(), ..self.spec };
+        server_config(self.address, &spec).filter(|_| !self.standing.absent)
+    }
+}
+
+impl Declared {
+    /// The server at this address.
+    #[must_use]
+    pub fn server(&self, address: SocketAddr) -> Option<&DeclaredServer> {
+        self.servers.iter().find(|server| server.address == address)
+    }
+}
+
+/// A change to one service of the ledger: it is noted once a director has taken its steps.
+#[derive(Debug)]
+#[must_use = "nothing has changed until it is noted"]
+pub struct Edit {
+    name: ServiceName,
+    /// What is put into the ledger.
+    note: Note,
+    /// What the director is told before.
+    pub changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Note {
+    Service(ServiceSpec),
+    Gone,
+    Server(DeclaredServer),
+    NoServer(SocketAddr),
+}
+
+impl Ledger {
+    /// Nothing declared.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The services, by name.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceName, &Declared)> {
+        self.services.iter().map(|(name, declared)| (*name, declared))
+    }
+
+    /// A service.
+    #[must_use]
+    pub fn service(&self, name: ServiceName) -> Option<&Declared> {
+        self.services.get(&name)
+    }
+
+    /// Whether a server is of another family than its service, which sync messages have no place for.
+    #[must_use]
+    pub fn is_mixed(&self) -> bool {
+        let mixed = |(name, declared): (&ServiceName, &Declared)| {
+            declared.servers.iter().any(|server| Family::of(server.address.ip()) != name.family())
+        };
+        self.services.iter().any(mixed)
+    }
+
+    /// A new service.
+    ///
+    /// # Errors
+    /// [`Errno::Exists`], [`Errno::NoEntry`] without such a scheduler or engine, [`Errno::Invalid`] for an IPv6 mask of no length.
+    pub fn new_service(&self, name: ServiceName, spec: ServiceSpec) -> Result<Edit, Errno> {
+        if self.services.contains_key(&name) {
+            return Err(Errno::Exists);
+        }
+        let spec = checked(name, spec)?;
+        let changes = difference(name, None, Some((&spec, &[])));
+        Ok(Edit { name, note: Note::Service(spec), changes })
+    }
+
+    /// Other options for a service; bits of the flags outside `mask` stay.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], and those of [`new_service`](Self::new_service).
+    pub fn set_service(&self, name: ServiceName, mut spec: ServiceSpec, mask: u32) -> Result<Edit, Errno> {
+        let declared = self.services.get(&name).ok_or(Errno::NoService)?;
+        spec.flags = (declared.spec.flags & !mask) | (spec.flags & mask);
+        let spec = checked(name, spec)?;
+        let changes =
+            difference(name, Some((&declared.spec, &declared.servers)), Some((&spec, &declared.servers)));
+        Ok(Edit { name, note: Note::Service(spec), changes })
+    }
+
+    /// A service goes, with its servers.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`].
+    pub fn del_service(&self, name: ServiceName) -> Result<Edit, Errno> {
+        let declared = self.services.get(&name).ok_or(Errno::NoService)?;
+        let changes = difference(name, Some((&declared.spec, &declared.servers)), None);
+        Ok(Edit { name, note: Note::Gone, changes })
+    }
+
+    /// A new server; `syncing` says whether a sync daemon runs.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::Exists`]; [`Errno::Invalid`] and [`Errno::Range`] for what no server can have.
+    pub fn new_server(
+        &self,
+        name: ServiceName,
+        address: SocketAddr,
+        spec: ServerSpec,
+        syncing: bool,
+    ) -> Result<Edit, Errno> {
+        let declared = self.services.get(&name).ok_or(Errno::NoService)?;
+        check_server(name, address, &spec, syncing)?;
+        if declared.server(address).is_some() {
+            return Err(Errno::Exists);
+        }
+        if !is_server_address(address.ip()) {
+            return Err(Errno::Invalid);
+        }
+        Ok(declared.put(name, DeclaredServer { address, spec, standing: Standing::default() }))
+    }
+
+    /// Other options for a server; its standing stays.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server, and those of [`new_server`](Self::new_server).
+    pub fn set_server(
+        &self,
+        name: ServiceName,
+        address: SocketAddr,
+        spec: ServerSpec,
+        syncing: bool,
+    ) -> Result<Edit, Errno> {
+        let declared = self.services.get(&name).ok_or(Errno::NoService)?;
+        check_server(name, address, &spec, syncing)?;
+        let server = declared.server(address).ok_or(Errno::NoEntry)?;
+        Ok(declared.put(name, DeclaredServer { spec, ..*server }))
+    }
+
+    /// Another standing for a server.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`].
+    pub fn set_standing(
+        &self,
+        name: ServiceName,
+        address: SocketAddr,
+        standing: Standing,
+    ) -> Result<Edit, Errno> {
+        let declared = self.services.get(&name).ok_or(Errno::NoService)?;
+        let server = declared.server(address).ok_or(Errno::NoEntry)?;
+        Ok(declared.put(name, DeclaredServer { standing, ..*server }))
+    }
+
+    /// A server goes.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`].
+    pub fn del_server(&self, name: ServiceName, address: SocketAddr) -> Result<Edit, Errno> {
+        let declared = self.services.get(&name).ok_or(Errno::NoService)?;
+        let server = declared.server(address).ok_or(Errno::NoEntry)?;
+        let mut changes = Vec::new();
+        if let Some((key, _)) = projected(name, &declared.spec) {
+            server_difference(key, Some(server), None, &mut changes);
+        }
+        Ok(Edit { name, note: Note::NoServer(address), changes })
+    }
+
+    /// Takes note of a change that the director has taken.
+    pub fn note(&mut self, edit: Edit) {
+        match edit.note {
+            Note::Service(spec) => match self.services.get_mut(&edit.name) {
+                Some(declared) => declared.spec = spec,
+                None => drop(self.services.insert(edit.name, Declared { spec, servers: Vec::new() })),
+            },
+            Note::Gone => drop(self.services.remove(&edit.name)),
+            Note::Server(server) => {
+                let Some(declared) = self.services.get_mut(&edit.name) else { return };
+                let place = declared.servers.iter().position(|other| other.address == server.address);
+                let back = |old: &DeclaredServer| old.standing.absent && !server.standing.absent;
+                match place.and_then(|at| declared.servers.get_mut(at)) {
+                    Some(old) if !back(old) => *old = server,
+                    // Who comes back is added to the director anew, and so first there.
+                    Some(_) => {
+                        declared.servers.retain(|other| other.address != server.address);
+                        declared.servers.insert(0, server);
+                    }
+                    None => declared.servers.insert(0, server),
+                }
+            }
+            Note::NoServer(address) => {
+                if let Some(declared) = self.services.get_mut(&edit.name) {
+                    declared.servers.retain(|server| server.address != address);
+                }
+            }
+        }
+    }
+}
+
+impl Declared {
+    fn put(&self, name: ServiceName, server: DeclaredServer) -> Edit {
+        let mut changes = Vec::new();
+        if let Some((key, _)) = projected(name, &self.spec) {
+            server_difference(key, self.server(server.address), Some(&server), &mut changes);
+        }
+        Edit { name, note: Note::Server(server), changes }
+    }
+}
+
+/// A service and its servers, of which `None` is one that is not there.
+type Whole<'a> = Option<(&'a ServiceSpec, &'a [DeclaredServer])>;
+
+/// The steps from one state of a service to another.
+fn difference(name: ServiceName, old: Whole<'_>, new: Whole<'_>) -> Vec<Change> {
+    let side = |side: Whole<'_>| side.and_then(|(spec, _)| projected(name, spec));
+    let servers =
+        |side: Option<(&ServiceSpec, &'_ [DeclaredServer])>| side.map(|(_, servers)| servers.to_vec());
+    let mut changes = Vec::new();
+    match (side(old), side(new)) {
+        (None, None) => {}
+        (Some((key, _)), None) => changes.push(Change::RemoveService(key)),
+        (None, Some((key, config))) => {
+            changes.push(Change::AddService(key, config));
+            for server in servers(new).unwrap_or_default().iter().rev() {
+                server_difference(key, None, Some(server), &mut changes);
+            }
+        }
+        (Some((key, old)), Some((_, new))) => {
+            changes.push(Change::EditService { key, old, new });
+        }
+    }
+    changes
+}
+
+fn server_difference(
+    key: ServiceKey,
+    old: Option<&DeclaredServer>,
+    new: Option<&DeclaredServer>,
+    changes: &mut Vec<Change>,
+) {
+    match (old.and_then(DeclaredServer::config), new.and_then(DeclaredServer::config)) {
+        (None, None) => {}
+        (Some(old), None) => changes.push(Change::RemoveServer(key, old.address)),
+        (None, Some(new)) => changes.push(Change::AddServer(key, new)),
+        (Some(old), Some(new)) if old == new => {}
+        (Some(old), Some(new)) => changes.push(Change::EditServer { key, old, new }),
+    }
+}
+
+/// What a director has of a service, if it can have it.
+fn projected(name: ServiceName, spec: &ServiceSpec) -> Option<(ServiceKey, ServiceConfig<Scheduler>)> {
+    Some((key(name)?, service_config(name.family(), spec)?))
+}
+
+/// A service's options as they are kept, unless the kernel refuses them.
+fn checked(name: ServiceName, mut spec: ServiceSpec) -> Result<ServiceSpec, Errno> {
+    if spec.scheduler != NO_SCHEDULER && Scheduler::from_name(&spec.scheduler).is_none() {
+        return Err(Errno::NoEntry);
+    }
+    if spec.engine.as_deref().is_some_and(|engine| Engine::from_name(engine).is_none()) {
+        return Err(Errno::NoEntry);
+    }
+    if name.family() == Family::V6 && !(1..=128).contains(&spec.netmask) {
+        return Err(Errno::Invalid);
+    }
+    spec.flags |= super::flags::HASHED;
+    // The kernel keeps it in 32 bits of its clock's ticks.
+    spec.timeout = spec.timeout.wrapping_mul(TICKS_PER_SECOND) / TICKS_PER_SECOND;
+    Ok(spec)
+}
+
+fn check_server(
+    name: ServiceName,
+    address: SocketAddr,
+    spec: &ServerSpec,
+    syncing: bool,
+) -> Result<(), Errno> {
+    let mixed = Family::of(address.ip()) != name.family();
+    if mixed && (syncing || spec.method != super::method::TUNNEL) {
+        return Err(Errno::Invalid);
+    }
+    if spec.weight < 0 || spec.lower > spec.upper {
+        return Err(Errno::Range);
+    }
+    if i32::try_from(spec.upper).is_err() || (spec.tunnel_type == tunnel::GUE && spec.tunnel_port == 0) {
+        return Err(Errno::Invalid);
+    }
+    Ok(())
+}
+
+/// The name that stands for no scheduler at all.
+const NO_SCHEDULER: &str = "none";
+/// The kernel's `HZ` as most distributions build it.
+const TICKS_PER_SECOND: u32 = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::method;
+
+    fn name() -> ServiceName {
+        ServiceName::tcp("10.99.0.1:80".parse().unwrap())
+    }
+
+    fn with_server() -> (Ledger, SocketAddr) {
+        let (mut ledger, address) = (Ledger::new(), "10.0.1.11:80".parse().unwrap());
+        let edit = ledger.new_service(name(), ServiceSpec::new(Family::V4, "rr")).unwrap();
+        ledger.note(edit);
+        let edit = ledger.new_server(name(), address, ServerSpec::new(method::DIRECT, 3), false).unwrap();
+        ledger.note(edit);
+        (ledger, address)
+    }
+
+    #[test]
+    fn a_weight_that_an_operator_sets_while_a_server_is_down_is_there_when_it_returns() {
+        let (mut ledger, address) = with_server();
+        let down = Standing { absent: true, ..Standing::default() };
+        let edit = ledger.set_standing(name(), address, down).unwrap();
+        assert!(matches!(edit.changes[..], [Change::RemoveServer(..)]));
+        ledger.note(edit);
+        let edit = ledger.set_server(name(), address, ServerSpec::new(method::DIRECT, 7), false).unwrap();
+        assert!(edit.changes.is_empty(), "the director does not have it now");
+        ledger.note(edit);
+        let edit = ledger.set_standing(name(), address, Standing::default()).unwrap();
+        let [Change::AddServer(_, config)] = edit.changes[..] else { panic!() };
+        assert_eq!(config.weight.get(), 7);
+    }
+
+    #[test]
+    fn a_service_without_scheduler_reaches_the_director_with_its_servers_once_it_has_one() {
+        let (mut ledger, _) = with_server();
+        let edit = ledger.set_service(name(), ServiceSpec::new(Family::V4, "none"), u32::MAX).unwrap();
+        assert!(matches!(edit.changes[..], [Change::RemoveService(_)]));
+        ledger.note(edit);
+        let edit = ledger.set_service(name(), ServiceSpec::new(Family::V4, "wlc"), u32::MAX).unwrap();
+        assert!(matches!(edit.changes[..], [Change::AddService(..), Change::AddServer(..)]));
+    }
+
+    #[test]
+    fn errors_come_in_the_kernels_order() {
+        let (ledger, address) = with_server();
+        let other = ServiceName::Mark { family: Family::V4, mark: 9 };
+        let mut spec = ServerSpec::new(method::DIRECT, -1);
+        assert_eq!(ledger.new_server(other, address, spec, false).unwrap_err(), Errno::NoService);
+        assert_eq!(ledger.new_server(name(), address, spec, false).unwrap_err(), Errno::Range);
+        spec.weight = 1;
+        assert_eq!(ledger.new_server(name(), address, spec, false).unwrap_err(), Errno::Exists);
+        let six = "[2001:db8::1]:80".parse().unwrap();
+        assert_eq!(ledger.new_server(name(), six, spec, false).unwrap_err(), Errno::Invalid);
+        assert_eq!(ledger.del_server(name(), six).unwrap_err(), Errno::NoEntry);
+    }
+}

@@ -1,0 +1,213 @@
+//! The control socket: a thread that holds the conversations of all clients.
+//!
+//! Nothing that a client does, or does not do, holds up another client for longer than one command, or a packet at all: sockets never
+//! block, an answer that its client does not fetch waits in a queue of the client's own, nothing more is read from it meanwhile, and
+//! after a while it is cut off.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::{Office, Session};
+
+/// How a control socket is served.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// Where the socket is. Missing folders are made.
+    pub path: PathBuf,
+    /// Its access mode. Default 0600. Whoever may connect may ask for the family's number; everything else is for the superuser
+    /// and the user that the director runs as.
+    pub mode: u32,
+    /// Clients at a time; further ones are turned away. Default 64.
+    pub clients: usize,
+    /// How long an answer waits for its client to fetch some of it. Default 10 s.
+    pub patience: Duration,
+}
+
+impl ServeOptions {
+    /// The defaults, at this path.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), mode: 0o600, clients: 64, patience: Duration::from_secs(10) }
+    }
+}
+
+/// A control socket that is being served, until this is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    path: PathBuf,
+    /// Closed to end the thread.
+    bell: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Serves a control socket on a thread of its own. A socket that a former director left behind is taken over.
+///
+/// # Errors
+/// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
+pub fn serve(options: ServeOptions, office: Arc<Mutex<dyn Office + Send>>) -> io::Result<Serving> {
+    let listener = listen(&options)?;
+    let (bell, ear) = UnixStream::pair()?;
+    let path = options.path.clone();
+    let server = Server { listener, ear, options, office, clients: Vec::new() };
+    let thread = thread::Builder::new().name("control".to_owned()).spawn(move || server.run())?;
+    Ok(Serving { path, bell: Some(bell), thread: Some(thread) })
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // The path first: from now on nobody is to come.
+        let _ = fs::remove_file(&self.path);
+        self.bell = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(options: &ServeOptions) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(&options.path)?;
+    if let Some(folder) = options.path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fresh = || rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+    let listener = fresh()?;
+    if let Err(error) = rustix::net::bind(&listener, &address) {
+        if error != rustix::io::Errno::ADDRINUSE || rustix::net::connect(fresh()?, &address).is_ok() {
+            return Err(error.into());
+        }
+        fs::remove_file(&options.path)?;
+        rustix::net::bind(&listener, &address)?;
+    }
+    fs::set_permissions(&options.path, fs::Permissions::from_mode(options.mode))?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+struct Server {
+    listener: OwnedFd,
+    ear: UnixStream,
+    options: ServeOptions,
+    office: Arc<Mutex<dyn Office + Send>>,
+    clients: Vec<Client>,
+}
+
+struct Client {
+    socket: OwnedFd,
+    session: Session,
+    /// Answers that it has not fetched yet.
+    waiting: VecDeque<Vec<u8>>,
+    /// When it last fetched something, while there is something to fetch.
+    since: Instant,
+    gone: bool,
+}
+
+impl Server {
+    fn run(mut self) {
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let ready = self.wait();
+            let Some((bell, listener, clients)) = ready.split_first().and_then(|(bell, rest)| {
+                rest.split_first().map(|(listener, clients)| (bell, listener, clients))
+            }) else {
+                return;
+            };
+            if !bell.is_empty() {
+                return;
+            }
+            for (client, ready) in self.clients.iter_mut().zip(clients) {
+                client.turn(*ready, &self.office, &mut buffer);
+                client.gone |= !client.waiting.is_empty() && client.since.elapsed() > self.options.patience;
+            }
+            self.clients.retain(|client| !client.gone);
+            if !listener.is_empty() {
+                self.accept();
+            }
+        }
+    }
+
+    /// Waits until something can be done; which of bell, listener and clients can.
+    fn wait(&self) -> Vec<PollFlags> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.ear.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
+        ];
+        fds.extend(self.clients.iter().map(|client| {
+            let flags = if client.waiting.is_empty() { PollFlags::IN } else { PollFlags::OUT };
+            PollFd::from_borrowed_fd(client.socket.as_fd(), flags)
+        }));
+        let waiting = self.clients.iter().any(|client| !client.waiting.is_empty());
+        let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+        // Interrupted is as good as nothing to do.
+        let _ = poll(&mut fds, waiting.then_some(&limit));
+        fds.iter().map(PollFd::revents).collect()
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+            if self.clients.len() < self.options.clients {
+                let own = rustix::process::geteuid();
+                let privileged =
+                    socket_peercred(&socket).is_ok_and(|peer| peer.uid.is_root() || peer.uid == own);
+                let session = Session::new(privileged);
+                let (waiting, since, gone) = (VecDeque::new(), Instant::now(), false);
+                self.clients.push(Client { socket, session, waiting, since, gone });
+            }
+        }
+    }
+}
+
+impl Client {
+    fn turn(&mut self, ready: PollFlags, office: &Mutex<dyn Office + Send>, buffer: &mut [u8]) {
+        if ready.is_empty() {
+            return;
+        }
+        if self.waiting.is_empty() {
+            match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                // An empty datagram looks like the end, and is nothing that a client sends.
+                Ok((0, _)) => self.gone = true,
+                Ok((count, _)) => {
+                    let datagram = buffer.get(..count).unwrap_or_default();
+                    let mut office = office.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.waiting.extend(self.session.answer(datagram, &mut *office));
+                    self.since = Instant::now();
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                // Also who left without fetching everything.
+                Err(_) => self.gone = true,
+            }
+        }
+        while let Some(next) = self.waiting.front() {
+            match rustix::net::send(&self.socket, next, SendFlags::NOSIGNAL) {
+                Ok(_) => {
+                    self.waiting.pop_front();
+                    self.since = Instant::now();
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+const BACKLOG: i32 = 64;
+/// The longest datagram that is read whole.
+const LONGEST: usize = 1 << 16;

@@ -1,0 +1,201 @@
+//! A director's table: steps applied to it, and what it says of itself.
+
+use core::net::SocketAddr;
+
+use lvs_core::{
+    AddServerError, AddServiceError, ConnId, Connection, Director, EditServerError, EditServiceError, Rates,
+    Scheduler, SchedulerOf, ServiceConfig, ServiceKey, Store, Template, TemplateTarget, Tick, Traffic,
+};
+use lvs_forward::Forwarder;
+
+use super::change::Change;
+use super::{Errno, Stats};
+
+/// Applies steps, all of them or none: the removing ones last, since they cannot fail.
+pub(super) fn apply<S, const A: usize, const N: usize>(
+    director: &mut Director<S>,
+    forwarder: &mut Forwarder<A, N>,
+    now: Tick,
+    changes: &[Change],
+) -> Result<(), Errno>
+where
+    S: Store,
+    SchedulerOf<S>: From<Scheduler>,
+{
+    let (removals, others): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.removes());
+    for (done, change) in others.iter().enumerate() {
+        if let Err(errno) = step(director, forwarder, now, change) {
+            for change in others.iter().take(done).rev() {
+                undo(director, change);
+            }
+            return Err(errno);
+        }
+    }
+    for change in removals {
+        // What is not there need not go.
+        let _ = step(director, forwarder, now, change);
+    }
+    Ok(())
+}
+
+fn step<S, const A: usize, const N: usize>(
+    director: &mut Director<S>,
+    forwarder: &mut Forwarder<A, N>,
+    now: Tick,
+    change: &Change,
+) -> Result<(), Errno>
+where
+    S: Store,
+    SchedulerOf<S>: From<Scheduler>,
+{
+    match change {
+        Change::AddService(key, config) => {
+            director.add_service(*key, converted(config)).map(drop).map_err(|error| {
+                match error {
+                    AddServiceError::Exists => Errno::Exists,
+                    AddServiceError::Full | AddServiceError::NoTable => Errno::Memory,
+                    // The enum may grow; what the kernel calls EINVAL is the general case.
+                    AddServiceError::BadMask | AddServiceError::NoMark | _ => Errno::Invalid,
+                }
+            })
+        }
+        Change::EditService { key, new, .. } => {
+            director.edit_service(*key, converted(new)).map_err(|error| match error {
+                EditServiceError::NotFound => Errno::NoService,
+                EditServiceError::NoTable => Errno::Memory,
+                EditServiceError::BadMask | _ => Errno::Invalid,
+            })
+        }
+        Change::RemoveService(key) => director.remove_service(*key).map_err(|_| Errno::NoService),
+        Change::AddServer(key, config) => {
+            if forwarder.host().is_broadcast(config.address.ip()) {
+                return Err(Errno::Invalid);
+            }
+            let added = director.add_server(*key, *config).map(drop).map_err(|error| match error {
+                AddServerError::BadThresholds => Errno::Range,
+                AddServerError::Exists => Errno::Exists,
+                AddServerError::Full => Errno::Memory,
+                AddServerError::NoService => Errno::NoService,
+                AddServerError::BadAddress
+                | AddServerError::FamilyMismatch
+                | AddServerError::NoTunnelPort
+                | _ => Errno::Invalid,
+            });
+            // So that first packets need not wait for its link-layer address.
+            forwarder.host_mut().look_for(now, config.address.ip());
+            added
+        }
+        Change::EditServer { key, new, .. } => {
+            director.edit_server(*key, *new).map_err(|error| match error {
+                EditServerError::BadThresholds => Errno::Range,
+                EditServerError::NotFound => Errno::NoEntry,
+                EditServerError::NoService => Errno::NoService,
+                EditServerError::FamilyMismatch | EditServerError::NoTunnelPort | _ => Errno::Invalid,
+            })
+        }
+        Change::RemoveServer(key, address) => {
+            director.remove_server(*key, *address).map_err(|_| Errno::NoEntry)
+        }
+    }
+}
+
+fn undo<S>(director: &mut Director<S>, change: &Change)
+where
+    S: Store,
+    SchedulerOf<S>: From<Scheduler>,
+{
+    // It was so a moment ago, so it can be so again.
+    match change {
+        Change::AddService(key, _) => _ = director.remove_service(*key),
+        Change::EditService { key, old, .. } => _ = director.edit_service(*key, converted(old)),
+        Change::AddServer(key, config) => _ = director.remove_server(*key, config.address),
+        Change::EditServer { key, old, .. } => _ = director.edit_server(*key, *old),
+        Change::RemoveService(_) | Change::RemoveServer(..) => {}
+    }
+}
+
+fn converted<P: From<Scheduler>>(config: &ServiceConfig<Scheduler>) -> ServiceConfig<P> {
+    let mut new = ServiceConfig::new(P::from(config.scheduler.clone())).with_flags(config.flags);
+    (new.persistence, new.one_packet) = (config.persistence, config.one_packet);
+    new
+}
+
+/// What a director says of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LiveServer {
+    pub(super) address: SocketAddr,
+    pub(super) active: u32,
+    pub(super) inactive: u32,
+    pub(super) persistent: u32,
+    pub(super) stats: Stats,
+}
+
+/// What a director says of a service's traffic.
+pub(super) fn service_stats<S: Store>(director: &Director<S>, key: ServiceKey) -> Stats {
+    director.service(key).map_or_else(Stats::default, |service| Stats {
+        traffic: service.meter().shown(),
+        rates: service.meter().rates(),
+    })
+}
+
+/// What a director says of a service's servers.
+pub(super) fn servers<S: Store>(director: &Director<S>, key: ServiceKey) -> Vec<LiveServer> {
+    let live = director.servers(key).map(|(_, server)| LiveServer {
+        address: server.address(),
+        active: server.active(),
+        inactive: server.inactive(),
+        persistent: server.persistent(),
+        stats: Stats { traffic: server.meter().shown(), rates: server.meter().rates() },
+    });
+    live.collect()
+}
+
+/// The whole director's traffic and rates.
+pub(super) fn totals<S: Store>(director: &Director<S>) -> (Traffic, Rates) {
+    (director.meter().shown(), director.meter().rates())
+}
+
+/// An entry of the connection table.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    Connection(Connection),
+    Template(OwnTemplate),
+}
+
+/// A template with its Call-ID copied.
+#[derive(Clone, Debug)]
+pub(super) struct OwnTemplate {
+    pub(super) client: core::net::IpAddr,
+    pub(super) target: TemplateTarget,
+    pub(super) destination: SocketAddr,
+    pub(super) assured: bool,
+    pub(super) expires_in: u64,
+    pub(super) call: Option<Vec<u8>>,
+}
+
+/// The entries of a part of the table; `None` past its end.
+pub(super) fn entries<S: Store>(
+    director: &Director<S>,
+    now: Tick,
+    first: u32,
+    count: u32,
+) -> Option<Vec<Entry>> {
+    let end = u32::try_from(director.capacity()).unwrap_or(u32::MAX);
+    if first >= end {
+        return None;
+    }
+    let own = |template: Template<'_>| OwnTemplate {
+        client: template.client,
+        target: template.target,
+        destination: template.destination,
+        assured: template.assured,
+        expires_in: template.expires_in,
+        call: template.call.map(<[u8]>::to_vec),
+    };
+    let ids = (first..end.min(first.saturating_add(count))).map(ConnId::from_index);
+    let entry = |id| match director.connection(id, now) {
+        Some(connection) => Some(Entry::Connection(connection)),
+        None => director.template(id, now).map(|template| Entry::Template(own(template))),
+    };
+    Some(ids.filter_map(entry).collect())
+}
