@@ -3,8 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Engine, Family, Mask, Method, Persistence, Protocol, ScheduleFlags, Scheduler, ServerConfig,
-    ServiceConfig, ServiceKey, Tunnel, Weight,
+    Engine, Family, Mask, Method, Persistence, Protocol, Schedule as _, ScheduleFlags, Scheduler,
+    ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
 };
 
 use super::{ServerSpec, ServiceName, ServiceSpec, flags, method, tunnel, whole};
