@@ -12,6 +12,7 @@ mod control;
 mod daemon;
 mod decap;
 mod demo;
+mod health;
 pub mod ipvsadm;
 pub mod lvsadm;
 pub mod replay;

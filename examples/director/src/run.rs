@@ -17,6 +17,7 @@ use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
 use crate::check;
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac};
 use crate::control::{self, DEFAULT_SOCKET};
+use crate::health::{self, Keeper};
 use crate::replay::Scenario;
 use crate::statistics;
 
@@ -79,7 +80,7 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Director::new(configuration.core(seed), Heap::new(Capacity::new(configuration.connections)));
     for service in &configuration.services {
         director.add_service(service.key, service.config.clone())?;
-        for &server in &service.servers {
+        for server in health::initial(service) {
             director.add_server(service.key, server)?;
         }
     }
@@ -90,8 +91,10 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if configuration.watches_memory() {
         watch_memory(handle.clone())?;
     }
+    let keeper = Keeper::start(&configuration.services, handle.clone(), health::log)?;
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
     let end = work(&mut worker, &handle, events, names, arguments)?;
+    drop(keeper);
     print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
     finish(end)
 }

@@ -4,6 +4,7 @@
 //! of `lvs-core` itself: they are added to a director that forwards nothing, and its refusals become errors.
 
 mod error;
+mod health;
 mod raw;
 mod service;
 
@@ -17,6 +18,7 @@ use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
 pub(crate) use error::ConfigError;
+pub(crate) use health::Health;
 use raw::Whole;
 pub(crate) use service::Service;
 
@@ -369,8 +371,12 @@ impl Reader<'_> {
         services: &[Service],
         raw: &[Spanned<raw::Service>],
     ) -> Result<(), ConfigError> {
-        let places = raw.iter().flat_map(|service| &service.get_ref().server);
-        for (server, raw) in services.iter().flat_map(|service| &service.servers).zip(places) {
+        let places = raw.iter().flat_map(|service| {
+            let service = service.get_ref();
+            service.server.iter().chain(service.sorry_server.as_ref().map(Spanned::get_ref))
+        });
+        let servers = services.iter().flat_map(|service| service.servers.iter().chain(&service.health.sorry));
+        for (server, raw) in servers.zip(places) {
             let address = server.address.ip();
             let known = interfaces.iter().any(|interface| {
                 let own = interface.addresses.iter().any(|&prefix| covers(prefix, address));
