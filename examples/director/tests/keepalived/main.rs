@@ -19,7 +19,9 @@ type Outcome = Result<(), Box<dyn Error>>;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if let Some(missing) = TOOLS.into_iter().find(|tool| !is_there(tool)) {
-        eprintln!("{missing} IS MISSING: nothing of keepalived is tested. Install it (Debian: keepalived, util-linux, iproute2).");
+        eprintln!(
+            "{missing} IS MISSING: nothing of keepalived is tested. Install it (Debian: keepalived, util-linux, iproute2)."
+        );
         let required = std::env::var("LVS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
         return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }

@@ -40,7 +40,9 @@ impl Recording {
             match (time.trim().parse::<f64>(), tables.last_mut()) {
                 (Ok(time), _) if rest.trim() == "table:" => tables.push((time, Vec::new())),
                 (Ok(time), _) => events.push((time, Event::parse(rest.trim())?)),
-                (Err(_), Some((_, table))) if line.starts_with("      ") => table.push(without_counters(line)),
+                (Err(_), Some((_, table))) if line.starts_with("      ") => {
+                    table.push(without_counters(line))
+                }
                 // What `keepalived -t` said.
                 (Err(_), _) => {}
             }

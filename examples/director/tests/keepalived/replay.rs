@@ -84,7 +84,8 @@ fn replay(lab: Lab, name: &str, speech: Speech, up: &[u8]) -> Outcome {
     cell.start_keepalived(if name == "21-tutorial-vrrp-only" { "-P" } else { "" })?;
 
     let (seen, lines) = watch(&recording, &cell, &mut servers, &mut fifo)?;
-    let told = |what: &str| format!("{what}\nrecorded: {:#?}\nseen: {seen:#?}\n{}", recording.tables, cell.logs());
+    let told =
+        |what: &str| format!("{what}\nrecorded: {:#?}\nseen: {seen:#?}\n{}", recording.tables, cell.logs());
     compare(&recording, &seen).map_err(|what| told(&what))?;
     if lines != recording.lines("fifo.txt") {
         return Err(told(&format!("other lines in the FIFO: {lines:#?}")).into());

@@ -118,7 +118,10 @@ fn serve(stream: &TcpStream, speech: Speech, index: &AtomicBool) -> std::io::Res
                 lines.read_line(&mut line)?;
             }
             let status = if found { "200 OK" } else { "404 Not Found" };
-            write!(stream, "HTTP/1.0 {status}\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n")
+            write!(
+                stream,
+                "HTTP/1.0 {status}\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n"
+            )
         }
         Speech::Smtp => {
             stream.write_all(b"220 test ESMTP\r\n")?;
