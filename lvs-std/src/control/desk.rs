@@ -192,7 +192,8 @@ where
         let timeouts = self.timeouts();
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let mut commands = Vec::new();
-        for (name, declared) in self.ledger.services() {
+        // The oldest first, so that they come back in this order.
+        for (name, declared) in self.ledger.services().rev() {
             commands.push(Command::NewService(name, declared.spec.clone()));
             let servers = declared.servers.iter().rev();
             commands.extend(servers.map(|server| Command::NewServer(name, server.address, server.spec)));
