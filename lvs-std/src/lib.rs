@@ -8,6 +8,7 @@
 //! | [`device`] | ports: packet sockets, TUN and TAP, an in-memory pair, captures; wrappers that record or disturb |
 //! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
+//! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
@@ -72,6 +73,7 @@
 mod clock;
 pub mod control;
 pub mod device;
+pub mod health;
 pub mod lab;
 mod memory;
 mod seed;

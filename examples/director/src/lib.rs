@@ -46,7 +46,9 @@ enum Command {
     },
     /// Show a director at work: clients, director and real servers in namespaces, without root
     Demo(demo::Arguments),
-    /// Tell a running director what one would tell the kernel by ipvsadm
+    /// Tell a running director what one would tell the kernel by ipvsadm; the program lvsadm does the same
+    Lvsadm(control::Ipvsadm),
+    /// The same under ipvsadm's name, for scripts
     Ipvsadm(control::Ipvsadm),
     /// Turn one of the switches net.ipv4.vs.* of a running director
     Sysctl(control::Sysctl),
@@ -65,7 +67,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check { file } => check::main(&file),
         Command::Demo(arguments) => demo::main(&arguments),
-        Command::Ipvsadm(arguments) => control::ipvsadm(arguments),
+        Command::Lvsadm(arguments) => control::ipvsadm("lvsadm", arguments),
+        Command::Ipvsadm(arguments) => control::ipvsadm("ipvsadm", arguments),
         Command::Sysctl(arguments) => control::sysctl(arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),

@@ -66,7 +66,8 @@ impl DeclaredServer {
     /// What the director is told of it, if anything.
     fn config(&self) -> Option<ServerConfig> {
         let spec = ServerSpec { weight: self.effective_weight(), ..self.spec };
-        server_config(self.address, &spec).filter(|_| !self.standing.absent)
+        let config = server_config(self.address, &spec).filter(|_| !self.standing.absent)?;
+        Some(if self.standing.draining { config.with_draining() } else { config })
     }
 }
 

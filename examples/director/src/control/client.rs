@@ -1,16 +1,13 @@
 //! The tools' end.
 
-use std::io;
 use std::process::ExitCode;
-
-use lvs_std::control::Client;
 
 use super::json::ask;
 use super::requests::Request;
 use super::{Place, beside};
-use crate::lvsadm::{Session, System};
+use crate::lvsadm;
 
-/// `director ipvsadm`.
+/// `director lvsadm` and `director ipvsadm`.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Ipvsadm {
@@ -32,26 +29,9 @@ pub(crate) struct Sysctl {
     value: String,
 }
 
-/// Asks a running director as ipvsadm asks the kernel, with ipvsadm's exit status.
-pub(crate) fn ipvsadm(arguments: Ipvsadm) -> ExitCode {
-    let socket = arguments.place.socket();
-    let mut client = match Client::connect(&socket) {
-        Ok(client) => client,
-        Err(error) => {
-            eprintln!("error: no director answers at {}: {error}", socket.display());
-            return ExitCode::from(UNREACHABLE);
-        }
-    };
-    let words: Vec<&str> = arguments.words.iter().map(String::as_str).collect();
-    let mut session = Session {
-        program: "ipvsadm",
-        names: &System,
-        channel: &mut client,
-        input: &mut io::stdin().lock(),
-        out: &mut io::stdout().lock(),
-        errors: &mut io::stderr().lock(),
-    };
-    ExitCode::from(session.run(&words))
+/// Asks a running director as ipvsadm asks the kernel, with ipvsadm's exit status. Hints name the tool as `program`.
+pub(crate) fn ipvsadm(program: &str, arguments: Ipvsadm) -> ExitCode {
+    ExitCode::from(lvsadm::call(program, arguments.words, Some(arguments.place.socket())))
 }
 
 /// Turns a switch of a running director.

@@ -1,0 +1,102 @@
+//! Checkers: what is asked of a target, and what is a good answer. One file and one line in the list each.
+
+pub(super) mod http;
+pub(super) mod tcp;
+
+use core::fmt::Debug;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+
+use super::Failure;
+
+/// How a kind of check goes about it.
+pub(super) trait Checker {
+    /// Begins an attempt, without ever waiting. An error is the attempt's end.
+    fn begin(&self, target: SocketAddr) -> Result<Box<dyn Attempt>, Failure>;
+}
+
+/// One question to a target, under way.
+pub(super) trait Attempt: Debug + Send {
+    /// What is watched for it. The same as long as it lasts.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
+    /// Goes on as far as it can without waiting: called whenever something happened at the descriptor, and after
+    /// [`Progress::Yields`].
+    fn proceed(&mut self) -> Progress;
+
+    /// Its time is up, `after` its start.
+    fn expire(&mut self, after: Duration) -> Expiry;
+}
+
+/// How far an attempt is.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// It waits for its descriptor.
+    Waits,
+    /// It could go on, but others should have a turn first.
+    Yields,
+    /// It has its answer.
+    Done(Result<Pass, Failure>),
+}
+
+/// What becomes of an attempt whose time is up.
+#[derive(Debug)]
+pub(super) enum Expiry {
+    /// It ends.
+    Ends(Result<Pass, Failure>),
+}
+
+/// A good answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pass {
+    /// The weight that it advises.
+    pub(super) advice: Option<u32>,
+}
+
+/// The end of an attempt that went well and advises nothing.
+pub(super) const PASSED: Result<Pass, Failure> = Ok(Pass { advice: None });
+
+/// Declares every checker; everything that must know all of them follows from this list.
+macro_rules! checkers {
+    ($($(#[$doc:meta])* $name:literal => $kind:ident($checker:path),)+) => {
+        /// What is asked of a target, with all its options.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Check {
+            $($(#[$doc])* $kind($checker),)+
+        }
+
+        impl Check {
+            /// Names of all kinds, as configurations have them.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// The name of its kind.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => $name,)+
+                }
+            }
+
+            pub(in crate::health) fn begin(&self, target: SocketAddr) -> Result<Box<dyn Attempt>, Failure> {
+                match self {
+                    $(Self::$kind(checker) => checker.begin(target),)+
+                }
+            }
+        }
+
+        $(impl From<$checker> for Check {
+            fn from(checker: $checker) -> Self {
+                Self::$kind(checker)
+            }
+        })+
+    };
+}
+
+checkers! {
+    /// A TCP connection is accepted.
+    "tcp" => Tcp(tcp::Tcp),
+    /// An HTTP request is answered as it should be.
+    "http" => Http(http::Http),
+}
