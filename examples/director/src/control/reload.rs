@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lvs_core::Tick;
+use lvs_std::health::Event;
 use lvs_std::worker::WorkerGone;
 
 use super::SharedDesk;
+use super::events::{Events, Happening};
 use super::plan::Plan;
 use crate::check;
 use crate::config::Configuration;
@@ -26,6 +28,7 @@ pub(crate) struct Origin {
 pub(crate) struct Reloader {
     desk: SharedDesk,
     handle: LargeHandle,
+    events: Events,
     file: PathBuf,
     /// Where the text is kept that was applied last.
     memory: Option<PathBuf>,
@@ -43,6 +46,7 @@ impl Reloader {
     pub(super) fn new(
         desk: SharedDesk,
         handle: LargeHandle,
+        events: Events,
         file: &Path,
         memory: Option<PathBuf>,
         restored: bool,
@@ -50,7 +54,7 @@ impl Reloader {
         let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
         let configuration = text.and_then(|text| Configuration::parse(&text).ok());
         let applied = Mutex::new(Applied { configuration, keeper: None });
-        Self { desk, handle, file: file.to_owned(), memory, applied }
+        Self { desk, handle, events, file: file.to_owned(), memory, applied }
     }
 
     /// Applies what the file said at the start. Everything but services and servers is so already.
@@ -76,6 +80,7 @@ impl Reloader {
         let (text, configuration) = check::load_text(&self.file)?;
         let mut applied = self.applied();
         let said = self.apply(&mut applied, &text, &configuration)?;
+        self.events.tell(&Happening::Reloaded { changes: said.clone() });
         Ok(if said.is_empty() { "nothing has changed\n".to_owned() } else { said })
     }
 
@@ -103,7 +108,19 @@ impl Reloader {
         match &applied.keeper {
             Some(keeper) => keeper.replace(&configuration.services),
             None => {
-                let keeper = Keeper::start(&configuration.services, self.desk.clone(), health::log);
+                let events = self.events.clone();
+                let tell = move |event: &Event| {
+                    health::log(event);
+                    if let Event::Changed { probe, state, why, .. } = event {
+                        let (probe, state) = (probe.to_string(), state.to_string());
+                        events.tell(&Happening::Probe {
+                            probe,
+                            state,
+                            why: why.as_ref().map(ToString::to_string),
+                        });
+                    }
+                };
+                let keeper = Keeper::start(&configuration.services, self.desk.clone(), tell);
                 applied.keeper =
                     keeper.map_err(|error| format!("real servers cannot be checked: {error}"))?;
             }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
 
 use super::session::{NOT_ROOT, Session, UNREACHABLE, cannot_initialize};
-use super::{Channel, System};
+use super::{Channel, System, drain};
 
 /// `lvsadm`: does what its command line says, as ipvsadm, `ipvsadm-save` or `ipvsadm-restore` would if it was called so.
 #[must_use]
@@ -35,6 +35,9 @@ pub fn call(program: &str, words: Vec<String>, director: Option<PathBuf>) -> u8 
         socket_of(variable.as_deref().unwrap_or(DEFAULT_NAME))
     });
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let Some(status) = drain::call(&words, &socket, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        return status;
+    }
     match role(program) {
         Role::Tool => {
             with_director(&socket, |channel| tool(program, channel, &mut io::stdin().lock(), &words))
