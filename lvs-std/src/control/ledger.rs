@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use lvs_core::{Engine, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 
 use super::change::{Change, is_server_address, key, server_config, service_config};
-use super::{Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
+use super::{Command, Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
 
 /// The declared table.
 ///
@@ -235,6 +235,30 @@ impl Ledger {
             server_difference(key, Some(server), None, &mut changes);
         }
         Ok(Edit { name, note: Note::NoServer(address), changes })
+    }
+
+    /// What a command changes, if it is about services and servers; `syncing` says whether a sync daemon runs.
+    #[must_use]
+    pub fn plan(&self, command: &Command, syncing: bool) -> Option<Result<Edit, Errno>> {
+        Some(match command {
+            Command::NewService(name, spec) => self.new_service(*name, spec.clone()),
+            Command::SetService(name, spec, mask) => self.set_service(*name, spec.clone(), *mask),
+            Command::DelService(name) => self.del_service(*name),
+            Command::NewServer(name, address, spec) => self.new_server(*name, *address, *spec, syncing),
+            Command::SetServer(name, address, spec) => self.set_server(*name, *address, *spec, syncing),
+            Command::DelServer(name, address) => self.del_server(*name, *address),
+            Command::GetService(_)
+            | Command::Services
+            | Command::Servers(_)
+            | Command::NewDaemon(_)
+            | Command::DelDaemon(_)
+            | Command::Daemons
+            | Command::SetTimeouts(_)
+            | Command::GetTimeouts
+            | Command::GetInfo
+            | Command::Zero(_)
+            | Command::Flush => return None,
+        })
     }
 
     /// Takes note of a change that the director has taken.

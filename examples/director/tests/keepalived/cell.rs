@@ -4,6 +4,7 @@
 //! is the first process of its namespace, every process in the cell.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use lvs_std::control::Client;
 use lvs_std::lab::Node;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// The programs of one node, and the folder that they share with the test: `/run/kw` for them.
 pub(crate) struct Cell {
@@ -29,7 +31,7 @@ impl Cell {
         fs::create_dir_all(&folder)?;
         let script = format!(
             "exec 2>>{0}/shell.log\nmount -t tmpfs run /run && mkdir /run/kw && mount --bind {0} /run/kw && \
-             cd /run/kw && while read -r line; do eval \"$line\"; done",
+             cd / && while read -r line; do eval \"$line\"; done",
             folder.display()
         );
         let mut command = Command::new("unshare");
@@ -38,10 +40,14 @@ impl Cell {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut shell = node.run(|| command.spawn())??;
+        let filter = let_groups_be()?;
+        let mut shell = node.run(|| match seccompiler::apply_filter(&filter) {
+            Ok(()) => command.spawn(),
+            Err(error) => Err(std::io::Error::other(error)),
+        })??;
         let commands = shell.stdin.take().map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
         let cell = Self { shell, commands, folder };
-        cell.tell("touch ready")?;
+        cell.tell("touch /run/kw/ready")?;
         cell.wait("a shell", || cell.path("ready").exists())?;
         Ok(cell)
     }
@@ -55,7 +61,7 @@ impl Cell {
     /// Starts a director with this configuration file; its process is `$director` for the shell.
     pub(crate) fn start_director(&self, options: &str) -> Result<(), Box<dyn Error>> {
         self.tell(&format!(
-            "{PROGRAM} run {options} --control /run/kw/director.sock >>director.out 2>>director.log & director=$!"
+            "{PROGRAM} run {options} --control /run/kw/director.sock >>/run/kw/director.out 2>>/run/kw/director.log & director=$!"
         ))?;
         self.wait("a director", || Client::connect(&self.socket()).is_ok())
     }
@@ -65,7 +71,7 @@ impl Cell {
         self.tell(&format!(
             "{PROGRAM} exec --control /run/kw/director.sock -- keepalived -n -l -D {options} \
              -f /run/kw/keepalived.conf -p /run/kw/k.pid -c /run/kw/kc.pid -r /run/kw/kv.pid -b /run/kw/kb.pid \
-             >>keepalived.log 2>&1 & keepalived=$!"
+             >>/run/kw/keepalived.log 2>&1 & keepalived=$!"
         ))
     }
 
@@ -125,6 +131,15 @@ impl Drop for Cell {
         drop(self.shell.wait());
         drop(fs::remove_dir_all(Path::new(&self.folder)));
     }
+}
+
+/// A filter by which setgroups(2) does nothing and succeeds. keepalived calls it before every script, and a user namespace that an
+/// ordinary user made forbids it.
+fn let_groups_be() -> Result<BpfProgram, Box<dyn Error>> {
+    let rules = BTreeMap::from([(libc::SYS_setgroups, Vec::new())]);
+    let arch = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(0), arch)?;
+    Ok(filter.try_into()?)
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_director");

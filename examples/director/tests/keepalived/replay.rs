@@ -72,7 +72,7 @@ fn replay(lab: Lab, name: &str, speech: Speech, up: &[u8]) -> Outcome {
     cell.script("note.sh", "#!/bin/sh\necho \"argc=$# args=[$*] PWD=$PWD \" >>/run/kw/scripts.txt\n")?;
     cell.script("misc.sh", "#!/bin/sh\nexit `cat /run/kw/misc`\n")?;
     cell.write("misc", "0")?;
-    cell.tell("ip link set d0 multicast off arp off; mkfifo fifo")?;
+    cell.tell("ip link set d0 multicast off arp off; mkfifo /run/kw/fifo")?;
     cell.start_director("--config /run/kw/director.toml")?;
     cell.wait("FIFO", || cell.path("fifo").exists())?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -153,7 +153,7 @@ fn perform(event: &Event, cell: &Cell, servers: &mut Servers) -> Outcome {
         Event::Script(status) => cell.write("misc", status)?,
         Event::Index(there) => servers.set_index(*there),
         Event::Tracked(text) => cell.write("tf", text)?,
-        Event::Stop => cell.tell("kill -TERM $keepalived; wait $keepalived; touch ended")?,
+        Event::Stop => cell.tell("kill -TERM $keepalived; wait $keepalived; touch /run/kw/ended")?,
     }
     Ok(())
 }
