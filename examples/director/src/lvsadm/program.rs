@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -89,8 +89,15 @@ fn director_option(words: &[String]) -> Result<(Option<&str>, &[String]), &'stat
 }
 
 fn tool(program: &str, channel: &mut dyn Channel, input: &mut dyn BufRead, words: &[&str]) -> u8 {
-    let (mut out, mut errors) = (io::stdout().lock(), io::stderr().lock());
-    Session { program, names: &System, channel, input, out: &mut out, errors: &mut errors }.run(words)
+    let terminal = io::stdout().is_terminal();
+    // As the C library does it: what goes to a person goes line by line, all else in pieces.
+    let mut out = BufWriter::with_capacity(if terminal { 0 } else { PIECE }, io::stdout().lock());
+    let mut errors = io::stderr().lock();
+    let status =
+        Session { program, names: &System, channel, input, out: &mut out, errors: &mut errors }.run(words);
+    // Whoever closes it wants no more.
+    drop(out.flush());
+    status
 }
 
 /// Everything goes, then the lines that are no comments are carried out.
@@ -142,6 +149,8 @@ impl fmt::Display for Unreachable<'_> {
     }
 }
 
+/// Bytes that are written at once.
+const PIECE: usize = 4_096;
 /// The exit status for words that are none of ipvsadm's.
 const MISUSED: u8 = 2;
 
