@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use lvs_core::{Capacity, Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull};
 
 use lvs_std::device::mark::MarkRule;
+use lvs_std::health::{Initially, OnFailure, Probe};
 
-use crate::config::{Configuration, Interface, Mac, Service};
+use crate::config::{Configuration, Health, Interface, Mac, Service};
 use crate::run;
 use crate::text::{bytes, columns};
 
@@ -28,9 +29,15 @@ pub(crate) fn main(file: &Path) -> ExitCode {
 
 /// Reads a configuration file; the error is for people.
 pub(crate) fn load(file: &Path) -> Result<Configuration, String> {
+    load_text(file).map(|(_, configuration)| configuration)
+}
+
+/// The same with the file's text.
+pub(crate) fn load_text(file: &Path) -> Result<(String, Configuration), String> {
     let name = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    Configuration::parse(&text).map_err(|error| error.show(&name).to_string())
+    let configuration = Configuration::parse(&text).map_err(|error| error.show(&name).to_string())?;
+    Ok((text, configuration))
 }
 
 /// The whole configuration in words.
@@ -127,7 +134,54 @@ fn describe_service(service: &Service) -> String {
     for line in columns(&rows, &[]).lines() {
         text.push_str(&format!("  {line}\n"));
     }
+    for line in health(service) {
+        text.push_str(&format!("    {line}\n"));
+    }
     text
+}
+
+/// How a service masks failures, in sentences.
+fn health(service: &Service) -> Vec<String> {
+    let Health { policy, sorry, probes } = &service.health;
+    let mut lines = Vec::new();
+    if !service.health.is_checked() {
+        return lines;
+    }
+    for (server, probes) in service.servers.iter().zip(probes) {
+        let probes: Vec<String> = probes.iter().map(probe).collect();
+        lines.push(match probes.len() {
+            0 => format!("{} is not checked", server.address),
+            _ => format!("{} is up while it answers {}", server.address, probes.join(" and ")),
+        });
+    }
+    let before = match policy.initially {
+        Initially::Up => "is used",
+        Initially::Down => "is not used",
+        Initially::Unknown => "gets no new connections",
+    };
+    let after = match policy.on_failure {
+        OnFailure::Remove => "is removed until it answers again",
+        OnFailure::Quiesce => "gets no new connections until it answers again",
+    };
+    lines.push(format!("a server {before} before its first answer; one that fails {after}"));
+    if let Some(sorry) = sorry {
+        let quorum = match (policy.quorum, policy.hysteresis) {
+            (1, 0) => "no server is up".to_owned(),
+            (quorum, 0) => format!("those that are up weigh less than {quorum}"),
+            (quorum, hysteresis) => format!(
+                "those that are up weigh less than {}, until they weigh {}",
+                quorum - hysteresis,
+                quorum + hysteresis
+            ),
+        };
+        lines.push(format!("{} by {} serves alone while {quorum}", sorry.address, method(sorry.method)));
+    }
+    lines
+}
+
+fn probe(probe: &Probe) -> String {
+    let lvs_std::health::Schedule { interval, timeout, rise, fall, .. } = probe.schedule;
+    format!("{probe} (every {interval:?}, within {timeout:?}, {rise} times to rise, {fall} to fall)")
 }
 
 fn server(server: &ServerConfig) -> Vec<String> {

@@ -13,6 +13,7 @@ mod daemon;
 mod decap;
 mod demo;
 mod exec;
+mod health;
 pub mod ipvsadm;
 pub mod lvsadm;
 pub mod replay;

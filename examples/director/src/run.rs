@@ -10,14 +10,13 @@ use lvs_core::{Capacity, Director, Event, Heap, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::parse::Link;
-use lvs_std::control::Command;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::{Device, mark};
 use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
 
 use crate::check;
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac};
-use crate::control::{self, LargeDesk, Listen};
+use crate::control::{self, Listen, Origin};
 use crate::replay::Scenario;
 use crate::statistics;
 
@@ -59,7 +58,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let configuration = check::load(config)?;
+    let (text, configuration) = check::load_text(config)?;
     print!("{}", check::describe(&configuration));
     let seed = lvs_std::random_seed()?;
     let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
@@ -85,9 +84,8 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         watch_memory(handle.clone())?;
     }
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
-    let declared = configuration.clone();
-    let end =
-        work(&mut worker, &handle, events, names, &arguments.listen, move |_, _| Ok(declared.commands()))?;
+    let origin = Origin { file: config.to_owned(), text, configuration: configuration.clone() };
+    let end = work(&mut worker, &handle, events, names, &arguments.listen, Some(origin))?;
     print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
     finish(end)
 }
@@ -113,7 +111,7 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     let forwarder = Box::new(Forwarder::new(*setup.host(seed)?, options));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    finish(work(&mut worker, &handle, events, names, &arguments.listen, |_, _| Ok(Vec::new()))?)
+    finish(work(&mut worker, &handle, events, names, &arguments.listen, None)?)
 }
 
 /// Tells the director each second how much memory is left, as long as it works.
@@ -139,13 +137,13 @@ fn work(
     events: Receiver<Event>,
     interfaces: Vec<String>,
     listen: &Listen,
-    first: impl FnOnce(&mut LargeDesk, bool) -> Result<Vec<Command>, Box<dyn Error>>,
+    origin: Option<Origin>,
 ) -> Result<End, Box<dyn Error>> {
     handle.stop_on_signals()?;
     std::thread::scope(|scope| {
         let running =
             std::thread::Builder::new().name("worker".to_owned()).spawn_scoped(scope, || worker.run())?;
-        let controls = control::open(listen, handle, interfaces, move || events.try_recv().ok(), first);
+        let controls = control::open(listen, handle, interfaces, move || events.try_recv().ok(), origin);
         match &controls {
             Ok(_) => tracing::info!("the director is at work; SIGINT or SIGTERM stops it"),
             Err(_) => handle.stop(),

@@ -34,6 +34,19 @@ fn every_method_over_both_families_answers_everything_by_weight() {
     {
         assert!(text.contains(&format!("{title}  ok  30 of 30 right")), "{title}: {text}");
     }
+    for method in ["NAT", "DR", "TUN"] {
+        assert!(
+            text.contains(&format!("{method} over IPv4, a server dies under load  ok\n")),
+            "{method}: {text}"
+        );
+    }
+    assert_eq!(text.matches("  rs2 was cut off: the director noticed after ").count(), 3, "{text}");
+    assert_eq!(text.matches(" connections broke, all on rs2 and before that; ").count(), 3, "{text}");
+    assert_eq!(text.matches(", first client served after ").count(), 3, "{text}");
+    for line in text.lines().filter(|line| line.contains(" connections broke")) {
+        let broken: usize = line.trim().split(' ').next().and_then(|count| count.parse().ok()).expect(line);
+        assert!(broken > 0, "a server that dies under load takes connections with it: {line}");
+    }
     assert_eq!(text.matches(" 50.0 %  50.0 %     15").count(), 6, "{text}");
     assert!(text.contains("All 180 requests were answered with the right bytes"), "{text}");
     assert!(text.is_ascii(), "without a terminal there are neither colours nor blocks: {text}");

@@ -4,20 +4,21 @@
 //! of `lvs-core` itself: they are added to a director that forwards nothing, and its refusals become errors.
 
 mod error;
+mod health;
 mod raw;
 mod service;
 
 use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
 
-use lvs_core::{Config, Defence, MAX_TIMEOUT_SECS, Seed, ServerConfig, WhenFull};
+use lvs_core::{Config, Defence, MAX_TIMEOUT_SECS, Seed, WhenFull};
 use lvs_forward::Options;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
-use lvs_std::control::{Command, change};
 use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
 pub(crate) use error::ConfigError;
+pub(crate) use health::Health;
 use raw::Whole;
 pub(crate) use service::Service;
 
@@ -64,7 +65,7 @@ pub(crate) struct Route {
 }
 
 /// What the file changes about the core's defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Settings {
     tcp: Option<u32>,
     tcp_fin: Option<u32>,
@@ -119,18 +120,19 @@ impl Configuration {
         })
     }
 
-    /// What makes a director's table what the file says, if it is empty before.
-    pub(crate) fn commands(&self) -> Vec<Command> {
-        let mut commands = Vec::new();
-        for service in &self.services {
-            let name = change::name(service.key);
-            commands.push(Command::NewService(name, change::service_spec(name.family(), &service.config)));
-            let servers = service.servers.iter();
-            let new =
-                |server: &ServerConfig| Command::NewServer(name, server.address, change::server_spec(server));
-            commands.extend(servers.map(new));
-        }
-        commands
+    /// Whether another file has the same time-outs, switches and virtual addresses.
+    pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.virtual_addresses == other.virtual_addresses
+    }
+
+    /// What another file changes that only a new start can change.
+    pub(crate) fn needs_restart_for(&self, other: &Self) -> Vec<&'static str> {
+        let parts = [
+            (self.interfaces != other.interfaces, "interfaces"),
+            (self.marks != other.marks, "marks"),
+            (self.connections != other.connections, "connections"),
+        ];
+        parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
     }
 
     /// Whether a defence depends on how much memory is left.
@@ -384,8 +386,12 @@ impl Reader<'_> {
         services: &[Service],
         raw: &[Spanned<raw::Service>],
     ) -> Result<(), ConfigError> {
-        let places = raw.iter().flat_map(|service| &service.get_ref().server);
-        for (server, raw) in services.iter().flat_map(|service| &service.servers).zip(places) {
+        let places = raw.iter().flat_map(|service| {
+            let service = service.get_ref();
+            service.server.iter().chain(service.sorry_server.as_ref().map(Spanned::get_ref))
+        });
+        let servers = services.iter().flat_map(|service| service.servers.iter().chain(&service.health.sorry));
+        for (server, raw) in servers.zip(places) {
             let address = server.address.ip();
             let known = interfaces.iter().any(|interface| {
                 let own = interface.addresses.iter().any(|&prefix| covers(prefix, address));

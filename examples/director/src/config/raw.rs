@@ -2,12 +2,16 @@
 //!
 //! Values keep their place in the file ([`Spanned`]), so that what is found wrong with them later can be shown there.
 
+mod check;
+
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use toml::Spanned;
+
+pub(super) use check::{Check, Initially, OnFailure, Seconds, Several};
 
 /// The whole file.
 #[derive(serde::Deserialize)]
@@ -122,6 +126,12 @@ pub(super) struct Service {
     pub(super) flags: Vec<Spanned<Flag>>,
     pub(super) persistence: Option<Persistence>,
     pub(super) one_packet: Option<Spanned<bool>>,
+    pub(super) check: Option<Several<Check>>,
+    pub(super) quorum: Option<Spanned<Whole>>,
+    pub(super) hysteresis: Option<Spanned<Whole>>,
+    pub(super) sorry_server: Option<Spanned<Server>>,
+    pub(super) on_failure: Option<Spanned<OnFailure>>,
+    pub(super) initially: Option<Spanned<Initially>>,
     #[serde(default)]
     pub(super) server: Vec<Server>,
 }
@@ -170,6 +180,9 @@ pub(super) struct Server {
     pub(super) weight: Option<Spanned<Whole>>,
     pub(super) upper_threshold: Option<Spanned<Whole>>,
     pub(super) lower_threshold: Option<Spanned<Whole>>,
+    pub(super) check: Option<Spanned<Several<Check>>>,
+    pub(super) check_address: Option<Spanned<Address>>,
+    pub(super) check_port: Option<Spanned<Whole>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]

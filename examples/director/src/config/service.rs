@@ -12,7 +12,7 @@ use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
 use super::error::suggestion;
-use super::{ConfigError, Reader, raw};
+use super::{ConfigError, Health, Reader, raw};
 
 /// A virtual service with its real servers, in the order of the file.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct Service {
     pub(crate) key: ServiceKey,
     pub(crate) config: ServiceConfig,
     pub(crate) servers: Vec<ServerConfig>,
+    pub(crate) health: Health,
 }
 
 /// All services of a file, or the first error. A service by mark needs a rule that gives that mark.
@@ -55,7 +56,13 @@ pub(super) fn read(
             }
             servers.push(server);
         }
-        services.push(Service { key, config, servers });
+        let health = reader.health(key, raw, &servers)?;
+        if let (Some(sorry), Some(raw)) = (health.sorry, &raw.sorry_server)
+            && let Err(error) = trial.add_server(key, sorry)
+        {
+            return Err(reader.refused_server(raw.get_ref(), error));
+        }
+        services.push(Service { key, config, servers, health });
     }
     Ok(services)
 }
@@ -185,7 +192,7 @@ impl Reader<'_> {
         Ok(persistence)
     }
 
-    fn server(self, key: ServiceKey, raw: &raw::Server) -> Result<ServerConfig, ConfigError> {
+    pub(super) fn server(self, key: ServiceKey, raw: &raw::Server) -> Result<ServerConfig, ConfigError> {
         let method = self.method(raw)?;
         let port = self.number(raw.port.as_ref(), "port", 1..=65_535)?;
         if let (Some(port), Some(place), false) = (port, &raw.port, method == Method::Nat) {

@@ -6,6 +6,9 @@
 
 mod client;
 pub(crate) mod json;
+mod moves;
+mod plan;
+mod reload;
 mod requests;
 mod sync;
 
@@ -15,11 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_core::{Event, Heap};
 use lvs_std::control::{
-    Command, DEFAULT_NAME, DIRECTOR_VARIABLE, Desk, Journal, ServeOptions, Serving, serve, socket_of,
+    DEFAULT_NAME, DIRECTOR_VARIABLE, Desk, Journal, ServeOptions, Serving, serve, socket_of,
 };
 
 use crate::config::MAX_ADDRESSES;
 use crate::run::{LargeHandle, NEIGHBOURS};
+
+pub(crate) use reload::{Origin, Reloader};
 
 pub(crate) use client::{Ipvsadm, Sysctl, ipvsadm, sysctl};
 
@@ -77,26 +82,28 @@ impl Listen {
 /// A director's sockets, and whoever works behind them, until this is dropped.
 pub(crate) struct Controls {
     _serving: Option<(Serving, json::Serving)>,
+    _reloader: Option<Arc<Reloader>>,
 }
 
-/// Opens the director's desk: takes up the state that there is, does what `first` says, and listens.
+/// Opens the director's desk: takes up the state that there is, applies the file that it was started with, and listens.
 pub(crate) fn open(
     listen: &Listen,
     handle: &LargeHandle,
     interfaces: Vec<String>,
     events: impl FnMut() -> Option<Event> + Send + 'static,
-    first: impl FnOnce(&mut LargeDesk, bool) -> Result<Vec<Command>, Box<dyn Error>>,
+    origin: Option<Origin>,
 ) -> Result<Controls, Box<dyn Error>> {
     let sync = sync::Sync::start(interfaces, handle.clone(), events)?;
     let daemons = Box::new(sync::SyncDesk { sync, handle: handle.clone() });
     let mut desk = Desk::new(handle.clone(), daemons);
     let socket = listen.socket();
     let mut restored = false;
-    if let Some(path) = socket.as_deref().and_then(|socket| listen.state(socket)) {
+    let state = socket.as_deref().and_then(|socket| listen.state(socket));
+    if let Some(path) = &state {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
-        let (journal, commands) = Journal::open(&path)?;
+        let (journal, commands) = Journal::open(path)?;
         restored = !commands.is_empty();
         for (command, errno) in desk.keep_journal((journal, commands))? {
             tracing::warn!("{}: {command:?} could not be done again: {errno}", path.display());
@@ -105,11 +112,18 @@ pub(crate) fn open(
             tracing::info!("services and servers are as {} has them", path.display());
         }
     }
-    let commands = first(&mut desk, restored)?;
-    if let Err((index, errno)) = desk.carry_out_all(&commands) {
-        return Err(format!("{:?}: {errno}", commands.get(index)).into());
-    }
     let desk = SharedDesk(Arc::new(Mutex::new(desk)));
+    let reloader = match &origin {
+        None => None,
+        Some(origin) => {
+            let memory = state.as_deref().map(|state| beside(state, "toml"));
+            let reloader = Reloader::new(desk.clone(), handle.clone(), &origin.file, memory, restored);
+            reloader.start(origin)?;
+            let reloader = Arc::new(reloader);
+            reload_on_hangup(reloader.clone())?;
+            Some(reloader)
+        }
+    };
     let serving = match &socket {
         None => None,
         Some(socket) => {
@@ -122,12 +136,37 @@ pub(crate) fn open(
                 }
             };
             let ipvs = serve(ServeOptions::at(socket), desk.0.clone()).map_err(fail)?;
-            let json =
-                json::serve(&beside(socket, "json"), requests::Clerk::new(desk.clone(), handle.clone()));
+            let json = json::serve(
+                &beside(socket, "json"),
+                requests::Clerk::new(desk.clone(), handle.clone(), reloader.clone()),
+            );
             Some((ipvs, json.map_err(fail)?))
         }
     };
-    Ok(Controls { _serving: serving })
+    Ok(Controls { _serving: serving, _reloader: reloader })
+}
+
+/// Reloads the configuration when the process gets SIGHUP.
+fn reload_on_hangup(reloader: Arc<Reloader>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP])?;
+    let wait = move || {
+        for _ in signals.forever() {
+            match reloader.reload() {
+                Ok(said) => tracing::info!("reloaded\n{said}"),
+                Err(error) => tracing::error!("the old configuration stays: {error}"),
+            }
+        }
+    };
+    std::thread::Builder::new().name("reload".to_owned()).spawn(wait).map(drop)
+}
+
+/// Replaces a file by a new one: whoever reads it meanwhile finds the one or the other.
+fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let new = beside(path, "new");
+    let mut file = std::fs::File::create(&new)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
 }
 
 /// A file beside a socket.

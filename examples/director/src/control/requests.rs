@@ -1,11 +1,12 @@
 //! What can be asked at the JSON socket, and who answers.
 
 use core::net::SocketAddr;
+use std::sync::Arc;
 
 use lvs_std::control::DeclaredServer;
 use lvs_std::worker::WorkerGone;
 
-use super::SharedDesk;
+use super::{Reloader, SharedDesk};
 use crate::replay::sysctl;
 use crate::run::LargeHandle;
 
@@ -15,6 +16,12 @@ use crate::run::LargeHandle;
 pub(crate) enum Request {
     /// What was declared, and how it is doing.
     Services,
+    /// What a reload would change: of this text, or of the director's file.
+    Plan(Option<String>),
+    /// Read the director's file again and apply it.
+    Reload,
+    /// The checks of real servers.
+    Health,
     /// A switch by its name, and its value.
     Sysctl(String, String),
 }
@@ -43,6 +50,30 @@ impl Response {
     pub(crate) fn failed(why: impl Into<String>) -> Self {
         Self { error: Some(why.into()), ..Self::default() }
     }
+}
+
+/// What is known of the checks.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+pub(crate) struct HealthRow {
+    /// Whether every check has had an answer.
+    pub(crate) ready: bool,
+    /// Each check once, however many services share it.
+    pub(crate) probes: Vec<ProbeRow>,
+}
+
+/// A check in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+pub(crate) struct ProbeRow {
+    /// What is probed.
+    pub(crate) probe: String,
+    /// How many servers of services share it.
+    pub(crate) users: usize,
+    /// `unknown`, `up` or `down`.
+    pub(crate) state: String,
+    /// What was wrong with the last attempt.
+    pub(crate) why: Option<String>,
+    /// For how many seconds the state has been so.
+    pub(crate) since: f64,
 }
 
 /// A service in an answer.
@@ -76,11 +107,35 @@ pub(crate) struct ServerRow {
 pub(crate) struct Clerk {
     desk: SharedDesk,
     handle: LargeHandle,
+    reloader: Option<Arc<Reloader>>,
 }
 
 impl Clerk {
-    pub(super) const fn new(desk: SharedDesk, handle: LargeHandle) -> Self {
-        Self { desk, handle }
+    pub(super) const fn new(desk: SharedDesk, handle: LargeHandle, reloader: Option<Arc<Reloader>>) -> Self {
+        Self { desk, handle, reloader }
+    }
+
+    fn reloaded(&self, work: impl FnOnce(&Reloader) -> Result<String, String>) -> Response {
+        let Some(reloader) = &self.reloader else {
+            return Response::failed("this director was not started with a configuration file");
+        };
+        match work(reloader) {
+            Ok(text) => Response::of(&text),
+            Err(error) => Response::failed(error),
+        }
+    }
+
+    fn health(&self) -> HealthRow {
+        let (ready, reports) =
+            self.reloader.as_ref().map_or((true, Vec::new()), |reloader| reloader.health());
+        let row = |report: lvs_std::health::Report| ProbeRow {
+            probe: report.probe.to_string(),
+            users: report.users,
+            state: report.state.to_string(),
+            why: report.why.map(|why| why.to_string()),
+            since: report.since.elapsed().as_secs_f64(),
+        };
+        HealthRow { ready, probes: reports.into_iter().map(row).collect() }
     }
 
     fn services(&self) -> Vec<ServiceRow> {
@@ -102,6 +157,9 @@ impl Clerk {
     pub(super) fn answer(&self, request: Request) -> Response {
         match request {
             Request::Services => Response::of(&self.services()),
+            Request::Plan(text) => self.reloaded(|reloader| reloader.plan(text.as_deref())),
+            Request::Reload => self.reloaded(Reloader::reload),
+            Request::Health => Response::of(&self.health()),
             Request::Sysctl(key, value) => {
                 let done = self.handle.with(move |director, forwarder, _| {
                     let (mut config, mut options) = (director.config().clone(), *forwarder.options());

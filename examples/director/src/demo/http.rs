@@ -37,9 +37,18 @@ pub(super) struct Response {
 
 /// Asks for `/name` on a new connection.
 pub(super) fn get(to: SocketAddr, name: &str) -> io::Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    ask(TcpStream::connect_timeout(&to, PATIENCE)?, to, name, PATIENCE)
+}
+
+/// Asks for `/name` on a connection that there is already; no step may take longer than `patience`.
+pub(super) fn ask(
+    mut stream: TcpStream,
+    to: SocketAddr,
+    name: &str,
+    patience: Duration,
+) -> io::Result<Response> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     write!(stream, "GET /{name} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n")?;
     let mut reader = BufReader::new(stream.take(LONGEST_RESPONSE));
     let broken = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP/1.1");

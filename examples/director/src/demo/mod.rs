@@ -2,11 +2,13 @@
 //!
 //! For each forwarding method a cluster of network namespaces is built: a client, a director, three real servers. The
 //! real servers serve one folder by HTTP; the client asks the virtual address for its files, on a new connection each
-//! time, and compares every answer with what the folder holds.
+//! time, and compares every answer with what the folder holds. Then one server's cable is pulled while clients go on, and
+//! plugged in again: the director's own checks take the server out and put it back.
 
 mod folder;
 mod http;
 mod load;
+mod outage;
 mod report;
 mod stage;
 
@@ -21,6 +23,7 @@ use signal_hook::iterator::Signals;
 
 use crate::terminal::{Terminal, Tone};
 use folder::Folder;
+use outage::Outage;
 use report::Round;
 use stage::Stage;
 
@@ -82,6 +85,12 @@ fn demonstrate(lab: Lab, arguments: &Arguments) -> Result<bool, Box<dyn Error>> 
             right &= round.is_right();
             answered += round.tally.total().connections;
         }
+        let title = format!("{name} over IPv4, a server dies under load");
+        terminal.progress(&title);
+        let outage = Outage::new(title, &stage, &folder)?;
+        terminal.progress("");
+        println!("{}", outage.text(terminal));
+        right &= outage.is_right();
         if arguments.keep {
             stages.push(stage);
         } else {

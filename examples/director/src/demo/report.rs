@@ -90,21 +90,20 @@ impl Round<'_> {
     }
 }
 
-/// What a method's director did, on one line.
+/// What a method's director did, on a line, and what it dropped, on another.
 pub(super) fn counters(counters: &BalancerCounters) -> String {
     let snapshot = &counters.director;
     let (frames, merged) = snapshot
         .ports
         .iter()
         .fold((0, 0), |sum, port| (sum.0 + port.received.frames, sum.1 + port.received.merged));
-    let mut text = format!("  The director took in {frames} frames, {merged} of them merged ones");
+    let mut text = format!("  The director took in {frames} frames, {merged} of them merged ones.\n");
     let drops = DropReason::ALL.into_iter().map(|reason| (reason.name(), snapshot.forwarder.drops(reason)));
     let drops: Vec<String> =
         drops.filter(|drop| drop.1 > 0).map(|(name, count)| format!("{count} {name}")).collect();
     if !drops.is_empty() {
-        text.push_str(&format!(", and dropped {}", drops.join(", ")));
+        text.push_str(&format!("  It dropped {}.\n", drops.join(", ")));
     }
-    text.push_str(".\n");
     text
 }
 

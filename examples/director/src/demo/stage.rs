@@ -1,16 +1,19 @@
 //! One method's cluster: real servers that serve the folder, and the director between them and the client.
 
 use core::error::Error;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
 use lvs_core::{Config, Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use lvs_std::health::{Check, Http, Policy, Probe, Schedule};
 use lvs_std::lab::{Balancer, BalancerCounters, Cluster, Lab, LabError, Node, Plan};
+use lvs_std::worker::Handle;
 
 use super::folder::Folder;
 use super::http;
+use crate::config::{Health, Service};
 
 /// The real servers and their weights.
 pub(super) const WEIGHTS: [(&str, u32); 3] = [("rs1", 3), ("rs2", 2), ("rs3", 1)];
@@ -20,6 +23,7 @@ pub(super) struct Stage {
     name: &'static str,
     cluster: Cluster,
     balancer: Balancer,
+    method: Method,
 }
 
 impl Stage {
@@ -40,6 +44,13 @@ impl Stage {
                 let listener = node.run(|| TcpListener::bind(listens))??;
                 let (shared, server) = (Arc::clone(&shared), node.name().to_owned());
                 node.spawn("http", move || http::serve(&listener, &shared, &server))?;
+                if !method.sees_replies() {
+                    // For the director's checks, which ask a server by its own address.
+                    let own = SocketAddr::new(Cluster::server_address(number, family), vip(family).port());
+                    let listener = node.run(|| TcpListener::bind(own))??;
+                    let (shared, server) = (folder.path().into(), node.name().to_owned());
+                    node.spawn("http", move || http::serve(&listener, &shared, &server))?;
+                }
                 let weight = Weight::new(weight).unwrap_or(Weight::ONE);
                 servers.push(ServerConfig::new(reached, method).with_weight(weight));
             }
@@ -47,8 +58,47 @@ impl Stage {
             let key = ServiceKey::tcp(vip(family).ip(), vip(family).port());
             services.push((key, ServiceConfig::new(scheduler), servers));
         }
+        // What its machine's kernel asks the servers from: the director itself is another host on that network.
+        cluster.director.add_address("eth0", CHECKER, 24)?;
         let balancer = cluster.balance(Config::new(lvs_std::random_seed()?), services)?;
-        Ok(Self { name, cluster, balancer })
+        Ok(Self { name, cluster, balancer, method })
+    }
+
+    /// The IPv4 service with its servers, each checked by HTTP at its own address.
+    pub(super) fn checked(&self, schedule: Schedule, path: &str) -> Result<Service, Box<dyn Error>> {
+        let family = Family::V4;
+        let port = if self.method.sees_replies() { 8080 } else { vip(family).port() };
+        let check = Check::from(Http::new("GET", path, None)?);
+        let (mut servers, mut probes) = (Vec::new(), Vec::new());
+        for (number, (_, weight)) in (1..).zip(WEIGHTS) {
+            let (_, reached) = addresses(self.method, family, number);
+            servers.push(
+                ServerConfig::new(reached, self.method)
+                    .with_weight(Weight::new(weight).unwrap_or(Weight::ONE)),
+            );
+            let target = SocketAddr::new(Cluster::server_address(number, family), port);
+            probes.push(vec![Probe::new(target, check.clone(), schedule)]);
+        }
+        let key = ServiceKey::tcp(vip(family).ip(), vip(family).port());
+        let config = ServiceConfig::new(Scheduler::from_name("wrr").unwrap_or_default());
+        let health = Health { policy: Policy::default(), sorry: None, probes };
+        Ok(Service { key, config, servers, health })
+    }
+
+    /// Where the director is.
+    pub(super) const fn director(&self) -> &Node {
+        &self.cluster.director
+    }
+
+    /// Commands the director.
+    pub(super) const fn handle(&self) -> &Handle {
+        self.balancer.handle()
+    }
+
+    /// Pulls the cable of a real server, or plugs it in again.
+    pub(super) fn connect(&self, server: &str, plugged: bool) -> Result<(), LabError> {
+        let Some(switch) = self.cluster.switches.last() else { return Ok(()) };
+        if plugged { switch.node().set_up(server) } else { switch.node().set_down(server) }
     }
 
     /// Where the clients are.
@@ -67,6 +117,9 @@ impl Stage {
         nodes.map(|node| format!("  {:3} {:8}  {}\n", self.name, node.name(), node.nsenter())).collect()
     }
 }
+
+/// The address of the kernel of the director's machine, in the servers' network.
+const CHECKER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 253));
 
 /// The address that the clients ask.
 pub(super) const fn vip(family: Family) -> SocketAddr {

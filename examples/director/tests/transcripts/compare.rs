@@ -84,7 +84,7 @@ fn lines(script: &str, text: &str) -> Vec<Line> {
     for run in lines.chunk_by_mut(|one, other| one.time.is_some() && other.time.is_some()) {
         run.sort();
     }
-    if script.contains("--nosort") {
+    if script.contains("--nosort") || script.contains("/proc/net/ip_vs\n") {
         let is_server = |line: &Line| line.text.starts_with("  -> ");
         let mut groups: Vec<Vec<Line>> = Vec::new();
         for line in lines {

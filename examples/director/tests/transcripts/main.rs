@@ -2,6 +2,7 @@
 
 mod compare;
 mod ground;
+mod lines;
 mod packet;
 mod script;
 mod tool;
@@ -50,6 +51,14 @@ fn trials(lab: Lab) -> Result<Vec<Trial>, Box<dyn Error>> {
     let differences: Arc<[Difference]> = script::differences(&folder.join("deliberate.toml"))?.into();
     let grounds = Arc::new(Grounds { lab, free: Mutex::default(), made: AtomicUsize::new(0) });
     let mut trials = Vec::new();
+    if let Ok(real) = Tool::real() {
+        for seed in 0..SCRIPTS {
+            let (grounds, real) = (grounds.clone(), real.clone());
+            trials.push(Trial::test(format!("both mistyped {seed:02}"), move || {
+                mistyped(&grounds, &real, seed)
+            }));
+        }
+    }
     for tool in [Ok(Tool::Own), Tool::real()] {
         let tool = match tool {
             Ok(tool) => tool,
@@ -78,6 +87,30 @@ fn trials(lab: Lab) -> Result<Vec<Trial>, Box<dyn Error>> {
     }
     Ok(trials)
 }
+
+/// Lines of all kinds, to which `lvsadm` must say what the real ipvsadm says.
+fn mistyped(grounds: &Grounds, real: &Tool, seed: u64) -> Result<(), Failed> {
+    let script = lines::script(seed, LINES);
+    let transcript = Transcript { script, ..Transcript::default() };
+    let expected = grounds.with(|ground| ground.run(&transcript, real))?;
+    let got = grounds.with(|ground| ground.run(&transcript, &Tool::Own))?;
+    let (mut one, mut other) = (calls(&expected.out), calls(&got.out));
+    let differ = one.by_ref().zip(other.by_ref()).find(|(one, other)| one != other);
+    match differ {
+        None if expected.errors == got.errors => Ok(()),
+        None => Err(format!("errors:\n{}\n{}", expected.errors, got.errors).into()),
+        Some((one, other)) => Err(format!("ipvsadm:\n{one}\nlvsadm:\n{other}").into()),
+    }
+}
+
+/// What each call of a script said.
+fn calls(out: &str) -> impl Iterator<Item = &str> {
+    out.split("== ")
+}
+
+/// How many scripts of mistyped lines, and how many lines in each.
+const SCRIPTS: u64 = 200;
+const LINES: usize = 80;
 
 /// A tool that is not there must not go unnoticed.
 fn missing(why: String) -> Trial {
