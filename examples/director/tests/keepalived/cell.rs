@@ -3,9 +3,9 @@
 //! The shell does what it is told through a pipe. When the pipe is closed, however the test ends, it ends too, and with it, as it
 //! is the first process of its namespace, every process in the cell.
 
+use core::error::Error;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,25 @@ impl Cell {
              -f /run/kw/keepalived.conf -p /run/kw/k.pid -c /run/kw/kc.pid -r /run/kw/kv.pid -b /run/kw/kb.pid \
              >>/run/kw/keepalived.log 2>&1 & keepalived=$!"
         ))
+    }
+
+    /// Waits until the first service has exactly these servers. Fails if that takes longer than the machine may be late.
+    pub(crate) fn wait_for_servers(&self, servers: &[&str], time: Duration) -> Result<(), Box<dyn Error>> {
+        let began = Instant::now();
+        loop {
+            let mut found = Vec::new();
+            if let Some((_, servers)) = self.client()?.table()?.first() {
+                found.extend(servers.iter().map(|server| server.address.to_string()));
+            }
+            found.sort();
+            if found == servers {
+                return Ok(());
+            }
+            if began.elapsed() > time + LATE {
+                return Err(format!("{found:?} instead of {servers:?}:\n{}", self.logs()).into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// A client of the director.
@@ -143,4 +162,6 @@ fn let_groups_be() -> Result<BpfProgram, Box<dyn Error>> {
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
+/// How late everything may be on a busy machine.
+const LATE: Duration = Duration::from_millis(2_500);
 const PATIENCE: Duration = Duration::from_secs(20);

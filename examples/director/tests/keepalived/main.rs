@@ -3,9 +3,12 @@
 //! Without keepalived there is nothing to test, which is said loudly; it is an error if `LVS_REQUIRE_TOOLS` is 1.
 
 mod cell;
+mod reconnect;
 mod recording;
 mod replay;
 mod servers;
+mod tutorial;
+mod web;
 
 use core::error::Error;
 use std::process::{Command, ExitCode, Stdio};
@@ -35,7 +38,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    libtest_mimic::run(&arguments, replay::trials(lab)).exit_code()
+    let mut trials = replay::trials(lab);
+    trials.push(trial("the tutorial's cluster survives a server under load", move || {
+        tutorial::failure_under_load(lab)
+    }));
+    trials.push(trial("a director that was killed and started again hears of every change", move || {
+        reconnect::restart(lab)
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// A test by its name; a panic or an error fails it.

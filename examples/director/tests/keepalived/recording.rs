@@ -1,6 +1,6 @@
 //! What was recorded of a run of keepalived: its time line.
 
-use std::error::Error;
+use core::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ impl Recording {
                 (Ok(time), _) if rest.trim() == "table:" => tables.push((time, Vec::new())),
                 (Ok(time), _) => events.push((time, Event::parse(rest.trim())?)),
                 (Err(_), Some((_, table))) if line.starts_with("      ") => {
-                    table.push(without_counters(line))
+                    table.push(without_counters(line));
                 }
                 // What `keepalived -t` said.
                 (Err(_), _) => {}

@@ -1,9 +1,9 @@
 //! The recorded runs once more, over a director: the same configuration, the same servers going down and up at the same times
 //! must give the same tables, scripts and lines of the FIFO.
 
+use core::error::Error;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
-use std::error::Error;
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -100,13 +100,16 @@ fn replay(lab: Lab, name: &str, speech: Speech, up: &[u8]) -> Outcome {
     Ok(())
 }
 
+/// Tables, and the seconds at which they were first seen.
+type Seen = Vec<(f64, Table)>;
+
 /// Does what was done, when it was done, and returns the tables with their times, and what came out of the FIFO.
 fn watch(
     recording: &Recording,
     cell: &Cell,
     servers: &mut Servers,
     fifo: &mut fs::File,
-) -> Result<(Vec<(f64, Table)>, Vec<String>), Box<dyn Error>> {
+) -> Result<(Seen, Vec<String>), Box<dyn Error>> {
     let mut client = cell.client()?;
     let (mut seen, mut text) = (vec![(0.0, Vec::new())], Vec::new());
     // Times are compared from the first table on: how long keepalived takes to start depends on the machine.
