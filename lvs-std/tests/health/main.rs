@@ -1,7 +1,9 @@
 //! Checkers against real servers on loopback: good ones, dead ones, slow ones and hostile ones.
 
+mod datagrams;
 mod engine;
 mod http;
+mod program;
 mod servers;
 mod tcp;
 
