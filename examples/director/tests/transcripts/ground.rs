@@ -8,8 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
+use lvs_std::control::{Office, ServeOptions, serve};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Lab, Node};
 
@@ -43,10 +45,41 @@ impl Ground {
 
     /// Runs a transcript's script against a director of its own.
     pub(crate) fn run(&mut self, transcript: &Transcript, tool: &Tool) -> Result<Ending, Box<dyn Error>> {
+        self.run_at(
+            |node, place, socket| {
+                let director = Running::start(node, place, socket, transcript)?;
+                Ok((director, transcript.script.clone()))
+            },
+            tool,
+        )
+    }
+
+    /// Runs a script against whoever answers instead of a director.
+    pub(crate) fn run_against(
+        &mut self,
+        office: impl Office + Send + 'static,
+        script: String,
+        tool: &Tool,
+    ) -> Result<Ending, Box<dyn Error>> {
+        self.run_at(
+            |_, _, socket| Ok((serve(ServeOptions::at(socket), Arc::new(Mutex::new(office)))?, script)),
+            tool,
+        )
+    }
+
+    /// Runs a script while that lives which stands at the socket.
+    fn run_at<D>(
+        &mut self,
+        start: impl FnOnce(&Node, &Path, &Path) -> Result<(D, String), Box<dyn Error>>,
+        tool: &Tool,
+    ) -> Result<Ending, Box<dyn Error>> {
         self.count += 1;
         let place = self.folder.join(self.count.to_string());
         fs::create_dir(&place)?;
-        let ending = self.run_in(&place, transcript, tool);
+        let socket = place.join("director.sock");
+        let (director, script) = start(&self.director, &place, &socket)?;
+        let ending = self.run_in(&place, &script, &socket, tool);
+        drop(director);
         fs::remove_dir_all(&place)?;
         ending
     }
@@ -54,11 +87,10 @@ impl Ground {
     fn run_in(
         &mut self,
         place: &Path,
-        transcript: &Transcript,
+        text: &str,
+        socket: &Path,
         tool: &Tool,
     ) -> Result<Ending, Box<dyn Error>> {
-        let socket = place.join("director.sock");
-        let _director = Running::start(&self.director, place, &socket, transcript)?;
         let tools = place.join("bin");
         fs::create_dir(&tools)?;
         for (name, program) in tool.programs()? {
@@ -66,13 +98,13 @@ impl Ground {
         }
         let script = place.join("script");
         // Scripts that keep a file do so in `/tmp`, which they would share.
-        fs::write(&script, transcript.script.replace("/tmp/", &format!("{}/", place.display())))?;
+        fs::write(&script, text.replace("/tmp/", &format!("{}/", place.display())))?;
         let traffic = place.join("traffic.sock");
         let listener = UnixListener::bind(&traffic)?;
         let mut command = Command::new("timeout");
         command.args(["-s", "KILL", LIMIT, "sh"]).arg(&script).stdin(Stdio::null()).env_clear();
         command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display()));
-        command.env("LC_ALL", "C").env("LVS_DIRECTOR", &socket).env(SOCKET, &traffic);
+        command.env("LC_ALL", "C").env("LVS_DIRECTOR", socket).env(SOCKET, &traffic);
         for (name, value) in tool.environment() {
             command.env(name, value);
         }
