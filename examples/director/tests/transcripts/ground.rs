@@ -187,7 +187,7 @@ pub(crate) fn enter() -> Result<(), Box<dyn Error>> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());
     }
-    let names = scratch().join("transcripts-names");
+    let names = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcripts-names");
     fs::create_dir_all(&names)?;
     let mut mounts = String::new();
     for (name, text) in [("hosts", HOSTS), ("nsswitch.conf", SWITCH), ("services", SERVICES)] {
