@@ -38,8 +38,8 @@ impl Ground {
             Ok(outside.run(|| packet::open(port, &PacketOptions::default()))??.device)
         };
         let world = World::new(open("eth0")?, open("eth1")?);
-        let folder = scratch().join(format!("transcripts-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder)?;
+        let folder = scratch().join(number.to_string());
+        fs::create_dir(&folder)?;
         Ok(Self { director, world, folder, count: 0 })
     }
 
@@ -122,12 +122,6 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
 /// A director at work, which ends with this value.
 struct Running(Child);
 
@@ -181,24 +175,26 @@ fn setup(transcript: &Transcript) -> Result<String, Box<dyn Error>> {
     Ok(scenario.to_string())
 }
 
-/// Goes on as root of a user namespace, with names of hosts and ports that are known, and with all processes in one namespace, so
-/// that none outlives this one.
+/// Goes on as root of a user namespace, with names of hosts and ports that are known, files that nobody else sees, and all processes
+/// in one namespace, so that nothing outlives this one.
 pub(crate) fn enter() -> Result<(), Box<dyn Error>> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());
     }
     let names = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcripts-names");
     fs::create_dir_all(&names)?;
-    let mut mounts = String::new();
+    fs::create_dir_all(scratch())?;
+    let mut mounts = "mount -t tmpfs none \"$2\" && ".to_owned();
     for (name, text) in [("hosts", HOSTS), ("nsswitch.conf", SWITCH), ("services", SERVICES)] {
         fs::write(names.join(name), text)?;
         mounts.push_str(&format!("mount --bind \"$1/{name}\" /etc/{name} && "));
     }
     let error = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
-        .arg(mounts + "shift && exec \"$@\"")
+        .arg(mounts + "shift 2 && exec \"$@\"")
         .arg("sh")
         .arg(&names)
+        .arg(scratch())
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
@@ -217,9 +213,14 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A place whose paths are short enough for sockets.
+/// Ends with whoever started this process. After the last change of user namespaces, which make the kernel forget it.
+pub(crate) fn end_with_parent() -> std::io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
+/// A place whose paths are short enough for sockets. Inside it is a file system of its own.
 fn scratch() -> PathBuf {
-    std::env::temp_dir()
+    std::env::temp_dir().join("lvs-transcripts")
 }
 
 const INSIDE: &str = "LVS_TRANSCRIPTS_INSIDE";

@@ -38,7 +38,11 @@ fn main() -> ExitCode {
         return ground::failed(&*error);
     }
     // Before any thread: a user namespace can only be entered by a process with one.
-    match Lab::new().map_err(Into::into).and_then(trials) {
+    let lab = Lab::new().map_err(Into::into);
+    let ready = lab.and_then(|lab| {
+        if arguments.list { Ok(lab) } else { ground::end_with_parent().map(|()| lab).map_err(Into::into) }
+    });
+    match ready.and_then(trials) {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(error) => ground::failed(&*error),
     }
