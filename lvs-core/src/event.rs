@@ -59,8 +59,8 @@ pub enum Event {
 pub enum Cause {
     /// Its time was up.
     Expired,
-    /// It was given up before its time: by the defence [`drop_entry`](crate::Tuning::drop_entry), or because its real server
-    /// was removed ([`expire_nodest_conn`](crate::Tuning::expire_nodest_conn)).
+    /// It was given up before its time: by the defence [`drop_entry`](crate::Tuning::drop_entry), because its real server
+    /// was removed ([`expire_nodest_conn`](crate::Tuning::expire_nodest_conn)), or by [`cut`](crate::Director::cut).
     Dropped,
     /// It made room while the table was full.
     Reclaimed,

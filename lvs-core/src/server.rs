@@ -81,19 +81,29 @@ pub struct ServerConfig {
     /// Lower threshold in connections: an overloaded server is scheduled again below it (ipvsadm `-y`). 0, the
     /// default, stands for three quarters of the upper one, rounded up.
     pub lower: u32,
+    /// Whether it is to lose all its clients in time: with weight 0, persistence no longer sends clients to it either, as
+    /// [`expire_quiescent_template`](crate::Tuning::expire_quiescent_template) does for all servers. Default false.
+    pub draining: bool,
 }
 
 impl ServerConfig {
     /// A server of weight 1 without thresholds.
     #[must_use]
     pub const fn new(address: SocketAddr, method: Method) -> Self {
-        Self { address, method, weight: Weight::ONE, upper: 0, lower: 0 }
+        Self { address, method, weight: Weight::ONE, upper: 0, lower: 0, draining: false }
     }
 
     /// The same with this weight.
     #[must_use]
     pub const fn with_weight(mut self, weight: Weight) -> Self {
         self.weight = weight;
+        self
+    }
+
+    /// The same that gets no new connections at all: weight 0, and persistence sends nobody to it.
+    #[must_use]
+    pub const fn with_draining(mut self) -> Self {
+        (self.weight, self.draining) = (Weight::QUIESCED, true);
         self
     }
 
@@ -121,6 +131,7 @@ pub struct Server {
     pub(crate) upper: u32,
     pub(crate) lower: u32,
     pub(crate) overloaded: bool,
+    pub(crate) draining: bool,
     pub(crate) life: Life,
     pub(crate) next: Option<ServerId>,
     pub(crate) service: ServiceId,
@@ -162,6 +173,7 @@ impl Server {
         upper: 0,
         lower: 0,
         overloaded: false,
+        draining: false,
         life: Life::Vacant,
         next: None,
         service: ServiceId(u32::MAX),

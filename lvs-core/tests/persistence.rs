@@ -122,6 +122,29 @@ fn a_quiesced_server_keeps_its_clients_unless_told_otherwise<S: Store<Scheduler 
     assert_eq!(ports, [address(0xffff), address(80)]);
 }
 
+fn a_draining_server_gets_nobody_new_and_what_is_left_can_be_cut<S: Store<Scheduler = Scheduler>>(
+    make: impl FnOnce(Config) -> Director<S>,
+) {
+    let mut director = start(make, config(), WEB, persistent(100));
+    let first = target(&mut director, 0, &syn_from(CLIENT, 4_000)).unwrap();
+    let (id, config) = {
+        let found = director.servers(WEB).find(|(_, server)| server.address() == first);
+        let (id, server) = found.unwrap();
+        (id, ServerConfig::new(server.address(), server.method()))
+    };
+    director.edit_server(WEB, config.with_draining()).unwrap();
+    let ack = request(WEB, CLIENT, 4_000, ACK);
+    assert_eq!(target(&mut director, 1, &ack), Some(first), "what it has goes on");
+    let second = target(&mut director, 1, &syn_from(CLIENT, 4_001)).unwrap();
+    assert_ne!(second, first, "a client that came before is new as well");
+    assert_eq!(target(&mut director, 2, &syn_from(CLIENT, 4_002)), Some(second), "and stays where it went");
+    let entries = u32::try_from(director.capacity()).unwrap();
+    // The template goes with its last connection.
+    assert_eq!(director.cut(at(3), id, 0, entries), 2);
+    assert_eq!(director.server(id).map(|server| (server.active(), server.persistent())), Some((0, 0)));
+    assert_ne!(target(&mut director, 3, &ack), Some(first));
+}
+
 fn a_marked_service_has_one_template_for_all_protocols_and_ports<S: Store<Scheduler = Scheduler>>(
     make: impl FnOnce(Config) -> Director<S>,
 ) {
@@ -281,6 +304,7 @@ on_every_store! {
     a_late_sweep_finds_the_template_as_it_was_left
     clients_of_one_network_share_a_server
     a_quiesced_server_keeps_its_clients_unless_told_otherwise
+    a_draining_server_gets_nobody_new_and_what_is_left_can_be_cut
     a_marked_service_has_one_template_for_all_protocols_and_ports
     a_service_for_all_ports_needs_persistence
     high_ports_belong_to_an_ftp_service_before_one_for_all_ports

@@ -29,9 +29,15 @@ pub(crate) fn main(file: &Path) -> ExitCode {
 
 /// Reads a configuration file; the error is for people.
 pub(crate) fn load(file: &Path) -> Result<Configuration, String> {
+    load_text(file).map(|(_, configuration)| configuration)
+}
+
+/// The same with the file's text.
+pub(crate) fn load_text(file: &Path) -> Result<(String, Configuration), String> {
     let name = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    Configuration::parse(&text).map_err(|error| error.show(&name).to_string())
+    let configuration = Configuration::parse(&text).map_err(|error| error.show(&name).to_string())?;
+    Ok((text, configuration))
 }
 
 /// The whole configuration in words.

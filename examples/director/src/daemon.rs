@@ -51,7 +51,8 @@ impl Daemons {
         Some(done)
     }
 
-    fn start<S: Store>(
+    /// Starts one; `port` finds its interface.
+    pub(crate) fn start<S: Store>(
         &mut self,
         director: &Director<S>,
         now: Tick,
@@ -81,7 +82,8 @@ impl Daemons {
         Ok(())
     }
 
-    fn stop(&mut self, role: Role) -> Result<(), ControlError> {
+    /// Stops one.
+    pub(crate) fn stop(&mut self, role: Role) -> Result<(), ControlError> {
         let stopped = match role {
             Role::Master => self.master.take(),
             Role::Backup => self.backup.take(),

@@ -1,53 +1,87 @@
 //! Between the checkers and the director: what they find out becomes servers that are there or not, and their weights.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use lvs_core::{Heap, ServerConfig, ServiceKey, Weight};
-use lvs_std::health::{Engine, Event, Group, Member, Place, ProbeId, Probes, State};
+use lvs_std::control::{Command, DeclaredServer, Errno, Office as _, Standing, change};
+use lvs_std::health::{Engine, Event, Group, Member, Place, ProbeId, Probes, Report, State};
 use lvs_std::worker::{Handle, WorkerGone};
 
 use crate::config::Service;
+use crate::control::SharedDesk;
+
+/// A table whose servers are kept as their health says.
+pub(crate) trait Table: Send + 'static {
+    /// The weights that operators gave a service's servers since the configuration was read, by address.
+    fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32>;
+
+    /// Gives a service the servers that it should have, and its sorry server if that serves, all between two batches. Servers that
+    /// are none of these are left alone.
+    fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone>;
+}
+
+/// What a service should have.
+pub(crate) struct Wanted {
+    servers: Vec<(ServerConfig, Place)>,
+    sorry: Option<(ServerConfig, bool)>,
+}
 
 /// Keeps the servers of services as their health says. Stops when it is dropped.
 pub(crate) struct Keeper {
     probes: Option<Probes>,
     engine: Option<JoinHandle<()>>,
+    services: Arc<Mutex<Vec<Watched>>>,
 }
 
 impl Keeper {
     /// Starts to check what these services want to have checked, in the network namespace of this thread. `tell` hears of
     /// everything new, once the director has it. `None` when nothing is to be checked.
-    pub(crate) fn start<const A: usize, const N: usize>(
+    pub(crate) fn start(
         services: &[Service],
-        handle: Handle<Heap, A, N>,
+        table: impl Table,
         tell: impl FnMut(&Event) + Send + 'static,
     ) -> io::Result<Option<Self>> {
         if !services.iter().any(|service| service.health.is_checked()) {
             return Ok(None);
         }
         let (mut engine, probes, events) = Engine::new()?;
-        let watch = |service: &Service| Watched {
-            key: service.key,
-            group: group(service),
-            servers: service.servers.clone(),
-            sorry: service.health.sorry,
-            checks: service
-                .health
-                .probes
-                .iter()
-                .map(|of| of.iter().map(|probe| probes.watch(probe.clone())).collect())
-                .collect(),
-            had_quorum: true,
-        };
-        let services = services.iter().filter(|service| service.health.is_checked()).map(watch).collect();
-        let keep = move || keep(services, &handle, &events, tell);
+        let watched: Arc<Mutex<Vec<Watched>>> = Arc::new(Mutex::new(watch(services, &probes)));
+        let kept = watched.clone();
         let engine = thread::Builder::new().name("health".to_owned()).spawn(move || engine.run())?;
-        thread::Builder::new().name("keeper".to_owned()).spawn(keep)?;
-        Ok(Some(Self { probes: Some(probes), engine: Some(engine) }))
+        thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(&kept, &table, &events, tell))?;
+        Ok(Some(Self { probes: Some(probes), engine: Some(engine), services: watched }))
+    }
+
+    /// Checks these services from now on. What is known of a probe that both have stays known.
+    pub(crate) fn replace(&self, services: &[Service]) {
+        let Some(probes) = &self.probes else { return };
+        let mut new = watch(services, probes);
+        let mut old = lock(&self.services);
+        for service in &mut new {
+            if let Some(before) = old.iter().find(|before| before.key == service.key) {
+                service.had_quorum = before.had_quorum;
+            }
+        }
+        let old = core::mem::replace(&mut *old, new);
+        for id in old.iter().flat_map(|service| service.checks.iter().flatten()) {
+            probes.forget(*id);
+        }
+    }
+
+    /// What is known of all probes.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        self.probes.as_ref().map(Probes::reports).unwrap_or_default()
+    }
+
+    /// Whether every check has had an answer.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.probes.as_ref().is_none_or(Probes::is_ready)
     }
 }
 
@@ -55,6 +89,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         // The engine ends with them. The other thread ends with the engine's events, but not before a director that does not work any
         // more is gone too, if it has just commanded it: that is not waited for.
+        lock(&self.services).clear();
         drop(self.probes.take());
         if let Some(engine) = self.engine.take() {
             // A panic of it has been reported already.
@@ -63,12 +98,32 @@ impl Drop for Keeper {
     }
 }
 
-/// The servers that a service has before anything is known of them, with their weights.
-pub(crate) fn initial(service: &Service) -> Vec<ServerConfig> {
+fn lock(services: &Mutex<Vec<Watched>>) -> MutexGuard<'_, Vec<Watched>> {
+    services.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The services that want to be checked, with their probes asked for.
+fn watch(services: &[Service], probes: &Probes) -> Vec<Watched> {
+    let watch = |service: &Service| Watched {
+        key: service.key,
+        group: group(service),
+        servers: service.servers.clone(),
+        sorry: service.health.sorry,
+        checks: service
+            .health
+            .probes
+            .iter()
+            .map(|of| of.iter().map(|probe| probes.watch(probe.clone())).collect())
+            .collect(),
+        had_quorum: true,
+    };
+    services.iter().filter(|service| service.health.is_checked()).map(watch).collect()
+}
+
+/// Where a service's servers belong before anything is known of them.
+pub(crate) fn initial(service: &Service) -> Vec<(ServerConfig, Place)> {
     let decision = group(service).decide();
-    let places = service.servers.iter().zip(decision.servers).map(|(&server, place)| (server, place));
-    let places = places.chain(service.health.sorry.map(|sorry| (sorry, sorry_place(decision.sorry))));
-    places.filter_map(|(server, place)| placed(server, place)).collect()
+    service.servers.iter().copied().zip(decision.servers).collect()
 }
 
 /// Says in the log what is new of a probe.
@@ -97,12 +152,18 @@ struct Watched {
 
 impl Watched {
     /// Takes in what is known now, and says where each server belongs.
-    fn decide(&mut self, known: &HashMap<ProbeId, (State, Option<u32>)>) -> Vec<(ServerConfig, Place)> {
-        for (member, checks) in self.group.members_mut().iter_mut().zip(&self.checks) {
+    fn decide(
+        &mut self,
+        known: &HashMap<ProbeId, (State, Option<u32>)>,
+        declared: &HashMap<SocketAddr, u32>,
+    ) -> Wanted {
+        let members = self.group.members_mut().iter_mut().zip(&self.servers).zip(&self.checks);
+        for ((member, server), checks) in members {
             let found = || checks.iter().map(|id| known.get(id).copied().unwrap_or_default());
             member.state = found().fold(State::Up, |all, (state, _)| all.and(state));
             // Of several, the most careful one.
             member.advice = found().filter_map(|(_, advice)| advice).min();
+            member.weight = declared.get(&server.address).copied().unwrap_or_else(|| server.weight.get());
         }
         let decision = self.group.decide();
         if decision.quorum != self.had_quorum {
@@ -114,75 +175,153 @@ impl Watched {
                 (false, false) => tracing::warn!("{key} has lost its quorum"),
             }
         }
-        let servers = self.servers.iter().copied().zip(decision.servers);
-        servers.chain(self.sorry.map(|sorry| (sorry, sorry_place(decision.sorry)))).collect()
+        let servers = self.servers.iter().copied().zip(decision.servers).collect();
+        Wanted { servers, sorry: self.sorry.map(|sorry| (sorry, decision.sorry)) }
     }
 }
 
-/// Carries out what follows from events, until there are no more or the director is gone.
-fn keep<const A: usize, const N: usize>(
-    mut services: Vec<Watched>,
-    handle: &Handle<Heap, A, N>,
+/// Carries out what follows from events, until there are no more or the director is gone. From time to time it looks over all:
+/// operators add and remove servers too.
+fn keep(
+    services: &Mutex<Vec<Watched>>,
+    table: &impl Table,
     events: &Receiver<Event>,
     mut tell: impl FnMut(&Event),
 ) {
     let mut known = HashMap::new();
-    for event in events {
-        if let Event::Changed { id, state, advice, .. } = &event {
-            known.insert(*id, (*state, *advice));
-            let touched = |service: &&mut Watched| service.checks.iter().any(|checks| checks.contains(id));
-            for service in services.iter_mut().filter(touched) {
-                let wanted = service.decide(&known);
-                if apply(handle, service.key, wanted).is_err() {
+    loop {
+        let event = match events.recv_timeout(LOOK_OVER) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let touched = match &event {
+            Some(Event::Changed { id, state, advice, .. }) => {
+                known.insert(*id, (*state, *advice));
+                Some(*id)
+            }
+            _ => None,
+        };
+        let all = event.is_none();
+        for service in lock(services).iter_mut() {
+            if all || touched.is_some_and(|id| service.checks.iter().any(|checks| checks.contains(&id))) {
+                let wanted = service.decide(&known, &table.declared(service.key));
+                if table.place(service.key, &wanted).is_err() {
                     return;
                 }
             }
         }
-        tell(&event);
+        if let Some(event) = &event {
+            tell(event);
+        }
     }
 }
 
-/// Gives a service of a director the servers that it should have, all between two batches. Servers that are none of these are left
-/// alone.
-fn apply<const A: usize, const N: usize>(
-    handle: &Handle<Heap, A, N>,
-    service: ServiceKey,
-    wanted: Vec<(ServerConfig, Place)>,
-) -> Result<(), WorkerGone> {
-    let refused = handle.with(move |director, forwarder, now| {
-        let mut refused: Vec<(SocketAddr, String)> = Vec::new();
-        for (server, place) in wanted {
-            let address = server.address;
-            let weight = director
-                .servers(service)
-                .find(|(_, there)| there.address() == address)
-                .map(|(_, there)| there.weight());
-            let done = match (weight, placed(server, place)) {
-                (None, Some(server)) => {
-                    let added = director.add_server(service, server).map_err(|error| error.to_string());
-                    if added.is_ok() {
-                        forwarder.host_mut().look_for(now, address.ip());
-                    }
-                    added.map(drop)
-                }
-                (Some(weight), Some(server)) if weight != server.weight.get() => {
-                    director.edit_server(service, server).map_err(|error| error.to_string())
-                }
-                (Some(_), None) => {
-                    director.remove_server(service, address).map_err(|error| error.to_string())
-                }
-                (Some(_), Some(_)) | (None, None) => Ok(()),
+impl Table for SharedDesk {
+    fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32> {
+        let desk = self.lock();
+        let servers = desk.ledger().service(change::name(service)).map(|declared| declared.servers.iter());
+        let weight = |server: &DeclaredServer| (server.address, server.spec.weight.cast_unsigned());
+        servers.into_iter().flatten().map(weight).collect()
+    }
+
+    fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone> {
+        let name = change::name(service);
+        let mut desk = self.lock();
+        for (server, place) in &wanted.servers {
+            // An operator may have removed it.
+            let Some(declared) =
+                desk.ledger().service(name).and_then(|of| of.server(server.address)).copied()
+            else {
+                continue;
             };
-            if let Err(error) = done {
-                refused.push((address, error));
+            let standing = standing(&declared, *place);
+            if standing != declared.standing {
+                complain(service, server.address, desk.set_standing(name, server.address, standing));
             }
         }
-        refused
-    })?;
-    for (address, error) in refused {
-        tracing::error!("{service}: the real server {address} cannot be changed: {error}");
+        if let Some((sorry, serves)) = &wanted.sorry {
+            let there = desk.ledger().service(name).is_some_and(|of| of.server(sorry.address).is_some());
+            let command = match (there, serves) {
+                (false, true) => Command::NewServer(
+                    name,
+                    sorry.address,
+                    change::server_spec(&sorry.with_weight(Weight::ONE)),
+                ),
+                (true, false) => Command::DelServer(name, sorry.address),
+                (true, true) | (false, false) => return Ok(()),
+            };
+            complain(service, sorry.address, desk.carry_out(&command).map(drop));
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// A director without a desk: what the configuration gave its servers is all that was declared.
+impl<const A: usize, const N: usize> Table for Handle<Heap, A, N> {
+    fn declared(&self, _: ServiceKey) -> HashMap<SocketAddr, u32> {
+        HashMap::new()
+    }
+
+    fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone> {
+        let sorry = wanted
+            .sorry
+            .map(|(sorry, serves)| (sorry, if serves { Place::Present(1) } else { Place::Absent }));
+        let wanted: Vec<_> = wanted.servers.iter().copied().chain(sorry).collect();
+        let refused = self.with(move |director, forwarder, now| {
+            let mut refused = Vec::new();
+            for (server, place) in wanted {
+                let there = director.servers(service).any(|(_, there)| there.address() == server.address);
+                let done = match (there, place) {
+                    (false, Place::Present(weight)) => {
+                        forwarder.host_mut().look_for(now, server.address.ip());
+                        let added = director.add_server(service, weighing(server, weight));
+                        added.map(drop).map_err(|error| error.to_string())
+                    }
+                    (true, Place::Present(weight)) => director
+                        .edit_server(service, weighing(server, weight))
+                        .map_err(|error| error.to_string()),
+                    (true, Place::Absent) => {
+                        director.remove_server(service, server.address).map_err(|error| error.to_string())
+                    }
+                    (false, Place::Absent) => Ok(()),
+                };
+                refused.extend(done.err().map(|error| (server.address, error)));
+            }
+            refused
+        })?;
+        for (address, error) in refused {
+            tracing::error!("{service}: the real server {address} cannot be changed: {error}");
+        }
+        Ok(())
+    }
+}
+
+fn weighing(server: ServerConfig, weight: u32) -> ServerConfig {
+    // Advice beyond what a server can weigh is as much as it can.
+    server.with_weight(Weight::new(weight.min(i32::MAX.cast_unsigned())).unwrap_or(Weight::ONE))
+}
+
+/// How a declared server does in its place.
+pub(crate) const fn standing(declared: &DeclaredServer, place: Place) -> Standing {
+    let Standing { draining, .. } = declared.standing;
+    match place {
+        Place::Absent => Standing { absent: true, weight: None, draining },
+        Place::Present(weight) if weight == declared.spec.weight.cast_unsigned() => {
+            Standing { absent: false, weight: None, draining }
+        }
+        Place::Present(weight) => {
+            // Advice beyond what a server can weigh is as much as it can.
+            let weight = if weight > i32::MAX.cast_unsigned() { i32::MAX } else { weight.cast_signed() };
+            Standing { absent: false, weight: Some(weight), draining }
+        }
+    }
+}
+
+fn complain(service: ServiceKey, address: SocketAddr, done: Result<(), Errno>) {
+    if let Err(errno) = done {
+        tracing::error!("{service}: the real server {address} cannot be changed: {errno}");
+    }
 }
 
 fn group(service: &Service) -> Group {
@@ -194,18 +333,5 @@ fn group(service: &Service) -> Group {
     Group::new(service.health.policy, service.servers.iter().zip(probes).map(member).collect())
 }
 
-/// A server as it is to be there, if it is.
-fn placed(server: ServerConfig, place: Place) -> Option<ServerConfig> {
-    match place {
-        Place::Absent => None,
-        Place::Present(weight) => Some(server.with_weight(Weight::new(weight).unwrap_or(HEAVIEST))),
-    }
-}
-
-/// What stands for advice beyond what a server can weigh.
-const HEAVIEST: Weight = Weight::new(i32::MAX as u32).expect("it is the limit");
-
-/// A sorry server serves with weight 1.
-const fn sorry_place(serves: bool) -> Place {
-    if serves { Place::Present(1) } else { Place::Absent }
-}
+/// How often all is looked over.
+const LOOK_OVER: Duration = Duration::from_secs(1);

@@ -16,8 +16,7 @@ use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
 
 use crate::check;
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac};
-use crate::control::{self, DEFAULT_SOCKET};
-use crate::health::{self, Keeper};
+use crate::control::{self, Listen, Origin};
 use crate::replay::Scenario;
 use crate::statistics;
 
@@ -33,16 +32,15 @@ pub(crate) struct Arguments {
     /// The interfaces that are the scenario's ports, in the order of these; by default those of the same names
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "scenario")]
     ports: Vec<String>,
-    /// Let `director ipvsadm` and `director sysctl` control it at this socket
-    #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
-    control: Option<PathBuf>,
+    #[command(flatten)]
+    listen: Listen,
 }
 
 /// A worker with room for many addresses and neighbours.
 pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
 /// Commands it.
-type LargeHandle = Handle<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+pub(crate) type LargeHandle = Handle<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
 /// How many connections a scenario's director can have.
 const SCENARIO_CONNECTIONS: usize = 1 << 14;
@@ -60,7 +58,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let configuration = check::load(config)?;
+    let (text, configuration) = check::load_text(config)?;
     print!("{}", check::describe(&configuration));
     let seed = lvs_std::random_seed()?;
     let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
@@ -76,14 +74,8 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for &address in &configuration.virtual_addresses {
         host.add_virtual_address(address)?;
     }
-    let mut director =
+    let director =
         Director::new(configuration.core(seed), Heap::new(Capacity::new(configuration.connections)));
-    for service in &configuration.services {
-        director.add_service(service.key, service.config.clone())?;
-        for server in health::initial(service) {
-            director.add_server(service.key, server)?;
-        }
-    }
     let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
@@ -91,10 +83,9 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if configuration.watches_memory() {
         watch_memory(handle.clone())?;
     }
-    let keeper = Keeper::start(&configuration.services, handle.clone(), health::log)?;
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
-    let end = work(&mut worker, &handle, events, names, arguments)?;
-    drop(keeper);
+    let origin = Origin { file: config.to_owned(), text, configuration: configuration.clone() };
+    let end = work(&mut worker, &handle, events, names, &arguments.listen, Some(origin))?;
     print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
     finish(end)
 }
@@ -120,7 +111,7 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     let forwarder = Box::new(Forwarder::new(*setup.host(seed)?, options));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    finish(work(&mut worker, &handle, events, names, arguments)?)
+    finish(work(&mut worker, &handle, events, names, &arguments.listen, None)?)
 }
 
 /// Tells the director each second how much memory is left, as long as it works.
@@ -138,30 +129,28 @@ fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
 /// How often the defences look at memory.
 const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
 
-/// Works until something ends it. Nobody but sync daemons is told what happens to single connections.
+/// Works until something ends it: the worker on a thread of its own, control here. Nobody but sync daemons is told what happens
+/// to single connections.
 fn work(
     worker: &mut LargeWorker,
     handle: &LargeHandle,
     events: Receiver<Event>,
     interfaces: Vec<String>,
-    arguments: &Arguments,
+    listen: &Listen,
+    origin: Option<Origin>,
 ) -> Result<End, Box<dyn Error>> {
     handle.stop_on_signals()?;
-    let socket = match &arguments.control {
-        Some(place) => {
-            let served = control::serve(place, handle.clone(), interfaces, move || events.try_recv().ok());
-            served.map_err(|error| format!("{} cannot be listened at: {error}", place.display()))?;
-            Some(Socket(place))
+    std::thread::scope(|scope| {
+        let running =
+            std::thread::Builder::new().name("worker".to_owned()).spawn_scoped(scope, || worker.run())?;
+        let controls = control::open(listen, handle, interfaces, move || events.try_recv().ok(), origin);
+        match &controls {
+            Ok(_) => tracing::info!("the director is at work; SIGINT or SIGTERM stops it"),
+            Err(_) => handle.stop(),
         }
-        None => {
-            drop(events);
-            None
-        }
-    };
-    tracing::info!("the director is at work; SIGINT or SIGTERM stops it");
-    let end = worker.run();
-    drop(socket);
-    Ok(end)
+        let end = running.join().map_err(|_| "the worker ended by a panic")?;
+        controls.map(|_| end)
+    })
 }
 
 fn finish(end: End) -> Result<(), Box<dyn Error>> {
@@ -171,16 +160,6 @@ fn finish(end: End) -> Result<(), Box<dyn Error>> {
             Ok(())
         }
         End::Ended | End::Failed => Err("all interfaces are gone".into()),
-    }
-}
-
-/// A socket's file, which goes with the director.
-struct Socket<'a>(&'a Path);
-
-impl Drop for Socket<'_> {
-    fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _ = std::fs::remove_file(self.0);
     }
 }
 

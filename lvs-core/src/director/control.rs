@@ -158,6 +158,7 @@ impl<S: Store> Director<S> {
         server.method = config.method;
         server.weight = config.weight.get();
         server.last_weight = config.weight.get();
+        server.draining = config.draining;
         server.life = Life::Available;
         server.service = ServiceId(index);
         server.key = key;
@@ -189,6 +190,7 @@ impl<S: Store> Director<S> {
         let server = &mut tables.servers[id.0 as usize];
         server.method = config.method;
         server.weight = config.weight.get();
+        server.draining = config.draining;
         if server.weight != 0 {
             server.last_weight = server.weight;
         }

@@ -39,6 +39,24 @@ impl<S: Store> Director<S> {
         self.brain.tick(&mut tables, now);
         before.saturating_sub(self.brain.table.live) as usize
     }
+
+    /// Ends the connections of a real server, and the templates that send clients to it, as if their time were up: what
+    /// comes of them later is a packet of an unknown connection. Looks at `count` entries from `first` on, so that a large table can be
+    /// gone through in parts between packets. Returns how many entries it ended.
+    ///
+    /// What controls others (a template, an FTP control connection) ends after those: go through the table twice.
+    pub fn cut(&mut self, now: Tick, server: ServerId, first: u32, count: u32) -> usize {
+        let now = self.brain.clock(now);
+        let mut tables = self.store.parts();
+        let before = self.brain.table.live;
+        for id in first..first.saturating_add(count).min(self.brain.table.used()) {
+            let slot = &tables.slots[id as usize];
+            if !slot.is_free() && slot.server == server.0 {
+                self.brain.give_up(&mut tables, id, now.stamp(), Cause::Dropped, true);
+            }
+        }
+        before.saturating_sub(self.brain.table.live) as usize
+    }
 }
 
 impl Brain {

@@ -76,7 +76,7 @@ impl Brain {
         let quiescent = self.config.tuning.expire_quiescent_template;
         let usable = tables.servers.get(chosen as usize).is_some_and(|of| {
             of.is_available()
-                && !(quiescent && of.weight == 0)
+                && !((quiescent || of.draining) && of.weight == 0)
                 && server.is_none_or(|wanted| wanted.0 == chosen)
         });
         if usable {

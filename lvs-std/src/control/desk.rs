@@ -1,9 +1,10 @@
 //! The desk: carries commands out on a running director, and remembers what was declared.
 
 use core::marker::PhantomData;
+use core::net::SocketAddr;
 use std::collections::HashMap;
 
-use lvs_core::{Heap, Scheduler, SchedulerOf, Store};
+use lvs_core::{Director, Heap, Scheduler, SchedulerOf, Store};
 
 use super::change::{Change, key};
 use super::journal::{Journal, JournalError};
@@ -127,24 +128,68 @@ where
     pub fn set_standing(
         &mut self,
         name: ServiceName,
-        address: core::net::SocketAddr,
+        address: SocketAddr,
         standing: Standing,
     ) -> Result<(), Errno> {
         let edit = self.ledger.set_standing(name, address, standing)?;
         self.perform(edit)
     }
 
-    /// Declares, changes and withdraws many things at once: either all of it happens, between two batches of packets, or nothing.
+    /// How many connections a server still has, those included that are at their end.
     ///
     /// # Errors
-    /// Which command could not be carried out, and why.
-    pub fn carry_out_all(&mut self, commands: &[Command]) -> Result<(), (usize, Errno)> {
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server.
+    pub fn remaining(&self, name: ServiceName, address: SocketAddr) -> Result<u32, Errno> {
+        let reports = self.servers(name)?;
+        let report = reports.iter().find(|report| report.address == address).ok_or(Errno::NoEntry)?;
+        Ok(report.active + report.inactive)
+    }
+
+    /// Ends the connections of a server, and what makes clients come back to it. Returns how many entries of the table that were.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server, or while the director does not use it.
+    pub fn cut(&self, name: ServiceName, address: SocketAddr) -> Result<usize, Errno> {
+        let key = key(name).ok_or(Errno::NoService)?;
+        let find = move |director: &mut Director<S>, _: &mut _, _| {
+            let mut servers = director.servers(key);
+            let id = servers.find(|(_, server)| server.address() == address).map(|(id, _)| id);
+            (id, director.capacity())
+        };
+        let (id, capacity) = self.reach.with(find).map_err(|WorkerGone| GONE)?;
+        let id = id.ok_or(Errno::NoEntry)?;
+        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        let mut ended = 0;
+        // Twice: what controls others ends after them.
+        for first in (0..capacity).step_by(ENTRIES as usize).chain((0..capacity).step_by(ENTRIES as usize)) {
+            let cut = move |director: &mut Director<S>, _: &mut _, now| director.cut(now, id, first, ENTRIES);
+            ended += self.reach.with(cut).map_err(|WorkerGone| GONE)?;
+        }
+        Ok(ended)
+    }
+
+    /// Declares, changes and withdraws many things at once, and says how servers do after that: either all of it happens, between two
+    /// batches of packets, or nothing.
+    ///
+    /// # Errors
+    /// Which command could not be carried out, and why; the number of commands stands for what only the director can tell.
+    pub fn carry_out_all(
+        &mut self,
+        commands: &[Command],
+        standings: &[(ServiceName, SocketAddr, Standing)],
+    ) -> Result<(), (usize, Errno)> {
         let mut ledger = self.ledger.clone();
         let mut changes = Vec::new();
         let syncing = !self.running.is_empty();
         for (index, command) in commands.iter().enumerate() {
-            let edit = plan(&ledger, command, syncing).unwrap_or(Err(Errno::Unsupported));
+            let edit = ledger.plan(command, syncing).unwrap_or(Err(Errno::Unsupported));
             let mut edit = edit.map_err(|errno| (index, errno))?;
+            changes.append(&mut edit.changes);
+            ledger.note(edit);
+        }
+        for (name, address, standing) in standings {
+            let mut edit =
+                ledger.set_standing(*name, *address, *standing).map_err(|errno| (commands.len(), errno))?;
             changes.append(&mut edit.changes);
             ledger.note(edit);
         }
@@ -180,7 +225,8 @@ where
         let timeouts = self.timeouts();
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let mut commands = Vec::new();
-        for (name, declared) in self.ledger.services() {
+        // The oldest first, so that they come back in this order.
+        for (name, declared) in self.ledger.services().rev() {
             commands.push(Command::NewService(name, declared.spec.clone()));
             let servers = declared.servers.iter().rev();
             commands.extend(servers.map(|server| Command::NewServer(name, server.address, server.spec)));
@@ -310,7 +356,7 @@ where
         let mut changes = Vec::new();
         let mut ledger = self.ledger.clone();
         for command in &commands {
-            if let Some(Ok(mut edit)) = plan(&ledger, command, false) {
+            if let Some(Ok(mut edit)) = ledger.plan(command, false) {
                 changes.append(&mut edit.changes);
                 ledger.note(edit);
             }
@@ -374,7 +420,7 @@ where
 {
     fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno> {
         let syncing = !self.running.is_empty();
-        if let Some(edit) = plan(&self.ledger, command, syncing) {
+        if let Some(edit) = self.ledger.plan(command, syncing) {
             self.perform(edit?)?;
             self.record(command)?;
             return Ok(Answer::Done);
@@ -439,29 +485,6 @@ where
         let text = core::str::from_utf8(text).map_err(|_| Errno::Invalid)?.to_owned();
         self.set_switch(name, &text)
     }
-}
-
-/// What a command does to the ledger, if it is about services and servers.
-fn plan(ledger: &Ledger, command: &Command, syncing: bool) -> Option<Result<Edit, Errno>> {
-    Some(match command {
-        Command::NewService(name, spec) => ledger.new_service(*name, spec.clone()),
-        Command::SetService(name, spec, mask) => ledger.set_service(*name, spec.clone(), *mask),
-        Command::DelService(name) => ledger.del_service(*name),
-        Command::NewServer(name, address, spec) => ledger.new_server(*name, *address, *spec, syncing),
-        Command::SetServer(name, address, spec) => ledger.set_server(*name, *address, *spec, syncing),
-        Command::DelServer(name, address) => ledger.del_server(*name, *address),
-        Command::GetService(_)
-        | Command::Services
-        | Command::Servers(_)
-        | Command::NewDaemon(_)
-        | Command::DelDaemon(_)
-        | Command::Daemons
-        | Command::SetTimeouts(_)
-        | Command::GetTimeouts
-        | Command::GetInfo
-        | Command::Zero(_)
-        | Command::Flush => return None,
-    })
 }
 
 impl<S: Store, const A: usize, const N: usize, R> core::fmt::Debug for Desk<S, A, N, R> {

@@ -1,12 +1,13 @@
 //! What was declared: services and servers as clients named them, whatever a director makes of it.
 
+use core::cmp::Reverse;
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
 use lvs_core::{Engine, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 
 use super::change::{Change, is_server_address, key, server_config, service_config};
-use super::{Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
+use super::{Command, Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
 
 /// The declared table.
 ///
@@ -16,6 +17,8 @@ use super::{Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     services: BTreeMap<ServiceName, Declared>,
+    /// How many services there have been.
+    count: u64,
 }
 
 /// A declared service.
@@ -26,6 +29,8 @@ pub struct Declared {
     pub spec: ServiceSpec,
     /// Its servers, the one added last first.
     pub servers: Vec<DeclaredServer>,
+    /// The service's number in the ledger: later ones have greater numbers.
+    pub number: u64,
 }
 
 /// A declared real server.
@@ -66,7 +71,8 @@ impl DeclaredServer {
     /// What the director is told of it, if anything.
     fn config(&self) -> Option<ServerConfig> {
         let spec = ServerSpec { weight: self.effective_weight(), ..self.spec };
-        server_config(self.address, &spec).filter(|_| !self.standing.absent)
+        let config = server_config(self.address, &spec).filter(|_| !self.standing.absent)?;
+        Some(if self.standing.draining { config.with_draining() } else { config })
     }
 }
 
@@ -104,9 +110,12 @@ impl Ledger {
         Self::default()
     }
 
-    /// The services, by name.
-    pub fn services(&self) -> impl Iterator<Item = (ServiceName, &Declared)> {
-        self.services.iter().map(|(name, declared)| (*name, declared))
+    /// The services, the one added last first, and those by mark after all others, as the kernel lists those of one hash.
+    pub fn services(&self) -> impl DoubleEndedIterator<Item = (ServiceName, &Declared)> {
+        let mut services: Vec<_> = self.services.iter().map(|(name, declared)| (*name, declared)).collect();
+        let by_mark = |name: &ServiceName| matches!(name, ServiceName::Mark { .. });
+        services.sort_by_key(|(name, declared)| (by_mark(name), Reverse(declared.number)));
+        services.into_iter()
     }
 
     /// A service.
@@ -228,12 +237,40 @@ impl Ledger {
         Ok(Edit { name, note: Note::NoServer(address), changes })
     }
 
+    /// What a command changes, if it is about services and servers; `syncing` says whether a sync daemon runs.
+    #[must_use]
+    pub fn plan(&self, command: &Command, syncing: bool) -> Option<Result<Edit, Errno>> {
+        Some(match command {
+            Command::NewService(name, spec) => self.new_service(*name, spec.clone()),
+            Command::SetService(name, spec, mask) => self.set_service(*name, spec.clone(), *mask),
+            Command::DelService(name) => self.del_service(*name),
+            Command::NewServer(name, address, spec) => self.new_server(*name, *address, *spec, syncing),
+            Command::SetServer(name, address, spec) => self.set_server(*name, *address, *spec, syncing),
+            Command::DelServer(name, address) => self.del_server(*name, *address),
+            Command::GetService(_)
+            | Command::Services
+            | Command::Servers(_)
+            | Command::NewDaemon(_)
+            | Command::DelDaemon(_)
+            | Command::Daemons
+            | Command::SetTimeouts(_)
+            | Command::GetTimeouts
+            | Command::GetInfo
+            | Command::Zero(_)
+            | Command::Flush => return None,
+        })
+    }
+
     /// Takes note of a change that the director has taken.
     pub fn note(&mut self, edit: Edit) {
         match edit.note {
             Note::Service(spec) => match self.services.get_mut(&edit.name) {
                 Some(declared) => declared.spec = spec,
-                None => drop(self.services.insert(edit.name, Declared { spec, servers: Vec::new() })),
+                None => {
+                    self.count += 1;
+                    let declared = Declared { spec, servers: Vec::new(), number: self.count };
+                    drop(self.services.insert(edit.name, declared));
+                }
             },
             Note::Gone => drop(self.services.remove(&edit.name)),
             Note::Server(server) => {
@@ -396,6 +433,22 @@ mod tests {
         ledger.note(edit);
         let edit = ledger.set_service(name(), ServiceSpec::new(Family::V4, "wlc"), u32::MAX).unwrap();
         assert!(matches!(edit.changes[..], [Change::AddService(..), Change::AddServer(..)]));
+    }
+
+    #[test]
+    fn services_are_listed_newest_first_and_marks_last() {
+        let mut ledger = Ledger::new();
+        let tcp = |text: &str| ServiceName::tcp(text.parse().unwrap());
+        let mark = ServiceName::Mark { family: Family::V4, mark: 1 };
+        let (one, other, third) = (tcp("10.0.0.1:80"), tcp("192.168.0.1:80"), tcp("100.0.0.1:80"));
+        for name in [one, mark, other, third] {
+            let edit = ledger.new_service(name, ServiceSpec::new(name.family(), "rr")).unwrap();
+            ledger.note(edit);
+        }
+        let edit = ledger.set_service(one, ServiceSpec::new(Family::V4, "wlc"), u32::MAX).unwrap();
+        ledger.note(edit);
+        let names: Vec<_> = ledger.services().map(|(name, _)| name).collect();
+        assert_eq!(names, [third, other, one, mark]);
     }
 
     #[test]

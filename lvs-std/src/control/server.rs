@@ -17,10 +17,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::{Office, Session};
+use crate::sys::option::peer_user;
 
 /// How a control socket is served.
 #[derive(Clone, Debug)]
@@ -161,9 +161,8 @@ impl Server {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
             if self.clients.len() < self.options.clients {
-                let own = rustix::process::geteuid();
-                let privileged =
-                    socket_peercred(&socket).is_ok_and(|peer| peer.uid.is_root() || peer.uid == own);
+                let own = rustix::process::geteuid().as_raw();
+                let privileged = peer_user(socket.as_fd()).is_ok_and(|user| user == 0 || user == own);
                 let session = Session::new(privileged);
                 let (waiting, since, gone) = (VecDeque::new(), Instant::now(), false);
                 self.clients.push(Client { socket, session, waiting, since, gone });

@@ -19,6 +19,14 @@ unsafe impl Plain for libc::tpacket_req {}
 unsafe impl Plain for libc::tpacket_stats {}
 // SAFETY: 4 + 2 + 2 + 8 bytes, aligned to 4: no padding, and integers only.
 unsafe impl Plain for libc::packet_mreq {}
+// SAFETY: three integers of equal size, so without padding.
+unsafe impl Plain for libc::ucred {}
+
+/// The user at the other end of a Unix socket (`SO_PEERCRED`), as this process's user namespace calls it. The process there may well be
+/// one that this one cannot name (in another container): its number is 0 then, and not looked at.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    get::<libc::ucred>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).map(|peer| peer.uid)
+}
 
 /// `setsockopt(2)` with one plain value.
 pub(crate) fn set<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
@@ -62,6 +70,12 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, &5).unwrap();
         assert_eq!(get::<libc::c_int>(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY).unwrap(), 5);
+    }
+
+    #[test]
+    fn the_user_at_the_other_end_of_a_pair_is_this_one() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(peer_user(one.as_fd()).unwrap(), rustix::process::geteuid().as_raw());
     }
 
     #[test]

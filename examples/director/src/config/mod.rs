@@ -65,7 +65,7 @@ pub(crate) struct Route {
 }
 
 /// What the file changes about the core's defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Settings {
     tcp: Option<u32>,
     tcp_fin: Option<u32>,
@@ -118,6 +118,21 @@ impl Configuration {
             connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
             settings: reader.settings(&file)?,
         })
+    }
+
+    /// Whether another file has the same time-outs, switches and virtual addresses.
+    pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.virtual_addresses == other.virtual_addresses
+    }
+
+    /// What another file changes that only a new start can change.
+    pub(crate) fn needs_restart_for(&self, other: &Self) -> Vec<&'static str> {
+        let parts = [
+            (self.interfaces != other.interfaces, "interfaces"),
+            (self.marks != other.marks, "marks"),
+            (self.connections != other.connections, "connections"),
+        ];
+        parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
     }
 
     /// Whether a defence depends on how much memory is left.

@@ -2,6 +2,7 @@
 //!
 //! Their interface is opened once more for it, so that the worker need not know of them. Nothing here is on the way of a packet.
 
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +10,15 @@ use std::thread;
 
 use lvs_core::sync::SyncEntry;
 use lvs_core::{Event, Store};
+use lvs_forward::host::Port;
 use lvs_forward::{Frame, HEADROOM, PortId};
+use lvs_std::control::{self, DaemonSpec, Errno};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::worker::{Handle, WorkerGone};
 
 use crate::daemon::Daemons;
-use crate::ipvsadm::Command;
-use crate::ipvsadm::control::ControlError;
+use crate::ipvsadm::{Daemon, Role};
 
 /// The daemons, and the interfaces by which they may talk: the director's ports, in order.
 #[derive(Clone)]
@@ -58,37 +60,36 @@ impl Sync {
         Ok(sync)
     }
 
-    /// Does what a command asks of the daemons; `None` if it is not theirs.
-    pub(super) fn carry_out<S: Store + 'static, const A: usize, const N: usize>(
+    /// Starts a daemon, and opens its interface for it.
+    fn start_daemon<S: Store + 'static, const A: usize, const N: usize>(
         &self,
-        command: &Command,
+        asked: &DaemonSpec,
         handle: &Handle<S, A, N>,
-    ) -> Result<Option<Result<(), ControlError>>, WorkerGone> {
+    ) -> Result<DaemonSpec, Errno> {
+        let at = self.interfaces.iter().position(|interface| *interface == asked.interface);
+        let port = at.map(|at| PortId(at as u8)).ok_or(Errno::NoDevice)?;
         let mut state = self.state();
         let mut daemons = core::mem::take(&mut state.daemons);
-        let (interfaces, command) = (self.interfaces.clone(), command.clone());
-        let (daemons, done, port) = handle.with(move |director, _, now| {
-            let mut used = None;
-            let done = daemons.carry_out(director, now, &command, |name| {
-                let at = interfaces.iter().position(|interface| interface == name)?;
-                used = Some(PortId(at as u8));
-                used
-            });
-            (daemons, done, used)
-        })?;
+        let wanted = asked.clone();
+        let (daemons, done) = handle
+            .with(move |director, forwarder, now| {
+                let mtu = forwarder.host().port(port).map_or(1_500, Port::mtu);
+                let filled = filled(wanted, mtu);
+                let done = daemons.start(director, now, role(filled.role), &daemon(&filled), |_| Some(port));
+                (daemons, done.map(|()| filled))
+            })
+            .map_err(|WorkerGone| Errno::NoDevice)?;
         state.daemons = daemons;
-        if let (Some(Ok(())), Some(port)) = (&done, port)
-            && !state.open.iter().any(|(open, _)| *open == port)
-        {
-            let name = self.interfaces.get(usize::from(port.0)).map_or("", String::as_str);
+        let filled = done.map_err(|_| Errno::Invalid)?;
+        if !state.open.iter().any(|(open, _)| *open == port) {
             let mut options = PacketOptions::default();
             options.receive_slots = SLOTS;
             // It was there when the director started; a daemon without it is silent.
-            if let Ok(packet) = packet::open(name, &options) {
+            if let Ok(packet) = packet::open(&asked.interface, &options) {
                 state.open.push((port, packet.device));
             }
         }
-        Ok(done)
+        Ok(filled)
     }
 
     /// Carries what there is in both directions.
@@ -142,6 +143,59 @@ impl Sync {
     }
 }
 
+/// The daemons of a director, for its desk.
+pub(super) struct SyncDesk<S: Store, const A: usize, const N: usize> {
+    pub(super) sync: Sync,
+    pub(super) handle: Handle<S, A, N>,
+}
+
+impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for SyncDesk<S, A, N> {
+    fn start(&mut self, spec: &DaemonSpec) -> Result<DaemonSpec, Errno> {
+        self.sync.start_daemon(spec, &self.handle)
+    }
+
+    fn stop(&mut self, stopped: control::Role) {
+        // The desk knows that it runs.
+        let _ = self.sync.state().daemons.stop(role(stopped));
+    }
+}
+
+/// What IPVS fills in: the longest message that the interface carries, and the usual group, port and TTL.
+fn filled(mut spec: DaemonSpec, mtu: u16) -> DaemonSpec {
+    let group = *spec.group.get_or_insert(GROUP);
+    let headers = if group.is_ipv4() { 20 + 8 } else { 40 + 8 };
+    let backup = spec.role == control::Role::Backup;
+    // A backup takes messages of any ordinary length, whatever its own interface carries.
+    let least = if backup { 1_024 } else { 1 };
+    let usual = (if backup { mtu.max(1_500) } else { mtu }).saturating_sub(headers);
+    let length = spec.max_len.map_or(usual, |length| length.clamp(least, u16::MAX - headers));
+    spec.max_len = Some(length);
+    spec.port.get_or_insert(8_848);
+    spec.ttl.get_or_insert(1);
+    spec
+}
+
+fn daemon(spec: &DaemonSpec) -> Daemon {
+    Daemon {
+        interface: spec.interface.clone(),
+        // Messages have a byte for it.
+        sync_id: spec.sync_id as u8,
+        max_len: spec.max_len,
+        group: spec.group,
+        port: spec.port,
+        ttl: spec.ttl,
+    }
+}
+
+const fn role(role: control::Role) -> Role {
+    match role {
+        control::Role::Master => Role::Master,
+        control::Role::Backup => Role::Backup,
+    }
+}
+
+/// The group that IPVS uses.
+const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
 /// Between two looks: messages that are full go every 20 ms.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Slots of the receiving ring: a MiB, for what comes between two looks.

@@ -93,6 +93,9 @@ fn flags(given: &Given) -> Result<[bool; 3], UsageError> {
     let mut flags = [false; 3];
     let scheduler = given.scheduler.as_deref().unwrap_or(DEFAULT_SCHEDULER);
     for name in given.flags.iter().flat_map(|names| names.split(',')) {
+        if name.is_empty() {
+            continue;
+        }
         let (number, of) = match name {
             "flag-1" => (0, None),
             "flag-2" => (1, None),

@@ -231,6 +231,8 @@ impl Verb {
                     O::Thresholds,
                     O::PersistentConn,
                     O::NoSort,
+                    // Without effect here.
+                    O::SyncId,
                     O::Exact,
                     O::TunInfo,
                 ],

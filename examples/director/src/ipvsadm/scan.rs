@@ -69,6 +69,8 @@ pub(super) fn read(words: &[&str], names: &dyn Names) -> Result<Given, UsageErro
     match verb {
         Verb::StartDaemon => given.role = Some(role.ok_or(UsageError::Illegal(Value::StartDaemon))?),
         Verb::StopDaemon => given.role = Some(role.ok_or(UsageError::Illegal(Value::StopDaemon))?),
+        // They look at nothing else.
+        Verb::Help | Verb::Version => return Ok(given),
         Verb::AddService
         | Verb::EditService
         | Verb::DeleteService
@@ -80,9 +82,7 @@ pub(super) fn read(words: &[&str], names: &dyn Names) -> Result<Given, UsageErro
         | Verb::Set
         | Verb::Restore
         | Verb::Save
-        | Verb::Zero
-        | Verb::Help
-        | Verb::Version => {}
+        | Verb::Zero => {}
     }
     while let Some(token) = cursor.next()? {
         match token {
@@ -178,7 +178,7 @@ impl Given {
     fn service(&mut self, protocol: Protocol, text: &str, names: &dyn Names) -> Result<(), UsageError> {
         self.mark_seen(Opt::Service)?;
         let (address, port) =
-            endpoint(text, protocol, names).ok_or(UsageError::Illegal(Value::ServiceAddress))?;
+            endpoint(text, Some(protocol), names).ok_or(UsageError::Illegal(Value::ServiceAddress))?;
         if address.is_ipv6() {
             // A mask that stood before it was read as one of IPv4, and is forgotten.
             self.mask = None;
@@ -258,8 +258,9 @@ impl Given {
     /// A server without a port gets that of the service, if that stands before it.
     fn read_server(&self, text: &str, names: &dyn Names) -> Result<(IpAddr, u16), Value> {
         let (protocol, port) = match self.service {
-            Some(ServiceKey::Address { protocol, port, .. }) => (protocol, port),
-            Some(ServiceKey::Mark { .. }) | None => (Protocol::Tcp, 0),
+            Some(ServiceKey::Address { protocol, port, .. }) => (Some(protocol), port),
+            Some(ServiceKey::Mark { .. }) => (Some(Protocol::Tcp), 0),
+            None => (None, 0),
         };
         let (address, own) = endpoint(text, protocol, names).ok_or(Value::ServerAddress)?;
         Ok((address, own.unwrap_or(port)))

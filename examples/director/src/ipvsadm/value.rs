@@ -52,8 +52,12 @@ pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Option<u32> {
     digits.parse().ok().filter(|number| range.contains(number))
 }
 
-/// `HOST`, `HOST:PORT`, `[IPv6]:PORT`, or a bare IPv6 address. No port is `None`.
-pub(super) fn endpoint(text: &str, protocol: Protocol, names: &dyn Names) -> Option<(IpAddr, Option<u16>)> {
+/// `HOST`, `HOST:PORT`, `[IPv6]:PORT`, or a bare IPv6 address. No port is `None`. Without a protocol ports have no names.
+pub(super) fn endpoint(
+    text: &str,
+    protocol: Option<Protocol>,
+    names: &dyn Names,
+) -> Option<(IpAddr, Option<u16>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once("]:")?;
         let address: Ipv6Addr = address.parse().ok()?;
@@ -73,10 +77,10 @@ pub(super) fn endpoint(text: &str, protocol: Protocol, names: &dyn Names) -> Opt
     Some((address.into(), port))
 }
 
-fn port(text: &str, protocol: Protocol, names: &dyn Names) -> Option<u16> {
+fn port(text: &str, protocol: Option<Protocol>, names: &dyn Names) -> Option<u16> {
     match number(text, 0..=65_535) {
         Some(port) => Some(port as u16),
-        None => names.port(text, protocol),
+        None => names.port(text, protocol?),
     }
 }
 
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn addresses_have_the_forms_of_ipvsadm() {
-        let read = |text: &str| endpoint(text, Protocol::Tcp, &Web);
+        let read = |text: &str| endpoint(text, Some(Protocol::Tcp), &Web);
         let v4 = |a, b, c, d| IpAddr::from([a, b, c, d]);
         let v6: IpAddr = "2001:db8::1".parse().unwrap();
         assert_eq!(read("10.99.0.1:80"), Some((v4(10, 99, 0, 1), Some(80))));

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use lvs_std::control::{Answer, Command, Errno};
+use lvs_std::control::{Answer, Client, ClientError, Command, Errno};
 
 /// A way to a director.
 pub trait Channel {
@@ -19,6 +19,26 @@ pub trait Channel {
     ///
     /// As for [`call`](Self::call).
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError>;
+}
+
+impl Channel for Client {
+    fn call(&mut self, command: &Command) -> Result<Answer, ChannelError> {
+        Ok(Self::call(self, command)?)
+    }
+
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError> {
+        Ok(Self::read_file(self, path)?)
+    }
+}
+
+impl From<ClientError> for ChannelError {
+    fn from(error: ClientError) -> Self {
+        if let ClientError::Refused(errno) = error {
+            Self::Refused(errno)
+        } else {
+            Self::Lost(error.to_string())
+        }
+    }
 }
 
 /// Why there is no answer.

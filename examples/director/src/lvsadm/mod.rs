@@ -6,8 +6,10 @@
 
 mod channel;
 mod connections;
+mod drain;
 mod names;
 mod order;
+mod program;
 mod refusal;
 mod request;
 mod save;
@@ -16,6 +18,7 @@ mod table;
 
 pub use channel::{Channel, ChannelError};
 pub use names::System;
+pub use program::{call, main};
 pub use request::request;
 pub use save::{SaveError, parse_save, save_text};
 pub use session::Session;

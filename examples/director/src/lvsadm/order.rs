@@ -4,7 +4,7 @@
 //! three may even each come before the next in a circle. What the C library's merge sort makes of that is what scripts see.
 
 use core::cmp::Ordering;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use lvs_core::Family;
 use lvs_std::control::{ServerReport, ServiceName};
@@ -37,7 +37,11 @@ pub(super) fn servers(one: &ServerReport, other: &ServerReport) -> Ordering {
 fn addresses(one: IpAddr, other: IpAddr) -> Ordering {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => difference(one.to_bits(), other.to_bits()),
-        (IpAddr::V6(one), IpAddr::V6(other)) => one.cmp(&other),
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            let words = |address: Ipv6Addr, shift: u32| (address.to_bits() >> shift) as u32;
+            let compare = |shift| difference(words(one, shift), words(other, shift));
+            [96, 64, 32, 0].into_iter().map(compare).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        }
         (IpAddr::V4(_), IpAddr::V6(_)) => Ordering::Less,
         (IpAddr::V6(_), IpAddr::V4(_)) => Ordering::Greater,
     }
@@ -107,6 +111,10 @@ mod tests {
         assert_eq!(addresses(of(10), of(100)), Ordering::Less);
         assert_eq!(addresses(of(100), of(192)), Ordering::Less);
         assert_eq!(addresses(of(10), of(192)), Ordering::Greater);
+        let of = |text: &str| IpAddr::V6(text.parse().unwrap());
+        assert_eq!(addresses(of("fe80::1"), of("2001:db8::1")), Ordering::Less);
+        assert_eq!(addresses(of("::9000:0:0:1"), of("::1:0:0:2")), Ordering::Less);
+        assert_eq!(addresses(of("2001:db8::2"), of("2001:db8::1")), Ordering::Greater);
         let newest_first = vec![tcp("100.0.0.1:80"), tcp("192.168.0.1:80"), tcp("10.0.0.1:80")];
         assert_eq!(sort(newest_first.clone(), &services), newest_first);
     }

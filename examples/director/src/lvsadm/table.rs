@@ -195,11 +195,11 @@ fn service_name(name: &ServiceName, names: &dyn Names) -> String {
     }
 }
 
-/// The protocol whose ports a service's and its servers' are; those of marks have the names of TCP.
+/// The protocol whose ports a service's and its servers' are; those of marks are of none, and have no names.
 pub(super) const fn protocol(name: &ServiceName) -> u16 {
     match *name {
         ServiceName::Address { protocol, .. } => protocol,
-        ServiceName::Mark { .. } => 6,
+        ServiceName::Mark { .. } => 0,
     }
 }
 

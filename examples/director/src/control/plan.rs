@@ -1,0 +1,186 @@
+//! What a reload would change.
+
+use core::fmt::Write as _;
+use core::net::SocketAddr;
+
+use lvs_std::control::{
+    Command, Declared, DeclaredServer, Ledger, ServerSpec, ServiceName, ServiceSpec, Standing, change,
+};
+
+use super::moves;
+use crate::config::{Configuration, Service};
+use crate::health;
+
+/// The way from what a director has to what a file says.
+///
+/// Three are compared: what the file said when it was last applied, what it says now, and what the director has. What the file
+/// says anew is changed; what operators changed meanwhile, and the file does not mention or says as before, stays.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// What is declared and withdrawn.
+    pub(crate) commands: Vec<Command>,
+    /// Where new servers stand until something is known of them.
+    pub(crate) standings: Vec<(ServiceName, SocketAddr, Standing)>,
+    /// What people are told.
+    pub(crate) text: String,
+    /// Whether time-outs, switches or virtual addresses are others.
+    pub(crate) settings: bool,
+}
+
+impl Plan {
+    /// From `old`, if a file was applied before, and from what the director has, to `new`.
+    pub(crate) fn new(old: Option<&Configuration>, new: &Configuration, ledger: &Ledger) -> Self {
+        let mut plan = Self { settings: old.is_some_and(|old| !old.has_settings_of(new)), ..Self::default() };
+        for service in &new.services {
+            let before = old.and_then(|old| find(old, service));
+            plan.service(before, service, ledger.service(change::name(service.key)));
+        }
+        for service in old.into_iter().flat_map(|old| &old.services) {
+            let name = change::name(service.key);
+            if find(new, service).is_none() && ledger.service(name).is_some() {
+                plan.commands.push(Command::DelService(name));
+                plan.say(format_args!("- {name}"));
+            }
+        }
+        plan.moved(new, ledger);
+        if plan.settings {
+            plan.say(format_args!("~ time-outs, switches or virtual addresses"));
+        }
+        if let Some(old) = old {
+            for what in old.needs_restart_for(new) {
+                plan.say(format_args!("! {what}: takes effect with the next start"));
+            }
+        }
+        plan
+    }
+
+    fn service(&mut self, before: Option<&Service>, new: &Service, there: Option<&Declared>) {
+        let name = change::name(new.key);
+        let spec = change::service_spec(name.family(), &new.config);
+        let Some(there) = there else {
+            self.say(format_args!("+ {name} {}", spec.scheduler));
+            self.commands.push(Command::NewService(name, spec));
+            health::initial(new).into_iter().for_each(|(server, place)| self.add(name, &server, place));
+            return;
+        };
+        let old_spec = before.map(|before| change::service_spec(name.family(), &before.config));
+        if spec != there.spec && old_spec.as_ref() != Some(&spec) {
+            self.say(format_args!("~ {name} {}", differences(&there.spec, &spec)));
+            self.commands.push(Command::SetService(name, spec, u32::MAX));
+        }
+        let had = |address: SocketAddr| {
+            before.and_then(|before| before.servers.iter().find(|old| old.address == address))
+        };
+        for (server, place) in health::initial(new) {
+            let spec = change::server_spec(&server);
+            match there.server(server.address) {
+                None => {
+                    self.add(name, &server, place);
+                }
+                Some(there) if there.spec != spec && had(server.address) != Some(&server) => {
+                    let (old, new) = (describe(&there.spec), describe(&spec));
+                    self.say(format_args!("~ {name}  {}  {old} -> {new}", server.address));
+                    self.commands.push(Command::SetServer(name, server.address, spec));
+                }
+                Some(_) => {}
+            }
+        }
+        for old in before.into_iter().flat_map(|before| &before.servers) {
+            let stays = new.servers.iter().any(|server| server.address == old.address);
+            if !stays && there.server(old.address).is_some() {
+                self.say(format_args!("- {name}  {}", old.address));
+                self.commands.push(Command::DelServer(name, old.address));
+            }
+        }
+    }
+
+    fn add(&mut self, name: ServiceName, server: &lvs_core::ServerConfig, place: lvs_std::health::Place) {
+        let spec = change::server_spec(server);
+        self.say(format_args!("+ {name}  {}  {}", server.address, describe(&spec)));
+        self.commands.push(Command::NewServer(name, server.address, spec));
+        let declared = DeclaredServer { address: server.address, spec, standing: Standing::default() };
+        let standing = health::standing(&declared, place);
+        if standing != Standing::default() {
+            self.standings.push((name, server.address, standing));
+        }
+    }
+
+    /// Says what share of clients would move, where servers change and a hash decides.
+    fn moved(&mut self, new: &Configuration, ledger: &Ledger) {
+        let mut after = ledger.clone();
+        for command in &self.commands {
+            if let Some(Ok(edit)) = after.plan(command, false) {
+                after.note(edit);
+            }
+        }
+        for service in &new.services {
+            let name = change::name(service.key);
+            let (Some(old), Some(new)) = (ledger.service(name), after.service(name)) else { continue };
+            let (Some(before), Some(after)) = (state(name, old), state(name, new)) else { continue };
+            let same = old.spec == new.spec && before.1 == after.1;
+            let share = if same { None } else { moves::moved(service.key, &before, &after) };
+            if let Some(share) = share {
+                let (share, scheduler) = (share * 100.0, &new.spec.scheduler);
+                self.say(format_args!(
+                    "  {name}: {share:.1} % of clients would find another server ({scheduler})"
+                ));
+            }
+        }
+    }
+
+    fn say(&mut self, line: core::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+}
+
+/// A service as schedulers see it, with its servers in the order of their addresses, so that an edit is not taken for a change of
+/// places.
+fn state(name: ServiceName, declared: &Declared) -> Option<moves::State> {
+    let config = |server: &DeclaredServer| change::server_config(server.address, &server.spec);
+    let mut servers: Vec<_> = declared.servers.iter().filter_map(config).collect();
+    servers.sort_by_key(|server| server.address);
+    Some((change::service_config(name.family(), &declared.spec)?, servers))
+}
+
+fn find<'a>(configuration: &'a Configuration, service: &Service) -> Option<&'a Service> {
+    configuration.services.iter().find(|other| other.key == service.key)
+}
+
+/// What is different, as `old -> new`.
+fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
+    let show = |spec: &ServiceSpec| {
+        let mut text = spec.scheduler.clone();
+        if spec.flags & lvs_std::control::flags::PERSISTENT != 0 {
+            text.push_str(&format!(" persistent {}", spec.timeout));
+        }
+        if let Some(engine) = &spec.engine {
+            text.push_str(&format!(" pe {engine}"));
+        }
+        text
+    };
+    let (before, after) = (show(old), show(new));
+    if before == after {
+        return format!(
+            "{after} (flags {:#x} -> {:#x}, mask {:#x} -> {:#x})",
+            old.flags, new.flags, old.netmask, new.netmask
+        );
+    }
+    format!("{before} -> {after}")
+}
+
+fn describe(spec: &ServerSpec) -> String {
+    use lvs_std::control::method;
+    let way = match spec.method {
+        method::MASQUERADING => "nat",
+        method::LOCAL => "local",
+        method::TUNNEL => "tun",
+        method::DIRECT => "dr",
+        _ => "bypass",
+    };
+    let mut text = format!("{way} weight {}", spec.weight);
+    if (spec.upper, spec.lower) != (0, 0) {
+        text.push_str(&format!(" thresholds {}/{}", spec.upper, spec.lower));
+    }
+    text
+}

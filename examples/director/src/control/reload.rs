@@ -1,0 +1,171 @@
+//! A director's configuration file while it runs: applied at the start, and again when it has changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lvs_core::Tick;
+use lvs_std::health::Event;
+use lvs_std::worker::WorkerGone;
+
+use super::SharedDesk;
+use super::events::{Events, Happening};
+use super::plan::Plan;
+use crate::check;
+use crate::config::Configuration;
+use crate::health::{self, Keeper};
+use crate::run::LargeHandle;
+
+/// The file that a director was started with.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) file: PathBuf,
+    pub(crate) text: String,
+    pub(crate) configuration: Configuration,
+}
+
+/// Applies a configuration file to a running director.
+pub(crate) struct Reloader {
+    desk: SharedDesk,
+    handle: LargeHandle,
+    events: Events,
+    file: PathBuf,
+    /// Where the text is kept that was applied last.
+    memory: Option<PathBuf>,
+    applied: Mutex<Applied>,
+}
+
+struct Applied {
+    /// What was applied last, by this process or the one before.
+    configuration: Option<Configuration>,
+    keeper: Option<Keeper>,
+}
+
+impl Reloader {
+    /// For the first application. If the director came back with the table that it had, `memory` tells what its file said then.
+    pub(super) fn new(
+        desk: SharedDesk,
+        handle: LargeHandle,
+        events: Events,
+        file: &Path,
+        memory: Option<PathBuf>,
+        restored: bool,
+    ) -> Self {
+        let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
+        let configuration = text.and_then(|text| Configuration::parse(&text).ok());
+        let applied = Mutex::new(Applied { configuration, keeper: None });
+        Self { desk, handle, events, file: file.to_owned(), memory, applied }
+    }
+
+    /// Applies what the file said at the start. Everything but services and servers is so already.
+    pub(super) fn start(&self, origin: &Origin) -> Result<(), String> {
+        let mut applied = self.applied();
+        self.apply(&mut applied, &origin.text, &origin.configuration)?;
+        Ok(())
+    }
+
+    /// What a reload of this text, or of the file, would change, in words.
+    pub(crate) fn plan(&self, text: Option<&str>) -> Result<String, String> {
+        let configuration = match text {
+            Some(text) => Configuration::parse(text).map_err(|error| error.show("").to_string())?,
+            None => check::load(&self.file)?,
+        };
+        let applied = self.applied();
+        let plan = Plan::new(applied.configuration.as_ref(), &configuration, self.desk.lock().ledger());
+        Ok(if plan.text.is_empty() { "nothing would change\n".to_owned() } else { plan.text })
+    }
+
+    /// Reads the file again and applies it, as a whole or not at all. Says what has changed.
+    pub(crate) fn reload(&self) -> Result<String, String> {
+        let (text, configuration) = check::load_text(&self.file)?;
+        let mut applied = self.applied();
+        let said = self.apply(&mut applied, &text, &configuration)?;
+        self.events.tell(&Happening::Reloaded { changes: said.clone() });
+        Ok(if said.is_empty() { "nothing has changed\n".to_owned() } else { said })
+    }
+
+    fn apply(
+        &self,
+        applied: &mut Applied,
+        text: &str,
+        configuration: &Configuration,
+    ) -> Result<String, String> {
+        let plan = {
+            let mut desk = self.desk.lock();
+            let plan = Plan::new(applied.configuration.as_ref(), configuration, desk.ledger());
+            desk.carry_out_all(&plan.commands, &plan.standings).map_err(|(index, errno)| {
+                match plan.commands.get(index) {
+                    Some(command) => format!("nothing has changed: {command:?}: {errno}"),
+                    None => format!("nothing has changed: {errno}"),
+                }
+            })?;
+            plan
+        };
+        if plan.settings {
+            self.settings(applied.configuration.as_ref(), configuration)
+                .map_err(|WorkerGone| "the director is ending")?;
+        }
+        match &applied.keeper {
+            Some(keeper) => keeper.replace(&configuration.services),
+            None => {
+                let events = self.events.clone();
+                let tell = move |event: &Event| {
+                    health::log(event);
+                    if let Event::Changed { probe, state, why, .. } = event {
+                        let (probe, state) = (probe.to_string(), state.to_string());
+                        events.tell(&Happening::Probe {
+                            probe,
+                            state,
+                            why: why.as_ref().map(ToString::to_string),
+                        });
+                    }
+                };
+                let keeper = Keeper::start(&configuration.services, self.desk.clone(), tell);
+                applied.keeper =
+                    keeper.map_err(|error| format!("real servers cannot be checked: {error}"))?;
+            }
+        }
+        applied.configuration = Some(configuration.clone());
+        if let Some(memory) = &self.memory {
+            super::write_atomically(memory, text.as_bytes()).map_err(|error| {
+                format!(
+                    "applied, but {} cannot be written, so that the next start may not know: {error}",
+                    memory.display()
+                )
+            })?;
+        }
+        Ok(plan.text)
+    }
+
+    /// Time-outs, switches and virtual addresses.
+    fn settings(&self, old: Option<&Configuration>, new: &Configuration) -> Result<(), WorkerGone> {
+        let had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
+        let new = new.clone();
+        self.handle.with(move |director, forwarder, now: Tick| {
+            let seed = director.config().seed;
+            director.set_config(new.core(seed));
+            forwarder.set_options(new.options());
+            let host = forwarder.host_mut();
+            for address in had.iter().filter(|address| !new.virtual_addresses.contains(address)) {
+                host.remove_address(*address);
+            }
+            for address in new.virtual_addresses.iter().filter(|address| !had.contains(address)) {
+                // The trial when the file was read has found room and fault alike.
+                if host.add_virtual_address(*address).is_ok() {
+                    host.announce(now, *address);
+                }
+            }
+        })
+    }
+
+    /// What is known of the checks: each with its state, and whether all have answered.
+    pub(crate) fn health(&self) -> (bool, Vec<lvs_std::health::Report>) {
+        let applied = self.applied();
+        let keeper = applied.keeper.as_ref();
+        (keeper.is_none_or(Keeper::is_ready), keeper.map(Keeper::reports).unwrap_or_default())
+    }
+
+    fn applied(&self) -> MutexGuard<'_, Applied> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

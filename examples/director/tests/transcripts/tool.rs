@@ -1,0 +1,97 @@
+//! The tools that the scripts call.
+
+use core::error::Error;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use lvs_std::control::{Client, DIRECTOR_VARIABLE, socket_of};
+
+/// What stands under the names of ipvsadm.
+#[derive(Clone, Debug)]
+pub(crate) enum Tool {
+    /// `lvsadm`.
+    Own,
+    /// The real one, led to the director by this library.
+    Real { library: PathBuf },
+}
+
+impl Tool {
+    /// The real one, or why it cannot be used.
+    pub(crate) fn real() -> Result<Self, String> {
+        for program in REAL {
+            if !Path::new(program).exists() {
+                return Err(format!("{program} is missing (Debian: apt-get install ipvsadm)"));
+            }
+        }
+        let library = library().ok_or("libipvs_preload.so is missing: cargo build -p ipvs-preload")?;
+        Ok(Self::Real { library })
+    }
+
+    /// The name that a list of differences has for it.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Own => "lvsadm",
+            Self::Real { .. } => "ipvsadm",
+        }
+    }
+
+    /// What is in the path, by its names there.
+    pub(crate) fn programs(&self) -> Result<Vec<(&'static str, PathBuf)>, Box<dyn Error>> {
+        let harness = std::env::current_exe()?;
+        let mut programs = vec![("traffic", harness.clone())];
+        match self {
+            Self::Own => {
+                let own = PathBuf::from(env!("CARGO_BIN_EXE_lvsadm"));
+                programs.extend(NAMES.map(|name| (name, own.clone())));
+                // The kernel's files, which `cat` finds through the library otherwise.
+                programs.push(("cat", harness));
+            }
+            Self::Real { .. } => programs.extend(NAMES.into_iter().zip(REAL.map(PathBuf::from))),
+        }
+        Ok(programs)
+    }
+
+    /// What else is in the environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
+        match self {
+            Self::Own => Vec::new(),
+            Self::Real { library } => vec![("LD_PRELOAD", library.clone().into())],
+        }
+    }
+}
+
+/// `cat` for a system whose IPVS is a director: its files come from there, all others from the system.
+pub(crate) fn cat() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let read = |path: &str| -> Result<(), Box<dyn Error>> {
+        let director = std::env::var(DIRECTOR_VARIABLE)?;
+        let text = Client::connect(&socket_of(&director))?.read_file(path)?;
+        Ok(std::io::stdout().write_all(&text)?)
+    };
+    let done = match arguments.as_slice() {
+        [path] if path.to_str().is_some_and(|path| path.starts_with("/proc/net/ip_vs")) => {
+            read(&path.to_string_lossy())
+        }
+        others => Err(Command::new("/bin/cat").args(others).exec().into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where cargo leaves the library: beside the test's program, or one folder up.
+fn library() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folders = program.ancestors().skip(1).take(2);
+    folders.map(|folder| folder.join("libipvs_preload.so")).find(|library| library.exists())
+}
+
+const NAMES: [&str; 3] = ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"];
+const REAL: [&str; 3] = ["/usr/sbin/ipvsadm", "/usr/sbin/ipvsadm-save", "/usr/sbin/ipvsadm-restore"];
