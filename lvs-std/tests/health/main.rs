@@ -3,6 +3,7 @@
 mod datagrams;
 mod engine;
 mod http;
+mod https;
 mod program;
 mod servers;
 mod tcp;

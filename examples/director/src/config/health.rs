@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use lvs_core::{ServerConfig, ServiceKey};
 use lvs_std::health::{
-    Check, Dns, Http, Initially, OnFailure, Pattern, Ping, Policy, Probe, Program, Record, Reply, Schedule,
-    Tcp, Udp,
+    BadTls, Check, Dns, Http, Https, Initially, OnFailure, Pattern, Ping, Policy, Probe, Program, Record,
+    Reply, Schedule, Tcp, Trust, Udp,
 };
 use toml::Spanned;
 
@@ -211,6 +211,7 @@ impl Reader<'_> {
         let check = match name {
             "tcp" => Tcp::new().into(),
             "http" => self.http(raw)?.into(),
+            "https" => self.https(raw)?.into(),
             "udp" => self.udp(raw)?.into(),
             "dns" => self.dns(raw)?.into(),
             "ping" => Ping::new().into(),
@@ -237,6 +238,8 @@ impl Reader<'_> {
             (span("text", raw.text.as_ref()), WEB),
             (span("digest", raw.digest.as_ref()), WEB),
             (span("body-limit", raw.body_limit.as_ref()), WEB),
+            (span("trust", raw.trust.as_ref()), &["https"]),
+            (span("sni", raw.sni.as_ref()), &["https"]),
             (span("payload", raw.payload.as_ref()), &["udp"]),
             (span("reply", raw.reply.as_ref()), &["udp"]),
             (span("shortest", raw.shortest.as_ref()), &["udp"]),
@@ -289,6 +292,26 @@ impl Reader<'_> {
         let limit = self.number(raw.body_limit.as_ref(), "body-limit", 1..=1 << 30)?;
         check.body_limit = limit.unwrap_or(check.body_limit);
         Ok(check)
+    }
+
+    fn https(self, raw: &raw::Check) -> Result<Https, ConfigError> {
+        let trust = match raw.trust.as_ref().map(|trust| trust.get_ref().as_str()) {
+            None | Some("any") => Trust::Any,
+            Some("system") => Trust::System,
+            Some(file) => Trust::File(file.into()),
+        };
+        let sni = raw.sni.as_ref().map(|sni| sni.get_ref().as_str());
+        Https::new(self.http(raw)?, trust, sni).map_err(|error| {
+            let (key, hint) = match error {
+                BadTls::Name => (&raw.sni, ""),
+                BadTls::Trust(_) => {
+                    (&raw.trust, "expected \"any\", \"system\" or a file of certificates (PEM)")
+                }
+            };
+            let span = key.as_ref().map_or_else(|| raw.r#type.span(), Spanned::span);
+            let error = self.error(span, error.to_string());
+            if hint.is_empty() { error } else { error.hint(hint) }
+        })
     }
 
     fn udp(self, raw: &raw::Check) -> Result<Udp, ConfigError> {
@@ -362,6 +385,6 @@ const fn needs_port(check: &Check) -> bool {
 }
 
 /// Types that speak HTTP.
-const WEB: &[&str] = &["http"];
+const WEB: &[&str] = &["http", "https"];
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(86_400);

@@ -2,6 +2,7 @@
 
 pub(super) mod dns;
 pub(super) mod http;
+pub(super) mod https;
 pub(super) mod ping;
 pub(super) mod program;
 pub(super) mod tcp;
@@ -105,6 +106,8 @@ checkers! {
     "tcp" => Tcp(tcp::Tcp),
     /// An HTTP request is answered as it should be.
     "http" => Http(http::Http),
+    /// The same by TLS.
+    "https" => Https(https::Https),
     /// A UDP datagram is answered, or at least not refused.
     "udp" => Udp(udp::Udp),
     /// A name server answers a question.
