@@ -53,6 +53,20 @@ enum Command {
     Ipvsadm(control::Ipvsadm),
     /// Turn one of the switches net.ipv4.vs.* of a running director
     Sysctl(control::Sysctl),
+    /// Print what a reload would change in a running director, and what share of clients would move
+    Plan(control::PlanArguments),
+    /// Make a running director read its configuration file again (as SIGHUP does)
+    Reload(control::Plain),
+    /// Show what the checks of real servers say; status 3 while not all have answered
+    Health(control::Plain),
+    /// Show services and real servers with their declared and effective weights
+    Services(control::Plain),
+    /// Show what became of packets, by reasons
+    Statistics(control::Plain),
+    /// Say what would be done with a packet, and why
+    Explain(control::ExplainArguments),
+    /// Print what happens, a line of JSON each
+    Events(control::Plain),
     /// Play recorded scenarios through a director, in memory, and say where it does something else
     Replay(replay::Arguments),
     /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
@@ -71,6 +85,13 @@ pub fn main() -> ExitCode {
         Command::Lvsadm(arguments) => control::ipvsadm("lvsadm", arguments),
         Command::Ipvsadm(arguments) => control::ipvsadm("ipvsadm", arguments),
         Command::Sysctl(arguments) => control::sysctl(arguments),
+        Command::Plan(arguments) => control::plan(&arguments),
+        Command::Reload(arguments) => control::reload(&arguments),
+        Command::Health(arguments) => control::health(&arguments),
+        Command::Services(arguments) => control::services(&arguments),
+        Command::Statistics(arguments) => control::statistics(&arguments),
+        Command::Explain(arguments) => control::explain(&arguments),
+        Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::net::SocketAddr;
 use std::collections::HashMap;
 
-use lvs_core::{Heap, Scheduler, SchedulerOf, Store};
+use lvs_core::{Director, Heap, Scheduler, SchedulerOf, Store};
 
 use super::change::{Change, key};
 use super::journal::{Journal, JournalError};
@@ -133,6 +133,39 @@ where
     ) -> Result<(), Errno> {
         let edit = self.ledger.set_standing(name, address, standing)?;
         self.perform(edit)
+    }
+
+    /// How many connections a server still has, those included that are at their end.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server.
+    pub fn remaining(&self, name: ServiceName, address: SocketAddr) -> Result<u32, Errno> {
+        let reports = self.servers(name)?;
+        let report = reports.iter().find(|report| report.address == address).ok_or(Errno::NoEntry)?;
+        Ok(report.active + report.inactive)
+    }
+
+    /// Ends the connections of a server, and what makes clients come back to it. Returns how many entries of the table that were.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server, or while the director does not use it.
+    pub fn cut(&self, name: ServiceName, address: SocketAddr) -> Result<usize, Errno> {
+        let key = key(name).ok_or(Errno::NoService)?;
+        let find = move |director: &mut Director<S>, _: &mut _, _| {
+            let mut servers = director.servers(key);
+            let id = servers.find(|(_, server)| server.address() == address).map(|(id, _)| id);
+            (id, director.capacity())
+        };
+        let (id, capacity) = self.reach.with(find).map_err(|WorkerGone| GONE)?;
+        let id = id.ok_or(Errno::NoEntry)?;
+        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        let mut ended = 0;
+        // Twice: what controls others ends after them.
+        for first in (0..capacity).step_by(ENTRIES as usize).chain((0..capacity).step_by(ENTRIES as usize)) {
+            let cut = move |director: &mut Director<S>, _: &mut _, now| director.cut(now, id, first, ENTRIES);
+            ended += self.reach.with(cut).map_err(|WorkerGone| GONE)?;
+        }
+        Ok(ended)
     }
 
     /// Declares, changes and withdraws many things at once, and says how servers do after that: either all of it happens, between two

@@ -42,6 +42,44 @@ impl ServiceName {
         Self::Address { protocol: 17, address: at.ip(), port: at.port() }
     }
 
+    /// Reads what [`Display`](fmt::Display) writes.
+    ///
+    /// ```
+    /// use lvs_std::control::ServiceName;
+    /// let web = ServiceName::parse("TCP 10.99.0.1:80").unwrap();
+    /// assert_eq!(web, ServiceName::tcp("10.99.0.1:80".parse()?));
+    /// assert_eq!(ServiceName::parse("FWM 7 IPv6").map(|name| name.to_string()).as_deref(), Some("FWM 7 IPv6"));
+    /// # Ok::<(), core::net::AddrParseError>(())
+    /// ```
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (protocol, rest) = text.split_once(' ')?;
+        let number = match protocol {
+            "FWM" => {
+                let (mark, family) = match rest.strip_suffix(" IPv6") {
+                    Some(mark) => (mark, Family::V6),
+                    None => (rest, Family::V4),
+                };
+                return Some(Self::Mark { family, mark: mark.parse().ok()? });
+            }
+            "TCP" => 6,
+            "UDP" => 17,
+            "SCTP" => 132,
+            "protocol" => {
+                let (number, rest) = rest.split_once(' ')?;
+                let at: SocketAddr = rest.parse().ok()?;
+                return Some(Self::Address {
+                    protocol: number.parse().ok()?,
+                    address: at.ip(),
+                    port: at.port(),
+                });
+            }
+            _ => return None,
+        };
+        let at: SocketAddr = rest.parse().ok()?;
+        Some(Self::Address { protocol: number, address: at.ip(), port: at.port() })
+    }
+
     /// The family of its clients.
     #[must_use]
     pub const fn family(&self) -> Family {

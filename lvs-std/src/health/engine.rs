@@ -201,6 +201,11 @@ impl Engine {
         };
         match attempt.expire(now.saturating_duration_since(work.began).min(work.probe.schedule.timeout)) {
             Expiry::Ends(answer) => self.answered(place, answer),
+            Expiry::Lingers(grace) => {
+                // By the number under which its descriptor is watched.
+                let token = u64::from(place) << 32 | u64::from(self.slots[place as usize].turn);
+                self.timers.set(now + grace, token);
+            }
         }
     }
 

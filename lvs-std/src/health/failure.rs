@@ -66,8 +66,6 @@ pub enum Failure {
     Exit(i32),
     /// A signal ended the program.
     Signal(i32),
-    /// The program cannot be started, by the error number.
-    Program(i32),
     /// The attempt could not be made, for a reason on this side: no file descriptor or port left, a missing permission.
     /// It says nothing of the target, whose state stays as it is.
     Hindered {
@@ -150,7 +148,6 @@ impl fmt::Display for Failure {
             },
             Self::Exit(code) => write!(f, "exit status {code}"),
             Self::Signal(signal) => write!(f, "ended by signal {signal}"),
-            Self::Program(errno) => write!(f, "cannot be started: {}", Words(*errno)),
             Self::Hindered { step, errno } => write!(f, "cannot {step}: {}", Words(*errno)),
         }
     }

@@ -41,8 +41,13 @@ mod probe;
 mod probes;
 
 pub use check::Check;
+pub use check::dns::{BadName, Dns, Name, Record};
 pub use check::http::{BadDigest, BadRequest, BadStatuses, Digest, Http, Statuses};
+pub use check::https::{BadTls, Https, Trust};
+pub use check::ping::Ping;
+pub use check::program::Program;
 pub use check::tcp::Tcp;
+pub use check::udp::{BadPattern, Pattern, Reply, Udp};
 pub use engine::Engine;
 pub use failure::{Doing, Failure};
 pub use group::{Decision, Group, Initially, Member, OnFailure, Place, Policy};

@@ -1,7 +1,10 @@
 //! Checkers against real servers on loopback: good ones, dead ones, slow ones and hostile ones.
 
+mod datagrams;
 mod engine;
 mod http;
+mod https;
+mod program;
 mod servers;
 mod tcp;
 

@@ -4,6 +4,7 @@
 
 mod balancer;
 mod ftp;
+mod health;
 mod layout;
 mod methods;
 mod traffic;
@@ -27,8 +28,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials =
-        layout::trials(lab).into_iter().chain(methods::trials(lab)).chain(ftp::trials(lab)).collect();
+    let trials = layout::trials(lab)
+        .into_iter()
+        .chain(methods::trials(lab))
+        .chain(ftp::trials(lab))
+        .chain(health::trials(lab))
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

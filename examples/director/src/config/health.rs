@@ -5,7 +5,10 @@ use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
 use lvs_core::{ServerConfig, ServiceKey};
-use lvs_std::health::{Check, Http, Initially, OnFailure, Policy, Probe, Schedule, Tcp};
+use lvs_std::health::{
+    BadTls, Check, Dns, Http, Https, Initially, OnFailure, Pattern, Ping, Policy, Probe, Program, Record,
+    Reply, Schedule, Tcp, Trust, Udp,
+};
 use toml::Spanned;
 
 use super::error::suggestion;
@@ -161,7 +164,8 @@ impl Reader<'_> {
                     .error(raw.address.span(), format!("a {} check of this server has no port", check.name()))
                     .hint("write `check-port = 80` below it"));
             }
-            let port = if needs_port(&check) { port } else { 0 };
+            // A ping has no use for it: servers of one host share the probe.
+            let port = if matches!(check, Check::Ping(_)) { 0 } else { port };
             probes.push(Probe::new(SocketAddr::new(address, port), check, self.schedule(raw_check)?));
         }
         Ok(probes)
@@ -207,6 +211,11 @@ impl Reader<'_> {
         let check = match name {
             "tcp" => Tcp::new().into(),
             "http" => self.http(raw)?.into(),
+            "https" => self.https(raw)?.into(),
+            "udp" => self.udp(raw)?.into(),
+            "dns" => self.dns(raw)?.into(),
+            "ping" => Ping::new().into(),
+            "program" => self.program(raw)?.into(),
             _ => {
                 let error = self.error(raw.r#type.span(), format!("unknown type of check `{name}`"));
                 return Err(error.hint(suggestion(name, Check::NAMES).unwrap_or_default()));
@@ -229,6 +238,16 @@ impl Reader<'_> {
             (span("text", raw.text.as_ref()), WEB),
             (span("digest", raw.digest.as_ref()), WEB),
             (span("body-limit", raw.body_limit.as_ref()), WEB),
+            (span("trust", raw.trust.as_ref()), &["https"]),
+            (span("sni", raw.sni.as_ref()), &["https"]),
+            (span("payload", raw.payload.as_ref()), &["udp"]),
+            (span("reply", raw.reply.as_ref()), &["udp"]),
+            (span("shortest", raw.shortest.as_ref()), &["udp"]),
+            (span("longest", raw.longest.as_ref()), &["udp"]),
+            (span("name", raw.name.as_ref()), &["dns"]),
+            (span("record", raw.record.as_ref()), &["dns"]),
+            (span("command", raw.command.as_ref()), &["program"]),
+            (span("dynamic", raw.dynamic.as_ref()), &["program"]),
         ];
         for ((key, span), types) in keys {
             if let Some(span) = span.filter(|_| !types.contains(&name)) {
@@ -274,14 +293,98 @@ impl Reader<'_> {
         check.body_limit = limit.unwrap_or(check.body_limit);
         Ok(check)
     }
+
+    fn https(self, raw: &raw::Check) -> Result<Https, ConfigError> {
+        let trust = match raw.trust.as_ref().map(|trust| trust.get_ref().as_str()) {
+            None | Some("any") => Trust::Any,
+            Some("system") => Trust::System,
+            Some(file) => Trust::File(file.into()),
+        };
+        let sni = raw.sni.as_ref().map(|sni| sni.get_ref().as_str());
+        Https::new(self.http(raw)?, trust, sni).map_err(|error| {
+            let (key, hint) = match error {
+                BadTls::Name => (&raw.sni, ""),
+                BadTls::Trust(_) => {
+                    (&raw.trust, "expected \"any\", \"system\" or a file of certificates (PEM)")
+                }
+            };
+            let span = key.as_ref().map_or_else(|| raw.r#type.span(), Spanned::span);
+            let error = self.error(span, error.to_string());
+            if hint.is_empty() { error } else { error.hint(hint) }
+        })
+    }
+
+    fn udp(self, raw: &raw::Check) -> Result<Udp, ConfigError> {
+        let pattern = |value: &Option<Spanned<String>>| match value {
+            None => Ok(None),
+            Some(value) => match value.get_ref().parse::<Pattern>() {
+                Ok(pattern) => Ok(Some((pattern, value.span()))),
+                Err(error) => Err(self.error(value.span(), error.to_string())),
+            },
+        };
+        let mut check = Udp::default();
+        if let Some((payload, span)) = pattern(&raw.payload)? {
+            let some =
+                || self.error(span, "a payload has no digits that do not matter").hint("replace each X");
+            check.payload = payload.bytes().ok_or_else(some)?;
+        }
+        let lengths = self.number(raw.shortest.as_ref(), "shortest", 0..=65_507)?;
+        let lengths = (lengths, self.number(raw.longest.as_ref(), "longest", 0..=65_507)?);
+        let Some((begins, _)) = pattern(&raw.reply)? else {
+            if let Some(length) = raw.shortest.as_ref().or(raw.longest.as_ref()) {
+                return Err(self
+                    .error(length.span(), "no reply is asked for whose length could matter")
+                    .hint("write `reply = \"\"` for any"));
+            }
+            return Ok(check);
+        };
+        let mut reply = Reply::new(begins);
+        reply.shortest = lengths.0.map_or(reply.shortest, |length| length as u16);
+        reply.longest = lengths.1.map_or(reply.longest, |length| length as u16);
+        check.reply = Some(reply);
+        Ok(check)
+    }
+
+    fn dns(self, raw: &raw::Check) -> Result<Dns, ConfigError> {
+        let mut check = Dns::default();
+        if let Some(name) = &raw.name {
+            let read = name.get_ref().parse();
+            check.name =
+                read.map_err(|error: lvs_std::health::BadName| self.error(name.span(), error.to_string()))?;
+        }
+        if let Some(record) = &raw.record {
+            check.record = Record::from_name(record.get_ref()).ok_or_else(|| {
+                let error = self.error(record.span(), format!("unknown record `{}`", record.get_ref()));
+                error.hint(suggestion(record.get_ref(), Record::NAMES).unwrap_or_default())
+            })?;
+        }
+        Ok(check)
+    }
+
+    fn program(self, raw: &raw::Check) -> Result<Program, ConfigError> {
+        let example = "write `command = [\"/usr/local/bin/check\", \"argument\"]`";
+        let Some(command) = &raw.command else {
+            return Err(self.error(raw.r#type.span(), "this check has no command").hint(example));
+        };
+        let Some((path, arguments)) = command.get_ref().split_first().filter(|(path, _)| !path.is_empty())
+        else {
+            return Err(self.error(command.span(), "this command names no program").hint(example));
+        };
+        if command.get_ref().iter().any(|word| word.contains('\0')) {
+            return Err(self.error(command.span(), "no word of a command can have a zero byte in it"));
+        }
+        let mut check = Program::new(path.clone(), arguments.to_vec());
+        check.dynamic = raw.dynamic.as_ref().is_some_and(|dynamic| *dynamic.get_ref());
+        Ok(check)
+    }
 }
 
 /// Whether a check is of a port rather than of a whole host.
 const fn needs_port(check: &Check) -> bool {
-    matches!(check, Check::Tcp(_) | Check::Http(_))
+    !matches!(check, Check::Ping(_) | Check::Program(_))
 }
 
 /// Types that speak HTTP.
-const WEB: &[&str] = &["http"];
+const WEB: &[&str] = &["http", "https"];
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(86_400);

@@ -229,6 +229,45 @@ fn checks_say_what_is_asked_and_how_often() {
 }
 
 #[test]
+fn every_type_of_check_can_be_written() {
+    use lvs_std::health::Check;
+    let read = |check: &str| {
+        let file = Configuration::parse(&with_health(&format!("check = {{ {check} }}"))).expect(check);
+        file.services[0].health.probes[0][0].clone()
+    };
+    let all = [
+        "type = \"tcp\"",
+        "type = \"http\", method = \"HEAD\", digest = \"900150983cd24fb0d6963f7d28e17f72\", body-limit = 9",
+        "type = \"https\", path = \"/\", trust = \"any\", sni = \"www.example.org\"",
+        "type = \"udp\", payload = \"0102\", reply = \"01XX\", shortest = 2, longest = 9",
+        "type = \"dns\", name = \"example.org\", record = \"AAAA\"",
+        "type = \"ping\"",
+        "type = \"program\", command = [\"/bin/true\", \"-x\"], dynamic = true",
+    ];
+    let names: Vec<&str> = all.iter().map(|check| read(check).check.name()).collect();
+    assert_eq!(names, Check::NAMES);
+    let Check::Udp(udp) = read(all[3]).check else { panic!("udp") };
+    assert_eq!((udp.payload.as_slice(), udp.reply.unwrap().longest), (&[1, 2][..], 9));
+    let Check::Program(program) = read(all[6]).check else { panic!("program") };
+    assert_eq!((program.path.as_str(), program.arguments.len(), program.dynamic), ("/bin/true", 1, true));
+    assert_eq!(read(all[5]).to_string(), "ping at 10.0.1.11");
+    let text = |check: &str| refusal(&with_health(&format!("check = {{ {check} }}")));
+    assert!(text("type = \"https\", trust = \"/nowhere\"").contains("/nowhere: "));
+    assert!(text("type = \"https\", sni = \"a b\"").contains("no name of a server"));
+    assert!(text("type = \"udp\", longest = 9").contains("no reply is asked for"));
+    assert!(text("type = \"udp\", payload = \"0X\"").contains("a payload has no digits that do not matter"));
+    assert!(text("type = \"udp\", reply = \"0\"").contains("no bytes: expected pairs"));
+    assert!(text("type = \"dns\", record = \"AAA\"").contains("unknown record `AAA`; did you mean `AAAA`?"));
+    assert!(text("type = \"dns\", name = \"a..b\"").contains("no domain name"));
+    assert!(text("type = \"program\"").contains("this check has no command"));
+    assert!(text("type = \"program\", command = []").contains("this command names no program"));
+    assert!(
+        text("type = \"ping\", path = \"/\"")
+            .contains("`path` belongs to checks of type \"http\" and \"https\"")
+    );
+}
+
+#[test]
 fn a_server_may_be_checked_elsewhere_or_in_another_way() {
     let file = |own: &str| format!("{}{own}\n", with_health("check = { type = \"tcp\" }"));
     let target = |own: &str| {
@@ -253,7 +292,7 @@ fn wrong_checks_are_shown_with_their_place() {
     );
     assert_eq!(
         text("check = { type = \"tcp\", path = \"/\" }"),
-        "8:32: `path` belongs to checks of type \"http\"; leave it out"
+        "8:32: `path` belongs to checks of type \"http\" and \"https\"; leave it out"
     );
     assert_eq!(text("check = { interval = 2 }"), "8:9: missing key `type`");
     assert!(

@@ -1,11 +1,19 @@
 //! The tools' end.
 
+use core::net::SocketAddr;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::json::ask;
-use super::requests::Request;
+use serde_json::Value;
+
+use super::explain::Question;
+use super::json::{ask, listen};
+use super::requests::{HealthRow, Request, Response};
 use super::{Place, beside};
+use crate::check;
 use crate::lvsadm;
+use crate::text::columns;
 
 /// `director lvsadm` and `director ipvsadm`.
 #[derive(Debug, clap::Args)]
@@ -36,21 +44,159 @@ pub(crate) fn ipvsadm(program: &str, arguments: Ipvsadm) -> ExitCode {
 
 /// Turns a switch of a running director.
 pub(crate) fn sysctl(arguments: Sysctl) -> ExitCode {
-    let socket = arguments.place.socket();
-    match ask(&beside(&socket, "json"), &Request::Sysctl(arguments.key, arguments.value)) {
-        Ok(response) => match response.error {
-            None => ExitCode::SUCCESS,
-            Some(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(255)
-            }
-        },
-        Err(error) => {
-            eprintln!("error: no director answers at {}: {error}", socket.display());
-            ExitCode::from(UNREACHABLE)
-        }
-    }
+    show(&arguments.place, &Request::Sysctl(arguments.key, arguments.value), false)
 }
 
 /// ipvsadm's status when the kernel has no IPVS.
 const UNREACHABLE: u8 = 2;
+
+/// `director plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    place: Place,
+    /// The file to compare with; by default the one that the director was started with
+    file: Option<PathBuf>,
+}
+
+/// `director explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    place: Place,
+    /// tcp, udp or sctp
+    protocol: String,
+    /// The client, such as 192.0.2.7:40000
+    client: SocketAddr,
+    /// Where its packet goes, such as 10.99.0.1:80
+    destination: SocketAddr,
+    /// The packet's firewall mark
+    #[arg(long, default_value_t = 0)]
+    mark: u32,
+}
+
+/// `director health`, `statistics`, `reload`, `events`, `services`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plain {
+    #[command(flatten)]
+    place: Place,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what a reload would change.
+pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
+    let text = match &arguments.file {
+        None => None,
+        // What is wrong with it is said here, with the file's name.
+        Some(file) => match check::load_text(file) {
+            Ok((text, _)) => Some(text),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    show(&arguments.place, &Request::Plan(text), false)
+}
+
+/// Makes a director read its file again.
+pub(crate) fn reload(arguments: &Plain) -> ExitCode {
+    show(&arguments.place, &Request::Reload, arguments.json)
+}
+
+/// Says what would be done with a packet.
+pub(crate) fn explain(arguments: &ExplainArguments) -> ExitCode {
+    let ExplainArguments { place, protocol, client, destination, mark } = arguments;
+    let (client, destination, mark) = (*client, *destination, *mark);
+    show(place, &Request::Explain(Question { protocol: protocol.clone(), client, destination, mark }), false)
+}
+
+/// Shows the checks of real servers. Status 3 while not all have answered.
+pub(crate) fn health(arguments: &Plain) -> ExitCode {
+    let response = match put(&arguments.place, &Request::Health) {
+        Ok(response) => response,
+        Err(status) => return status,
+    };
+    let Ok(health) = serde_json::from_value::<HealthRow>(response.clone()) else {
+        return print(&response, true);
+    };
+    if arguments.json {
+        print(&response, true);
+    } else {
+        let rows = health.probes.iter().map(|probe| {
+            let why = probe.why.as_deref().unwrap_or_default();
+            [&probe.state, &format!("{:.0} s", probe.since), &probe.probe, why]
+                .map(|cell: &str| cell.to_owned())
+                .to_vec()
+        });
+        print!("{}", columns(&rows.collect::<Vec<_>>(), &[1]));
+    }
+    if health.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) }
+}
+
+/// Shows what became of packets.
+pub(crate) fn statistics(arguments: &Plain) -> ExitCode {
+    show(&arguments.place, &Request::Statistics, arguments.json)
+}
+
+/// Shows what was declared, and how it is doing.
+pub(crate) fn services(arguments: &Plain) -> ExitCode {
+    show(&arguments.place, &Request::Services, true)
+}
+
+/// Prints what happens, a line of JSON each, until the director ends.
+pub(crate) fn events(arguments: &Plain) -> ExitCode {
+    let place = beside(&arguments.place.socket(), "json");
+    match listen(&place, |line| println!("{line}")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => unreachable(&place, &error),
+    }
+}
+
+/// Asks, and shows the answer.
+fn show(place: &Place, request: &Request, json: bool) -> ExitCode {
+    match put(place, request) {
+        Ok(result) => print(&result, json),
+        Err(status) => status,
+    }
+}
+
+fn print(result: &Value, json: bool) -> ExitCode {
+    match result {
+        Value::Null => {}
+        Value::String(text) if !json => print!("{text}"),
+        Value::Object(numbers) if !json => {
+            let rows = numbers.iter().map(|(what, count)| vec![count.to_string(), what.clone()]);
+            print!("{}", columns(&rows.collect::<Vec<_>>(), &[0]));
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            println!("{result:#}");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Asks; what is refused is said here.
+fn put(place: &Place, request: &Request) -> Result<Value, ExitCode> {
+    let place = beside(&place.socket(), "json");
+    match ask(&place, request) {
+        Ok(Response { error: None, result }) => Ok(result),
+        Ok(Response { error: Some(error), .. }) => {
+            eprintln!("error: {error}");
+            Err(ExitCode::from(REFUSED))
+        }
+        Err(error) => Err(unreachable(&place, &error)),
+    }
+}
+
+fn unreachable(place: &Path, error: &io::Error) -> ExitCode {
+    eprintln!("error: no director answers at {}: {error}", place.display());
+    ExitCode::from(UNREACHABLE)
+}
+
+/// As ipvsadm's when the kernel refuses.
+const REFUSED: u8 = 255;
+/// Not all checks have answered yet.
+const NOT_READY: u8 = 3;

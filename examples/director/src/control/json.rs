@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 
 use super::requests::{Clerk, Request, Response};
@@ -54,11 +55,30 @@ fn answer(stream: &UnixStream, clerk: &Clerk) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let response = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Events) => return tell(stream, clerk),
         Ok(request) => clerk.answer(request),
         Err(error) => Response::failed(format!("no question that this director knows: {error}")),
     };
     let text = serde_json::to_string(&response).map_err(io::Error::other)? + "\n";
     (&mut &*stream).write_all(text.as_bytes())
+}
+
+/// Tells a listener what happens, until it hangs up or does not keep up.
+fn tell(mut stream: &UnixStream, clerk: &Clerk) -> io::Result<()> {
+    let events = clerk.listen();
+    // So that whoever waits for this line knows that nothing is missed from now on.
+    stream.write_all(b"{}\n")?;
+    loop {
+        match events.recv_timeout(PATIENCE) {
+            Ok(happening) => {
+                let text = serde_json::to_string(&happening).map_err(io::Error::other)? + "\n";
+                stream.write_all(text.as_bytes())?;
+            }
+            // An empty line is for noticing that nobody listens any more.
+            Err(RecvTimeoutError::Timeout) => stream.write_all(b"\n")?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
 }
 
 /// Asks a director at its JSON socket.
@@ -69,6 +89,20 @@ pub(crate) fn ask(place: &Path, request: &Request) -> io::Result<Response> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
+}
+
+/// Hears what happens at a director, until it ends.
+pub(crate) fn listen(place: &Path, mut take: impl FnMut(&str)) -> io::Result<()> {
+    let mut stream = UnixStream::connect(place)?;
+    stream.write_all((serde_json::to_string(&Request::Events)? + "\n").as_bytes())?;
+    // The first line says that it begins.
+    for line in BufReader::new(stream).lines().skip(1) {
+        let line = line?;
+        if !line.is_empty() {
+            take(&line);
+        }
+    }
+    Ok(())
 }
 
 /// How long a question or an answer may take.

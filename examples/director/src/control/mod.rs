@@ -5,6 +5,10 @@
 //! for.
 
 mod client;
+mod drain;
+mod events;
+mod explain;
+mod follow;
 pub(crate) mod json;
 mod moves;
 mod plan;
@@ -26,7 +30,14 @@ use crate::run::{LargeHandle, NEIGHBOURS};
 
 pub(crate) use reload::{Origin, Reloader};
 
-pub(crate) use client::{Ipvsadm, Sysctl, ipvsadm, sysctl};
+use events::Events;
+
+pub(crate) use client::{
+    ExplainArguments, Ipvsadm, Plain, PlanArguments, Sysctl, events, explain, health, ipvsadm, plan, reload,
+    services, statistics, sysctl,
+};
+pub(crate) use drain::DrainRow;
+pub(crate) use requests::Request;
 
 /// The desk of `director run`.
 pub(crate) type LargeDesk = Desk<Heap, MAX_ADDRESSES, NEIGHBOURS>;
@@ -90,10 +101,10 @@ pub(crate) fn open(
     listen: &Listen,
     handle: &LargeHandle,
     interfaces: Vec<String>,
-    events: impl FnMut() -> Option<Event> + Send + 'static,
+    sync_events: impl FnMut() -> Option<Event> + Send + 'static,
     origin: Option<Origin>,
 ) -> Result<Controls, Box<dyn Error>> {
-    let sync = sync::Sync::start(interfaces, handle.clone(), events)?;
+    let sync = sync::Sync::start(interfaces, handle.clone(), sync_events)?;
     let daemons = Box::new(sync::SyncDesk { sync, handle: handle.clone() });
     let mut desk = Desk::new(handle.clone(), daemons);
     let socket = listen.socket();
@@ -113,17 +124,21 @@ pub(crate) fn open(
         }
     }
     let desk = SharedDesk(Arc::new(Mutex::new(desk)));
+    let events = Events::default();
     let reloader = match &origin {
         None => None,
         Some(origin) => {
             let memory = state.as_deref().map(|state| beside(state, "toml"));
-            let reloader = Reloader::new(desk.clone(), handle.clone(), &origin.file, memory, restored);
+            let reloader =
+                Reloader::new(desk.clone(), handle.clone(), events.clone(), &origin.file, memory, restored);
             reloader.start(origin)?;
             let reloader = Arc::new(reloader);
+            follow::start(&desk, handle, &reloader, origin.configuration.answer_for)?;
             reload_on_hangup(reloader.clone())?;
             Some(reloader)
         }
     };
+    let clerk = requests::Clerk::new(desk.clone(), handle.clone(), reloader.clone(), events.clone())?;
     let serving = match &socket {
         None => None,
         Some(socket) => {
@@ -136,10 +151,7 @@ pub(crate) fn open(
                 }
             };
             let ipvs = serve(ServeOptions::at(socket), desk.0.clone()).map_err(fail)?;
-            let json = json::serve(
-                &beside(socket, "json"),
-                requests::Clerk::new(desk.clone(), handle.clone(), reloader.clone()),
-            );
+            let json = json::serve(&beside(socket, "json"), clerk);
             Some((ipvs, json.map_err(fail)?))
         }
     };

@@ -13,8 +13,7 @@ pub(super) type State = (ServiceConfig<Scheduler>, Vec<ServerConfig>);
 /// The share of clients, 0 to 1, that would be sent to another server than before: found by sending the same few thousand
 /// clients to both. `None` where no hash of the client decides, so that new connections go anywhere anyway.
 pub(super) fn moved(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
-    let hashes = |state: &State| HASHING.contains(&state.0.scheduler.name());
-    if !hashes(old) || !hashes(new) {
+    if !hashes(old.0.scheduler.name()) || !hashes(new.0.scheduler.name()) {
         return None;
     }
     let (before, after) = (choices(key, old)?, choices(key, new)?);
@@ -22,8 +21,31 @@ pub(super) fn moved(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
     Some(moved as f64 / before.len() as f64)
 }
 
-/// Where each client is sent.
-fn choices(key: ServiceKey, (config, servers): &State) -> Option<Vec<Option<SocketAddr>>> {
+/// Whether a scheduler chooses by a hash of the client, or of the address that it asks for.
+pub(super) fn hashes(scheduler: &str) -> bool {
+    HASHING.contains(&scheduler)
+}
+
+/// Where a hash sends this client.
+pub(super) fn choice(key: ServiceKey, state: &State, client: SocketAddr) -> Option<SocketAddr> {
+    choose(key, state, core::iter::once(client))?.pop().flatten()
+}
+
+/// Where each of the clients is sent.
+fn choices(key: ServiceKey, state: &State) -> Option<Vec<Option<SocketAddr>>> {
+    let port = |number: u32| 1_024 + (number % 60_000) as u16;
+    choose(
+        key,
+        state,
+        (1..=CLIENTS).map(|number| SocketAddr::new(client(key.family(), number), port(number))),
+    )
+}
+
+fn choose(
+    key: ServiceKey,
+    (config, servers): &State,
+    clients: impl Iterator<Item = SocketAddr>,
+) -> Option<Vec<Option<SocketAddr>>> {
     // Hashing schedulers hash by tables of their own; the seed does not matter.
     let mut director =
         Director::new(Config::new(Seed::from_bytes([0; 16])), Heap::with_capacity(CLIENTS as usize));
@@ -44,15 +66,14 @@ fn choices(key: ServiceKey, (config, servers): &State) -> Option<Vec<Option<Sock
         Protocol::Udp => Content::Udp,
         Protocol::Sctp => Content::Sctp(lvs_core::Chunk::Init),
     };
-    let choose = |number| {
-        let from = SocketAddr::new(client(Family::of(to.ip()), number), 1_024 + (number % 60_000) as u16);
+    let mut target = |from| {
         let packet = Packet::new(Flow::new(protocol, from, to)?, content, 60).marked(mark);
         match director.decide(lvs_core::Tick::ZERO, &packet) {
             Verdict::Forward(forward) => Some(forward.target),
             Verdict::Drop(_) | Verdict::Inspect | Verdict::Pass(_) | Verdict::Reject(_) => None,
         }
     };
-    Some((1..=CLIENTS).map(choose).collect())
+    Some(clients.map(&mut target).collect())
 }
 
 /// Addresses all over the space, from a generator of full period (Knuth's multiplier).

@@ -1,16 +1,19 @@
 //! A director's configuration file while it runs: applied at the start, and again when it has changed.
 
+use core::net::IpAddr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lvs_core::Tick;
+use lvs_std::health::Event;
 use lvs_std::worker::WorkerGone;
 
 use super::SharedDesk;
+use super::events::{Events, Happening};
 use super::plan::Plan;
 use crate::check;
-use crate::config::Configuration;
+use crate::config::{AnswerFor, Configuration};
 use crate::health::{self, Keeper};
 use crate::run::LargeHandle;
 
@@ -26,6 +29,7 @@ pub(crate) struct Origin {
 pub(crate) struct Reloader {
     desk: SharedDesk,
     handle: LargeHandle,
+    events: Events,
     file: PathBuf,
     /// Where the text is kept that was applied last.
     memory: Option<PathBuf>,
@@ -43,6 +47,7 @@ impl Reloader {
     pub(super) fn new(
         desk: SharedDesk,
         handle: LargeHandle,
+        events: Events,
         file: &Path,
         memory: Option<PathBuf>,
         restored: bool,
@@ -50,7 +55,7 @@ impl Reloader {
         let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
         let configuration = text.and_then(|text| Configuration::parse(&text).ok());
         let applied = Mutex::new(Applied { configuration, keeper: None });
-        Self { desk, handle, file: file.to_owned(), memory, applied }
+        Self { desk, handle, events, file: file.to_owned(), memory, applied }
     }
 
     /// Applies what the file said at the start. Everything but services and servers is so already.
@@ -76,6 +81,7 @@ impl Reloader {
         let (text, configuration) = check::load_text(&self.file)?;
         let mut applied = self.applied();
         let said = self.apply(&mut applied, &text, &configuration)?;
+        self.events.tell(&Happening::Reloaded { changes: said.clone() });
         Ok(if said.is_empty() { "nothing has changed\n".to_owned() } else { said })
     }
 
@@ -103,7 +109,19 @@ impl Reloader {
         match &applied.keeper {
             Some(keeper) => keeper.replace(&configuration.services),
             None => {
-                let keeper = Keeper::start(&configuration.services, self.desk.clone(), health::log);
+                let events = self.events.clone();
+                let tell = move |event: &Event| {
+                    health::log(event);
+                    if let Event::Changed { probe, state, why, .. } = event {
+                        let (probe, state) = (probe.to_string(), state.to_string());
+                        events.tell(&Happening::Probe {
+                            probe,
+                            state,
+                            why: why.as_ref().map(ToString::to_string),
+                        });
+                    }
+                };
+                let keeper = Keeper::start(&configuration.services, self.desk.clone(), tell);
                 applied.keeper =
                     keeper.map_err(|error| format!("real servers cannot be checked: {error}"))?;
             }
@@ -122,8 +140,13 @@ impl Reloader {
 
     /// Time-outs, switches and virtual addresses.
     fn settings(&self, old: Option<&Configuration>, new: &Configuration) -> Result<(), WorkerGone> {
-        let had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
-        let new = new.clone();
+        let mut had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
+        let mut new = new.clone();
+        if new.answer_for != AnswerFor::Configured {
+            // Whoever follows services or machine does the rest.
+            had.clear();
+            new.virtual_addresses.clear();
+        }
         self.handle.with(move |director, forwarder, now: Tick| {
             let seed = director.config().seed;
             director.set_config(new.core(seed));
@@ -139,6 +162,11 @@ impl Reloader {
                 }
             }
         })
+    }
+
+    /// The virtual addresses of the file that was applied last.
+    pub(super) fn virtual_addresses(&self) -> Vec<IpAddr> {
+        self.applied().configuration.as_ref().map(|of| of.virtual_addresses.clone()).unwrap_or_default()
     }
 
     /// What is known of the checks: each with its state, and whether all have answered.

@@ -1,14 +1,23 @@
 //! What can be asked at the JSON socket, and who answers.
 
 use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
-use lvs_std::control::DeclaredServer;
+use lvs_core::Connection;
+use lvs_std::control::{DeclaredServer, Errno, ServiceName};
 use lvs_std::worker::WorkerGone;
 
+use super::drain::Drains;
+use super::events::{Events, Happening};
+use super::explain::{Question, explain};
 use super::{Reloader, SharedDesk};
 use crate::replay::sysctl;
 use crate::run::LargeHandle;
+use crate::statistics;
 
 /// A question.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
@@ -22,6 +31,20 @@ pub(crate) enum Request {
     Reload,
     /// The checks of real servers.
     Health,
+    /// No new connections for a real server; what is left after so many seconds is cut.
+    Drain { service: String, server: SocketAddr, deadline: Option<f64> },
+    /// New connections for it again.
+    Undrain { service: String, server: SocketAddr },
+    /// The real servers that are being drained.
+    Drains,
+    /// What would be done with a packet.
+    Explain(Question),
+    /// What became of packets, by reasons.
+    Statistics,
+    /// The connections, or those of one real server.
+    Connections { server: Option<SocketAddr>, limit: Option<usize> },
+    /// Everything that happens from now on, a line each, for as long as the connection lasts.
+    Events,
     /// A switch by its name, and its value.
     Sysctl(String, String),
 }
@@ -46,10 +69,34 @@ impl Response {
         }
     }
 
+    /// It was done or refused.
+    fn done(done: Result<(), Errno>) -> Self {
+        match done {
+            Ok(()) => Self::default(),
+            Err(errno) => Self::failed(errno.to_string()),
+        }
+    }
+
     /// It was not done.
     pub(crate) fn failed(why: impl Into<String>) -> Self {
         Self { error: Some(why.into()), ..Self::default() }
     }
+}
+
+/// A connection in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ConnectionRow {
+    pub(crate) protocol: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) virtual_address: SocketAddr,
+    pub(crate) server: SocketAddr,
+    pub(crate) method: String,
+    pub(crate) state: String,
+    /// Seconds until it ends without packets.
+    pub(crate) expires: f64,
+    /// Packets of the client.
+    pub(crate) packets: u64,
 }
 
 /// What is known of the checks.
@@ -108,11 +155,40 @@ pub(crate) struct Clerk {
     desk: SharedDesk,
     handle: LargeHandle,
     reloader: Option<Arc<Reloader>>,
+    drains: Drains,
+    events: Events,
 }
 
 impl Clerk {
-    pub(super) const fn new(desk: SharedDesk, handle: LargeHandle, reloader: Option<Arc<Reloader>>) -> Self {
-        Self { desk, handle, reloader }
+    pub(super) fn new(
+        desk: SharedDesk,
+        handle: LargeHandle,
+        reloader: Option<Arc<Reloader>>,
+        events: Events,
+    ) -> io::Result<Self> {
+        let drains = Drains::new(desk.clone(), events.clone())?;
+        Ok(Self { desk, handle, reloader, drains, events })
+    }
+
+    /// What happens, for whoever asks for it.
+    pub(super) fn listen(&self) -> Receiver<Happening> {
+        self.events.listen()
+    }
+
+    fn connections(&self, server: Option<SocketAddr>, limit: usize) -> Response {
+        let Ok(all) = self.handle.connections() else { return Response::failed("the director is ending") };
+        let wanted = all.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
+        let row = |connection: Connection| ConnectionRow {
+            protocol: connection.flow.protocol.to_string(),
+            client: connection.flow.source(),
+            virtual_address: connection.flow.destination(),
+            server: connection.destination,
+            method: connection.method.to_string(),
+            state: connection.state.to_string(),
+            expires: connection.expires_in as f64 / 1_000.0,
+            packets: connection.in_packets.into(),
+        };
+        Response::of(&wanted.take(limit).map(row).collect::<Vec<_>>())
     }
 
     fn reloaded(&self, work: impl FnOnce(&Reloader) -> Result<String, String>) -> Response {
@@ -160,6 +236,39 @@ impl Clerk {
             Request::Plan(text) => self.reloaded(|reloader| reloader.plan(text.as_deref())),
             Request::Reload => self.reloaded(Reloader::reload),
             Request::Health => Response::of(&self.health()),
+            Request::Drain { service, server, deadline } => {
+                let deadline =
+                    deadline.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+                Response::done(
+                    name(&service).and_then(|service| self.drains.begin(service, server, deadline)),
+                )
+            }
+            Request::Undrain { service, server } => {
+                Response::done(name(&service).and_then(|service| self.drains.end(service, server)))
+            }
+            Request::Drains => Response::of(&self.drains.rows()),
+            Request::Explain(question) => match explain(&question, &self.desk, &self.handle) {
+                Ok(text) => Response::of(&text),
+                Err(why) => Response::failed(why),
+            },
+            Request::Statistics => {
+                let shown = self.handle.snapshot().worker;
+                let live = self
+                    .handle
+                    .with(|director, forwarder, _| (director.counters(), forwarder.counters().clone()));
+                let Ok((director, forwarder)) = live else {
+                    return Response::failed("the director is ending");
+                };
+                let rows = statistics::frames(&director, &forwarder, shown.cut, shown.unsendable);
+                let counted = rows.into_iter().filter_map(|row| match <[String; 2]>::try_from(row) {
+                    Ok([count, what]) => Some((what, count.parse::<u64>().unwrap_or_default())),
+                    Err(_) => None,
+                });
+                Response::of(&counted.collect::<BTreeMap<_, _>>())
+            }
+            Request::Connections { server, limit } => self.connections(server, limit.unwrap_or(usize::MAX)),
+            // The socket's side does it.
+            Request::Events => Response::default(),
             Request::Sysctl(key, value) => {
                 let done = self.handle.with(move |director, forwarder, _| {
                     let (mut config, mut options) = (director.config().clone(), *forwarder.options());
@@ -176,4 +285,9 @@ impl Clerk {
             }
         }
     }
+}
+
+/// A service by the name that listings give it.
+fn name(text: &str) -> Result<ServiceName, Errno> {
+    ServiceName::parse(text).ok_or(Errno::NoService)
 }

@@ -6,6 +6,7 @@
 
 mod channel;
 mod connections;
+mod drain;
 mod names;
 mod order;
 mod program;

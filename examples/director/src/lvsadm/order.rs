@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(addresses(of(10), of(192)), Ordering::Greater);
         let of = |text: &str| IpAddr::V6(text.parse().unwrap());
         assert_eq!(addresses(of("fe80::1"), of("2001:db8::1")), Ordering::Less);
-        assert_eq!(addresses(of("::9000:0:1"), of("::1:0:2")), Ordering::Less);
+        assert_eq!(addresses(of("::9000:0:0:1"), of("::1:0:0:2")), Ordering::Less);
         assert_eq!(addresses(of("2001:db8::2"), of("2001:db8::1")), Ordering::Greater);
         let newest_first = vec![tcp("100.0.0.1:80"), tcp("192.168.0.1:80"), tcp("10.0.0.1:80")];
         assert_eq!(sort(newest_first.clone(), &services), newest_first);

@@ -2,14 +2,14 @@
 
 use core::fmt;
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
 
 use super::session::{NOT_ROOT, Session, UNREACHABLE, cannot_initialize};
-use super::{Channel, System};
+use super::{Channel, System, drain};
 
 /// `lvsadm`: does what its command line says, as ipvsadm, `ipvsadm-save` or `ipvsadm-restore` would if it was called so.
 #[must_use]
@@ -35,6 +35,9 @@ pub fn call(program: &str, words: Vec<String>, director: Option<PathBuf>) -> u8 
         socket_of(variable.as_deref().unwrap_or(DEFAULT_NAME))
     });
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let Some(status) = drain::call(&words, &socket, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        return status;
+    }
     match role(program) {
         Role::Tool => {
             with_director(&socket, |channel| tool(program, channel, &mut io::stdin().lock(), &words))
@@ -86,8 +89,15 @@ fn director_option(words: &[String]) -> Result<(Option<&str>, &[String]), &'stat
 }
 
 fn tool(program: &str, channel: &mut dyn Channel, input: &mut dyn BufRead, words: &[&str]) -> u8 {
-    let (mut out, mut errors) = (io::stdout().lock(), io::stderr().lock());
-    Session { program, names: &System, channel, input, out: &mut out, errors: &mut errors }.run(words)
+    let terminal = io::stdout().is_terminal();
+    // As the C library does it: what goes to a person goes line by line, all else in pieces.
+    let mut out = BufWriter::with_capacity(if terminal { 0 } else { PIECE }, io::stdout().lock());
+    let mut errors = io::stderr().lock();
+    let status =
+        Session { program, names: &System, channel, input, out: &mut out, errors: &mut errors }.run(words);
+    // Whoever closes it wants no more.
+    drop(out.flush());
+    status
 }
 
 /// Everything goes, then the lines that are no comments are carried out.
@@ -139,6 +149,8 @@ impl fmt::Display for Unreachable<'_> {
     }
 }
 
+/// Bytes that are written at once.
+const PIECE: usize = 4_096;
 /// The exit status for words that are none of ipvsadm's.
 const MISUSED: u8 = 2;
 

@@ -30,7 +30,18 @@ pub struct Session<'a> {
 }
 
 /// What is said on standard error, and the exit status.
-struct Failure(String, u8);
+struct Failure {
+    text: String,
+    status: u8,
+    /// Whether lines that follow are not read.
+    ends: bool,
+}
+
+impl Failure {
+    const fn exit(text: String, status: u8) -> Self {
+        Self { text, status, ends: true }
+    }
+}
 
 impl Session<'_> {
     /// Does what the words after the program's name say; returns ipvsadm's exit status.
@@ -38,10 +49,7 @@ impl Session<'_> {
         // Before it looks at anything else, ipvsadm asks whether there is an IPVS at all.
         let info = match self.info() {
             Ok(info) => info,
-            Err(Failure(text, status)) => {
-                self.complain(&text);
-                return status;
-            }
+            Err(failure) => return self.end(Err(failure)),
         };
         let done = match self.read(words) {
             Ok(ipvsadm::Command::Restore) => return self.restore(info),
@@ -58,7 +66,7 @@ impl Session<'_> {
             Err(ChannelError::Refused(Errno::Permission)) => NOT_ROOT.to_owned(),
             Err(error @ (ChannelError::Refused(_) | ChannelError::Lost(_))) => error.to_string(),
         };
-        Err(Failure(cannot_initialize(&why), UNREACHABLE))
+        Err(Failure::exit(cannot_initialize(&why), UNREACHABLE))
     }
 
     fn read(&self, words: &[&str]) -> Result<ipvsadm::Command, Failure> {
@@ -68,7 +76,8 @@ impl Session<'_> {
 
     /// What is wrong with the words.
     fn misused(&self, error: &UsageError) -> Failure {
-        Failure(ipvsadm::said_by(self.program, error), error.status())
+        let ends = !matches!(error, UsageError::MissingValue(_) | UsageError::Unknown(_));
+        Failure { text: ipvsadm::said_by(self.program, error), status: error.status(), ends }
     }
 
     fn carry_out(&mut self, line: &ipvsadm::Command, info: Info) -> Result<(), Failure> {
@@ -100,34 +109,36 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Commands from standard input, one per line. A line that cannot be read ends it; one that the director refuses does not.
+    /// Commands from standard input, one per line; the last one's status. What ipvsadm exits for ends it here too: words that do not go
+    /// together, a listing that fails, help. What the director refuses and options that there are not do not.
     fn restore(&mut self, info: Info) -> u8 {
         let mut status = 0;
         let mut bytes = Vec::new();
         while self.input.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-            let line = String::from_utf8_lossy(&bytes);
-            let words = save::words(line.trim_end_matches('\n'));
-            if !words.is_empty() {
-                let line = match self.read(&words) {
-                    Ok(ipvsadm::Command::Restore) => Err(self.misused(&UsageError::Hint)),
-                    read => read,
-                };
-                status = match line {
-                    Ok(line) => {
-                        let done = self.carry_out(&line, info);
-                        self.end(done)
-                    }
-                    Err(failure) => return self.end(Err(failure)),
-                };
-            }
+            let line = String::from_utf8_lossy(&bytes).into_owned();
             bytes.clear();
+            let words = save::words(line.trim_end_matches('\n'));
+            if words.is_empty() {
+                continue;
+            }
+            let line = match self.read(&words) {
+                Ok(ipvsadm::Command::Restore) => Err(self.misused(&UsageError::Hint)),
+                read => read,
+            };
+            let last = matches!(line, Ok(ipvsadm::Command::Help | ipvsadm::Command::Version));
+            let done = line.and_then(|line| self.carry_out(&line, info));
+            let last = last || done.as_ref().is_err_and(|failure| failure.ends);
+            status = self.end(done);
+            if last {
+                break;
+            }
         }
         status
     }
 
     fn list(&mut self, listing: &Listing, info: Info) -> Result<String, Failure> {
         self.listed(listing, info).map_err(|error| match listing.subject {
-            Subject::Connections => Failure(format!("cannot open file {}", connections::FILE), 1),
+            Subject::Connections => Failure::exit(format!("cannot open file {}", connections::FILE), 1),
             Subject::Services | Subject::Service(_) | Subject::Timeouts | Subject::Daemons => {
                 refused(&ipvsadm::Command::List(*listing), &error)
             }
@@ -192,19 +203,15 @@ impl Session<'_> {
     fn end(&mut self, done: Result<(), Failure>) -> u8 {
         match done {
             Ok(()) => 0,
-            Err(Failure(text, status)) => {
-                self.complain(&text);
-                status
+            Err(failure) => {
+                drop(writeln!(self.errors, "{}", failure.text));
+                failure.status
             }
         }
     }
 
     fn say(&mut self, text: &str) {
-        drop(self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()));
-    }
-
-    fn complain(&mut self, text: &str) {
-        drop(writeln!(self.errors, "{text}"));
+        drop(self.out.write_all(text.as_bytes()));
     }
 }
 
@@ -217,7 +224,7 @@ pub(super) fn cannot_initialize(why: &str) -> String {
 
 fn refused(line: &ipvsadm::Command, error: &ChannelError) -> Failure {
     let (text, status) = refusal(line, error);
-    Failure(text, status)
+    Failure { text, status, ends: matches!(line, ipvsadm::Command::List(_)) }
 }
 
 fn strange() -> ChannelError {

@@ -293,10 +293,18 @@ fn restoring_ends_at_words_that_are_none_and_goes_on_after_a_refusal() {
     let input = b"-A -t 10.99.0.1:80\n-A -t 10.99.0.1:83";
     assert_eq!(run_with(&mut memory, "-R", input), (String::new(), "Service already exists\n".to_owned(), 0));
     assert_eq!(listed(&mut memory), 2);
-    for input in ["-R\n", "# first\n"] {
-        let (_, errors, status) = run_with(&mut memory, "-R", input.as_bytes());
-        assert!(errors.starts_with("Try `lvsadm -h'") && status == 255, "{errors}");
+    for (input, said, status) in [
+        ("-R\n-C\n", "Try `lvsadm -h'", 255),
+        ("# first\n-C\n", "Try `lvsadm -h'", 255),
+        ("-L -t 10.99.0.9:80\n-C\n", "No such service", 1),
+        ("-v\n-C\n", "", 0),
+    ] {
+        let (_, errors, ended) = run_with(&mut memory, "-R", input.as_bytes());
+        assert!(errors.starts_with(said) && ended == status, "{input}: {errors}");
+        assert_eq!(listed(&mut memory), 2, "{input}");
     }
+    let (_, errors, status) = run_with(&mut memory, "-R", b"-D -t 10.99.0.9:80\n-A -t\n-A --bogus\n-C\n");
+    assert_eq!((errors.lines().count(), status, listed(&mut memory)), (3, 0, 0), "{errors}");
 }
 
 #[test]

@@ -23,11 +23,38 @@ pub(crate) fn script(seed: u64, calls: usize) -> String {
     let mut dice = Dice(seed);
     let mut text = String::new();
     for number in 0..calls {
-        let line = if number % 8 == 7 { dice.of(LISTINGS).to_owned() } else { call(&mut dice) };
+        let (line, command) = match number % 16 {
+            7 | 15 => with(dice.of(LISTINGS).to_owned()),
+            11 => restore(&mut dice),
+            12 => with_tool(dice.of(TOOLS)),
+            _ => with(call(&mut dice)),
+        };
         // Whoever reads a difference wants to know by which line it came.
-        text.push_str(&format!("echo '== {line}'; ipvsadm {line} 2>&1; echo \"status $?\"\n"));
+        text.push_str(&format!("echo '== {line}'; {command} 2>&1; echo \"status $?\"\n"));
     }
     text
+}
+
+/// What is shown of a call, and the call.
+fn with(line: String) -> (String, String) {
+    let command = format!("ipvsadm {line}");
+    (line, command)
+}
+
+fn with_tool(command: &str) -> (String, String) {
+    (command.to_owned(), format!("{command} </dev/null"))
+}
+
+/// Lines for `-R` or `ipvsadm-restore`.
+fn restore(dice: &mut Dice) -> (String, String) {
+    let mut lines = Vec::new();
+    for _ in 0..1 + dice.below(5) {
+        let line = if dice.below(4) == 0 { dice.of(IN_FILES).to_owned() } else { call(dice) };
+        lines.push(format!("{}{line}", dice.of(&["", "", "ipvsadm ", "  "])));
+    }
+    let tool = dice.of(&["ipvsadm -R", "ipvsadm --restore", "ipvsadm-restore"]);
+    let words: Vec<String> = lines.iter().map(|line| format!("'{line}'")).collect();
+    (format!("{tool}: {}", lines.join("; ")), format!("printf \"%s\\n\" {} | {tool}", words.join(" ")))
 }
 
 fn call(dice: &mut Dice) -> String {
@@ -358,6 +385,10 @@ const LISTINGS: &[&str] = &[
     "-Lnc --persistent-conn",
 ];
 const TIMES: &[&str] = &["0", "100", "2678400", "2678401", "abc", "-1", "+7"];
+const IN_FILES: &[&str] =
+    &["", "   ", "# a comment", " # a comment", "-R", "ipvsadm", "-L -n", "-Sn", "-v", "foo"];
+const TOOLS: &[&str] =
+    &["ipvsadm-save", "ipvsadm-save -n", "ipvsadm-restore", "ipvsadm -R", "ipvsadm-save foo", "ipvsadm"];
 const ROLES: &[&str] = &["master", "backup", "both", ""];
 const STRAY: &[&str] = &[
     "foo",

@@ -1,7 +1,12 @@
 //! Checkers: what is asked of a target, and what is a good answer. One file and one line in the list each.
 
+pub(super) mod dns;
 pub(super) mod http;
+pub(super) mod https;
+pub(super) mod ping;
+pub(super) mod program;
 pub(super) mod tcp;
+pub(super) mod udp;
 
 use core::fmt::Debug;
 use core::net::SocketAddr;
@@ -45,6 +50,8 @@ pub(super) enum Progress {
 pub(super) enum Expiry {
     /// It ends.
     Ends(Result<Pass, Failure>),
+    /// It goes on for as long again, to clean up after itself, and is asked again then.
+    Lingers(Duration),
 }
 
 /// A good answer.
@@ -99,4 +106,14 @@ checkers! {
     "tcp" => Tcp(tcp::Tcp),
     /// An HTTP request is answered as it should be.
     "http" => Http(http::Http),
+    /// The same by TLS.
+    "https" => Https(https::Https),
+    /// A UDP datagram is answered, or at least not refused.
+    "udp" => Udp(udp::Udp),
+    /// A name server answers a question.
+    "dns" => Dns(dns::Dns),
+    /// A host answers an ICMP echo request.
+    "ping" => Ping(ping::Ping),
+    /// A program ends with the right status.
+    "program" => Program(program::Program),
 }

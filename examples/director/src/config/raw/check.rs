@@ -29,6 +29,16 @@ pub(crate) struct Check {
     pub(crate) text: Option<Spanned<String>>,
     pub(crate) digest: Option<Spanned<String>>,
     pub(crate) body_limit: Option<Spanned<Whole>>,
+    pub(crate) trust: Option<Spanned<String>>,
+    pub(crate) sni: Option<Spanned<String>>,
+    pub(crate) payload: Option<Spanned<String>>,
+    pub(crate) reply: Option<Spanned<String>>,
+    pub(crate) shortest: Option<Spanned<Whole>>,
+    pub(crate) longest: Option<Spanned<Whole>>,
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) record: Option<Spanned<String>>,
+    pub(crate) command: Option<Spanned<Vec<String>>>,
+    pub(crate) dynamic: Option<Spanned<bool>>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]

@@ -1,0 +1,127 @@
+//! Taking real servers out of service gently: no new connections, and an end when the last one is gone or the time is over.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use lvs_std::control::{Errno, ServiceName, Standing};
+
+use super::SharedDesk;
+use super::events::{Events, Happening};
+
+/// The real servers that are being drained.
+#[derive(Clone)]
+pub(super) struct Drains {
+    desk: SharedDesk,
+    events: Events,
+    list: Arc<Mutex<HashMap<(ServiceName, SocketAddr), Drain>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Drain {
+    since: Instant,
+    deadline: Option<Instant>,
+}
+
+/// A drain in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+pub(crate) struct DrainRow {
+    /// As listings name it.
+    pub(crate) service: String,
+    pub(crate) server: SocketAddr,
+    /// Connections that it still has.
+    pub(crate) remaining: u32,
+    /// For how many seconds it has been drained.
+    pub(crate) since: f64,
+    /// In how many seconds what is left is cut.
+    pub(crate) deadline: Option<f64>,
+}
+
+impl Drains {
+    pub(super) fn new(desk: SharedDesk, events: Events) -> std::io::Result<Self> {
+        let drains = Self { desk, events, list: Arc::default() };
+        let own = drains.clone();
+        thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            loop {
+                thread::sleep(LOOK);
+                own.look();
+            }
+        })?;
+        Ok(drains)
+    }
+
+    /// Begins: from now on the server gets no new connections. What is left at the deadline is cut.
+    pub(super) fn begin(
+        &self,
+        service: ServiceName,
+        server: SocketAddr,
+        after: Option<Duration>,
+    ) -> Result<(), Errno> {
+        self.set(service, server, true)?;
+        let since = Instant::now();
+        let deadline = after.and_then(|after| since.checked_add(after));
+        self.list().insert((service, server), Drain { since, deadline });
+        Ok(())
+    }
+
+    /// Ends: the server gets new connections again.
+    pub(super) fn end(&self, service: ServiceName, server: SocketAddr) -> Result<(), Errno> {
+        self.set(service, server, false)?;
+        self.list().remove(&(service, server));
+        Ok(())
+    }
+
+    /// All of them, with what is left.
+    pub(super) fn rows(&self) -> Vec<DrainRow> {
+        let list: Vec<_> = self.list().iter().map(|(of, drain)| (*of, *drain)).collect();
+        let desk = self.desk.lock();
+        let row = |((service, server), drain): ((ServiceName, SocketAddr), Drain)| DrainRow {
+            service: service.to_string(),
+            server,
+            remaining: desk.remaining(service, server).unwrap_or_default(),
+            since: drain.since.elapsed().as_secs_f64(),
+            deadline: drain.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64()),
+        };
+        list.into_iter().map(row).collect()
+    }
+
+    fn set(&self, service: ServiceName, server: SocketAddr, draining: bool) -> Result<(), Errno> {
+        let mut desk = self.desk.lock();
+        let declared = desk.ledger().service(service).ok_or(Errno::NoService)?;
+        let standing = declared.server(server).ok_or(Errno::NoEntry)?.standing;
+        desk.set_standing(service, server, Standing { draining, ..standing })
+    }
+
+    /// Ends what has come to its end.
+    fn look(&self) {
+        let list: Vec<_> = self.list().iter().map(|(of, drain)| (*of, *drain)).collect();
+        for ((service, server), drain) in list {
+            let seconds = drain.since.elapsed().as_secs_f64();
+            let (service_name, over) =
+                (service.to_string(), drain.deadline.is_some_and(|end| Instant::now() >= end));
+            let desk = self.desk.lock();
+            let happening = match desk.remaining(service, server) {
+                // Removed, or found dead: nothing of it is left to be waited for.
+                Ok(0) | Err(_) => Happening::Drained { service: service_name, server, seconds },
+                Ok(_) if over => {
+                    let connections = desk.cut(service, server).unwrap_or_default();
+                    Happening::Cut { service: service_name, server, seconds, connections }
+                }
+                Ok(_) => continue,
+            };
+            drop(desk);
+            self.list().remove(&(service, server));
+            self.events.tell(&happening);
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, HashMap<(ServiceName, SocketAddr), Drain>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often it is looked whether the last connection is gone.
+const LOOK: Duration = Duration::from_millis(100);

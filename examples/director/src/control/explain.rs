@@ -1,0 +1,120 @@
+//! What a director would do with a packet, and why.
+
+use core::fmt::Write as _;
+use core::net::SocketAddr;
+
+use lvs_core::{Family, Flow, Protocol, Schedule as _, ServiceKey};
+use lvs_std::control::change;
+
+use super::SharedDesk;
+use super::moves;
+use crate::run::LargeHandle;
+
+/// The packet in question: the first of a client, or any of a connection.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+pub(crate) struct Question {
+    /// `tcp`, `udp` or `sctp`.
+    pub(crate) protocol: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    /// Its firewall mark, 0 for none.
+    #[serde(default)]
+    pub(crate) mark: u32,
+}
+
+/// The answer, a line for each step. Nothing changes by it.
+pub(super) fn explain(
+    question: &Question,
+    desk: &SharedDesk,
+    handle: &LargeHandle,
+) -> Result<String, String> {
+    let protocol = match question.protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        other => return Err(format!("`{other}` is no protocol: tcp, udp or sctp")),
+    };
+    let (client, to) = (question.client, question.destination);
+    let flow = Flow::new(protocol, client, to).ok_or("client and destination are of different families")?;
+    let mut text = String::new();
+    // Writing to a string cannot fail, here and below.
+    let gone = |_| "the director is ending".to_owned();
+    let address = to.ip();
+    let owns = handle.with(move |_, forwarder, _| forwarder.host().owns(address)).map_err(gone)?;
+    let _ = if owns {
+        writeln!(text, "{address} is an address of the director")
+    } else {
+        writeln!(
+            text,
+            "{address} is no address of the director: the packet is routed on, unless it is a reply of a real server"
+        )
+    };
+    let found = handle.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
+    if let Some(connection) = found {
+        let _ = writeln!(
+            text,
+            "it belongs to a connection in state {}, by {} to {}, which ends in {} s without packets",
+            connection.state,
+            connection.method,
+            connection.destination,
+            connection.expires_in / 1_000
+        );
+        return Ok(text);
+    }
+    let _ = writeln!(text, "it belongs to no connection that the director knows");
+    let family = Family::of(to.ip());
+    let candidates = [
+        (question.mark != 0).then_some(ServiceKey::Mark { family, mark: question.mark }),
+        Some(ServiceKey::Address { protocol, address: to.ip(), port: to.port() }),
+        Some(ServiceKey::Address { protocol, address: to.ip(), port: 0 }),
+    ];
+    let desk = desk.lock();
+    let service = candidates
+        .into_iter()
+        .flatten()
+        .find_map(|key| Some((key, desk.ledger().service(change::name(key))?)));
+    let Some((key, declared)) = service else {
+        let _ = writeln!(text, "no service is for it: it is left to the director's host");
+        return Ok(text);
+    };
+    let name = change::name(key);
+    let _ = writeln!(text, "the service {name} is for it, scheduler {}", declared.spec.scheduler);
+    let mut usable = Vec::new();
+    for server in &declared.servers {
+        let weight = server.effective_weight();
+        let why = match (server.standing.absent, server.standing.draining, weight) {
+            (true, ..) => "not used: its checks fail",
+            (_, true, _) => "no new connections: it is drained",
+            (_, _, 0) => "no new connections: its weight is 0",
+            _ => "can be chosen",
+        };
+        let _ = writeln!(text, "  {}  weight {weight}  {why}", server.address);
+        if !server.standing.absent {
+            let spec = lvs_std::control::ServerSpec { weight, ..server.spec };
+            usable.extend(change::server_config(server.address, &spec));
+        }
+    }
+    let Some(config) = change::service_config(name.family(), &declared.spec) else {
+        let _ = writeln!(text, "it has no scheduler: a new connection is refused");
+        return Ok(text);
+    };
+    if let Some(persistence) = config.persistence {
+        let _ = writeln!(
+            text,
+            "a client that was here in the last {} s goes where it went then",
+            persistence.timeout
+        );
+    }
+    let scheduler = config.scheduler.name();
+    let _ = if moves::hashes(scheduler) {
+        match moves::choice(key, &(config, usable), client) {
+            Some(server) => writeln!(text, "{scheduler} sends this client to {server}"),
+            None => writeln!(text, "{scheduler} has no server for this client: it is refused"),
+        }
+    } else if declared.servers.iter().any(|server| !server.standing.absent && server.effective_weight() > 0) {
+        writeln!(text, "{scheduler} chooses among them by their load and its turn when the packet comes")
+    } else {
+        writeln!(text, "none can be chosen: a new connection is refused")
+    };
+    Ok(text)
+}
