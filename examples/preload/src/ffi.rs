@@ -1,7 +1,6 @@
 //! All that is foreign: the functions that programs find instead of the C library's, and the system calls that they take.
 //!
-//! Each function of the first part looks at its arguments, and either leads to the rest of the library or goes on to the next
-//! definition of its name. None can panic: what could is not used.
+//! A function of the first part leads to the rest of the library, or on to the next definition of its name. None can panic.
 #![expect(unsafe_code, reason = "the C library's functions take pointers, and are replaced by their names")]
 #![cfg_attr(test, expect(dead_code, reason = "programs find functions by their names, but tests do not"))]
 
@@ -56,19 +55,18 @@ macro_rules! look_elsewhere {
     };
 }
 
-/// Makes those that open a file by its path. The mode comes after an ellipsis in C. Where arguments are passed in registers (as
-/// on all 64-bit Linux) it is in the next one; without a mode, what happens to be there is handed on and ignored, as the flags do
-/// not ask for it.
+/// Makes those that open a file by its path. A mode comes after an ellipsis in C: where arguments are passed in registers (all 64-bit
+/// Linux) in the next one. If the program gave none, what is there is handed on, and ignored as the flags do not ask for it.
 macro_rules! open_elsewhere {
-    ($(fn $name:ident[$($before:ident)?](path);)*) => {
+    ($(fn $name:ident[$($before:ident)?](path)[$($mode:ident)?];)*) => {
         replace! {$(
-            fn $name($($before: c_int,)? path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+            fn $name($($before: c_int,)? path: *const c_char, flags: c_int $(, $mode: mode_t)?) -> c_int {
                 // SAFETY: a string of the program.
                 match unsafe { our_file(path) } {
                     Some(file) => result(file.open(flags)),
                     None => next!(
-                        $name($($before,)? path, flags, mode)
-                        as fn($(only!($before c_int),)? *const c_char, c_int, mode_t) -> c_int
+                        $name($($before,)? path, flags $(, $mode)?)
+                        as fn($(only!($before c_int),)? *const c_char, c_int $(, only!($mode mode_t))?) -> c_int
                     ),
                 }
             }
@@ -121,10 +119,14 @@ macro_rules! only {
 }
 
 open_elsewhere! {
-    fn open[](path);
-    fn open64[](path);
-    fn openat[folder](path);
-    fn openat64[folder](path);
+    fn open[](path)[mode];
+    fn open64[](path)[mode];
+    fn openat[folder](path)[mode];
+    fn openat64[folder](path)[mode];
+    fn __open_2[](path)[];
+    fn __open64_2[](path)[];
+    fn __openat_2[folder](path)[];
+    fn __openat64_2[folder](path)[];
 }
 
 open_streams_elsewhere! {
@@ -470,14 +472,13 @@ impl Next {
     }
 }
 
-/// Stands for functions that a C library does not have. None lacks one that returns a pointer.
+/// Stands for functions that a C library does not have, which nobody calls there.
 extern "C" fn missing() -> ssize_t {
     set_errno(libc::ENOSYS);
     -1
 }
 
 /// The file at a path, if it is the director's.
-///
 /// # Safety
 /// `path` is a string or null.
 #[inline]
@@ -596,5 +597,4 @@ fn set_errno(number: c_int) {
     unsafe { *libc::__errno_location() = number };
 }
 
-/// Length of a netlink address.
 const NETLINK_ADDRESS: socklen_t = 12;
