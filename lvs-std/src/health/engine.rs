@@ -199,6 +199,11 @@ impl Engine {
             self.attempt(place, now);
             return;
         };
+        if now < work.began + work.probe.schedule.timeout {
+            let token = u64::from(place) << 32 | u64::from(self.slots[place as usize].turn);
+            self.proceed(place, token);
+            return;
+        }
         match attempt.expire(now.saturating_duration_since(work.began).min(work.probe.schedule.timeout)) {
             Expiry::Ends(answer) => self.answered(place, answer),
             Expiry::Lingers(grace) => {
@@ -223,8 +228,13 @@ impl Engine {
         else {
             return;
         };
+        let eager = attempt.is_eager();
         if let Err(errno) = self.poller.watch(attempt.descriptor(), token) {
             self.answered(place, Err(Failure::of_socket("watch a socket", errno)));
+            return;
+        }
+        if eager {
+            self.proceed(place, token);
         }
     }
 
@@ -234,6 +244,7 @@ impl Engine {
         match attempt.proceed() {
             Progress::Waits => {}
             Progress::Yields => self.again.push(token),
+            Progress::Pauses(pause) => self.timers.set(Instant::now() + pause, token),
             Progress::Done(answer) => self.answered(place, answer),
         }
     }
