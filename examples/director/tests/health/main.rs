@@ -38,13 +38,19 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("a killed server loses its own connections alone and comes back by itself, by NAT", |lab| {
-            killed(lab, Method::Nat)
+            killed(lab, Method::Nat, HTTP)
         }),
         trial("a killed server loses its own connections alone and comes back by itself, by DR", |lab| {
-            killed(lab, Method::Direct)
+            killed(lab, Method::Direct, HTTP)
         }),
         trial("a killed server loses its own connections alone and comes back by itself, by TUN", |lab| {
-            killed(lab, Method::Tunnel(Tunnel::IpIp))
+            killed(lab, Method::Tunnel(Tunnel::IpIp), HTTP)
+        }),
+        trial("a killed server is noticed through the virtual address, by DR", |lab| {
+            killed(lab, Method::Direct, THROUGH)
+        }),
+        trial("a killed server is noticed through the virtual address, by TUN", |lab| {
+            killed(lab, Method::Tunnel(Tunnel::IpIp), THROUGH)
         }),
         trial("a sorry server serves while nobody else does", sorry),
         trial("servers that start dead get no client", dead_from_the_start),
@@ -82,7 +88,12 @@ impl Site {
                     let arguments =
                         ["decap", "--interface", "eth0", "--address", &format!("{end}/24"), "--tun", "tunl0"];
                     ends.push(Program::start(node, &arguments, "unwrapping what comes to")?);
-                    let check = format!("check-address = \"{}\"", own.ip());
+                    // A tunnel's end answers nothing but what is in a tunnel.
+                    let check = if lines.contains("through") {
+                        String::new()
+                    } else {
+                        format!("check-address = \"{}\"", own.ip())
+                    };
                     (vec![own, VIP], format!("address = \"{end}\"\nmethod = \"tun\"\n{check}\n"))
                 }
                 Method::Bypass | Method::Direct | Method::Local => {
@@ -105,8 +116,8 @@ impl Site {
 }
 
 /// One of three servers is killed under load, and brought back.
-fn killed(lab: Lab, method: Method) -> Outcome {
-    let site = Site::start(lab, method, CHECK, &[])?;
+fn killed(lab: Lab, method: Method, check: &str) -> Outcome {
+    let site = Site::start(lab, method, check, &[])?;
     let load = Load::start(&site.cluster.client, VIP)?;
     sleep(Duration::from_millis(500));
     let streams = load.streams();
@@ -153,7 +164,7 @@ fn killed(lab: Lab, method: Method) -> Outcome {
 
 fn sorry(lab: Lab) -> Outcome {
     let lines = format!(
-        "{CHECK}\ninitially = \"down\"\nsorry-server = {{ address = \"10.0.1.14\", port = 81, method = \"nat\" }}"
+        "{HTTP}\ninitially = \"down\"\nsorry-server = {{ address = \"10.0.1.14\", port = 81, method = \"nat\" }}"
     );
     // It is on the third server's machine.
     let site = Site::start(lab, Method::Nat, &lines, &[1, 2, 3])?;
@@ -187,7 +198,7 @@ fn sorry(lab: Lab) -> Outcome {
 }
 
 fn dead_from_the_start(lab: Lab) -> Outcome {
-    let site = Site::start(lab, Method::Nat, &format!("{CHECK}\ninitially = \"down\""), &[2])?;
+    let site = Site::start(lab, Method::Nat, &format!("{HTTP}\ninitially = \"down\""), &[2])?;
     let ask = || site.cluster.client.run(|| load::ask(VIP));
     let end = Instant::now() + Duration::from_secs(5);
     while ask()?.is_err() && Instant::now() < end {
@@ -201,6 +212,8 @@ fn dead_from_the_start(lab: Lab) -> Outcome {
 }
 
 const VIP: SocketAddr = SocketAddr::new(Cluster::vip(Family::V4), 80);
-const CHECK: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"100ms\", rise = 2, fall = 2 }";
+const HTTP: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"100ms\", rise = 2, fall = 2 }";
+const THROUGH: &str =
+    "check = { type = \"through\", interval = \"100ms\", timeout = \"100ms\", rise = 2, fall = 2 }";
 /// Two intervals with their jitter, and what a busy machine needs besides.
 const NOTICED: Duration = Duration::from_millis(220 + 500);
