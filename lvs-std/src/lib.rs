@@ -74,6 +74,7 @@ mod clock;
 pub mod control;
 pub mod device;
 pub mod health;
+mod host_addresses;
 pub mod lab;
 mod memory;
 mod seed;
@@ -82,6 +83,7 @@ mod tunnel_end;
 pub mod worker;
 
 pub use clock::Clock;
+pub use host_addresses::HostAddresses;
 pub use memory::available_pages;
 pub use seed::random_seed;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};

@@ -9,7 +9,7 @@ use lvs_core::{Capacity, Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull}
 use lvs_std::device::mark::MarkRule;
 use lvs_std::health::{Initially, OnFailure, Probe};
 
-use crate::config::{Configuration, Health, Interface, Mac, Service};
+use crate::config::{AnswerFor, Configuration, Health, Interface, Mac, Service};
 use crate::run;
 use crate::text::{bytes, columns};
 
@@ -47,7 +47,12 @@ pub(crate) fn describe(configuration: &Configuration) -> String {
     if !configuration.virtual_addresses.is_empty() {
         let addresses: Vec<String> =
             configuration.virtual_addresses.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("virtual addresses\n  {}\n", addresses.join("\n  ")));
+        let when = match configuration.answer_for {
+            AnswerFor::Configured => "",
+            AnswerFor::Services => ", and those of services that are added later",
+            AnswerFor::Host => ", while this machine has them on an interface",
+        };
+        text.push_str(&format!("virtual addresses{when}\n  {}\n", addresses.join("\n  ")));
     }
     if !configuration.marks.is_empty() {
         text.push_str("marks\n");

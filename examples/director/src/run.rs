@@ -15,7 +15,7 @@ use lvs_std::device::{Device, mark};
 use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
 
 use crate::check;
-use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac};
+use crate::config::{AnswerFor, Configuration, Interface, MAX_ADDRESSES, Mac};
 use crate::control::{self, Listen, Origin};
 use crate::replay::Scenario;
 use crate::statistics;
@@ -71,8 +71,10 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             mark::marked(device, Link::Ethernet, configuration.marks.clone())
         });
     }
-    for &address in &configuration.virtual_addresses {
-        host.add_virtual_address(address)?;
+    if configuration.answer_for != AnswerFor::Host {
+        for &address in &configuration.virtual_addresses {
+            host.add_virtual_address(address)?;
+        }
     }
     let director =
         Director::new(configuration.core(seed), Heap::new(Capacity::new(configuration.connections)));

@@ -1,14 +1,13 @@
 //! `director run`, `check` and `decap` as their users start them, in the namespaces of a lab.
 
+mod support;
+
 use core::error::Error;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
@@ -17,9 +16,8 @@ use lvs_director::replay::{Action, Scenario};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
-use rustix::process::{Pid, Signal, kill_process};
-
-type Outcome = Result<(), Box<dyn Error>>;
+use rustix::process::Signal;
+use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -300,8 +298,6 @@ fn wrong_file(_: Lab) -> Outcome {
     Ok(())
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
-
 /// A file for two servers with the weights 3 and 1.
 fn configuration(server: impl Fn(u8) -> String) -> String {
     let mut text = String::from(
@@ -312,86 +308,4 @@ fn configuration(server: impl Fn(u8) -> String) -> String {
         text.push_str(&format!("[[service.server]]\n{}weight = {weight}\n", server(number)));
     }
     text
-}
-
-/// A program that runs in a node until it is stopped, or this value is dropped.
-struct Program(Child);
-
-impl Program {
-    /// Starts it and waits until its log has `ready`.
-    fn start(node: &Node, arguments: &[&str], ready: &str) -> Result<Self, Box<dyn Error>> {
-        let mut command = Command::new(PROGRAM);
-        let command =
-            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut program = Self(node.run(|| command.spawn())??);
-        let mut log = BufReader::new(program.0.stderr.take().ok_or("its log")?);
-        let mut lines = String::new();
-        while !lines.contains(ready) {
-            if log.read_line(&mut lines)? == 0 {
-                return Err(format!("{arguments:?} ended: {lines}").into());
-            }
-        }
-        // Whoever writes to a closed log ends.
-        program.0.stderr = Some(log.into_inner());
-        Ok(program)
-    }
-
-    /// Sends it a signal, expects status 0, and returns what it printed.
-    fn stop(mut self, signal: Signal) -> Result<String, Box<dyn Error>> {
-        kill_process(Pid::from_child(&self.0), signal)?;
-        let mut text = String::new();
-        self.0.stdout.take().ok_or("its output")?.read_to_string(&mut text)?;
-        let status = self.0.wait()?;
-        assert_eq!(status.code(), Some(0), "{text}");
-        Ok(text)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // After `stop` there is nothing left to end.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// A file that is gone when this value is dropped.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str, text: &str) -> Result<Self, Box<dyn Error>> {
-        let path = std::env::temp_dir().join(format!("director-test-{}-{name}.toml", std::process::id()));
-        fs::write(&path, text)?;
-        Ok(Self(path))
-    }
-
-    fn name(&self) -> String {
-        self.0.display().to_string()
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
-}
-
-/// Starts a server that tells everybody its node's name.
-fn serve(node: &Node, address: SocketAddr) -> Outcome {
-    let listener = node.run(|| TcpListener::bind(address))??;
-    let name = node.name().to_owned();
-    node.spawn("server", move || {
-        for mut stream in listener.incoming().flatten() {
-            drop(stream.write_all(name.as_bytes()));
-        }
-    })?;
-    Ok(())
-}
-
-fn ask(to: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(10))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }

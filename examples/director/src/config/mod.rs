@@ -29,11 +29,24 @@ pub(crate) struct Configuration {
     pub(crate) services: Vec<Service>,
     /// What it answers for besides its own addresses: the services' and further ones.
     pub(crate) virtual_addresses: Vec<IpAddr>,
+    /// Which of them, and of those that come later, it answers for.
+    pub(crate) answer_for: AnswerFor,
     /// What frames are marked by, for services by mark.
     pub(crate) marks: Vec<MarkRule>,
     /// Capacity of the connection table.
     pub(crate) connections: usize,
     settings: Settings,
+}
+
+/// Which virtual addresses a director answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerFor {
+    /// Those of the file.
+    Configured,
+    /// Those of the file and of services that are added while it runs.
+    Services,
+    /// Of these, the ones that this machine has on some interface: VRRP gives them to the active director's.
+    Host,
 }
 
 /// A port of the director and what it is on that network.
@@ -114,6 +127,11 @@ impl Configuration {
             interfaces,
             services,
             virtual_addresses,
+            answer_for: match file.answer_for {
+                None | Some(raw::AnswerFor::Configured) => AnswerFor::Configured,
+                Some(raw::AnswerFor::Services) => AnswerFor::Services,
+                Some(raw::AnswerFor::Host) => AnswerFor::Host,
+            },
             marks,
             connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
             settings: reader.settings(&file)?,
@@ -131,6 +149,7 @@ impl Configuration {
             (self.interfaces != other.interfaces, "interfaces"),
             (self.marks != other.marks, "marks"),
             (self.connections != other.connections, "connections"),
+            (self.answer_for != other.answer_for, "answer-for"),
         ];
         parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
     }

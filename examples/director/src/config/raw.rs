@@ -23,12 +23,22 @@ pub(super) struct File {
     pub(super) tuning: Tuning,
     #[serde(default)]
     pub(super) virtual_addresses: Vec<Spanned<Address>>,
+    pub(super) answer_for: Option<AnswerFor>,
     #[serde(default)]
     pub(super) interface: Vec<Interface>,
     #[serde(default)]
     pub(super) mark: Vec<Mark>,
     #[serde(default)]
     pub(super) service: Vec<Spanned<Service>>,
+}
+
+/// `answer-for`.
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AnswerFor {
+    Configured,
+    Services,
+    Host,
 }
 
 /// `[[mark]]`.

@@ -8,6 +8,7 @@ use lvs_core::{
     Persistence, Protocol, Schedule, ScheduleFlags, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
     Tunnel, Weight,
 };
+use lvs_std::control::change;
 use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
@@ -21,6 +22,14 @@ pub(crate) struct Service {
     pub(crate) config: ServiceConfig,
     pub(crate) servers: Vec<ServerConfig>,
     pub(crate) health: Health,
+}
+
+impl Service {
+    /// Whether another file says the same of this service and its servers.
+    pub(crate) fn says_as(&self, other: &Self) -> bool {
+        let spec = |service: &Self| change::service_spec(service.key.family(), &service.config);
+        self.key == other.key && spec(self) == spec(other) && self.servers == other.servers
+    }
 }
 
 /// All services of a file, or the first error. A service by mark needs a rule that gives that mark.

@@ -8,6 +8,7 @@ mod client;
 mod drain;
 mod events;
 mod explain;
+mod follow;
 pub(crate) mod json;
 mod moves;
 mod plan;
@@ -132,6 +133,7 @@ pub(crate) fn open(
                 Reloader::new(desk.clone(), handle.clone(), events.clone(), &origin.file, memory, restored);
             reloader.start(origin)?;
             let reloader = Arc::new(reloader);
+            follow::start(&desk, handle, &reloader, origin.configuration.answer_for)?;
             reload_on_hangup(reloader.clone())?;
             Some(reloader)
         }

@@ -58,6 +58,10 @@ impl Plan {
         let name = change::name(new.key);
         let spec = change::service_spec(name.family(), &new.config);
         let Some(there) = there else {
+            // Whoever withdrew what the file still says as before wanted it so.
+            if before.is_some_and(|before| before.says_as(new)) {
+                return;
+            }
             self.say(format_args!("+ {name} {}", spec.scheduler));
             self.commands.push(Command::NewService(name, spec));
             health::initial(new).into_iter().for_each(|(server, place)| self.add(name, &server, place));
@@ -74,9 +78,8 @@ impl Plan {
         for (server, place) in health::initial(new) {
             let spec = change::server_spec(&server);
             match there.server(server.address) {
-                None => {
-                    self.add(name, &server, place);
-                }
+                None if had(server.address) == Some(&server) => {}
+                None => self.add(name, &server, place),
                 Some(there) if there.spec != spec && had(server.address) != Some(&server) => {
                     let (old, new) = (describe(&there.spec), describe(&spec));
                     self.say(format_args!("~ {name}  {}  {old} -> {new}", server.address));

@@ -1,5 +1,6 @@
 //! A director's configuration file while it runs: applied at the start, and again when it has changed.
 
+use core::net::IpAddr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use super::SharedDesk;
 use super::events::{Events, Happening};
 use super::plan::Plan;
 use crate::check;
-use crate::config::Configuration;
+use crate::config::{AnswerFor, Configuration};
 use crate::health::{self, Keeper};
 use crate::run::LargeHandle;
 
@@ -139,8 +140,13 @@ impl Reloader {
 
     /// Time-outs, switches and virtual addresses.
     fn settings(&self, old: Option<&Configuration>, new: &Configuration) -> Result<(), WorkerGone> {
-        let had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
-        let new = new.clone();
+        let mut had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
+        let mut new = new.clone();
+        if new.answer_for != AnswerFor::Configured {
+            // Whoever follows services or machine does the rest.
+            had.clear();
+            new.virtual_addresses.clear();
+        }
         self.handle.with(move |director, forwarder, now: Tick| {
             let seed = director.config().seed;
             director.set_config(new.core(seed));
@@ -156,6 +162,11 @@ impl Reloader {
                 }
             }
         })
+    }
+
+    /// The virtual addresses of the file that was applied last.
+    pub(super) fn virtual_addresses(&self) -> Vec<IpAddr> {
+        self.applied().configuration.as_ref().map(|of| of.virtual_addresses.clone()).unwrap_or_default()
     }
 
     /// What is known of the checks: each with its state, and whether all have answered.

@@ -252,9 +252,14 @@ impl Clerk {
                 Err(why) => Response::failed(why),
             },
             Request::Statistics => {
-                let snapshot = self.handle.snapshot();
-                let (cut, unsendable) = (snapshot.worker.cut, snapshot.worker.unsendable);
-                let rows = statistics::frames(&snapshot.director, &snapshot.forwarder, cut, unsendable);
+                let shown = self.handle.snapshot().worker;
+                let live = self
+                    .handle
+                    .with(|director, forwarder, _| (director.counters(), forwarder.counters().clone()));
+                let Ok((director, forwarder)) = live else {
+                    return Response::failed("the director is ending");
+                };
+                let rows = statistics::frames(&director, &forwarder, shown.cut, shown.unsendable);
                 let counted = rows.into_iter().filter_map(|row| match <[String; 2]>::try_from(row) {
                     Ok([count, what]) => Some((what, count.parse::<u64>().unwrap_or_default())),
                     Err(_) => None,

@@ -79,6 +79,11 @@ Daemon
       --mcast-port PORT         default 8848
       --mcast-ttl NUMBER        default 1
 
+Beyond ipvsadm
+      --drain SERVICE -r SERVER    no new connections, until none is left [--deadline SECONDS] [--no-wait]
+      --undrain SERVICE -r SERVER  new connections again
+      --drains                     what is being drained
+
 Which director: --director NAME|PATH before the command, or else the variable LVS_DIRECTOR, or else `default'.
 ";
 

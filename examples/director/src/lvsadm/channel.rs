@@ -55,7 +55,7 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(errno) => errno.fmt(f),
-            Self::Lost(why) => write!(f, "the director does not answer: {why}"),
+            Self::Lost(why) => f.write_str(why),
         }
     }
 }

@@ -47,9 +47,11 @@ impl<'a> Row<'a> {
 
     fn line(&self, engines: bool, names: &dyn Names) -> String {
         let protocol = match self.protocol {
+            "TCP" => 6,
             "UDP" => 17,
             "SCTP" => 132,
-            _ => 6,
+            // Templates of services by mark, whose ports have no names.
+            _ => 0,
         };
         let name = |at| endpoint(at, protocol, names);
         let left = format!("{:02}:{:02}", self.seconds / 60, self.seconds % 60);

@@ -8,8 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
+use lvs_std::control::{Office, ServeOptions, serve};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Lab, Node};
 
@@ -36,17 +38,48 @@ impl Ground {
             Ok(outside.run(|| packet::open(port, &PacketOptions::default()))??.device)
         };
         let world = World::new(open("eth0")?, open("eth1")?);
-        let folder = scratch().join(format!("transcripts-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder)?;
+        let folder = scratch().join(number.to_string());
+        fs::create_dir(&folder)?;
         Ok(Self { director, world, folder, count: 0 })
     }
 
     /// Runs a transcript's script against a director of its own.
     pub(crate) fn run(&mut self, transcript: &Transcript, tool: &Tool) -> Result<Ending, Box<dyn Error>> {
+        self.run_at(
+            |node, place, socket| {
+                let director = Running::start(node, place, socket, transcript)?;
+                Ok((director, transcript.script.clone()))
+            },
+            tool,
+        )
+    }
+
+    /// Runs a script against whoever answers instead of a director.
+    pub(crate) fn run_against(
+        &mut self,
+        office: impl Office + Send + 'static,
+        script: String,
+        tool: &Tool,
+    ) -> Result<Ending, Box<dyn Error>> {
+        self.run_at(
+            |_, _, socket| Ok((serve(ServeOptions::at(socket), Arc::new(Mutex::new(office)))?, script)),
+            tool,
+        )
+    }
+
+    /// Runs a script while that lives which stands at the socket.
+    fn run_at<D>(
+        &mut self,
+        start: impl FnOnce(&Node, &Path, &Path) -> Result<(D, String), Box<dyn Error>>,
+        tool: &Tool,
+    ) -> Result<Ending, Box<dyn Error>> {
         self.count += 1;
         let place = self.folder.join(self.count.to_string());
         fs::create_dir(&place)?;
-        let ending = self.run_in(&place, transcript, tool);
+        let socket = place.join("director.sock");
+        let (director, script) = start(&self.director, &place, &socket)?;
+        let ending = self.run_in(&place, &script, &socket, tool);
+        drop(director);
         fs::remove_dir_all(&place)?;
         ending
     }
@@ -54,11 +87,10 @@ impl Ground {
     fn run_in(
         &mut self,
         place: &Path,
-        transcript: &Transcript,
+        text: &str,
+        socket: &Path,
         tool: &Tool,
     ) -> Result<Ending, Box<dyn Error>> {
-        let socket = place.join("director.sock");
-        let _director = Running::start(&self.director, place, &socket, transcript)?;
         let tools = place.join("bin");
         fs::create_dir(&tools)?;
         for (name, program) in tool.programs()? {
@@ -66,13 +98,13 @@ impl Ground {
         }
         let script = place.join("script");
         // Scripts that keep a file do so in `/tmp`, which they would share.
-        fs::write(&script, transcript.script.replace("/tmp/", &format!("{}/", place.display())))?;
+        fs::write(&script, text.replace("/tmp/", &format!("{}/", place.display())))?;
         let traffic = place.join("traffic.sock");
         let listener = UnixListener::bind(&traffic)?;
         let mut command = Command::new("timeout");
         command.args(["-s", "KILL", LIMIT, "sh"]).arg(&script).stdin(Stdio::null()).env_clear();
         command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display()));
-        command.env("LC_ALL", "C").env("LVS_DIRECTOR", &socket).env(SOCKET, &traffic);
+        command.env("LC_ALL", "C").env("LVS_DIRECTOR", socket).env(SOCKET, &traffic);
         for (name, value) in tool.environment() {
             command.env(name, value);
         }
@@ -87,12 +119,6 @@ impl Ground {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let status = output.status.code().unwrap_or(-1);
         Ok(Ending { out: text(&output.stdout), errors: text(&output.stderr), status })
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.folder));
     }
 }
 
@@ -149,24 +175,26 @@ fn setup(transcript: &Transcript) -> Result<String, Box<dyn Error>> {
     Ok(scenario.to_string())
 }
 
-/// Goes on as root of a user namespace, with names of hosts and ports that are known, and with all processes in one namespace, so
-/// that none outlives this one.
+/// Goes on as root of a user namespace, with names of hosts and ports that are known, files that nobody else sees, and all processes
+/// in one namespace, so that nothing outlives this one.
 pub(crate) fn enter() -> Result<(), Box<dyn Error>> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());
     }
-    let names = scratch().join("transcripts-names");
+    let names = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcripts-names");
     fs::create_dir_all(&names)?;
-    let mut mounts = String::new();
+    fs::create_dir_all(scratch())?;
+    let mut mounts = "mount -t tmpfs none \"$2\" && ".to_owned();
     for (name, text) in [("hosts", HOSTS), ("nsswitch.conf", SWITCH), ("services", SERVICES)] {
         fs::write(names.join(name), text)?;
         mounts.push_str(&format!("mount --bind \"$1/{name}\" /etc/{name} && "));
     }
     let error = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
-        .arg(mounts + "shift && exec \"$@\"")
+        .arg(mounts + "shift 2 && exec \"$@\"")
         .arg("sh")
         .arg(&names)
+        .arg(scratch())
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
@@ -185,9 +213,14 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A place whose paths are short enough for sockets.
+/// Ends with whoever started this process. After the last change of user namespaces, which make the kernel forget it.
+pub(crate) fn end_with_parent() -> std::io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
+/// A place whose paths are short enough for sockets. Inside it is a file system of its own.
 fn scratch() -> PathBuf {
-    std::env::temp_dir()
+    std::env::temp_dir().join("lvs-transcripts")
 }
 
 const INSIDE: &str = "LVS_TRANSCRIPTS_INSIDE";

@@ -3,6 +3,7 @@
 mod compare;
 mod ground;
 mod lines;
+mod odd;
 mod packet;
 mod script;
 mod tool;
@@ -18,7 +19,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use lvs_std::lab::Lab;
 
 use ground::{Ground, repository};
-use script::{Difference, Transcript};
+use script::{Difference, Ending, Transcript};
 use tool::Tool;
 
 fn main() -> ExitCode {
@@ -37,7 +38,11 @@ fn main() -> ExitCode {
         return ground::failed(&*error);
     }
     // Before any thread: a user namespace can only be entered by a process with one.
-    match Lab::new().map_err(Into::into).and_then(trials) {
+    let lab = Lab::new().map_err(Into::into);
+    let ready = lab.and_then(|lab| {
+        if arguments.list { Ok(lab) } else { ground::end_with_parent().map(|()| lab).map_err(Into::into) }
+    });
+    match ready.and_then(trials) {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(error) => ground::failed(&*error),
     }
@@ -52,6 +57,8 @@ fn trials(lab: Lab) -> Result<Vec<Trial>, Box<dyn Error>> {
     let grounds = Arc::new(Grounds { lab, free: Mutex::default(), made: AtomicUsize::new(0) });
     let mut trials = Vec::new();
     if let Ok(real) = Tool::real() {
+        let (grounds_of_odd, real_of_odd) = (grounds.clone(), real.clone());
+        trials.push(Trial::test("both odd", move || odd(&grounds_of_odd, &real_of_odd)));
         for seed in 0..SCRIPTS {
             let (grounds, real) = (grounds.clone(), real.clone());
             trials.push(Trial::test(format!("both mistyped {seed:02}"), move || {
@@ -94,10 +101,21 @@ fn mistyped(grounds: &Grounds, real: &Tool, seed: u64) -> Result<(), Failed> {
     let transcript = Transcript { script, ..Transcript::default() };
     let expected = grounds.with(|ground| ground.run(&transcript, real))?;
     let got = grounds.with(|ground| ground.run(&transcript, &Tool::Own))?;
+    hold(&expected, &got)
+}
+
+/// Answers of all kinds, which `lvsadm` must show as the real ipvsadm does.
+fn odd(grounds: &Grounds, real: &Tool) -> Result<(), Failed> {
+    let expected = grounds.with(|ground| ground.run_against(odd::Odd, odd::script(), real))?;
+    let got = grounds.with(|ground| ground.run_against(odd::Odd, odd::script(), &Tool::Own))?;
+    hold(&expected, &got)
+}
+
+fn hold(expected: &Ending, got: &Ending) -> Result<(), Failed> {
     let (mut one, mut other) = (calls(&expected.out), calls(&got.out));
     let differ = one.by_ref().zip(other.by_ref()).find(|(one, other)| one != other);
     match differ {
-        None if expected.errors == got.errors => Ok(()),
+        None if expected.errors == got.errors && expected.out.len() == got.out.len() => Ok(()),
         None => Err(format!("errors:\n{}\n{}", expected.errors, got.errors).into()),
         Some((one, other)) => Err(format!("ipvsadm:\n{one}\nlvsadm:\n{other}").into()),
     }

@@ -1,0 +1,450 @@
+//! A running director under control: reload, drain, restart, clients that misbehave, addresses that move.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use core::error::Error;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode, Output};
+use std::time::Instant;
+
+use libtest_mimic::{Arguments, Trial};
+use lvs_core::{Family, Method};
+use lvs_std::control::{Answer, Client, Command as Ipvs, ServiceName, ServiceSpec};
+use lvs_std::lab::{Cluster, Lab, Node, Plan};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Signal;
+use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // Before any thread: a user namespace can only be entered by a process with one.
+    let lab = match Lab::new() {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trial = |name: &str, test: fn(Lab) -> Outcome| {
+        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
+    };
+    let trials = vec![
+        trial(
+            "a reload changes what the file says anew, and keeps connections and what operators changed",
+            reload,
+        ),
+        trial("a file that is wrong, or only half written, changes nothing", half_written),
+        trial("a plan says what a reload would change and what share of clients would move", plan),
+        trial("a director that was killed comes back with the table that it had", restart),
+        trial("a drained server keeps its connections until the deadline cuts them", drain),
+        trial("what became of a packet is explained", explain),
+        trial(
+            "clients that send garbage, or read nothing, hold nobody up and stay connected",
+            hostile_clients,
+        ),
+        trial("an address is answered for while the machine has it", follow),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A cluster with a director on it.
+struct Stage {
+    cluster: Cluster,
+    file: Temporary,
+    socket: String,
+    director: Program,
+}
+
+impl Stage {
+    /// NAT to three servers that tell their names and then wait; `services` is what the file says after the interface.
+    fn new(lab: Lab, name: &str, services: &str) -> Result<Self, Box<dyn Error>> {
+        let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(3))?;
+        for (server, number) in cluster.servers.iter().zip(1..) {
+            greet(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 80))?;
+        }
+        let file = Temporary::new(name, &text(services))?;
+        let socket = std::env::temp_dir().join(format!("director-test-{}-{name}.sock", std::process::id()));
+        let socket = socket.display().to_string();
+        let director = start(&cluster.director, &file, &socket)?;
+        Ok(Self { cluster, file, socket, director })
+    }
+
+    fn write(&self, services: &str) -> Outcome {
+        Ok(fs::write(self.file.name(), text(services))?)
+    }
+
+    fn run(&self, words: &str) -> Result<String, Box<dyn Error>> {
+        let output = self.output(words)?;
+        assert_eq!(output.status.code(), Some(0), "{words}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn output(&self, words: &str) -> std::io::Result<Output> {
+        let mut words = words.split_whitespace();
+        let verb = words.next().unwrap();
+        Command::new(PROGRAM).args([verb, "--director", &self.socket]).args(words).output()
+    }
+
+    /// The lines of `-Ln` about services and servers, blanks squeezed.
+    fn table(&self) -> Result<Vec<String>, Box<dyn Error>> {
+        let text = self.run("lvsadm -Ln")?;
+        let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(text.lines().skip(3).map(squeeze).collect())
+    }
+
+    /// A connection of the client's, and who it is with.
+    fn connect(&self) -> Result<(TcpStream, String), Box<dyn Error>> {
+        Ok(self.cluster.client.run(|| -> std::io::Result<_> {
+            let mut stream = TcpStream::connect_timeout(&vip(), Duration::from_secs(5))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut name = [0; 3];
+            stream.read_exact(&mut name)?;
+            Ok((stream, String::from_utf8_lossy(&name).into_owned()))
+        })??)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for end in ["", ".json", ".state", ".state.toml"] {
+            drop(fs::remove_file(format!("{}{end}", self.socket)));
+        }
+    }
+}
+
+fn start(node: &Node, file: &Temporary, socket: &str) -> Result<Program, Box<dyn Error>> {
+    Program::start(node, &["run", "--config", &file.name(), "--control", socket], "the director is at work")
+}
+
+fn vip() -> SocketAddr {
+    SocketAddr::new(Cluster::vip(Family::V4), 80)
+}
+
+fn text(services: &str) -> String {
+    format!("[[interface]]\nname = \"eth0\"\naddresses = [\"10.0.1.254/24\", \"192.0.2.254/24\"]\n{services}")
+}
+
+fn service(scheduler: &str, servers: &[(u8, u32)]) -> String {
+    let mut text = format!(
+        "[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\nscheduler = \"{scheduler}\"\n"
+    );
+    for (number, weight) in servers {
+        text.push_str(&format!(
+            "[[service.server]]\naddress = \"10.0.1.1{number}\"\nmethod = \"nat\"\nweight = {weight}\n"
+        ));
+    }
+    text
+}
+
+/// A server that tells its node's name and echoes what comes.
+fn greet(node: &Node, address: SocketAddr) -> Outcome {
+    let listener = node.run(|| std::net::TcpListener::bind(address))??;
+    let name = node.name().to_owned();
+    node.spawn("server", move || {
+        for mut stream in listener.incoming().flatten() {
+            let name = name.clone();
+            std::thread::spawn(move || {
+                drop(stream.write_all(name.as_bytes()));
+                let mut bytes = [0; 64];
+                while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                    drop(stream.write_all(&bytes[..count]));
+                }
+            });
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether a connection still carries bytes there and back.
+fn is_alive(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut back = [0; 4];
+    stream.write_all(b"ping").is_ok() && stream.read_exact(&mut back).is_ok() && &back == b"ping"
+}
+
+fn reload(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, "reload", &service("rr", &[(1, 1), (2, 1)]))?;
+    let mut held: Vec<_> = (0..4).map(|_| stage.connect().unwrap()).collect();
+    stage.run("lvsadm -e -t 192.0.2.100:80 -r 10.0.1.12:80 -m -w 7")?;
+    stage.run("lvsadm -A -u 192.0.2.100:53 -s rr")?;
+    stage.write(&service("wrr", &[(1, 5), (2, 1), (3, 2)]))?;
+    let said = stage.run("reload")?;
+    assert!(
+        said.contains("~ TCP 192.0.2.100:80 rr -> wrr")
+            && said.contains("+ TCP 192.0.2.100:80  10.0.1.13:80"),
+        "{said}"
+    );
+    let table = stage.table()?;
+    assert_eq!(table.len(), 5, "{table:?}");
+    assert_eq!(table[0], "TCP 192.0.2.100:80 wrr");
+    assert!(table[1].starts_with("-> 10.0.1.11:80 Masq 5 2 "), "{table:?}");
+    assert!(table[2].starts_with("-> 10.0.1.12:80 Masq 7 2 "), "the operator's weight stays: {table:?}");
+    assert!(table[3].starts_with("-> 10.0.1.13:80 Masq 2 0 "), "{table:?}");
+    assert_eq!(table[4], "UDP 192.0.2.100:53 rr", "what the file never named stays");
+    assert!(held.iter_mut().all(|(stream, _)| is_alive(stream)), "connections go on");
+    // A server that goes, by the signal.
+    stage.write(&service("wrr", &[(1, 5), (3, 2)]))?;
+    stage.director.signal(Signal::HUP)?;
+    eventually("the server goes", || Ok(stage.table()?.len() == 4))?;
+    for (stream, name) in &mut held {
+        assert_eq!(is_alive(stream), name == "rs1", "{name}");
+    }
+    assert_eq!(stage.run("reload")?, "nothing has changed\n");
+    Ok(())
+}
+
+fn half_written(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, "half", &service("rr", &[(1, 1), (2, 1)]))?;
+    let before = stage.table()?;
+    let whole = text(&service("wlc", &[(3, 1)]));
+    for token in ["weight = 1", "[[service.server]]", "192.0.2.254/24"] {
+        let cut = whole.find(token).unwrap() + token.len() - 2;
+        fs::write(stage.file.name(), &whole[..cut])?;
+        let output = stage.output("reload")?;
+        let said = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(255), "{said}");
+        assert!(said.contains(&stage.file.name()), "the place is named: {said}");
+        assert_eq!(stage.table()?, before);
+    }
+    Ok(())
+}
+
+fn plan(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, "plan", &service("mh", &[(1, 1), (2, 1), (3, 1)]))?;
+    let before = stage.table()?;
+    let other = Temporary::new("plan-other", &text(&service("mh", &[(1, 1), (2, 1)])))?;
+    let said = stage.run(&format!("plan {}", other.name()))?;
+    assert!(said.starts_with("- TCP 192.0.2.100:80  10.0.1.13:80\n"), "{said}");
+    let share: f64 =
+        said.split_once("80: ").and_then(|(_, rest)| rest.split_once(" %")).unwrap().0.parse()?;
+    assert!((33.0..45.0).contains(&share), "a third, and little else: {said}");
+    assert_eq!(stage.run("plan")?, "nothing would change\n");
+    assert_eq!(stage.table()?, before, "a plan changes nothing");
+    Ok(())
+}
+
+fn restart(lab: Lab) -> Outcome {
+    let mut stage = Stage::new(lab, "restart", &service("rr", &[(1, 1), (2, 1)]))?;
+    stage.run("lvsadm -a -t 192.0.2.100:80 -r 10.0.1.13:80 -m -w 9 -x 100 -y 50")?;
+    stage.run("lvsadm -d -t 192.0.2.100:80 -r 10.0.1.11:80")?;
+    stage.run("lvsadm -A -f 7 -s sh -b sh-port -p 100")?;
+    stage.run("lvsadm --set 800 100 200")?;
+    stage.run("lvsadm --start-daemon backup --mcast-interface eth0 --syncid 9")?;
+    let all = |stage: &Stage| -> Result<_, Box<dyn Error>> {
+        let timeouts = stage.run("lvsadm -L --timeout")?;
+        Ok((stage.run("lvsadm -Ln --thresholds")?, timeouts, stage.run("lvsadm -L --daemon")?))
+    };
+    let before = all(&stage)?;
+    assert!(before.2.contains("syncid=9"), "{before:?}");
+    stage.director.signal(Signal::KILL)?;
+    std::thread::sleep(Duration::from_millis(200));
+    stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
+    assert_eq!(all(&stage)?, before);
+    let names: Vec<String> = (0..4).map(|_| stage.connect().unwrap().1).collect();
+    assert!(names.iter().all(|name| name != "rs1") && names.contains(&"rs3".to_owned()), "{names:?}");
+    // A file that was edited meanwhile is applied on top.
+    stage.director.signal(Signal::KILL)?;
+    stage.write(&service("wrr", &[(1, 1), (2, 1)]))?;
+    std::thread::sleep(Duration::from_millis(200));
+    stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
+    let table = stage.table()?;
+    assert!(
+        table[0].ends_with("wrr") && table.iter().any(|line| line.contains("10.0.1.13:80 Masq 9")),
+        "{table:?}"
+    );
+    Ok(())
+}
+
+fn drain(lab: Lab) -> Outcome {
+    let persistent = service("rr", &[(1, 1), (2, 1)]) + "[service.persistence]\ntimeout = 100\n";
+    let stage = Stage::new(lab, "drain", &persistent)?;
+    let events = stage.events()?;
+    let (mut stream, name) = stage.connect()?;
+    let number = name.trim_start_matches("rs");
+    let begun = Instant::now();
+    stage.run(&format!("lvsadm --drain -t 192.0.2.100:80 -r 10.0.1.1{number}:80 --deadline 2 --no-wait"))?;
+    assert!(stage.run("lvsadm --drains")?.contains("1 connections left"));
+    for _ in 0..4 {
+        assert_ne!(stage.connect()?.1, name, "nobody new, though the service is persistent");
+    }
+    assert!(is_alive(&mut stream), "what it has goes on");
+    let mut lines = BufReader::new(events).lines();
+    let happened = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"cut\""))).unwrap()?;
+    assert!(happened.contains(&format!("10.0.1.1{number}:80")), "{happened}");
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert!(!is_alive(&mut stream), "the deadline has cut it");
+    stage.run(&format!("lvsadm --undrain -t 192.0.2.100:80 -r 10.0.1.1{number}:80"))?;
+    let line = format!("-> 10.0.1.1{number}:80 Masq 1 0 0");
+    assert!(
+        stage.table()?.contains(&line),
+        "it has its weight again, and nothing else: {:?}",
+        stage.table()?
+    );
+    // Without connections it is over at once, and said so.
+    let said = stage.run(&format!("lvsadm --drain -t 192.0.2.100:80 -r 10.0.1.1{number}:80"))?;
+    assert!(said.contains("no connection is left"), "{said}");
+    Ok(())
+}
+
+fn explain(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, "explain", &service("sh", &[(1, 1), (2, 1), (3, 1)]))?;
+    let (stream, name) = stage.connect()?;
+    let client = stream.local_addr()?;
+    let said = stage.run(&format!("explain tcp {client} {}", vip()))?;
+    assert!(said.contains("state ESTABLISHED") && said.contains(&name.replace("rs", "10.0.1.1")), "{said}");
+    let said = stage.run(&format!("explain tcp {}:9 {}", client.ip(), vip()))?;
+    let chosen = format!("sh sends this client to {}:80", name.replace("rs", "10.0.1.1"));
+    assert!(said.contains(&chosen), "the same client's next connection: {said}");
+    let said = stage.run("explain udp 192.0.2.7:9 192.0.2.100:53")?;
+    assert!(said.contains("no service is for it"), "{said}");
+    let counted = stage.run("statistics")?;
+    assert!(counted.contains("sent to real servers"), "{counted}");
+    Ok(())
+}
+
+fn hostile_clients(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, "hostile", &service("rr", &[(1, 1), (2, 1)]))?;
+    let raw = || -> std::io::Result<_> {
+        let socket = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::NONBLOCK,
+            None,
+        )?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(&stage.socket)?)?;
+        Ok(socket)
+    };
+    // Bytes that are no message at all, and messages that are cut at every place.
+    let garbage = raw()?;
+    let mut rng = 1_u32;
+    for length in 1..400_usize {
+        let bytes: Vec<u8> = (0..length)
+            .map(|_| {
+                rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (rng >> 24) as u8
+            })
+            .collect();
+        let _ = rustix::net::send(&garbage, &bytes, SendFlags::NOSIGNAL);
+    }
+    let get_family: Vec<u8> =
+        [&[32, 0, 0, 0, 0x10, 0, 5, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0, 0, 9, 0, 2, 0][..], b"IPVS\0\0\0\0"]
+            .concat();
+    eventually("there is room for another question", || {
+        Ok(rustix::net::send(&garbage, &get_family, SendFlags::NOSIGNAL).is_ok())
+    })?;
+    let mut answer = [0; 4_096];
+    eventually("the client is still answered", || {
+        let received = rustix::net::recv(&garbage, &mut answer[..], rustix::net::RecvFlags::empty());
+        Ok(received.is_ok_and(|(count, _)| count == 388))
+    })?;
+    // Ask for listings without ever reading them, by as many clients as may be.
+    let services: Vec<u8> =
+        [&[20, 0, 0, 0, 0x1b, 0, 1, 3, 9, 0, 0, 0, 0, 0, 0, 0][..], &[4, 1, 0, 0]].concat();
+    let greedy: Vec<_> = (0..40).filter_map(|_| raw().ok()).collect();
+    for _ in 0..2_000 {
+        for client in &greedy {
+            let _ = rustix::net::send(client, &services, SendFlags::NOSIGNAL);
+        }
+    }
+    let begun = Instant::now();
+    let mut client = Client::connect(stage.socket.as_ref())?;
+    for number in 1..50_u16 {
+        let name = ServiceName::udp(SocketAddr::new(vip().ip(), number));
+        client.call(&Ipvs::NewService(name, ServiceSpec::new(Family::V4, "rr")))?;
+    }
+    let Answer::Services(listed) = client.call(&Ipvs::Services)? else { return Err("no listing".into()) };
+    assert_eq!(listed.len(), 50);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let name = stage.cluster.client.run(|| ask_once(vip()))??;
+    assert!(name.starts_with("rs"), "packets pass: {name}");
+    // The JSON socket: a question that never ends, and one that is none.
+    let mut silent = UnixStream::connect(format!("{}.json", stage.socket))?;
+    silent.write_all(b"{\"explain\":")?;
+    let mut wrong = UnixStream::connect(format!("{}.json", stage.socket))?;
+    wrong.write_all(b"[[[[[[[[\n")?;
+    let mut line = String::new();
+    BufReader::new(wrong).read_line(&mut line)?;
+    assert!(line.contains("no question that this director knows"), "{line}");
+    stage.run("services")?;
+    Ok(())
+}
+
+fn follow(lab: Lab) -> Outcome {
+    let servers = service("rr", &[(1, 1), (2, 1)]);
+    let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(2))?;
+    for (server, number) in cluster.servers.iter().zip(1..) {
+        serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 80))?;
+    }
+    let file = Temporary::new("follow", &format!("answer-for = \"host\"\n{}", text(&servers)))?;
+    let director = Program::start(
+        &cluster.director,
+        &["run", "--no-control", "--config", &file.name()],
+        "the director is at work",
+    )?;
+    let reaches =
+        || cluster.client.run(|| TcpStream::connect_timeout(&vip(), Duration::from_millis(700)).is_ok());
+    assert!(!reaches()?, "the machine does not have the address");
+    let run = |words: &str| -> Outcome {
+        let mut command = Command::new("ip");
+        command.args(words.split_whitespace());
+        let status = cluster.director.run(|| command.status())??;
+        assert!(status.success(), "ip {words}");
+        Ok(())
+    };
+    cluster.director.set_up("lo")?;
+    cluster.director.add_address("lo", vip().ip(), 32)?;
+    eventually("the address came", || Ok(reaches()?))?;
+    run(&format!("address del {}/32 dev lo", vip().ip()))?;
+    eventually("the address went", || Ok(!reaches()?))?;
+    cluster.director.add_address("lo", vip().ip(), 32)?;
+    let back = cluster.client.run(|| {
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            if let Ok(name) = ask(vip()) {
+                return name;
+            }
+        }
+        String::new()
+    })?;
+    assert!(back.starts_with("rs"), "{back}");
+    director.stop(Signal::TERM)?;
+    Ok(())
+}
+
+impl Stage {
+    /// A connection that hears what happens from now on.
+    fn events(&self) -> Result<UnixStream, Box<dyn Error>> {
+        let mut stream = UnixStream::connect(format!("{}.json", self.socket))?;
+        stream.write_all(b"\"events\"\n")?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut first = [0; 3];
+        stream.read_exact(&mut first)?;
+        Ok(stream)
+    }
+}
+
+fn ask_once(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    let mut name = [0; 3];
+    stream.read_exact(&mut name)?;
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
+/// Waits for something that takes a moment.
+fn eventually(what: &str, mut is: impl FnMut() -> Result<bool, Box<dyn Error>>) -> Outcome {
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        if is()? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("in vain: {what}").into())
+}

@@ -1,0 +1,105 @@
+//! What tests of the programs share: a director that runs in a node, files that go, a server and a client.
+
+use core::error::Error;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use lvs_std::lab::Node;
+use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) type Outcome = Result<(), Box<dyn Error>>;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
+
+/// A program that runs in a node until it is stopped, or this value is dropped.
+pub(crate) struct Program(Child);
+
+impl Program {
+    /// Starts it and waits until its log has `ready`.
+    pub(crate) fn start(node: &Node, arguments: &[&str], ready: &str) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(PROGRAM);
+        let command =
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut program = Self(node.run(|| command.spawn())??);
+        let mut log = BufReader::new(program.0.stderr.take().ok_or("its log")?);
+        let mut lines = String::new();
+        while !lines.contains(ready) {
+            if log.read_line(&mut lines)? == 0 {
+                return Err(format!("{arguments:?} ended: {lines}").into());
+            }
+        }
+        // Whoever writes to a closed log ends.
+        program.0.stderr = Some(log.into_inner());
+        Ok(program)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Outcome {
+        Ok(kill_process(Pid::from_child(&self.0), signal)?)
+    }
+
+    /// Sends it a signal, expects status 0, and returns what it printed.
+    pub(crate) fn stop(mut self, signal: Signal) -> Result<String, Box<dyn Error>> {
+        self.signal(signal)?;
+        let mut text = String::new();
+        self.0.stdout.take().ok_or("its output")?.read_to_string(&mut text)?;
+        let status = self.0.wait()?;
+        assert_eq!(status.code(), Some(0), "{text}");
+        Ok(text)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // After `stop` there is nothing left to end.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A file that is gone when this value is dropped.
+pub(crate) struct Temporary(PathBuf);
+
+impl Temporary {
+    pub(crate) fn new(name: &str, text: &str) -> Result<Self, Box<dyn Error>> {
+        let path = std::env::temp_dir().join(format!("director-test-{}-{name}.toml", std::process::id()));
+        fs::write(&path, text)?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// Starts a server that tells everybody its node's name.
+pub(crate) fn serve(node: &Node, address: SocketAddr) -> Outcome {
+    let listener = node.run(|| TcpListener::bind(address))??;
+    let name = node.name().to_owned();
+    node.spawn("server", move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(stream.write_all(name.as_bytes()));
+        }
+    })?;
+    Ok(())
+}
+
+/// Connects, and reads what comes.
+pub(crate) fn ask(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}

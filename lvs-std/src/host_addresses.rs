@@ -1,0 +1,129 @@
+//! Which addresses this machine has, and when that changes.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::io;
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// The addresses of a network namespace's interfaces (rtnetlink(7)): of the one in which this was made.
+///
+/// VRRP moves a virtual address between machines by giving it to an interface of the active one. Whoever asks here knows at once which that is.
+///
+/// ```
+/// let mut addresses = lvs_std::HostAddresses::open()?;
+/// let now = addresses.read()?;
+/// let changed = addresses.wait(core::time::Duration::ZERO)?;
+/// # let _ = (now, changed);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct HostAddresses {
+    questions: Socket,
+    /// Told of every change.
+    changes: Socket,
+    sequence: u32,
+}
+
+impl HostAddresses {
+    /// Of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn open() -> io::Result<Self> {
+        let mut questions = Socket::new(NETLINK_ROUTE)?;
+        questions.bind_auto()?;
+        questions.connect(&SocketAddr::new(0, 0))?;
+        let mut changes = Socket::new(NETLINK_ROUTE)?;
+        changes.bind(&SocketAddr::new(0, GROUPS))?;
+        changes.set_non_blocking(true)?;
+        Ok(Self { questions, changes, sequence: 0 })
+    }
+
+    /// The addresses that its interfaces have now.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn read(&mut self) -> io::Result<BTreeSet<IpAddr>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        header.sequence_number = self.sequence;
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.questions.send(&bytes, 0)?;
+        let mut found = BTreeSet::new();
+        loop {
+            let (bytes, _) = self.questions.recv_from_full()?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let message =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+                let length = (message.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length.max(1)..).unwrap_or_default();
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
+                        found.extend(own(&address));
+                    }
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(_) | NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | _ => {
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until something has changed, for `patience` at most; whether it has.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn wait(&self, patience: Duration) -> io::Result<bool> {
+        let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+        let mut fds = [PollFd::new(&self.changes, PollFlags::IN)];
+        match poll(&mut fds, Some(&limit)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // What exactly it was is asked for; one that was lost for lack of room is a change as well.
+        let mut buffer = Vec::with_capacity(ROOM);
+        while self.changes.recv(&mut buffer, 0).is_ok() {
+            buffer.clear();
+        }
+        Ok(true)
+    }
+}
+
+impl core::fmt::Debug for HostAddresses {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("HostAddresses").finish_non_exhaustive()
+    }
+}
+
+/// The interface's own address; on point-to-point links the other one is the peer's.
+fn own(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message.attributes.iter().find_map(|attribute| {
+        if let AddressAttribute::Local(address) = attribute { Some(*address) } else { None }
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| {
+            if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
+        })
+    })
+}
+
+/// `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
+const GROUPS: u32 = 0x10 | 0x100;
+const ROOM: usize = 1 << 15;
