@@ -29,6 +29,10 @@ fn files_of_ipvs_are_the_directors() {
         "yes\n"
     );
     assert_eq!(director.sh("test -d /proc/sys/net/ipv4/vs && echo yes"), "yes\n");
+    assert_eq!(
+        director.sh("stat -c %A /proc/net/ip_vs; ls /proc/net/ip_vs"),
+        "-r--r--r--\n/proc/net/ip_vs\n"
+    );
     assert_eq!(director.sh("test -e /proc/sys/net/ipv4/vs/nonsense || echo no"), "no\n");
 }
 

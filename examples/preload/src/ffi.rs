@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "the C library's functions take pointers, and are replaced by their names")]
 #![cfg_attr(test, expect(dead_code, reason = "programs find functions by their names, but tests do not"))]
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io;
@@ -129,15 +129,9 @@ open_elsewhere! {
     fn __openat64_2[folder](path)[];
 }
 
-open_streams_elsewhere! {
-    fn fopen;
-    fn fopen64;
-}
+open_streams_elsewhere! { fn fopen; fn fopen64; }
 
-resolve_elsewhere! {
-    fn realpath[];
-    fn __realpath_chk[room];
-}
+resolve_elsewhere! { fn realpath[]; fn __realpath_chk[room]; }
 
 look_elsewhere! {
     fn access[](path, mode: c_int);
@@ -148,6 +142,7 @@ look_elsewhere! {
     fn lstat64[](path, found: *mut c_void);
     fn fstatat[folder](path, found: *mut c_void, flags: c_int);
     fn fstatat64[folder](path, found: *mut c_void, flags: c_int);
+    fn statx[folder](path, flags: c_int, wanted: c_uint, found: *mut c_void);
 }
 
 replace! {
