@@ -83,7 +83,7 @@ impl Engine {
         let probes = Probes { line: Arc::new(line), board: board.clone() };
         let engine = Self {
             poller,
-            timers: Timers::default(),
+            timers: Timers::new(),
             orders,
             bell: Arc::new(bell),
             board,
