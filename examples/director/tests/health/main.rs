@@ -212,8 +212,8 @@ fn dead_from_the_start(lab: Lab) -> Outcome {
 }
 
 const VIP: SocketAddr = SocketAddr::new(Cluster::vip(Family::V4), 80);
-const HTTP: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"100ms\", rise = 2, fall = 2 }";
+const HTTP: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
 const THROUGH: &str =
-    "check = { type = \"through\", interval = \"100ms\", timeout = \"100ms\", rise = 2, fall = 2 }";
+    "check = { type = \"through\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
 /// Two intervals with their jitter, and what a busy machine needs besides.
-const NOTICED: Duration = Duration::from_millis(220 + 500);
+const NOTICED: Duration = Duration::from_millis(220 + 1_000);
