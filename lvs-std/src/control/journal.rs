@@ -58,7 +58,8 @@ impl Journal {
         name.push(".new");
         let new = PathBuf::from(name);
         let written = || {
-            let mut file = File::create(&new)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             fs::rename(&new, &self.path)?;
@@ -85,7 +86,7 @@ impl Journal {
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
+    options.append(true).create(true).mode(MODE);
     options
 }
 
@@ -134,6 +135,8 @@ impl fmt::Display for JournalError {
 
 impl core::error::Error for JournalError {}
 
+/// Nobody but its owner reads it.
+const MODE: u32 = 0o600;
 /// How a state file begins.
 const TITLE: &[u8] = b"director state 1\n\0\0\0";
 /// Bytes of history that are always allowed.
@@ -166,6 +169,8 @@ mod tests {
             fs::write(&path, &whole[..whole.len() - cut]).unwrap();
             assert_eq!(Journal::open(&path).unwrap().1, core::slice::from_ref(&add), "{cut}");
         }
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o077, 0, "nobody else reads it");
         fs::write(&path, "[[service]]\n").unwrap();
         assert!(matches!(Journal::open(&path), Err(JournalError::Foreign { .. })));
         fs::remove_dir_all(&folder).unwrap();
