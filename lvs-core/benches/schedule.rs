@@ -6,8 +6,9 @@ use core::hint::black_box;
 use core::net::Ipv4Addr;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lvs_core::sched::Maglev;
 use lvs_core::{
-    Addresses, Config, Content, Director, Flow, Heap, Method, Packet, Protocol, Scheduler, Seed,
+    Addresses, Capacity, Config, Content, Director, Flow, Heap, Method, Packet, Protocol, Scheduler, Seed,
     ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Weight,
 };
 
@@ -47,9 +48,34 @@ fn schedule(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A change to a service with a large table and many servers: the whole table is built anew.
+fn maglev(criterion: &mut Criterion) {
+    type Large = Maglev<65_521, 8>;
+    let servers = std::env::var("LVS_BENCH_MAX")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_u16)
+        .min(1_000);
+    let mut capacity = Capacity::new(16);
+    capacity.servers = 1_024;
+    let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Heap::<Large>::new(capacity));
+    let service = ServiceKey::tcp(Ipv4Addr::new(10, 99, 0, 1).into(), 80);
+    director.add_service(service, ServiceConfig::new(Large::default())).unwrap();
+    let config = |number: u16| {
+        let address = (Ipv4Addr::from_bits(0x0a00_0100 + u32::from(number)), 80).into();
+        ServerConfig::new(address, Method::Direct)
+    };
+    for number in 0..servers {
+        director.add_server(service, config(number)).unwrap();
+    }
+    criterion.bench_function(&format!("maglev-65521-table/{servers}"), |bencher| {
+        bencher.iter(|| director.edit_server(service, config(0)).unwrap());
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).measurement_time(core::time::Duration::from_secs(1)).warm_up_time(core::time::Duration::from_millis(300));
-    targets = schedule
+    targets = schedule, maglev
 }
 criterion_main!(benches);

@@ -13,16 +13,12 @@ use core::net::SocketAddr;
 /// [`fallback`](super::ScheduleFlags::fallback) gives them another server.
 ///
 /// The table does not depend on the order in which servers were added, nor on any seed: two directors with the same
-/// servers agree. It has 4,093 cells, IPVS's default.
+/// servers agree. It has `CELLS` cells, a prime; by default 4,093, that of IPVS's `CONFIG_IP_VS_MH_TAB_INDEX` 12. Weights above
+/// `WEIGHT_BITS` bits are scaled down, half of that index. A kernel with index 16 has `Maglev<65_521, 8>`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Maglev;
+pub struct Maglev<const CELLS: usize = 4_093, const WEIGHT_BITS: u32 = 6>;
 
-/// Cells of the look-up table: the prime of IPVS's `CONFIG_IP_VS_MH_TAB_INDEX` 12.
-const CELLS: usize = 4_093;
-/// Weights above this many bits are scaled down (half of the index above).
-const WEIGHT_BITS: u32 = 6;
-
-impl Schedule for Maglev {
+impl<const CELLS: usize, const WEIGHT_BITS: u32> Schedule for Maglev<CELLS, WEIGHT_BITS> {
     fn name(&self) -> &'static str {
         "mh"
     }
@@ -56,14 +52,22 @@ impl Schedule for Maglev {
         let family = pool.family();
         let (servers, first, table) = pool.parts();
         // A scheduler that wraps this one may have asked for another size.
-        let Some(table) = table.get_mut(..CELLS) else { return };
-        table.fill(u32::MAX);
-        prepare(servers, first, family);
-        populate(servers, first, table);
+        let Some((cells, notes)) =
+            table.get_mut(..room(CELLS)).and_then(|table| table.split_at_mut_checked(CELLS))
+        else {
+            return;
+        };
+        prepare(servers, first, family, CELLS as u32, WEIGHT_BITS);
+        if notes.is_empty() {
+            cells.fill(FREE);
+            populate::<CELLS>(servers, first, cells);
+        } else {
+            populate_noted::<CELLS>(servers, first, cells, notes);
+        }
     }
 
     fn table_len(&self) -> TableLen {
-        TableLen::exactly(CELLS)
+        TableLen::exactly(room(CELLS))
     }
 }
 
@@ -75,25 +79,62 @@ const SKIP: usize = 1;
 const TURNS: usize = 2;
 
 /// Gives every server its start, step and turns.
-fn prepare(servers: &mut [Server], first: Option<ServerId>, family: Family) {
+fn prepare(servers: &mut [Server], first: Option<ServerId>, family: Family, cells: u32, weight_bits: u32) {
     let weights = || super::walk(servers, first).map(|(_, server)| server.last_weight);
     let divisor = weights().filter(|&weight| weight > 0).map(i64::from).fold(0, gcd).max(1) as u32;
     let largest = weights().max().unwrap_or(0) / divisor;
     let bits = u32::BITS - largest.leading_zeros();
-    let shift = bits.saturating_sub(WEIGHT_BITS);
+    let shift = bits.saturating_sub(weight_bits);
     let mut next = first;
     while let Some(server) = next.and_then(|id| servers.get_mut(id.0 as usize)) {
         let turns = (server.last_weight / divisor) >> shift;
-        server.scratch[AT] = hash(FIRST_KEY, family, server.address, 0) % CELLS as u32;
-        server.scratch[SKIP] = hash(SECOND_KEY, family, server.address, 0) % (CELLS as u32 - 1) + 1;
+        server.scratch[AT] = hash(FIRST_KEY, family, server.address, 0) % cells;
+        server.scratch[SKIP] = hash(SECOND_KEY, family, server.address, 0) % (cells - 1) + 1;
         server.scratch[TURNS] = if turns == 0 { u32::from(server.last_weight != 0) } else { turns };
         next = server.next;
     }
 }
 
 /// Lets the servers take free cells in turn until all are taken.
-fn populate(servers: &mut [Server], first: Option<ServerId>, table: &mut [u32]) {
-    let mut free = table.len();
+fn populate<const CELLS: usize>(servers: &mut [Server], first: Option<ServerId>, table: &mut [u32]) {
+    in_turn(servers, first, table.len(), |server, id| {
+        let (mut at, skip) = (server.scratch[AT] as usize, server.scratch[SKIP] as usize);
+        while table[at] != FREE {
+            at = step::<CELLS>(at, skip);
+        }
+        table[at] = id.0;
+        server.scratch[AT] = at as u32;
+    });
+}
+
+/// The same for large tables: which cells are taken is noted in a bit for each, since most of the work is looking for free ones, and
+/// the bits stay in the nearest cache.
+fn populate_noted<const CELLS: usize>(
+    servers: &mut [Server],
+    first: Option<ServerId>,
+    table: &mut [u32],
+    notes: &mut [u32],
+) {
+    notes.fill(0);
+    table.fill(FREE);
+    in_turn(servers, first, table.len(), |server, id| {
+        let (mut at, skip) = (server.scratch[AT] as usize, server.scratch[SKIP] as usize);
+        while notes[at / NOTES] & (1 << (at % NOTES)) != 0 {
+            at = step::<CELLS>(at, skip);
+        }
+        notes[at / NOTES] |= 1 << (at % NOTES);
+        table[at] = id.0;
+        server.scratch[AT] = at as u32;
+    });
+}
+
+/// Calls every server in turn, as often as its turns say, so often in all.
+fn in_turn(
+    servers: &mut [Server],
+    first: Option<ServerId>,
+    mut free: usize,
+    mut take: impl FnMut(&mut Server, ServerId),
+) {
     if !super::walk(servers, first).any(|(_, server)| server.scratch[TURNS] > 0) {
         return;
     }
@@ -101,19 +142,30 @@ fn populate(servers: &mut [Server], first: Option<ServerId>, table: &mut [u32]) 
         let mut next = first;
         while let Some((id, server)) = next.and_then(|id| Some((id, servers.get_mut(id.0 as usize)?))) {
             let turns = (server.scratch[TURNS] as usize).min(free);
-            for _ in 0..turns {
-                let mut at = server.scratch[AT] as usize;
-                while table[at] != u32::MAX {
-                    at = (at + server.scratch[SKIP] as usize) % CELLS;
-                }
-                table[at] = id.0;
-                server.scratch[AT] = at as u32;
-            }
+            (0..turns).for_each(|_| take(server, id));
             free -= turns;
             next = server.next;
         }
     }
 }
+
+/// The next cell of a walk. A division would cost more than all the rest.
+const fn step<const CELLS: usize>(at: usize, skip: usize) -> usize {
+    let next = at + skip;
+    if next < CELLS { next } else { next - CELLS }
+}
+
+/// Words of a table with so many cells: notes follow them where the cells are too many for the nearest cache.
+const fn room(cells: usize) -> usize {
+    if cells > NEAR { cells + cells.div_ceil(NOTES) } else { cells }
+}
+
+/// What is in a free cell.
+const FREE: u32 = u32::MAX;
+/// Cells that the nearest cache holds easily.
+const NEAR: usize = 4_096;
+/// Notes in a word.
+const NOTES: usize = u32::BITS as usize;
 
 /// IPVS's two fixed keys.
 const FIRST_KEY: Seed = Seed::from_words(2_654_435_761, 2_654_435_761);
@@ -136,6 +188,26 @@ mod tests {
         assert_eq!(hash(SECOND_KEY, Family::V4, server(11), 0), 0x65b4_e270);
         assert_eq!(hash(FIRST_KEY, Family::V4, server(12), 0), 0xa1a9_0e04);
         assert_eq!(hash(SECOND_KEY, Family::V4, server(13), 0), 0x79df_f951);
+    }
+
+    #[test]
+    fn a_large_table_is_the_same_with_notes_and_without() {
+        const CELLS: usize = 8_191;
+        let mut servers = [const { Server::VACANT }; 37];
+        for (index, server) in servers.iter_mut().enumerate() {
+            server.address = SocketAddr::from(([10, 0, 0, index as u8], 80));
+            server.last_weight = index as u32 % 5;
+            server.next = Some(ServerId(index as u32 + 1));
+        }
+        servers[36].next = None;
+        let first = Some(ServerId(0));
+        let (mut plain, mut noted, mut notes) = ([FREE; CELLS], [0; CELLS], [7; CELLS.div_ceil(NOTES)]);
+        prepare(&mut servers, first, Family::V4, CELLS as u32, 6);
+        populate::<CELLS>(&mut servers, first, &mut plain);
+        prepare(&mut servers, first, Family::V4, CELLS as u32, 6);
+        populate_noted::<CELLS>(&mut servers, first, &mut noted, &mut notes);
+        assert_eq!(plain, noted);
+        assert!(!plain.contains(&FREE));
     }
 
     #[test]
