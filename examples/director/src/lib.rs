@@ -16,6 +16,7 @@ mod exec;
 mod health;
 pub mod ipvsadm;
 pub mod lvsadm;
+mod ports;
 pub mod replay;
 mod run;
 mod statistics;
