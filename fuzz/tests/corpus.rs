@@ -23,6 +23,11 @@ fn director_corpus_replays() {
 }
 
 #[test]
+fn control_corpus_replays() {
+    replay("control", lvs_fuzz::control);
+}
+
+#[test]
 fn decap_corpus_replays() {
     replay("decap", lvs_fuzz::decap);
 }

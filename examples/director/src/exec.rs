@@ -89,7 +89,8 @@ fn name(socket: &Path) -> Option<String> {
 /// The library beside a program, where cargo or an installation puts it.
 fn find(program: &Path) -> Result<PathBuf, Missing> {
     let folder = program.parent().unwrap_or_else(|| Path::new(""));
-    let folders = [folder.to_owned(), folder.join("deps"), folder.join("../lib")];
+    // What cargo has left beside the program may be older than what it built the program with.
+    let folders = [folder.join("deps"), folder.to_owned(), folder.join("../lib")];
     let mut files = folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name)));
     match files.find(|file| file.is_file()) {
         Some(file) => Ok(file.canonicalize().unwrap_or(file)),
@@ -196,10 +197,10 @@ mod tests {
         }
         let error = find(&program).unwrap_err().to_string();
         assert!(error.contains("cargo build -p ipvs-preload"), "{error}");
-        for place in ["lib/libipvs-preload.so", "bin/deps/libipvs_preload.so", "bin/libipvs_preload.so"] {
+        for place in ["lib/libipvs-preload.so", "bin/libipvs_preload.so", "bin/deps/libipvs_preload.so"] {
             let file = folder.0.join(place);
             std::fs::write(&file, "").unwrap();
-            assert_eq!(find(&program).unwrap(), file, "nearer ones come first");
+            assert_eq!(find(&program).unwrap(), file, "cargo's own comes first");
         }
     }
 

@@ -242,16 +242,14 @@ impl Table for SharedDesk {
         }
         if let Some((sorry, serves)) = &wanted.sorry {
             let there = desk.ledger().service(name).is_some_and(|of| of.server(sorry.address).is_some());
-            let command = match (there, serves) {
-                (false, true) => Command::NewServer(
-                    name,
-                    sorry.address,
-                    change::server_spec(&sorry.with_weight(Weight::ONE)),
-                ),
-                (true, false) => Command::DelServer(name, sorry.address),
-                (true, true) | (false, false) => return Ok(()),
+            let done = match (there, serves) {
+                (false, true) => {
+                    desk.stand_in(name, sorry.address, change::server_spec(&sorry.with_weight(Weight::ONE)))
+                }
+                (true, false) => desk.carry_out(&Command::DelServer(name, sorry.address)).map(drop),
+                (true, true) | (false, false) => Ok(()),
             };
-            complain(service, sorry.address, desk.carry_out(&command).map(drop));
+            complain(service, sorry.address, done);
         }
         Ok(())
     }

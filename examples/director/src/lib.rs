@@ -9,6 +9,7 @@
 mod check;
 mod config;
 mod control;
+mod convert;
 mod daemon;
 mod decap;
 mod demo;
@@ -44,6 +45,11 @@ enum Command {
     /// Say what a configuration file would do, or what is wrong with it and where
     Check {
         /// The configuration file
+        file: PathBuf,
+    },
+    /// Print the services of a configuration file as `ipvsadm --save` would, or those of such a file as configuration
+    Convert {
+        /// The file, of either kind
         file: PathBuf,
     },
     /// Show a director at work: clients, director and real servers in namespaces, without root
@@ -82,6 +88,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check { file } => check::main(&file),
+        Command::Convert { file } => convert::main(&file),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Lvsadm(arguments) => control::ipvsadm("lvsadm", arguments),
         Command::Ipvsadm(arguments) => control::ipvsadm("ipvsadm", arguments),

@@ -1,10 +1,10 @@
 //! All that is foreign: the functions that programs find instead of the C library's, and the system calls that they take.
 //!
-//! Each function of the first part looks at its arguments, and either leads to the rest of the library or goes on to the next
-//! definition of its name. None can panic: what could is not used.
+//! A function of the first part leads to the rest of the library, or on to the next definition of its name. None can panic.
 #![expect(unsafe_code, reason = "the C library's functions take pointers, and are replaced by their names")]
+#![cfg_attr(test, expect(dead_code, reason = "programs find functions by their names, but tests do not"))]
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io;
@@ -14,12 +14,13 @@ use libc::{FILE, iovec, mode_t, msghdr, sockaddr, socklen_t, ssize_t};
 
 use crate::files::{self, File};
 use crate::place::Place;
+use crate::value::{checked, family, positive};
 use crate::{message, relay};
 
 /// Calls the next definition of a function.
 macro_rules! next {
     ($name:ident($($argument:expr),*) as fn($($type:ty),*) -> $result:ty) => {{
-        static NEXT: Next = Next::new(concat!(stringify!($name), "\0"));
+        static NEXT: Next = Next { name: concat!(stringify!($name), "\0"), address: AtomicUsize::new(0) };
         // SAFETY: it is the address of the C library's function, which has this signature, or of one that only fails.
         let function: unsafe extern "C" fn($($type),*) -> $result = unsafe { core::mem::transmute(NEXT.address()) };
         // SAFETY: the arguments are the program's own, or valid for this function.
@@ -30,12 +31,8 @@ macro_rules! next {
 /// Makes functions that programs find first. In tests they are functions like others: a test must not replace its own libraries.
 macro_rules! replace {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block)*) => {$(
-        /// Stands in for the C library's function of this name.
-        ///
-        /// # Safety
-        /// As for that function.
+        /// Stands in for the C library's function of this name, and is as safe.
         #[cfg_attr(not(test), unsafe(no_mangle))]
-        #[cfg_attr(test, expect(dead_code, reason = "programs find it by its name"))]
         unsafe extern "C" fn $name($($argument: $type),*) -> $result $body
     )*};
 }
@@ -58,20 +55,56 @@ macro_rules! look_elsewhere {
     };
 }
 
-/// Makes those that open a file by its path. The mode comes after an ellipsis in C. Where arguments are passed in registers (as
-/// on all 64-bit Linux) it is in the next one; without a mode, what happens to be there is handed on and ignored, as the flags do
-/// not ask for it.
+/// Makes those that open a file by its path. A mode comes after an ellipsis in C: where arguments are passed in registers (all 64-bit
+/// Linux) in the next one. If the program gave none, what is there is handed on, and ignored as the flags do not ask for it.
 macro_rules! open_elsewhere {
-    ($(fn $name:ident[$($before:ident)?](path);)*) => {
+    ($(fn $name:ident[$($before:ident)?](path)[$($mode:ident)?];)*) => {
         replace! {$(
-            fn $name($($before: c_int,)? path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+            fn $name($($before: c_int,)? path: *const c_char, flags: c_int $(, $mode: mode_t)?) -> c_int {
                 // SAFETY: a string of the program.
                 match unsafe { our_file(path) } {
                     Some(file) => result(file.open(flags)),
                     None => next!(
-                        $name($($before,)? path, flags, mode)
-                        as fn($(only!($before c_int),)? *const c_char, c_int, mode_t) -> c_int
+                        $name($($before,)? path, flags $(, $mode)?)
+                        as fn($(only!($before c_int),)? *const c_char, c_int $(, only!($mode mode_t))?) -> c_int
                     ),
+                }
+            }
+        )*}
+    };
+}
+
+/// Makes those that open a stream of a file by its path.
+macro_rules! open_streams_elsewhere {
+    ($(fn $name:ident;)*) => {
+        replace! {$(
+            fn $name(path: *const c_char, mode: *const c_char) -> *mut FILE {
+                // SAFETY: both are strings of the program.
+                match unsafe { open_stream(path, mode) } {
+                    Some(file) => file,
+                    None => next!($name(path, mode) as fn(*const c_char, *const c_char) -> *mut FILE),
+                }
+            }
+        )*}
+    };
+}
+
+/// Makes those that resolve links in a path. There are none in the paths of the director's files.
+macro_rules! resolve_elsewhere {
+    ($(fn $name:ident[$($room:ident)?];)*) => {
+        replace! {$(
+            fn $name(path: *const c_char, resolved: *mut c_char $(, $room: usize)?) -> *mut c_char {
+                // SAFETY: a string of the program.
+                match unsafe { stand_in(path) } {
+                    None => core::ptr::null_mut(),
+                    Some(found) if found == path => next!(
+                        $name(path, resolved $(, $room)?)
+                        as fn(*const c_char, *mut c_char $(, only!($room usize))?) -> *mut c_char
+                    ),
+                    // SAFETY: it gets a copy in memory of its own,
+                    Some(_) if resolved.is_null() => unsafe { libc::strdup(path) },
+                    // SAFETY: or in the program's room, which has the 4096 bytes that any path may have.
+                    Some(_) => unsafe { libc::strcpy(resolved, path) },
                 }
             }
         )*}
@@ -86,11 +119,19 @@ macro_rules! only {
 }
 
 open_elsewhere! {
-    fn open[](path);
-    fn open64[](path);
-    fn openat[folder](path);
-    fn openat64[folder](path);
+    fn open[](path)[mode];
+    fn open64[](path)[mode];
+    fn openat[folder](path)[mode];
+    fn openat64[folder](path)[mode];
+    fn __open_2[](path)[];
+    fn __open64_2[](path)[];
+    fn __openat_2[folder](path)[];
+    fn __openat64_2[folder](path)[];
 }
+
+open_streams_elsewhere! { fn fopen; fn fopen64; }
+
+resolve_elsewhere! { fn realpath[]; fn __realpath_chk[room]; }
 
 look_elsewhere! {
     fn access[](path, mode: c_int);
@@ -101,6 +142,7 @@ look_elsewhere! {
     fn lstat64[](path, found: *mut c_void);
     fn fstatat[folder](path, found: *mut c_void, flags: c_int);
     fn fstatat64[folder](path, found: *mut c_void, flags: c_int);
+    fn statx[folder](path, flags: c_int, wanted: c_uint, found: *mut c_void);
 }
 
 replace! {
@@ -198,22 +240,6 @@ replace! {
         made
     }
 
-    fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
-        // SAFETY: both are strings of the program.
-        match unsafe { open_stream(path, mode) } {
-            Some(file) => file,
-            None => next!(fopen(path, mode) as fn(*const c_char, *const c_char) -> *mut FILE),
-        }
-    }
-
-    fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
-        // SAFETY: both are strings of the program.
-        match unsafe { open_stream(path, mode) } {
-            Some(file) => file,
-            None => next!(fopen64(path, mode) as fn(*const c_char, *const c_char) -> *mut FILE),
-        }
-    }
-
     fn execv(path: *const c_char, arguments: *const *const c_char) -> c_int {
         // SAFETY: a string and a list of strings of the program.
         if unsafe { loads_ipvs(path, arguments) } {
@@ -245,15 +271,7 @@ pub(crate) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// The bytes of the message, as far as there is room.
     pub(crate) fn gather<'a>(&self, room: &'a mut [u8]) -> &'a [u8] {
-        let mut length = 0;
-        for part in parts(self.message) {
-            for &byte in part {
-                let Some(place) = room.get_mut(length) else { return room };
-                *place = byte;
-                length += 1;
-            }
-        }
-        room.get(..length).unwrap_or_default()
+        message::gather(parts(self.message), room)
     }
 
     /// As the program sends it.
@@ -430,10 +448,6 @@ struct Next {
 }
 
 impl Next {
-    const fn new(name: &'static str) -> Self {
-        Self { name, address: AtomicUsize::new(0) }
-    }
-
     #[inline]
     fn address(&self) -> usize {
         match self.address.load(Ordering::Relaxed) {
@@ -453,23 +467,19 @@ impl Next {
     }
 }
 
-/// Stands for functions that a C library does not have. None lacks one that returns a pointer.
+/// Stands for functions that a C library does not have, which nobody calls there.
 extern "C" fn missing() -> ssize_t {
     set_errno(libc::ENOSYS);
     -1
 }
 
 /// The file at a path, if it is the director's.
-///
 /// # Safety
 /// `path` is a string or null.
 #[inline]
 unsafe fn our_file<'a>(path: *const c_char) -> Option<File<'a>> {
-    if path.is_null() {
-        return None;
-    }
     // SAFETY: as the caller says.
-    File::at(unsafe { CStr::from_ptr(path) }.to_bytes())
+    if path.is_null() { None } else { File::at(unsafe { CStr::from_ptr(path) }.to_bytes()) }
 }
 
 /// Where to look instead of a path: the path itself, or a file of the kernel's like the director's one. `None`, with `ENOENT`, if
@@ -577,23 +587,9 @@ fn length(result: io::Result<usize>) -> ssize_t {
     }
 }
 
-fn positive(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-fn checked(result: ssize_t) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
 fn set_errno(number: c_int) {
     // SAFETY: the thread's own number.
     unsafe { *libc::__errno_location() = number };
 }
 
-/// An address family as it stands in an address.
-fn family(family: c_int) -> libc::sa_family_t {
-    libc::sa_family_t::try_from(family).unwrap_or(0)
-}
-
-/// Length of a netlink address.
 const NETLINK_ADDRESS: socklen_t = 12;

@@ -15,7 +15,7 @@
 //! | it does | what happens |
 //! |---|---|
 //! | asks on a generic netlink socket for the family `IPVS` | from then on that descriptor is a connection to the director, which speaks the same messages; other families stay with the kernel |
-//! | opens, tests or looks at `/proc/net/ip_vs*`, `/proc/sys/net/ipv4/vs/*` | gets the director's text in a file in memory; what is written to a switch goes to the director |
+//! | opens, tests, resolves or looks at `/proc/net/ip_vs*`, `/proc/sys/net/ipv4/vs/*` | gets the director's text in a file in memory; what is written to a switch goes to the director |
 //! | sets or gets the socket options of the old interface (level 0, 1152 to 1167) | `ENOPROTOOPT`, so that without a director nobody configures the kernel's IPVS by mistake |
 //! | executes `modprobe` for `ip_vs` | `ENOENT` |
 //!
@@ -43,3 +43,4 @@ mod message;
 mod place;
 mod relay;
 mod table;
+mod value;

@@ -21,6 +21,16 @@ pub(crate) fn attributes(message: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// Puts pieces of a message together, as far as there is room.
+pub(crate) fn gather<'a, 'p>(parts: impl Iterator<Item = &'p [u8]>, room: &'a mut [u8]) -> &'a [u8] {
+    let mut length = 0;
+    for (to, &from) in room.iter_mut().zip(parts.flatten()) {
+        *to = from;
+        length += 1;
+    }
+    room.get(..length).unwrap_or_default()
+}
+
 /// The messages of a datagram, as far as they are whole.
 pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
@@ -132,6 +142,13 @@ pub(crate) mod tests {
         let address = address(0x0102_0304);
         assert_eq!((address.len(), port(&address)), (12, 0x0102_0304));
         assert_eq!(u16::from_ne_bytes([address[0], address[1]]), AF_NETLINK);
+    }
+
+    #[test]
+    fn pieces_are_put_together_as_far_as_there_is_room() {
+        let parts: [&[u8]; 3] = [b"ab", b"", b"cde"];
+        assert_eq!(gather(parts.into_iter(), &mut [0; 8]), b"abcde");
+        assert_eq!(gather(parts.into_iter(), &mut [0; 4]), b"abcd");
     }
 
     #[test]

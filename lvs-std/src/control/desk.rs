@@ -12,8 +12,8 @@ use super::ledger::{Edit, Ledger, Standing};
 use super::reach::Reach;
 use super::session::Office;
 use super::{
-    Answer, Command, DaemonSpec, Errno, Info, Role, ServerReport, ServiceName, ServiceReport, Stats,
-    Timeouts, proc, switches, table,
+    Answer, Command, DaemonSpec, Errno, Info, Role, ServerReport, ServerSpec, ServiceName, ServiceReport,
+    Stats, Timeouts, proc, switches, table,
 };
 use crate::worker::{Handle, WorkerGone};
 
@@ -135,6 +135,20 @@ where
         self.perform(edit)
     }
 
+    /// Adds a server that stands in for others, such as a sorry server: it is listed and used as any, but no state file keeps it.
+    ///
+    /// # Errors
+    /// As for [`Command::NewServer`].
+    pub fn stand_in(
+        &mut self,
+        name: ServiceName,
+        address: SocketAddr,
+        spec: ServerSpec,
+    ) -> Result<(), Errno> {
+        let edit = self.ledger.new_server(name, address, spec, !self.running.is_empty())?;
+        self.perform(edit.standing_in())
+    }
+
     /// How many connections a server still has, those included that are at their end.
     ///
     /// # Errors
@@ -213,6 +227,14 @@ where
         self.reach.with(work).unwrap_or(Err(GONE))
     }
 
+    fn is_about_standin(&self, command: &Command) -> bool {
+        let (Command::SetServer(name, address, _) | Command::DelServer(name, address)) = command else {
+            return false;
+        };
+        let server = self.ledger.service(*name).and_then(|declared| declared.server(*address));
+        server.is_some_and(|server| server.standin)
+    }
+
     fn record(&mut self, command: &Command) -> Result<(), Errno> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         // It happened, but would not last: whoever asked must know.
@@ -228,7 +250,7 @@ where
         // The oldest first, so that they come back in this order.
         for (name, declared) in self.ledger.services().rev() {
             commands.push(Command::NewService(name, declared.spec.clone()));
-            let servers = declared.servers.iter().rev();
+            let servers = declared.servers.iter().rev().filter(|server| !server.standin);
             commands.extend(servers.map(|server| Command::NewServer(name, server.address, server.spec)));
         }
         commands.extend(timeouts.map(Command::SetTimeouts));
@@ -308,7 +330,7 @@ where
         let listed = declared.servers.iter().filter(|server| !server.standing.absent).map(|server| {
             let mut report = ServerReport {
                 address: server.address,
-                spec: super::ServerSpec { weight: server.effective_weight(), ..server.spec },
+                spec: ServerSpec { weight: server.effective_weight(), ..server.spec },
                 active: 0,
                 inactive: 0,
                 persistent: 0,
@@ -421,8 +443,11 @@ where
     fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno> {
         let syncing = !self.running.is_empty();
         if let Some(edit) = self.ledger.plan(command, syncing) {
+            let lasts = !self.is_about_standin(command);
             self.perform(edit?)?;
-            self.record(command)?;
+            if lasts {
+                self.record(command)?;
+            }
             return Ok(Answer::Done);
         }
         match command {
@@ -503,3 +528,47 @@ const LONGEST_TIMEOUT: u32 = i32::MAX.cast_unsigned() / 250;
 const SERVICES: usize = 64;
 /// Entries of the connection table that are read between two batches of packets.
 const ENTRIES: u32 = 512;
+
+#[cfg(test)]
+mod tests {
+    use lvs_core::{Config, Director, Seed};
+    use lvs_forward::host::Host;
+    use lvs_forward::{Forwarder, Options};
+
+    use super::*;
+    use crate::control::{Local, ServiceSpec, method};
+
+    fn desk() -> Desk<Heap, 8, 8, Local<Heap, 8, 8>> {
+        let seed = Seed::from_bytes([7; 16]);
+        let director = Director::new(Config::new(seed), Heap::with_capacity(16));
+        let host: Host<8, 8> = Host::new(seed);
+        Desk::new(Local::new(director, Box::new(Forwarder::new(host, Options::new()))), Box::new(NoDaemons))
+    }
+
+    #[test]
+    fn who_stands_in_for_others_is_listed_but_not_there_after_a_restart() {
+        let path = std::env::temp_dir().join(format!("director-desk-{}", std::process::id()));
+        let name = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
+        let (own, sorry) = ("10.0.1.11:80".parse().unwrap(), "10.0.1.99:80".parse().unwrap());
+        let spec = ServerSpec::new(method::DIRECT, 1);
+        let servers = |desk: &Desk<_, 8, 8, _>| {
+            desk.servers(name).unwrap().iter().map(|of| of.address).collect::<Vec<_>>()
+        };
+        let mut desk = desk();
+        desk.keep_journal(Journal::open(&path).unwrap()).unwrap();
+        desk.carry_out(&Command::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
+        desk.carry_out(&Command::NewServer(name, own, spec)).unwrap();
+        desk.stand_in(name, sorry, spec).unwrap();
+        desk.rewrite().unwrap();
+        assert_eq!(servers(&desk), [sorry, own]);
+        let mut again = self::desk();
+        assert!(again.keep_journal(Journal::open(&path).unwrap()).unwrap().is_empty());
+        assert_eq!(servers(&again), [own]);
+        desk.carry_out(&Command::DelServer(name, sorry)).unwrap();
+        assert!(
+            self::desk().keep_journal(Journal::open(&path).unwrap()).unwrap().is_empty(),
+            "nothing of it was kept"
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+}

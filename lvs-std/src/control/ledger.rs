@@ -43,6 +43,8 @@ pub struct DeclaredServer {
     pub spec: ServerSpec,
     /// How it is doing.
     pub standing: Standing,
+    /// It stands in for others for a while (a sorry server): nobody declared it, and no state file keeps it.
+    pub standin: bool,
 }
 
 /// What is known of a server besides what was declared.
@@ -93,6 +95,16 @@ pub struct Edit {
     note: Note,
     /// What the director is told before.
     pub changes: Vec<Change>,
+}
+
+impl Edit {
+    /// The same, if it adds a server, for one that stands in for others.
+    pub(super) const fn standing_in(mut self) -> Self {
+        if let Note::Server(server) = &mut self.note {
+            server.standin = true;
+        }
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -188,7 +200,8 @@ impl Ledger {
         if !is_server_address(address.ip()) {
             return Err(Errno::Invalid);
         }
-        Ok(declared.put(name, DeclaredServer { address, spec, standing: Standing::default() }))
+        Ok(declared
+            .put(name, DeclaredServer { address, spec, standing: Standing::default(), standin: false }))
     }
 
     /// Other options for a server; its standing stays.

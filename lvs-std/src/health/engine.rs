@@ -47,6 +47,13 @@ struct Slot {
     turn: u32,
 }
 
+impl Slot {
+    /// The number of what is waited for here.
+    fn token(&self, place: u32) -> u64 {
+        u64::from(place) << 32 | u64::from(self.turn)
+    }
+}
+
 struct Work {
     id: ProbeId,
     probe: Arc<Probe>,
@@ -76,7 +83,7 @@ impl Engine {
         let probes = Probes { line: Arc::new(line), board: board.clone() };
         let engine = Self {
             poller,
-            timers: Timers::default(),
+            timers: Timers::new(),
             orders,
             bell: Arc::new(bell),
             board,
@@ -177,11 +184,16 @@ impl Engine {
         (slot.turn == turn && slot.work.is_some()).then_some(place)
     }
 
+    /// What is probed at a place.
+    fn work(&mut self, place: u32) -> Option<&mut Work> {
+        self.slots.get_mut(place as usize)?.work.as_mut()
+    }
+
     /// Waits for a time; whatever was waited for before is over.
     fn plan(&mut self, place: u32, due: Instant) -> u64 {
-        let slot = &mut self.slots[place as usize];
+        let Some(slot) = self.slots.get_mut(place as usize) else { return BELL };
         slot.turn = slot.turn.wrapping_add(1);
-        let token = u64::from(place) << 32 | u64::from(slot.turn);
+        let token = slot.token(place);
         if self.timers.len() > LEAST_TIMERS + 8 * self.slots.len() {
             let slots = &self.slots;
             self.timers.retain(|token| {
@@ -192,25 +204,30 @@ impl Engine {
         token
     }
 
-    /// A time has come: an attempt begins, or is cut off.
+    /// A time has come: an attempt begins, goes on, or is cut off.
     fn due(&mut self, place: u32, now: Instant) {
-        let Some(work) = &mut self.slots[place as usize].work else { return };
+        let Some(slot) = self.slots.get_mut(place as usize) else { return };
+        let token = slot.token(place);
+        let Some(work) = &mut slot.work else { return };
         let Some(attempt) = &mut work.attempt else {
             self.attempt(place, now);
             return;
         };
+        if now < work.began + work.probe.schedule.timeout {
+            self.proceed(place, token);
+            return;
+        }
         match attempt.expire(now.saturating_duration_since(work.began).min(work.probe.schedule.timeout)) {
             Expiry::Ends(answer) => self.answered(place, answer),
             Expiry::Lingers(grace) => {
                 // By the number under which its descriptor is watched.
-                let token = u64::from(place) << 32 | u64::from(self.slots[place as usize].turn);
                 self.timers.set(now + grace, token);
             }
         }
     }
 
     fn attempt(&mut self, place: u32, now: Instant) {
-        let Some(work) = &mut self.slots[place as usize].work else { return };
+        let Some(work) = self.work(place) else { return };
         work.began = now;
         let (check, target) = (&work.probe.check, work.probe.target);
         let expiry = now + work.probe.schedule.timeout;
@@ -219,28 +236,37 @@ impl Engine {
             Err(failure) => return self.answered(place, Err(failure)),
         }
         let token = self.plan(place, expiry);
-        let Some(attempt) = self.slots[place as usize].work.as_ref().and_then(|work| work.attempt.as_ref())
+        let slot = self.slots.get(place as usize);
+        let Some(attempt) = slot.and_then(|slot| slot.work.as_ref()).and_then(|work| work.attempt.as_ref())
         else {
             return;
         };
+        let eager = attempt.is_eager();
         if let Err(errno) = self.poller.watch(attempt.descriptor(), token) {
             self.answered(place, Err(Failure::of_socket("watch a socket", errno)));
+            return;
+        }
+        if eager {
+            self.proceed(place, token);
         }
     }
 
     fn proceed(&mut self, place: u32, token: u64) {
-        let Some(work) = &mut self.slots[place as usize].work else { return };
+        let Some(work) = self.work(place) else { return };
         let Some(attempt) = &mut work.attempt else { return };
         match attempt.proceed() {
             Progress::Waits => {}
             Progress::Yields => self.again.push(token),
+            Progress::Pauses(pause) => self.timers.set(Instant::now() + pause, token),
             Progress::Done(answer) => self.answered(place, answer),
         }
     }
 
     /// An attempt is over: hears its answer, tells what is new, and plans the next one.
     fn answered(&mut self, place: u32, answer: Result<Pass, Failure>) {
-        let Some(work) = &mut self.slots[place as usize].work else { return };
+        let Some(work) = self.slots.get_mut(place as usize).and_then(|slot| slot.work.as_mut()) else {
+            return;
+        };
         work.attempt = None;
         let schedule = work.probe.schedule;
         let (advice, why) = match answer {
@@ -250,22 +276,23 @@ impl Engine {
         };
         let is_news = why != work.why;
         let hindered = why.as_ref().is_some_and(Failure::is_ours);
-        if hindered {
-            if is_news && let Some(why) = why.clone() {
-                let (id, probe) = (work.id, work.probe.clone());
-                // Nobody has to listen.
-                let _ = self.events.send(Event::Hindered { id, probe, why });
-            }
-        } else {
-            let change = work.judge.hear(why.is_none(), schedule.rise, schedule.fall);
-            if change.is_some() || advice != work.advice {
-                let (id, probe, state) = (work.id, work.probe.clone(), work.judge.state());
-                let _ = self.events.send(Event::Changed { id, probe, state, advice, why: why.clone() });
-                self.board.note(id, state, advice, why.clone());
-            }
+        let turned = !hindered && work.judge.hear(why.is_none(), schedule.rise, schedule.fall).is_some();
+        let (id, state) = (work.id, work.judge.state());
+        let changed = turned || advice != work.advice;
+        if changed || is_news {
+            // Before it is told, so that whoever is told finds it there.
+            self.board.note(id, state, advice, why.clone());
         }
-        if is_news {
-            self.board.note(work.id, work.judge.state(), advice, why.clone());
+        let probe = || work.probe.clone();
+        let event = if changed {
+            Some(Event::Changed { id, probe: probe(), state, advice, why: why.clone() })
+        } else {
+            let news = why.clone().filter(|_| hindered && is_news);
+            news.map(|why| Event::Hindered { id, probe: probe(), why })
+        };
+        if let Some(event) = event {
+            // Nobody has to listen.
+            let _ = self.events.send(event);
         }
         work.advice = advice;
         work.why = why;

@@ -80,6 +80,8 @@ pub enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doing {
+    /// Looking for the target's MAC address.
+    Neighbour,
     /// Waiting for the connection to be accepted.
     Connecting,
     /// In the TLS handshake.
@@ -159,6 +161,7 @@ impl Doing {
     /// What is waited for, as a noun.
     const fn awaited(self) -> &'static str {
         match self {
+            Self::Neighbour => "MAC address",
             Self::Connecting => "connection",
             Self::Handshake => "TLS handshake",
             Self::Head => "answer",

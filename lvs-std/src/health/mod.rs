@@ -47,6 +47,7 @@ pub use check::https::{BadTls, Https, Trust};
 pub use check::ping::Ping;
 pub use check::program::Program;
 pub use check::tcp::Tcp;
+pub use check::through::{Through, Way};
 pub use check::udp::{BadPattern, Pattern, Reply, Udp};
 pub use engine::Engine;
 pub use failure::{Doing, Failure};

@@ -34,7 +34,7 @@ mod balancer;
 mod cluster;
 mod error;
 mod isolate;
-mod netlink;
+pub(crate) mod netlink;
 mod node;
 
 pub use balancer::{Balanced, Balancer, BalancerCounters};

@@ -125,3 +125,49 @@ impl AsFd for PacketSocket {
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
 }
+
+/// A packet socket that only sends, on any interface, with link headers that the kernel makes.
+#[derive(Debug)]
+pub(crate) struct Sender(OwnedFd);
+
+impl Sender {
+    pub(crate) fn open() -> io::Result<Self> {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: takes and returns plain integers. Protocol 0: it receives nothing.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above just made this descriptor, and nobody else knows of it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Sends an IP packet to a MAC address on an interface.
+    pub(crate) fn send(&self, interface: u32, mac: [u8; 6], packet: &[u8]) -> io::Result<()> {
+        let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        let protocol = if is_v6 { libc::ETH_P_IPV6 } else { libc::ETH_P_IP };
+        let [a, b, c, d, e, f] = mac;
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: (protocol as u16).to_be(),
+            sll_ifindex: i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 6,
+            sll_addr: [a, b, c, d, e, f, 0, 0],
+        };
+        let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: both pointers are to live memory of the lengths beside them, which the kernel only reads.
+        let result = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                0,
+                ptr::from_ref(&address).cast(),
+                length,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}

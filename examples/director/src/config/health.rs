@@ -4,10 +4,10 @@ use core::net::SocketAddr;
 use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
-use lvs_core::{ServerConfig, ServiceKey};
+use lvs_core::{Method, Protocol, ServerConfig, ServiceKey};
 use lvs_std::health::{
     BadTls, Check, Dns, Http, Https, Initially, OnFailure, Pattern, Ping, Policy, Probe, Program, Record,
-    Reply, Schedule, Tcp, Trust, Udp,
+    Reply, Schedule, Tcp, Through, Trust, Udp, Way,
 };
 use toml::Spanned;
 
@@ -41,12 +41,12 @@ impl Reader<'_> {
     ) -> Result<Health, ConfigError> {
         let mut probes = Vec::new();
         for (server, raw_server) in servers.iter().zip(&raw.server) {
-            probes.push(self.probes(raw, raw_server, server)?);
+            probes.push(self.probes(key, (raw, raw_server), server)?);
         }
         if raw.server.is_empty() {
             // What is wrong with a check is said also while there is nothing to check.
             for check in raw.check.iter().flat_map(|checks| &checks.0) {
-                self.check(check)?;
+                self.check(check, (key, 1, Method::Direct))?;
                 self.schedule(check)?;
             }
         }
@@ -142,8 +142,8 @@ impl Reader<'_> {
     /// What must answer for a server to be up.
     fn probes(
         self,
-        service: &raw::Service,
-        raw: &raw::Server,
+        key: ServiceKey,
+        (service, raw): (&raw::Service, &raw::Server),
         server: &ServerConfig,
     ) -> Result<Vec<Probe>, ConfigError> {
         let own = raw.check.as_ref().map(|checks| &checks.get_ref().0);
@@ -158,14 +158,14 @@ impl Reader<'_> {
         let port = port.map_or_else(|| server.address.port(), |port| port as u16);
         let mut probes = Vec::new();
         for raw_check in checks {
-            let check = self.check(raw_check)?;
+            let check = self.check(raw_check, (key, port, server.method))?;
             if port == 0 && needs_port(&check) {
                 return Err(self
                     .error(raw.address.span(), format!("a {} check of this server has no port", check.name()))
                     .hint("write `check-port = 80` below it"));
             }
             // A ping has no use for it: servers of one host share the probe.
-            let port = if matches!(check, Check::Ping(_)) { 0 } else { port };
+            let port = if matches!(check, Check::Ping(_) | Check::Through(_)) { 0 } else { port };
             probes.push(Probe::new(SocketAddr::new(address, port), check, self.schedule(raw_check)?));
         }
         Ok(probes)
@@ -206,12 +206,17 @@ impl Reader<'_> {
         )))
     }
 
-    fn check(self, raw: &raw::Check) -> Result<Check, ConfigError> {
+    fn check(
+        self,
+        raw: &raw::Check,
+        (service, port, method): (ServiceKey, u16, Method),
+    ) -> Result<Check, ConfigError> {
         let name = raw.r#type.get_ref().as_str();
         let check = match name {
             "tcp" => Tcp::new().into(),
             "http" => self.http(raw)?.into(),
             "https" => self.https(raw)?.into(),
+            "through" => self.through(raw, (service, port, method))?.into(),
             "udp" => self.udp(raw)?.into(),
             "dns" => self.dns(raw)?.into(),
             "ping" => Ping::new().into(),
@@ -314,6 +319,31 @@ impl Reader<'_> {
         })
     }
 
+    fn through(
+        self,
+        raw: &raw::Check,
+        (service, port, method): (ServiceKey, u16, Method),
+    ) -> Result<Through, ConfigError> {
+        let refused = |why: &str| Err(self.error(raw.r#type.span(), format!("a through check is {why}")));
+        let way = match method {
+            Method::Direct => Way::Direct,
+            Method::Tunnel(tunnel) => Way::Tunnel(tunnel),
+            Method::Bypass | Method::Local | Method::Nat => {
+                return refused(
+                    "for servers by \"dr\" and \"tun\", which have the virtual address themselves",
+                );
+            }
+        };
+        match service {
+            ServiceKey::Address { protocol: Protocol::Tcp, address, .. } if port > 0 => {
+                Ok(Through::new(SocketAddr::new(address, port), way))
+            }
+            ServiceKey::Address { .. } | ServiceKey::Mark { .. } => {
+                refused("for TCP services at one address and port")
+            }
+        }
+    }
+
     fn udp(self, raw: &raw::Check) -> Result<Udp, ConfigError> {
         let pattern = |value: &Option<Spanned<String>>| match value {
             None => Ok(None),
@@ -381,7 +411,7 @@ impl Reader<'_> {
 
 /// Whether a check is of a port rather than of a whole host.
 const fn needs_port(check: &Check) -> bool {
-    !matches!(check, Check::Ping(_) | Check::Program(_))
+    !matches!(check, Check::Ping(_) | Check::Program(_) | Check::Through(_))
 }
 
 /// Types that speak HTTP.

@@ -245,7 +245,19 @@ fn every_type_of_check_can_be_written() {
         "type = \"program\", command = [\"/bin/true\", \"-x\"], dynamic = true",
     ];
     let names: Vec<&str> = all.iter().map(|check| read(check).check.name()).collect();
-    assert_eq!(names, Check::NAMES);
+    // A through check is not for NAT.
+    let others: Vec<&str> = Check::NAMES.iter().copied().filter(|name| *name != "through").collect();
+    assert_eq!(names, others);
+    let refused = refusal(&with_health("check = { type = \"through\" }"));
+    assert!(refused.starts_with("8:18: a through check is for servers by \"dr\" and \"tun\""), "{refused}");
+    let direct = with_health("check = { type = \"through\" }").replace("\"nat\"", "\"dr\"");
+    let file = Configuration::parse(&direct).unwrap();
+    let probe = &file.services[0].health.probes[0][0];
+    let Check::Through(through) = &probe.check else { panic!("{probe}") };
+    assert_eq!(
+        (probe.to_string().as_str(), through.service().to_string().as_str()),
+        ("through at 10.0.1.11", "192.0.2.100:80")
+    );
     let Check::Udp(udp) = read(all[3]).check else { panic!("udp") };
     assert_eq!((udp.payload.as_slice(), udp.reply.unwrap().longest), (&[1, 2][..], 9));
     let Check::Program(program) = read(all[6]).check else { panic!("program") };

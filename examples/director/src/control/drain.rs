@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -18,6 +18,8 @@ pub(super) struct Drains {
     desk: SharedDesk,
     events: Events,
     list: Arc<Mutex<HashMap<(ServiceName, SocketAddr), Drain>>>,
+    /// One has begun.
+    begun: Arc<Condvar>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,10 +44,12 @@ pub(crate) struct DrainRow {
 
 impl Drains {
     pub(super) fn new(desk: SharedDesk, events: Events) -> std::io::Result<Self> {
-        let drains = Self { desk, events, list: Arc::default() };
+        let drains = Self { desk, events, list: Arc::default(), begun: Arc::default() };
         let own = drains.clone();
         thread::Builder::new().name("drain".to_owned()).spawn(move || {
             loop {
+                // Without drains there is nothing to look at.
+                drop(own.begun.wait_while(own.list(), |list| list.is_empty()));
                 thread::sleep(LOOK);
                 own.look();
             }
@@ -64,6 +68,7 @@ impl Drains {
         let since = Instant::now();
         let deadline = after.and_then(|after| since.checked_add(after));
         self.list().insert((service, server), Drain { since, deadline });
+        self.begun.notify_all();
         Ok(())
     }
 

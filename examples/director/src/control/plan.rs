@@ -101,7 +101,8 @@ impl Plan {
         let spec = change::server_spec(server);
         self.say(format_args!("+ {name}  {}  {}", server.address, describe(&spec)));
         self.commands.push(Command::NewServer(name, server.address, spec));
-        let declared = DeclaredServer { address: server.address, spec, standing: Standing::default() };
+        let declared =
+            DeclaredServer { address: server.address, spec, standing: Standing::default(), standin: false };
         let standing = health::standing(&declared, place);
         if standing != Standing::default() {
             self.standings.push((name, server.address, standing));

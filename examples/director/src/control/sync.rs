@@ -5,7 +5,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use lvs_core::sync::SyncEntry;
@@ -25,6 +25,8 @@ use crate::ipvsadm::{Daemon, Role};
 pub(super) struct Sync {
     interfaces: Arc<[String]>,
     state: Arc<Mutex<State>>,
+    /// A daemon was started.
+    started: Arc<Condvar>,
 }
 
 #[derive(Default)]
@@ -41,11 +43,11 @@ impl Sync {
         handle: Handle<S, A, N>,
         mut events: impl FnMut() -> Option<Event> + Send + 'static,
     ) -> io::Result<Self> {
-        let sync = Self { interfaces: interfaces.into(), state: Arc::default() };
+        let sync = Self { interfaces: interfaces.into(), state: Arc::default(), started: Arc::default() };
         let own = sync.clone();
         thread::Builder::new().name("sync".to_owned()).spawn(move || {
             loop {
-                thread::sleep(PAUSE);
+                own.pause();
                 let mut entries = Vec::new();
                 while let Some(event) = events() {
                     if let Event::Sync(entry) = event {
@@ -81,6 +83,7 @@ impl Sync {
             .map_err(|WorkerGone| Errno::NoDevice)?;
         state.daemons = daemons;
         let filled = done.map_err(|_| Errno::Invalid)?;
+        self.started.notify_all();
         if !state.open.iter().any(|(open, _)| *open == port) {
             let mut options = PacketOptions::default();
             options.receive_slots = SLOTS;
@@ -136,6 +139,17 @@ impl Sync {
             }
         }
         Ok(())
+    }
+
+    /// Waits until it is worth looking again: not long while a daemon runs, and otherwise until one does, or for a while.
+    fn pause(&self) {
+        let state = self.state();
+        if state.daemons.is_running() {
+            drop(state);
+            thread::sleep(PAUSE);
+        } else {
+            drop(self.started.wait_timeout(state, IDLE));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -196,6 +210,8 @@ const fn role(role: control::Role) -> Role {
 
 /// The group that IPVS uses.
 const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
+/// Between two looks while no daemon runs: what the director says of single connections is thrown away.
+const IDLE: Duration = Duration::from_millis(500);
 /// Between two looks: messages that are full go every 20 ms.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Slots of the receiving ring: a MiB, for what comes between two looks.

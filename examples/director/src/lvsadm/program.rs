@@ -51,12 +51,8 @@ pub fn call(program: &str, words: Vec<String>, director: Option<PathBuf>) -> u8 
                 self::tool(tool, channel, &mut io::empty(), words)
             }),
         },
-        Role::Restore(tool) => match words.iter().find(|word| word.starts_with('-')) {
-            Some(_) => usage(&format!(
-                "{program}: replaces the director's services and servers by those of standard input"
-            )),
-            None => with_director(&socket, |channel| restore(tool, channel, io::stdin().lock())),
-        },
+        // Its words say nothing.
+        Role::Restore(tool) => with_director(&socket, |channel| restore(tool, channel, io::stdin().lock())),
     }
 }
 
@@ -107,10 +103,9 @@ fn restore(program: &str, channel: &mut dyn Channel, mut input: impl Read) -> u8
     drop(input.read_to_end(&mut bytes));
     let lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.starts_with(b"#"));
     let lines = lines.collect::<Vec<_>>().concat();
-    match tool(program, channel, &mut io::empty(), &["-C"]) {
-        0 => tool(program, channel, &mut BufReader::new(&lines[..]), &["-R"]),
-        status => status,
-    }
+    // Whatever becomes of it: the lines may still be carried out.
+    _ = tool(program, channel, &mut io::empty(), &["-C"]);
+    tool(program, channel, &mut BufReader::new(&lines[..]), &["-R"])
 }
 
 fn usage(text: &str) -> u8 {

@@ -3,8 +3,9 @@
 use core::net::IpAddr;
 
 use lvs_core::{Family, Method, ServiceKey, Tunnel};
+use lvs_std::control::change::name;
 use lvs_std::control::{
-    Command, DaemonSpec, Role, ServerSpec, ServiceName, ServiceSpec, Timeouts, flags, method, tunnel, whole,
+    Command, DaemonSpec, Role, ServerSpec, ServiceSpec, Timeouts, flags, method, tunnel, whole,
 };
 
 use crate::ipvsadm::{self, Daemon, Mask, ServerOptions, ServiceOptions};
@@ -38,17 +39,6 @@ pub fn request(line: &ipvsadm::Command) -> Option<Command> {
         Line::StopDaemon(role) => Command::DelDaemon(side(*role)),
         Line::Restore | Line::Save { .. } | Line::List(_) | Line::Help | Line::Version => return None,
     })
-}
-
-/// What a service is known by.
-#[must_use]
-pub(super) fn name(key: ServiceKey) -> ServiceName {
-    match key {
-        ServiceKey::Address { protocol, address, port } => {
-            ServiceName::Address { protocol: protocol.number().into(), address, port }
-        }
-        ServiceKey::Mark { family, mark } => ServiceName::Mark { family, mark },
-    }
 }
 
 fn service(key: ServiceKey, options: &ServiceOptions) -> ServiceSpec {
@@ -128,6 +118,8 @@ const ALL_FLAGS: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
+    use lvs_std::control::ServiceName;
+
     use super::*;
     use crate::ipvsadm::{Numeric, parse};
 

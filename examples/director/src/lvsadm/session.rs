@@ -3,10 +3,11 @@
 use std::io::{BufRead, Write};
 
 use lvs_core::ServiceKey;
+use lvs_std::control::change::name;
 use lvs_std::control::{Answer, Command, DaemonSpec, Errno, Info, Role, ServiceReport};
 
 use super::refusal::refusal;
-use super::request::{name, request};
+use super::request::request;
 use super::table::{self, Entry};
 use super::{Channel, ChannelError, connections, save};
 use crate::ipvsadm::{self, Listing, Names, Numeric, Subject, UsageError};

@@ -8,6 +8,7 @@ mod recording;
 mod replay;
 mod servers;
 mod tutorial;
+mod vrrp;
 mod web;
 
 use core::error::Error;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
     }));
     trials.push(trial("a director that was killed and started again hears of every change", move || {
         reconnect::restart(lab)
+    }));
+    trials.push(trial("the virtual address moves when the active director is gone", move || {
+        vrrp::takeover(lab)
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -109,13 +109,13 @@ impl Browser {
                     return;
                 }
                 let at = Instant::now();
-                note(&seen, at, connect(to, port).and_then(|mut stream| ask(&mut stream)));
+                note(&seen, at, connect(to, port, PATIENCE).and_then(|mut stream| ask(&mut stream)));
                 thread::sleep(PAUSE);
             }
         })?;
         let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&stays));
         let staying = node.spawn("stays", move || {
-            let mut connection = connect(to, 9_000);
+            let mut connection = connect(to, 9_000, PATIENCE);
             while !stopped.load(Ordering::Relaxed) {
                 let at = Instant::now();
                 let answer = match &mut connection {
@@ -160,14 +160,19 @@ fn note(list: &Mutex<Vec<Visit>>, at: Instant, answer: io::Result<String>) {
 
 /// Asks on a new connection who is there.
 pub(crate) fn visit(to: SocketAddr) -> io::Result<String> {
-    ask(&mut connect(to, 0)?)
+    visit_within(to, PATIENCE)
+}
+
+/// The same, in time.
+pub(crate) fn visit_within(to: SocketAddr, time: Duration) -> io::Result<String> {
+    ask(&mut connect(to, 0, time)?)
 }
 
 /// Connects from a port; 0 leaves it to the kernel.
-fn connect(to: SocketAddr, port: u16) -> io::Result<TcpStream> {
+fn connect(to: SocketAddr, port: u16, time: Duration) -> io::Result<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     for direction in [Timeout::Send, Timeout::Recv] {
-        set_socket_timeout(&socket, direction, Some(PATIENCE))?;
+        set_socket_timeout(&socket, direction, Some(time))?;
     }
     rustix::net::bind(&socket, &SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
     rustix::net::connect(&socket, &to)?;

@@ -33,8 +33,8 @@ impl Program {
                 return Err(format!("{arguments:?} ended: {lines}").into());
             }
         }
-        // Whoever writes to a closed log ends.
-        program.0.stderr = Some(log.into_inner());
+        // Whoever writes to a closed log, or a full one, does not go on.
+        std::thread::spawn(move || log.lines().for_each(drop));
         Ok(program)
     }
 

@@ -387,8 +387,16 @@ const LISTINGS: &[&str] = &[
 const TIMES: &[&str] = &["0", "100", "2678400", "2678401", "abc", "-1", "+7"];
 const IN_FILES: &[&str] =
     &["", "   ", "# a comment", " # a comment", "-R", "ipvsadm", "-L -n", "-Sn", "-v", "foo"];
-const TOOLS: &[&str] =
-    &["ipvsadm-save", "ipvsadm-save -n", "ipvsadm-restore", "ipvsadm -R", "ipvsadm-save foo", "ipvsadm"];
+const TOOLS: &[&str] = &[
+    "ipvsadm-save",
+    "ipvsadm-save -n",
+    "ipvsadm-restore",
+    "ipvsadm-restore -n",
+    "ipvsadm-restore foo",
+    "ipvsadm -R",
+    "ipvsadm-save foo",
+    "ipvsadm",
+];
 const ROLES: &[&str] = &["master", "backup", "both", ""];
 const STRAY: &[&str] = &[
     "foo",

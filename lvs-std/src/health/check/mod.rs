@@ -6,6 +6,7 @@ pub(super) mod https;
 pub(super) mod ping;
 pub(super) mod program;
 pub(super) mod tcp;
+pub(super) mod through;
 pub(super) mod udp;
 
 use core::fmt::Debug;
@@ -26,6 +27,11 @@ pub(super) trait Attempt: Debug + Send {
     /// What is watched for it. The same as long as it lasts.
     fn descriptor(&self) -> BorrowedFd<'_>;
 
+    /// Whether it goes on at once, and not only when something happens at the descriptor.
+    fn is_eager(&self) -> bool {
+        false
+    }
+
     /// Goes on as far as it can without waiting: called whenever something happened at the descriptor, and after
     /// [`Progress::Yields`].
     fn proceed(&mut self) -> Progress;
@@ -41,6 +47,8 @@ pub(super) enum Progress {
     Waits,
     /// It could go on, but others should have a turn first.
     Yields,
+    /// It waits for its descriptor, but for no longer than this.
+    Pauses(Duration),
     /// It has its answer.
     Done(Result<Pass, Failure>),
 }
@@ -108,6 +116,8 @@ checkers! {
     "http" => Http(http::Http),
     /// The same by TLS.
     "https" => Https(https::Https),
+    /// A connection to the virtual address is accepted by one real server.
+    "through" => Through(through::Through),
     /// A UDP datagram is answered, or at least not refused.
     "udp" => Udp(udp::Udp),
     /// A name server answers a question.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, ipproto};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::through::checksum;
 use super::udp::hear;
 use super::{Attempt, Checker, Expiry, PASSED, Progress};
 use crate::health::{Doing, Failure};
@@ -70,14 +71,9 @@ fn request(v4: bool, cookie: &[u8; COOKIE]) -> Vec<u8> {
     let mut message = vec![if v4 { 8 } else { 128 }, 0, 0, 0, id1, id2, 0, 1];
     message.extend_from_slice(cookie);
     if v4 {
-        let sum = message.chunks(2).fold(0_u32, |sum, pair| match *pair {
-            [high, low] => sum + u32::from(u16::from_be_bytes([high, low])),
-            _ => sum,
-        });
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+        let sum = checksum(&message);
         if let Some(place) = message.get_mut(2..4) {
-            place.copy_from_slice(&sum.to_be_bytes());
+            place.copy_from_slice(&sum);
         }
     }
     message

@@ -287,4 +287,50 @@ mod tests {
         let answer = answers(&check, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
         assert_eq!(answer, Err(Failure::TextMissing("x".to_owned())));
     }
+
+    #[test]
+    fn whatever_comes_in_whatever_pieces_it_ends_at_a_limit() {
+        let words = [
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "Content-Length: 5\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "\r\n",
+            "\n",
+            "5\r\nhello\r\n",
+            "0\r\n",
+            "ffffffffffffffff\r\n",
+            "fffffffffffffff\r\n",
+            ":",
+            "\0",
+            "x",
+            "\u{ff}",
+            ";",
+            " ",
+        ];
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut draw = move |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        for _ in 0..3_000 {
+            let check = Http {
+                text: [None, Some("well".to_owned())][draw(2)].clone(),
+                digest: [None, "900150983cd24fb0d6963f7d28e17f72".parse().ok()][draw(2)],
+                body_limit: 1_000,
+                ..Http::default()
+            };
+            let mut talk = talk(&check);
+            let (mut bytes, mut ended) = (0, draw(2) == 0 && talk.heard(words[0].as_bytes()).is_some());
+            while !ended && bytes < 200_000 {
+                let piece: String = (0..1 + draw(40)).map(|_| words[draw(words.len())]).collect();
+                bytes += piece.len();
+                ended = talk.heard(piece.as_bytes()).is_some();
+            }
+            assert!(ended, "{bytes} bytes and no end");
+        }
+    }
 }

@@ -1,0 +1,219 @@
+//! `director run` with checks of its own, under steady load, while real servers are killed and brought back.
+
+mod load;
+mod program;
+mod web;
+
+use core::error::Error;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Instant;
+
+use libtest_mimic::{Arguments, Trial};
+use lvs_core::{Family, Method, Tunnel};
+use lvs_std::lab::{Cluster, Lab, Plan};
+
+use load::Load;
+use program::{Program, Temporary};
+use web::Web;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They measure times, so they do not run at a time.
+    arguments.test_threads = Some(1);
+    // Before any thread: a user namespace can only be entered by a process with one.
+    let lab = match Lab::new() {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trial = |name: &str, test: fn(Lab) -> Outcome| {
+        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
+    };
+    let trials = vec![
+        trial("a killed server loses its own connections alone and comes back by itself, by NAT", |lab| {
+            killed(lab, Method::Nat, HTTP)
+        }),
+        trial("a killed server loses its own connections alone and comes back by itself, by DR", |lab| {
+            killed(lab, Method::Direct, HTTP)
+        }),
+        trial("a killed server loses its own connections alone and comes back by itself, by TUN", |lab| {
+            killed(lab, Method::Tunnel(Tunnel::IpIp), HTTP)
+        }),
+        trial("a killed server is noticed through the virtual address, by DR", |lab| {
+            killed(lab, Method::Direct, THROUGH)
+        }),
+        trial("a killed server is noticed through the virtual address, by TUN", |lab| {
+            killed(lab, Method::Tunnel(Tunnel::IpIp), THROUGH)
+        }),
+        trial("a sorry server serves while nobody else does", sorry),
+        trial("servers that start dead get no client", dead_from_the_start),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A cluster with web servers and a director at work.
+struct Site {
+    cluster: Cluster,
+    webs: Vec<Web>,
+    socket: Temporary,
+    _director: Program,
+    _ends: Vec<Program>,
+}
+
+impl Site {
+    /// With these lines in the service's table.
+    fn start(lab: Lab, method: Method, lines: &str, dead: &[usize]) -> Result<Self, Box<dyn Error>> {
+        let cluster = Cluster::new(lab, &Plan::new(method).with_servers(3))?;
+        // The checks come from the kernel of the director's machine.
+        cluster.director.add_address("eth0", [10, 0, 1, 253].into(), 24)?;
+        let mut text = format!(
+            "[[interface]]\nname = \"eth0\"\naddresses = [\"10.0.1.254/24\", \"192.0.2.254/24\"]\n\n[[service]]\n\
+             protocol = \"tcp\"\naddress = \"{}\"\nport = 80\nscheduler = \"rr\"\n{lines}\n",
+            VIP.ip()
+        );
+        let (mut webs, mut ends) = (Vec::new(), Vec::new());
+        for (node, number) in cluster.servers.iter().zip(1..) {
+            let own = SocketAddr::new(Cluster::server_address(number, Family::V4), 80);
+            let (listens, server) = match method {
+                Method::Nat => (vec![own], format!("address = \"{}\"\nmethod = \"nat\"\n", own.ip())),
+                Method::Tunnel(_) => {
+                    let end = Cluster::tunnel_address(number, Family::V4);
+                    let arguments =
+                        ["decap", "--interface", "eth0", "--address", &format!("{end}/24"), "--tun", "tunl0"];
+                    ends.push(Program::start(node, &arguments, "unwrapping what comes to")?);
+                    // A tunnel's end answers nothing but what is in a tunnel.
+                    let check = if lines.contains("through") {
+                        String::new()
+                    } else {
+                        format!("check-address = \"{}\"", own.ip())
+                    };
+                    (vec![own, VIP], format!("address = \"{end}\"\nmethod = \"tun\"\n{check}\n"))
+                }
+                Method::Bypass | Method::Direct | Method::Local => {
+                    (vec![own, VIP], format!("address = \"{}\"\nmethod = \"dr\"\n", own.ip()))
+                }
+            };
+            text.push_str(&format!("[[service.server]]\n{server}"));
+            let web = Web::new(node.clone(), listens);
+            if !dead.contains(&usize::from(number)) {
+                web.start()?;
+            }
+            webs.push(web);
+        }
+        let file = Temporary::new("health.toml", Some(&text))?;
+        let socket = Temporary::new("health.sock", None)?;
+        let arguments = ["run", "--config", &file.name(), "--no-state", "--control", &socket.name()];
+        let director = Program::start(&cluster.director, &arguments, "the director is at work")?;
+        Ok(Self { cluster, webs, socket, _director: director, _ends: ends })
+    }
+}
+
+/// One of three servers is killed under load, and brought back.
+fn killed(lab: Lab, method: Method, check: &str) -> Outcome {
+    let site = Site::start(lab, method, check, &[])?;
+    let load = Load::start(&site.cluster.client, VIP)?;
+    sleep(Duration::from_millis(500));
+    let streams = load.streams();
+    assert!((1..=3).all(|number| streams.contains(&format!("rs{number}"))), "{streams:?}");
+
+    let died = Instant::now();
+    site.webs[1].kill();
+    sleep(NOTICED * 2);
+    let back = Instant::now();
+    site.webs[1].start()?;
+    let used = load.wait_for("rs2", back, Duration::from_secs(5))?;
+    sleep(Duration::from_millis(300));
+
+    // Whoever was on the dead server was cut off; nobody else was.
+    let left = load.streams();
+    assert!(!left.contains(&"rs2".to_owned()), "{left:?}");
+    let others = |streams: &[String]| streams.iter().filter(|name| *name != "rs2").count();
+    assert_eq!(others(&left), others(&streams), "streams from other servers went on");
+    let requests = load.stop();
+    let table = program::connections(&site.socket.name())?;
+    let failed: Vec<_> = requests.iter().filter(|request| request.result.is_err()).collect();
+    assert!(!failed.is_empty(), "a server that dies under load is noticed by clients");
+    for request in &failed {
+        let at = request.began.saturating_duration_since(died);
+        assert!(
+            request.began < died + NOTICED,
+            "a client was sent to the dead server after {at:?}: {request:?}"
+        );
+        let server = table.get(&request.port).map(SocketAddr::ip);
+        let dead = [Cluster::server_address(2, Family::V4), Cluster::tunnel_address(2, Family::V4)];
+        assert!(server.is_some_and(|server| dead.contains(&server)), "{request:?} was sent to {server:?}");
+    }
+    let meanwhile = requests.iter().filter(|request| request.began > died + NOTICED && request.began < back);
+    assert!(meanwhile.clone().count() > 50, "the load went on: {}", meanwhile.count());
+    println!(
+        "{method:?}: {} of {} requests failed, all sent to rs2 within {:?} of its death; used again {:?} after its return",
+        failed.len(),
+        requests.len(),
+        failed.iter().map(|request| request.began.saturating_duration_since(died)).max().unwrap_or_default(),
+        used - back
+    );
+    Ok(())
+}
+
+fn sorry(lab: Lab) -> Outcome {
+    let lines = format!(
+        "{HTTP}\ninitially = \"down\"\nsorry-server = {{ address = \"10.0.1.14\", port = 81, method = \"nat\" }}"
+    );
+    // It is on the third server's machine.
+    let site = Site::start(lab, Method::Nat, &lines, &[1, 2, 3])?;
+    let node = &site.cluster.servers[2];
+    node.add_address("eth0", "10.0.1.14".parse()?, 24)?;
+    let last = Web::named(node.clone(), vec!["10.0.1.14:81".parse()?], "sorry");
+    last.start()?;
+    let ask = || site.cluster.client.run(|| load::ask(VIP));
+    let wait = |expected: &str| -> Outcome {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let got = ask()?;
+            if got.as_deref() == Ok(expected) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("{expected} was expected, {got:?} came").into());
+            }
+            sleep(Duration::from_millis(10));
+        }
+    };
+    wait("sorry")?;
+    site.webs[0].start()?;
+    wait("rs1")?;
+    for _ in 0..20 {
+        assert_eq!(ask()?.as_deref(), Ok("rs1"), "the sorry server is out");
+    }
+    site.webs[0].kill();
+    wait("sorry")?;
+    Ok(())
+}
+
+fn dead_from_the_start(lab: Lab) -> Outcome {
+    let site = Site::start(lab, Method::Nat, &format!("{HTTP}\ninitially = \"down\""), &[2])?;
+    let ask = || site.cluster.client.run(|| load::ask(VIP));
+    let end = Instant::now() + Duration::from_secs(5);
+    while ask()?.is_err() && Instant::now() < end {
+        sleep(Duration::from_millis(10));
+    }
+    for _ in 0..30 {
+        let name = ask()?;
+        assert!(matches!(name.as_deref(), Ok("rs1" | "rs3")), "{name:?}");
+    }
+    Ok(())
+}
+
+const VIP: SocketAddr = SocketAddr::new(Cluster::vip(Family::V4), 80);
+const HTTP: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+const THROUGH: &str =
+    "check = { type = \"through\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+/// Two intervals with their jitter, and what a busy machine needs besides.
+const NOTICED: Duration = Duration::from_millis(220 + 1_000);
