@@ -23,6 +23,7 @@ mod run;
 mod statistics;
 mod terminal;
 mod text;
+mod wire;
 
 use core::error::Error;
 use std::path::PathBuf;
@@ -78,6 +79,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
     Exec(exec::Arguments),
+    /// Measure a director between two cables, against this machine's kernel in its place; by AF_XDP as root only
+    BenchWire(wire::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),
+        Command::BenchWire(arguments) => wire::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }
 }
