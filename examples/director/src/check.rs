@@ -9,7 +9,7 @@ use lvs_core::{Capacity, Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull}
 use lvs_std::device::mark::MarkRule;
 use lvs_std::health::{Initially, OnFailure, Probe};
 
-use crate::config::{AnswerFor, Configuration, Health, Interface, Mac, Service};
+use crate::config::{AnswerFor, Configuration, Health, Interface, Mac, Service, Wire};
 use crate::run;
 use crate::text::{bytes, columns};
 
@@ -86,6 +86,13 @@ fn interface(interface: &Interface) -> Vec<Vec<String>> {
         Mac::Is(mac) => format!("MAC address {mac}"),
     };
     let mut lines = vec![mac];
+    match interface.wire {
+        Wire::Packet => {}
+        Wire::Xdp => lines.push("by AF_XDP sockets".to_owned()),
+        Wire::Auto => {
+            lines.push("by AF_XDP sockets where they suit it, otherwise by packet sockets".to_owned());
+        }
+    }
     lines.extend(interface.addresses.iter().map(|(address, length)| format!("{address}/{length}")));
     lines.extend(interface.routes.iter().map(|route| {
         if route.to.1 == 0 {

@@ -17,11 +17,13 @@ mod exec;
 mod health;
 pub mod ipvsadm;
 pub mod lvsadm;
+mod ports;
 pub mod replay;
 mod run;
 mod statistics;
 mod terminal;
 mod text;
+mod wire;
 
 use core::error::Error;
 use std::path::PathBuf;
@@ -77,6 +79,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
     Exec(exec::Arguments),
+    /// Measure a director between two cables, against this machine's kernel in its place; by AF_XDP as root only
+    BenchWire(wire::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
 }
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),
+        Command::BenchWire(arguments) => wire::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }
 }

@@ -8,15 +8,18 @@ use std::process::ExitCode;
 use crossbeam_channel::Receiver;
 use lvs_core::{Capacity, Director, Event, Heap, Tick};
 use lvs_forward::Forwarder;
-use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_forward::host::Host;
 use lvs_forward::parse::Link;
+use lvs_std::HostAddresses;
+use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::device::{Device, mark};
+use lvs_std::device::xdp::XdpOptions;
 use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
 
 use crate::check;
-use crate::config::{AnswerFor, Configuration, Interface, MAX_ADDRESSES, Mac};
+use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire};
 use crate::control::{self, Listen, Origin};
+use crate::ports::{self, Ports};
 use crate::replay::Scenario;
 use crate::statistics;
 
@@ -62,14 +65,10 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     print!("{}", check::describe(&configuration));
     let seed = lvs_std::random_seed()?;
     let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
-    let mut devices = Vec::new();
-    for interface in &configuration.interfaces {
-        let device = open(interface, &mut host)?;
-        devices.push(if configuration.marks.is_empty() {
-            device
-        } else {
-            mark::marked(device, Link::Ethernet, configuration.marks.clone())
-        });
+    let Ports { mut devices, steering } = ports::open(&configuration, &mut host)?;
+    if !configuration.marks.is_empty() {
+        let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
+        devices = devices.into_iter().map(marked).collect();
     }
     if configuration.answer_for != AnswerFor::Host {
         for &address in &configuration.virtual_addresses {
@@ -81,6 +80,10 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
+    if let Some(steering) = steering {
+        steering.follow_worker(&worker, HostAddresses::open()?.read()?)?;
+        steering.keep(handle.clone(), |error| tracing::error!("{error}"))?;
+    }
     worker.forwarder().host_mut().announce_all(Tick::ZERO);
     if configuration.watches_memory() {
         watch_memory(handle.clone())?;
@@ -165,36 +168,16 @@ fn finish(end: End) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Opens an interface as the next port of the host.
-fn open<const N: usize>(
-    interface: &Interface,
-    host: &mut Host<MAX_ADDRESSES, N>,
-) -> Result<Device, Box<dyn Error>> {
-    let mut options = PacketOptions::default();
-    options.mac = match interface.mac {
-        Mac::Own => Some(packet::own_mac(&interface.name)?),
-        Mac::Same => None,
-        Mac::Is(mac) => Some(mac.0),
-    };
-    let packet = packet::open(&interface.name, &options)?;
-    let mtu = u16::try_from(packet.mtu).unwrap_or(u16::MAX);
-    let port = host.add_port(Port::ethernet(MacAddress(packet.mac), mtu))?;
-    tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(packet.mac));
-    for &(address, length) in &interface.addresses {
-        host.add_address(port, address, length)?;
-    }
-    for route in &interface.routes {
-        if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
-            host.add_route(prefix, Some(route.via), port)?;
-        }
-    }
-    Ok(packet.device)
-}
-
 /// Bytes that the director allocates besides its tables: the host and the packet rings.
 pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
-    let options = PacketOptions::default();
+    let (packet, xdp) = (PacketOptions::default(), XdpOptions::default());
     // Slots for whole merged frames in, and for frames of an Ethernet MTU out.
-    let rings = options.receive_slots * (64 << 10) + options.transmit_slots * (2 << 10);
-    size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + rings * configuration.interfaces.len()
+    let rings = packet.receive_slots * (64 << 10) + packet.transmit_slots * (2 << 10);
+    // Frames of an Ethernet MTU; a further queue takes as much again.
+    let frames = (xdp.receive_frames + xdp.transmit_frames) as usize * (2 << 10);
+    let devices = configuration.interfaces.iter().map(|interface| match interface.wire {
+        Wire::Packet | Wire::Auto => rings,
+        Wire::Xdp => frames,
+    });
+    size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>()
 }

@@ -183,6 +183,16 @@ impl<const A: usize, const N: usize> Host<A, N> {
         self.addresses.contains(address)
     }
 
+    /// All its addresses: those of its ports, and the virtual ones.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|own| own.address)
+    }
+
+    /// The gateways of its routes; one may come several times.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.routes.gateways()
+    }
+
     /// Announces an own address to the neighbours, three times from now on a second apart: by ARP requests for itself or by
     /// unsolicited advertisements. A virtual address is announced on the ports in whose prefixes it lies, or, if there are
     /// none, on all Ethernet ports. False when it is no address of this host.

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use heapless::Vec;
 use lvs_core::Family;
 
-use super::address::to_bits;
+use super::address::{from_bits, to_bits};
 use crate::frame::PortId;
 
 /// How many prefixes a host can know, those of its ports included.
@@ -122,6 +122,12 @@ impl Routes {
     #[inline]
     pub(crate) fn find(&self, family: Family, bits: u128) -> Option<&Route> {
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
+    }
+
+    /// The gateways, as often as routes name them.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let routed = self.0.iter().filter(|route| route.via != 0);
+        routed.map(|route| from_bits(route.via))
     }
 
     /// Whether this is the broadcast address of a link (RFC 919).

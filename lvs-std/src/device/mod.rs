@@ -7,6 +7,7 @@
 //! | module | frames come from |
 //! |---|---|
 //! | [`packet`] | an interface, by `AF_PACKET` sockets with memory-mapped rings |
+//! | [`xdp`] | an interface, by `AF_XDP` sockets before the kernel's own stack |
 //! | [`tun`] | this machine's own stack, by a TUN (bare IP) or TAP (Ethernet) interface |
 //! | [`pair()`] | another end in this process |
 //! | [`pcap`] | a capture file; a wrapper records what any device receives and sends |
@@ -81,6 +82,7 @@ mod pair;
 pub mod pcap;
 pub mod tun;
 pub mod vnet;
+pub mod xdp;
 
 use core::fmt;
 use std::io;
@@ -195,6 +197,16 @@ pub trait Transmit: Send {
     /// # Errors
     /// The frame is lost, counted by reason; nothing need be done. The device stays usable after each of them.
     fn transmit(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError>;
+
+    /// Like [`transmit`](Self::transmit), for a frame whose bytes are not edited any more until the loan ends. A device that
+    /// shares its memory with the one that lends the frame sends it from where it lies; all others do as `transmit` does,
+    /// and need not say so.
+    ///
+    /// # Errors
+    /// As for [`transmit`](Self::transmit).
+    fn hand_over(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError> {
+        self.transmit(frame)
+    }
 
     /// Starts what [`transmit`](Self::transmit) has gathered; says how many frames still wait for room, so that one
     /// should ask again within a millisecond or so. Costs nothing when there is nothing.

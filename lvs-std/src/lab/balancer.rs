@@ -17,6 +17,7 @@ use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options};
 
 use super::{Arms, Cluster, LabError, Node};
+use crate::device::xdp::{self, Steering};
 use crate::device::{Device, packet};
 use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
 use crate::worker::{End, Handle, Snapshot, Worker, WorkerOptions};
@@ -72,7 +73,7 @@ impl Cluster {
             }
         }
         let mut host = Host::new(seed);
-        let devices = self.open_ports(&mut host)?;
+        let (devices, steering) = self.open_ports(&mut host)?;
         for family in FAMILIES {
             host.add_virtual_address(Self::vip(family))
                 .map_err(|error| refusal(&self.director, "add a virtual address", error))?;
@@ -85,17 +86,39 @@ impl Cluster {
             Method::Bypass | Method::Direct | Method::Local | Method::Nat => Vec::new(),
             Method::Tunnel(tunnel) => self.start_tunnel_ends(tunnel, seed)?,
         };
+        if let Some(steering) = steering {
+            self.steer(&steering, &mut worker, &handle)?;
+        }
         let worker = self.director.spawn("director", move || worker.run())?;
         wait_for_neighbours(&handle);
         Ok(Balancer { director: self.director.clone(), handle, events, worker: Some(worker), ends })
     }
 
     /// The director's ports, with its own addresses on them.
-    fn open_ports(&self, host: &mut Host) -> Result<Vec<Device>, LabError> {
+    fn open_ports(&self, host: &mut Host) -> Result<(Vec<Device>, Option<Steering>), LabError> {
         let to_clients = FAMILIES.map(|family| (Self::director_to_clients(family), Self::prefix(family)));
         let to_servers = FAMILIES.map(|family| (Self::director_to_servers(family), Self::prefix(family)));
         let [first, second] = DIRECTOR_MAC;
-        Ok(match self.plan.arms {
+        if let Some(options) = &self.plan.xdp {
+            let ports = match self.plan.arms {
+                Arms::One => vec![("eth0", first, [to_clients, to_servers].concat())],
+                Arms::Two => {
+                    vec![("eth0", first, to_clients.to_vec()), ("eth1", second, to_servers.to_vec())]
+                }
+            };
+            let names: Vec<_> = ports.iter().map(|(name, mac, _)| (*name, Some(mac.0))).collect();
+            let (opened, steering) = self
+                .director
+                .run(|| xdp::open(&names, options))?
+                .map_err(|error| refusal(&self.director, "open AF_XDP sockets", error))?;
+            let mut devices = Vec::new();
+            for (opened, (_, mac, addresses)) in opened.into_iter().zip(ports) {
+                add_port(&self.director, host, mac, opened.mtu, &addresses)?;
+                devices.push(opened.device);
+            }
+            return Ok((devices, Some(steering)));
+        }
+        let devices = match self.plan.arms {
             Arms::One => {
                 vec![open_port(&self.director, "eth0", first, host, &[to_clients, to_servers].concat())?]
             }
@@ -103,7 +126,21 @@ impl Cluster {
                 open_port(&self.director, "eth0", first, host, &to_clients)?,
                 open_port(&self.director, "eth1", second, host, &to_servers)?,
             ],
-        })
+        };
+        Ok((devices, None))
+    }
+
+    /// Tells the XDP program of the director's addresses, now and as they change.
+    fn steer(&self, steering: &Steering, worker: &mut Worker, handle: &Handle) -> Result<(), LabError> {
+        let refused = |error: Box<dyn core::error::Error + Send + Sync>| {
+            refusal(&self.director, "tell the XDP program of addresses", error)
+        };
+        steering.follow_worker(worker, []).map_err(|error| refused(error.into()))?;
+        let handle = handle.clone();
+        self.director
+            .run(|| steering.keep(handle, |error| eprintln!("{error}")))?
+            .map_err(|error| refused(error.into()))
+            .map(drop)
     }
 
     /// A tunnel end in each server.
@@ -207,13 +244,24 @@ fn open_port(
     addresses: &[(IpAddr, u8)],
 ) -> Result<Device, LabError> {
     let packet = open_device(node, interface, mac, RECEIVE_SLOTS)?;
+    add_port(node, host, mac, packet.mtu, addresses)?;
+    Ok(packet.device)
+}
+
+fn add_port(
+    node: &Node,
+    host: &mut Host,
+    mac: MacAddress,
+    mtu: usize,
+    addresses: &[(IpAddr, u8)],
+) -> Result<(), LabError> {
     let port = host
-        .add_port(Port::ethernet(mac, u16::try_from(packet.mtu).unwrap_or(u16::MAX)))
+        .add_port(Port::ethernet(mac, u16::try_from(mtu).unwrap_or(u16::MAX)))
         .map_err(|error| refusal(node, "add a port", error))?;
     for &(address, prefix) in addresses {
         host.add_address(port, address, prefix).map_err(|error| refusal(node, "add an address", error))?;
     }
-    Ok(packet.device)
+    Ok(())
 }
 
 fn open_device(

@@ -4,6 +4,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::{Family, Method};
 
+use crate::device::xdp::XdpOptions;
+
 use super::{Lab, LabError, Node, Switch};
 
 /// What a [`Cluster`] shall look like.
@@ -18,13 +20,18 @@ pub struct Plan {
     pub arms: Arms,
     /// MTU of every interface in bytes. Default 1,500.
     pub mtu: u32,
+    /// By which devices the director's ports are opened: packet sockets (the default), or `AF_XDP` in a
+    /// [privileged](Lab::privileged) lab.
+    pub xdp: Option<XdpOptions>,
+    /// Whether what comes to the director may have checksums that are left to be finished. Default: true.
+    pub partial_checksums: bool,
 }
 
 impl Plan {
     /// Three real servers for `method`, on one network with the clients, MTU 1,500.
     #[must_use]
     pub const fn new(method: Method) -> Self {
-        Self { method, servers: 3, arms: Arms::One, mtu: 1_500 }
+        Self { method, servers: 3, arms: Arms::One, mtu: 1_500, xdp: None, partial_checksums: true }
     }
 
     /// The same with another number of real servers.
@@ -39,6 +46,20 @@ impl Plan {
     #[must_use]
     pub const fn with_arms(mut self, arms: Arms) -> Self {
         self.arms = arms;
+        self
+    }
+
+    /// The same with `AF_XDP` sockets as the director's ports.
+    #[must_use]
+    pub const fn with_xdp(mut self, options: XdpOptions) -> Self {
+        self.xdp = Some(options);
+        self
+    }
+
+    /// The same with every checksum finished that comes to the director.
+    #[must_use]
+    pub const fn with_finished_checksums(mut self) -> Self {
+        self.partial_checksums = false;
         self
     }
 
@@ -119,6 +140,11 @@ impl Cluster {
             silence(&director, "eth1")?;
             director.set_mtu("eth1", plan.mtu)?;
             switches.push(servers_lan);
+        }
+        if !plan.partial_checksums {
+            for switch in &switches {
+                switch.node().set_checksum_offload(director.name(), false)?;
+            }
         }
         director.set_mtu("eth0", plan.mtu)?;
         client.set_mtu("eth0", plan.mtu)?;

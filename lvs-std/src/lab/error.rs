@@ -16,6 +16,12 @@ pub enum LabError {
         /// What to change on this machine, from what its settings show.
         remedy: String,
     },
+    /// A network namespace with the machine's own privileges takes `CAP_SYS_ADMIN` there, and a process that has not given it up for a
+    /// user namespace: run this as root, outside of a container.
+    Privileges {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The kernel refused a step inside a namespace.
     Setup {
         /// The node's name.
@@ -36,6 +42,11 @@ impl fmt::Display for LabError {
             Self::Isolate { source, remedy } => {
                 write!(f, "the kernel refused a user and network namespace ({source}); {remedy}")
             }
+            Self::Privileges { source } => write!(
+                f,
+                "a network namespace with the machine's own privileges is refused ({source}); run this as root, outside \
+                 of a container"
+            ),
             Self::Setup { node, step, source } => {
                 write!(f, "node {node}: cannot {step}: {source}")?;
                 if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
@@ -56,7 +67,9 @@ impl fmt::Display for LabError {
 impl Error for LabError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Isolate { source, .. } | Self::Setup { source, .. } => Some(source),
+            Self::Isolate { source, .. } | Self::Privileges { source } | Self::Setup { source, .. } => {
+                Some(source)
+            }
             Self::Threads => None,
         }
     }

@@ -49,6 +49,22 @@ pub(super) fn isolate() -> Result<(), LabError> {
     Ok(())
 }
 
+/// Moves the process into a network namespace of its own and lets it keep its privileges, once.
+pub(super) fn isolate_network() -> Result<(), LabError> {
+    let mut isolation = ISOLATION.lock().unwrap_or_else(PoisonError::into_inner);
+    match *isolation {
+        Some(Isolation::Network) => Ok(()),
+        Some(Isolation::UserAndNetwork) => {
+            Err(LabError::Privileges { source: io::Error::from_raw_os_error(libc::EPERM) })
+        }
+        None => {
+            netns::unshare_network().map_err(|source| LabError::Privileges { source })?;
+            *isolation = Some(Isolation::Network);
+            Ok(())
+        }
+    }
+}
+
 /// `setgroups` must be denied before an unprivileged process may write its group map.
 fn map_to_root(user: u32, group: u32) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use super::LabError;
 use super::isolate::{Isolation, isolation};
 use super::netlink::{Hop, Interface, Netlink};
-use crate::sys::netns;
+use crate::sys::{ethtool, netns};
 
 /// A machine: a network namespace with its own interfaces, routes, sockets and sysctls.
 ///
@@ -159,6 +159,20 @@ impl Node {
     /// When there is no such interface or it cannot have that MTU.
     pub fn set_mtu(&self, interface: &str, mtu: u32) -> Result<(), LabError> {
         self.ask(|| format!("set the MTU of {interface} to {mtu}"), |netlink| netlink.set_mtu(interface, mtu))
+    }
+
+    /// Whether the kernel may leave checksums of what it sends by an interface to whoever sends that to a real wire. It does
+    /// so by default, since a cable of a lab has no wire.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn set_checksum_offload(&self, interface: &str, on: bool) -> Result<(), LabError> {
+        self.run(|| ethtool::set_transmit_checksum(interface, on))?.map_err(|source| {
+            self.refused(
+                format!("turn {interface}'s checksum offload {}", if on { "on" } else { "off" }),
+                source,
+            )
+        })
     }
 
     /// Sets one of the node's own network sysctls, such as `net.ipv4.ip_forward`. In a name with an interface's name in

@@ -61,7 +61,7 @@ pub(crate) fn name_of(request: &libc::ifreq) -> String {
 }
 
 /// Any socket will do to ask about interfaces.
-fn inquirer() -> io::Result<OwnedFd> {
+pub(super) fn inquirer() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?)
 }
 

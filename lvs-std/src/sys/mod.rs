@@ -4,9 +4,12 @@
 //! wrappers name the UAPI header that they mirror.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
 
+pub(crate) mod bpf;
+pub(crate) mod ethtool;
 pub(crate) mod interface;
 pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
 pub(crate) mod ring;
 pub(crate) mod tun;
+pub(crate) mod xsk;

@@ -29,7 +29,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
 use lvs_forward::fragments::Fragments;
 use lvs_forward::ftp::Controls;
-use lvs_forward::host::{MAX_PORTS, Port};
+use lvs_forward::host::{Host, MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 
@@ -192,6 +192,11 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// The forwarder, between two turns.
     pub fn forwarder(&mut self) -> &mut Forwarder<A, N> {
         &mut self.forwarder
+    }
+
+    /// Both, to look at them together.
+    pub(crate) const fn parts(&self) -> (&Director<S>, &Host<A, N>) {
+        (&self.director, self.forwarder.host())
     }
 
     /// A turn; also says how many frames still wait to be sent.

@@ -29,11 +29,11 @@ impl Output {
         Self { ports, local, counters: WorkerCounters::default() }
     }
 
-    /// Sends a frame by the port that it names. What a device does not take, it counts.
+    /// Sends a frame by the port that it names; it must not be touched any more. What a device does not take, it counts.
     pub(crate) fn send(&mut self, frame: &mut Frame<'_>) {
         match self.ports.get_mut(usize::from(frame.port.0)) {
             Some(out) if out.takes(frame) => {
-                let _ = out.transmit.transmit(frame);
+                let _ = out.transmit.hand_over(frame);
             }
             Some(_) => self.send_pieces(frame, Cut::SEGMENTS),
             None => self.counters.unsendable += 1,

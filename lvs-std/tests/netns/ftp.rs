@@ -16,19 +16,19 @@ use crate::{Outcome, trial};
 /// What a data connection carries.
 const FILE: &[u8] = &[7; 300_000];
 
-pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+/// Over a director as planned, but on two networks.
+pub(crate) fn over(lab: Lab, prefix: &str, plan: Plan) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
-        trials.push(trial(format!("FTP through NAT over {over} fetches files in both modes"), move || {
-            fetch_files(lab, family)
-        }));
+        let name = format!("{prefix}FTP through NAT over {over} fetches files in both modes");
+        trials.push(trial(name, move || fetch_files(lab, plan, family)));
     }
     trials
 }
 
-fn fetch_files(lab: Lab, family: Family) -> Outcome {
+fn fetch_files(lab: Lab, plan: Plan, family: Family) -> Outcome {
     // Two networks: the servers' way to the client is the director.
-    let plan = Plan::new(Method::Nat).with_arms(Arms::Two);
+    let plan = plan.with_arms(Arms::Two);
     let balancer = Balancer::start(lab, &plan, family, "rr")?;
     let server = SocketAddr::new(Cluster::server_address(1, family), 21);
     let listener = balancer.server(1).run(|| TcpListener::bind(server))??;

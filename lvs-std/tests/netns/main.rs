@@ -13,7 +13,8 @@ use core::error::Error;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use lvs_std::lab::Lab;
+use lvs_core::Method;
+use lvs_std::lab::{Lab, Plan};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -30,8 +31,8 @@ fn main() -> ExitCode {
     };
     let trials = layout::trials(lab)
         .into_iter()
-        .chain(methods::trials(lab))
-        .chain(ftp::trials(lab))
+        .chain(methods::over(lab, "", Plan::new))
+        .chain(ftp::over(lab, "", Plan::new(Method::Nat)))
         .chain(health::trials(lab))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -20,13 +20,16 @@ const METHODS: [(&str, Method); 5] = [
     ("TUN by GUE", Method::Tunnel(Tunnel::Gue { port: 6080, checksum: true })),
 ];
 
-pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+/// All of them over a director as planned for each method.
+pub(crate) fn over(lab: Lab, prefix: &str, plan: impl Fn(Method) -> Plan) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (name, method) in METHODS {
         for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
-            let plan = Plan::new(method);
+            let plan = plan(method);
             let mut add = |what: &str, test: fn(Lab, Plan, Family) -> Outcome| {
-                trials.push(trial(format!("{name} over {over} {what}"), move || test(lab, plan, family)));
+                trials.push(trial(format!("{prefix}{name} over {over} {what}"), move || {
+                    test(lab, plan, family)
+                }));
             };
             add("carries megabytes both ways with the offloads of a veth pair", carries_megabytes);
             add("echoes datagrams of every server", echoes_datagrams);
@@ -42,9 +45,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         }
     }
     for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
-        let plan = Plan::new(Method::Nat).with_arms(Arms::Two);
+        let plan = plan(Method::Nat).with_arms(Arms::Two);
         trials.push(trial(
-            format!("NAT over {over} between two networks carries megabytes both ways"),
+            format!("{prefix}NAT over {over} between two networks carries megabytes both ways"),
             move || carries_megabytes(lab, plan, family),
         ));
     }
@@ -52,8 +55,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         [("IPv6", "IPv4", [Family::V6, Family::V4]), ("IPv4", "IPv6", [Family::V4, Family::V6])]
     {
         for (name, method) in METHODS.into_iter().filter(|(_, method)| matches!(method, Method::Tunnel(_))) {
-            trials.push(trial(format!("{name} carries {inner} over {outer}"), move || {
-                let balancer = Balancer::start_mixed(lab, &Plan::new(method), families, "rr")?;
+            let plan = plan(method);
+            trials.push(trial(format!("{prefix}{name} carries {inner} over {outer}"), move || {
+                let balancer = Balancer::start_mixed(lab, &plan, families, "rr")?;
                 for _ in 0..3 {
                     exchange(balancer.client(), balancer.vip(), 1 << 20, 1 << 20)?;
                 }

@@ -53,10 +53,22 @@ pub(crate) enum AnswerFor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
     pub(crate) name: String,
+    pub(crate) wire: Wire,
     pub(crate) mac: Mac,
     /// Own addresses with the lengths of their subnets' prefixes.
     pub(crate) addresses: Vec<(IpAddr, u8)>,
     pub(crate) routes: Vec<Route>,
+}
+
+/// By what kind of device the director uses an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Packet sockets.
+    Packet,
+    /// `AF_XDP` sockets.
+    Xdp,
+    /// `AF_XDP` sockets where they lose nothing against packet sockets and can be had, otherwise packet sockets.
+    Auto,
 }
 
 /// Which MAC address the director has on an interface.
@@ -335,7 +347,12 @@ impl Reader<'_> {
             }
         }
         let routes = routes.into_iter().map(|(route, _)| route).collect();
-        Ok(Interface { name: name.clone(), mac: self.mac(raw.mac.as_ref())?, addresses, routes })
+        let wire = match raw.device {
+            None | Some(raw::Wire::Packet) => Wire::Packet,
+            Some(raw::Wire::Xdp) => Wire::Xdp,
+            Some(raw::Wire::Auto) => Wire::Auto,
+        };
+        Ok(Interface { name: name.clone(), wire, mac: self.mac(raw.mac.as_ref())?, addresses, routes })
     }
 
     /// A rule for each port, or one for all.

@@ -105,6 +105,7 @@ pub(super) enum WhenFull {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Interface {
     pub(super) name: Spanned<String>,
+    pub(super) device: Option<Wire>,
     pub(super) mac: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) addresses: Vec<Spanned<Prefix>>,
@@ -112,6 +113,15 @@ pub(super) struct Interface {
     pub(super) gateways: Vec<Spanned<Address>>,
     #[serde(default)]
     pub(super) routes: Vec<Route>,
+}
+
+/// `device`.
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Wire {
+    Packet,
+    Xdp,
+    Auto,
 }
 
 /// `{ to = "..", via = ".." }`.

@@ -370,6 +370,7 @@ fn what_a_service_cannot_make_of_failures_is_refused() {
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec![
         "name",
+        "device",
         "mac",
         "addresses",
         "gateways",
@@ -403,6 +404,7 @@ fn line() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         prop::sample::select(vec![
             "\"eth0\"",
+            "\"auto\"",
             "\"tcp\"",
             "\"wrr\"",
             "\"nat\"",

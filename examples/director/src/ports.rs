@@ -1,0 +1,158 @@
+//! The director's ports: each interface of the configuration by the device that it is to have.
+
+use core::error::Error;
+
+use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_std::device::Device;
+use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::xdp::{self, Attach, OpenError, Steering, Xdp, XdpOptions};
+
+use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac, Wire};
+
+/// The devices in the order of the interfaces.
+pub(crate) struct Ports {
+    pub(crate) devices: Vec<Device>,
+    /// What tells the XDP program of addresses, if there is one.
+    pub(crate) steering: Option<Steering>,
+}
+
+/// A device with what the host has to know of its interface.
+struct Opened {
+    device: Device,
+    mac: [u8; 6],
+    mtu: usize,
+}
+
+/// Opens the interfaces as the ports of the host.
+pub(crate) fn open<const N: usize>(
+    configuration: &Configuration,
+    host: &mut Host<MAX_ADDRESSES, N>,
+) -> Result<Ports, Box<dyn Error>> {
+    let interfaces = &configuration.interfaces;
+    let (mut by_xdp, steering) = open_xdp(interfaces)?;
+    let mut devices = Vec::new();
+    for interface in interfaces {
+        let at = by_xdp.iter().position(|(name, _)| *name == interface.name);
+        let opened = match at {
+            Some(at) => {
+                warn_of_networks(configuration, interface);
+                by_xdp.remove(at).1
+            }
+            None => open_packet(interface)?,
+        };
+        let mtu = u16::try_from(opened.mtu).unwrap_or(u16::MAX);
+        let port = host.add_port(Port::ethernet(MacAddress(opened.mac), mtu))?;
+        tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(opened.mac));
+        for &(address, length) in &interface.addresses {
+            host.add_address(port, address, length)?;
+        }
+        for route in &interface.routes {
+            if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
+                host.add_route(prefix, Some(route.via), port)?;
+            }
+        }
+        devices.push(opened.device);
+    }
+    Ok(Ports { devices, steering })
+}
+
+fn open_packet(interface: &Interface) -> Result<Opened, Box<dyn Error>> {
+    let mut options = PacketOptions::default();
+    options.mac = mac_of(interface)?;
+    let packet = packet::open(&interface.name, &options)?;
+    Ok(Opened { device: packet.device, mac: packet.mac, mtu: packet.mtu })
+}
+
+type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<Steering>);
+
+/// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What does is logged.
+fn open_xdp(interfaces: &[Interface]) -> Result<ByXdp<'_>, Box<dyn Error>> {
+    let mut wanted: Vec<&Interface> = Vec::new();
+    let mut optional = false;
+    for interface in interfaces {
+        match interface.wire {
+            Wire::Packet => {}
+            Wire::Xdp => wanted.push(interface),
+            Wire::Auto => match xdp::assess(&interface.name) {
+                Ok(hazards) if hazards.is_empty() => {
+                    optional = true;
+                    wanted.push(interface);
+                }
+                Ok(hazards) => {
+                    for hazard in hazards {
+                        tracing::info!("{}: packet sockets, because {hazard}", interface.name);
+                    }
+                }
+                Err(error) => tracing::info!("packet sockets, because {error}"),
+            },
+        }
+    }
+    let opened = match open_together(&wanted, if optional { Attach::Native } else { Attach::Auto })? {
+        Ok(opened) => opened,
+        Err(error) if optional => {
+            tracing::info!("packet sockets where there is a choice, because {error}");
+            wanted.retain(|interface| interface.wire == Wire::Xdp);
+            open_together(&wanted, Attach::Auto)??
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let Some((all, steering)) = opened else { return Ok((Vec::new(), None)) };
+    let mut ports = Vec::new();
+    for (interface, opened) in wanted.iter().zip(all) {
+        describe(&interface.name, &opened);
+        let Xdp { device, mac, mtu, .. } = opened;
+        ports.push((interface.name.as_str(), Opened { device, mac, mtu }));
+    }
+    Ok((ports, Some(steering)))
+}
+
+type Together = Option<(Vec<Xdp>, Steering)>;
+
+/// Opens interfaces with one memory; inside, `None` when there are none.
+fn open_together(
+    interfaces: &[&Interface],
+    attach: Attach,
+) -> Result<Result<Together, OpenError>, Box<dyn Error>> {
+    if interfaces.is_empty() {
+        return Ok(Ok(None));
+    }
+    let mut ports = Vec::new();
+    for interface in interfaces {
+        ports.push((interface.name.as_str(), mac_of(interface)?));
+    }
+    let mut options = XdpOptions::default();
+    options.attach = attach;
+    Ok(xdp::open(&ports, &options).map(Some))
+}
+
+fn describe(name: &str, opened: &Xdp) {
+    let (runs, copies) = (
+        if opened.native { "run by the driver" } else { "run by the kernel" },
+        if opened.zero_copy { "nothing is copied" } else { "the kernel copies" },
+    );
+    tracing::info!("{name}: AF_XDP on {} queues, its program {runs}, {copies}", opened.queues);
+    for hazard in &opened.hazards {
+        tracing::warn!("{name}: {hazard}");
+    }
+}
+
+/// The XDP program knows addresses, not networks.
+fn warn_of_networks(configuration: &Configuration, interface: &Interface) {
+    let network = configuration.marks.iter().map(|rule| rule.destination);
+    let network = network.into_iter().find(|to| !matches!(to.len(), 32 | 128));
+    if let (Mac::Same, Some(network)) = (interface.mac, network) {
+        tracing::warn!(
+            "{}: by AF_XDP with the interface's MAC address, packets to {network} do not come to the director but for \
+             addresses that it answers for; give it a MAC address of its own",
+            interface.name
+        );
+    }
+}
+
+fn mac_of(interface: &Interface) -> Result<Option<[u8; 6]>, Box<dyn Error>> {
+    Ok(match interface.mac {
+        Mac::Own => Some(packet::own_mac(&interface.name)?),
+        Mac::Same => None,
+        Mac::Is(mac) => Some(mac.0),
+    })
+}

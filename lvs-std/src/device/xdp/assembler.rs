@@ -1,0 +1,192 @@
+//! An assembler for BPF programs of a page or two (RFC 9669): instructions by name, jumps by label.
+
+use crate::sys::bpf::{Instruction, Map};
+
+/// A register. [`R0`] has results; a call takes its arguments from [`R1`] on and spoils them to [`R5`]; [`R6`] to [`R9`] are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Register(u8);
+
+pub(super) const R0: Register = Register(0);
+pub(super) const R1: Register = Register(1);
+pub(super) const R2: Register = Register(2);
+pub(super) const R3: Register = Register(3);
+pub(super) const R4: Register = Register(4);
+pub(super) const R5: Register = Register(5);
+pub(super) const R6: Register = Register(6);
+pub(super) const R7: Register = Register(7);
+pub(super) const R8: Register = Register(8);
+pub(super) const R9: Register = Register(9);
+/// The end of the stack.
+pub(super) const STACK: Register = Register(10);
+
+/// How much is loaded or stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    Byte = 0x10,
+    Half = 0x08,
+    Word = 0x00,
+}
+
+/// When a jump is taken. Comparisons with numbers look at the lower half of the register only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// The register equals the number.
+    Is(Register, u32),
+    /// It does not.
+    IsNot(Register, u32),
+    /// It has one of the number's bits.
+    Has(Register, u32),
+    /// The register is larger than the other one: all bits of both count.
+    Beyond(Register, Register),
+    /// All bits of the register are 0.
+    Null(Register),
+    Always,
+}
+
+/// A place to jump to, by name. Jumps go forwards only.
+pub(super) type Label = &'static str;
+
+/// A program in the making.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    instructions: Vec<Instruction>,
+    /// Jumps whose target is not known yet.
+    open: Vec<(usize, Label)>,
+    /// What was used wrongly: a jump to nowhere, or too far.
+    broken: bool,
+}
+
+impl Assembler {
+    /// Loads from memory, with zeros before it in the register.
+    pub(super) fn load(&mut self, size: Size, to: Register, from: Register, offset: i16) -> &mut Self {
+        self.push(MEMORY_LOAD | size as u8, to, from, offset, 0)
+    }
+
+    /// Stores into memory.
+    pub(super) fn store(&mut self, size: Size, to: Register, offset: i16, from: Register) -> &mut Self {
+        self.push(MEMORY_STORE | size as u8, to, from, offset, 0)
+    }
+
+    /// Copies a register.
+    pub(super) fn copy(&mut self, to: Register, from: Register) -> &mut Self {
+        self.push(COPY_REGISTER, to, from, 0, 0)
+    }
+
+    /// Sets a register to a number that is not negative.
+    pub(super) fn set(&mut self, to: Register, number: i32) -> &mut Self {
+        self.push(SET_NUMBER, to, R0, 0, number)
+    }
+
+    /// Adds a number.
+    pub(super) fn add(&mut self, to: Register, number: i32) -> &mut Self {
+        self.push(ADD_NUMBER, to, R0, 0, number)
+    }
+
+    /// Subtracts another register.
+    pub(super) fn subtract(&mut self, from: Register, what: Register) -> &mut Self {
+        self.push(SUBTRACT, from, what, 0, 0)
+    }
+
+    /// Keeps some bits only.
+    pub(super) fn mask(&mut self, to: Register, bits: i32) -> &mut Self {
+        self.push(AND_NUMBER, to, R0, 0, bits)
+    }
+
+    /// Sets a register to a map's address. Takes the place of two instructions.
+    pub(super) fn map(&mut self, to: Register, map: &Map) -> &mut Self {
+        // The source's number says that the number is a descriptor.
+        self.push(LOAD_WIDE, to, R1, 0, map.number());
+        self.push(0, R0, R0, 0, 0)
+    }
+
+    /// Calls a function of the kernel's (`BPF_FUNC_*`).
+    pub(super) fn call(&mut self, function: i32) -> &mut Self {
+        self.push(CALL, R0, R0, 0, function)
+    }
+
+    /// Ends the program with what is in [`R0`].
+    pub(super) fn exit(&mut self) -> &mut Self {
+        self.push(EXIT, R0, R0, 0, 0)
+    }
+
+    /// Goes on at a label further down.
+    pub(super) fn jump(&mut self, when: When, label: Label) -> &mut Self {
+        self.open.push((self.instructions.len(), label));
+        match when {
+            When::Is(register, number) => self.push(JUMP_IS, register, R0, 0, number as i32),
+            When::IsNot(register, number) => self.push(JUMP_IS_NOT, register, R0, 0, number as i32),
+            When::Has(register, number) => self.push(JUMP_HAS, register, R0, 0, number as i32),
+            When::Beyond(register, other) => self.push(JUMP_BEYOND, register, other, 0, 0),
+            When::Null(register) => self.push(JUMP_NULL, register, R0, 0, 0),
+            When::Always => self.push(JUMP_ALWAYS, R0, R0, 0, 0),
+        }
+    }
+
+    /// Here is where jumps to `label` land.
+    pub(super) fn label(&mut self, label: Label) -> &mut Self {
+        let here = self.instructions.len();
+        let Self { instructions, open, broken } = self;
+        open.retain(|(at, wanted)| {
+            if *wanted != label {
+                return true;
+            }
+            // A jump counts from the instruction behind it.
+            match (instructions.get_mut(*at), i16::try_from(here - at - 1)) {
+                (Some(instruction), Ok(distance)) => instruction.offset = distance,
+                (None, _) | (_, Err(_)) => *broken = true,
+            }
+            false
+        });
+        self
+    }
+
+    /// The program; `None` when a jump leads nowhere.
+    pub(super) fn finish(self) -> Option<Vec<Instruction>> {
+        (!self.broken && self.open.is_empty()).then_some(self.instructions)
+    }
+
+    fn push(&mut self, code: u8, to: Register, from: Register, offset: i16, immediate: i32) -> &mut Self {
+        let registers = if cfg!(target_endian = "little") { from.0 << 4 | to.0 } else { to.0 << 4 | from.0 };
+        self.instructions.push(Instruction { code, registers, offset, immediate });
+        self
+    }
+}
+
+const MEMORY_LOAD: u8 = 0x61;
+const MEMORY_STORE: u8 = 0x63;
+const LOAD_WIDE: u8 = 0x18;
+const COPY_REGISTER: u8 = 0xbf;
+const SET_NUMBER: u8 = 0xb7;
+const ADD_NUMBER: u8 = 0x07;
+const SUBTRACT: u8 = 0x1f;
+const AND_NUMBER: u8 = 0x57;
+const JUMP_ALWAYS: u8 = 0x05;
+const JUMP_IS: u8 = 0x16;
+const JUMP_IS_NOT: u8 = 0x56;
+const JUMP_HAS: u8 = 0x46;
+const JUMP_BEYOND: u8 = 0x2d;
+const JUMP_NULL: u8 = 0x15;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_count_from_the_instruction_behind_them() {
+        let mut program = Assembler::default();
+        program.set(R0, 1).jump(When::Is(R0, 1), "end").set(R0, 2).label("end").exit();
+        let program = program.finish().unwrap();
+        let bytes = |at: usize| (program[at].code, program[at].offset, program[at].immediate);
+        assert_eq!(bytes(1), (0x16, 1, 1));
+        assert_eq!(bytes(3), (0x95, 0, 0));
+    }
+
+    #[test]
+    fn a_jump_to_nowhere_makes_no_program() {
+        let mut program = Assembler::default();
+        program.jump(When::Always, "nowhere").label("somewhere").exit();
+        assert!(program.finish().is_none());
+    }
+}

@@ -1,0 +1,155 @@
+//! Frames sent from where they lie, or from a copy.
+
+use std::io;
+use std::sync::Arc;
+
+use lvs_forward::{Frame, Offload};
+use rustix::io::Errno;
+
+use crate::device::{Offloads, Transmit, TransmitCounters, TransmitError};
+use crate::sys::xsk::{Chunk, CompletionRing, TransmitRing, XdpSocket};
+
+pub(super) struct Transmitter {
+    socket: Arc<XdpSocket>,
+    ring: TransmitRing,
+    completion: CompletionRing,
+    /// Chunks for copies.
+    free: Vec<Chunk>,
+    /// The longest frame.
+    longest: usize,
+    /// Frames that have not come back.
+    under_way: usize,
+    counters: TransmitCounters,
+}
+
+impl Transmitter {
+    pub(super) fn new(
+        socket: Arc<XdpSocket>,
+        ring: TransmitRing,
+        completion: CompletionRing,
+        free: Vec<Chunk>,
+        longest: usize,
+    ) -> Self {
+        Self { socket, ring, completion, free, longest, under_way: 0, counters: TransmitCounters::default() }
+    }
+
+    /// Takes back what has been sent.
+    fn collect(&mut self) {
+        if self.under_way > 0 {
+            let Self { completion, free, under_way, .. } = self;
+            // No more come back than were there at first, so the list does not grow.
+            *under_way = under_way.saturating_sub(completion.collect(|chunk| free.push(chunk)));
+        }
+    }
+
+    /// Lets the kernel send what waits.
+    fn kick(&mut self) -> io::Result<()> {
+        self.ring.submit();
+        let mut waiting = self.ring.waiting();
+        while waiting > 0 && self.ring.needs_wakeup() {
+            match self.socket.send() {
+                // It stops now and then, to be asked again; or it waits for sent frames to be taken back.
+                Ok(()) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => {}
+                Err(error @ (Errno::NXIO | Errno::NODEV)) => return Err(error.into()),
+                // It is down: what waits is sent when it is up again.
+                Err(_) => break,
+            }
+            self.collect();
+            let left = self.ring.waiting();
+            if left == waiting {
+                break;
+            }
+            waiting = left;
+        }
+        self.collect();
+        Ok(())
+    }
+
+    fn check(&self, frame: &Frame<'_>) -> Result<(), TransmitError> {
+        if frame.offload != Offload::NONE {
+            return Err(TransmitError::Unsupported);
+        }
+        match frame.len() {
+            length if length > self.longest => Err(TransmitError::TooLong),
+            length if length < ETHERNET => Err(TransmitError::Refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that the ring has room.
+    fn make_room(&mut self) -> Result<(), TransmitError> {
+        if !self.ring.has_room() {
+            // An interface that is gone is reported by the flush that follows.
+            let _ = self.kick();
+        }
+        if self.ring.has_room() { Ok(()) } else { Err(TransmitError::Full) }
+    }
+
+    fn copy(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError> {
+        if self.free.is_empty() {
+            self.collect();
+        }
+        if self.free.is_empty() {
+            let _ = self.kick();
+        }
+        let mut chunk = self.free.pop().ok_or(TransmitError::Full)?;
+        let bytes = frame.bytes();
+        match self.socket.umem().bytes(&mut chunk).get_mut(..bytes.len()) {
+            Some(to) => to.copy_from_slice(bytes),
+            None => {
+                self.free.push(chunk);
+                return Err(TransmitError::TooLong);
+            }
+        }
+        self.ring.send(chunk, 0, bytes.len()).map_err(|chunk| {
+            self.free.push(chunk);
+            TransmitError::Full
+        })
+    }
+
+    fn put(&mut self, frame: &Frame<'_>, whole_loan: bool) -> Result<(), TransmitError> {
+        self.check(frame)?;
+        self.make_room()?;
+        if !(whole_loan && self.ring.send_loan(frame.bytes())) {
+            self.copy(frame)?;
+        }
+        self.under_way += 1;
+        Ok(())
+    }
+}
+
+impl Transmit for Transmitter {
+    fn transmit(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError> {
+        let result = self.put(frame, false);
+        self.counters.count(frame, result)
+    }
+
+    fn hand_over(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError> {
+        let result = self.put(frame, true);
+        self.counters.count(frame, result)
+    }
+
+    fn flush(&mut self) -> io::Result<usize> {
+        if self.under_way == 0 {
+            return Ok(0);
+        }
+        self.kick()?;
+        Ok(self.ring.waiting() as usize)
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::NONE
+    }
+
+    fn counters(&mut self) -> TransmitCounters {
+        let mut counters = self.counters;
+        // Not answered only by a socket of another kind.
+        if let Ok(statistics) = self.socket.statistics() {
+            counters.refused += statistics.tx_invalid_descs;
+        }
+        counters
+    }
+}
+
+/// Bytes of an Ethernet header, the least that is a frame.
+const ETHERNET: usize = 14;
