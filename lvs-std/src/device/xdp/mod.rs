@@ -12,7 +12,7 @@
 //! program, at any time.
 //!
 //! # How frames go out
-//! All ports that are [opened](open) together share one memory for frames. A frame that comes in by one of them is edited where it
+//! All ports that are [opened](open()) together share one memory for frames. A frame that comes in by one of them is edited where it
 //! lies, and where it lies it is handed to the socket by which it leaves ([`Transmit::hand_over`](super::Transmit::hand_over)):
 //! the director never copies it. What it makes itself, pieces and answers, is copied once. One system call sends a batch.
 //!

@@ -28,7 +28,7 @@ pub enum AddressClass {
     Machine,
 }
 
-/// Tells the programs of all ports that were [opened](super::open) together which addresses are the director's. Clones
+/// Tells the programs of all ports that were [opened](super::open()) together which addresses are the director's. Clones
 /// tell the same ones.
 ///
 /// What changes is in effect for the next frame; nothing else is disturbed.
