@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         trial("a director of a scenario tells others of its connections", sync_master),
         trial("a tool without a director says so", no_director),
         trial("a director whose interface does not exist says so", no_interface),
+        trial("a director that may choose its device says which it took and why", chosen_device),
+        trial("a director that may not load an XDP program says so", no_bpf),
         trial("a right file is described, with status 0", right_file),
         trial("a wrong file is refused with its place, with status 1", wrong_file),
     ];
@@ -269,6 +271,43 @@ fn no_interface(lab: Lab) -> Outcome {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("interface `eth0`: cannot be found in this network namespace"), "{text}");
     Ok(())
+}
+
+fn chosen_device(lab: Lab) -> Outcome {
+    let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(2))?;
+    for (server, number) in cluster.servers.iter().zip(1..) {
+        serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 8080))?;
+    }
+    let file = Temporary::new("auto", &by_device("auto"))?;
+    let director = Program::start(
+        &cluster.director,
+        &["run", "--no-control", "--config", &file.name()],
+        "eth0: packet sockets, because the other end of this `veth` interface is a kernel",
+    )?;
+    let server = cluster.client.run(|| ask(SocketAddr::new(Cluster::vip(Family::V4), 80)))??;
+    assert!(server.starts_with("rs"), "{server}");
+    director.stop(Signal::INT).map(drop)
+}
+
+fn no_bpf(lab: Lab) -> Outcome {
+    let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(0))?;
+    let file = Temporary::new("bpf", &by_device("xdp"))?;
+    let mut command = Command::new(PROGRAM);
+    let command = command.args(["run", "--no-control", "--config", &file.name()]);
+    let output = cluster.director.run(|| command.output())??;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("interface `eth0`: the kernel makes no BPF maps, for which CAP_BPF"), "{text}");
+    Ok(())
+}
+
+/// A file that says by which device its interface is to be used.
+fn by_device(device: &str) -> String {
+    let text = configuration(|number| {
+        let address = Cluster::server_address(number, Family::V4);
+        format!("address = \"{address}\"\nport = 8080\nmethod = \"nat\"\n")
+    });
+    text.replacen("name = \"eth0\"", &format!("name = \"eth0\"\ndevice = \"{device}\""), 1)
 }
 
 fn right_file(_: Lab) -> Outcome {

@@ -75,7 +75,7 @@ fn kernel_forward(stage: &Stage) -> Result<Running, Box<dyn Error>> {
 
 fn kernel_nat(stage: &Stage) -> Result<Running, Box<dyn Error>> {
     let rule = format!(
-        "table ip wire {{ chain nat {{ type nat hook prerouting priority -100; ip daddr {} udp dport {} dnat to {}; }} }}",
+        "table ip wire {{\nchain nat {{\ntype nat hook prerouting priority -100;\nip daddr {} udp dport {} dnat to {}\n}}\n}}\n",
         SERVICE.ip(),
         SERVICE.port(),
         SERVER

@@ -1,4 +1,4 @@
-//! A source of packets: as many as a packet socket sends.
+//! A source of packets: as many as a socket sends.
 
 use core::error::Error;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use lvs_forward::checksum::Sum;
 use lvs_forward::{Frame, PortId};
+use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::xdp::{self, Attach, XdpOptions};
 
 use super::stage::{SOURCE_PROCESSOR, Stage, pin};
 
@@ -27,9 +29,7 @@ pub(super) struct Entrance {
 
 impl Flood {
     pub(super) fn start(stage: &Stage, entrance: Entrance) -> Result<Self, Box<dyn Error>> {
-        let mut options = PacketOptions::default();
-        options.receive_slots = 15;
-        let mut device = stage.source.run(|| packet::open("eth0", &options))??.device;
+        let mut device = stage.source.run(open)??;
         let mut frames: Vec<[u8; LENGTH]> = (0..FLOWS).map(|flow| frame(flow, entrance)).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
@@ -60,6 +60,22 @@ impl Flood {
     }
 }
 
+/// The source's interface by an `AF_XDP` socket, whose packets the kernel makes in one piece, with the headroom that an XDP program
+/// further on needs, as it does for those of ordinary sockets. Where that cannot be had, by the ring of a packet socket, whose
+/// packets are in pieces: whoever needs them in one has to copy them.
+fn open() -> Result<Device, packet::OpenError> {
+    let mut options = XdpOptions::default();
+    options.attach = Attach::Generic;
+    match xdp::open(&[("eth0", Some(MAC))], &options) {
+        Ok((mut opened, _)) if !opened.is_empty() => Ok(opened.remove(0).device),
+        Ok(_) | Err(_) => {
+            let mut options = PacketOptions::default();
+            options.receive_slots = 15;
+            packet::open("eth0", &options).map(|packet| packet.device)
+        }
+    }
+}
+
 /// A datagram of one of the flows: 256 clients with 256 ports each.
 fn frame(flow: u32, entrance: Entrance) -> [u8; LENGTH] {
     let [_, _, client, port] = flow.to_be_bytes();
@@ -80,7 +96,8 @@ fn frame(flow: u32, entrance: Entrance) -> [u8; LENGTH] {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes(), udp.to_be_bytes()].concat();
     let udp_sum = Sum::pseudo_v4(*from.ip(), *to.ip(), 17, udp.into()).bytes(&ports).udp_checksum();
     put(&entrance.mac);
-    put(&[2, 0, 0, 0, 0, 7, 8, 0]);
+    put(&MAC);
+    put(&[8, 0]);
     put(&header);
     put(&sum.to_be_bytes());
     put(&addresses);
@@ -89,6 +106,8 @@ fn frame(flow: u32, entrance: Entrance) -> [u8; LENGTH] {
     bytes
 }
 
+/// Whom the frames are from.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// Flows: pairs of a client's address and port.
 const FLOWS: u32 = 1 << 16;
 const STEP: usize = 40_503;

@@ -29,21 +29,26 @@ pub(crate) struct Arguments {
     /// How often every contender has its turn of a second; figures are medians
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
+    /// Measure only contenders whose name contains this
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
 }
 
 /// Measures and prints a row for each contender: a table, or a line of JSON each. Status 1 when nothing can be measured.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    crate::supervise(|| run(arguments.json, arguments.rounds))
+    crate::supervise(|| run(arguments))
 }
 
-fn run(json: bool, rounds: u32) -> Result<(), Box<dyn Error>> {
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let json = arguments.json;
     // AF_XDP takes privileges that the other contenders do without.
     let lab = Lab::privileged().or_else(|_| Lab::new())?;
     let stage = Stage::new(lab)?;
     let mut results: Vec<Outcome> = CONTENDERS.iter().map(|_| Outcome::default()).collect();
-    for _ in 0..rounds.max(1) {
+    for _ in 0..arguments.rounds.max(1) {
         for (contender, outcome) in CONTENDERS.iter().zip(&mut results) {
-            if outcome.refusal.is_some() {
+            let wanted = arguments.only.as_ref().is_none_or(|part| contender.name.contains(part.as_str()));
+            if !wanted || outcome.refusal.is_some() {
                 continue;
             }
             match measure(&stage, contender) {
@@ -59,6 +64,9 @@ fn run(json: bool, rounds: u32) -> Result<(), Box<dyn Error>> {
         );
     }
     for (contender, outcome) in CONTENDERS.iter().zip(&results) {
+        if outcome.rates.is_empty() && outcome.refusal.is_none() {
+            continue;
+        }
         let against = contender.against.and_then(|(name, aim)| {
             let at = CONTENDERS.iter().position(|other| other.name == name)?;
             Some((name, aim, ratio(&outcome.rates, &results.get(at)?.rates)?))

@@ -13,7 +13,7 @@ use crate::device::{BATCH, Receive, ReceiveCounters};
 use crate::sys::bpf::{Attachment, Map};
 use crate::sys::interface;
 use crate::sys::packet::PacketSocket;
-use crate::sys::xsk::{Away, Chunk, FillRing, ReceiveRing, Received, Settled, XdpSocket};
+use crate::sys::xsk::{Away, Chunk, FillRing, ReceiveRing, Received, Settled, Umem, XdpSocket};
 
 pub(super) struct Receiver {
     pub(super) queues: Vec<Queue>,
@@ -39,6 +39,7 @@ pub(super) struct Hold {
 /// A queue of the interface.
 pub(super) struct Queue {
     socket: Arc<XdpSocket>,
+    umem: Arc<Umem>,
     receive: ReceiveRing,
     fill: FillRing,
     /// Chunks that were sent on, in the order in which they were.
@@ -58,7 +59,7 @@ impl Queue {
             drop(fill.give(chunk));
         }
         fill.submit();
-        Self { socket, receive, fill, away }
+        Self { umem: socket.umem().clone(), socket, receive, fill, away }
     }
 
     /// Lends a batch; says how many frames were taken, and counts those that were lent.
@@ -86,7 +87,7 @@ impl Queue {
             return 0;
         }
         self.receive.release();
-        let umem = self.socket.umem().clone();
+        let umem = &self.umem;
         let mut frames = ArrayVec::<Frame<'_>, BATCH>::new();
         for Received { chunk, start, length } in &mut received {
             match Frame::new(umem.bytes(chunk), *start, *start + *length, port) {
@@ -118,7 +119,6 @@ impl Queue {
     /// Takes back what was sent on and has been sent. Frames come back in the order in which they went by one port; where they
     /// go by several, a slow one must not hold the others' up.
     fn bring_home(&mut self) {
-        let umem = self.socket.umem().clone();
         let mut patience = if self.away.len() * 2 > self.away.capacity() { LOOK_PAST } else { 0 };
         let mut left = self.away.len();
         let mut home = false;
@@ -126,7 +126,7 @@ impl Queue {
             && let Some(away) = self.away.pop_front()
         {
             left -= 1;
-            match umem.reclaim(away) {
+            match self.umem.reclaim(away) {
                 Ok(chunk) => {
                     home = true;
                     drop(self.fill.give(chunk));

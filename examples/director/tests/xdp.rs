@@ -1,0 +1,94 @@
+//! `director run` with `device = "xdp"`. BPF takes privileges of the machine itself, which no user namespace gives: without
+//! them nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
+
+#[expect(dead_code, reason = "not every test binary needs all of it")]
+mod support;
+
+use core::net::SocketAddr;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use lvs_core::{Family, Method};
+use lvs_std::device::xdp::{self, XdpOptions};
+use lvs_std::lab::{Arms, Cluster, Lab, Plan};
+use rustix::process::Signal;
+use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let lab = match Lab::privileged().map_err(Into::into).and_then(|lab| probe(lab).map(|()| lab)) {
+        Ok(lab) => lab,
+        Err(error) => {
+            let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
+            eprintln!("{}: {error}", if required { "error" } else { "NOTHING IS TESTED" });
+            return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let trial = |name: &str, test: fn(Lab) -> Outcome| {
+        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
+    };
+    let trials = vec![
+        trial(
+            "a director balances by AF_XDP as its file says, and leaves the machine its addresses",
+            balances,
+        ),
+        trial("every row of the benchmark against the kernel is measured, or says why not", bench),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether an interface can be opened at all.
+fn probe(lab: Lab) -> Outcome {
+    let (left, right) = (lab.node("left")?, lab.node("right")?);
+    lab.connect((&left, "eth0"), (&right, "eth0"))?;
+    left.run(|| xdp::open(&[("eth0", None)], &XdpOptions::default()).map(drop))??;
+    Ok(())
+}
+
+fn balances(lab: Lab) -> Outcome {
+    for mac in ["own", "same"] {
+        let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(1).with_arms(Arms::Two))?;
+        cluster.director.add_address("eth0", [192, 0, 2, 1].into(), 24)?;
+        let server = SocketAddr::new(Cluster::server_address(1, Family::V4), 8080);
+        serve(cluster.servers.first().ok_or("no server")?, server)?;
+        serve(&cluster.director, "192.0.2.1:81".parse()?)?;
+        let file = Temporary::new(
+            &format!("xdp-{mac}"),
+            &format!(
+                "[[interface]]\nname = \"eth0\"\ndevice = \"xdp\"\nmac = \"{mac}\"\naddresses = [\"192.0.2.254/24\"]\n\
+                 [[interface]]\nname = \"eth1\"\ndevice = \"xdp\"\nmac = \"{mac}\"\naddresses = [\"10.0.1.254/24\"]\n\
+                 [[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\nscheduler = \"rr\"\n\
+                 [[service.server]]\naddress = \"{}\"\nport = 8080\nmethod = \"nat\"\n",
+                server.ip()
+            ),
+        )?;
+        let run = ["run", "--no-control", "--config", &file.name()];
+        let director = Program::start(
+            &cluster.director,
+            &run,
+            "eth1: AF_XDP on 1 queues, its program run by the driver",
+        )?;
+        let ask = |to: SocketAddr| cluster.client.run(|| ask(to));
+        for _ in 0..10 {
+            assert_eq!(ask(SocketAddr::new(Cluster::vip(Family::V4), 80))??, "rs1");
+            assert_eq!(ask("192.0.2.1:81".parse()?)??, "director", "the machine has an address of its own");
+        }
+        director.stop(Signal::INT)?;
+    }
+    Ok(())
+}
+
+fn bench(_: Lab) -> Outcome {
+    let output = Command::new(PROGRAM).args(["bench-wire", "--json", "--rounds", "1"]).output()?;
+    let (rows, log) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    let rows: Vec<serde_json::Value> = rows.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let names: Vec<_> = rows.iter().map(|row| row["row"].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["wire-kernel-forward", "wire-kernel-nat", "wire-af-packet", "wire-af-xdp"]);
+    for row in &rows {
+        let measured = row["packets_per_second"].as_f64().is_some_and(|rate| rate > 1_000.0);
+        let kernels = row["row"] == "wire-kernel-nat";
+        assert!(measured || kernels && row["refused"].as_str().is_some_and(|why| !why.is_empty()), "{row}");
+    }
+    Ok(())
+}
