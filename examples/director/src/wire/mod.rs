@@ -20,20 +20,9 @@ use contender::{CONTENDERS, Contender};
 use flood::Flood;
 use stage::Stage;
 
-/// What `director bench-wire` can be told.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// Print a line of JSON for every row instead of a table
-    #[arg(long)]
-    json: bool,
-    /// How often every contender has its turn of a second; figures are medians
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: u32,
-}
-
 /// Measures and prints a row for each contender: a table, or a line of JSON each. Status 1 when nothing can be measured.
-pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    crate::supervise(|| run(arguments.json, arguments.rounds))
+pub(crate) fn main(json: bool, rounds: u32) -> ExitCode {
+    crate::supervise(|| run(json, rounds))
 }
 
 fn run(json: bool, rounds: u32) -> Result<(), Box<dyn Error>> {
