@@ -61,6 +61,7 @@ impl Seed {
 
     /// SipHash-1-3 of `words` (each eight bytes, little endian) and a last block: the low seven bytes are the rest
     /// of the message, the top byte its length modulo 256.
+    #[inline]
     pub const fn hash<const N: usize>(self, words: [u64; N], last: u64) -> u64 {
         let mut state = State {
             v0: self.k0 ^ 0x736f_6d65_7073_6575,

@@ -90,6 +90,7 @@ impl Sum {
     }
 
     /// The sum as one word. This is what a [partial](crate::Checksum::Partial) checksum field holds.
+    #[inline]
     #[must_use]
     pub fn fold(self) -> u16 {
         fold(self.0)
@@ -134,7 +135,18 @@ impl Delta {
     /// No change.
     pub const ZERO: Self = Self(0);
 
+    /// An IPv4 TTL goes down by one: the difference of its word, whose upper half it is, whatever it was.
+    pub(crate) const TTL: Self = Self(0xfeff);
+
+    /// A difference more: complements of old words and new ones, added up.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn and(self, difference: u64) -> Self {
+        Self(self.0 + difference)
+    }
+
     /// One word changes.
+    #[inline]
     #[must_use]
     pub const fn word(self, old: u16, new: u16) -> Self {
         Self(self.0 + !old as u64 + new as u64)
@@ -156,6 +168,7 @@ impl Delta {
     }
 
     /// A finished checksum after the change.
+    #[inline]
     #[must_use]
     pub fn update(self, checksum: u16) -> u16 {
         !fold(self.0 + u64::from(!checksum))
@@ -191,11 +204,11 @@ pub fn sctp(packet: &[u8]) -> [u8; 4] {
     digest.finalize().to_le_bytes()
 }
 
+#[inline]
 fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    // A sum of both halves with its carry stands in the upper half of the sum of a word and its halves exchanged.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 fn word32(bytes: &[u8]) -> u32 {

@@ -4,8 +4,9 @@
 //!
 //! `director demo` shows one at work without root or configuration; `director run` is one; `director check` says what a
 //! configuration means; `director decap` is the real server's side of its tunnels; `director replay` plays
-//! recordings through a director, in memory.
+//! recordings through a director, in memory; `director bench` measures one.
 
+mod bench;
 mod check;
 mod config;
 mod control;
@@ -79,8 +80,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
     Exec(exec::Arguments),
-    /// Measure a director between two cables, against this machine's kernel in its place; by AF_XDP as root only
-    BenchWire(wire::Arguments),
+    /// Measure how fast the director is on this machine: in memory, or between two cables against the kernel
+    Bench(bench::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
 }
@@ -105,7 +106,7 @@ pub fn main() -> ExitCode {
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),
-        Command::BenchWire(arguments) => wire::main(&arguments),
+        Command::Bench(arguments) => bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }
 }

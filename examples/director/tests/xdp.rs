@@ -79,7 +79,7 @@ fn balances(lab: Lab) -> Outcome {
 }
 
 fn bench(_: Lab) -> Outcome {
-    let output = Command::new(PROGRAM).args(["bench-wire", "--json", "--rounds", "1"]).output()?;
+    let output = Command::new(PROGRAM).args(["bench", "--wire", "--json", "--rounds", "1"]).output()?;
     let (rows, log) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     assert_eq!(output.status.code(), Some(0), "{log}");
     let rows: Vec<serde_json::Value> = rows.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;

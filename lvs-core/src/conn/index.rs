@@ -12,6 +12,9 @@
 /// Cells per slot of the table.
 pub(crate) const CELLS_PER_SLOT: usize = 3;
 
+/// Cells from home on that count as near it.
+const NEAR: usize = 6;
+
 /// A cell of the index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
@@ -57,6 +60,14 @@ impl<'a> Index<'a> {
             at = self.after(at);
         }
         None
+    }
+
+    /// The first value of this hash, if it stands near its home: nearly all do.
+    #[inline]
+    pub(crate) fn near_home(&self, hash: u32) -> Option<u32> {
+        let home = self.home(hash);
+        let near = self.cells.get(home..)?.iter().take(NEAR);
+        near.take_while(|cell| !cell.is_empty()).find(|cell| cell.hash == hash).map(|cell| cell.value)
     }
 
     /// Puts a value before all others of its hash. `false`, and nothing changes, when every cell is taken.

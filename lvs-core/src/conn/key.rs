@@ -130,21 +130,21 @@ impl Key {
     }
 
     /// The keyed hash: the upper half of SipHash-1-3 over all parts.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn hash(&self, seed: Seed) -> u32 {
-        let tail = self.ports as u64 | (self.tag as u64) << 32;
-        let hash = if self.tag & Self::V6 == 0 {
-            seed.hash([(self.client as u64) << 32 | self.other as u64], tail | 13 << 56)
-        } else {
-            let words = [
-                self.client as u64,
-                (self.client >> 64) as u64,
-                self.other as u64,
-                (self.other >> 64) as u64,
-            ];
-            seed.hash(words, tail | 37 << 56)
-        };
-        (hash >> 32) as u32
+        if self.tag & Self::V6 != 0 {
+            return self.hash_v6(seed);
+        }
+        let tail = self.ports as u64 | (self.tag as u64) << 32 | 13 << 56;
+        (seed.hash([(self.client as u64) << 32 | self.other as u64], tail) >> 32) as u32
+    }
+
+    #[inline(never)]
+    const fn hash_v6(&self, seed: Seed) -> u32 {
+        let tail = self.ports as u64 | (self.tag as u64) << 32 | 37 << 56;
+        let words =
+            [self.client as u64, (self.client >> 64) as u64, self.other as u64, (self.other >> 64) as u64];
+        (seed.hash(words, tail) >> 32) as u32
     }
 
     #[inline]

@@ -152,6 +152,12 @@ impl Slot {
         State::from_number(self.key().protocol(), self.state)
     }
 
+    /// Whether its state has this number.
+    #[inline]
+    pub(crate) const fn state_is(&self, number: u8) -> bool {
+        self.state == number
+    }
+
     pub(crate) const fn set_state(&mut self, state: State) {
         self.state = state.number();
     }

@@ -94,7 +94,13 @@ impl<'a> Table<'a> {
     /// A slot that might be the one looked for, judged by the hash alone: the index is read, the slot is not.
     #[inline]
     pub(crate) fn guess(&self, hash: u32) -> u32 {
-        self.index.find(hash, |_| true).map_or(u32::MAX, |value| value & !REPLY)
+        let value = self.index.near_home(hash).or_else(|| self.walk(hash));
+        value.map_or(u32::MAX, |value| value & !REPLY)
+    }
+
+    #[inline(never)]
+    fn walk(&self, hash: u32) -> Option<u32> {
+        self.index.find(hash, |_| true)
     }
 
     fn is_request(&self, value: u32, key: &Key, now: Stamp) -> bool {

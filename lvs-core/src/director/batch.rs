@@ -30,11 +30,33 @@ impl<S: Store> Director<S> {
     /// last then, and once it is carried out the rest can be decided by another call.
     #[must_use = "packets after a verdict that needs attention are not decided yet"]
     pub fn decide_batch(&mut self, now: Tick, packets: &[Packet], verdicts: &mut [Verdict]) -> usize {
+        let count = packets.len().min(verdicts.len());
+        let mut verdicts = verdicts.iter_mut();
+        self.decide_each(now, packets.get(..count).unwrap_or_default(), |_, _, decided| {
+            if let Some(verdict) = verdicts.next() {
+                *verdict = *decided;
+            }
+        })
+    }
+
+    /// The same, but hands each verdict to `each` as soon as it is made, with the packet and its place: what is done with
+    /// it at once need not be stored. Verdicts come in order.
+    #[inline]
+    #[must_use = "packets after a verdict that needs attention are not decided yet"]
+    pub fn decide_each(
+        &mut self,
+        now: Tick,
+        packets: &[Packet],
+        mut each: impl FnMut(usize, &Packet, &Verdict),
+    ) -> usize {
         let now = self.brain.clock(now).stamp();
         let mut tables = self.store.parts();
         let mut decided = 0;
-        for (packets, verdicts) in packets.chunks(BATCH).zip(verdicts.chunks_mut(BATCH)) {
-            let (done, stopped) = self.brain.decide_chunk(&mut tables, now, packets, verdicts);
+        for packets in packets.chunks(BATCH) {
+            let (done, stopped) =
+                self.brain.decide_chunk(&mut tables, now, packets, &mut |at, packet, verdict| {
+                    each(decided + at, packet, verdict);
+                });
             decided += done;
             if stopped {
                 break;
@@ -45,31 +67,53 @@ impl<S: Store> Director<S> {
 }
 
 impl Brain {
+    #[inline]
     fn decide_chunk<P: Schedule, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packets: &[Packet],
-        verdicts: &mut [Verdict],
+        each: &mut impl FnMut(usize, &Packet, &Verdict),
     ) -> (usize, bool) {
         let mut hints = [Hint { hash: 0, slot: None }; BATCH];
         self.look_ahead(tables, packets, &mut hints);
         let changes = self.table.changes;
-        let mut done = 0;
-        for ((packet, verdict), hint) in packets.iter().zip(verdicts).zip(hints) {
-            let slot = hint.slot.filter(|_| self.table.changes == changes);
-            // The time may be up, also because a packet before this one brought the deadline forward.
-            let slot = slot.filter(|&id| tables.slots[id as usize].is_alive(now));
-            *verdict = self.decide(tables, now, packet, Some(Hint { slot, ..hint }));
-            done += 1;
+        let pace = self.pace(now);
+        for (at, (packet, hint)) in packets.iter().zip(&hints).enumerate() {
+            if let Some(id) = hint.slot
+                && self.table.changes == changes
+                && let Some(forward) = self.follow(tables, &pace, packet, id)
+            {
+                each(at, packet, &Verdict::Forward(forward));
+                continue;
+            }
+            let verdict = self.decide_hinted(tables, now, packet, hint, changes);
+            hand_over(each, at, packet, &verdict);
             if verdict.needs_attention() {
-                return (done, true);
+                return (at + 1, true);
             }
         }
-        (done, false)
+        (packets.len(), false)
+    }
+
+    /// The whole decision, with what was found early if that still holds.
+    #[inline(never)]
+    fn decide_hinted<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        hint: &Hint,
+        changes: u64,
+    ) -> Verdict {
+        let slot = hint.slot.filter(|_| self.table.changes == changes);
+        // The time may be up, also because a packet before this one brought the deadline forward.
+        let slot = slot.filter(|&id| tables.slots[id as usize].is_alive(now));
+        self.decide(tables, now, packet, Some(Hint { slot, ..*hint }))
     }
 
     /// Finds the packets' slots as far as that is possible without deciding anything.
+    #[inline]
     fn look_ahead<P, M, Q>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
@@ -106,4 +150,10 @@ impl Brain {
             hint.slot = fits.then_some(guess);
         }
     }
+}
+
+/// Keeps what is done with verdicts in the rare case apart from the same in the frequent one.
+#[inline(never)]
+fn hand_over(each: &mut impl FnMut(usize, &Packet, &Verdict), at: usize, packet: &Packet, verdict: &Verdict) {
+    each(at, packet, verdict);
 }

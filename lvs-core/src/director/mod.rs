@@ -5,6 +5,7 @@ mod batch;
 mod control;
 mod decide;
 mod defence;
+mod follow;
 mod life;
 mod listing;
 mod open;

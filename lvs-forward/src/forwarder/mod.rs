@@ -6,6 +6,7 @@ mod assemble;
 mod attend;
 mod classify;
 mod limit;
+mod plain;
 mod pmtu;
 mod refuse;
 mod short;
@@ -27,6 +28,8 @@ use crate::layout::Layout;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
 
+/// So many plain packets in a row are processed as such.
+const WORTH_IT: usize = 8;
 /// No packet has this place in a batch.
 const NONE: usize = usize::MAX;
 
@@ -126,7 +129,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     ftp: Controls,
     path_mtus: PathMtus,
     ways: Ways,
-    last_own: Option<LastOwn>,
+    last_own: LastOwn,
     limiter: Limiter,
     key: Key,
     identification: u32,
@@ -145,7 +148,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             ftp: Controls::NONE,
             path_mtus: PathMtus::new(key),
             ways: Ways::new(),
-            last_own: None,
+            last_own: LastOwn::NONE,
             limiter: Limiter::new(),
             key,
             identification: key.hash(1) as u32,
@@ -235,8 +238,69 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
-    /// Takes frames in up to the first fragment, that one included, and at most a batch. Returns how many there were: one at least.
+    /// Takes frames in, at least one and at most a batch; returns how many.
     fn process_run<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frames: &mut [Frame<'_>],
+        outcomes: &mut [Outcome],
+    ) -> usize {
+        let plain = self.process_plain(director, now, frames, outcomes);
+        if plain > 0 { plain } else { self.process_mixed(director, now, frames, outcomes) }
+    }
+
+    /// Takes in the plain packets that stand first, each carried out as soon as it is decided. Returns how many there were, 0, and
+    /// nothing has happened, when they are too few to be worth it.
+    fn process_plain<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frames: &mut [Frame<'_>],
+        outcomes: &mut [Outcome],
+    ) -> usize {
+        if self.options.refuse {
+            // What it says as a real server, it has to tell the director.
+            return 0;
+        }
+        let mut packets: Vec<Packet, BATCH> = Vec::new();
+        let mut layouts: Vec<Layout, BATCH> = Vec::new();
+        for frame in frames.iter().take(BATCH) {
+            let Some((layout, packet)) = self.glance(frame) else { break };
+            if layouts.push(layout).is_err() || packets.push(packet).is_err() {
+                break;
+            }
+        }
+        if packets.len() < frames.len().min(WORTH_IT) {
+            return 0;
+        }
+        let mut rest = frames.iter_mut().zip(outcomes.iter_mut()).zip(&layouts);
+        let mut waiting = None;
+        let decided = director.decide_each(now, &packets, |_, packet, verdict| {
+            let Some(((frame, outcome), layout)) = rest.next() else { return };
+            if let Verdict::Forward(forward) = verdict
+                && forward.helper.is_none()
+                && let Some(done) = self.stride(now, frame, layout, packet, forward)
+            {
+                *outcome = done;
+            } else if verdict.needs_attention() {
+                waiting = Some(*verdict);
+            } else {
+                *outcome = self.carry_out(now, frame, &Task::Flow(*layout), Some((packet, verdict)));
+            }
+        });
+        if let Some(verdict) = waiting
+            && let Some(at) = decided.checked_sub(1)
+            && let Some((packet, layout)) = packets.get(at).zip(layouts.get(at))
+            && let Some((frame, outcome)) = frames.get_mut(at).zip(outcomes.get_mut(at))
+        {
+            *outcome = self.attend(director, now, frame, &Task::Flow(*layout), packet, &verdict);
+        }
+        decided
+    }
+
+    /// Takes frames in up to the first fragment, that one included, and at most a batch. Returns how many there were: one at least.
+    fn process_mixed<S: Store>(
         &mut self,
         director: &mut Director<S>,
         now: Tick,

@@ -14,37 +14,59 @@ use lvs_core::{
 };
 
 use super::apply::least_mtu;
+use super::plain::{SHORTEST, is_to};
 use super::{Forwarder, Outcome};
-use crate::checksum::Sum;
 use crate::edit::{Tags, decrement_ttl, ether_type, write_ethernet};
 use crate::frame::{Checksum, Frame, PortId};
 use crate::host::{Resolution, is_martian};
 use crate::layout::{Fragment, Layout};
 use crate::method::{nat, tun};
 use crate::offload::checksum_offset;
-use crate::parse::Link;
+use crate::parse;
 use crate::reason::DropReason;
-use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{ethernet, ipv6, protocol, tcp, udp};
 
 /// The way to a real server, as it was found lately.
 #[derive(Clone, Copy)]
-struct Way {
+pub(super) struct Way {
     server: IpAddr,
     /// Good until then, if the host has not changed since.
     until: Tick,
     changes: u32,
-    mac: [u8; 6],
-    own_mac: [u8; 6],
-    port: PortId,
-    mtu: u16,
+    pub(super) link: Link,
+    pub(super) port: PortId,
+    pub(super) mtu: u16,
 }
 
-/// The own address that a packet was for last.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Both addresses of a link header.
+pub(super) type Link = [u8; ethernet::TYPE];
+
+impl Way {
+    /// To whom and from whom frames are on it.
+    const fn macs(&self) -> ([u8; 6], [u8; 6]) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.link;
+        ([a, b, c, d, e, f], [g, h, i, j, k, l])
+    }
+}
+
+/// The own address that a packet of each family was for last, and the host's changes at that time.
 pub(super) struct LastOwn {
-    destination: u128,
-    family: Family,
-    changes: u32,
+    v4: u64,
+    v6: Option<(u128, u32)>,
+}
+
+impl LastOwn {
+    /// None yet: no packet that is looked at is for 0.0.0.0.
+    pub(super) const NONE: Self = Self { v4: 0, v6: None };
+
+    #[inline]
+    pub(super) const fn is_v4(&self, destination: u32, changes: u32) -> bool {
+        self.v4 == (destination as u64) << 32 | changes as u64
+    }
+
+    pub(super) const fn set_v4(&mut self, destination: Ipv4Addr, changes: u32) {
+        self.v4 = (destination.to_bits() as u64) << 32 | changes as u64;
+    }
 }
 
 /// The ways to the real servers that were used last.
@@ -58,23 +80,24 @@ impl Ways {
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// What [`classify`](Self::classify) would find in a plain packet; `None` for any other.
-    #[inline]
+    #[inline(always)]
     pub(super) fn glance(&mut self, frame: &Frame<'_>) -> Option<(Layout, Packet)> {
         let port = self.host.port(frame.port)?;
-        if port.link() != Link::Ethernet || frame.offload.merged.is_some() {
+        let head: &[u8; SHORTEST] = frame.bytes().first_chunk()?;
+        if frame.offload.merged.is_some() || !is_to(port, head) {
             return None;
         }
+        match u16::from_be_bytes([head[ethernet::TYPE], head[ethernet::TYPE + 1]]) {
+            ethernet::TYPE_IPV4 => self.glance_v4(frame, head),
+            ethernet::TYPE_IPV6 => self.glance_v6(frame),
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn glance_v6(&mut self, frame: &Frame<'_>) -> Option<(Layout, Packet)> {
         let bytes = frame.bytes();
-        let link: &[u8; ethernet::LEN] = bytes.first_chunk()?;
-        let (to, _) = link.split_first_chunk::<6>()?;
-        if *to != port.mac().0 {
-            return None;
-        }
-        let (layout, addresses) = match u16::from_be_bytes([link[ethernet::TYPE], link[ethernet::TYPE + 1]]) {
-            ethernet::TYPE_IPV4 => plain_v4(bytes.get(ethernet::LEN..)?)?,
-            ethernet::TYPE_IPV6 => plain_v6(bytes.get(ethernet::LEN..)?)?,
-            _ => return None,
-        };
+        let (layout, addresses) = plain_v6(bytes.get(ethernet::LEN..)?)?;
         let segment = bytes.get(layout.transport()..layout.end())?;
         let (protocol, content) = match layout.protocol {
             protocol::TCP => {
@@ -85,49 +108,52 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             _ => return None,
         };
         let ports: &[u8; 4] = segment.first_chunk()?;
-        if is_martian(&addresses) {
+        let addresses_pair = Addresses::V6 { source: addresses.0, destination: addresses.1 };
+        if is_martian(&addresses_pair) {
             return None;
         }
         let flow = Flow {
             protocol,
-            addresses,
+            addresses: addresses_pair,
             source_port: u16::from_be_bytes([ports[0], ports[1]]),
             destination_port: u16::from_be_bytes([ports[2], ports[3]]),
         };
         let length = layout.end - layout.network;
-        let path = self.short_path(&addresses);
-        if path == Path::Through
-            && (length > u32::from(self.host.least_mtu())
-                || layout.ttl(bytes).is_none_or(|ttl| ttl <= 1)
-                || self.captures(frame))
-        {
-            return None;
+        let own = Some((addresses.1.to_bits(), self.host.changes()));
+        let path = if self.last_own.v6 == own { Path::Local } else { self.path(&addresses_pair) };
+        match path {
+            Path::Local => self.last_own.v6 = own,
+            Path::Captured | Path::Through => {
+                if length > u32::from(self.host.least_mtu())
+                    || layout.ttl(bytes).is_none_or(|ttl| ttl <= 1)
+                    || self.captures(frame)
+                {
+                    return None;
+                }
+            }
         }
         Some((layout, Packet { flow, content, length, path, mark: frame.mark }))
     }
 
-    /// Where a packet is going. Most packets are for the address that the last one was for.
-    #[inline]
-    fn short_path(&mut self, addresses: &Addresses) -> Path {
-        let destination = match addresses {
-            Addresses::V4 { destination, .. } => u128::from(destination.to_bits()),
-            Addresses::V6 { destination, .. } => destination.to_bits(),
-        };
-        let own = LastOwn { destination, family: addresses.family(), changes: self.host.changes() };
-        if self.last_own == Some(own) {
-            return Path::Local;
-        }
-        let path = self.path(addresses);
-        if path == Path::Local {
-            self.last_own = Some(own);
-        }
-        path
-    }
-
     /// Does what [`carry_out`](Self::carry_out) would do with a packet that `glance` found and the director forwards. `None`,
     /// and nothing has changed, when it has to go the long way.
-    #[inline]
+    #[inline(always)]
     pub(super) fn stride(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        packet: &Packet,
+        forward: &Forward,
+    ) -> Option<Outcome> {
+        match self.stride_v4(now, frame, layout, packet, forward) {
+            Some(outcome) => Some(outcome),
+            None => self.stride_any(now, frame, layout, packet, forward),
+        }
+    }
+
+    #[inline(never)]
+    fn stride_any(
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
@@ -139,7 +165,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Direction::Request => self.way_to_server(now, forward)?,
             // The client is not this host, or the packet would not be on its way through.
             Direction::Reply if packet.path == Path::Through => {
-                self.find_way(now, packet.flow.addresses.destination())?
+                self.way_to_client(now, packet.flow.addresses.destination())?
             }
             Direction::Reply => return None,
         };
@@ -218,37 +244,44 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame.shrink_front(ethernet::LEN)?;
         let wrapped = tun::wrap(frame, &inner, &outer).and_then(|()| {
             let kind = ether_type(Family::of(way.server));
-            write_ethernet(frame, way.mac, way.own_mac, &Tags::NONE, kind).ok_or(DropReason::NoHeadroom)
+            let (to, from) = way.macs();
+            write_ethernet(frame, to, from, &Tags::NONE, kind).ok_or(DropReason::NoHeadroom)
         });
         Some(wrapped)
+    }
+
+    /// The way to a request's server, if it is remembered.
+    #[inline(always)]
+    pub(super) fn known_way(&self, now: Tick, forward: &Forward) -> Option<&Way> {
+        let way = self.ways.0.get(slot(forward.server))?.as_ref()?;
+        let good = way.changes == self.host.changes() && now < way.until && way.server == forward.address();
+        good.then_some(way)
+    }
+
+    /// The way to a reply's client.
+    pub(super) fn way_to_client(&mut self, now: Tick, client: IpAddr) -> Option<Way> {
+        self.find_way(now, client)
     }
 
     /// The way to a request's server, remembered or found.
     #[inline]
     fn way_to_server(&mut self, now: Tick, forward: &Forward) -> Option<Way> {
-        let at = slot(forward.server);
-        let server = forward.address();
-        match self.ways.0.get(at) {
-            Some(Some(way))
-                if way.server == server && now < way.until && way.changes == self.host.changes() =>
-            {
-                Some(*way)
-            }
-            _ => {
-                if self.host.owns(server) {
-                    return None;
-                }
-                let way = self.find_way(now, server)?;
-                *self.ways.0.get_mut(at)? = Some(way);
-                Some(way)
-            }
+        if let Some(way) = self.known_way(now, forward) {
+            return Some(*way);
         }
+        let server = forward.address();
+        if self.host.owns(server) {
+            return None;
+        }
+        let way = self.find_way(now, server)?;
+        *self.ways.0.get_mut(slot(forward.server))? = Some(way);
+        Some(way)
     }
 
     fn find_way(&mut self, now: Tick, destination: IpAddr) -> Option<Way> {
         let hop = self.host.route(destination)?;
         let port = *self.host.port(hop.port)?;
-        if port.link() != Link::Ethernet {
+        if port.link() != parse::Link::Ethernet {
             return None;
         }
         match self.host.resolve(now, &hop) {
@@ -256,8 +289,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 server: destination,
                 until: now.plus_millis(WAY_MS),
                 changes: self.host.changes(),
-                mac: mac.0,
-                own_mac: port.mac().0,
+                link: link(mac.0, port.mac().0),
                 port: hop.port,
                 mtu: hop.mtu,
             }),
@@ -266,27 +298,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 }
 
-/// An IPv4 header without options, of a whole packet; the bytes begin with it.
-#[inline]
-fn plain_v4(packet: &[u8]) -> Option<(Layout, Addresses)> {
-    let header: &[u8; ipv4::LEN] = packet.first_chunk()?;
-    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let total = usize::from(word(ipv4::TOTAL_LEN));
-    let pieces = word(ipv4::FRAGMENT) & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0;
-    if header[0] != 0x45 || pieces || total < ipv4::LEN || total > packet.len() {
-        return None;
-    }
-    if Sum::ZERO.header(header).fold() != 0xffff {
-        return None;
-    }
-    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
-    let addresses = Addresses::V4 { source: address(ipv4::SOURCE), destination: address(ipv4::DESTINATION) };
-    Some((plain(Family::V4, header[ipv4::PROTOCOL], ipv4::LEN, total), addresses))
-}
-
 /// An IPv6 header with the transport's header directly behind it.
 #[inline]
-fn plain_v6(packet: &[u8]) -> Option<(Layout, Addresses)> {
+fn plain_v6(packet: &[u8]) -> Option<(Layout, (Ipv6Addr, Ipv6Addr))> {
     let header: &[u8; ipv6::LEN] = packet.first_chunk()?;
     let payload = u16::from_be_bytes([header[ipv6::PAYLOAD_LEN], header[ipv6::PAYLOAD_LEN + 1]]);
     let total = ipv6::LEN + usize::from(payload);
@@ -295,32 +309,31 @@ fn plain_v6(packet: &[u8]) -> Option<(Layout, Addresses)> {
     }
     let (_, addresses) = header.split_first_chunk::<{ ipv6::SOURCE }>()?;
     let (source, destination) = addresses.split_first_chunk::<16>()?;
-    let addresses = Addresses::V6 {
-        source: Ipv6Addr::from(*source),
-        destination: Ipv6Addr::from(*destination.first_chunk::<16>()?),
-    };
-    Some((plain(Family::V6, header[ipv6::NEXT_HEADER], ipv6::LEN, total), addresses))
-}
-
-fn plain(family: Family, protocol: u8, header: usize, total: usize) -> Layout {
-    Layout {
+    let layout = Layout {
         network: ethernet::LEN as u32,
-        transport: (ethernet::LEN + header) as u32,
+        transport: (ethernet::LEN + ipv6::LEN) as u32,
         end: (ethernet::LEN + total) as u32,
-        family,
-        protocol,
+        family: Family::V6,
+        protocol: header[ipv6::NEXT_HEADER],
         fragment: Fragment::Whole,
-    }
+    };
+    Some((layout, (Ipv6Addr::from(*source), Ipv6Addr::from(*destination.first_chunk::<16>()?))))
 }
 
 /// Addresses an Ethernet frame anew; its type stays.
 #[inline]
 fn write_macs(frame: &mut Frame<'_>, way: &Way) -> Option<()> {
-    let link: &mut [u8; ethernet::TYPE] = frame.bytes_mut().first_chunk_mut()?;
-    let (to, from) = link.split_at_mut(ethernet::SOURCE);
-    to.copy_from_slice(&way.mac);
-    from.copy_from_slice(&way.own_mac);
+    *frame.bytes_mut().first_chunk_mut()? = way.link;
     Some(())
+}
+
+/// The beginning of a link header.
+fn link(to: [u8; 6], from: [u8; 6]) -> Link {
+    let mut link = [0; ethernet::TYPE];
+    let (first, second) = link.split_at_mut(ethernet::SOURCE);
+    first.copy_from_slice(&to);
+    second.copy_from_slice(&from);
+    link
 }
 
 /// Where the way to a server is remembered.
@@ -347,6 +360,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::checksum::Sum;
     use crate::forwarder::Options;
     use crate::frame::{HEADROOM, Offload};
     use crate::host::{Host, MacAddress, Port};

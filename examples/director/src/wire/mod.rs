@@ -20,34 +20,20 @@ use contender::{CONTENDERS, Contender};
 use flood::Flood;
 use stage::Stage;
 
-/// What `director bench-wire` can be told.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// Print a line of JSON for every row instead of a table
-    #[arg(long)]
-    json: bool,
-    /// How often every contender has its turn of a second; figures are medians
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: u32,
-    /// Measure only contenders whose name contains this
-    #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+/// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON each.
+/// Status 1 when nothing can be measured.
+pub(crate) fn main(json: bool, rounds: u32, only: Option<&str>) -> ExitCode {
+    crate::supervise(|| run(json, rounds, only))
 }
 
-/// Measures and prints a row for each contender: a table, or a line of JSON each. Status 1 when nothing can be measured.
-pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    crate::supervise(|| run(arguments))
-}
-
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let json = arguments.json;
+fn run(json: bool, rounds: u32, only: Option<&str>) -> Result<(), Box<dyn Error>> {
     // AF_XDP takes privileges that the other contenders do without.
     let lab = Lab::privileged().or_else(|_| Lab::new())?;
     let stage = Stage::new(lab)?;
     let mut results: Vec<Outcome> = CONTENDERS.iter().map(|_| Outcome::default()).collect();
-    for _ in 0..arguments.rounds.max(1) {
+    for _ in 0..rounds.max(1) {
         for (contender, outcome) in CONTENDERS.iter().zip(&mut results) {
-            let wanted = arguments.only.as_ref().is_none_or(|part| contender.name.contains(part.as_str()));
+            let wanted = only.is_none_or(|part| contender.name.contains(part));
             if !wanted || outcome.refusal.is_some() {
                 continue;
             }
