@@ -8,5 +8,6 @@ pub(crate) mod interface;
 pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
+pub(crate) mod pages;
 pub(crate) mod ring;
 pub(crate) mod tun;
