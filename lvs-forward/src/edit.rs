@@ -61,6 +61,7 @@ pub(crate) struct Ipv4 {
 }
 
 impl Ipv4 {
+    #[inline]
     pub(crate) fn to_bytes(&self) -> [u8; ipv4::LEN] {
         let [len_high, len_low] = self.total_len.to_be_bytes();
         let [id_high, id_low] = self.identification.to_be_bytes();
@@ -89,7 +90,7 @@ impl Ipv4 {
             d2,
             d3,
         ];
-        let [high, low] = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
+        let [high, low] = Sum::ZERO.header(&header).checksum().to_be_bytes();
         header[ipv4::CHECKSUM] = high;
         header[ipv4::CHECKSUM + 1] = low;
         header

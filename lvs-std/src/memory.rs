@@ -1,7 +1,11 @@
-//! How much memory is left, for the defences that depend on it.
+//! How much memory is left, for the defences that depend on it, and large pages for what is read at random.
 
 use std::fs::File;
 use std::io::{self, Read as _};
+
+use lvs_core::Heap;
+
+use crate::sys::pages;
 
 /// Free memory and buffers in pages of 4 KiB (proc(5), `/proc/meminfo`): what IPVS compares with
 /// [`amemthresh`](lvs_core::Tuning::amemthresh). Meant for
@@ -21,6 +25,23 @@ pub fn available_pages() -> io::Result<u64> {
     File::open("/proc/meminfo")?.take(LONGEST).read_to_string(&mut text)?;
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemFree and Buffers");
     read(&text).ok_or_else(strange)
+}
+
+/// Asks the kernel to keep a store's connections in large pages, so that a look-up among a million of them does not wait for page tables
+/// as well as for the table. Call it before the store is given to a director.
+///
+/// ```
+/// let store: lvs_core::Heap = lvs_core::Heap::with_capacity(100_000);
+/// if let Err(error) = lvs_std::use_large_pages(&store) {
+///     eprintln!("look-ups will be slower: {error}");
+/// }
+/// ```
+///
+/// # Errors
+///
+/// When the kernel has no large pages, or none left at present. The store is as good as before.
+pub fn use_large_pages<P>(store: &Heap<P>) -> io::Result<()> {
+    store.addresses().iter().try_for_each(pages::enlarge)
 }
 
 fn read(text: &str) -> Option<u64> {

@@ -75,8 +75,11 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             host.add_virtual_address(address)?;
         }
     }
-    let director =
-        Director::new(configuration.core(seed), Heap::new(Capacity::new(configuration.connections)));
+    let store = Heap::new(Capacity::new(configuration.connections));
+    if let Err(error) = lvs_std::use_large_pages(&store) {
+        tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
+    }
+    let director = Director::new(configuration.core(seed), store);
     let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
     let (mut worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;

@@ -62,6 +62,12 @@ impl<'a> Index<'a> {
         None
     }
 
+    /// Reads the home cell of a hash.
+    #[inline]
+    pub(crate) fn touch_home(&self, hash: u32) -> u32 {
+        self.cells.get(self.home(hash)).map_or(0, |cell| cell.value)
+    }
+
     /// The first value of this hash, if it stands near its home: nearly all do.
     #[inline]
     pub(crate) fn near_home(&self, hash: u32) -> Option<u32> {

@@ -98,6 +98,18 @@ impl<'a> Table<'a> {
         value.map_or(u32::MAX, |value| value & !REPLY)
     }
 
+    /// Reads the cell where a hash belongs, so that it is at hand when it is needed.
+    #[inline]
+    pub(crate) fn touch_home(&self, hash: u32) -> u32 {
+        self.index.touch_home(hash)
+    }
+
+    /// The same of a slot.
+    #[inline]
+    pub(crate) fn touch_slot(&self, id: u32) -> u32 {
+        self.slots.get(id as usize).map_or(0, |slot| slot.server)
+    }
+
     #[inline(never)]
     fn walk(&self, hash: u32) -> Option<u32> {
         self.index.find(hash, |_| true)

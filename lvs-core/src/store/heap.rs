@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::BuildHasher;
+use core::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
@@ -141,6 +142,17 @@ impl<P> Heap<P> {
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
             used: false,
         }
+    }
+}
+
+impl<P> Heap<P> {
+    /// Where the memory is that packets read at random, as addresses: for a caller who can ask the operating system for large pages.
+    /// It stays there as long as the store lives, also when the store is moved.
+    #[must_use]
+    pub fn addresses(&self) -> [Range<usize>; 2] {
+        let slots = self.slots.as_ptr_range();
+        let cells = self.cells.as_ptr_range();
+        [slots.start.addr()..slots.end.addr(), cells.start.addr()..cells.end.addr()]
     }
 }
 

@@ -18,13 +18,12 @@ pub use self::assemble::Taken;
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
-use self::short::{LastOwn, Ways};
+use self::short::{LastOwn, Way, Ways, layout_of};
 use crate::fragments::{Datagram, Fragments};
 use crate::frame::{Frame, HEADROOM, PortId};
 use crate::ftp::Controls;
 use crate::hash::Key;
 use crate::host::Host;
-use crate::layout::Layout;
 use crate::output::Cut;
 use crate::reason::{Counters, DropReason, PassReason};
 
@@ -130,6 +129,8 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     path_mtus: PathMtus,
     ways: Ways,
     last_own: LastOwn,
+    /// The next hop of the last reply, and the way to it.
+    last_hop: Option<(u128, Way)>,
     limiter: Limiter,
     key: Key,
     identification: u32,
@@ -149,6 +150,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             path_mtus: PathMtus::new(key),
             ways: Ways::new(),
             last_own: LastOwn::NONE,
+            last_hop: None,
             limiter: Limiter::new(),
             key,
             identification: key.hash(1) as u32,
@@ -191,9 +193,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         now: Tick,
         frame: &mut Frame<'_>,
     ) -> Outcome {
-        if let Some((layout, packet)) = self.glance(frame) {
+        if let Some(packet) = self.glance(frame) {
             let verdict = director.decide(now, &packet);
-            return self.conclude(director, now, frame, layout, &packet, &verdict);
+            return self.conclude(director, now, frame, &packet, &verdict);
         }
         self.process_the_long_way(director, now, frame)
     }
@@ -264,37 +266,36 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return 0;
         }
         let mut packets: Vec<Packet, BATCH> = Vec::new();
-        let mut layouts: Vec<Layout, BATCH> = Vec::new();
         for frame in frames.iter().take(BATCH) {
-            let Some((layout, packet)) = self.glance(frame) else { break };
-            if layouts.push(layout).is_err() || packets.push(packet).is_err() {
-                break;
-            }
+            let Some(packet) = self.glance(frame) else { break };
+            // A batch is no longer than this list.
+            let _ = packets.push(packet);
         }
         if packets.len() < frames.len().min(WORTH_IT) {
             return 0;
         }
-        let mut rest = frames.iter_mut().zip(outcomes.iter_mut()).zip(&layouts);
+        let mut rest = frames.iter_mut().zip(outcomes.iter_mut());
         let mut waiting = None;
         let decided = director.decide_each(now, &packets, |_, packet, verdict| {
-            let Some(((frame, outcome), layout)) = rest.next() else { return };
+            let Some((frame, outcome)) = rest.next() else { return };
             if let Verdict::Forward(forward) = verdict
                 && forward.helper.is_none()
-                && let Some(done) = self.stride(now, frame, layout, packet, forward)
+                && let Some(done) = self.stride(now, frame, packet, forward)
             {
                 *outcome = done;
             } else if verdict.needs_attention() {
                 waiting = Some(*verdict);
             } else {
-                *outcome = self.carry_out(now, frame, &Task::Flow(*layout), Some((packet, verdict)));
+                *outcome =
+                    self.carry_out(now, frame, &Task::Flow(layout_of(packet)), Some((packet, verdict)));
             }
         });
         if let Some(verdict) = waiting
             && let Some(at) = decided.checked_sub(1)
-            && let Some((packet, layout)) = packets.get(at).zip(layouts.get(at))
+            && let Some(packet) = packets.get(at)
             && let Some((frame, outcome)) = frames.get_mut(at).zip(outcomes.get_mut(at))
         {
-            *outcome = self.attend(director, now, frame, &Task::Flow(*layout), packet, &verdict);
+            *outcome = self.attend(director, now, frame, &Task::Flow(layout_of(packet)), packet, &verdict);
         }
         decided
     }
@@ -318,9 +319,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         for ((frame, _), plain) in frames.iter().zip(outcomes.iter()).zip(&mut plain) {
             let next = packets.len();
             // A batch is no longer than these lists.
-            if let Some((layout, packet)) = self.glance(frame) {
+            if let Some(packet) = self.glance(frame) {
                 let _ = packets.push(packet);
-                *plain = Some((layout, next));
+                *plain = Some(next);
                 count += 1;
                 continue;
             }
@@ -344,12 +345,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let mut tasks = tasks.iter();
         let looked_at = frames.iter_mut().zip(outcomes.iter_mut());
         for ((frame, outcome), plain) in looked_at.take(count).zip(plain) {
-            *outcome = if let Some((layout, at)) = plain {
+            *outcome = if let Some(at) = plain {
                 if at >= decided {
                     decided += decide_more(director, now, &packets, verdicts, decided);
                 }
                 match packets.get(at).zip(verdicts.get(at)) {
-                    Some((packet, verdict)) => self.conclude(director, now, frame, layout, packet, verdict),
+                    Some((packet, verdict)) => self.conclude(director, now, frame, packet, verdict),
                     None => self.drop(DropReason::Malformed),
                 }
             } else {
@@ -382,17 +383,16 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         director: &mut Director<S>,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: Layout,
         packet: &Packet,
         verdict: &Verdict,
     ) -> Outcome {
         if let Verdict::Forward(forward) = verdict
             && forward.helper.is_none()
-            && let Some(outcome) = self.stride(now, frame, &layout, packet, forward)
+            && let Some(outcome) = self.stride(now, frame, packet, forward)
         {
             return outcome;
         }
-        self.carry(director, now, frame, &Task::Flow(layout), Some((packet, verdict)))
+        self.carry(director, now, frame, &Task::Flow(layout_of(packet)), Some((packet, verdict)))
     }
 
     /// Carries a verdict out, and before that what the director has to be told.

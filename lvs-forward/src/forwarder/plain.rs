@@ -3,24 +3,27 @@
 //! What [`short`](super::short) does, by constant offsets: a header is read and written as an array whose length the compiler
 //! knows, both changes of the IPv4 checksum are one, and the link header is one copy. It may always decline.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
     Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, TcpFlags, Tick,
+    Tunnel,
 };
 
+use super::apply::least_mtu;
 use super::short::Link;
 use super::{Forwarder, Outcome};
 use crate::checksum::{Delta, Sum, never_zero};
+use crate::edit::Ipv4;
 use crate::frame::{Checksum, Frame};
 use crate::host::Port;
-use crate::layout::{Fragment, Layout};
+use crate::method::tun::tos;
 use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// The part of [`glance`](Self::glance) for IPv4: `head` is the frame's beginning.
     #[inline(always)]
-    pub(super) fn glance_v4(&mut self, frame: &Frame<'_>, head: &[u8; SHORTEST]) -> Option<(Layout, Packet)> {
+    pub(super) fn glance_v4(&mut self, frame: &Frame<'_>, head: &[u8; SHORTEST]) -> Option<Packet> {
         let bytes = frame.bytes();
         let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let long = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -29,8 +32,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if head[NETWORK] != 0x45 || pieces || NETWORK + total > bytes.len() {
             return None;
         }
-        let number = head[NETWORK + ipv4::PROTOCOL];
-        let (protocol, content) = match number {
+        let (protocol, content) = match head[NETWORK + ipv4::PROTOCOL] {
             protocol::TCP if total >= ipv4::LEN + tcp::LEN => {
                 (Protocol::Tcp, Content::Tcp(TcpFlags::from_byte(*bytes.get(TRANSPORT + tcp::FLAGS)?)))
             }
@@ -59,15 +61,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             source_port: word(TRANSPORT),
             destination_port: word(TRANSPORT + 2),
         };
-        let layout = Layout {
-            network: NETWORK as u32,
-            transport: TRANSPORT as u32,
-            end: (NETWORK + total) as u32,
-            family: Family::V4,
-            protocol: number,
-            fragment: Fragment::Whole,
-        };
-        Some((layout, Packet { flow, content, length: total as u32, path, mark: frame.mark }))
+        Some(Packet { flow, content, length: total as u32, path, mark: frame.mark })
     }
 
     /// Where a packet is going that is not for the address that the last one was for; `None` when it has to go the long way.
@@ -89,12 +83,16 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: &Layout,
         packet: &Packet,
         forward: &Forward,
     ) -> Option<Outcome> {
-        if layout.family != Family::V4 || frame.offload.checksum != Checksum::Complete {
+        let Addresses::V4 { destination: client, .. } = packet.flow.addresses else { return None };
+        let len = packet.length as usize;
+        if frame.offload.checksum != Checksum::Complete {
             return None;
+        }
+        if let (Method::Tunnel(Tunnel::IpIp), Direction::Request) = (forward.method, forward.direction) {
+            return self.wrap_v4(now, frame, len, forward);
         }
         let (link, port, mtu) = match forward.direction {
             Direction::Request => {
@@ -102,60 +100,101 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 (way.link, way.port, way.mtu)
             }
             Direction::Reply if packet.path == Path::Through => {
-                let way = self.way_to_client(now, packet.flow.addresses.destination())?;
+                let way = self.way_to_client(now, client.into())?;
                 (way.link, way.port, way.mtu)
             }
             Direction::Reply => return None,
         };
-        if layout.packet_len() > usize::from(mtu) {
+        if len > usize::from(mtu) {
             return None;
         }
-        let translation = match (forward.method, forward.target) {
-            (Method::Nat, SocketAddr::V4(target)) => Some((target.ip().to_bits(), target.port())),
-            (Method::Direct, SocketAddr::V4(_)) => None,
+        let bytes = frame.bytes_mut();
+        match (forward.method, forward.target) {
+            (Method::Direct, SocketAddr::V4(_)) => {
+                let head: &mut [u8; TRANSPORT] = bytes.first_chunk_mut()?;
+                hop(head, &link, 0)?;
+            }
+            (Method::Nat, SocketAddr::V4(target)) => {
+                let to = (target.ip().to_bits(), target.port());
+                match (packet.flow.protocol, forward.direction) {
+                    (Protocol::Tcp, Direction::Request) => {
+                        let head = bytes.first_chunk_mut()?;
+                        translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, to)?;
+                    }
+                    (Protocol::Tcp, Direction::Reply) => {
+                        let head = bytes.first_chunk_mut()?;
+                        translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, to)?;
+                    }
+                    (Protocol::Udp, Direction::Request) => {
+                        let head = bytes.first_chunk_mut()?;
+                        translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, to)?;
+                    }
+                    (Protocol::Udp, Direction::Reply) => {
+                        let head = bytes.first_chunk_mut()?;
+                        translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, to)?;
+                    }
+                    (Protocol::Sctp, _) => return None,
+                }
+            }
             (Method::Nat | Method::Direct | Method::Tunnel(_) | Method::Bypass | Method::Local, _) => {
                 return None;
             }
-        };
-        let bytes = frame.bytes_mut();
-        match (translation, packet.content, forward.direction) {
-            (None, _, _) => {
-                let head: &mut [u8; TRANSPORT] = bytes.first_chunk_mut()?;
-                hop::<TRANSPORT>(head, &link, 0)?;
-            }
-            (Some(to), Content::Tcp(_), Direction::Request) => {
-                translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(bytes.first_chunk_mut()?, &link, to)?;
-            }
-            (Some(to), Content::Tcp(_), Direction::Reply) => {
-                translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(
-                    bytes.first_chunk_mut()?,
-                    &link,
-                    to,
-                )?;
-            }
-            (Some(to), Content::Udp, Direction::Request) => {
-                translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(bytes.first_chunk_mut()?, &link, to)?;
-            }
-            (Some(to), Content::Udp, Direction::Reply) => {
-                translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(
-                    bytes.first_chunk_mut()?,
-                    &link,
-                    to,
-                )?;
-            }
-            (
-                Some(_),
-                Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError | Content::Ipsec,
-                _,
-            ) => return None,
         }
         // Padding ends where the packet does; it was measured against the frame.
-        frame.set_len(layout.end())?;
+        frame.set_len(NETWORK + len)?;
         frame.port = port;
         match forward.direction {
             Direction::Request => self.counters.requests += 1,
             Direction::Reply => self.counters.replies += 1,
         }
+        Some(Outcome::Send)
+    }
+
+    /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`tun::wrap`](crate::method::tun::wrap) does.
+    #[inline]
+    fn wrap_v4(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        len: usize,
+        forward: &Forward,
+    ) -> Option<Outcome> {
+        let way = self.known_way(now, forward)?;
+        let (IpAddr::V4(server), Some(IpAddr::V4(source))) = (way.server, way.source) else { return None };
+        let (link, port) = (way.link, way.port);
+        let mtu = self.path_mtus.limit(now, way.server, way.mtu);
+        let room = usize::from(mtu).checked_sub(ipv4::LEN).filter(|&room| room >= least_mtu(Family::V4))?;
+        if len > room || frame.headroom() < ipv4::LEN {
+            return None;
+        }
+        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
+        hop(head, &link, 0)?;
+        let dont_fragment =
+            self.options.pmtu_disc && read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT != 0;
+        let (tos, ttl) = (tos(head[NETWORK + ipv4::TOS]), head[NETWORK + ipv4::TTL]);
+        let identification = self.next_identification() as u16;
+        let fields = Ipv4 {
+            tos,
+            // The way's MTU bounds it.
+            total_len: (len + ipv4::LEN) as u16,
+            identification: if dont_fragment { 0 } else { identification },
+            dont_fragment,
+            ttl,
+            protocol: protocol::IPIP,
+            source,
+            destination: server,
+        };
+        frame.set_len(NETWORK + len)?;
+        // The old link header's place becomes the end of the new IP header.
+        frame.grow_front(ipv4::LEN)?;
+        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
+        let (new_link, new_ip) = head.split_at_mut(NETWORK);
+        let [high, low] = ethernet::TYPE_IPV4.to_be_bytes();
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = link;
+        *new_link.first_chunk_mut()? = [a, b, c, d, e, f, g, h, i, j, k, l, high, low];
+        *new_ip.first_chunk_mut()? = fields.to_bytes();
+        frame.port = port;
+        self.counters.requests += 1;
         Some(Outcome::Send)
     }
 }

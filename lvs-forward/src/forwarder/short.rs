@@ -10,7 +10,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::{
     Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags,
-    Tick,
+    Tick, Tunnel,
 };
 
 use super::apply::least_mtu;
@@ -24,12 +24,14 @@ use crate::method::{nat, tun};
 use crate::offload::checksum_offset;
 use crate::parse;
 use crate::reason::DropReason;
-use crate::wire::{ethernet, ipv6, protocol, tcp, udp};
+use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 /// The way to a real server, as it was found lately.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
-    server: IpAddr,
+    pub(super) server: IpAddr,
+    /// What the host calls itself on the port, to a server of this family.
+    pub(super) source: Option<IpAddr>,
     /// Good until then, if the host has not changed since.
     until: Tick,
     changes: u32,
@@ -81,7 +83,7 @@ impl Ways {
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// What [`classify`](Self::classify) would find in a plain packet; `None` for any other.
     #[inline(always)]
-    pub(super) fn glance(&mut self, frame: &Frame<'_>) -> Option<(Layout, Packet)> {
+    pub(super) fn glance(&mut self, frame: &Frame<'_>) -> Option<Packet> {
         let port = self.host.port(frame.port)?;
         let head: &[u8; SHORTEST] = frame.bytes().first_chunk()?;
         if frame.offload.merged.is_some() || !is_to(port, head) {
@@ -95,7 +97,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     #[inline(never)]
-    fn glance_v6(&mut self, frame: &Frame<'_>) -> Option<(Layout, Packet)> {
+    fn glance_v6(&mut self, frame: &Frame<'_>) -> Option<Packet> {
         let bytes = frame.bytes();
         let (layout, addresses) = plain_v6(bytes.get(ethernet::LEN..)?)?;
         let segment = bytes.get(layout.transport()..layout.end())?;
@@ -132,7 +134,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 }
             }
         }
-        Some((layout, Packet { flow, content, length, path, mark: frame.mark }))
+        Some(Packet { flow, content, length, path, mark: frame.mark })
     }
 
     /// Does what [`carry_out`](Self::carry_out) would do with a packet that `glance` found and the director forwards. `None`,
@@ -142,13 +144,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: &Layout,
         packet: &Packet,
         forward: &Forward,
     ) -> Option<Outcome> {
-        match self.stride_v4(now, frame, layout, packet, forward) {
+        match self.stride_v4(now, frame, packet, forward) {
             Some(outcome) => Some(outcome),
-            None => self.stride_any(now, frame, layout, packet, forward),
+            None => self.stride_any(now, frame, packet, forward),
         }
     }
 
@@ -157,10 +158,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        layout: &Layout,
         packet: &Packet,
         forward: &Forward,
     ) -> Option<Outcome> {
+        let layout = &layout_of(packet);
         let way = match forward.direction {
             Direction::Request => self.way_to_server(now, forward)?,
             // The client is not this host, or the packet would not be on its way through.
@@ -219,7 +220,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame: &mut Frame<'_>,
         layout: &Layout,
         packet: &Packet,
-        tunnel: lvs_core::Tunnel,
+        tunnel: Tunnel,
         way: &Way,
     ) -> Option<Result<(), DropReason>> {
         let outer = Family::of(way.server);
@@ -230,7 +231,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if layout.packet_len() > room || frame.headroom() < overhead {
             return None;
         }
-        let addresses = Addresses::new(self.host.source(way.port, outer)?, way.server)?;
+        let addresses = Addresses::new(way.source?, way.server)?;
         let inner = layout.without_front(ethernet::LEN)?;
         decrement_ttl(frame, layout)?;
         let outer = tun::Outer {
@@ -238,7 +239,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             addresses,
             pmtu_disc: self.options.pmtu_disc,
             identification: self.next_identification() as u16,
-            source_port: self.source_port(&packet.flow),
+            source_port: match tunnel {
+                Tunnel::Gue { .. } => self.source_port(&packet.flow),
+                Tunnel::Gre { .. } | Tunnel::IpIp => 0,
+            },
         };
         frame.set_len(layout.end())?;
         frame.shrink_front(ethernet::LEN)?;
@@ -258,9 +262,21 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         good.then_some(way)
     }
 
-    /// The way to a reply's client.
+    /// The way to a reply's client. Most clients are behind the one router that the last was behind.
+    #[inline]
     pub(super) fn way_to_client(&mut self, now: Tick, client: IpAddr) -> Option<Way> {
-        self.find_way(now, client)
+        let hop = self.host.route(client)?;
+        if let Some((next, way)) = &self.last_hop
+            && *next == hop.next
+            && way.port == hop.port
+            && way.changes == self.host.changes()
+            && now < way.until
+        {
+            return Some(*way);
+        }
+        let way = self.find_way(now, client)?;
+        self.last_hop = Some((hop.next, way));
+        Some(way)
     }
 
     /// The way to a request's server, remembered or found.
@@ -287,6 +303,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match self.host.resolve(now, &hop) {
             Resolution::Known(mac) => Some(Way {
                 server: destination,
+                source: self.host.source(hop.port, Family::of(destination)),
                 until: now.plus_millis(WAY_MS),
                 changes: self.host.changes(),
                 link: link(mac.0, port.mac().0),
@@ -318,6 +335,24 @@ fn plain_v6(packet: &[u8]) -> Option<(Layout, (Ipv6Addr, Ipv6Addr))> {
         fragment: Fragment::Whole,
     };
     Some((layout, (Ipv6Addr::from(*source), Ipv6Addr::from(*destination.first_chunk::<16>()?))))
+}
+
+/// Where the parts of a packet are that `glance` found.
+#[inline]
+pub(super) const fn layout_of(packet: &Packet) -> Layout {
+    let family = packet.flow.addresses.family();
+    let header = match family {
+        Family::V4 => ipv4::LEN,
+        Family::V6 => ipv6::LEN,
+    };
+    Layout {
+        network: ethernet::LEN as u32,
+        transport: (ethernet::LEN + header) as u32,
+        end: ethernet::LEN as u32 + packet.length,
+        family,
+        protocol: packet.flow.protocol.number(),
+        fragment: Fragment::Whole,
+    }
 }
 
 /// Addresses an Ethernet frame anew; its type stays.
@@ -354,9 +389,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    use lvs_core::{
-        Config, Director, Heap, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel,
-    };
+    use lvs_core::{Config, Director, Heap, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey};
     use proptest::prelude::*;
 
     use super::*;
@@ -561,11 +594,11 @@ mod tests {
             let mut bytes = shape.bytes();
             let end = bytes.len();
             let mut frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
-            let (layout, packet) = site.forwarder.glance(&frame).expect("it is plain");
+            let packet = site.forwarder.glance(&frame).expect("it is plain");
             let lvs_core::Verdict::Forward(forward) = site.director.decide(Tick::ZERO, &packet) else {
                 panic!()
             };
-            let outcome = site.forwarder.stride(Tick::ZERO, &mut frame, &layout, &packet, &forward);
+            let outcome = site.forwarder.stride(Tick::ZERO, &mut frame, &packet, &forward);
             assert_eq!(outcome, Some(Outcome::Send));
         }
     }

@@ -106,7 +106,7 @@ pub fn wrap(frame: &mut Frame<'_>, layout: &Layout, outer: &Outer) -> Result<(),
 }
 
 /// DSCP as it is; of ECN, "congestion experienced" is hidden from the tunnel (RFC 3168 §9.1.1).
-const fn tos(class: u8) -> u8 {
+pub(crate) const fn tos(class: u8) -> u8 {
     if class & 0x03 == 0x03 { (class & !0x03) | 0x02 } else { class }
 }
 

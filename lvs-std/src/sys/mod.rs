@@ -10,6 +10,7 @@ pub(crate) mod interface;
 pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
+pub(crate) mod pages;
 pub(crate) mod ring;
 pub(crate) mod tun;
 pub(crate) mod xsk;

@@ -45,7 +45,10 @@ impl World {
 
     fn set_up(capacity: u32, method: Method) -> Result<Self, Box<dyn Error>> {
         let seed = Seed::from_bytes([7; 16]);
-        let mut director = Director::new(Config::new(seed), Heap::new(Capacity::new(capacity as usize)));
+        let store = Heap::new(Capacity::new(capacity as usize));
+        // As `director run` does; without them the figures show it.
+        let _ = lvs_std::use_large_pages(&store);
+        let mut director = Director::new(Config::new(seed), store);
         let mut host = Host::new(seed);
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), 1_500))?;
         host.add_address(port, Ipv4Addr::new(10, 0, 1, 254).into(), 24)?;
