@@ -1,7 +1,6 @@
 //! `director run` with `device = "xdp"`. BPF takes privileges of the machine itself, which no user namespace gives: without
 //! them nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
 
-#[expect(dead_code, reason = "not every test binary needs all of it")]
 mod support;
 
 use core::net::SocketAddr;
