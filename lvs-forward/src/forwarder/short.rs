@@ -147,10 +147,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         packet: &Packet,
         forward: &Forward,
     ) -> Option<Outcome> {
-        match self.stride_v4(now, frame, packet, forward) {
-            Some(outcome) => Some(outcome),
-            None => self.stride_any(now, frame, packet, forward),
-        }
+        self.stride_v4(now, frame, packet, forward).or_else(|| self.stride_any(now, frame, packet, forward))
     }
 
     #[inline(never)]
@@ -363,12 +360,8 @@ fn write_macs(frame: &mut Frame<'_>, way: &Way) -> Option<()> {
 }
 
 /// The beginning of a link header.
-fn link(to: [u8; 6], from: [u8; 6]) -> Link {
-    let mut link = [0; ethernet::TYPE];
-    let (first, second) = link.split_at_mut(ethernet::SOURCE);
-    first.copy_from_slice(&to);
-    second.copy_from_slice(&from);
-    link
+const fn link([a, b, c, d, e, f]: [u8; 6], [g, h, i, j, k, l]: [u8; 6]) -> Link {
+    [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
 /// Where the way to a server is remembered.

@@ -3,6 +3,7 @@
 use core::hint::black_box;
 use std::time::Instant;
 
+use super::median;
 use super::world::Random;
 
 /// Memory that is touched at random.
@@ -19,11 +20,11 @@ impl Floor {
         Self { lines, random: Random::new() }
     }
 
-    /// Nanoseconds per step, each of `accesses` lines that are read and written. The addresses of a batch are drawn before the clock
+    /// Nanoseconds per step, the median of so many batches, each of `accesses` lines that are read and written. The addresses of a batch are drawn before the clock
     /// starts, and no access waits for the one before.
     pub(super) fn nanoseconds(&mut self, batches: usize, batch: usize, accesses: usize) -> f64 {
         let mut places = vec![0; batch * accesses];
-        let mut total = 0;
+        let mut took = Vec::with_capacity(batches);
         for _ in 0..batches {
             places.fill_with(|| self.random.below(self.lines.len() as u32) as usize);
             let start = Instant::now();
@@ -32,10 +33,10 @@ impl Floor {
                     line[0] = line[0].wrapping_add(1);
                 }
             }
-            total += start.elapsed().as_nanos();
+            took.push(start.elapsed().as_nanos() as f64 / batch as f64);
             black_box(&self.lines);
         }
-        total as f64 / (batches * batch) as f64
+        median(took)
     }
 }
 

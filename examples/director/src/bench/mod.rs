@@ -1,8 +1,9 @@
 //! `director bench`: how fast is this machine as a director?
 //!
 //! In memory, without any device: what the library itself costs, beside what the machine's memory takes for as many accesses in the
-//! same run in ordinary pages (the floor; the tables are in large ones where the kernel has some). Every figure is the median of several runs; a maximum is the largest of what each
-//! step took at least over several equal runs, so that what else the machine does is not counted.
+//! same run (the floor: in ordinary pages; the tables are in large ones where the kernel has some). Every figure is the median over
+//! batches, and of that over several runs, so that what else the machine does meanwhile is not counted. A longest time is
+//! the largest of what each step took at least over several equal runs, for the same reason.
 
 mod floor;
 mod forward;

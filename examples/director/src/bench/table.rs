@@ -19,16 +19,16 @@ pub(super) fn new_connection(flows: u32) -> Vec<Row> {
     let (mut measured, mut floors) = (Vec::new(), Vec::new());
     let mut next = flows;
     for _ in 0..RUNS {
-        let mut total = 0;
+        let mut took = Vec::with_capacity(BATCHES);
         for _ in 0..BATCHES {
             let mut buffers: [Buffer; BATCH] = core::array::from_fn(|at| request(next + at as u32, SYN));
             next += BATCH as u32;
             let start = Instant::now();
             world.process(Tick::ZERO, &mut buffers);
-            total += start.elapsed().as_nanos();
+            took.push(start.elapsed().as_nanos() as f64 / BATCH as f64);
             while world.director.poll_event().is_some() {}
         }
-        measured.push(total as f64 / (BATCHES * BATCH) as f64);
+        measured.push(median(took));
         floors.push(floor.nanoseconds(BATCHES, BATCH, ACCESSES));
     }
     let label = format!("new connection (NAT, rr) at {flows}, its first packet");
