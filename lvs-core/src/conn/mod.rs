@@ -16,7 +16,7 @@ pub(crate) use index::{CELLS_PER_SLOT, Cell, Index};
 pub(crate) use key::Key;
 pub use key::TemplateTarget;
 pub(crate) use slot::{Note, Slot};
-pub(crate) use table::{Due, MAX_SLOTS, Table, TableState};
+pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};
 
 /// Names an entry of the connection table while that entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

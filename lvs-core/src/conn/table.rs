@@ -52,6 +52,12 @@ pub(crate) struct Table<'a> {
 /// Bit of an index value that tells the entry of a NAT connection's replies from that of its requests.
 const REPLY: u32 = 1 << 31;
 
+/// The slot that a value of the index names, and whether by the key of its replies.
+#[inline(always)]
+pub(crate) const fn split(value: u32) -> (u32, bool) {
+    (value & !REPLY, value & REPLY != 0)
+}
+
 /// The most connections that a table can have: slot numbers share 32 bits with one flag, and the index must be
 /// addressable by a 32-bit hash.
 pub(crate) const MAX_SLOTS: usize = 1 << 28;
@@ -94,8 +100,16 @@ impl<'a> Table<'a> {
     /// A slot that might be the one looked for, judged by the hash alone: the index is read, the slot is not.
     #[inline]
     pub(crate) fn guess(&self, hash: u32) -> u32 {
-        let value = self.index.near_home(hash).or_else(|| self.walk(hash));
-        value.map_or(u32::MAX, |value| value & !REPLY)
+        match self.guess_value(hash) {
+            u32::MAX => u32::MAX,
+            value => value & !REPLY,
+        }
+    }
+
+    /// The same with what it was found as: [`split`] takes it apart.
+    #[inline]
+    pub(crate) fn guess_value(&self, hash: u32) -> u32 {
+        self.index.near_home(hash).or_else(|| self.walk(hash)).unwrap_or(u32::MAX)
     }
 
     /// Reads the cell where a hash belongs, so that it is at hand when it is needed.

@@ -19,12 +19,12 @@ use crate::verdict::{Direction, Forward};
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    now: Stamp,
+    pub(super) now: Stamp,
     /// The deadlines that packets give their connections now.
-    established: Stamp,
-    udp: Stamp,
+    pub(super) established: Stamp,
+    pub(super) udp: Stamp,
     /// Whether requests go the short way at all.
-    requests: bool,
+    pub(super) requests: bool,
 }
 
 impl Brain {

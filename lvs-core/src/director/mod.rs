@@ -6,6 +6,7 @@ mod control;
 mod decide;
 mod defence;
 mod follow;
+mod lane;
 mod life;
 mod listing;
 mod open;
@@ -29,6 +30,7 @@ use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
 pub use batch::BATCH;
+pub use lane::{Carry, Found, Next};
 pub use open::Expectation;
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
