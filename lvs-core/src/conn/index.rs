@@ -15,6 +15,9 @@ pub(crate) const CELLS_PER_SLOT: usize = 3;
 /// Cells from home on that count as near it.
 const NEAR: usize = 6;
 
+/// No value.
+pub(crate) const NONE: u32 = u32::MAX;
+
 /// A cell of the index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
@@ -23,10 +26,10 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    pub(crate) const EMPTY: Self = Self { hash: 0, value: u32::MAX };
+    pub(crate) const EMPTY: Self = Self { hash: 0, value: NONE };
 
     const fn is_empty(self) -> bool {
-        self.value == u32::MAX
+        self.value == NONE
     }
 }
 
@@ -68,12 +71,22 @@ impl<'a> Index<'a> {
         self.cells.get(self.home(hash)).map_or(0, |cell| cell.value)
     }
 
-    /// The first value of this hash, if it stands near its home: nearly all do.
-    #[inline]
-    pub(crate) fn near_home(&self, hash: u32) -> Option<u32> {
-        let home = self.home(hash);
-        let near = self.cells.get(home..)?.iter().take(NEAR);
-        near.take_while(|cell| !cell.is_empty()).find(|cell| cell.hash == hash).map(|cell| cell.value)
+    /// The first value of this hash, [`NONE`] when there is none. Nearly all stand near their home.
+    #[inline(always)]
+    pub(crate) fn first(&self, hash: u32) -> u32 {
+        let near = self.cells.get(self.home(hash)..).unwrap_or_default().iter().take(NEAR);
+        for cell in near {
+            // Where the cell is empty, its value says that there is none.
+            if cell.hash == hash || cell.is_empty() {
+                return cell.value;
+            }
+        }
+        self.walk(hash)
+    }
+
+    #[inline(never)]
+    fn walk(&self, hash: u32) -> u32 {
+        self.find(hash, |_| true).unwrap_or(NONE)
     }
 
     /// Puts a value before all others of its hash. `false`, and nothing changes, when every cell is taken.
@@ -196,6 +209,7 @@ mod tests {
                     index.find(hash, |value| { found.push(value); false });
                     let expected: Vec<u32> =
                         model.iter().filter(|entry| entry.0 == hash).map(|entry| entry.1).collect();
+                    prop_assert_eq!(index.first(hash), expected[0]);
                     prop_assert_eq!(found, expected);
                 }
             }

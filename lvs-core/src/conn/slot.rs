@@ -262,8 +262,14 @@ impl Slot {
         }
     }
 
+    #[inline(always)]
     pub(crate) const fn is_nat(&self) -> bool {
         matches!(self.kind, Kind::Nat)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_direct(&self) -> bool {
+        matches!(self.kind, Kind::Direct)
     }
 
     /// Whether its packets go to their own destination.

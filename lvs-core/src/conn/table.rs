@@ -109,7 +109,7 @@ impl<'a> Table<'a> {
     /// The same with what it was found as: [`split`] takes it apart.
     #[inline]
     pub(crate) fn guess_value(&self, hash: u32) -> u32 {
-        self.index.near_home(hash).or_else(|| self.walk(hash)).unwrap_or(u32::MAX)
+        self.index.first(hash)
     }
 
     /// Reads the cell where a hash belongs, so that it is at hand when it is needed.
@@ -122,11 +122,6 @@ impl<'a> Table<'a> {
     #[inline]
     pub(crate) fn touch_slot(&self, id: u32) -> u32 {
         self.slots.get(id as usize).map_or(0, |slot| slot.server)
-    }
-
-    #[inline(never)]
-    fn walk(&self, hash: u32) -> Option<u32> {
-        self.index.find(hash, |_| true)
     }
 
     fn is_request(&self, value: u32, key: &Key, now: Stamp) -> bool {

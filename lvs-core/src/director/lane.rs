@@ -27,7 +27,7 @@ use crate::verdict::{Direction, Forward, Verdict};
 /// What is done with packets as soon as they are decided; see [`Director::decide_briefs`].
 pub trait Carry {
     /// A packet of a known connection, which goes on.
-    fn follow(&mut self, brief: &Brief, found: &Found<'_>) -> Next;
+    fn follow(&mut self, brief: &Brief, found: Found<'_>) -> Next;
 
     /// Any other packet, with the verdict on it.
     fn carry(&mut self, packet: &Packet, verdict: &Verdict) -> Next;
@@ -65,6 +65,20 @@ impl Found<'_> {
     #[must_use]
     pub const fn method(&self) -> Method {
         self.slot.method(self.server.method)
+    }
+
+    /// Whether that is NAT.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_nat(&self) -> bool {
+        self.slot.is_nat()
+    }
+
+    /// Whether it is direct routing.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_direct(&self) -> bool {
+        self.slot.is_direct()
     }
 
     /// The real server.
@@ -141,24 +155,23 @@ impl Brain {
         self.guess(tables, briefs, &mut hashes, &mut guesses);
         let changes = self.table.changes;
         let pace = self.pace(now);
-        let mut sum = Traffic::ZERO;
+        let mut sum = Sum::default();
         let mut done = (briefs.len(), Next::Go);
         for (at, ((brief, &hash), &guess)) in briefs.iter().zip(&hashes).zip(&guesses).enumerate() {
             let guess = if self.table.changes == changes { guess } else { self.guess_again(tables, hash) };
             let next = match follow(tables, &pace, brief, guess, &mut sum) {
-                Some(found) => carry.follow(brief, &found),
-                None => self.decide_brief(tables, now, brief, hash, carry),
+                Some(found) => carry.follow(brief, found),
+                None => {
+                    let (packet, verdict) = self.decide_brief(tables, now, brief, hash);
+                    carry.carry(&packet, &verdict)
+                }
             };
             if next == Next::Stop {
                 done = (at + 1, next);
                 break;
             }
         }
-        let meter = self.meter.live_mut();
-        meter.in_packets += sum.in_packets;
-        meter.in_bytes += sum.in_bytes;
-        meter.out_packets += sum.out_packets;
-        meter.out_bytes += sum.out_bytes;
+        sum.add_to(self.meter.live_mut());
         done
     }
 
@@ -170,15 +183,14 @@ impl Brain {
         now: Stamp,
         brief: &Brief,
         hash: u32,
-        carry: &mut impl Carry,
-    ) -> Next {
+    ) -> (Packet, Verdict) {
         let packet = brief.packet();
         let verdict = self.decide(tables, now, &packet, Some(Hint { hash, slot: None }));
-        carry.carry(&packet, &verdict)
+        (packet, verdict)
     }
 
-    /// What the index has for packets' keys.
-    #[inline(always)]
+    /// What the index has for packets' keys. A function of its own, because each loop wants all registers.
+    #[inline(never)]
     fn guess<P, M, Q>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
@@ -220,7 +232,7 @@ fn follow<'t, P, M, Q>(
     pace: &Pace,
     brief: &Brief,
     guess: u32,
-    sum: &mut Traffic,
+    sum: &mut Sum,
 ) -> Option<Found<'t>> {
     let (id, by_reply) = split(guess);
     let slot = tables.slots.get_mut(id as usize)?;
@@ -249,7 +261,7 @@ fn follow<'t, P, M, Q>(
         slot.saw_output();
         server.meter.live_mut().count_out(length);
         service.meter.live_mut().count_out(length);
-        sum.count_out(length);
+        sum.replies += ONE | u64::from(length);
         Direction::Reply
     } else {
         // Client port 0 has rules of its own.
@@ -259,12 +271,33 @@ fn follow<'t, P, M, Q>(
         slot.in_packets = slot.in_packets.wrapping_add(1);
         server.meter.live_mut().count_in(length);
         service.meter.live_mut().count_in(length);
-        sum.count_in(length);
+        sum.requests += ONE | u64::from(length);
         Direction::Request
     };
     slot.deadline = deadline;
     Some(Found { slot, server, id, direction })
 }
+
+/// The traffic of a batch: packets in the upper half, bytes in the lower one. 32 packets of 64 KiB fit.
+#[derive(Default)]
+struct Sum {
+    requests: u64,
+    replies: u64,
+}
+
+/// A packet in a [`Sum`].
+const ONE: u64 = 1 << 32;
+
+impl Sum {
+    const fn add_to(&self, traffic: &mut Traffic) {
+        traffic.in_packets += self.requests >> 32;
+        traffic.in_bytes += self.requests & (ONE - 1);
+        traffic.out_packets += self.replies >> 32;
+        traffic.out_bytes += self.replies & (ONE - 1);
+    }
+}
+
+const _: () = assert!(BATCH * (u16::MAX as usize) < 1 << 32);
 
 /// So many connections stay in the caches by themselves: 64 bytes each, and cells.
 const NEAR: u32 = 8_192;

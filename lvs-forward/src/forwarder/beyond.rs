@@ -24,9 +24,9 @@ pub(super) struct Beyond {
 }
 
 impl Beyond {
-    /// No range: no packet that is looked at is for 0.0.0.0.
+    /// Only the broadcast address, to which there is no way.
     pub(super) const NOWHERE: Self =
-        Self { low: 0, span: 0, changes: 0, gateway: false, way: None, missed: EVERY - 1 };
+        Self { low: u32::MAX, span: 0, changes: 0, gateway: false, way: None, missed: EVERY - 1 };
 
     /// Whether an address lies in it.
     #[inline(always)]
@@ -55,6 +55,11 @@ impl Beyond {
         if self.missed == 0
             && let Some((low, high, gateway)) = host.stretch_v4(address)
         {
+            // 0/8 and 127/8 are on no wire, and are not looked for once a range holds them.
+            let (low, high) = match address {
+                ..LOOPBACK => (low.max(1 << 24), high.min(LOOPBACK - 1)),
+                LOOPBACK.. => (low.max(LOOPBACK + (1 << 24)), high),
+            };
             let changes = host.changes();
             *self = Self { low, span: high.wrapping_sub(low), changes, gateway, way: None, missed: 0 };
         }
@@ -70,6 +75,9 @@ impl Beyond {
         }
     }
 }
+
+/// 127.0.0.0, the first address of 127/8.
+const LOOPBACK: u32 = 127 << 24;
 
 /// One of so many misses moves the range.
 const EVERY: u8 = 64;

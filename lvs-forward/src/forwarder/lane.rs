@@ -1,12 +1,11 @@
 //! Batches of plain IPv4 packets: from header to header with nothing kept in between but 16 bytes of each.
 
-use core::iter::Zip;
 use core::slice::IterMut;
 
 use lvs_core::{BATCH, Brief, Carry, Director, Found, Next, Packet, Store, Tick, Verdict};
 
 use super::classify::Task;
-use super::plain::Errand;
+use super::plain::{Errand, Gate};
 use super::short::layout_of;
 use super::{Forwarder, Outcome, WORTH_IT};
 use crate::frame::Frame;
@@ -23,22 +22,21 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> usize {
         let Some(gate) = frames.first().and_then(|frame| self.gate(frame.port)) else { return 0 };
         let mut briefs = [Brief::EMPTY; BATCH];
-        let mut count = 0;
-        for (frame, brief) in frames.iter().zip(&mut briefs) {
-            match self.brief(&gate, frame) {
-                Some(found) if frame.mark == 0 => *brief = found,
-                _ => break,
-            }
-            count += 1;
-        }
+        let count = self.briefs(&gate, frames, &mut briefs);
         if count < frames.len().min(WORTH_IT) {
             return 0;
         }
         let briefs = briefs.get(..count).unwrap_or_default();
-        let rest = frames.iter_mut().zip(outcomes.iter_mut());
-        let mut porter = Porter { forwarder: self, now, rest, waiting: None };
+        let mut waiting = None;
+        let mut porter = Porter {
+            forwarder: self,
+            now,
+            frames: frames.iter_mut(),
+            outcomes: outcomes.iter_mut(),
+            waiting: &mut waiting,
+        };
         let decided = director.decide_briefs(now, briefs, &mut porter);
-        if let Some((packet, verdict)) = porter.waiting
+        if let Some((packet, verdict)) = waiting
             && let Some(at) = decided.checked_sub(1)
             && let Some((frame, outcome)) = frames.get_mut(at).zip(outcomes.get_mut(at))
         {
@@ -47,37 +45,90 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         decided
     }
+
+    /// What there is to say of the plain packets that stand first; says how many. A function of its own, because a loop like this wants
+    /// all registers.
+    #[inline(never)]
+    fn briefs(&mut self, gate: &Gate, frames: &[Frame<'_>], briefs: &mut [Brief; BATCH]) -> usize {
+        let mut count = 0;
+        for (frame, place) in frames.iter().zip(briefs) {
+            match self.brief(gate, frame) {
+                Some(brief) if frame.mark == 0 => *place = brief,
+                _ => break,
+            }
+            count += 1;
+        }
+        count
+    }
 }
 
 /// Carries out what is decided, frame by frame.
 struct Porter<'p, 'f, const A: usize, const N: usize> {
     forwarder: &'p mut Forwarder<A, N>,
     now: Tick,
-    rest: Zip<IterMut<'p, Frame<'f>>, IterMut<'p, Outcome>>,
+    frames: IterMut<'p, Frame<'f>>,
+    outcomes: IterMut<'p, Outcome>,
     /// What only the director can carry on with.
-    waiting: Option<(Packet, Verdict)>,
+    waiting: &'p mut Option<(Packet, Verdict)>,
 }
 
 impl<const A: usize, const N: usize> Carry for Porter<'_, '_, A, N> {
     #[inline(always)]
-    fn follow(&mut self, brief: &Brief, found: &Found<'_>) -> Next {
-        let Some((frame, outcome)) = self.rest.next() else { return Next::Go };
-        let errand = Errand::found(brief, found);
-        if self.forwarder.stride_v4(self.now, frame, &errand).is_some() {
+    fn follow(&mut self, brief: &Brief, found: Found<'_>) -> Next {
+        let (Some(frame), Some(outcome)) = (self.frames.next(), self.outcomes.next()) else {
+            return Next::Go;
+        };
+        let Self { forwarder, now, waiting, .. } = self;
+        // The most frequent ones first, each by one comparison; an errand is only in registers where it is made.
+        let strode = if found.is_nat() {
+            forwarder.translate_v4(*now, frame, Errand::found(brief, &found))
+        } else if found.is_direct() {
+            forwarder.redirect_v4(*now, frame, Errand::found(brief, &found))
+        } else {
+            wrap(forwarder, *now, frame, *brief, found)
+        };
+        if strode.is_some() {
             *outcome = Outcome::Send;
             return Next::Go;
         }
-        let Self { forwarder, now, waiting, .. } = self;
-        let forward = Verdict::Forward(found.forward());
-        conclude(forwarder, *now, frame, outcome, (&brief.packet(), &forward), waiting)
+        conclude_found(forwarder, *now, frame, outcome, *brief, found, waiting)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn carry(&mut self, packet: &Packet, verdict: &Verdict) -> Next {
-        let Some((frame, outcome)) = self.rest.next() else { return Next::Go };
+        let (Some(frame), Some(outcome)) = (self.frames.next(), self.outcomes.next()) else {
+            return Next::Go;
+        };
         let Self { forwarder, now, waiting, .. } = self;
         conclude(forwarder, *now, frame, outcome, (packet, verdict), waiting)
     }
+}
+
+/// The same for a packet of a known connection.
+#[inline(never)]
+fn conclude_found<const A: usize, const N: usize>(
+    forwarder: &mut Forwarder<A, N>,
+    now: Tick,
+    frame: &mut Frame<'_>,
+    outcome: &mut Outcome,
+    brief: Brief,
+    found: Found<'_>,
+    waiting: &mut Option<(Packet, Verdict)>,
+) -> Next {
+    let verdict = Verdict::Forward(found.forward());
+    conclude(forwarder, now, frame, outcome, (&brief.packet(), &verdict), waiting)
+}
+
+/// The part of [`Carry::follow`] for tunnels.
+#[inline(never)]
+fn wrap<const A: usize, const N: usize>(
+    forwarder: &mut Forwarder<A, N>,
+    now: Tick,
+    frame: &mut Frame<'_>,
+    brief: Brief,
+    found: Found<'_>,
+) -> Option<()> {
+    forwarder.stride_v4(now, frame, found.method(), Errand::found(&brief, &found))
 }
 
 /// Carries a verdict out, by a short way if it goes, unless the director has to be told something.

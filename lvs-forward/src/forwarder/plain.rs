@@ -12,8 +12,8 @@ use lvs_core::{
 
 use super::Forwarder;
 use super::apply::least_mtu;
-use super::short::{LinkHeader, Way};
-use crate::checksum::{Delta, Sum, never_zero};
+use super::short::LinkHeader;
+use crate::checksum::{self, Delta, never_zero};
 use crate::edit::Ipv4;
 use crate::frame::{Checksum, Frame, PortId};
 use crate::method::tun::tos;
@@ -38,7 +38,6 @@ pub(super) struct Errand {
     is_passing: bool,
     client: u32,
     direction: Direction,
-    method: Method,
     server: ServerId,
     target: Option<(u32, u16)>,
 }
@@ -53,7 +52,6 @@ impl Errand {
             is_passing: brief.is_passing(),
             client: brief.client(),
             direction: found.direction(),
-            method: found.method(),
             server: found.server(),
             target: found.target_v4(),
         }
@@ -78,7 +76,6 @@ impl Errand {
             is_passing,
             client: if is_passing { destination } else { source }.to_bits(),
             direction: forward.direction,
-            method: forward.method,
             server: forward.server,
             target,
         })
@@ -105,7 +102,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let head: &[u8; SHORTEST] = bytes.first_chunk()?;
         // Both addresses, then type, version and header length.
         if read64(head, 0) >> 16 != gate.mac
-            || read32(head, ethernet::TYPE) >> 8 != PLAIN_IPV4
+            || read32(head, ethernet::TYPE) & 0xffff_ff00 != PLAIN_IPV4
             || frame.port != gate.port
             || frame.offload.merged.is_some()
         {
@@ -114,14 +111,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let total = read16(head, NETWORK + ipv4::TOTAL_LEN);
         let pieces = read16(head, NETWORK + ipv4::FRAGMENT) & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0;
         let (_, header) = head.split_first_chunk::<NETWORK>()?;
-        let sum = Sum::ZERO.header::<{ ipv4::LEN }>(header.first_chunk()?).fold();
-        if pieces || NETWORK + usize::from(total) > bytes.len() || sum != 0xffff {
+        let sound = checksum::is_sound::<{ ipv4::LEN }>(header.first_chunk()?);
+        if pieces || NETWORK + usize::from(total) > bytes.len() || !sound {
             return None;
         }
         let (addresses, ports) = (read64(head, NETWORK + ipv4::SOURCE), read32(head, TRANSPORT));
         // Whatever may be no host's address is for the long way to look at.
         let (first, destination) = (addresses >> 56, addresses as u32);
-        if first == 0 || first == 127 || first >= 224 || matches!(destination >> 24, 0 | 127) {
+        if first == 0 || first == 127 || first >= 224 {
             return None;
         }
         let brief = match head[NETWORK + ipv4::PROTOCOL] {
@@ -135,7 +132,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             _ => return None,
         };
         if self.last_own.is_v4(destination, gate.changes)
-            || !self.beyond.holds(destination, gate.changes) && self.is_own_v4(destination)
+            || !self.beyond.holds(destination, gate.changes) && self.is_own_v4(destination)?
         {
             return Some(brief);
         }
@@ -144,33 +141,85 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         goes.then_some(brief.passing())
     }
 
-    /// Whether an address that the last packets were not for is the host's. Remembers it, or some of its neighbourhood.
+    /// Whether an address that the last packets were not for is the host's. Remembers it, or some of its neighbourhood. `None` for
+    /// what may be no host's address.
     #[inline(never)]
-    fn is_own_v4(&mut self, destination: u32) -> bool {
+    fn is_own_v4(&mut self, destination: u32) -> Option<bool> {
+        if matches!(destination >> 24, 0 | 127) {
+            return None;
+        }
         let own = self.host.addresses.contains(Ipv4Addr::from_bits(destination).into());
         if own {
-            self.last_own.set_v4(Ipv4Addr::from_bits(destination), self.host.changes());
+            self.last_own.set_v4(destination, self.host.changes());
         } else {
             self.beyond.look_around(&self.host, destination);
         }
-        own
+        Some(own)
     }
 
     /// The part of [`stride`](Self::stride) for IPv4 under NAT, direct routing and IPv4 in IPv4: edits the frame for its way. `None`,
     /// and nothing has changed, when it has to go a longer way.
     #[inline(always)]
-    pub(super) fn stride_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: &Errand) -> Option<()> {
+    pub(super) fn stride_v4(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        method: Method,
+        errand: Errand,
+    ) -> Option<()> {
+        match method {
+            Method::Nat => self.translate_v4(now, frame, errand),
+            Method::Direct => self.redirect_v4(now, frame, errand),
+            Method::Tunnel(Tunnel::IpIp) => self.wrap_v4(now, frame, errand),
+            Method::Tunnel(_) | Method::Bypass | Method::Local => None,
+        }
+    }
+
+    /// Rewrites a packet's address and port (RFC 3022).
+    #[inline(always)]
+    pub(super) fn translate_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
         let target = errand.target?;
+        let (link, port) = self.link_v4(now, frame, errand)?;
+        let bytes = frame.bytes_mut();
+        match (errand.is_tcp, errand.direction) {
+            (true, Direction::Request) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+            }
+            (true, Direction::Reply) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+            }
+            (false, Direction::Request) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+            }
+            (false, Direction::Reply) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+            }
+        }
+        self.send_v4(frame, errand, port)
+    }
+
+    /// Addresses a packet's frame to its real server, and nothing else.
+    #[inline(always)]
+    pub(super) fn redirect_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
+        let (link, port) = self.link_v4(now, frame, errand)?;
+        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
+        hop(head, &link, 0)?;
+        self.send_v4(frame, errand, port)
+    }
+
+    /// The link header with which a packet leaves, and where, if it fits there as it is.
+    #[inline(always)]
+    fn link_v4(&mut self, now: Tick, frame: &Frame<'_>, errand: Errand) -> Option<(LinkHeader, PortId)> {
         if frame.offload.checksum != Checksum::Complete {
             return None;
         }
         let (link, port, mtu) = match errand.direction {
             Direction::Request => {
-                let way = self.known_way_v4(now, errand.server, target.0)?;
-                if matches!(errand.method, Method::Tunnel(Tunnel::IpIp)) {
-                    let way = *way;
-                    return self.wrap_v4(now, frame, errand.len, &way);
-                }
+                let way = self.known_way_v4(now, errand.server, errand.target?.0)?;
                 (way.link, way.port, way.mtu)
             }
             Direction::Reply if errand.is_passing => match self.beyond.way(errand.client, &self.host, now) {
@@ -182,35 +231,12 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             },
             Direction::Reply => return None,
         };
-        if errand.len > usize::from(mtu) {
-            return None;
-        }
-        let bytes = frame.bytes_mut();
-        match errand.method {
-            Method::Direct => {
-                let head: &mut [u8; TRANSPORT] = bytes.first_chunk_mut()?;
-                hop(head, &link, 0)?;
-            }
-            Method::Nat => match (errand.is_tcp, errand.direction) {
-                (true, Direction::Request) => {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
-                }
-                (true, Direction::Reply) => {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
-                }
-                (false, Direction::Request) => {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
-                }
-                (false, Direction::Reply) => {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
-                }
-            },
-            Method::Tunnel(_) | Method::Bypass | Method::Local => return None,
-        }
+        (errand.len <= usize::from(mtu)).then_some((link, port))
+    }
+
+    /// Counts a packet that has been edited in place, and gives it its port.
+    #[inline(always)]
+    fn send_v4(&mut self, frame: &mut Frame<'_>, errand: Errand, port: PortId) -> Option<()> {
         // Padding ends where the packet does; it was measured against the frame.
         frame.set_len(NETWORK + errand.len)?;
         frame.port = port;
@@ -222,8 +248,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`tun::wrap`](crate::method::tun::wrap) does.
-    #[inline]
-    fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, len: usize, way: &Way) -> Option<()> {
+    #[inline(always)]
+    pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
+        if errand.direction == Direction::Reply || frame.offload.checksum != Checksum::Complete {
+            return None;
+        }
+        let len = errand.len;
+        let way = *self.known_way_v4(now, errand.server, errand.target?.0)?;
         let (IpAddr::V4(server), Some(IpAddr::V4(source))) = (way.server, way.source) else { return None };
         let (link, port) = (way.link, way.port);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
@@ -322,7 +353,7 @@ const fn read64<const LEN: usize>(head: &[u8; LEN], at: usize) -> u64 {
 }
 
 /// Ethernet's type for IPv4, then version 4 with a header of five words.
-const PLAIN_IPV4: u32 = (ethernet::TYPE_IPV4 as u32) << 8 | 0x45;
+const PLAIN_IPV4: u32 = (ethernet::TYPE_IPV4 as u32) << 16 | 0x4500;
 const NETWORK: usize = ethernet::LEN;
 const TRANSPORT: usize = NETWORK + ipv4::LEN;
 /// The headers of the shortest packet: UDP's.

@@ -6,7 +6,7 @@
 //! errors included, takes the long way (`classify`, `carry_out`), which for these packets comes to the same
 //! result; tests hold both against each other.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 use lvs_core::{
     Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags,
@@ -51,23 +51,32 @@ impl Way {
     }
 }
 
-/// The own address that a packet of each family was for last, and the host's changes at that time.
+/// Own addresses that packets were for lately, each with the host's changes at that time.
 pub(super) struct LastOwn {
-    v4: u64,
+    v4: [u64; OWN],
     v6: Option<(u128, u32)>,
 }
 
+/// IPv4 addresses that are remembered; those that share a place displace each other.
+const OWN: usize = 16;
+
 impl LastOwn {
     /// None yet: no packet that is looked at is for 0.0.0.0.
-    pub(super) const NONE: Self = Self { v4: 0, v6: None };
+    pub(super) const NONE: Self = Self { v4: [0; OWN], v6: None };
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn is_v4(&self, destination: u32, changes: u32) -> bool {
-        self.v4 == (destination as u64) << 32 | changes as u64
+        self.v4[Self::place(destination)] == (destination as u64) << 32 | changes as u64
     }
 
-    pub(super) const fn set_v4(&mut self, destination: Ipv4Addr, changes: u32) {
-        self.v4 = (destination.to_bits() as u64) << 32 | changes as u64;
+    pub(super) const fn set_v4(&mut self, destination: u32, changes: u32) {
+        self.v4[Self::place(destination)] = (destination as u64) << 32 | changes as u64;
+    }
+
+    /// Neighbouring addresses have places of their own.
+    #[inline(always)]
+    const fn place(address: u32) -> usize {
+        (address ^ address >> 8) as usize % OWN
     }
 }
 
@@ -152,7 +161,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         forward: &Forward,
     ) -> Option<Outcome> {
         if let Some(errand) = Errand::of(packet, forward)
-            && self.stride_v4(now, frame, &errand).is_some()
+            && self.stride_v4(now, frame, forward.method, errand).is_some()
         {
             return Some(Outcome::Send);
         }
