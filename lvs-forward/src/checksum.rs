@@ -64,6 +64,13 @@ impl Sum {
         Self(self.0 + word as u64)
     }
 
+    /// Adds two words.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn long(self, words: u32) -> Self {
+        Self(self.0 + words as u64)
+    }
+
     /// Adds the words of an IPv4 address.
     #[must_use]
     pub fn ipv4(self, address: Ipv4Addr) -> Self {

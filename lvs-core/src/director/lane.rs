@@ -15,7 +15,7 @@ use super::{Brain, Director};
 use crate::brief::Brief;
 use crate::conn::{ConnId, Slot, Table, split};
 use crate::counters::Traffic;
-use crate::method::Method;
+use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
 use crate::proto::TcpState;
 use crate::sched::Schedule;
@@ -79,6 +79,13 @@ impl Found<'_> {
     #[must_use]
     pub const fn is_direct(&self) -> bool {
         self.slot.is_direct()
+    }
+
+    /// Whether it is a tunnel of IPv4 or IPv6 in one of both (`ipip`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_wrapped(&self) -> bool {
+        self.slot.is_tunnelled() && matches!(self.server.method, Method::Tunnel(Tunnel::IpIp))
     }
 
     /// The real server.

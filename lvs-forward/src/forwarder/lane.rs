@@ -84,8 +84,10 @@ impl<const A: usize, const N: usize> Carry for Porter<'_, '_, A, N> {
             forwarder.translate_v4(*now, frame, Errand::found(brief, &found))
         } else if found.is_direct() {
             forwarder.redirect_v4(*now, frame, Errand::found(brief, &found))
+        } else if found.is_wrapped() {
+            wrap(forwarder, *now, frame, Errand::found(brief, &found))
         } else {
-            wrap(forwarder, *now, frame, *brief, found)
+            None
         };
         if strode.is_some() {
             *outcome = Outcome::Send;
@@ -119,16 +121,15 @@ fn conclude_found<const A: usize, const N: usize>(
     conclude(forwarder, now, frame, outcome, (&brief.packet(), &verdict), waiting)
 }
 
-/// The part of [`Carry::follow`] for tunnels.
+/// A function of its own, because it wants all registers.
 #[inline(never)]
 fn wrap<const A: usize, const N: usize>(
     forwarder: &mut Forwarder<A, N>,
     now: Tick,
     frame: &mut Frame<'_>,
-    brief: Brief,
-    found: Found<'_>,
+    errand: Errand,
 ) -> Option<()> {
-    forwarder.stride_v4(now, frame, found.method(), Errand::found(&brief, &found))
+    forwarder.wrap_v4(now, frame, errand)
 }
 
 /// Carries a verdict out, by a short way if it goes, unless the director has to be told something.

@@ -13,8 +13,7 @@ use lvs_core::{
 use super::Forwarder;
 use super::apply::least_mtu;
 use super::short::LinkHeader;
-use crate::checksum::{self, Delta, never_zero};
-use crate::edit::Ipv4;
+use crate::checksum::{self, Delta, Sum, never_zero};
 use crate::frame::{Checksum, Frame, PortId};
 use crate::method::tun::tos;
 use crate::parse::Link;
@@ -253,41 +252,43 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if errand.direction == Direction::Reply || frame.offload.checksum != Checksum::Complete {
             return None;
         }
-        let len = errand.len;
-        let way = *self.known_way_v4(now, errand.server, errand.target?.0)?;
-        let (IpAddr::V4(server), Some(IpAddr::V4(source))) = (way.server, way.source) else { return None };
+        let (len, server) = (errand.len, errand.target?.0);
+        let way = self.known_way_v4(now, errand.server, server)?;
+        let Some(IpAddr::V4(source)) = way.source else { return None };
         let (link, port) = (way.link, way.port);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
         let room = usize::from(mtu).checked_sub(ipv4::LEN).filter(|&room| room >= least_mtu(Family::V4))?;
-        if len > room || frame.headroom() < ipv4::LEN {
+        let head: &[u8; TRANSPORT] = frame.bytes().first_chunk()?;
+        let (class, ttl) = (head[NETWORK + ipv4::TOS], head[NETWORK + ipv4::TTL]);
+        let fragment = read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT;
+        if len > room || frame.headroom() < ipv4::LEN || ttl <= 1 {
             return None;
         }
-        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
-        hop(head, &link, 0)?;
-        let dont_fragment =
-            self.options.pmtu_disc && read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT != 0;
-        let (tos, ttl) = (tos(head[NETWORK + ipv4::TOS]), head[NETWORK + ipv4::TTL]);
         let identification = self.next_identification() as u16;
-        let fields = Ipv4 {
-            tos,
-            // The way's MTU bounds it.
-            total_len: (len + ipv4::LEN) as u16,
-            identification: if dont_fragment { 0 } else { identification },
-            dont_fragment,
-            ttl,
-            protocol: protocol::IPIP,
-            source,
-            destination: server,
-        };
+        let (identification, fragment) =
+            if self.options.pmtu_disc && fragment != 0 { (0, fragment) } else { (identification, 0) };
         frame.set_len(NETWORK + len)?;
         // The old link header's place becomes the end of the new IP header.
         frame.grow_front(ipv4::LEN)?;
-        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
-        let (new_link, new_ip) = head.split_at_mut(NETWORK);
-        let [high, low] = ethernet::TYPE_IPV4.to_be_bytes();
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = link;
-        *new_link.first_chunk_mut()? = [a, b, c, d, e, f, g, h, i, j, k, l, high, low];
-        *new_ip.first_chunk_mut()? = fields.to_bytes();
+        let head: &mut [u8; WRAPPED] = frame.bytes_mut().first_chunk_mut()?;
+        head[TRANSPORT + ipv4::TTL] = ttl - 1;
+        let old = read16(head, TRANSPORT + ipv4::CHECKSUM);
+        write16(head, TRANSPORT + ipv4::CHECKSUM, Delta::TTL.update(old));
+        // The way's MTU bounds the length.
+        let total = (len + ipv4::LEN) as u16;
+        let mut words = [
+            0x4500_0000 | u32::from(tos(class)) << 16 | u32::from(total),
+            u32::from(identification) << 16 | u32::from(fragment),
+            u32::from(ttl - 1) << 24 | u32::from(protocol::IPIP) << 16,
+            source.to_bits(),
+            server,
+        ];
+        words[2] |= u32::from(words.iter().fold(Sum::ZERO, |sum, &word| sum.long(word)).checksum());
+        *head.first_chunk_mut()? = link;
+        write16(head, ethernet::TYPE, ethernet::TYPE_IPV4);
+        for (at, word) in words.into_iter().enumerate() {
+            write32(head, NETWORK + 4 * at, word);
+        }
         frame.port = port;
         self.counters.requests += 1;
         Some(())
@@ -352,10 +353,17 @@ const fn read64<const LEN: usize>(head: &[u8; LEN], at: usize) -> u64 {
     (read32(head, at) as u64) << 32 | read32(head, at + 4) as u64
 }
 
+#[inline(always)]
+const fn write32<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u32) {
+    [head[at], head[at + 1], head[at + 2], head[at + 3]] = value.to_be_bytes();
+}
+
 /// Ethernet's type for IPv4, then version 4 with a header of five words.
 const PLAIN_IPV4: u32 = (ethernet::TYPE_IPV4 as u32) << 16 | 0x4500;
 const NETWORK: usize = ethernet::LEN;
 const TRANSPORT: usize = NETWORK + ipv4::LEN;
+/// Where the transport header is behind two IP headers.
+const WRAPPED: usize = TRANSPORT + ipv4::LEN;
 /// The headers of the shortest packet: UDP's.
 const SHORTEST: usize = TRANSPORT + udp::LEN;
 const TCP_HEAD: usize = TRANSPORT + tcp::LEN;
