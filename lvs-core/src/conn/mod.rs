@@ -2,6 +2,7 @@
 
 mod index;
 mod key;
+mod late;
 mod slot;
 mod table;
 
