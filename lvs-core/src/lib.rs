@@ -84,7 +84,7 @@ mod verdict;
 pub use config::{Config, Defence, Timeouts, Tuning, WhenFull};
 pub use conn::{ConnId, Connection, Template, TemplateTarget};
 pub use counters::{Counters, Traffic};
-pub use director::{BATCH, Director, Expectation};
+pub use director::{BATCH, Director, Expectation, Swept};
 pub use error::{
     AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
     RemoveServerError, RemoveServiceError, ZeroError,

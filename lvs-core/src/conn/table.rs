@@ -12,6 +12,7 @@ use core::hint::black_box;
 use super::late::Late;
 use super::slot::POSTPONED_SECS;
 use super::{Cell, Index, Key, Slot};
+use crate::director::Effort;
 use crate::hash::Seed;
 use crate::proto::TimeoutTable;
 use crate::tick::Stamp;
@@ -37,6 +38,13 @@ impl TableState {
     pub(crate) const NEW: Self =
         Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, late: Late::NEW };
 
+    /// Lets the sweep begin anew where it has come to the end.
+    pub(crate) const fn wrap(&mut self) {
+        if self.cursor >= self.fresh {
+            self.cursor = 0;
+        }
+    }
+
     /// How many slots were ever used: the part of the table that is worth a look.
     pub(crate) const fn used(&self) -> u32 {
         self.fresh
@@ -51,6 +59,9 @@ pub(crate) struct Table<'a> {
     wakes: &'a mut [Stamp],
     pub(crate) state: &'a mut TableState,
 }
+
+/// Slots that the sweep passes over at one time.
+const RUN: usize = 64;
 
 /// Bit of an index value that tells the entry of a NAT connection's replies from that of its requests.
 const REPLY: u32 = 1 << 31;
@@ -231,6 +242,34 @@ impl<'a> Table<'a> {
         self.wakes[..self.state.fresh as usize].fill(now);
     }
 
+    /// Goes past runs of slots whose time has not come, the first of which may be the present one.
+    pub(crate) fn skip_quiet(&mut self, now: Stamp, effort: &mut Effort) {
+        let used = self.state.fresh as usize;
+        while effort.slots >= RUN && effort.work > 0 {
+            self.state.wrap();
+            let from = self.state.cursor as usize;
+            let Some(run) = self.wakes.get(from..used).and_then(|wakes| wakes.first_chunk::<RUN>()) else {
+                return;
+            };
+            // All are looked at, whatever is found: so the compiler takes many at a time.
+            if run.iter().fold(false, |due, wake| due | wake.reached(now)) {
+                return;
+            }
+            self.state.cursor = (from + RUN) as u32;
+            effort.spend(RUN, RUN);
+        }
+    }
+
+    /// Of the next slots in the sweep's order, up to the end of the table: those whose time may have come, each with its place
+    /// among them.
+    pub(crate) fn due_ahead(&self, now: Stamp, slots: usize) -> impl Iterator<Item = (usize, u32)> {
+        let used = self.state.fresh as usize;
+        let from = self.state.cursor as usize;
+        let ahead = self.wakes.get(from..used).unwrap_or_default().iter().take(slots).enumerate();
+        let due = ahead.filter(move |(_, wake)| wake.reached(now));
+        due.map(move |(at, _)| (at, (from + at) as u32))
+    }
+
     /// Goes on around the wake-up times until one belongs to an entry whose time is up, or `budget`, which counts the
     /// slots looked at, has come down to 0. An entry that controls others lives on; it is named again every 60 s.
     pub(crate) fn next_due(
@@ -253,6 +292,8 @@ impl<'a> Table<'a> {
                 self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
             } else if slot.deadline.reached(now) {
                 if slot.children() == 0 {
+                    // It ends now. A free slot is left alone as long as that may be.
+                    self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
                     return Some(Due::Expired(id));
                 }
                 // What it is given for that is found out when its time counts again: then how long they live is known.
@@ -275,9 +316,13 @@ impl<'a> Table<'a> {
         server: core::net::IpAddr,
         seed: Seed,
     ) -> (u32, Option<u32>) {
+        (key.hash(seed), Self::reply_hash(slot, key, server, seed))
+    }
+
+    /// The one of these that replies find it by.
+    pub(crate) fn reply_hash(slot: &Slot, key: &Key, server: core::net::IpAddr, seed: Seed) -> Option<u32> {
         let replies = slot.is_nat() && !slot.is_template();
-        let reply = replies.then(|| key.at_server(server, slot.server_port).hash(seed));
-        (key.hash(seed), reply)
+        replies.then(|| key.at_server(server, slot.server_port).hash(seed))
     }
 }
 

@@ -473,8 +473,9 @@ impl Brain {
     }
 
     /// The service of a packet, if it may be the first of a connection.
+    #[inline]
     fn service_of_new<P, M: Services, Q>(
-        &self,
+        &mut self,
         tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
     ) -> Option<u32> {
