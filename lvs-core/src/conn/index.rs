@@ -91,23 +91,35 @@ impl<'a> Index<'a> {
 
     /// Puts a value before all others of its hash. `false`, and nothing changes, when every cell is taken.
     pub(crate) fn insert(&mut self, hash: u32, value: u32) -> bool {
-        let mut carried = Cell { hash, value };
         let mut at = self.home(hash);
-        let mut distance = 0;
-        for _ in 0..self.cells.len() {
+        for distance in 0..self.cells.len() {
             let cell = self.cells[at];
             if cell.is_empty() {
-                self.cells[at] = carried;
+                self.cells[at] = Cell { hash, value };
                 return true;
             }
-            let theirs = self.distance(at, cell.hash);
-            if theirs < distance || cell.hash == carried.hash {
-                self.cells[at] = carried;
-                carried = cell;
-                distance = theirs;
+            if cell.hash == hash || self.distance(at, cell.hash) < distance {
+                return self.squeeze_in(at, Cell { hash, value });
             }
             at = self.after(at);
-            distance += 1;
+        }
+        false
+    }
+
+    /// Moves what stands from `at` up to the next empty cell on by one, which keeps its order.
+    fn squeeze_in(&mut self, at: usize, cell: Cell) -> bool {
+        let mut end = at;
+        for _ in 0..self.cells.len() {
+            if self.cells[end].is_empty() {
+                while end != at {
+                    let before = if end == 0 { self.cells.len() - 1 } else { end - 1 };
+                    self.cells[end] = self.cells[before];
+                    end = before;
+                }
+                self.cells[at] = cell;
+                return true;
+            }
+            end = self.after(end);
         }
         false
     }
@@ -223,5 +235,7 @@ mod tests {
         assert!((0..3).all(|value| index.insert(value * 1_000, value)));
         assert_eq!(index.find(2_000, |_| true), Some(2));
         assert_eq!(index.find(77, |_| true), None);
+        assert!(!index.insert(77, 9));
+        assert_eq!((index.find(77, |_| true), index.find(1_000, |_| true)), (None, Some(1)));
     }
 }

@@ -272,11 +272,6 @@ impl Slot {
         matches!(self.kind, Kind::Direct)
     }
 
-    #[inline(always)]
-    pub(crate) const fn is_tunnelled(&self) -> bool {
-        matches!(self.kind, Kind::Tunnel)
-    }
-
     /// Whether its packets go to their own destination.
     pub(crate) const fn is_bypass(&self) -> bool {
         matches!(self.kind, Kind::Bypass)

@@ -2,8 +2,8 @@
 //!
 //! The same phases as [`batch`](super::batch) has, and for known connections the same steps as [`follow`](super::follow), but over
 //! [briefs](Brief): a packet stays in a few registers from its header to its slot. What was guessed early, which slot a
-//! hash belongs to, is checked against the slot itself when it is used, and guessed again once the table has changed. So
-//! packets that open or end connections between the others cost those nothing but that.
+//! hash belongs to, is checked against the slot itself when it is used, and guessed again once entries of that hash have come or
+//! gone. So packets that open or end connections cost the others nothing.
 
 use core::hint::black_box;
 use core::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use super::decide::Hint;
 use super::follow::Pace;
 use super::{Brain, Director};
 use crate::brief::Brief;
-use crate::conn::{ConnId, Slot, Table, split};
+use crate::conn::{ConnId, NONE, Slot, Table, split};
 use crate::counters::Traffic;
 use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
@@ -85,7 +85,7 @@ impl Found<'_> {
     #[inline(always)]
     #[must_use]
     pub const fn is_wrapped(&self) -> bool {
-        self.slot.is_tunnelled() && matches!(self.server.method, Method::Tunnel(Tunnel::IpIp))
+        matches!(self.method(), Method::Tunnel(Tunnel::IpIp))
     }
 
     /// The real server.
@@ -158,18 +158,18 @@ impl Brain {
         briefs: &[Brief],
         carry: &mut impl Carry,
     ) -> (usize, Next) {
-        let (mut hashes, mut guesses) = ([0; BATCH], [u32::MAX; BATCH]);
+        let (mut hashes, mut guesses) = ([0; BATCH], [NONE; BATCH]);
         self.guess(tables, briefs, &mut hashes, &mut guesses);
-        let changes = self.table.changes;
+        self.table.late.begin();
         let pace = self.pace(now);
         let mut sum = Sum::default();
         let mut done = (briefs.len(), Next::Go);
         for (at, ((brief, &hash), &guess)) in briefs.iter().zip(&hashes).zip(&guesses).enumerate() {
-            let guess = if self.table.changes == changes { guess } else { self.guess_again(tables, hash) };
+            let guess = if self.table.late.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
             let next = match follow(tables, &pace, brief, guess, &mut sum) {
                 Some(found) => carry.follow(brief, found),
                 None => {
-                    let (packet, verdict) = self.decide_brief(tables, now, brief, hash);
+                    let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
                     carry.carry(&packet, &verdict)
                 }
             };
@@ -178,6 +178,8 @@ impl Brain {
                 break;
             }
         }
+        tables.connections(&mut self.table).settle();
+        self.table.late.end();
         sum.add_to(self.meter.live_mut());
         done
     }
@@ -190,9 +192,11 @@ impl Brain {
         now: Stamp,
         brief: &Brief,
         hash: u32,
+        guess: u32,
     ) -> (Packet, Verdict) {
         let packet = brief.packet();
-        let verdict = self.decide(tables, now, &packet, Some(Hint { hash, slot: None }));
+        let hint = Hint { hash, slot: None, absent: guess == NONE };
+        let verdict = self.decide(tables, now, &packet, Some(hint));
         (packet, verdict)
     }
 
@@ -227,7 +231,9 @@ impl Brain {
 
     #[inline(never)]
     fn guess_again<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, hash: u32) -> u32 {
-        Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table).guess_value(hash)
+        let mut table = tables.connections(&mut self.table);
+        table.settle();
+        table.guess_value(hash)
     }
 }
 
