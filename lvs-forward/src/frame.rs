@@ -88,7 +88,7 @@ impl<'a> Frame<'a> {
 
     /// Length in bytes.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn len(&self) -> usize {
         self.end - self.start
     }

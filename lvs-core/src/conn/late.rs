@@ -16,15 +16,20 @@ pub(crate) struct Late {
     len: usize,
     /// Whether a batch is under way.
     open: bool,
+    /// Whether anything is marked.
+    marked: bool,
 }
 
 impl Late {
     pub(crate) const NEW: Self =
-        Self { marks: [0; MARKS / 64], waiting: [(0, 0); ROOM], len: 0, open: false };
+        Self { marks: [0; MARKS / 64], waiting: [(0, 0); ROOM], len: 0, open: false, marked: false };
 
     /// A batch begins: nothing has changed yet.
     pub(crate) const fn begin(&mut self) {
-        self.marks = [0; MARKS / 64];
+        if self.marked {
+            self.marks = [0; MARKS / 64];
+            self.marked = false;
+        }
         self.open = true;
     }
 
@@ -38,13 +43,14 @@ impl Late {
     pub(super) fn mark(&mut self, hash: u32) {
         let bit = hash as usize % MARKS;
         self.marks[bit / 64] |= 1 << (bit % 64);
+        self.marked = true;
     }
 
     /// Whether entries of this hash may have changed since the batch began.
     #[inline]
     pub(crate) fn is_marked(&self, hash: u32) -> bool {
         let bit = hash as usize % MARKS;
-        self.marks[bit / 64] & 1 << (bit % 64) != 0
+        self.marked && self.marks[bit / 64] & 1 << (bit % 64) != 0
     }
 
     /// Puts an entry off. `false` when it has to go in at once.

@@ -34,7 +34,7 @@ impl Brain {
             now,
             established: now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established))),
             udp: now.plus_secs(self.timeouts.of(State::Udp)),
-            requests: !self.watches_local && !self.master,
+            requests: !(self.watches_local | self.master),
         }
     }
 

@@ -237,7 +237,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     #[inline(always)]
     fn send_v4(&mut self, frame: &mut Frame<'_>, errand: Errand, port: PortId) -> Option<()> {
         // Padding ends where the packet does; it was measured against the frame.
-        frame.set_len(NETWORK + errand.len)?;
+        if frame.len() != NETWORK + errand.len {
+            frame.set_len(NETWORK + errand.len)?;
+        }
         frame.port = port;
         match errand.direction {
             Direction::Request => self.counters.requests += 1,
