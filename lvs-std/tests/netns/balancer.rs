@@ -90,7 +90,10 @@ impl Balancer {
     pub(crate) fn remove_server(&self, number: u8) -> Outcome {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let address = server(self.method, self.server_family, number);
-            self.balancer.handle().remove_server(key(protocol, self.family), address)??;
+            let key = key(protocol, self.family);
+            let removed =
+                self.balancer.crew().with_each(move |_, director, _, _| director.remove_server(key, address))?;
+            removed.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         Ok(())
     }

@@ -1,0 +1,60 @@
+//! Several workers as one director: each connection with one of them, all of them at work.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::Trial;
+use lvs_core::{Family, Method, Tunnel};
+use lvs_std::lab::{Arms, Lab, Plan};
+use lvs_std::steer::By;
+
+use crate::balancer::Balancer;
+use crate::traffic::{Session, echo, exchange};
+use crate::{Outcome, trial};
+
+pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let methods =
+        [("NAT", Method::Nat), ("DR", Method::Direct), ("TUN by IPIP", Method::Tunnel(Tunnel::IpIp))];
+    for (name, method) in methods {
+        for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
+            let plan = Plan::new(method).with_workers(2, By::Endpoint);
+            trials.push(trial(format!("two workers share {name} over {over}"), move || shares(lab, plan, family)));
+        }
+    }
+    for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
+        let plan = Plan::new(Method::Nat).with_arms(Arms::Two).with_workers(3, By::Endpoint);
+        trials.push(trial(
+            format!("three workers between two networks over {over} find replies back"),
+            move || shares(lab, plan, family),
+        ));
+    }
+    trials
+}
+
+/// Many connections, all of them right, and about as many with each worker.
+fn shares(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    const CONNECTIONS: u64 = 200;
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut servers = BTreeMap::new();
+    balancer.client().run(|| {
+        for _ in 0..CONNECTIONS {
+            *servers.entry(Session::open(balancer.vip())?.exchange(3_000, 3_000)?).or_insert(0) += 1;
+        }
+        Ok::<(), std::io::Error>(())
+    })??;
+    assert_eq!(servers.len(), 3, "{servers:?}");
+    for _ in 0..3 {
+        exchange(balancer.client(), balancer.vip(), 1 << 20, 1 << 20)?;
+    }
+    for _ in 0..20 {
+        echo(balancer.client(), balancer.vip(), 100)?;
+    }
+    let counters = balancer.stop()?;
+    let workers: Vec<u64> =
+        counters.workers.iter().map(|worker| worker.director.traffic.connections).collect();
+    assert_eq!(workers.iter().sum::<u64>(), CONNECTIONS + 3 + 20);
+    let fair = CONNECTIONS / plan.workers.0 as u64;
+    assert!(workers.iter().all(|connections| *connections > fair / 2), "{workers:?}");
+    assert_eq!(counters.director.worker.post_lost, 0);
+    Ok(())
+}
