@@ -72,6 +72,11 @@ impl Balancer {
         &self.cluster.client
     }
 
+    /// Where the director runs.
+    pub(crate) fn director(&self) -> &Node {
+        &self.cluster.director
+    }
+
     /// The server of this number, from 1.
     pub(crate) fn server(&self, number: usize) -> &Node {
         &self.cluster.servers[number - 1]

@@ -22,6 +22,23 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         }
     }
     for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
+        for (what, by) in [("endpoint", By::Endpoint), ("address", By::ADDRESS)] {
+            let plan = Plan::new(Method::Nat).with_workers(2, by);
+            trials.push(trial(
+                format!("fragments over {over} come together at the worker of their {what}"),
+                move || echoes_fragments(lab, plan, family),
+            ));
+        }
+        let plan = Plan::new(Method::Tunnel(Tunnel::IpIp)).with_workers(3, By::Endpoint);
+        trials.push(trial(
+            format!("clients learn a tunnel's MTU over {over} from whichever worker they have"),
+            move || learns_the_mtu(lab, plan, family),
+        ));
+        let plan = Plan::new(Method::Nat).with_workers(3, By::Endpoint);
+        trials.push(trial(
+            format!("an interface that was down over {over} is shared out as before"),
+            move || comes_back(lab, plan, family),
+        ));
         let plan = Plan::new(Method::Nat).with_arms(Arms::Two).with_workers(3, By::Endpoint);
         trials.push(trial(
             format!("three workers between two networks over {over} find replies back"),
@@ -56,5 +73,57 @@ fn shares(lab: Lab, plan: Plan, family: Family) -> Outcome {
     let fair = CONNECTIONS / plan.workers.0 as u64;
     assert!(workers.iter().all(|connections| *connections > fair / 2), "{workers:?}");
     assert_eq!(counters.director.worker.post_lost, 0);
+    Ok(())
+}
+
+fn echoes_fragments(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    for _ in 0..8 {
+        for length in [1_473, 3_000, 20_000, 60_000] {
+            echo(balancer.client(), balancer.vip(), length)?;
+        }
+    }
+    let counters = balancer.stop()?;
+    let datagrams: Vec<u64> = counters.workers.iter().map(|worker| worker.forwarder.datagrams).collect();
+    // There and back.
+    assert_eq!(datagrams.iter().sum::<u64>(), 64, "{datagrams:?}");
+    match plan.workers.1 {
+        By::Endpoint => assert!(datagrams.iter().all(|datagrams| *datagrams > 0), "{datagrams:?}"),
+        By::Address { .. } => {
+            assert!(datagrams.contains(&0), "one client's are with one worker: {datagrams:?}");
+            assert_eq!(counters.director.worker.posted, counters.workers[0].worker.posted);
+        }
+    }
+    assert_eq!(counters.director.worker.post_lost, 0);
+    Ok(())
+}
+
+fn learns_the_mtu(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let vip = balancer.vip();
+    for _ in 0..6 {
+        let mut session = balancer.client().run(|| Session::open(vip))??;
+        session.exchange(1 << 20, 10)?;
+    }
+    assert!(balancer.client().path_mtu(vip.ip())?.is_some_and(|mtu| mtu < plan.mtu));
+    balancer.stop().map(drop)
+}
+
+fn comes_back(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
+        session.exchange(1_000, 1_000)?;
+        sessions.push(session);
+    }
+    balancer.director().set_down("eth0")?;
+    balancer.director().set_up("eth0")?;
+    for session in &mut sessions {
+        session.exchange(100_000, 100_000)?;
+    }
+    let counters = balancer.stop()?;
+    let opened: u64 = counters.workers.iter().map(|worker| worker.director.traffic.connections).sum();
+    assert_eq!(opened, 12, "each connection is still with its worker");
     Ok(())
 }
