@@ -17,8 +17,8 @@ use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options};
 
 use super::{Arms, Cluster, LabError, Node};
-use crate::device::xdp::{self, Steering};
 use crate::device::packet::Fan;
+use crate::device::xdp::{self, Steering};
 use crate::device::{Device, packet};
 use crate::steer::Steer;
 use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
@@ -147,8 +147,10 @@ impl Cluster {
             return Ok((vec![line], Some(steering), Vec::new()));
         }
         let mut known: Vec<IpAddr> = FAMILIES.map(Self::vip).to_vec();
-        known.extend(ports.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, _)| *address)));
-        let (mut lines, mut fans) = ((0..steer.workers()).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
+        known
+            .extend(ports.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, _)| *address)));
+        let (mut lines, mut fans) =
+            ((0..steer.workers()).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
         for (name, mac, addresses) in ports {
             if steer.workers() == 1 {
                 let packet = open_device(&self.director, name, mac, RECEIVE_SLOTS)?;

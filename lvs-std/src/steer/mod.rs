@@ -158,6 +158,13 @@ impl Steer {
         (((sum >> 16) * self.workers) >> 16) as usize
     }
 
+    /// Whether the kernel can tell packets to these addresses from others, see
+    /// [`FanError::Many`](crate::device::packet::FanError::Many).
+    #[must_use]
+    pub fn fits(&self, addresses: &[IpAddr]) -> bool {
+        self.workers == 1 || program::build(self, addresses).is_some()
+    }
+
     /// Whether a service can be shared out this way.
     ///
     /// # Errors
@@ -335,9 +342,6 @@ mod tests {
     fn what_tells_clients_apart_is_said_in_words() {
         assert_eq!(By::Endpoint.to_string(), "address and port");
         assert_eq!(By::ADDRESS.to_string(), "address");
-        assert_eq!(
-            By::Address { v4: [255, 255, 0, 0].into(), v6: 64 }.to_string(),
-            "network (/16 and /64)"
-        );
+        assert_eq!(By::Address { v4: [255, 255, 0, 0].into(), v6: 64 }.to_string(), "network (/16 and /64)");
     }
 }

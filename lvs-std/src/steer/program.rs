@@ -326,7 +326,11 @@ mod tests {
                         let mut bytes = frame(*source, *destination, ports, tcp, tags);
                         let answer = by_program(&program, &bytes);
                         assert!(is_steered(&bytes, steer.by()), "worker 0 need not look at it");
-                        assert_eq!(Some(answer), by_function(&steer, &own, &mut bytes), "{source} {destination}");
+                        assert_eq!(
+                            Some(answer),
+                            by_function(&steer, &own, &mut bytes),
+                            "{source} {destination}"
+                        );
                         seen.insert(answer);
                     }
                 }
@@ -370,7 +374,10 @@ mod tests {
             }
         }
         assert_ne!(
-            by_program(&build(&Steer::new(Seed::from_bytes([1; 16]), 64, By::ADDRESS), &own).unwrap(), &whole),
+            by_program(
+                &build(&Steer::new(Seed::from_bytes([1; 16]), 64, By::ADDRESS), &own).unwrap(),
+                &whole
+            ),
             0,
             "this client shows something"
         );

@@ -89,7 +89,8 @@ impl PacketSocket {
     /// A classic BPF program (`linux/filter.h`) of ten instructions at most.
     pub(crate) fn filter(&self, mac: Option<[u8; 6]>, shares: bool) -> io::Result<()> {
         let load = |size: u32, at: u32| instruction(libc::BPF_LD | size | libc::BPF_ABS, at, 0, 0);
-        let jump = |code: u32, k: u32, jt: u8, jf: u8| instruction(libc::BPF_JMP | code | libc::BPF_K, k, jt, jf);
+        let jump =
+            |code: u32, k: u32, jt: u8, jf: u8| instruction(libc::BPF_JMP | code | libc::BPF_K, k, jt, jf);
         let verdict = |bytes: u32| instruction(libc::BPF_RET | libc::BPF_K, bytes, 0, 0);
         let mut program = Vec::new();
         if shares {

@@ -14,14 +14,15 @@
 //! machine's stack then answers, and what it sends is forwarded as any port's packets. So one address can have
 //! balanced services and local ones, and the director can be a real server itself.
 //!
-//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. A program
-//! with several threads gives each a worker with a director of its own, and steers packets by the client's address.
+//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. Several threads are several
+//! workers, each with a director of its own; a [`Crew`] commands them as one, and [`Steer`](crate::steer::Steer) says which packet is whose.
 
 mod crew;
 mod handle;
 mod idle;
 pub(crate) mod output;
 mod post;
+mod processor;
 mod stats;
 
 use core::fmt;
@@ -42,6 +43,7 @@ use self::handle::Inbox;
 pub use self::handle::{Handle, ServiceListing, WorkerGone};
 use self::output::{Out, Output};
 use self::post::{Post, Posted};
+pub use self::processor::{processors, stay_on};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
 use crate::device::{BATCH, Device, Receive};

@@ -14,7 +14,7 @@ use crate::traffic::serve;
 
 /// A service for TCP and one for UDP on the virtual address, over three servers with the weights 3, 2 and 1.
 pub(crate) struct Balancer {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     balancer: lvs_std::lab::Balancer,
     method: Method,
     family: Family,
@@ -72,11 +72,6 @@ impl Balancer {
         &self.cluster.client
     }
 
-    /// Where the director runs.
-    pub(crate) fn director(&self) -> &Node {
-        &self.cluster.director
-    }
-
     /// The server of this number, from 1.
     pub(crate) fn server(&self, number: usize) -> &Node {
         &self.cluster.servers[number - 1]
@@ -96,8 +91,10 @@ impl Balancer {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let address = server(self.method, self.server_family, number);
             let key = key(protocol, self.family);
-            let removed =
-                self.balancer.crew().with_each(move |_, director, _, _| director.remove_server(key, address))?;
+            let removed = self
+                .balancer
+                .crew()
+                .with_each(move |_, director, _, _| director.remove_server(key, address))?;
             removed.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         Ok(())

@@ -18,7 +18,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     for (name, method) in methods {
         for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
             let plan = Plan::new(method).with_workers(2, By::Endpoint);
-            trials.push(trial(format!("two workers share {name} over {over}"), move || shares(lab, plan, family)));
+            trials.push(trial(format!("two workers share {name} over {over}"), move || {
+                shares(lab, plan, family)
+            }));
         }
     }
     for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
@@ -117,8 +119,8 @@ fn comes_back(lab: Lab, plan: Plan, family: Family) -> Outcome {
         session.exchange(1_000, 1_000)?;
         sessions.push(session);
     }
-    balancer.director().set_down("eth0")?;
-    balancer.director().set_up("eth0")?;
+    balancer.cluster.director.set_down("eth0")?;
+    balancer.cluster.director.set_up("eth0")?;
     for session in &mut sessions {
         session.exchange(100_000, 100_000)?;
     }

@@ -101,7 +101,8 @@ pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
         let source = io::Error::from(io::ErrorKind::Unsupported);
         return Err(failed(Step::Ethernet)(source));
     }
-    let receive = Receiver::open(&interface, options, false).map_err(|(step, source)| failed(step)(source))?;
+    let receive =
+        Receiver::open(&interface, options, false).map_err(|(step, source)| failed(step)(source))?;
     let transmit = Transmitter::open(&interface, options).map_err(|(step, source)| failed(step)(source))?;
     Ok(Packet {
         device: Device::new(receive, transmit),
