@@ -1,5 +1,7 @@
 //! What happened so far, in numbers.
 
+use core::ops::AddAssign;
+
 use crate::verdict::Reason;
 
 /// Traffic of a service, a real server or the whole director, as `ipvsadm --stats` shows it.
@@ -33,6 +35,18 @@ impl Traffic {
     pub(crate) fn count_out(&mut self, length: u32) {
         self.out_packets += 1;
         self.out_bytes += u64::from(length);
+    }
+}
+
+impl AddAssign for Traffic {
+    /// What several directors had, together.
+    fn add_assign(&mut self, other: Self) {
+        let Self { connections, in_packets, out_packets, in_bytes, out_bytes } = other;
+        self.connections += connections;
+        self.in_packets += in_packets;
+        self.out_packets += out_packets;
+        self.in_bytes += in_bytes;
+        self.out_bytes += out_bytes;
     }
 }
 
@@ -72,5 +86,18 @@ impl Counters {
 
     pub(crate) fn note(&mut self, reason: Reason) {
         self.reasons[reason as usize] += 1;
+    }
+}
+
+impl AddAssign for Counters {
+    /// What several directors have counted, together.
+    fn add_assign(&mut self, other: Self) {
+        let Self { traffic, reasons, live, expired, reclaimed, events_lost } = other;
+        self.traffic += traffic;
+        self.reasons.iter_mut().zip(reasons).for_each(|(count, more)| *count += more);
+        self.live += live;
+        self.expired += expired;
+        self.reclaimed += reclaimed;
+        self.events_lost += events_lost;
     }
 }

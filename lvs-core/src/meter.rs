@@ -1,5 +1,7 @@
 //! Rates, as IPVS estimates and rounds them.
 
+use core::ops::AddAssign;
+
 use crate::counters::Traffic;
 
 /// Counts the traffic of something, and estimates its rates.
@@ -43,6 +45,18 @@ pub struct Rates {
     pub in_bytes: u64,
     /// Bytes from real servers (`OutBPS`).
     pub out_bytes: u64,
+}
+
+impl AddAssign for Rates {
+    /// What several directors have, together.
+    fn add_assign(&mut self, other: Self) {
+        let Self { connections, in_packets, out_packets, in_bytes, out_bytes } = other;
+        self.connections += connections;
+        self.in_packets += in_packets;
+        self.out_packets += out_packets;
+        self.in_bytes += in_bytes;
+        self.out_bytes += out_bytes;
+    }
 }
 
 impl Meter {

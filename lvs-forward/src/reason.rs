@@ -1,6 +1,7 @@
 //! Why a frame went no further, and how often.
 
 use core::fmt;
+use core::ops::AddAssign;
 
 use lvs_core::Reason;
 
@@ -209,6 +210,40 @@ impl Counters {
         if let Some(count) = position(&PassReason::ALL, reason).and_then(|at| self.passes.get_mut(at)) {
             *count += 1;
         }
+    }
+}
+
+impl AddAssign<&Self> for Counters {
+    /// What several forwarders have done, together.
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            requests,
+            replies,
+            routed,
+            icmp_errors,
+            icmp_suppressed,
+            answers,
+            expected,
+            unhelped,
+            fragments,
+            datagrams,
+            waited,
+            drops,
+            passes,
+        } = other;
+        self.requests += requests;
+        self.replies += replies;
+        self.routed += routed;
+        self.icmp_errors += icmp_errors;
+        self.icmp_suppressed += icmp_suppressed;
+        self.answers += answers;
+        self.expected += expected;
+        self.unhelped += unhelped;
+        self.fragments += fragments;
+        self.datagrams += datagrams;
+        self.waited += waited;
+        self.drops.iter_mut().zip(drops).for_each(|(count, more)| *count += more);
+        self.passes.iter_mut().zip(passes).for_each(|(count, more)| *count += more);
     }
 }
 

@@ -78,6 +78,7 @@ mod host_addresses;
 pub mod lab;
 mod memory;
 mod seed;
+pub mod steer;
 mod sys;
 mod tunnel_end;
 pub mod worker;

@@ -9,7 +9,7 @@ use lvs_core::{Capacity, Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull}
 use lvs_std::device::mark::MarkRule;
 use lvs_std::health::{Initially, OnFailure, Probe};
 
-use crate::config::{AnswerFor, Configuration, Health, Interface, Mac, Service, Wire};
+use crate::config::{AnswerFor, Configuration, Health, Interface, Mac, Service, Wire, Work};
 use crate::run;
 use crate::text::{bytes, columns};
 
@@ -65,18 +65,39 @@ pub(crate) fn describe(configuration: &Configuration) -> String {
     if configuration.services.is_empty() {
         text.push_str("  none: every packet is left alone\n");
     }
-    let capacity = Capacity::new(configuration.connections);
+    text.push_str(&workers(configuration));
+    let count = configuration.work.workers;
+    let each = configuration.connections_each();
+    let capacity = Capacity::new(each);
     let full = match configuration.when_full() {
         WhenFull::Reclaim => "the least useful one makes room",
         WhenFull::Refuse => "new ones are refused",
     };
+    let share = if count > 1 { format!(", {each} with each worker") } else { String::new() };
     text.push_str(&format!(
-        "memory\n  {} for {} connections; when they are taken, {full}\n  {} for packet rings and neighbours\n",
-        bytes(capacity.required_bytes() as u64),
+        "memory\n  {} for {} connections{share}; when they are taken, {full}\n  {} for packet rings and neighbours\n",
+        bytes((count * capacity.required_bytes()) as u64),
         configuration.connections,
         bytes(run::required_bytes(configuration) as u64),
     ));
     text
+}
+
+/// Who does the work, if that is not one thread that waits and runs anywhere.
+fn workers(configuration: &Configuration) -> String {
+    let Work { workers, cpus, busy_poll, by } = &configuration.work;
+    let mut text = String::new();
+    if *workers > 1 {
+        text.push_str(&format!("  {workers} share the packets out by the client's {by}\n"));
+    }
+    if !cpus.is_empty() {
+        let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("  on processor {}\n", cpus.join(", ")));
+    }
+    if *busy_poll {
+        text.push_str("  never waiting: each takes a whole processor\n");
+    }
+    if text.is_empty() { text } else { format!("workers\n{text}") }
 }
 
 fn interface(interface: &Interface) -> Vec<Vec<String>> {

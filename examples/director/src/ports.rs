@@ -1,36 +1,46 @@
 //! The director's ports: each interface of the configuration by the device that it is to have.
 
 use core::error::Error;
+use core::net::IpAddr;
 
+use lvs_core::Seed;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_std::device::Device;
-use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::packet::{self, Fan, PacketOptions};
 use lvs_std::device::xdp::{self, Attach, OpenError, Steering, Xdp, XdpOptions};
+use lvs_std::steer::Steer;
 
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac, Wire};
 
 /// The devices in the order of the interfaces.
 pub(crate) struct Ports {
-    pub(crate) devices: Vec<Device>,
+    /// Those of each worker.
+    pub(crate) lines: Vec<Vec<Device>>,
     /// What tells the XDP program of addresses, if there is one.
     pub(crate) steering: Option<Steering>,
+    /// What tells the kernel which frames are whose, if there are several workers.
+    pub(crate) fans: Vec<Fan>,
 }
 
-/// A device with what the host has to know of its interface.
+/// A device for each worker, with what the hosts have to know of its interface.
 struct Opened {
-    device: Device,
+    devices: Vec<Device>,
     mac: [u8; 6],
     mtu: usize,
+    fan: Option<Fan>,
 }
 
-/// Opens the interfaces as the ports of the host.
+/// Opens the interfaces as the ports of the workers' hosts.
 pub(crate) fn open<const N: usize>(
     configuration: &Configuration,
-    host: &mut Host<MAX_ADDRESSES, N>,
+    steer: Steer,
+    hosts: &mut [(Seed, Box<Host<MAX_ADDRESSES, N>>)],
 ) -> Result<Ports, Box<dyn Error>> {
     let interfaces = &configuration.interfaces;
-    let (mut by_xdp, steering) = open_xdp(interfaces)?;
-    let mut devices = Vec::new();
+    let known = configuration.initial_addresses();
+    let (mut by_xdp, steering) = open_xdp(interfaces, steer.workers())?;
+    let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
+    let mut fans = Vec::new();
     for interface in interfaces {
         let at = by_xdp.iter().position(|(name, _)| *name == interface.name);
         let opened = match at {
@@ -38,41 +48,52 @@ pub(crate) fn open<const N: usize>(
                 warn_of_networks(configuration, interface);
                 by_xdp.remove(at).1
             }
-            None => open_packet(interface)?,
+            None => open_packet(interface, steer, &known)?,
         };
         let mtu = u16::try_from(opened.mtu).unwrap_or(u16::MAX);
-        let port = host.add_port(Port::ethernet(MacAddress(opened.mac), mtu))?;
         tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(opened.mac));
-        for &(address, length) in &interface.addresses {
-            host.add_address(port, address, length)?;
-        }
-        for route in &interface.routes {
-            if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
-                host.add_route(prefix, Some(route.via), port)?;
+        for (_, host) in hosts.iter_mut() {
+            let port = host.add_port(Port::ethernet(MacAddress(opened.mac), mtu))?;
+            for &(address, length) in &interface.addresses {
+                host.add_address(port, address, length)?;
+            }
+            for route in &interface.routes {
+                if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
+                    host.add_route(prefix, Some(route.via), port)?;
+                }
             }
         }
-        devices.push(opened.device);
+        lines.iter_mut().zip(opened.devices).for_each(|(line, device)| line.push(device));
+        fans.extend(opened.fan);
     }
-    Ok(Ports { devices, steering })
+    Ok(Ports { lines, steering, fans })
 }
 
-fn open_packet(interface: &Interface) -> Result<Opened, Box<dyn Error>> {
+fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<Opened, Box<dyn Error>> {
     let mut options = PacketOptions::default();
     options.mac = mac_of(interface)?;
-    let packet = packet::open(&interface.name, &options)?;
-    Ok(Opened { device: packet.device, mac: packet.mac, mtu: packet.mtu })
+    if steer.workers() == 1 {
+        let packet = packet::open(&interface.name, &options)?;
+        return Ok(Opened { devices: vec![packet.device], mac: packet.mac, mtu: packet.mtu, fan: None });
+    }
+    let packet = packet::open_fanned(&interface.name, &options, steer, known)?;
+    Ok(Opened { devices: packet.devices, mac: packet.mac, mtu: packet.mtu, fan: Some(packet.fan) })
 }
 
 type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<Steering>);
 
 /// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What does is logged.
-fn open_xdp(interfaces: &[Interface]) -> Result<ByXdp<'_>, Box<dyn Error>> {
+fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<dyn Error>> {
     let mut wanted: Vec<&Interface> = Vec::new();
     let mut optional = false;
     for interface in interfaces {
         match interface.wire {
             Wire::Packet => {}
             Wire::Xdp => wanted.push(interface),
+            Wire::Auto if workers > 1 => {
+                let name = &interface.name;
+                tracing::info!("{name}: packet sockets, because AF_XDP cannot be shared by several workers");
+            }
             Wire::Auto => match xdp::assess(&interface.name) {
                 Ok(hazards) if hazards.is_empty() => {
                     optional = true;
@@ -101,7 +122,7 @@ fn open_xdp(interfaces: &[Interface]) -> Result<ByXdp<'_>, Box<dyn Error>> {
     for (interface, opened) in wanted.iter().zip(all) {
         describe(&interface.name, &opened);
         let Xdp { device, mac, mtu, .. } = opened;
-        ports.push((interface.name.as_str(), Opened { device, mac, mtu }));
+        ports.push((interface.name.as_str(), Opened { devices: vec![device], mac, mtu, fan: None }));
     }
     Ok((ports, Some(steering)))
 }

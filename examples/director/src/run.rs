@@ -14,10 +14,11 @@ use lvs_std::HostAddresses;
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::XdpOptions;
-use lvs_std::worker::{End, Handle, Worker, WorkerOptions};
+use lvs_std::steer::Steer;
+use lvs_std::worker::{Crew, End, Worker, WorkerOptions, processors, stay_on};
 
 use crate::check;
-use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire};
+use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire, Work};
 use crate::control::{self, Listen, Origin};
 use crate::ports::{self, Ports};
 use crate::replay::Scenario;
@@ -42,8 +43,8 @@ pub(crate) struct Arguments {
 /// A worker with room for many addresses and neighbours.
 pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
-/// Commands it.
-pub(crate) type LargeHandle = Handle<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+/// Commands it, or several as one.
+pub(crate) type LargeCrew = Crew<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
 /// How many connections a scenario's director can have.
 const SCENARIO_CONNECTIONS: usize = 1 << 14;
@@ -63,39 +64,76 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (text, configuration) = check::load_text(config)?;
     print!("{}", check::describe(&configuration));
-    let seed = lvs_std::random_seed()?;
-    let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
-    let Ports { mut devices, steering } = ports::open(&configuration, &mut host)?;
-    if !configuration.marks.is_empty() {
-        let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
-        devices = devices.into_iter().map(marked).collect();
-    }
-    if configuration.answer_for != AnswerFor::Host {
-        for &address in &configuration.virtual_addresses {
-            host.add_virtual_address(address)?;
-        }
-    }
-    let store = Heap::new(Capacity::new(configuration.connections));
-    if let Err(error) = lvs_std::use_large_pages(&store) {
-        tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
-    }
-    let director = Director::new(configuration.core(seed), store);
-    let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
-    let (mut worker, handle, events): (LargeWorker, _, _) =
-        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    if let Some(steering) = steering {
-        steering.follow_worker(&worker, HostAddresses::open()?.read()?)?;
-        steering.keep(handle.clone(), |error| tracing::error!("{error}"))?;
-    }
-    worker.forwarder().host_mut().announce_all(Tick::ZERO);
+    let mut team = make(&configuration)?;
+    let crew = team.crew.clone();
     if configuration.watches_memory() {
-        watch_memory(handle.clone())?;
+        watch_memory(crew.clone())?;
     }
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
     let origin = Origin { file: config.to_owned(), text, configuration: configuration.clone() };
-    let end = work(&mut worker, &handle, events, names, &arguments.listen, Some(origin))?;
-    print!("{}", statistics::describe(&configuration, &mut worker, &handle.snapshot()));
+    let end = work(&mut team, names, &arguments.listen, Some(origin))?;
+    print!("{}", statistics::describe(&configuration, &mut team.workers, &team.crew));
     finish(end)
+}
+
+/// A director that does not work yet: its workers, and what they have in common.
+struct Team {
+    workers: Vec<LargeWorker>,
+    crew: LargeCrew,
+    events: Vec<Receiver<Event>>,
+    /// The processor of each worker; empty if they may run anywhere.
+    cpus: Vec<usize>,
+}
+
+/// Makes the workers that a file asks for, with its interfaces open for all of them.
+fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
+    let Work { workers: count, cpus, busy_poll, by } = &configuration.work;
+    let allowed = processors()?;
+    if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        return Err(format!("there is no processor {cpu} for this process; it may use {allowed:?}").into());
+    }
+    let steer = Steer::new(lvs_std::random_seed()?, *count, *by);
+    let mut hosts = Vec::new();
+    for _ in 0..*count {
+        let seed = lvs_std::random_seed()?;
+        hosts.push((seed, Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed))));
+    }
+    let Ports { lines, steering, fans } = ports::open(configuration, steer, &mut hosts)?;
+    let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    for ((seed, mut host), mut devices) in hosts.into_iter().zip(lines) {
+        if !configuration.marks.is_empty() {
+            let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
+            devices = devices.into_iter().map(marked).collect();
+        }
+        if configuration.answer_for != AnswerFor::Host {
+            for &address in &configuration.virtual_addresses {
+                host.add_virtual_address(address)?;
+            }
+        }
+        let store = Heap::new(Capacity::new(configuration.connections_each()));
+        if let Err(error) = lvs_std::use_large_pages(&store) {
+            tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
+        }
+        let director = Director::new(configuration.core(seed), store);
+        let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
+        let mut options = WorkerOptions::default();
+        options.busy_poll = *busy_poll;
+        let (worker, handle, fetch): (LargeWorker, _, _) =
+            Worker::new(director, forwarder, devices, options)?;
+        workers.push(worker);
+        handles.push(handle);
+        events.push(fetch);
+    }
+    if let (Some(steering), [worker], [handle]) = (steering, &*workers, &*handles) {
+        steering.follow_worker(worker, HostAddresses::open()?.read()?)?;
+        steering.keep(handle.clone(), |error| tracing::error!("{error}"))?;
+    }
+    let crew = LargeCrew::new(&mut workers, handles, steer, fans);
+    if let Some(first) = workers.first_mut() {
+        // It speaks for all.
+        first.forwarder().host_mut().announce_all(Tick::ZERO);
+    }
+    Ok(Team { workers, crew, events, cpus: cpus.clone() })
 }
 
 /// The director that a scenario describes. Its neighbours are known, and it announces nothing.
@@ -117,16 +155,18 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     let (config, options) = setup.settings(seed)?;
     let director = Director::new(config, Heap::new(Capacity::new(SCENARIO_CONNECTIONS)));
     let forwarder = Box::new(Forwarder::new(*setup.host(seed)?, options));
-    let (mut worker, handle, events): (LargeWorker, _, _) =
+    let (worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    finish(work(&mut worker, &handle, events, names, &arguments.listen, None)?)
+    let mut team =
+        Team { workers: vec![worker], crew: handle.into(), events: vec![events], cpus: Vec::new() };
+    finish(work(&mut team, names, &arguments.listen, None)?)
 }
 
 /// Tells the director each second how much memory is left, as long as it works.
-fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
+fn watch_memory(crew: LargeCrew) -> std::io::Result<()> {
     let mut pages = lvs_std::available_pages()?;
     let watch = move || {
-        while handle.with(move |director, _, _| director.report_available(pages)).is_ok() {
+        while crew.with_each(move |_, director, _, _| director.report_available(pages)).is_ok() {
             std::thread::sleep(LOOK_AT_MEMORY);
             pages = lvs_std::available_pages().unwrap_or(pages);
         }
@@ -137,27 +177,52 @@ fn watch_memory(handle: LargeHandle) -> std::io::Result<()> {
 /// How often the defences look at memory.
 const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
 
-/// Works until something ends it: the worker on a thread of its own, control here. Nobody but sync daemons is told what happens
-/// to single connections.
+/// Works until something ends it: each worker on a thread of its own, control here. Nobody but sync daemons is told what happens
+/// to single connections. When one worker has come to its end, all do.
 fn work(
-    worker: &mut LargeWorker,
-    handle: &LargeHandle,
-    events: Receiver<Event>,
+    team: &mut Team,
     interfaces: Vec<String>,
     listen: &Listen,
     origin: Option<Origin>,
 ) -> Result<End, Box<dyn Error>> {
-    handle.stop_on_signals()?;
+    let Team { workers, crew, events, cpus } = team;
+    let (crew, events) = (&*crew, core::mem::take(events));
+    crew.stop_on_signals()?;
     std::thread::scope(|scope| {
-        let running =
-            std::thread::Builder::new().name("worker".to_owned()).spawn_scoped(scope, || worker.run())?;
-        let controls = control::open(listen, handle, interfaces, move || events.try_recv().ok(), origin);
+        let mut running = Vec::new();
+        for (number, worker) in workers.iter_mut().enumerate() {
+            let name = if number == 0 { "worker".to_owned() } else { format!("worker-{number}") };
+            let cpu = cpus.get(number).copied();
+            let run = move || {
+                let placed = cpu.map_or(Ok(()), stay_on);
+                let end = placed.map(|()| worker.run());
+                crew.stop();
+                end
+            };
+            match std::thread::Builder::new().name(name).spawn_scoped(scope, run) {
+                Ok(thread) => running.push(thread),
+                Err(error) => {
+                    crew.stop();
+                    return Err(error.into());
+                }
+            }
+        }
+        let fetch = move || events.iter().find_map(|events| events.try_recv().ok());
+        let controls = control::open(listen, crew, interfaces, fetch, origin);
         match &controls {
             Ok(_) => tracing::info!("the director is at work; SIGINT or SIGTERM stops it"),
-            Err(_) => handle.stop(),
+            Err(_) => crew.stop(),
         }
-        let end = running.join().map_err(|_| "the worker ended by a panic")?;
-        controls.map(|_| end)
+        let mut all = End::Stopped;
+        for thread in running {
+            let end = thread.join().map_err(|_| "a worker ended by a panic")?;
+            match end.map_err(|error| format!("a worker cannot stay on its processor: {error}"))? {
+                End::Stopped => {}
+                // The others were stopped because of it.
+                end @ (End::Ended | End::Failed) => all = end,
+            }
+        }
+        controls.map(|_| all)
     })
 }
 
@@ -182,5 +247,6 @@ pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
         Wire::Packet | Wire::Auto => rings,
         Wire::Xdp => frames,
     });
-    size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>()
+    let each = size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>();
+    each * configuration.work.workers
 }

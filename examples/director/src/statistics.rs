@@ -5,28 +5,52 @@ use lvs_forward::{DropReason, PassReason};
 use lvs_std::worker::Snapshot;
 
 use crate::config::Configuration;
-use crate::run::LargeWorker;
+use crate::run::{LargeCrew, LargeWorker};
 use crate::text::{bytes, columns};
 
 /// Everything that was counted: frames by what became of them, and traffic by service and real server.
 pub(crate) fn describe(
     configuration: &Configuration,
-    worker: &mut LargeWorker,
-    snapshot: &Snapshot,
+    workers: &mut [LargeWorker],
+    crew: &LargeCrew,
 ) -> String {
     let mut text = String::from("frames\n");
-    let director = worker.director().counters();
+    let Some(snapshot) = crew.snapshot() else { return text };
     let (cut, unsendable) = (snapshot.worker.cut, snapshot.worker.unsendable);
-    text.push_str(&columns(&frames(&director, worker.forwarder().counters(), cut, unsendable), &[0]));
+    text.push_str(&columns(&frames(&snapshot.director, &snapshot.forwarder, cut, unsendable), &[0]));
+    let director = snapshot.director;
     text.push_str(&format!(
         "connections\n  {} opened, {} expired, {} given up for new ones, {} left\n",
         director.traffic.connections, director.expired, director.reclaimed, director.live
     ));
     text.push_str("interfaces\n");
-    text.push_str(&columns(&interfaces(configuration, snapshot), &[1, 2, 3, 4, 5, 6]));
+    text.push_str(&columns(&interfaces(configuration, &snapshot), &[1, 2, 3, 4, 5, 6]));
+    if workers.len() > 1 {
+        text.push_str("workers\n");
+        text.push_str(&columns(&each_worker(crew), &[1, 2, 3, 4, 5]));
+    }
     text.push_str("services\n");
-    text.push_str(&columns(&services(configuration, worker), &[1, 2, 3, 4, 5]));
+    text.push_str(&columns(&services(configuration, workers), &[1, 2, 3, 4, 5]));
     text
+}
+
+/// What each worker did of it.
+fn each_worker(crew: &LargeCrew) -> Vec<Vec<String>> {
+    let mut rows = vec![["", "in", "out", "conns", "handed on", "lost"].map(str::to_owned).to_vec()];
+    for (number, handle) in crew.handles().iter().enumerate() {
+        let shown = handle.snapshot();
+        let received = shown.ports.iter().map(|port| port.received.frames).sum::<u64>();
+        let sent = shown.ports.iter().map(|port| port.transmitted.frames).sum::<u64>();
+        let connections = shown.director.traffic.connections;
+        let numbers = [received, sent, connections, shown.worker.posted, shown.worker.post_lost];
+        rows.push(
+            core::iter::once(number)
+                .map(|number| number.to_string())
+                .chain(numbers.map(|number| number.to_string()))
+                .collect(),
+        );
+    }
+    rows
 }
 
 /// One line for each thing that became of frames, if it did of any.
@@ -75,18 +99,28 @@ fn interfaces(configuration: &Configuration, snapshot: &Snapshot) -> Vec<Vec<Str
     rows
 }
 
-fn services(configuration: &Configuration, worker: &mut LargeWorker) -> Vec<Vec<String>> {
+fn services(configuration: &Configuration, workers: &mut [LargeWorker]) -> Vec<Vec<String>> {
     let mut rows =
         vec![["", "conns", "packets in", "bytes in", "packets out", "bytes out"].map(str::to_owned).to_vec()];
-    let director = worker.director();
     for service in &configuration.services {
-        let Some(shown) = director.service(service.key) else { continue };
-        rows.push(row(format!("{}, {}", service.key, shown.scheduler().name()), shown.traffic()));
-        for server in &service.servers {
-            let mut servers = director.servers(service.key);
-            if let Some((_, shown)) = servers.find(|(_, shown)| shown.address() == server.address) {
-                rows.push(row(format!("  {}", server.address), shown.traffic()));
+        let mut all = None;
+        for worker in workers.iter_mut() {
+            if let Some(shown) = worker.director().service(service.key) {
+                let (_, traffic) = all.get_or_insert((shown.scheduler().name(), Traffic::default()));
+                *traffic += shown.traffic();
             }
+        }
+        let Some((scheduler, traffic)) = all else { continue };
+        rows.push(row(format!("{}, {scheduler}", service.key), traffic));
+        for server in &service.servers {
+            let mut all = None;
+            for worker in workers.iter_mut() {
+                let mut servers = worker.director().servers(service.key);
+                if let Some((_, shown)) = servers.find(|(_, shown)| shown.address() == server.address) {
+                    *all.get_or_insert(Traffic::default()) += shown.traffic();
+                }
+            }
+            rows.extend(all.map(|traffic| row(format!("  {}", server.address), traffic)));
         }
     }
     rows

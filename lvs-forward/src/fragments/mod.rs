@@ -82,6 +82,13 @@ pub(crate) enum Gathered {
     Refused(DropReason),
 }
 
+/// What the fragments of one datagram have in common besides addresses and protocol. `None` for a packet that is none; an IPv6 packet with
+/// a fragment header is one even if it is all of its datagram.
+#[must_use]
+pub fn identification(bytes: &[u8], layout: &Layout) -> Option<u32> {
+    Fields::of(bytes, layout).map(|fields| fields.identification)
+}
+
 /// A fragment's place in its datagram, and what has to change in its headers when they become the whole's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {

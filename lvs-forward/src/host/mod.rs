@@ -32,8 +32,9 @@ use self::waiting::Waiting;
 use crate::edit::{Tags, ether_type, write_ethernet};
 use crate::frame::{Frame, HEADROOM, PortId};
 use crate::hash::Key;
+use crate::icmp::v6;
 use crate::layout::Layout;
-use crate::parse::Link;
+use crate::parse::{Link, Meaning, Parsed, parse};
 use crate::reason::DropReason;
 use crate::wire::{array, ethernet};
 
@@ -225,6 +226,25 @@ impl<const A: usize, const N: usize> Host<A, N> {
         match self.resolve(now, &hop) {
             Resolution::Known(_) => true,
             Resolution::Pending | Resolution::Failed | Resolution::Full => false,
+        }
+    }
+
+    /// Learns what a frame says of a neighbour, by ARP or neighbour discovery, and answers nothing: another forwarder with the same
+    /// addresses does. For several that share the work of one director. Frames about anything else are not looked at further.
+    pub fn overhear(&mut self, now: Tick, frame: &mut Frame<'_>) {
+        let Some(port) = self.port(frame.port) else { return };
+        if self.link_destination(port, frame) == LinkDestination::Another {
+            return;
+        }
+        // What became of it does not matter: nothing is sent.
+        match parse(frame, port.link()) {
+            Ok(Parsed::Arp(at)) => _ = self.arp(now, frame, at),
+            Ok(Parsed::Ip(layout, Meaning::Control(v6::SOLICITATION | v6::ADVERTISEMENT)))
+                if layout.family() == Family::V6 =>
+            {
+                _ = self.neighbour_discovery(now, frame, &layout);
+            }
+            Ok(Parsed::Ip(..) | Parsed::Foreign) | Err(_) => {}
         }
     }
 

@@ -66,6 +66,13 @@ pub(crate) const fn is_error(family: Family, kind: u8) -> bool {
     }
 }
 
+/// The client's request in the tunnel that an ICMP error may be about: its flow points from the client to the virtual service. `bytes` are
+/// those of the frame with the error. `None` when what is quoted is not wrapped as tunnels here wrap IPv4.
+#[must_use]
+pub fn tunnelled_flow(bytes: &[u8], layout: &Layout, embedded: &Embedded) -> Option<Flow> {
+    tunnel::TunnelError::find(bytes, layout, embedded).map(|(packet, _)| packet.flow)
+}
+
 /// Where the packet that an ICMP error quotes stands. Its IP header is quoted whole; of its transport there may be
 /// as little as four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use lvs_core::{Director, Heap, Scheduler, SchedulerOf, Store};
 
 use super::change::{Change, key};
+use super::each::{self, GONE};
 use super::journal::{Journal, JournalError};
 use super::ledger::{Edit, Ledger, Standing};
 use super::reach::Reach;
@@ -165,19 +166,28 @@ where
     /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server, or while the director does not use it.
     pub fn cut(&self, name: ServiceName, address: SocketAddr) -> Result<usize, Errno> {
         let key = key(name).ok_or(Errno::NoService)?;
-        let find = move |director: &mut Director<S>, _: &mut _, _| {
+        let find = move |_: usize, director: &mut Director<S>, _: &mut _, _| {
             let mut servers = director.servers(key);
             let id = servers.find(|(_, server)| server.address() == address).map(|(id, _)| id);
             (id, director.capacity())
         };
-        let (id, capacity) = self.reach.with(find).map_err(|WorkerGone| GONE)?;
-        let id = id.ok_or(Errno::NoEntry)?;
+        let found = self.reach.with_each(find).map_err(|WorkerGone| GONE)?;
+        // Each director has a number of its own for it.
+        let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
+        if ids.iter().all(Option::is_none) {
+            return Err(Errno::NoEntry);
+        }
+        let capacity = found.iter().map(|(_, capacity)| *capacity).max().unwrap_or_default();
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
         let mut ended = 0;
         // Twice: what controls others ends after them.
         for first in (0..capacity).step_by(ENTRIES as usize).chain((0..capacity).step_by(ENTRIES as usize)) {
-            let cut = move |director: &mut Director<S>, _: &mut _, now| director.cut(now, id, first, ENTRIES);
-            ended += self.reach.with(cut).map_err(|WorkerGone| GONE)?;
+            let ids = ids.clone();
+            let cut = move |at: usize, director: &mut Director<S>, _: &mut _, now| {
+                let id = ids.get(at).copied().flatten();
+                id.map_or(0, |id| director.cut(now, id, first, ENTRIES))
+            };
+            ended += self.reach.with_each(cut).map_err(|WorkerGone| GONE)?.into_iter().sum::<usize>();
         }
         Ok(ended)
     }
@@ -222,9 +232,7 @@ where
         if changes.is_empty() {
             return Ok(());
         }
-        let work =
-            move |director: &mut _, forwarder: &mut _, now| table::apply(director, forwarder, now, &changes);
-        self.reach.with(work).unwrap_or(Err(GONE))
+        each::apply(&self.reach, changes)
     }
 
     fn is_about_standin(&self, command: &Command) -> bool {
@@ -269,7 +277,7 @@ where
         if [tcp, tcp_fin, udp].into_iter().any(|seconds| seconds > LONGEST_TIMEOUT) {
             return Err(Errno::Invalid);
         }
-        let done = self.reach.with(move |director, _, _| {
+        let done = self.reach.with_each(move |_, director, _, _| {
             let mut config = director.config().clone();
             let set = |to: &mut u32, from: u32| *to = if from == 0 { *to } else { from };
             set(&mut config.timeouts.tcp, tcp);
@@ -277,7 +285,7 @@ where
             set(&mut config.timeouts.udp, udp);
             director.set_config(config);
         });
-        done.map_err(|WorkerGone| GONE)
+        done.map(drop).map_err(|WorkerGone| GONE)
     }
 
     fn zero(&self, name: Option<ServiceName>) -> Result<(), Errno> {
@@ -291,7 +299,8 @@ where
             },
         };
         // For the same reason it does not matter if it is not there.
-        self.reach.with(move |director, _, _| _ = director.zero(key)).map_err(|WorkerGone| GONE)
+        let zeroed = self.reach.with_each(move |_, director, _, _| _ = director.zero(key));
+        zeroed.map(drop).map_err(|WorkerGone| GONE)
     }
 
     fn services(&self, only: Option<ServiceName>) -> Result<Vec<ServiceReport>, Errno> {
@@ -300,13 +309,7 @@ where
         let mut reports = Vec::with_capacity(listed.len());
         for page in listed.chunks(SERVICES) {
             let keys: Vec<_> = page.iter().map(|(name, _)| key(*name)).collect();
-            let stats = self.reach.with(move |director, _, _| -> Vec<Stats> {
-                let stats = |key: Option<_>| {
-                    key.map_or_else(Stats::default, |key| table::service_stats(director, key))
-                };
-                keys.into_iter().map(stats).collect()
-            });
-            let stats = stats.map_err(|WorkerGone| GONE)?;
+            let stats = each::service_stats(&self.reach, keys)?;
             let page = page.iter().zip(stats);
             reports.extend(page.map(|((name, spec), stats)| ServiceReport {
                 name: *name,
@@ -320,13 +323,9 @@ where
     fn servers(&self, name: ServiceName) -> Result<Vec<ServerReport>, Errno> {
         let declared = self.ledger.service(name).ok_or(Errno::NoService)?;
         let live = match key(name) {
-            None => Vec::new(),
-            Some(key) => {
-                let listed = self.reach.with(move |director, _, _| table::servers(director, key));
-                listed.map_err(|WorkerGone| GONE)?
-            }
+            None => HashMap::new(),
+            Some(key) => each::servers(&self.reach, key)?,
         };
-        let live: HashMap<_, _> = live.into_iter().map(|server| (server.address, server)).collect();
         let listed = declared.servers.iter().filter(|server| !server.standing.absent).map(|server| {
             let mut report = ServerReport {
                 address: server.address,
@@ -368,8 +367,8 @@ where
     fn tell_roles(&self) -> Result<(), Errno> {
         let runs = |role| self.running.iter().any(|daemon| daemon.role == role);
         let (master, backup) = (runs(Role::Master), runs(Role::Backup));
-        let told = self.reach.with(move |director, _, _| director.set_sync_role(master, backup));
-        told.map_err(|WorkerGone| GONE)
+        let told = self.reach.with_each(move |_, director, _, _| director.set_sync_role(master, backup));
+        told.map(drop).map_err(|WorkerGone| GONE)
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
@@ -391,15 +390,22 @@ where
     fn connections(&self, with_origin: bool) -> Result<String, Errno> {
         let mut text = String::from(if with_origin { proc::CONNECTIONS_SYNC } else { proc::CONNECTIONS });
         for first in (0..).step_by(ENTRIES as usize) {
-            let page = self.reach.with(move |director, _, now| table::entries(director, now, first, ENTRIES));
-            let Some(page) = page.map_err(|WorkerGone| GONE)? else { break };
-            page.iter().for_each(|entry| proc::connection(&mut text, entry, with_origin));
+            let read = move |_: usize, director: &mut _, _: &mut _, now| {
+                table::entries(director, now, first, ENTRIES)
+            };
+            let pages: Vec<_> = self.reach.with_each(read).map_err(|WorkerGone| GONE)?;
+            if pages.iter().all(Option::is_none) {
+                break;
+            }
+            let entries = pages.iter().flatten().flatten();
+            entries.for_each(|entry| proc::connection(&mut text, entry, with_origin));
         }
         Ok(text)
     }
 
     fn info(&self) -> Result<Info, Errno> {
-        let capacity = self.reach.with(|director, _, _| director.capacity()).map_err(|WorkerGone| GONE)?;
+        let capacities = self.reach.with_each(|_, director, _, _| director.capacity());
+        let capacity = capacities.map_err(|WorkerGone| GONE)?.into_iter().sum::<usize>();
         Ok(Info { version: VERSION, table_size: u32::try_from(capacity).unwrap_or(u32::MAX) })
     }
 
@@ -420,14 +426,16 @@ where
             return Ok(());
         }
         let (name, value) = (name.to_owned(), value.to_owned());
-        let done = self.reach.with(move |director, forwarder, _| {
+        let done = self.reach.with_each(move |_, director, forwarder, _| {
             let (mut config, mut options) = (director.config().clone(), *forwarder.options());
             switches::set(&mut config.tuning, &mut options, &name, &value)?;
             director.set_config(config);
             forwarder.set_options(options);
             Ok(())
         });
-        done.map_err(|WorkerGone| GONE)?.map_err(|error| match error {
+        // What is said of a value depends on it alone: all say the same.
+        let done: Result<(), _> = done.map_err(|WorkerGone| GONE)?.into_iter().collect();
+        done.map_err(|error| match error {
             switches::SwitchError::Unknown => Errno::NoEntry,
             switches::SwitchError::Value => Errno::Invalid,
         })
@@ -484,7 +492,7 @@ where
         if let Some(name) = path.strip_prefix(switches::FOLDER) {
             return self.switch(name).map(|value| format!("{value}\n").into_bytes());
         }
-        let totals = || self.reach.with(|director, _, _| table::totals(director)).map_err(|WorkerGone| GONE);
+        let totals = || each::totals(&self.reach);
         let text = match path {
             "/proc/net/ip_vs" => {
                 let mut table = Vec::new();
@@ -496,9 +504,14 @@ where
             }
             "/proc/net/ip_vs_conn" => self.connections(false)?,
             "/proc/net/ip_vs_conn_sync" => self.connections(true)?,
-            "/proc/net/ip_vs_stats" => totals().map(|(traffic, rates)| proc::stats(&traffic, &rates))?,
+            "/proc/net/ip_vs_stats" => {
+                let (traffic, rates) = each::sum(&totals()?);
+                proc::stats(&traffic, &rates)
+            }
             "/proc/net/ip_vs_stats_percpu" => {
-                totals().map(|(traffic, rates)| proc::stats_percpu(&traffic, &rates))?
+                let each = totals()?;
+                let (traffic, rates) = each::sum(&each);
+                proc::stats_percpu(each.iter().map(|(traffic, _)| traffic), &traffic, &rates)
             }
             _ => return Err(Errno::NoEntry),
         };
@@ -518,8 +531,6 @@ impl<S: Store, const A: usize, const N: usize, R> core::fmt::Debug for Desk<S, A
     }
 }
 
-/// What is said when the worker has stopped: the program is at its end.
-const GONE: Errno = Errno::NoDevice;
 /// IPVS 1.2.1.
 const VERSION: u32 = 0x0001_0201;
 /// The kernel's limit, from the ticks that it counts in.

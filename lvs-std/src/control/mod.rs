@@ -12,6 +12,7 @@
 pub mod change;
 mod client;
 mod desk;
+mod each;
 mod errno;
 mod journal;
 mod ledger;

@@ -136,19 +136,26 @@ pub(super) fn stats(traffic: &Traffic, rates: &Rates) -> String {
     text
 }
 
-/// `/proc/net/ip_vs_stats_percpu`, of a director that counts in one place.
-pub(super) fn stats_percpu(traffic: &Traffic, rates: &Rates) -> String {
+/// `/proc/net/ip_vs_stats_percpu`: what each worker has counted in place of a processor, and all together.
+pub(super) fn stats_percpu<'a>(
+    each: impl Iterator<Item = &'a Traffic>,
+    sum: &Traffic,
+    rates: &Rates,
+) -> String {
     let mut text = String::from(
         "       Total Incoming Outgoing         Incoming         Outgoing\nCPU    Conns  Packets  Packets            Bytes            Bytes\n",
     );
-    let Traffic { connections, in_packets, out_packets, in_bytes, out_bytes, .. } = traffic;
-    for cpu in ["  0", "  ~"] {
-        let end = if cpu == "  ~" { "\n\n" } else { "\n" };
+    let mut line = |cpu: &str, traffic: &Traffic, end: &str| {
+        let Traffic { connections, in_packets, out_packets, in_bytes, out_bytes, .. } = traffic;
         let _ = write!(
             text,
-            "{cpu} {connections:8X} {in_packets:8X} {out_packets:8X} {in_bytes:16X} {out_bytes:16X}{end}"
+            "{cpu:>3} {connections:8X} {in_packets:8X} {out_packets:8X} {in_bytes:16X} {out_bytes:16X}{end}"
         );
+    };
+    for (cpu, traffic) in each.enumerate() {
+        line(&format!("{cpu:X}"), traffic, "\n");
     }
+    line("~", sum, "\n\n");
     text.push_str("     Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n");
     let Rates { connections, in_packets, out_packets, in_bytes, out_bytes, .. } = rates;
     let _ = writeln!(

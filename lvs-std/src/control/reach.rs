@@ -1,15 +1,17 @@
-//! The way to a director: through a worker's handle, or straight to one in memory.
+//! The way to a director: through a worker's handle, through those of several that share its work, or straight to one in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lvs_core::{Director, Store, Tick};
+use lvs_core::{Director, Persistence, ServiceKey, Store, Tick};
 use lvs_forward::Forwarder;
 
-use crate::worker::{Handle, WorkerGone};
+use crate::steer::Unsuited;
+use crate::worker::{Crew, Handle, WorkerGone};
 
-/// Runs things on a director and its forwarder.
+/// Runs things on a director and its forwarder, or on several that are set up equally and share the work of one.
 pub trait Reach<S: Store, const A: usize, const N: usize> {
-    /// Runs a closure and returns what it returns. No packet moves meanwhile: it should be short.
+    /// Runs a closure and returns what it returns; of several directors on the first, to read what is equal in all. No packet moves
+    /// meanwhile: it should be short.
     ///
     /// # Errors
     /// [`WorkerGone`].
@@ -17,6 +19,54 @@ pub trait Reach<S: Store, const A: usize, const N: usize> {
         &self,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone>;
+
+    /// Runs a closure on each director, with its number, and returns what it returns of each, in their order.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    fn with_each<R: Send + 'static>(
+        &self,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, WorkerGone> {
+        Ok(vec![self.with(move |director, forwarder, now| work(0, director, forwarder, now))?])
+    }
+
+    /// How many directors there are.
+    fn workers(&self) -> usize {
+        1
+    }
+
+    /// Whether they can share the work of a service.
+    ///
+    /// # Errors
+    /// [`Unsuited`] says why not.
+    fn suits(&self, _: ServiceKey, _: Option<Persistence>) -> Result<(), Unsuited> {
+        Ok(())
+    }
+}
+
+impl<S: Store, const A: usize, const N: usize> Reach<S, A, N> for Crew<S, A, N> {
+    fn with<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+    ) -> Result<R, WorkerGone> {
+        self.with_first(work)
+    }
+
+    fn with_each<R: Send + 'static>(
+        &self,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, WorkerGone> {
+        Self::with_each(self, work)
+    }
+
+    fn workers(&self) -> usize {
+        self.handles().len()
+    }
+
+    fn suits(&self, key: ServiceKey, persistence: Option<Persistence>) -> Result<(), Unsuited> {
+        self.steer().suits(key, persistence)
+    }
 }
 
 impl<S: Store, const A: usize, const N: usize> Reach<S, A, N> for Handle<S, A, N> {

@@ -1,6 +1,7 @@
 //! A director's table: steps applied to it, and what it says of itself.
 
 use core::net::SocketAddr;
+use core::ops::AddAssign;
 
 use lvs_core::{
     AddServerError, AddServiceError, ConnId, Connection, Director, EditServerError, EditServiceError, Rates,
@@ -25,9 +26,7 @@ where
     let (removals, others): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.removes());
     for (done, change) in others.iter().enumerate() {
         if let Err(errno) = step(director, forwarder, now, change) {
-            for change in others.iter().take(done).rev() {
-                undo(director, change);
-            }
+            others.iter().take(done).rev().for_each(|change| undo(director, change));
             return Err(errno);
         }
     }
@@ -36,6 +35,15 @@ where
         let _ = step(director, forwarder, now, change);
     }
     Ok(())
+}
+
+/// Takes back steps that were applied a moment ago, of which none removes anything.
+pub(super) fn undo_all<S>(director: &mut Director<S>, changes: &[Change])
+where
+    S: Store,
+    SchedulerOf<S>: From<Scheduler>,
+{
+    changes.iter().rev().for_each(|change| undo(director, change));
 }
 
 fn step<S, const A: usize, const N: usize>(
@@ -128,6 +136,15 @@ pub(super) struct LiveServer {
     pub(super) inactive: u32,
     pub(super) persistent: u32,
     pub(super) stats: Stats,
+}
+
+impl AddAssign for LiveServer {
+    fn add_assign(&mut self, other: Self) {
+        self.active += other.active;
+        self.inactive += other.inactive;
+        self.persistent += other.persistent;
+        self.stats += other.stats;
+    }
 }
 
 /// What a director says of a service's traffic.

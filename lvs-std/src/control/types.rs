@@ -4,6 +4,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use core::ops::AddAssign;
 
 use lvs_core::{Family, Rates, Traffic};
 
@@ -233,6 +234,14 @@ pub struct Stats {
     pub traffic: Traffic,
     /// Per second.
     pub rates: Rates,
+}
+
+impl AddAssign for Stats {
+    /// What several directors have, together.
+    fn add_assign(&mut self, other: Self) {
+        self.traffic += other.traffic;
+        self.rates += other.rates;
+    }
 }
 
 /// A service as it is listed.

@@ -17,21 +17,24 @@ use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options};
 
 use super::{Arms, Cluster, LabError, Node};
+use crate::device::packet::Fan;
 use crate::device::xdp::{self, Steering};
 use crate::device::{Device, packet};
+use crate::steer::Steer;
 use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
-use crate::worker::{End, Handle, Snapshot, Worker, WorkerOptions};
+use crate::worker::{Crew, End, Handle, Snapshot, Worker, WorkerOptions};
 
 /// A virtual service for [`Cluster::balance`], with its real servers in the order in which they are added.
 pub type Balanced = (ServiceKey, ServiceConfig, Vec<ServerConfig>);
 
-/// The real director in a cluster: a worker over packet sockets in the director's node, and, for tunnelling, a tunnel end in
+/// The real director in a cluster: a worker, or several, over packet sockets in the director's node, and, for tunnelling, a tunnel end in
 /// each real server. All of it stops when this value is dropped.
 pub struct Balancer {
     director: Node,
+    crew: Crew,
     handle: Handle,
     events: Receiver<Event>,
-    worker: Option<JoinHandle<End>>,
+    workers: Vec<JoinHandle<End>>,
     ends: Vec<EndThread>,
 }
 
@@ -46,8 +49,10 @@ struct EndThread {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BalancerCounters {
-    /// By the director.
+    /// By the director: by all its workers together.
     pub director: Snapshot,
+    /// By each of them.
+    pub workers: Vec<Snapshot>,
     /// By the tunnel ends, in the order of the servers; empty without tunnels.
     pub tunnel_ends: Vec<TunnelEndCounters>,
 }
@@ -61,73 +66,111 @@ impl Cluster {
     /// When the kernel refuses a socket, or the director a service or a real server.
     pub fn balance(&self, config: Config, services: Vec<Balanced>) -> Result<Balancer, LabError> {
         let seed = config.seed;
-        let mut director = Director::new(config, Heap::new(Capacity::new(CONNECTIONS)));
-        for (key, service, servers) in services {
-            director
-                .add_service(key, service)
-                .map_err(|error| refusal(&self.director, "add a service", error))?;
-            for server in servers {
+        let (count, by) = self.plan.workers;
+        let steer = Steer::new(seed, count, by);
+        let (lines, steering, fans) = self.open_ports(steer)?;
+        let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, line) in (0..).zip(lines) {
+            let mut config = config.clone();
+            // Chance is each worker's own.
+            config.seed = if index == 0 { seed } else { seed.derive(index) };
+            let seed = config.seed;
+            let mut director = Director::new(config, Heap::new(Capacity::new(CONNECTIONS)));
+            for (key, service, servers) in &services {
                 director
-                    .add_server(key, server)
-                    .map_err(|error| refusal(&self.director, "add a server", error))?;
+                    .add_service(*key, service.clone())
+                    .map_err(|error| refusal(&self.director, "add a service", error))?;
+                for server in servers {
+                    director
+                        .add_server(*key, *server)
+                        .map_err(|error| refusal(&self.director, "add a server", error))?;
+                }
             }
-        }
-        let mut host = Host::new(seed);
-        let (devices, steering) = self.open_ports(&mut host)?;
-        for family in FAMILIES {
-            host.add_virtual_address(Self::vip(family))
-                .map_err(|error| refusal(&self.director, "add a virtual address", error))?;
-        }
-        let forwarder = Box::new(Forwarder::new(host, Options::new()));
-        let (mut worker, handle, events) =
-            Worker::new(director, forwarder, devices, WorkerOptions::default())
+            let mut host = Host::new(seed);
+            let mut devices = Vec::new();
+            for (port, device) in line {
+                add_port(&self.director, &mut host, port.mac, port.mtu, &port.addresses)?;
+                devices.push(device);
+            }
+            for family in FAMILIES {
+                host.add_virtual_address(Self::vip(family))
+                    .map_err(|error| refusal(&self.director, "add a virtual address", error))?;
+            }
+            let forwarder = Box::new(Forwarder::new(host, Options::new()));
+            let (worker, handle, fetch) = Worker::new(director, forwarder, devices, WorkerOptions::default())
                 .map_err(|error| refusal(&self.director, "make a worker", error))?;
+            workers.push(worker);
+            handles.push(handle);
+            events.push(fetch);
+        }
         let ends = match self.plan.method {
             Method::Bypass | Method::Direct | Method::Local | Method::Nat => Vec::new(),
             Method::Tunnel(tunnel) => self.start_tunnel_ends(tunnel, seed)?,
         };
-        if let Some(steering) = steering {
-            self.steer(&steering, &mut worker, &handle)?;
+        let nobody = || refusal(&self.director, "make a worker", io::Error::from(io::ErrorKind::NotFound));
+        let handle = handles.first().cloned().ok_or_else(nobody)?;
+        let first_events = events.into_iter().next().ok_or_else(nobody)?;
+        let crew = Crew::new(&mut workers, handles, steer, fans);
+        if let (Some(steering), Some(worker)) = (steering, workers.first_mut()) {
+            self.steer(&steering, worker, &handle)?;
         }
-        let worker = self.director.spawn("director", move || worker.run())?;
-        wait_for_neighbours(&handle);
-        Ok(Balancer { director: self.director.clone(), handle, events, worker: Some(worker), ends })
+        let mut threads = Vec::new();
+        for mut worker in workers {
+            threads.push(self.director.spawn("director", move || worker.run())?);
+        }
+        crew.handles().iter().for_each(wait_for_neighbours);
+        let director = self.director.clone();
+        Ok(Balancer { director, crew, handle, events: first_events, workers: threads, ends })
     }
 
-    /// The director's ports, with its own addresses on them.
-    fn open_ports(&self, host: &mut Host) -> Result<(Vec<Device>, Option<Steering>), LabError> {
+    /// The director's ports for each of its workers, with its own addresses on them.
+    fn open_ports(&self, steer: Steer) -> Result<Opened, LabError> {
         let to_clients = FAMILIES.map(|family| (Self::director_to_clients(family), Self::prefix(family)));
         let to_servers = FAMILIES.map(|family| (Self::director_to_servers(family), Self::prefix(family)));
         let [first, second] = DIRECTOR_MAC;
+        let ports = match self.plan.arms {
+            Arms::One => vec![("eth0", first, [to_clients, to_servers].concat())],
+            Arms::Two => {
+                vec![("eth0", first, to_clients.to_vec()), ("eth1", second, to_servers.to_vec())]
+            }
+        };
         if let Some(options) = &self.plan.xdp {
-            let ports = match self.plan.arms {
-                Arms::One => vec![("eth0", first, [to_clients, to_servers].concat())],
-                Arms::Two => {
-                    vec![("eth0", first, to_clients.to_vec()), ("eth1", second, to_servers.to_vec())]
-                }
-            };
             let names: Vec<_> = ports.iter().map(|(name, mac, _)| (*name, Some(mac.0))).collect();
             let (opened, steering) = self
                 .director
                 .run(|| xdp::open(&names, options))?
                 .map_err(|error| refusal(&self.director, "open AF_XDP sockets", error))?;
-            let mut devices = Vec::new();
+            let mut line = Vec::new();
             for (opened, (_, mac, addresses)) in opened.into_iter().zip(ports) {
-                add_port(&self.director, host, mac, opened.mtu, &addresses)?;
-                devices.push(opened.device);
+                line.push((PlannedPort { mac, mtu: opened.mtu, addresses }, opened.device));
             }
-            return Ok((devices, Some(steering)));
+            return Ok((vec![line], Some(steering), Vec::new()));
         }
-        let devices = match self.plan.arms {
-            Arms::One => {
-                vec![open_port(&self.director, "eth0", first, host, &[to_clients, to_servers].concat())?]
+        let mut known: Vec<IpAddr> = FAMILIES.map(Self::vip).to_vec();
+        known
+            .extend(ports.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, _)| *address)));
+        let (mut lines, mut fans) =
+            ((0..steer.workers()).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
+        for (name, mac, addresses) in ports {
+            if steer.workers() == 1 {
+                let packet = open_device(&self.director, name, mac, RECEIVE_SLOTS)?;
+                let port = PlannedPort { mac, mtu: packet.mtu, addresses };
+                if let Some(line) = lines.first_mut() {
+                    line.push((port, packet.device));
+                }
+                continue;
             }
-            Arms::Two => vec![
-                open_port(&self.director, "eth0", first, host, &to_clients)?,
-                open_port(&self.director, "eth1", second, host, &to_servers)?,
-            ],
-        };
-        Ok((devices, None))
+            let options = packet_options(mac, RECEIVE_SLOTS);
+            let fanned = self
+                .director
+                .run(|| packet::open_fanned(name, &options, steer, &known))?
+                .map_err(|error| refusal(&self.director, "open packet sockets", error))?;
+            for (line, device) in lines.iter_mut().zip(fanned.devices) {
+                line.push((PlannedPort { mac, mtu: fanned.mtu, addresses: addresses.clone() }, device));
+            }
+            fans.push(fanned.fan);
+        }
+        Ok((lines, None, fans))
     }
 
     /// Tells the XDP program of the director's addresses, now and as they change.
@@ -174,14 +217,30 @@ impl Cluster {
     }
 }
 
+/// For each worker its ports with their devices.
+type Opened = (Vec<Vec<(PlannedPort, Device)>>, Option<Steering>, Vec<Fan>);
+
+/// What the host has to know of a port.
+struct PlannedPort {
+    mac: MacAddress,
+    mtu: usize,
+    addresses: Vec<(IpAddr, u8)>,
+}
+
 impl Balancer {
     /// Commands the director, and tells of it.
+    #[must_use]
+    pub const fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    /// The first worker's handle, which is the director's if it has no others.
     #[must_use]
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// The director's events, as they come.
+    /// The first worker's events, as they come.
     #[must_use]
     pub const fn events(&self) -> &Receiver<Event> {
         &self.events
@@ -195,33 +254,39 @@ impl Balancer {
     /// # Panics
     /// When one of the threads has panicked.
     pub fn stop(mut self) -> Result<BalancerCounters, LabError> {
-        self.handle.stop();
-        match self.worker.take().map(join) {
-            Some(End::Stopped) | None => {}
-            Some(End::Ended | End::Failed) => {
-                return Err(refusal(
-                    &self.director,
-                    "keep the director at work",
-                    io::Error::from(io::ErrorKind::NotConnected),
-                ));
+        self.crew.stop();
+        for thread in self.workers.drain(..) {
+            match join(thread) {
+                End::Stopped => {}
+                End::Ended | End::Failed => {
+                    return Err(refusal(
+                        &self.director,
+                        "keep the director at work",
+                        io::Error::from(io::ErrorKind::NotConnected),
+                    ));
+                }
             }
         }
-        let director = self.handle.snapshot();
+        let workers: Vec<Snapshot> = self.crew.handles().iter().map(Handle::snapshot).collect();
+        let mut director = self.handle.snapshot();
+        workers.iter().skip(1).for_each(|worker| director += worker);
         let mut tunnel_ends = Vec::new();
         for EndThread { server, wire, thread } in self.ends.drain(..) {
             drop(wire);
             tunnel_ends
                 .push(join(thread).map_err(|error| refusal(&server, "keep the tunnel end at work", error))?);
         }
-        Ok(BalancerCounters { director, tunnel_ends })
+        Ok(BalancerCounters { director, workers, tunnel_ends })
     }
 }
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        self.handle.stop();
-        // Their ends do not matter any more: whoever wants to know calls `stop`.
-        drop(self.worker.take().map(JoinHandle::join));
+        self.crew.stop();
+        for thread in self.workers.drain(..) {
+            // Their ends do not matter any more: whoever wants to know calls `stop`.
+            drop(thread.join());
+        }
         for EndThread { wire, thread, .. } in self.ends.drain(..) {
             drop(wire);
             drop(thread.join());
@@ -270,10 +335,13 @@ fn open_device(
     mac: MacAddress,
     slots: usize,
 ) -> Result<packet::Packet, LabError> {
-    let options =
-        packet::PacketOptions { mac: Some(mac.0), receive_slots: slots, ..packet::PacketOptions::default() };
+    let options = packet_options(mac, slots);
     node.run(|| packet::open(interface, &options))?
         .map_err(|error| refusal(node, "open a packet socket", error))
+}
+
+fn packet_options(mac: MacAddress, slots: usize) -> packet::PacketOptions {
+    packet::PacketOptions { mac: Some(mac.0), receive_slots: slots, ..packet::PacketOptions::default() }
 }
 
 fn refusal(node: &Node, step: &str, error: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> LabError {

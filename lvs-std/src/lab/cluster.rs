@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_core::{Family, Method};
 
 use crate::device::xdp::XdpOptions;
+use crate::steer::By;
 
 use super::{Lab, LabError, Node, Switch};
 
@@ -25,13 +26,23 @@ pub struct Plan {
     pub xdp: Option<XdpOptions>,
     /// Whether what comes to the director may have checksums that are left to be finished. Default: true.
     pub partial_checksums: bool,
+    /// How many workers the director has, and what tells clients apart for them. Default: one.
+    pub workers: (usize, By),
 }
 
 impl Plan {
     /// Three real servers for `method`, on one network with the clients, MTU 1,500.
     #[must_use]
     pub const fn new(method: Method) -> Self {
-        Self { method, servers: 3, arms: Arms::One, mtu: 1_500, xdp: None, partial_checksums: true }
+        Self {
+            method,
+            servers: 3,
+            arms: Arms::One,
+            mtu: 1_500,
+            xdp: None,
+            partial_checksums: true,
+            workers: (1, By::Endpoint),
+        }
     }
 
     /// The same with another number of real servers.
@@ -60,6 +71,13 @@ impl Plan {
     #[must_use]
     pub const fn with_finished_checksums(mut self) -> Self {
         self.partial_checksums = false;
+        self
+    }
+
+    /// The same with several workers in the director, over packet sockets.
+    #[must_use]
+    pub const fn with_workers(mut self, workers: usize, by: By) -> Self {
+        self.workers = (workers, by);
         self
     }
 

@@ -83,34 +83,75 @@ impl PacketSocket {
         self.set(libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
-    /// Lets only frames to `mac` and to groups (multicast, broadcast) into the ring.
+    /// Lets only frames to `mac` and to groups (multicast, broadcast) into the ring, if one is given; and none that this machine sends, if it
+    /// is one of several sockets that share frames out: what one of them ignores alone, the others would get.
     ///
-    /// A classic BPF program (`linux/filter.h`) of seven instructions.
-    pub(crate) fn filter_destination(&self, mac: [u8; 6]) -> io::Result<()> {
-        let [a, b, c, d, e, f] = mac;
+    /// A classic BPF program (`linux/filter.h`) of ten instructions at most.
+    pub(crate) fn filter(&self, mac: Option<[u8; 6]>, shares: bool) -> io::Result<()> {
         let load = |size: u32, at: u32| instruction(libc::BPF_LD | size | libc::BPF_ABS, at, 0, 0);
-        let mut program = [
-            load(libc::BPF_B, 0),
-            instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 1, 4, 0),
-            load(libc::BPF_W, 0),
-            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, u32::from_be_bytes([a, b, c, d]), 0, 3),
-            load(libc::BPF_H, 4),
-            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, u32::from_be_bytes([0, 0, e, f]), 0, 1),
-            instruction(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
-            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-        ];
-        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        let jump =
+            |code: u32, k: u32, jt: u8, jf: u8| instruction(libc::BPF_JMP | code | libc::BPF_K, k, jt, jf);
+        let verdict = |bytes: u32| instruction(libc::BPF_RET | libc::BPF_K, bytes, 0, 0);
+        let mut program = Vec::new();
+        if shares {
+            program.push(load(libc::BPF_W, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned()));
+            program.push(jump(libc::BPF_JEQ, u32::from(libc::PACKET_OUTGOING), 0, 1));
+            program.push(verdict(0));
+        }
+        if let Some([a, b, c, d, e, f]) = mac {
+            program.extend([
+                load(libc::BPF_B, 0),
+                jump(libc::BPF_JSET, 1, 4, 0),
+                load(libc::BPF_W, 0),
+                jump(libc::BPF_JEQ, u32::from_be_bytes([a, b, c, d]), 0, 3),
+                load(libc::BPF_H, 4),
+                jump(libc::BPF_JEQ, u32::from_be_bytes([0, 0, e, f]), 0, 1),
+                verdict(u32::MAX),
+                verdict(0),
+            ]);
+        } else {
+            program.push(verdict(u32::MAX));
+        }
+        self.program(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &mut program)
+    }
+
+    /// Lets nothing into the ring.
+    pub(crate) fn filter_all(&self) -> io::Result<()> {
+        let nothing = instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0);
+        self.program(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &mut [nothing])
+    }
+
+    /// Makes it one of a group of sockets that share frames out by a program: of a new group, or of this one. Returns the group's number.
+    pub(crate) fn share(&self, group: Option<u16>) -> io::Result<u16> {
+        let kind = match group {
+            Some(_) => libc::PACKET_FANOUT_CBPF,
+            None => libc::PACKET_FANOUT_CBPF | libc::PACKET_FANOUT_FLAG_UNIQUEID,
+        };
+        let asked = (kind << 16 | u32::from(group.unwrap_or_default())).cast_signed();
+        self.set(libc::PACKET_FANOUT, &asked)?;
+        let joined: libc::c_int = option::get(self.as_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT)?;
+        Ok((joined & 0xffff) as u16)
+    }
+
+    /// The same socket once more.
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, interface: self.interface })
+    }
+
+    /// Gives the group of sockets that this one shares frames with another program: it answers with the number of the socket that gets
+    /// a packet, in the order in which they came to the group. Offsets count from the network header.
+    pub(crate) fn steer(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
+        self.program(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
+    }
+
+    fn program(&self, level: i32, name: i32, program: &mut [libc::sock_filter]) -> io::Result<()> {
+        let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
         let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
         // SAFETY: pointer and length are those of a live `sock_fprog`, whose own pointer and count are those of a live
-        // array; the kernel copies both before it returns.
+        // slice; the kernel copies both before it returns.
         let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                ptr::from_ref(&program).cast(),
-                length,
-            )
+            libc::setsockopt(self.fd.as_raw_fd(), level, name, ptr::from_ref(&program).cast(), length)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

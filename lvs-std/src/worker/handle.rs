@@ -49,7 +49,7 @@ pub(super) struct Inbox<S: Store, const A: usize, const N: usize> {
 }
 
 /// Wakes the worker.
-struct Bell {
+pub(super) struct Bell {
     stop: Arc<AtomicBool>,
     wire: UnixStream,
 }
@@ -69,7 +69,7 @@ pub(super) fn channel<S: Store, const A: usize, const N: usize>(
 }
 
 impl Bell {
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         // A full pipe wakes as well as a fuller one.
         let _ = (&self.wire).write(&[0]);
     }
@@ -86,6 +86,14 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         &self,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
+        self.begin(work)?.recv().map_err(|_| WorkerGone)
+    }
+
+    /// The same without waiting: what the closure returns comes later.
+    pub(super) fn begin<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+    ) -> Result<Receiver<R>, WorkerGone> {
         let (sender, receiver) = bounded(1);
         let command: Command<S, A, N> = Box::new(move |director, forwarder, now| {
             // Nobody waits for it if the asker died.
@@ -93,7 +101,12 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         });
         self.commands.send(command).map_err(|_| WorkerGone)?;
         self.bell.ring();
-        receiver.recv().map_err(|_| WorkerGone)
+        Ok(receiver)
+    }
+
+    /// What wakes the worker.
+    pub(super) const fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     /// [`Director::add_service`].

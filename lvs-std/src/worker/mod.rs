@@ -14,12 +14,15 @@
 //! machine's stack then answers, and what it sends is forwarded as any port's packets. So one address can have
 //! balanced services and local ones, and the director can be a real server itself.
 //!
-//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. A program
-//! with several threads gives each a worker with a director of its own, and steers packets by the client's address.
+//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. Several threads are several
+//! workers, each with a director of its own; a [`Crew`] commands them as one, and [`Steer`](crate::steer::Steer) says which packet is whose.
 
+mod crew;
 mod handle;
 mod idle;
 pub(crate) mod output;
+mod post;
+mod processor;
 mod stats;
 
 use core::fmt;
@@ -35,9 +38,12 @@ use lvs_forward::host::{Host, MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 
+pub use self::crew::{AddressError, Crew};
 use self::handle::Inbox;
 pub use self::handle::{Handle, ServiceListing, WorkerGone};
 use self::output::{Out, Output};
+use self::post::{Post, Posted};
+pub use self::processor::{processors, stay_on};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
 use crate::device::{BATCH, Device, Receive};
@@ -86,6 +92,8 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     forwarder: Box<Forwarder<A, N>>,
     inputs: Vec<Input>,
     output: Output,
+    /// What it shares with the other workers of its director, if there are any.
+    post: Option<Post>,
     inbox: Inbox<S, A, N>,
     events: Sender<Event>,
     clock: Clock,
@@ -100,6 +108,7 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
 /// One port's receiving half.
 struct Input {
     receive: Box<dyn Receive>,
+    link: Link,
     /// The device is gone.
     failed: bool,
 }
@@ -130,7 +139,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         }
         let (mut inputs, mut outs) = (Vec::new(), Vec::new());
         for (device, port) in devices.into_iter().zip(&ports) {
-            inputs.push(Input { receive: device.receive, failed: false });
+            inputs.push(Input { receive: device.receive, link: port.link(), failed: false });
             outs.push(Out::new(device.transmit, port.link()));
         }
         if forwarder.fragments().datagrams() == 0 {
@@ -159,6 +168,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             forwarder,
             inputs,
             output: Output::new(outs, local),
+            post: None,
             inbox,
             events,
             clock,
@@ -222,6 +232,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             moved += self.receive(index);
         }
         let now = self.clock.now();
+        if self.post.is_some() {
+            moved += self.read_post(now);
+        }
         while let Some(command) = self.inbox.next() {
             command(&mut self.director, &mut self.forwarder, now);
         }
@@ -243,23 +256,24 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// A batch from one device.
     fn receive(&mut self, index: usize) -> usize {
-        let Self { director, forwarder, inputs, output, clock, .. } = self;
+        let Self { director, forwarder, inputs, output, post, clock, .. } = self;
         let Some(input) = inputs.get_mut(index).filter(|input| !input.failed) else { return 0 };
         let now = clock.now();
+        let link = input.link;
         let mut judge = |frames: &mut [Frame<'_>]| {
-            let mut outcomes = [Outcome::Consumed; BATCH];
-            forwarder.process_batch(director, now, frames, &mut outcomes);
-            for (frame, outcome) in frames.iter_mut().zip(outcomes) {
-                match outcome {
-                    Outcome::Assembled(datagram) => {
-                        if let Some(taken) = forwarder.take(datagram) {
-                            output.take(taken);
-                        }
-                    }
-                    Outcome::Send => output.send(frame),
-                    Outcome::SendPieces(cut) => output.send_pieces(frame, cut),
-                    Outcome::Pass(_) => output.pass(frame, forwarder.host()),
-                    Outcome::Drop(_) | Outcome::Consumed => {}
+            let mut away = 0;
+            if let Some(post) = post {
+                let mut posted = Posted::default();
+                away = post.sort(now, frames, link, |address| forwarder.host().owns(address), &mut posted);
+                output.counters.posted += posted.sent;
+                output.counters.post_lost += posted.lost;
+            }
+            if away == 0 {
+                process(director, forwarder, output, now, frames);
+            } else {
+                let stay = frames.iter_mut().enumerate().filter(|(at, _)| away & 1 << at == 0);
+                for (_, frame) in stay {
+                    process(director, forwarder, output, now, core::slice::from_mut(frame));
                 }
             }
             output.counters.batches += 1;
@@ -272,6 +286,29 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 0
             }
         }
+    }
+
+    /// What other workers handed to this one.
+    #[cold]
+    fn read_post(&mut self, now: Tick) -> usize {
+        let Self { director, forwarder, output, post, .. } = self;
+        let Some(post) = post else { return 0 };
+        let mut count = 0;
+        while count < MOST_LETTERS
+            && let Some(mut letter) = post.next()
+        {
+            count += 1;
+            let hearsay = letter.hearsay;
+            if let Some(mut frame) = letter.frame() {
+                if hearsay {
+                    forwarder.host_mut().overhear(now, &mut frame);
+                } else {
+                    process(director, forwarder, output, now, core::slice::from_mut(&mut frame));
+                }
+            }
+            post.keep(letter);
+        }
+        count
     }
 
     /// Frees expired connections: once around the table each second, a part of it at a time.
@@ -313,6 +350,31 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     fn finish(&mut self) {
         self.output.flush();
         self.publish(self.clock.now());
+    }
+}
+
+/// Decides frames, a batch at most, and sends them on their way.
+fn process<S: Store, const A: usize, const N: usize>(
+    director: &mut Director<S>,
+    forwarder: &mut Forwarder<A, N>,
+    output: &mut Output,
+    now: Tick,
+    frames: &mut [Frame<'_>],
+) {
+    let mut outcomes = [Outcome::Consumed; BATCH];
+    forwarder.process_batch(director, now, frames, &mut outcomes);
+    for (frame, outcome) in frames.iter_mut().zip(outcomes) {
+        match outcome {
+            Outcome::Assembled(datagram) => {
+                if let Some(taken) = forwarder.take(datagram) {
+                    output.take(taken);
+                }
+            }
+            Outcome::Send => output.send(frame),
+            Outcome::SendPieces(cut) => output.send_pieces(frame, cut),
+            Outcome::Pass(_) => output.pass(frame, forwarder.host()),
+            Outcome::Drop(_) | Outcome::Consumed => {}
+        }
     }
 }
 
@@ -366,6 +428,8 @@ impl core::error::Error for WorkerError {}
 
 /// The longest frame that the forwarder makes itself.
 const OWN_FRAME: usize = 2_048;
+/// Letters that are read between two batches.
+const MOST_LETTERS: usize = 64;
 const SWEEP_MS: u64 = 10;
 const SNAPSHOT_MS: u64 = 1_000;
 

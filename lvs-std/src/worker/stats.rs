@@ -1,5 +1,7 @@
 //! What a worker tells of itself, in numbers.
 
+use core::ops::AddAssign;
+
 use lvs_core::Tick;
 
 use crate::device::{ReceiveCounters, TransmitCounters};
@@ -20,6 +22,18 @@ pub struct Snapshot {
     pub worker: WorkerCounters,
 }
 
+impl AddAssign<&Self> for Snapshot {
+    /// What several workers of one director have counted, together. The time is the earliest of theirs.
+    fn add_assign(&mut self, other: &Self) {
+        let Self { at, director, forwarder, ports, worker } = other;
+        self.at = self.at.min(*at);
+        self.director += *director;
+        self.forwarder += forwarder;
+        self.ports.iter_mut().zip(ports).for_each(|(port, other)| *port += other);
+        self.worker += worker;
+    }
+}
+
 /// A port in a [`Snapshot`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +44,29 @@ pub struct PortSnapshot {
     pub transmitted: TransmitCounters,
     /// The device is gone or broken, and is no longer asked.
     pub failed: bool,
+}
+
+impl AddAssign<&Self> for PortSnapshot {
+    fn add_assign(&mut self, other: &Self) {
+        let ReceiveCounters { frames, bytes, merged, lost, cut, invalid } = other.received;
+        self.received.frames += frames;
+        self.received.bytes += bytes;
+        self.received.merged += merged;
+        self.received.lost += lost;
+        self.received.cut += cut;
+        self.received.invalid += invalid;
+        let TransmitCounters { frames, bytes, merged, down, full, refused, too_long, unsupported } =
+            other.transmitted;
+        self.transmitted.frames += frames;
+        self.transmitted.bytes += bytes;
+        self.transmitted.merged += merged;
+        self.transmitted.down += down;
+        self.transmitted.full += full;
+        self.transmitted.refused += refused;
+        self.transmitted.too_long += too_long;
+        self.transmitted.unsupported += unsupported;
+        self.failed |= other.failed;
+    }
 }
 
 /// What a worker itself counts.
@@ -54,4 +91,35 @@ pub struct WorkerCounters {
     pub not_passed: u64,
     /// Events that nobody fetched in time.
     pub events_lost: u64,
+    /// Copies of frames that it handed to other workers of the same director.
+    pub posted: u64,
+    /// Copies that were lost: the other worker did not read its post in time, or the first fragment of a datagram did not come.
+    pub post_lost: u64,
+}
+
+impl AddAssign<&Self> for WorkerCounters {
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            batches,
+            waits,
+            cut,
+            pieces,
+            unsendable,
+            passed,
+            not_passed,
+            events_lost,
+            posted,
+            post_lost,
+        } = other;
+        self.batches += batches;
+        self.waits += waits;
+        self.cut += cut;
+        self.pieces += pieces;
+        self.unsendable += unsendable;
+        self.passed += passed;
+        self.not_passed += not_passed;
+        self.events_lost += events_lost;
+        self.posted += posted;
+        self.post_lost += post_lost;
+    }
 }

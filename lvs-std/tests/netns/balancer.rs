@@ -14,7 +14,7 @@ use crate::traffic::serve;
 
 /// A service for TCP and one for UDP on the virtual address, over three servers with the weights 3, 2 and 1.
 pub(crate) struct Balancer {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     balancer: lvs_std::lab::Balancer,
     method: Method,
     family: Family,
@@ -90,7 +90,12 @@ impl Balancer {
     pub(crate) fn remove_server(&self, number: u8) -> Outcome {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let address = server(self.method, self.server_family, number);
-            self.balancer.handle().remove_server(key(protocol, self.family), address)??;
+            let key = key(protocol, self.family);
+            let removed = self
+                .balancer
+                .crew()
+                .with_each(move |_, director, _, _| director.remove_server(key, address))?;
+            removed.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod health;
 mod layout;
 mod methods;
 mod traffic;
+mod workers;
 
 use core::error::Error;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         .chain(methods::over(lab, "", Plan::new))
         .chain(ftp::over(lab, "", Plan::new(Method::Nat)))
         .chain(health::trials(lab))
+        .chain(workers::trials(lab))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

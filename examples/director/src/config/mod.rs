@@ -7,6 +7,7 @@ mod error;
 mod health;
 mod raw;
 mod service;
+mod work;
 
 use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
@@ -21,6 +22,7 @@ pub(crate) use error::ConfigError;
 pub(crate) use health::Health;
 use raw::Whole;
 pub(crate) use service::Service;
+pub(crate) use work::Work;
 
 /// Everything that a file says, checked.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Configuration {
     pub(crate) marks: Vec<MarkRule>,
     /// Capacity of the connection table.
     pub(crate) connections: usize,
+    /// Who does the work.
+    pub(crate) work: Work,
     settings: Settings,
 }
 
@@ -135,6 +139,8 @@ impl Configuration {
         let services = service::read(reader, &file.service, &marks)?;
         let virtual_addresses = reader.virtual_addresses(&file, &mut host)?;
         reader.reachable(&interfaces, &services, &file.service)?;
+        let addresses: Vec<IpAddr> = host.addresses().collect();
+        let work = work::read(reader, &file, &services, &addresses)?;
         Ok(Self {
             interfaces,
             services,
@@ -146,6 +152,7 @@ impl Configuration {
             },
             marks,
             connections: connections.unwrap_or(DEFAULT_CONNECTIONS) as usize,
+            work,
             settings: reader.settings(&file)?,
         })
     }
@@ -162,6 +169,7 @@ impl Configuration {
             (self.marks != other.marks, "marks"),
             (self.connections != other.connections, "connections"),
             (self.answer_for != other.answer_for, "answer-for"),
+            (self.work != other.work, "workers"),
         ];
         parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
     }
@@ -170,6 +178,25 @@ impl Configuration {
     pub(crate) fn watches_memory(&self) -> bool {
         let modes = [self.settings.drop_entry, self.settings.drop_packet, self.settings.secure_tcp];
         modes.contains(&Some(Defence::Automatic))
+    }
+
+    /// Capacity of each worker's part of the connection table. Several get an eighth more than their share, since chance does not share
+    /// clients out evenly.
+    pub(crate) const fn connections_each(&self) -> usize {
+        match self.work.workers {
+            0 | 1 => self.connections,
+            workers => (self.connections + self.connections.div_ceil(8)).div_ceil(workers),
+        }
+    }
+
+    /// The addresses that the director has from the start: its own, and the virtual ones unless it waits for this machine to have them.
+    pub(crate) fn initial_addresses(&self) -> Vec<IpAddr> {
+        let own = self.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let mut addresses: Vec<IpAddr> = own.map(|(address, _)| *address).collect();
+        if self.answer_for != AnswerFor::Host {
+            addresses.extend(&self.virtual_addresses);
+        }
+        addresses
     }
 
     /// What happens to a new connection when the table is full.
@@ -204,13 +231,15 @@ impl Configuration {
         config
     }
 
-    /// The forwarder's options.
+    /// The forwarder's options, for each worker.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new();
         options.pmtu_disc = self.settings.pmtu_disc.unwrap_or(options.pmtu_disc);
         options.capture_marked = self.settings.capture_marked.unwrap_or(options.capture_marked);
         options.ip_forward = self.settings.ip_forward.unwrap_or(options.ip_forward);
-        options.icmp_rate = self.settings.icmp_rate.unwrap_or(options.icmp_rate);
+        // Each has its share; 0 stands for no limit.
+        let rate = self.settings.icmp_rate.unwrap_or(options.icmp_rate);
+        options.icmp_rate = rate.div_ceil(u32::try_from(self.work.workers).unwrap_or(1).max(1));
         options
     }
 }
@@ -271,7 +300,7 @@ impl Reader<'_> {
             drop_packet: tuning.drop_packet.map(Defence::from),
             secure_tcp: tuning.secure_tcp.map(Defence::from),
             cache_bypass: tuning.cache_bypass,
-            capture_marked: tuning.capture_marked,
+            capture_marked: tuning.capture_marked.as_ref().map(|on| *on.get_ref()),
             expire_quiescent_template: tuning.expire_quiescent_template,
             nat_icmp_send: tuning.nat_icmp_send,
             schedule_icmp: tuning.schedule_icmp,
@@ -347,7 +376,7 @@ impl Reader<'_> {
             }
         }
         let routes = routes.into_iter().map(|(route, _)| route).collect();
-        let wire = match raw.device {
+        let wire = match raw.device.as_ref().map(|device| *device.get_ref()) {
             None | Some(raw::Wire::Packet) => Wire::Packet,
             Some(raw::Wire::Xdp) => Wire::Xdp,
             Some(raw::Wire::Auto) => Wire::Auto,

@@ -18,6 +18,8 @@ pub(super) use check::{Check, Initially, OnFailure, Seconds, Several};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
     #[serde(default)]
+    pub(super) director: Director,
+    #[serde(default)]
     pub(super) timeouts: Timeouts,
     #[serde(default)]
     pub(super) tuning: Tuning,
@@ -30,6 +32,26 @@ pub(super) struct File {
     pub(super) mark: Vec<Mark>,
     #[serde(default)]
     pub(super) service: Vec<Spanned<Service>>,
+}
+
+/// `[director]`.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Director {
+    pub(super) workers: Option<Spanned<Whole>>,
+    pub(super) cpus: Option<Spanned<Vec<Spanned<Whole>>>>,
+    pub(super) busy_poll: Option<bool>,
+    pub(super) steer: Option<Spanned<Steer>>,
+    pub(super) steer_v4: Option<Spanned<Whole>>,
+    pub(super) steer_v6: Option<Spanned<Whole>>,
+}
+
+/// `steer`.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Steer {
+    Address,
+    Endpoint,
 }
 
 /// `answer-for`.
@@ -68,7 +90,7 @@ pub(super) struct Tuning {
     pub(super) when_full: Option<WhenFull>,
     pub(super) conn_reuse_mode: Option<Spanned<Whole>>,
     pub(super) cache_bypass: Option<bool>,
-    pub(super) capture_marked: Option<bool>,
+    pub(super) capture_marked: Option<Spanned<bool>>,
     pub(super) drop_entry: Option<Defence>,
     pub(super) drop_packet: Option<Defence>,
     pub(super) secure_tcp: Option<Defence>,
@@ -105,7 +127,7 @@ pub(super) enum WhenFull {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Interface {
     pub(super) name: Spanned<String>,
-    pub(super) device: Option<Wire>,
+    pub(super) device: Option<Spanned<Wire>>,
     pub(super) mac: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) addresses: Vec<Spanned<Prefix>>,
@@ -116,7 +138,7 @@ pub(super) struct Interface {
 }
 
 /// `device`.
-#[derive(Clone, Copy, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Wire {
     Packet,

@@ -8,7 +8,7 @@ use lvs_std::control::change;
 
 use super::SharedDesk;
 use super::moves;
-use crate::run::LargeHandle;
+use crate::run::LargeCrew;
 
 /// The packet in question: the first of a client, or any of a connection.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
@@ -23,11 +23,7 @@ pub(crate) struct Question {
 }
 
 /// The answer, a line for each step. Nothing changes by it.
-pub(super) fn explain(
-    question: &Question,
-    desk: &SharedDesk,
-    handle: &LargeHandle,
-) -> Result<String, String> {
+pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) -> Result<String, String> {
     let protocol = match question.protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -40,7 +36,7 @@ pub(super) fn explain(
     // Writing to a string cannot fail, here and below.
     let gone = |_| "the director is ending".to_owned();
     let address = to.ip();
-    let owns = handle.with(move |_, forwarder, _| forwarder.host().owns(address)).map_err(gone)?;
+    let owns = crew.with_first(move |_, forwarder, _| forwarder.host().owns(address)).map_err(gone)?;
     let _ = if owns {
         writeln!(text, "{address} is an address of the director")
     } else {
@@ -49,7 +45,7 @@ pub(super) fn explain(
             "{address} is no address of the director: the packet is routed on, unless it is a reply of a real server"
         )
     };
-    let found = handle.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
+    let found = crew.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
     if let Some(connection) = found {
         let _ = writeln!(
             text,

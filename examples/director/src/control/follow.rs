@@ -13,12 +13,12 @@ use lvs_std::worker::WorkerGone;
 
 use super::{Reloader, SharedDesk};
 use crate::config::AnswerFor;
-use crate::run::LargeHandle;
+use crate::run::LargeCrew;
 
 /// Keeps what the director answers for as it should be, in the network namespace of this thread, until the director ends.
 pub(super) fn start(
     desk: &SharedDesk,
-    handle: &LargeHandle,
+    crew: &LargeCrew,
     reloader: &Arc<Reloader>,
     what: AnswerFor,
 ) -> io::Result<()> {
@@ -27,7 +27,7 @@ pub(super) fn start(
         AnswerFor::Services => None,
         AnswerFor::Host => Some(HostAddresses::open()?),
     };
-    let (desk, handle, reloader) = (desk.clone(), handle.clone(), reloader.clone());
+    let (desk, crew, reloader) = (desk.clone(), crew.clone(), reloader.clone());
     let follow = move || {
         let mut had = BTreeSet::new();
         if machine.is_none() {
@@ -50,7 +50,7 @@ pub(super) fn start(
             if machine.is_some() {
                 wanted.retain(|address| present.contains(address));
             }
-            if change(&handle, &mut had, &wanted).is_err() {
+            if change(&crew, &mut had, &wanted).is_err() {
                 return;
             }
             stale = match &machine {
@@ -70,34 +70,17 @@ pub(super) fn start(
 }
 
 /// Gives the director its new virtual addresses, and announces them; takes those away that it was given here before.
-fn change(
-    handle: &LargeHandle,
-    had: &mut BTreeSet<IpAddr>,
-    wanted: &BTreeSet<IpAddr>,
-) -> Result<(), WorkerGone> {
+fn change(crew: &LargeCrew, had: &mut BTreeSet<IpAddr>, wanted: &BTreeSet<IpAddr>) -> Result<(), WorkerGone> {
     let gone: Vec<IpAddr> = had.difference(wanted).copied().collect();
     let new: Vec<IpAddr> = wanted.difference(had).copied().collect();
     for address in &gone {
         had.remove(address);
         tracing::info!("{address} is no longer answered for");
     }
-    let added = handle.with(move |_, forwarder, now| {
-        let host = forwarder.host_mut();
-        gone.iter().for_each(|address| _ = host.remove_address(*address));
-        let mut added = Vec::new();
-        // The director's own addresses are none to be given, or taken away.
-        for address in new {
-            if host.owns(address) {
-                continue;
-            }
-            let done = host.add_virtual_address(address).map_err(|error| error.to_string());
-            if done.is_ok() {
-                host.announce(now, address);
-            }
-            added.push((address, done));
-        }
-        added
-    })?;
+    // The director's own addresses are none to be given, or taken away.
+    let added =
+        if gone.is_empty() && new.is_empty() { Vec::new() } else { crew.change_addresses(gone, new)? };
+    crew.with_first(|_, _, _| ())?;
     for (address, done) in added {
         // One that it cannot have is not tried again.
         had.insert(address);

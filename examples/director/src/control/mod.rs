@@ -26,7 +26,7 @@ use lvs_std::control::{
 };
 
 use crate::config::MAX_ADDRESSES;
-use crate::run::{LargeHandle, NEIGHBOURS};
+use crate::run::{LargeCrew, NEIGHBOURS};
 
 pub(crate) use reload::{Origin, Reloader};
 
@@ -40,7 +40,7 @@ pub(crate) use drain::DrainRow;
 pub(crate) use requests::Request;
 
 /// The desk of `director run`.
-pub(crate) type LargeDesk = Desk<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+pub(crate) type LargeDesk = Desk<Heap, MAX_ADDRESSES, NEIGHBOURS, LargeCrew>;
 
 /// A desk that several threads use.
 #[derive(Clone)]
@@ -99,14 +99,15 @@ pub(crate) struct Controls {
 /// Opens the director's desk: takes up the state that there is, applies the file that it was started with, and listens.
 pub(crate) fn open(
     listen: &Listen,
-    handle: &LargeHandle,
+    crew: &LargeCrew,
     interfaces: Vec<String>,
     sync_events: impl FnMut() -> Option<Event> + Send + 'static,
     origin: Option<Origin>,
 ) -> Result<Controls, Box<dyn Error>> {
-    let sync = sync::Sync::start(interfaces, handle.clone(), sync_events)?;
-    let daemons = Box::new(sync::SyncDesk { sync, handle: handle.clone() });
-    let mut desk = Desk::new(handle.clone(), daemons);
+    let first = crew.handles().first().ok_or("the director has no worker")?;
+    let sync = sync::Sync::start(interfaces, first.clone(), sync_events)?;
+    let daemons = Box::new(sync::SyncDesk { sync, crew: crew.clone() });
+    let mut desk = Desk::new(crew.clone(), daemons);
     let socket = listen.socket();
     let mut restored = false;
     let state = socket.as_deref().and_then(|socket| listen.state(socket));
@@ -130,15 +131,15 @@ pub(crate) fn open(
         Some(origin) => {
             let memory = state.as_deref().map(|state| beside(state, "toml"));
             let reloader =
-                Reloader::new(desk.clone(), handle.clone(), events.clone(), &origin.file, memory, restored);
+                Reloader::new(desk.clone(), crew.clone(), events.clone(), &origin.file, memory, restored);
             reloader.start(origin)?;
             let reloader = Arc::new(reloader);
-            follow::start(&desk, handle, &reloader, origin.configuration.answer_for)?;
+            follow::start(&desk, crew, &reloader, origin.configuration.answer_for)?;
             reload_on_hangup(reloader.clone())?;
             Some(reloader)
         }
     };
-    let clerk = requests::Clerk::new(desk.clone(), handle.clone(), reloader.clone(), events.clone())?;
+    let clerk = requests::Clerk::new(desk.clone(), crew.clone(), reloader.clone(), events.clone())?;
     let serving = match &socket {
         None => None,
         Some(socket) => {

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lvs_core::Tick;
 use lvs_std::health::Event;
 use lvs_std::worker::WorkerGone;
 
@@ -15,7 +14,7 @@ use super::plan::Plan;
 use crate::check;
 use crate::config::{AnswerFor, Configuration};
 use crate::health::{self, Keeper};
-use crate::run::LargeHandle;
+use crate::run::LargeCrew;
 
 /// The file that a director was started with.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(crate) struct Origin {
 /// Applies a configuration file to a running director.
 pub(crate) struct Reloader {
     desk: SharedDesk,
-    handle: LargeHandle,
+    crew: LargeCrew,
     events: Events,
     file: PathBuf,
     /// Where the text is kept that was applied last.
@@ -46,7 +45,7 @@ impl Reloader {
     /// For the first application. If the director came back with the table that it had, `memory` tells what its file said then.
     pub(super) fn new(
         desk: SharedDesk,
-        handle: LargeHandle,
+        crew: LargeCrew,
         events: Events,
         file: &Path,
         memory: Option<PathBuf>,
@@ -55,7 +54,7 @@ impl Reloader {
         let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
         let configuration = text.and_then(|text| Configuration::parse(&text).ok());
         let applied = Mutex::new(Applied { configuration, keeper: None });
-        Self { desk, handle, events, file: file.to_owned(), memory, applied }
+        Self { desk, crew, events, file: file.to_owned(), memory, applied }
     }
 
     /// Applies what the file said at the start. Everything but services and servers is so already.
@@ -91,6 +90,11 @@ impl Reloader {
         text: &str,
         configuration: &Configuration,
     ) -> Result<String, String> {
+        for service in &configuration.services {
+            self.crew.steer().suits(service.key, service.config.persistence).map_err(|why| {
+                format!("nothing has changed: {}: {why}; that takes a new start", service.key)
+            })?;
+        }
         let plan = {
             let mut desk = self.desk.lock();
             let plan = Plan::new(applied.configuration.as_ref(), configuration, desk.ledger());
@@ -147,21 +151,24 @@ impl Reloader {
             had.clear();
             new.virtual_addresses.clear();
         }
-        self.handle.with(move |director, forwarder, now: Tick| {
+        let (gone, added): (Vec<_>, Vec<_>) = (
+            had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
+            new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
+        );
+        self.crew.with_each(move |_, director, forwarder, _| {
             let seed = director.config().seed;
             director.set_config(new.core(seed));
             forwarder.set_options(new.options());
-            let host = forwarder.host_mut();
-            for address in had.iter().filter(|address| !new.virtual_addresses.contains(address)) {
-                host.remove_address(*address);
-            }
-            for address in new.virtual_addresses.iter().filter(|address| !had.contains(address)) {
-                // The trial when the file was read has found room and fault alike.
-                if host.add_virtual_address(*address).is_ok() {
-                    host.announce(now, *address);
+        })?;
+        if !gone.is_empty() || !added.is_empty() {
+            // The trial when the file was read has found room and fault alike.
+            for (address, done) in self.crew.change_addresses(gone, added)? {
+                if let Err(error) = done {
+                    tracing::error!("{address} cannot be a virtual address: {error}");
                 }
             }
-        })
+        }
+        Ok(())
     }
 
     /// The virtual addresses of the file that was applied last.

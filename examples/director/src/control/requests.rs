@@ -16,7 +16,7 @@ use super::events::{Events, Happening};
 use super::explain::{Question, explain};
 use super::{Reloader, SharedDesk};
 use crate::replay::sysctl;
-use crate::run::LargeHandle;
+use crate::run::LargeCrew;
 use crate::statistics;
 
 /// A question.
@@ -153,7 +153,7 @@ pub(crate) struct ServerRow {
 #[derive(Clone)]
 pub(crate) struct Clerk {
     desk: SharedDesk,
-    handle: LargeHandle,
+    crew: LargeCrew,
     reloader: Option<Arc<Reloader>>,
     drains: Drains,
     events: Events,
@@ -162,12 +162,12 @@ pub(crate) struct Clerk {
 impl Clerk {
     pub(super) fn new(
         desk: SharedDesk,
-        handle: LargeHandle,
+        crew: LargeCrew,
         reloader: Option<Arc<Reloader>>,
         events: Events,
     ) -> io::Result<Self> {
         let drains = Drains::new(desk.clone(), events.clone())?;
-        Ok(Self { desk, handle, reloader, drains, events })
+        Ok(Self { desk, crew, reloader, drains, events })
     }
 
     /// What happens, for whoever asks for it.
@@ -176,7 +176,7 @@ impl Clerk {
     }
 
     fn connections(&self, server: Option<SocketAddr>, limit: usize) -> Response {
-        let Ok(all) = self.handle.connections() else { return Response::failed("the director is ending") };
+        let Ok(all) = self.crew.connections() else { return Response::failed("the director is ending") };
         let wanted = all.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
         let row = |connection: Connection| ConnectionRow {
             protocol: connection.flow.protocol.to_string(),
@@ -247,16 +247,25 @@ impl Clerk {
                 Response::done(name(&service).and_then(|service| self.drains.end(service, server)))
             }
             Request::Drains => Response::of(&self.drains.rows()),
-            Request::Explain(question) => match explain(&question, &self.desk, &self.handle) {
+            Request::Explain(question) => match explain(&question, &self.desk, &self.crew) {
                 Ok(text) => Response::of(&text),
                 Err(why) => Response::failed(why),
             },
             Request::Statistics => {
-                let shown = self.handle.snapshot().worker;
-                let live = self
-                    .handle
-                    .with(|director, forwarder, _| (director.counters(), forwarder.counters().clone()));
-                let Ok((director, forwarder)) = live else {
+                let Some(shown) = self.crew.snapshot().map(|shown| shown.worker) else {
+                    return Response::failed("the director has no worker");
+                };
+                let live = self.crew.with_each(|_, director, forwarder, _| {
+                    (director.counters(), forwarder.counters().clone())
+                });
+                let sum = live.ok().and_then(|each| {
+                    each.into_iter().reduce(|mut sum, one| {
+                        sum.0 += one.0;
+                        sum.1 += &one.1;
+                        sum
+                    })
+                });
+                let Some((director, forwarder)) = sum else {
                     return Response::failed("the director is ending");
                 };
                 let rows = statistics::frames(&director, &forwarder, shown.cut, shown.unsendable);
@@ -270,14 +279,15 @@ impl Clerk {
             // The socket's side does it.
             Request::Events => Response::default(),
             Request::Sysctl(key, value) => {
-                let done = self.handle.with(move |director, forwarder, _| {
+                let done = self.crew.with_each(move |_, director, forwarder, _| {
                     let (mut config, mut options) = (director.config().clone(), *forwarder.options());
                     sysctl::set(&mut config.tuning, &mut options, &key, &value)?;
                     director.set_config(config);
                     forwarder.set_options(options);
                     Ok::<(), String>(())
                 });
-                match done {
+                // What is said of a value depends on it alone: all say the same.
+                match done.map(|each| each.into_iter().collect::<Result<(), String>>()) {
                     Ok(Ok(())) => Response::default(),
                     Ok(Err(error)) => Response::failed(error),
                     Err(WorkerGone) => Response::failed("the director is ending"),

@@ -15,7 +15,7 @@ use lvs_forward::{Frame, HEADROOM, PortId};
 use lvs_std::control::{self, DaemonSpec, Errno};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::worker::{Handle, WorkerGone};
+use lvs_std::worker::{Crew, Handle, WorkerGone};
 
 use crate::daemon::Daemons;
 use crate::ipvsadm::{Daemon, Role};
@@ -160,12 +160,18 @@ impl Sync {
 /// The daemons of a director, for its desk.
 pub(super) struct SyncDesk<S: Store, const A: usize, const N: usize> {
     pub(super) sync: Sync,
-    pub(super) handle: Handle<S, A, N>,
+    pub(super) crew: Crew<S, A, N>,
 }
 
 impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for SyncDesk<S, A, N> {
     fn start(&mut self, spec: &DaemonSpec) -> Result<DaemonSpec, Errno> {
-        self.sync.start_daemon(spec, &self.handle)
+        match self.crew.handles() {
+            [only] => self.sync.start_daemon(spec, only),
+            _ => {
+                tracing::error!("sync daemons need a director with one worker: `workers = 1` in the file");
+                Err(Errno::Unsupported)
+            }
+        }
     }
 
     fn stop(&mut self, stopped: control::Role) {

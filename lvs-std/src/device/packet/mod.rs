@@ -25,14 +25,20 @@
 //! An interface that goes down loses the frames that wait to be sent (counted as
 //! [`down`](crate::device::TransmitCounters::down)); when it comes up again, all goes on.
 //!
+//! # Several workers
+//! [`open_fanned`] opens an interface for each of several workers. The kernel gives each frame to one of them (`PACKET_FANOUT`), by a classic
+//! BPF program that is the function [`Steer`](crate::steer::Steer).
+//!
 //! Needs `CAP_NET_RAW` in the user namespace that owns the network namespace.
 
+mod fan;
 mod receive;
 mod transmit;
 
 use core::fmt;
 use std::io;
 
+pub use self::fan::{Fan, FanError, Fanned, open_fanned};
 use self::receive::Receiver;
 use self::transmit::Transmitter;
 use crate::device::Device;
@@ -95,7 +101,8 @@ pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
         let source = io::Error::from(io::ErrorKind::Unsupported);
         return Err(failed(Step::Ethernet)(source));
     }
-    let receive = Receiver::open(&interface, options).map_err(|(step, source)| failed(step)(source))?;
+    let receive =
+        Receiver::open(&interface, options, false).map_err(|(step, source)| failed(step)(source))?;
     let transmit = Transmitter::open(&interface, options).map_err(|(step, source)| failed(step)(source))?;
     Ok(Packet {
         device: Device::new(receive, transmit),
@@ -136,6 +143,7 @@ pub struct OpenError {
 enum Step {
     Bind,
     Ethernet,
+    Fan,
     Find,
     Membership,
     Option,
@@ -151,6 +159,7 @@ impl fmt::Display for OpenError {
         match step {
             Step::Bind => write!(f, "cannot bind a packet socket to it: {source}"),
             Step::Ethernet => f.write_str("it is no Ethernet; use a TUN device for bare IP"),
+            Step::Fan => write!(f, "its frames cannot be shared out over workers: {source}"),
             Step::Find => write!(f, "cannot be found in this network namespace: {source}"),
             Step::Membership => write!(f, "it does not let foreign addresses through: {source}"),
             Step::Option => write!(f, "a packet socket option is refused (Linux 4.20 or newer?): {source}"),

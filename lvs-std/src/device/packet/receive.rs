@@ -30,7 +30,12 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn open(interface: &Interface, options: &PacketOptions) -> Result<Self, (Step, io::Error)> {
+    /// Opens the socket. One that is going to share frames with others gets none before [`start`](Self::start).
+    pub(super) fn open(
+        interface: &Interface,
+        options: &PacketOptions,
+        shares: bool,
+    ) -> Result<Self, (Step, io::Error)> {
         let socket = PacketSocket::open(interface.index).map_err(|error| (Step::Socket, error))?;
         let set = |name| socket.set::<i32>(name, &1).map_err(|error| (Step::Option, error));
         set(libc::PACKET_VNET_HDR)?;
@@ -39,8 +44,13 @@ impl Receiver {
         let ring = ReceiveRing::new(&socket, IP_OFFSET + LONGEST, options.receive_slots)
             .map_err(|error| (Step::ReceiveRing, error))?;
         let membership = |error| (Step::Membership, error);
+        let filtered = match (shares, options.mac) {
+            (true, _) => socket.filter_all(),
+            (false, Some(_)) => socket.filter(options.mac, false),
+            (false, None) => Ok(()),
+        };
+        filtered.map_err(|error| (Step::Option, error))?;
         if let Some(mac) = options.mac {
-            socket.filter_destination(mac).map_err(|error| (Step::Option, error))?;
             if mac != interface.mac && socket.join(libc::PACKET_MR_UNICAST, &mac).is_err() {
                 socket.join(libc::PACKET_MR_PROMISC, &[]).map_err(membership)?;
             }
@@ -50,6 +60,16 @@ impl Receiver {
         }
         socket.bind(true).map_err(|error| (Step::Bind, error))?;
         Ok(Self { socket, index: interface.index, ring, counters: ReceiveCounters::default() })
+    }
+
+    /// The socket, to share its frames.
+    pub(super) const fn socket(&self) -> &PacketSocket {
+        &self.socket
+    }
+
+    /// Lets frames in, as one of several that share them.
+    pub(super) fn start(&self, options: &PacketOptions) -> io::Result<()> {
+        self.socket.filter(options.mac, true)
     }
 }
 
