@@ -7,11 +7,11 @@
 use core::net::SocketAddr;
 
 use super::Brain;
-use crate::conn::ConnId;
-use crate::flow::Protocol;
+use crate::conn::{ConnId, Slot};
 use crate::packet::{Content, Packet, Path};
 use crate::proto::{State, TcpState};
-use crate::server::ServerId;
+use crate::server::{Server, ServerId};
+use crate::service::Service;
 use crate::store::Tables;
 use crate::tick::Stamp;
 use crate::verdict::{Direction, Forward};
@@ -19,12 +19,12 @@ use crate::verdict::{Direction, Forward};
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    pub(super) now: Stamp,
+    now: Stamp,
     /// The deadlines that packets give their connections now.
-    pub(super) established: Stamp,
-    pub(super) udp: Stamp,
+    established: Stamp,
+    udp: Stamp,
     /// Whether requests go the short way at all.
-    pub(super) requests: bool,
+    requests: bool,
 }
 
 impl Brain {
@@ -50,45 +50,29 @@ impl Brain {
     ) -> Option<Forward> {
         let slot = tables.slots.get_mut(id as usize)?;
         let server = tables.servers.get_mut(slot.server as usize)?;
-        let deadline = match packet.content {
-            Content::Tcp(flags) if flags.is_plain_ack() && slot.state_is(TcpState::Established as u8) => {
-                pace.established
+        let (is_tcp, is_plain) = match packet.content {
+            Content::Tcp(flags) => (true, flags.is_plain_ack()),
+            Content::Udp => (false, true),
+            Content::Sctp(_) | Content::Fragment | Content::Error | Content::TunnelError | Content::Ipsec => {
+                return None;
             }
-            Content::Udp => pace.udp,
-            Content::Tcp(_)
-            | Content::Sctp(_)
-            | Content::Fragment
-            | Content::Error
-            | Content::TunnelError
-            | Content::Ipsec => return None,
         };
-        if slot.is_unusual() || !slot.is_alive(pace.now) || !server.is_available() {
-            return None;
-        }
-        let service = tables.services.get_mut(server.service.0 as usize)?.as_mut()?;
-        let (direction, target) = match packet.path {
-            Path::Local | Path::Captured => {
-                if !pace.requests {
-                    return None;
-                }
-                slot.in_packets = slot.in_packets.wrapping_add(1);
-                server.meter.live_mut().count_in(packet.length);
-                service.meter.live_mut().count_in(packet.length);
+        let direction = match packet.path {
+            Path::Local | Path::Captured => Direction::Request,
+            Path::Through => Direction::Reply,
+        };
+        let step = Step { is_tcp, is_plain, direction, length: packet.length };
+        advance(slot, server, tables.services, pace, &step)?;
+        let target = match direction {
+            Direction::Request => {
                 self.meter.live_mut().count_in(packet.length);
-                (Direction::Request, SocketAddr::new(server.address.ip(), slot.server_port))
+                SocketAddr::new(server.address.ip(), slot.server_port)
             }
-            Path::Through => {
-                if slot.controller().is_some() && slot.protocol() == Protocol::Udp {
-                    return None;
-                }
-                slot.saw_output();
-                server.meter.live_mut().count_out(packet.length);
-                service.meter.live_mut().count_out(packet.length);
+            Direction::Reply => {
                 self.meter.live_mut().count_out(packet.length);
-                (Direction::Reply, slot.flow().destination())
+                slot.flow().destination()
             }
         };
-        slot.deadline = deadline;
         Some(Forward {
             direction,
             method: slot.method(server.method),
@@ -98,4 +82,58 @@ impl Brain {
             helper: None,
         })
     }
+}
+
+/// What a packet is to its connection.
+pub(super) struct Step {
+    pub(super) is_tcp: bool,
+    /// Whether its flags say nothing new.
+    pub(super) is_plain: bool,
+    pub(super) direction: Direction,
+    /// Of the IP packet, in bytes.
+    pub(super) length: u32,
+}
+
+/// Counts a packet at its connection, real server and service, and moves the deadline. `None`, and nothing has changed, when there is
+/// more to it. What the director counts in total is left to the caller.
+#[inline(always)]
+pub(super) fn advance<P>(
+    slot: &mut Slot,
+    server: &mut Server,
+    services: &mut [Option<Service<P>>],
+    pace: &Pace,
+    step: &Step,
+) -> Option<()> {
+    let deadline = if step.is_tcp {
+        if !slot.state_is(TcpState::Established as u8) {
+            return None;
+        }
+        pace.established
+    } else {
+        pace.udp
+    };
+    if !step.is_plain || slot.is_unusual() || !slot.is_alive(pace.now) || !server.is_available() {
+        return None;
+    }
+    let service = services.get_mut(server.service.0 as usize)?.as_mut()?;
+    match step.direction {
+        Direction::Request => {
+            if !pace.requests {
+                return None;
+            }
+            slot.in_packets = slot.in_packets.wrapping_add(1);
+            server.meter.live_mut().count_in(step.length);
+            service.meter.live_mut().count_in(step.length);
+        }
+        Direction::Reply => {
+            if !step.is_tcp && slot.controller().is_some() {
+                return None;
+            }
+            slot.saw_output();
+            server.meter.live_mut().count_out(step.length);
+            service.meter.live_mut().count_out(step.length);
+        }
+    }
+    slot.deadline = deadline;
+    Some(())
 }

@@ -10,14 +10,13 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::batch::BATCH;
 use super::decide::Hint;
-use super::follow::Pace;
+use super::follow::{Pace, Step, advance};
 use super::{Brain, Director};
 use crate::brief::Brief;
 use crate::conn::{ConnId, NONE, Slot, Table, split};
 use crate::counters::Traffic;
 use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
-use crate::proto::TcpState;
 use crate::sched::Schedule;
 use crate::server::{Server, ServerId};
 use crate::store::{Queue, Services, Store, Tables};
@@ -250,44 +249,25 @@ fn follow<'t, P, M, Q>(
     let (id, by_reply) = split(guess);
     let slot = tables.slots.get_mut(id as usize)?;
     let server = tables.servers.get_mut(slot.server as usize)?;
-    let deadline = if brief.is_tcp() {
-        if !slot.state_is(TcpState::Established as u8) {
-            return None;
-        }
-        pace.established
-    } else {
-        pace.udp
-    };
-    if !brief.is_plain() || slot.is_unusual() || !slot.is_alive(pace.now) || !server.is_available() {
-        return None;
-    }
-    let service = tables.services.get_mut(server.service.0 as usize)?.as_mut()?;
     let length = u32::from(brief.length());
+    let step = |direction| Step { is_tcp: brief.is_tcp(), is_plain: brief.is_plain(), direction, length };
     let direction = if brief.is_passing() {
         let IpAddr::V4(address) = server.address.ip() else { return None };
         if !by_reply || !slot.answers_passing_brief(brief) || address.to_bits() != brief.other() {
             return None;
         }
-        if !brief.is_tcp() && slot.controller().is_some() {
-            return None;
-        }
-        slot.saw_output();
-        server.meter.live_mut().count_out(length);
-        service.meter.live_mut().count_out(length);
+        advance(slot, server, tables.services, pace, &step(Direction::Reply))?;
         sum.replies += ONE | u64::from(length);
         Direction::Reply
     } else {
         // Client port 0 has rules of its own.
-        if by_reply || !pace.requests || !slot.answers_brief(brief) || brief.ports() >> 16 == 0 {
+        if by_reply || !slot.answers_brief(brief) || brief.ports() >> 16 == 0 {
             return None;
         }
-        slot.in_packets = slot.in_packets.wrapping_add(1);
-        server.meter.live_mut().count_in(length);
-        service.meter.live_mut().count_in(length);
+        advance(slot, server, tables.services, pace, &step(Direction::Request))?;
         sum.requests += ONE | u64::from(length);
         Direction::Request
     };
-    slot.deadline = deadline;
     Some(Found { slot, server, id, direction })
 }
 
