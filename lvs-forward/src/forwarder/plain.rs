@@ -178,27 +178,33 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     #[inline(always)]
     pub(super) fn translate_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
         let target = errand.target?;
-        let (link, port) = self.link_v4(now, frame, errand)?;
-        let bytes = frame.bytes_mut();
-        match (errand.is_tcp, errand.direction) {
-            (true, Direction::Request) => {
-                let head = bytes.first_chunk_mut()?;
-                translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+        // Asked once: each way is compiled for itself.
+        match errand.direction {
+            Direction::Request => {
+                let (link, port) = self.link_v4(now, frame, errand)?;
+                let bytes = frame.bytes_mut();
+                if errand.is_tcp {
+                    let head = bytes.first_chunk_mut()?;
+                    translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+                } else {
+                    let head = bytes.first_chunk_mut()?;
+                    translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+                }
+                self.send_v4(frame, errand, port)
             }
-            (true, Direction::Reply) => {
-                let head = bytes.first_chunk_mut()?;
-                translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
-            }
-            (false, Direction::Request) => {
-                let head = bytes.first_chunk_mut()?;
-                translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
-            }
-            (false, Direction::Reply) => {
-                let head = bytes.first_chunk_mut()?;
-                translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+            Direction::Reply => {
+                let (link, port) = self.link_v4(now, frame, errand)?;
+                let bytes = frame.bytes_mut();
+                if errand.is_tcp {
+                    let head = bytes.first_chunk_mut()?;
+                    translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+                } else {
+                    let head = bytes.first_chunk_mut()?;
+                    translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+                }
+                self.send_v4(frame, errand, port)
             }
         }
-        self.send_v4(frame, errand, port)
     }
 
     /// Addresses a packet's frame to its real server, and nothing else.
