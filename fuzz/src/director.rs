@@ -4,10 +4,10 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
     Config, Content, Director, Family, Fixed, Flow, MAX_TIMEOUT_SECS, Method, Packet, Persistence, Protocol,
-    Reason, Scheduler, Seed, ServerConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
-    WhenFull,
+    Scheduler, Seed, ServerConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight, WhenFull,
 };
 
+use twin::briefs::{By, verdicts};
 use twin::{Answer, Manner, Twin};
 
 #[path = "../../lvs-core/tests/twin/mod.rs"]
@@ -16,7 +16,7 @@ mod twin;
 
 const CAPACITY: usize = 16;
 
-/// Runs the operations that `data` stands for on a `Heap` director (one by one), another (in batches), a `Fixed` one
+/// Runs the operations that `data` stands for on a `Heap` director (one by one), others (in batches, and in brief), a `Fixed` one
 /// and the twin.
 ///
 /// # Panics
@@ -36,6 +36,7 @@ pub fn director(data: &[u8]) {
     let mut twin = Twin::new(&config, CAPACITY);
     let mut single = Director::new(config.clone(), crate::small_store(CAPACITY));
     let mut batched = Director::new(config.clone(), crate::small_store(CAPACITY));
+    let mut brief = Director::new(config.clone(), crate::small_store(CAPACITY));
     let mut fixed = Director::new(config, Fixed::<CAPACITY, 8, 64, 8, 256>::new());
     let mut now = Tick::from_millis(1_000);
     // A server takes a place until its connections are gone; 64 places are never all taken by these few addresses.
@@ -45,9 +46,10 @@ pub fn director(data: &[u8]) {
             now = now.plus_millis(millis);
         }
         let expected = expect(&mut twin, now, &step);
-        assert_eq!(apply(&mut single, now, &step, false), expected, "{step:?}");
-        assert_eq!(apply(&mut batched, now, &step, true), expected, "in a batch: {step:?}");
-        assert_eq!(apply(&mut fixed, now, &step, false), expected, "fixed: {step:?}");
+        assert_eq!(apply(&mut single, now, &step, By::One), expected, "{step:?}");
+        assert_eq!(apply(&mut batched, now, &step, By::Batch), expected, "in a batch: {step:?}");
+        assert_eq!(apply(&mut brief, now, &step, By::Brief), expected, "in brief: {step:?}");
+        assert_eq!(apply(&mut fixed, now, &step, By::One), expected, "fixed: {step:?}");
         for key in KEYS {
             let show = |s: &lvs_core::Server| (s.address(), s.active(), s.inactive(), s.is_overloaded());
             let listed: Vec<_> = single.servers(key).map(|(_, server)| show(server)).collect();
@@ -193,18 +195,11 @@ fn apply<S: Store<Scheduler = Scheduler>>(
     director: &mut Director<S>,
     now: Tick,
     step: &Step,
-    batch: bool,
+    by: By,
 ) -> (bool, Vec<Answer>) {
     let done = match *step {
         Step::Packets(ref packets) => {
-            let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
-            if batch {
-                assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
-            } else {
-                for (packet, verdict) in packets.iter().zip(&mut verdicts) {
-                    *verdict = director.decide(now, packet);
-                }
-            }
+            let verdicts = verdicts(director, now, packets, by);
             return (true, verdicts.into_iter().map(|verdict| meaning(director, verdict)).collect());
         }
         Step::AddService(key, manner) => director.add_service(key, manner.config()).is_ok(),

@@ -290,7 +290,7 @@ impl Sum {
     }
 }
 
-const _: () = assert!(BATCH * (u16::MAX as usize) < 1 << 32);
+const _: () = assert!((BATCH as u64) * (u16::MAX as u64) < ONE);
 
 /// So many connections stay in the caches by themselves: 64 bytes each, and cells.
 const NEAR: u32 = 8_192;

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use lvs_core::*;
 use states::{after, timeout};
 
+pub(crate) mod briefs;
 mod pick;
 mod states;
 
