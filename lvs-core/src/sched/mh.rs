@@ -119,13 +119,13 @@ fn populate_noted<const CELLS: usize>(
     let mut left = CELLS;
     let mut last = LastCells { cells: [0; FEW], len: 0 };
     in_turn(servers, first, table.len(), |stand| {
-        if left == FEW {
+        if left == FEW && CELLS < MANY {
             last.collect(table);
         }
         match last.nearest::<CELLS>(stand) {
             Some(at) => stand.at = at,
             None => {
-                while notes[stand.at / NOTES] & (1 << (stand.at % NOTES)) != 0 {
+                while notes[stand.at / NOTES] >> (stand.at % NOTES) & 1 != 0 {
                     stand.at = step::<CELLS>(stand.at, stand.skip);
                 }
                 notes[stand.at / NOTES] |= 1 << (stand.at % NOTES);
@@ -155,18 +155,13 @@ impl LastCells {
         if cells.is_empty() {
             return None;
         }
-        // As many steps as this lead on by one cell.
-        let one = inverse(stand.skip as u64, CELLS as u64);
-        let steps = |cell: u32| {
-            let ahead = step::<CELLS>(cell as usize, CELLS - stand.at) as u64;
-            // Half as wide is faster, where there is room for the product.
-            if CELLS <= 1 << 16 {
-                u64::from(ahead as u32 * one as u32 % CELLS as u32)
-            } else {
-                ahead * one % CELLS as u64
-            }
-        };
-        let (_, place) = cells.iter().enumerate().map(|(place, &cell)| (steps(cell), place)).min()?;
+        // So many steps lead on by one cell; as a part of all of them, 2^64 for the whole, further rounds fall away by themselves.
+        let one = inverse(stand.skip as u64, CELLS as u64) * (u64::MAX / CELLS as u64);
+        let steps = |cell: u32| u64::from(cell).wrapping_sub(stand.at as u64).wrapping_mul(one);
+        // What is lost by rounding, and the place in the lowest bits, are less than one step.
+        let nearest =
+            cells.iter().zip(0_u64..).map(|(&cell, place)| steps(cell) & !(FEW as u64 - 1) | place).min()?;
+        let place = nearest as usize % FEW;
         let found = cells[place];
         self.len -= 1;
         cells[place] = cells[self.len];
@@ -242,8 +237,10 @@ const fn room(cells: usize) -> usize {
 const FREE: u32 = u32::MAX;
 /// Cells that the nearest cache holds easily.
 const NEAR: usize = 4_096;
-/// Free cells that are few: to ask as many takes about as long as it takes to come upon one of them, in a table of 65,521.
-const FEW: usize = 256;
+/// Free cells that are few: to ask as many takes about as long as it takes to come upon one of them, in a table of 65,521. A power of two.
+const FEW: usize = 512;
+/// Cells that are too many for the steps between them to be told apart in 64 bits with what is rounded off.
+const MANY: usize = 1 << 18;
 /// Notes in a word.
 const NOTES: usize = u32::BITS as usize;
 
