@@ -128,7 +128,7 @@ fn populate_noted<const CELLS: usize>(
                 while notes[stand.at / NOTES] >> (stand.at % NOTES) & 1 != 0 {
                     stand.at = step::<CELLS>(stand.at, stand.skip);
                 }
-                notes[stand.at / NOTES] |= 1 << (stand.at % NOTES);
+                notes[stand.at / NOTES] |= BITS[stand.at % NOTES];
             }
         }
         table[stand.at] = stand.id.0;
@@ -191,6 +191,7 @@ struct Stand {
 }
 
 impl Stand {
+    #[inline(always)]
     fn of(servers: &[Server], id: Option<ServerId>) -> Option<Self> {
         let id = id?;
         let server = servers.get(id.0 as usize)?;
@@ -243,6 +244,16 @@ const FEW: usize = 512;
 const MANY: usize = 1 << 18;
 /// Notes in a word.
 const NOTES: usize = u32::BITS as usize;
+/// Each of them alone. A shift instead would be made at every step of the search.
+const BITS: [u32; NOTES] = {
+    let mut bits = [1; NOTES];
+    let mut at = 1;
+    while at < NOTES {
+        bits[at] = bits[at - 1] << 1;
+        at += 1;
+    }
+    bits
+};
 
 /// IPVS's two fixed keys.
 const FIRST_KEY: Seed = Seed::from_words(2_654_435_761, 2_654_435_761);
