@@ -68,12 +68,13 @@ impl<'a> Index<'a> {
         self.cells.get(self.home(hash)).map_or(0, |cell| cell.value)
     }
 
-    /// The first value of this hash, if it stands near its home: nearly all do.
+    /// The first value of this hash, if it stands near its home: nearly all do. `None` when that does not tell whether there is one.
     #[inline]
-    pub(crate) fn near_home(&self, hash: u32) -> Option<u32> {
+    pub(crate) fn near_home(&self, hash: u32) -> Option<Option<u32>> {
         let home = self.home(hash);
-        let near = self.cells.get(home..)?.iter().take(NEAR);
-        near.take_while(|cell| !cell.is_empty()).find(|cell| cell.hash == hash).map(|cell| cell.value)
+        let mut near = self.cells.get(home..)?.iter().take(NEAR);
+        let cell = near.find(|cell| cell.is_empty() || cell.hash == hash)?;
+        Some((!cell.is_empty()).then_some(cell.value))
     }
 
     /// Puts a value before all others of its hash. `false`, and nothing changes, when every cell is taken.
