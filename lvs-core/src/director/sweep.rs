@@ -30,7 +30,8 @@ impl<S: Store> Director<S> {
     ///
     /// ```
     /// # use lvs_core::{Config, Director, Heap, Seed, Tick};
-    /// # let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Heap::<>::with_capacity(1_000));
+    /// # let store: Heap = Heap::with_capacity(1_000);
+    /// # let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
     /// // Once around each second: so many slots are owed for the milliseconds since the last time.
     /// let mut owed = director.capacity() / 100;
     /// while owed > 0 {
