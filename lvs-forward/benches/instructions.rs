@@ -12,13 +12,15 @@ use core::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use lvs_core::{BATCH, Tick};
+use lvs_core::{BATCH, Method, Tick};
 use lvs_forward::{DropReason, Outcome};
-use world::{WAYS, World, frame};
+use world::{Buffer, WAYS, World, frame};
 
 /// Batches of the shorter of two runs, whose difference is what is counted: what happens once cancels out.
 const ROUNDS: u32 = 200;
 const CONNECTIONS: u32 = 1_024;
+/// The first packet of a NAT connection: its service is found, its server chosen, its entry made.
+const NEW: &str = "nat-new";
 /// How much a count may grow, in percent.
 const GROWTH: u64 = 5;
 
@@ -31,23 +33,37 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--test") {
-        WAYS.iter().for_each(|way| run(way.0, 2));
+        ways().for_each(|way| run(way, 2));
         return ExitCode::SUCCESS;
     }
     compare()
 }
 
+/// All ways by name: those of known connections, and the first packets of new ones.
+fn ways() -> impl Iterator<Item = &'static str> {
+    WAYS.into_iter().map(|way| way.0).chain([NEW])
+}
+
 /// Rounds of batches on one way.
 fn run(way: &str, rounds: u32) {
+    if way == NEW {
+        let mut world = World::with_room(CONNECTIONS, rounds * BATCH as u32, Method::Nat, false);
+        for _ in 0..rounds {
+            let buffers = world.new_clients();
+            counted_batch(&mut world, buffers);
+            while world.director.poll_event().is_some() {}
+        }
+        return;
+    }
     let (_, method, reply) = WAYS.into_iter().find(|known| known.0 == way).unwrap();
     let mut world = World::new(CONNECTIONS, method, reply);
     for _ in 0..rounds {
-        counted_batch(&mut world);
+        let buffers = world.frames();
+        counted_batch(&mut world, buffers);
     }
 }
 
-fn counted_batch(world: &mut World) {
-    let mut buffers = world.frames();
+fn counted_batch(world: &mut World, mut buffers: [Buffer; BATCH]) {
     let mut frames = buffers.each_mut().map(frame);
     let mut outcomes = [Outcome::Drop(DropReason::Malformed); BATCH];
     counted(world, &mut frames, &mut outcomes);
@@ -62,7 +78,7 @@ fn counted(world: &mut World, frames: &mut [lvs_forward::Frame<'_>; BATCH], outc
 
 fn compare() -> ExitCode {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/instructions.toml");
-    let counts = WAYS.map(|(way, _, _)| (way, per_packet(way)));
+    let counts: Vec<(&str, u64)> = ways().map(|way| (way, per_packet(way))).collect();
     if std::env::var_os("UPDATE_INSTRUCTIONS").is_some() {
         std::fs::write(&path, document(&counts)).unwrap();
     }

@@ -1,5 +1,6 @@
 //! How long is the whole way of a packet: parse, decide, rewrite, address? By method and number of connections, one by
-//! one and in batches of 32. IPv4 TCP acknowledgements of 60 bytes.
+//! one and in batches of 32; IPv4 TCP acknowledgements of 60 bytes. And that of the first packet of a connection, and of two workers
+//! at one time.
 //!
 //! `LVS_BENCH_MAX` bounds the number of connections (default 8,388,608, for which 1.2 GiB of memory are needed).
 
@@ -9,10 +10,12 @@ mod world;
 
 use core::hint::black_box;
 use core::time::Duration;
+use std::sync::Barrier;
+use std::thread;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lvs_core::{BATCH, Director, Heap, Tick};
+use lvs_core::{BATCH, Director, Heap, Method, Tick};
 use lvs_forward::{DropReason, Forwarder, Outcome};
 use world::{Buffer, WAYS, World, frame};
 
@@ -35,11 +38,10 @@ fn time(
 }
 
 fn pipeline(criterion: &mut Criterion) {
-    let max = std::env::var("LVS_BENCH_MAX").ok().and_then(|max| max.parse().ok()).unwrap_or(1 << 23);
     for (name, method, reply) in WAYS {
         let mut group = criterion.benchmark_group(format!("whole-way/{name}"));
         group.throughput(Throughput::Elements(BATCH as u64));
-        for connections in [1_u32 << 10, 1 << 20, 1 << 23].into_iter().filter(|&size| size <= max) {
+        for connections in [1_u32 << 10, 1 << 20, 1 << 23].into_iter().filter(|&size| size <= max()) {
             // The largest table says the same about every method; two of them suffice.
             if connections > 1 << 20 && !matches!(name, "nat-request" | "dr") {
                 continue;
@@ -70,9 +72,82 @@ fn pipeline(criterion: &mut Criterion) {
     }
 }
 
+/// The first packets of connections, NAT, in a table that has so many already.
+fn new_connection(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("new-connection");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    let connections = max().min(1 << 20);
+    // A third as many again; then the table is made anew.
+    let room = connections / 3;
+    let mut world = World::with_room(connections, room, Method::Nat, false);
+    let mut left = room;
+    group.bench_function(BenchmarkId::new("batch-32", connections), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut total = Duration::ZERO;
+            for _ in 0..rounds {
+                if left < BATCH as u32 {
+                    world = World::with_room(connections, room, Method::Nat, false);
+                    left = room;
+                }
+                left -= BATCH as u32;
+                let mut buffers = world.new_clients();
+                let start = Instant::now();
+                process(&mut world, &mut buffers);
+                total += start.elapsed();
+                while world.director.poll_event().is_some() {}
+            }
+            total
+        });
+    });
+    group.finish();
+}
+
+/// Two directors that share nothing, each on a thread of its own, beside one alone: by elapsed time per packet of each.
+fn two_workers(criterion: &mut Criterion) {
+    let connections = max().min(1 << 16);
+    let mut worlds = [(); 2].map(|()| World::new(connections, Method::Nat, false));
+    let mut group = criterion.benchmark_group("workers");
+    for count in [1, 2] {
+        group.throughput(Throughput::Elements(count as u64 * BATCH as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let barrier = Barrier::new(count);
+                let work = |world: &mut World| {
+                    barrier.wait();
+                    let mut total = Duration::ZERO;
+                    for _ in 0..rounds {
+                        let mut buffers = world.frames();
+                        let start = Instant::now();
+                        process(world, &mut buffers);
+                        total += start.elapsed();
+                    }
+                    total
+                };
+                thread::scope(|scope| {
+                    let threads: Vec<_> =
+                        worlds.iter_mut().take(count).map(|world| scope.spawn(|| work(world))).collect();
+                    threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap_or_default()
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+fn process(world: &mut World, buffers: &mut [Buffer; BATCH]) {
+    let mut frames = buffers.each_mut().map(frame);
+    let mut outcomes = [Outcome::Drop(DropReason::Malformed); BATCH];
+    world.forwarder.process_batch(&mut world.director, Tick::ZERO, &mut frames, &mut outcomes);
+    black_box(&outcomes);
+}
+
+fn max() -> u32 {
+    std::env::var("LVS_BENCH_MAX").ok().and_then(|max| max.parse().ok()).unwrap_or(1 << 23)
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = pipeline
+    targets = pipeline, new_connection, two_workers
 }
 criterion_main!(benches);

@@ -107,6 +107,7 @@ impl Key {
     }
 
     /// The reply key of the connection with this request key at this server.
+    #[inline]
     pub(crate) fn at_server(&self, address: IpAddr, port: u16) -> Self {
         let other = match address {
             IpAddr::V4(address) => u128::from(address.to_bits()),

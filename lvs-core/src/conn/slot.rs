@@ -77,6 +77,7 @@ impl Slot {
     };
 
     /// An entry in its first state that nothing has happened to yet.
+    #[inline]
     pub(crate) fn new(key: &Key, server: u32, server_port: u16, method: Method) -> Self {
         Self {
             client: key.client,

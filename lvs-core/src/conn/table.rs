@@ -157,11 +157,13 @@ impl<'a> Table<'a> {
     }
 
     /// Whether a free slot is left.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.state.free != u32::MAX || (self.state.fresh as usize) < self.slots.len()
     }
 
     /// Adds a connection, found by `request` and, under NAT, by `reply`. `None` when the table is full.
+    #[inline]
     pub(crate) fn insert(&mut self, slot: Slot, request: u32, reply: Option<u32>) -> Option<u32> {
         let id = if self.state.free != u32::MAX {
             let id = self.state.free;
@@ -238,6 +240,7 @@ impl<'a> Table<'a> {
     }
 
     /// Sets a deadline that may be nearer than the present one.
+    #[inline]
     pub(crate) fn bring_forward(&mut self, id: u32, deadline: Stamp) {
         self.slots[id as usize].deadline = deadline;
         let wake = &mut self.wakes[id as usize];
@@ -329,6 +332,7 @@ impl<'a> Table<'a> {
     }
 
     /// The one of these that replies find it by.
+    #[inline]
     pub(crate) fn reply_hash(slot: &Slot, key: &Key, server: core::net::IpAddr, seed: Seed) -> Option<u32> {
         let replies = slot.is_nat() && !slot.is_template();
         replies.then(|| key.at_server(server, slot.server_port).hash(seed))

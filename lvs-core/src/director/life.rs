@@ -139,8 +139,14 @@ impl Brain {
             return;
         }
         self.meter.tick();
-        tables.services.iter_mut().flatten().for_each(|service| service.meter.tick());
-        tables.servers.iter_mut().filter(|server| server.is_available()).for_each(|s| s.meter.tick());
+        // No further than there are any: the places of a store may be many.
+        let mut servers = 0;
+        for service in tables.services.iter_mut().flatten().take(self.families.iter().sum::<u32>() as usize) {
+            service.meter.tick();
+            servers += service.servers as usize;
+        }
+        let available = tables.servers.iter_mut().filter(|server| server.is_available());
+        available.take(servers).for_each(|server| server.meter.tick());
     }
 
     /// Makes room for one connection in a full table, if the policy allows and something of less worth is at hand.

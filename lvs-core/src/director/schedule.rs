@@ -36,9 +36,10 @@ impl Brain {
         let Some(Some(service)) = tables.services.get(index as usize) else {
             return self.pass(Reason::NoService);
         };
-        let (service_key, persistence, one_packet) = (service.key, service.persistence, service.one_packet);
+        let (service_key, one_packet) = (service.key, service.one_packet);
         // Nothing may have changed yet when the answer is that the payload must be looked into.
-        let call = match (persistence.and_then(|persistence| persistence.engine), payload) {
+        let engine = service.persistence.as_ref().and_then(|persistence| persistence.engine);
+        let call = match (engine, payload) {
             (None, _) => None,
             (Some(Engine::Sip), Payload::Unseen) if packet.content == Content::Udp => {
                 return Verdict::Inspect;
@@ -58,7 +59,7 @@ impl Brain {
             one_packet: one_packet && packet.flow.protocol == Protocol::Udp,
             controller: None,
         };
-        if let Some(persistence) = persistence {
+        if let Some(persistence) = service.persistence {
             let call = match call {
                 None => None,
                 Some(Some(call)) => Some(call),

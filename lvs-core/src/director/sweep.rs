@@ -183,4 +183,4 @@ const PIECE: usize = 32;
 /// What an entry that is due costs, where a slot whose time has not come costs 1.
 pub(super) const WORK: usize = 256;
 /// The work of a brief sweep.
-const BRIEF: usize = 64 * WORK;
+const BRIEF: usize = 32 * WORK;

@@ -97,18 +97,17 @@ fn prepare(servers: &mut [Server], first: Option<ServerId>, family: Family, cell
 
 /// Lets the servers take free cells in turn until all are taken.
 fn populate<const CELLS: usize>(servers: &mut [Server], first: Option<ServerId>, table: &mut [u32]) {
-    in_turn(servers, first, table.len(), |server, id| {
-        let (mut at, skip) = (server.scratch[AT] as usize, server.scratch[SKIP] as usize);
-        while table[at] != FREE {
-            at = step::<CELLS>(at, skip);
+    in_turn(servers, first, table.len(), |stand| {
+        while table[stand.at] != FREE {
+            stand.at = step::<CELLS>(stand.at, stand.skip);
         }
-        table[at] = id.0;
-        server.scratch[AT] = at as u32;
+        table[stand.at] = stand.id.0;
     });
 }
 
-/// The same for large tables: which cells are taken is noted in a bit for each, since most of the work is looking for free ones, and
-/// the bits stay in the nearest cache.
+/// The same for large tables. Most of the work is looking for free cells. Which ones are taken is noted in a bit for each, which stay
+/// in the nearest cache; and when few are left, half of all steps would still be to come, so it is asked of each of
+/// them how many steps away it is.
 fn populate_noted<const CELLS: usize>(
     servers: &mut [Server],
     first: Option<ServerId>,
@@ -117,15 +116,88 @@ fn populate_noted<const CELLS: usize>(
 ) {
     notes.fill(0);
     table.fill(FREE);
-    in_turn(servers, first, table.len(), |server, id| {
-        let (mut at, skip) = (server.scratch[AT] as usize, server.scratch[SKIP] as usize);
-        while notes[at / NOTES] & (1 << (at % NOTES)) != 0 {
-            at = step::<CELLS>(at, skip);
+    let mut left = CELLS;
+    let mut last = LastCells { cells: [0; FEW], len: 0 };
+    in_turn(servers, first, table.len(), |stand| {
+        if left == FEW && CELLS < MANY {
+            last.collect(table);
         }
-        notes[at / NOTES] |= 1 << (at % NOTES);
-        table[at] = id.0;
-        server.scratch[AT] = at as u32;
+        match last.nearest::<CELLS>(stand) {
+            Some(at) => stand.at = at,
+            None => {
+                while notes[stand.at / NOTES] >> (stand.at % NOTES) & 1 != 0 {
+                    stand.at = step::<CELLS>(stand.at, stand.skip);
+                }
+                notes[stand.at / NOTES] |= BITS[stand.at % NOTES];
+            }
+        }
+        table[stand.at] = stand.id.0;
+        left -= 1;
     });
+}
+
+/// The cells that are free at last.
+struct LastCells {
+    cells: [u32; FEW],
+    len: usize,
+}
+
+impl LastCells {
+    /// Finds them. There are as many as it has room for.
+    fn collect(&mut self, table: &[u32]) {
+        let free = table.iter().enumerate().filter(|(_, cell)| **cell == FREE);
+        self.len = self.cells.iter_mut().zip(free).map(|(cell, (at, _))| *cell = at as u32).count();
+    }
+
+    /// Takes the one that a server comes to first. `None` as long as they were not collected.
+    fn nearest<const CELLS: usize>(&mut self, stand: &Stand) -> Option<usize> {
+        let cells = self.cells.get_mut(..self.len)?;
+        if cells.is_empty() {
+            return None;
+        }
+        // So many steps lead on by one cell; as a part of all of them, 2^64 for the whole, further rounds fall away by themselves.
+        let one = inverse(stand.skip as u64, CELLS as u64) * (u64::MAX / CELLS as u64);
+        let steps = |cell: u32| u64::from(cell).wrapping_sub(stand.at as u64).wrapping_mul(one);
+        // What is lost by rounding, and the place in the lowest bits, are less than one step.
+        let nearest =
+            cells.iter().zip(0_u64..).map(|(&cell, place)| steps(cell) & !(FEW as u64 - 1) | place).min()?;
+        let place = nearest as usize % FEW;
+        let found = cells[place];
+        self.len -= 1;
+        cells[place] = cells[self.len];
+        Some(found as usize)
+    }
+}
+
+/// What gives 1 when it is multiplied by `of`, modulo a prime (Euclid's algorithm, extended).
+const fn inverse(of: u64, prime: u64) -> u64 {
+    let (mut larger, mut smaller) = (prime as i64, of as i64);
+    let (mut before, mut factor) = (0_i64, 1_i64);
+    while smaller > 1 {
+        let quotient = larger / smaller;
+        (larger, smaller) = (smaller, larger % smaller);
+        (before, factor) = (factor, before - quotient * factor);
+    }
+    factor.rem_euclid(prime as i64) as u64
+}
+
+/// A server on its walk through the cells.
+struct Stand {
+    id: ServerId,
+    at: usize,
+    skip: usize,
+    turns: usize,
+    next: Option<ServerId>,
+}
+
+impl Stand {
+    #[inline(always)]
+    fn of(servers: &[Server], id: Option<ServerId>) -> Option<Self> {
+        let id = id?;
+        let server = servers.get(id.0 as usize)?;
+        let [at, skip, turns] = server.scratch.map(|number| number as usize);
+        Some(Self { id, at, skip, turns, next: server.next })
+    }
 }
 
 /// Calls every server in turn, as often as its turns say, so often in all.
@@ -133,18 +205,20 @@ fn in_turn(
     servers: &mut [Server],
     first: Option<ServerId>,
     mut free: usize,
-    mut take: impl FnMut(&mut Server, ServerId),
+    mut take: impl FnMut(&mut Stand),
 ) {
     if !super::walk(servers, first).any(|(_, server)| server.scratch[TURNS] > 0) {
         return;
     }
     while free > 0 {
-        let mut next = first;
-        while let Some((id, server)) = next.and_then(|id| Some((id, servers.get_mut(id.0 as usize)?))) {
-            let turns = (server.scratch[TURNS] as usize).min(free);
-            (0..turns).for_each(|_| take(server, id));
+        let mut next = Stand::of(servers, first);
+        while let Some(mut stand) = next {
+            // Read before the walk of this one, whose end no processor foresees.
+            next = Stand::of(servers, stand.next);
+            let turns = stand.turns.min(free);
+            (0..turns).for_each(|_| take(&mut stand));
             free -= turns;
-            next = server.next;
+            servers[stand.id.0 as usize].scratch[AT] = stand.at as u32;
         }
     }
 }
@@ -164,8 +238,22 @@ const fn room(cells: usize) -> usize {
 const FREE: u32 = u32::MAX;
 /// Cells that the nearest cache holds easily.
 const NEAR: usize = 4_096;
+/// Free cells that are few: to ask as many takes about as long as it takes to come upon one of them, in a table of 65,521. A power of two.
+const FEW: usize = 512;
+/// Cells that are too many for the steps between them to be told apart in 64 bits with what is rounded off.
+const MANY: usize = 1 << 18;
 /// Notes in a word.
 const NOTES: usize = u32::BITS as usize;
+/// Each of them alone. A shift instead would be made at every step of the search.
+const BITS: [u32; NOTES] = {
+    let mut bits = [1; NOTES];
+    let mut at = 1;
+    while at < NOTES {
+        bits[at] = bits[at - 1] << 1;
+        at += 1;
+    }
+    bits
+};
 
 /// IPVS's two fixed keys.
 const FIRST_KEY: Seed = Seed::from_words(2_654_435_761, 2_654_435_761);

@@ -237,6 +237,7 @@ pub struct HeapServices {
 }
 
 impl Services for HeapServices {
+    #[inline]
     fn find(&self, key: &ServiceKey) -> Option<u32> {
         self.keys.find(hash(key, self.seed), |entry| entry.0 == *key).map(|entry| entry.1)
     }
@@ -253,6 +254,7 @@ impl Services for HeapServices {
         }
     }
 
+    #[inline]
     fn table(&mut self, index: u32) -> &mut [u32] {
         self.tables.get_mut(index as usize).map(|table| &mut **table).unwrap_or_default()
     }
@@ -315,6 +317,7 @@ pub struct HeapQueue {
 }
 
 impl Queue for HeapQueue {
+    #[inline]
     fn push(&mut self, event: Event) -> bool {
         let room = self.events.len() < self.limit;
         if room {
@@ -323,6 +326,7 @@ impl Queue for HeapQueue {
         room
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

@@ -67,8 +67,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(connections: u32, method: Method, reply: bool) -> Self {
+        Self::with_room(connections, 0, method, reply)
+    }
+
+    /// The same with room for so many further connections.
+    pub(crate) fn with_room(connections: u32, room: u32, method: Method, reply: bool) -> Self {
         let seed = Seed::from_bytes([7; 16]);
-        let mut director = Director::new(Config::new(seed), Heap::with_capacity(connections as usize));
+        let capacity = (connections + room) as usize;
+        let mut director = Director::new(Config::new(seed), Heap::with_capacity(capacity));
         let service = ServiceKey::tcp(VIP.into(), 80);
         director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap())).unwrap();
         director.add_server(service, ServerConfig::new((SERVER, 80).into(), method)).unwrap();
@@ -104,6 +110,14 @@ impl World {
         core::array::from_fn(|_| {
             self.next = self.next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             build((self.next >> 4) % self.connections, ACK, self.reply)
+        })
+    }
+
+    /// First packets of clients that are new every time.
+    pub(crate) fn new_clients(&mut self) -> [Buffer; BATCH] {
+        core::array::from_fn(|_| {
+            self.connections += 1;
+            build(self.connections, SYN, false)
         })
     }
 }

@@ -102,6 +102,8 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     /// Room for frames of the forwarder's own.
     buffer: Box<[u8]>,
     last_sweep: Tick,
+    /// Slots of the connection table that should have been swept by now.
+    unswept: usize,
     last_snapshot: Tick,
 }
 
@@ -176,6 +178,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             linger: options.linger,
             buffer: vec![0; HEADROOM + OWN_FRAME].into_boxed_slice(),
             last_sweep: Tick::ZERO,
+            unswept: 0,
             last_snapshot: Tick::ZERO,
         };
         Ok((worker, handle, fetch))
@@ -198,7 +201,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 self.finish();
                 return end;
             }
-            if !self.busy_poll && last_moved.elapsed() >= self.linger {
+            if !self.busy_poll && self.unswept == 0 && last_moved.elapsed() >= self.linger {
                 self.wait(waiting);
             }
         }
@@ -311,15 +314,21 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         count
     }
 
-    /// Frees expired connections: once around the table each second, a part of it at a time.
+    /// Frees expired connections: once around the table each second, if packets leave the time for it, in pieces that hold none
+    /// of them up for long. An idle worker goes from piece to piece until it has caught up.
     fn sweep(&mut self, now: Tick) {
         let elapsed = now.millis_since(self.last_sweep);
+        if elapsed < SWEEP_MS && self.unswept == 0 {
+            return;
+        }
         if elapsed >= SWEEP_MS {
             self.last_sweep = now;
-            let capacity = self.director.capacity() as u64;
-            let budget = (capacity * elapsed.min(1_000)).div_ceil(1_000);
-            self.director.sweep(now, budget as usize);
+            let capacity = self.director.capacity();
+            let due = (capacity as u64 * elapsed.min(1_000)).div_ceil(1_000);
+            self.unswept = self.unswept.saturating_add(due as usize).min(capacity);
         }
+        let swept = self.director.sweep_briefly(now, self.unswept);
+        self.unswept = self.unswept.saturating_sub(swept.slots);
     }
 
     fn publish(&mut self, now: Tick) {

@@ -69,9 +69,11 @@ const ROWS: &[(&str, u32, Measure)] = &[
     ("new-connection", MILLION, table::new_connection),
     ("bytes-per-connection", MILLION, table::bytes_per_connection),
     ("sweep", MILLION, table::sweep),
+    ("sweep", 8 * MILLION, table::sweep),
     ("longest-decide-churn", MILLION, longest::churn),
     ("longest-decide-syn-flood", MILLION, longest::flood),
     ("maglev", THOUSAND, |_| schedule::maglev()),
+    ("maglev-large", THOUSAND, |_| schedule::maglev_large()),
     ("two-workers", 64 * THOUSAND, workers::rows),
 ];
 
