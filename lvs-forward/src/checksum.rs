@@ -193,7 +193,7 @@ impl Delta {
 pub(crate) fn is_sound<const N: usize>(header: &[u8; N]) -> bool {
     // To fold a sum is to take its remainder by 0xffff, whatever the order of bytes.
     let sum: u64 = header.chunks_exact(4).map(|word| u64::from(word32(word))).sum();
-    sum % 0xffff == 0
+    sum.is_multiple_of(0xffff)
 }
 
 /// UDP's way to write a checksum that came out as 0.
