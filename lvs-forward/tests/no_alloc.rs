@@ -15,9 +15,9 @@ use std::alloc::System;
 
 use lab::*;
 use lvs_core::{Family, Protocol, Tick};
-use lvs_forward::output::pieces;
+use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
-use lvs_forward::{Frame, HEADROOM, Options, Outcome};
+use lvs_forward::{Frame, HEADROOM, Offload, Options, Outcome};
 use sample::{Bed, Sample, SumState, sum};
 
 struct Counting;
@@ -74,6 +74,16 @@ fn samples() -> Vec<(Sample, u8)> {
     samples
 }
 
+/// TCP requests of every method and family, with the payload of five segments of 1,000 bytes.
+fn merged(samples: &[(Sample, u8)]) -> Vec<Sample> {
+    let is_it = |(sample, port): &&(Sample, u8)| {
+        *port == OUTSIDE && sample.protocol == Protocol::Tcp && sample.sum == SumState::Right
+    };
+    let of_five =
+        |sample: &Sample| Sample { payload: vec![7; 5_000], sum: SumState::Partial, ..sample.clone() };
+    samples.iter().filter(is_it).map(|(sample, _)| of_five(sample)).collect()
+}
+
 /// The first IPv4 UDP request in two fragments.
 fn halves(samples: &[(Sample, u8)]) -> [Vec<u8>; 2] {
     let is_it = |(sample, port): &&(Sample, u8)| {
@@ -107,15 +117,18 @@ fn no_frame_allocates() {
         samples.iter().map(|(sample, port)| Bed::new(&ethernet(*port, 0, &sample.packet()))).collect();
     let mut spare = vec![0; HEADROOM + 2_048];
     let mut outcomes = vec![Outcome::Consumed; samples.len()];
-    let (mut sent, mut assembled) = (0, 0);
+    let merged = merged(&samples);
+    let (mut sent, mut assembled, mut segments) = (0, 0, 0);
     for round in 0..4 {
         let mut frames: Vec<Frame<'_>> = Vec::new();
         for ((sample, port), bed) in samples.iter().zip(&mut beds) {
             *bed = Bed::new(&ethernet(*port, 0, &sample.packet()));
-            let offload = lvs_forward::Offload { checksum: sample.checksum(14), merged: None };
+            let offload = Offload { checksum: sample.checksum(14), merged: None };
             frames.push(bed.frame(*port).with_offload(offload));
         }
         let now = Tick::from_millis(round * 40_000);
+        let mut large: Vec<Bed> =
+            merged.iter().map(|sample| Bed::new(&ethernet(OUTSIDE, 0, &sample.packet()))).collect();
         let mut fragments = halves(&samples).map(|half| Bed::new(&half));
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         if round % 2 == 0 {
@@ -137,9 +150,17 @@ fn no_frame_allocates() {
                 assembled += count.unwrap();
             }
         }
+        for (bed, sample) in large.iter_mut().zip(&merged) {
+            let offload = Offload { checksum: sample.checksum(14), merged: Some(sample.merged(1_000)) };
+            let mut frame = bed.frame(OUTSIDE).with_offload(offload);
+            if lab.forwarder.process(&mut lab.director, now, &mut frame) == Outcome::Send {
+                segments += pieces(&mut frame, Link::Ethernet, Cut::SEGMENTS, &mut |_| ()).unwrap();
+            }
+        }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "round {round}");
         sent += outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Send)).count();
     }
+    assert_eq!(segments, 5 * 4 * merged.len(), "five segments of each method and family in each round");
     assert_eq!(assembled, 2 * 4, "both fragments in each round");
     assert!(sent > samples.len(), "most frames must have gone somewhere: {sent}");
 }

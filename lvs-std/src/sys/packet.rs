@@ -69,6 +69,13 @@ impl PacketSocket {
             .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes))
     }
 
+    /// Makes room for `bytes` of received frames that do not fit into the ring's slots; as much of it as this process may ask
+    /// for.
+    pub(crate) fn set_receive_room(&self, bytes: i32) -> io::Result<()> {
+        option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+            .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
+    }
+
     /// Joins a membership (`PACKET_MR_*`): asks the interface for frames that it would otherwise filter out.
     pub(crate) fn join(&self, kind: i32, address: &[u8]) -> io::Result<()> {
         let mut mr_address = [0; 8];

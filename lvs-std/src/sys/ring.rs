@@ -142,6 +142,8 @@ pub(crate) struct Slot<'a> {
     pub(crate) original: usize,
     /// The VLAN tag that the kernel took out of the frame: protocol and control information.
     pub(crate) vlan: Option<(u16, u16)>,
+    /// The slot is too short for it. The whole frame is the next one that can be received from the socket.
+    pub(crate) queued: bool,
 }
 
 impl ReceiveRing {
@@ -199,7 +201,8 @@ impl<'a> Iterator for Filled<'a> {
             header.tp_vlan_tpid
         };
         let vlan = (status & libc::TP_STATUS_VLAN_VALID != 0).then_some((protocol, header.tp_vlan_tci));
-        Some(Slot { bytes, start, length, original: header.tp_len as usize, vlan })
+        let queued = status & libc::TP_STATUS_COPY != 0;
+        Some(Slot { bytes, start, length, original: header.tp_len as usize, vlan, queued })
     }
 }
 

@@ -32,15 +32,14 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// Packet sockets in the middle of two cables.
-    pub(crate) fn by_packet(lab: Lab) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn by_packet(lab: Lab, options: &PacketOptions) -> Result<Self, Box<dyn Error>> {
         let (left, middle, right) = (lab.node("left")?, lab.node("middle")?, lab.node("right")?);
         lab.connect((&left, "eth0"), (&middle, "eth0"))?;
         lab.connect((&right, "eth0"), (&middle, "eth1"))?;
         left.add_address("eth0", LEFT.into(), 24)?;
         right.add_address("eth0", RIGHT.into(), 24)?;
-        let options = PacketOptions::default();
-        let one = middle.run(|| packet::open("eth0", &options))??.device;
-        let other = middle.run(|| packet::open("eth1", &options))??.device;
+        let one = middle.run(|| packet::open("eth0", options))??.device;
+        let other = middle.run(|| packet::open("eth1", options))??.device;
         Ok(Self::start(left, right, one, other))
     }
 

@@ -4,7 +4,8 @@
 //! The kernel writes each frame into a slot of a ring that it shares with this process (`TPACKET_V2`). The frame is
 //! lent where it lies and edited there. Slots are long enough for a merged frame of 64 KiB and more, so that none is
 //! ever cut; that costs 64 KiB of locked memory per slot ([`PacketOptions::receive_slots`]). The virtio-net header
-//! before it says what is unfinished, and a VLAN tag that the kernel took out is put back.
+//! before it says what is unfinished, and a VLAN tag that the kernel took out is put back. [`SlotLength`] has the other way: shorter
+//! slots and more of them.
 //!
 //! # How frames go out
 //! A frame of ordinary length is copied into a second ring, and one system call per batch sends all. A longer one
@@ -55,10 +56,12 @@ pub struct PacketOptions {
     /// Asks the interface for frames to every multicast group. A director that owns IPv6 addresses needs it to hear
     /// neighbour solicitations (RFC 4291 §2.7.1). Default: true.
     pub all_multicast: bool,
-    /// Slots of the receiving ring, 64 KiB each; rounded up to a multiple of 15. They bridge the time in which
-    /// the worker does something else; when they are full, frames are [`lost`](crate::device::ReceiveCounters::lost). Default: 510,
-    /// which are 34 MiB.
+    /// Slots of the receiving ring, 64 KiB each if they take every frame; rounded up to whole mebibytes. They bridge the time in
+    /// which the worker does something else; when they are full, frames are [`lost`](crate::device::ReceiveCounters::lost).
+    /// Default: 510, which are 34 MiB.
     pub receive_slots: usize,
+    /// How long the slots of the receiving ring are. Default: for every frame.
+    pub slot_length: SlotLength,
     /// Slots of the sending ring, each for a frame of the interface's MTU. Default: 1024, which are 2 MiB at 1500.
     pub transmit_slots: usize,
     /// Hands frames to the driver without traffic control (`PACKET_QDISC_BYPASS`): faster, but a busy interface
@@ -72,10 +75,26 @@ impl Default for PacketOptions {
             mac: None,
             all_multicast: true,
             receive_slots: 510,
+            slot_length: SlotLength::Longest,
             transmit_slots: 1_024,
             bypass_queueing: true,
         }
     }
+}
+
+/// What a slot of the receiving ring takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
+pub enum SlotLength {
+    /// Every frame, merged ones of 64 KiB too.
+    #[default]
+    Longest,
+    /// A frame of the interface's MTU. Many more slots find room then: some 1.7 KiB each at 1500, so 8,190 in 13 MiB. They bridge
+    /// milliseconds of short frames in which the worker has no processor. A longer frame waits at the socket
+    /// (`PACKET_COPY_THRESH`) and takes a system call, which makes bulk transfers slower where interfaces merge. For some 16 MiB of
+    /// such frames to wait, this process needs `CAP_NET_ADMIN` of the machine itself; without it, `net.core.rmem_max` says how
+    /// many can, and others are [`cut`](crate::device::ReceiveCounters::cut).
+    Mtu,
 }
 
 /// An opened interface: the device, and what the kernel says of the interface.

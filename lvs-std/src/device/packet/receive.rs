@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use heapless::Vec;
 use lvs_forward::{Checksum, Frame, HEADROOM, PortId};
 
-use super::{PacketOptions, Step};
+use super::{PacketOptions, SlotLength, Step};
 use crate::device::vnet::{self, VNET_LEN};
 use crate::device::{BATCH, LONGEST, Receive, ReceiveCounters};
 use crate::sys::interface::{self, Interface};
@@ -26,6 +26,9 @@ pub(super) struct Receiver {
     socket: PacketSocket,
     index: u32,
     ring: ReceiveRing,
+    /// For frames that do not fit into a slot: headroom, room for a VLAN tag, virtio-net header, frame. As many as a batch
+    /// may have, or none, where slots take every frame.
+    spare: Box<[Box<[u8]>]>,
     counters: ReceiveCounters,
 }
 
@@ -41,8 +44,18 @@ impl Receiver {
         set(libc::PACKET_VNET_HDR)?;
         set(libc::PACKET_IGNORE_OUTGOING)?;
         socket.set(libc::PACKET_RESERVE, &RESERVE).map_err(|error| (Step::Option, error))?;
-        let ring = ReceiveRing::new(&socket, IP_OFFSET + LONGEST, options.receive_slots)
+        let (longest, spare) = match options.slot_length {
+            SlotLength::Longest => (LONGEST, 0),
+            SlotLength::Mtu => {
+                set(libc::PACKET_COPY_THRESH)?;
+                socket.set_receive_room(QUEUE_ROOM).map_err(|error| (Step::Option, error))?;
+                (interface.mtu.min(LONGEST), BATCH)
+            }
+        };
+        let slot = (IP_OFFSET + longest).next_multiple_of(SLOT_UNIT);
+        let ring = ReceiveRing::new(&socket, slot, options.receive_slots)
             .map_err(|error| (Step::ReceiveRing, error))?;
+        let spare = (0..spare).map(|_| vec![0; SPARE_START + LONGEST].into_boxed_slice()).collect();
         let membership = |error| (Step::Membership, error);
         let filtered = match (shares, options.mac) {
             (true, _) => socket.filter_all(),
@@ -59,7 +72,7 @@ impl Receiver {
             socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(membership)?;
         }
         socket.bind(true).map_err(|error| (Step::Bind, error))?;
-        Ok(Self { socket, index: interface.index, ring, counters: ReceiveCounters::default() })
+        Ok(Self { socket, index: interface.index, ring, spare, counters: ReceiveCounters::default() })
     }
 
     /// The socket, to share its frames.
@@ -77,9 +90,11 @@ impl Receive for Receiver {
     fn receive(&mut self, port: PortId, judge: &mut dyn FnMut(&mut [Frame<'_>])) -> io::Result<usize> {
         let mut taken = 0;
         let mut frames = Vec::<Frame<'_>, BATCH>::new();
+        let mut spare = self.spare.iter_mut();
         for slot in self.ring.filled().take(BATCH) {
             taken += 1;
-            match lend(slot, port) {
+            let slot = if slot.queued { fetch(&self.socket, slot, spare.next()) } else { Ok(slot) };
+            match slot.and_then(|slot| lend(slot, port)) {
                 Ok(frame) => {
                     self.counters.count(&frame);
                     // There is room: as many slots are taken as frames fit.
@@ -124,9 +139,29 @@ enum Unusable {
     Invalid,
 }
 
+/// A frame that did not fit into its slot, whole, in spare memory.
+fn fetch<'a>(
+    socket: &PacketSocket,
+    slot: Slot<'a>,
+    spare: Option<&'a mut Box<[u8]>>,
+) -> Result<Slot<'a>, Unusable> {
+    // There is one: as many as slots are taken.
+    let bytes: &'a mut [u8] = spare.ok_or(Unusable::Cut)?;
+    let room = bytes.get_mut(SPARE_START - VNET_LEN..).ok_or(Unusable::Cut)?;
+    let flags = rustix::net::RecvFlags::DONTWAIT | rustix::net::RecvFlags::TRUNC;
+    let receive = |room: &mut [u8]| rustix::net::recv(socket, room, flags).map(|(_, length)| length);
+    // An error that is pending on the socket is told once, and leaves the frame there.
+    let length = receive(room).or_else(|_| receive(room)).map_err(|_| Unusable::Invalid)?;
+    if length != VNET_LEN + slot.original {
+        return Err(Unusable::Invalid);
+    }
+    let length = slot.original.min(LONGEST);
+    Ok(Slot { bytes, start: SPARE_START, length, queued: false, ..slot })
+}
+
 /// The frame in a slot, with its VLAN tag.
 fn lend(slot: Slot<'_>, port: PortId) -> Result<Frame<'_>, Unusable> {
-    let Slot { bytes, mut start, mut length, original, vlan } = slot;
+    let Slot { bytes, mut start, mut length, original, vlan, queued: _ } = slot;
     if length < original {
         return Err(Unusable::Cut);
     }
@@ -151,6 +186,12 @@ fn lend(slot: Slot<'_>, port: PortId) -> Result<Frame<'_>, Unusable> {
     Ok(frame.with_offload(offload))
 }
 
+/// Where a frame begins in spare memory.
+const SPARE_START: usize = HEADROOM + VLAN + VNET_LEN;
+/// Bytes of frames, as the kernel accounts them, that may wait at the socket since they do not fit into slots.
+const QUEUE_ROOM: i32 = 16 << 20;
+/// Slots' lengths are multiples of this, so that few cross a page.
+const SLOT_UNIT: usize = 1 << 7;
 /// Bytes of the two MAC addresses, behind which a VLAN tag stands.
 const MACS: usize = 12;
 /// Bytes of a VLAN tag.
@@ -167,7 +208,7 @@ mod tests {
 
     fn slot<'a>(bytes: &'a mut [u8], header: [u8; VNET_LEN], vlan: Option<(u16, u16)>) -> Slot<'a> {
         bytes[START - VNET_LEN..START].copy_from_slice(&header);
-        Slot { bytes, start: START, length: 100, original: 100, vlan }
+        Slot { bytes, start: START, length: 100, original: 100, vlan, queued: false }
     }
 
     fn header(start: u16, offset: u16) -> [u8; VNET_LEN] {
