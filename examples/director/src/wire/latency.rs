@@ -76,7 +76,7 @@ fn print(json: bool, way: &Way, rate: f64, delays: &[Delays], refused: Option<&s
             "{}",
             json!({
                 "row": format!("wire-{}", way.name),
-                "packets_per_second": rate.round(),
+                "load_packets_per_second": rate.round(),
                 "rounds": delays.len(),
                 "median_us": round(median),
                 "p999_us": round(slow),
