@@ -8,9 +8,10 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use core::error::Error;
+use core::time::Duration;
 use std::alloc::System;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use etherparse::PacketBuilder;
 use libtest_mimic::{Arguments, Trial};
@@ -79,6 +80,9 @@ fn main() -> ExitCode {
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
+/// The director's ports, and how the program of `AF_XDP` is told of its addresses.
+type Opened = (Vec<Device>, Option<xdp::Steering>);
+
 fn trial(name: &str, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| error.to_string().into()))
 }
@@ -92,7 +96,7 @@ fn xdp_works(lab: Lab) -> Outcome {
 }
 
 /// Requests and replies of known connections, some thousands of each: every turn is counted.
-fn allocates_nothing(lab: Lab, open: fn(&Node) -> Outcome<(Vec<Device>, Option<xdp::Steering>)>) -> Outcome {
+fn allocates_nothing(lab: Lab, open: fn(&Node) -> Outcome<Opened>) -> Outcome {
     let (client, middle, server) = (lab.node("client")?, lab.node("middle")?, lab.node("server")?);
     for node in [&client, &middle, &server] {
         // The kernels' own router solicitations would be counted.
@@ -168,7 +172,7 @@ fn end(node: &Node) -> Outcome<Device> {
     Ok(node.run(|| packet::open("eth0", &options))??.device)
 }
 
-fn by_packet(node: &Node) -> Outcome<(Vec<Device>, Option<xdp::Steering>)> {
+fn by_packet(node: &Node) -> Outcome<Opened> {
     let mut devices = Vec::new();
     for (name, mac) in NAMES.into_iter().zip(MACS) {
         let mut options = PacketOptions::default();
@@ -178,7 +182,7 @@ fn by_packet(node: &Node) -> Outcome<(Vec<Device>, Option<xdp::Steering>)> {
     Ok((devices, None))
 }
 
-fn by_xdp(node: &Node) -> Outcome<(Vec<Device>, Option<xdp::Steering>)> {
+fn by_xdp(node: &Node) -> Outcome<Opened> {
     let ports = [(NAMES[0], Some(MACS[0])), (NAMES[1], Some(MACS[1]))];
     let (opened, steering) = node.run(|| xdp::open(&ports, &XdpOptions::default()))??;
     Ok((opened.into_iter().map(|opened| opened.device).collect(), Some(steering)))
