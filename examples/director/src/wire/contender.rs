@@ -25,11 +25,11 @@ impl Running {
     }
 }
 
+/// Puts one in the middle.
+pub(super) type Start = fn(&Stage) -> Result<Running, Box<dyn Error>>;
+
 /// One turn: makes sure that what arrives is right, and counts packets per second.
-pub(super) fn packets(
-    stage: &Stage,
-    start: fn(&Stage) -> Result<Running, Box<dyn Error>>,
-) -> Result<f64, Box<dyn Error>> {
+pub(super) fn packets(stage: &Stage, start: Start) -> Result<f64, Box<dyn Error>> {
     let running = start(stage)?;
     let flood = Flood::start(stage, running.entrance)?;
     let arrives = stage.check_arrival(running.arrives_at);

@@ -14,7 +14,7 @@ use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use serde_json::json;
 
-use super::contender::{self, Running};
+use super::contender::{self, Start};
 use super::flood::{self, Entrance, HEADERS, LENGTH};
 use super::median;
 use super::stage::{SERVER, SOURCE_PROCESSOR, Stage, pin};
@@ -76,7 +76,7 @@ fn print(json: bool, way: &Way, rate: f64, delays: &[Delays], refused: Option<&s
             "{}",
             json!({
                 "row": format!("wire-{}", way.name),
-                "packets_per_second": rate.round(),
+                "load_packets_per_second": rate.round(),
                 "rounds": delays.len(),
                 "median_us": round(median),
                 "p999_us": round(slow),
@@ -208,7 +208,7 @@ struct Way {
     name: &'static str,
     title: &'static str,
     /// Who is in the middle; a cable alone if nobody is.
-    start: Option<fn(&Stage) -> Result<Running, Box<dyn Error>>>,
+    start: Option<Start>,
     /// For what is added, in microseconds: the median and the slow ones.
     aims: Option<(f64, f64)>,
 }

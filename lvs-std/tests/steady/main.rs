@@ -1,0 +1,219 @@
+//! What a worker does not do for packets of known connections: it allocates nothing, over real interfaces.
+//!
+//! `AF_XDP` takes privileges of the machine itself. Where this process has none, it is left out, which is said; it is an error if
+//! `LVS_REQUIRE_XDP` is 1.
+
+#![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::Cell;
+use core::error::Error;
+use core::time::Duration;
+use std::alloc::System;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use etherparse::PacketBuilder;
+use libtest_mimic::{Arguments, Trial};
+use lvs_core::{
+    Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
+};
+use lvs_forward::host::{Host, MacAddress, Port};
+use lvs_forward::{Forwarder, Options};
+use lvs_std::device::Device;
+use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::xdp::{self, XdpOptions};
+use lvs_std::lab::{Lab, Node};
+use lvs_std::worker::{Handle, Worker, WorkerOptions};
+
+struct Counting;
+
+thread_local! {
+    /// Of this thread alone.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let (lab, xdp) = match Lab::privileged() {
+        Ok(lab) => (lab, xdp_works(lab)),
+        Err(refused) => match Lab::new() {
+            Ok(lab) => (lab, Err(refused.into())),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let mut trials = vec![trial("no packet makes a worker allocate over packet sockets", move || {
+        allocates_nothing(lab, by_packet)
+    })];
+    match xdp {
+        Ok(()) => trials.push(trial("no packet makes a worker allocate over AF_XDP", move || {
+            allocates_nothing(lab, by_xdp)
+        })),
+        Err(error) if std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1") => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+        Err(error) => eprintln!("AF_XDP IS NOT TESTED: {error}"),
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// The director's ports, and how the program of `AF_XDP` is told of its addresses.
+type Opened = (Vec<Device>, Option<xdp::Steering>);
+
+fn trial(name: &str, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(|error| error.to_string().into()))
+}
+
+/// Whether this process may have such a socket at all.
+fn xdp_works(lab: Lab) -> Outcome {
+    let (left, right) = (lab.node("left")?, lab.node("right")?);
+    lab.connect((&left, "eth0"), (&right, "eth0"))?;
+    left.run(|| xdp::open(&[("eth0", None)], &XdpOptions::default()).map(drop))??;
+    Ok(())
+}
+
+/// Requests and replies of known connections, some thousands of each: every turn is counted.
+fn allocates_nothing(lab: Lab, open: fn(&Node) -> Outcome<Opened>) -> Outcome {
+    let (client, middle, server) = (lab.node("client")?, lab.node("middle")?, lab.node("server")?);
+    for node in [&client, &middle, &server] {
+        // The kernels' own router solicitations would be counted.
+        node.set_sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+    }
+    lab.connect((&client, "eth0"), (&middle, "eth0"))?;
+    lab.connect((&server, "eth0"), (&middle, "eth1"))?;
+    client.add_address("eth0", CLIENT.into(), 24)?;
+    server.add_address("eth0", SERVER.into(), 24)?;
+    let (devices, steering) = open(&middle)?;
+    let mut worker = worker(devices)?;
+    if let Some(steering) = &steering {
+        steering.follow_worker(&worker, [])?;
+    }
+    let mut outside = end(&client)?;
+    let mut inside = end(&server)?;
+
+    // Connections and neighbours become known.
+    let began = Instant::now();
+    let mut known = [0, 0];
+    while known.into_iter().any(|count| count < usize::from(PORTS)) {
+        if began.elapsed() > PATIENCE {
+            return Err(format!("of {PORTS} requests and replies, {known:?} arrive").into());
+        }
+        known = exchange(&mut outside, &mut inside, &mut worker)?.0;
+    }
+    let mut arrived = 0;
+    for round in 0..ROUNDS {
+        let (counts, allocations) = exchange(&mut outside, &mut inside, &mut worker)?;
+        assert_eq!(allocations, 0, "round {round}");
+        arrived += counts[0] + counts[1];
+    }
+    assert_eq!(arrived, ROUNDS * 2 * usize::from(PORTS));
+    Ok(())
+}
+
+/// A request and a reply of each connection: how many of them arrived, and how often the worker allocated meanwhile.
+fn exchange(outside: &mut Device, inside: &mut Device, worker: &mut Worker) -> Outcome<([usize; 2], usize)> {
+    for port in 0..PORTS {
+        outside.send(&datagram(MACS[0], CLIENT, 1_024 + port, VIRTUAL, 80)?)?;
+        inside.send(&datagram(MACS[1], SERVER, 8_080, CLIENT, 1_024 + port)?)?;
+    }
+    let before = ALLOCATIONS.get();
+    // The kernel may need a moment; a turn that finds nothing counts as well.
+    for _ in 0..8 {
+        while worker.turn() > 0 {}
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    let count = |frames: Vec<Vec<u8>>, at: u16| {
+        let ports = |frame: &Vec<u8>| frame.get(36..38) == Some(&at.to_be_bytes()[..]);
+        frames
+            .iter()
+            .filter(|frame| frame.get(23) == Some(&17))
+            .filter(|frame| at == 0 || ports(frame))
+            .count()
+    };
+    Ok(([count(inside.drain()?, 8_080), count(outside.drain()?, 0)], allocations))
+}
+
+fn datagram(mac: [u8; 6], from: [u8; 4], source: u16, to: [u8; 4], port: u16) -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 7], mac)
+        .ipv4(from, to, 64)
+        .udp(source, port)
+        .write(&mut bytes, b"eighteen bytes ...")?;
+    Ok(bytes)
+}
+
+/// A packet socket at a cable's far end.
+fn end(node: &Node) -> Outcome<Device> {
+    let mut options = PacketOptions::default();
+    options.receive_slots = 255;
+    Ok(node.run(|| packet::open("eth0", &options))??.device)
+}
+
+fn by_packet(node: &Node) -> Outcome<Opened> {
+    let mut devices = Vec::new();
+    for (name, mac) in NAMES.into_iter().zip(MACS) {
+        let mut options = PacketOptions::default();
+        (options.mac, options.receive_slots) = (Some(mac), 255);
+        devices.push(node.run(|| packet::open(name, &options))??.device);
+    }
+    Ok((devices, None))
+}
+
+fn by_xdp(node: &Node) -> Outcome<Opened> {
+    let ports = [(NAMES[0], Some(MACS[0])), (NAMES[1], Some(MACS[1]))];
+    let (opened, steering) = node.run(|| xdp::open(&ports, &XdpOptions::default()))??;
+    Ok((opened.into_iter().map(|opened| opened.device).collect(), Some(steering)))
+}
+
+/// A director with one UDP service and one server behind NAT.
+fn worker(devices: Vec<Device>) -> Outcome<Worker> {
+    let seed = lvs_std::random_seed()?;
+    let mut host: Host = Host::new(seed);
+    for (mac, address) in MACS.into_iter().zip([[192, 0, 2, 254], [10, 0, 1, 254]]) {
+        let port = host.add_port(Port::ethernet(MacAddress(mac), 1_500))?;
+        host.add_address(port, address.into(), 24)?;
+    }
+    host.add_virtual_address(VIRTUAL.into())?;
+    let mut director = Director::new(Config::new(seed), Heap::with_capacity(1_000));
+    let service = ServiceKey::Address { protocol: Protocol::Udp, address: VIRTUAL.into(), port: 80 };
+    director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap_or_default()))?;
+    director.add_server(service, ServerConfig::new((SERVER, 8_080).into(), Method::Nat))?;
+    let forwarder = Box::new(Forwarder::new(host, Options::new()));
+    let (worker, _, _): (Worker, Handle, _) =
+        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
+    Ok(worker)
+}
+
+const CLIENT: [u8; 4] = [192, 0, 2, 7];
+const VIRTUAL: [u8; 4] = [192, 0, 2, 100];
+const SERVER: [u8; 4] = [10, 0, 1, 11];
+/// The director's ports.
+const NAMES: [&str; 2] = ["eth0", "eth1"];
+const MACS: [[u8; 6]; 2] = [[2, 0, 0x5e, 0, 0x53, 1], [2, 0, 0x5e, 0, 0x53, 2]];
+/// Connections, all of whose packets are under way at a time.
+const PORTS: u16 = 50;
+const ROUNDS: usize = 200;
+const PATIENCE: Duration = Duration::from_secs(10);
