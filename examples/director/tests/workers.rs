@@ -107,7 +107,8 @@ impl Stage {
     /// Stops the director; what each worker did: frames in, frames out, connections, frames handed on, frames lost by that.
     fn stop(&mut self) -> Result<Vec<Vec<u64>>, Box<dyn Error>> {
         let text = self.director.take().ok_or("it runs")?.stop(Signal::TERM)?;
-        let rows = text.lines().skip_while(|line| *line != "workers").skip(2).take(2);
+        let rows = text.lines().skip_while(|line| *line != "frames");
+        let rows = rows.skip_while(|line| *line != "workers").skip(2).take(2);
         let numbers =
             |row: &str| row.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
         Ok(rows.map(numbers).collect())

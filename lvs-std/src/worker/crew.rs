@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use core::sync::atomic::AtomicBool;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -187,7 +188,15 @@ impl<S: Store, const A: usize, const N: usize> Crew<S, A, N> {
     /// # Errors
     /// As there.
     pub fn stop_on_signals(&self) -> io::Result<()> {
-        self.handles.iter().try_for_each(Handle::stop_on_signals)
+        // Not one of theirs: a worker that stops tells the others, while the signal may still be on its way to them.
+        let seen = Arc::new(AtomicBool::new(false));
+        for handle in self.handles.iter() {
+            handle.bell().follow_signals(&seen)?;
+        }
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, seen.clone())?;
+        }
+        Ok(())
     }
 
     fn order(&self) -> MutexGuard<'_, ()> {
