@@ -106,7 +106,7 @@ fn services(configuration: &Configuration, workers: &mut [LargeWorker]) -> Vec<V
         let mut all = None;
         for worker in workers.iter_mut() {
             if let Some(shown) = worker.director().service(service.key) {
-                let (_, traffic) = all.get_or_insert((shown.scheduler().name(), Traffic::default()));
+                let (_, traffic) = all.get_or_insert_with(|| (shown.scheduler().name(), Traffic::default()));
                 *traffic += shown.traffic();
             }
         }
@@ -117,7 +117,7 @@ fn services(configuration: &Configuration, workers: &mut [LargeWorker]) -> Vec<V
             for worker in workers.iter_mut() {
                 let mut servers = worker.director().servers(service.key);
                 if let Some((_, shown)) = servers.find(|(_, shown)| shown.address() == server.address) {
-                    *all.get_or_insert(Traffic::default()) += shown.traffic();
+                    *all.get_or_insert_with(Traffic::default) += shown.traffic();
                 }
             }
             rows.extend(all.map(|traffic| row(format!("  {}", server.address), traffic)));

@@ -120,7 +120,7 @@ impl<S: Store, const A: usize, const N: usize> Crew<S, A, N> {
         &self,
         gone: Vec<IpAddr>,
         new: Vec<IpAddr>,
-    ) -> Result<Vec<(IpAddr, Result<(), AddressError>)>, WorkerGone> {
+    ) -> Result<Vec<NewAddress>, WorkerGone> {
         let order = self.order();
         let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder<A, N>, _: Tick| {
             forwarder.host().addresses().collect::<Vec<IpAddr>>()
@@ -246,6 +246,9 @@ impl<S: Store, const A: usize, const N: usize> fmt::Debug for Crew<S, A, N> {
         f.debug_struct("Crew").field("workers", &self.handles.len()).finish_non_exhaustive()
     }
 }
+
+/// What became of an address that the host was to get.
+pub type NewAddress = (IpAddr, Result<(), AddressError>);
 
 /// Why the host did not get an address.
 #[derive(Clone, Debug)]
