@@ -2,6 +2,7 @@
 //! namespaces, the whole set fails and says what to change.
 
 mod bridge;
+mod fan;
 mod local;
 mod packet;
 mod tun;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials: Vec<Trial> = packet::trials(lab);
+    trials.extend(fan::trials(lab));
     trials.extend(tun::trials(lab));
     trials.extend(local::trials(lab));
     libtest_mimic::run(&arguments, trials).exit_code()
