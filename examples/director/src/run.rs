@@ -115,7 +115,7 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
             tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
         }
         let director = Director::new(configuration.core(seed), store);
-        let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
+        let forwarder = Box::new(Forwarder::new(*host, configuration.options(*count)));
         let mut options = WorkerOptions::default();
         options.busy_poll = *busy_poll;
         let (worker, handle, fetch): (LargeWorker, _, _) =

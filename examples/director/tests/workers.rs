@@ -187,6 +187,7 @@ fn sums(lab: Lab) -> Outcome {
     for (stream, name) in held.iter().step_by(7) {
         let said = stage.run(&format!("explain tcp {} {}", stream.local_addr()?, vip()))?;
         assert!(said.contains(&name.replace("rs", "10.0.1.1")), "{said}");
+        assert!(said.contains("worker 0 has") || said.contains("worker 1 has"), "{said}");
     }
     // Counts are shown every two seconds.
     let conns = |stage: &Stage| -> Result<String, Box<dyn Error>> {
