@@ -101,8 +101,11 @@ fn frame(from: SocketAddr, to: SocketAddr, tags: usize) -> Vec<u8> {
     [&bytes[..12], &[0x81, 0, 0, 5].repeat(tags), &bytes[12..]].concat()
 }
 
+/// Frames with the worker that got them.
+type Arrivals = Vec<(usize, Vec<u8>)>;
+
 /// Which worker got what, until so many frames have come, and a moment longer.
-fn arrivals(fanned: &mut Fanned, count: usize) -> Result<Vec<(usize, Vec<u8>)>, Box<dyn Error>> {
+fn arrivals(fanned: &mut Fanned, count: usize) -> Result<Arrivals, Box<dyn Error>> {
     let (mut seen, begun) = (Vec::new(), Instant::now());
     let mut last = Instant::now();
     while begun.elapsed() < PATIENCE && (seen.len() < count || last.elapsed() < Duration::from_millis(50)) {
