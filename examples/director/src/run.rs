@@ -115,7 +115,7 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
             tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
         }
         let director = Director::new(configuration.core(seed), store);
-        let forwarder = Box::new(Forwarder::new(*host, configuration.options()));
+        let forwarder = Box::new(Forwarder::new(*host, configuration.options(*count)));
         let mut options = WorkerOptions::default();
         options.busy_poll = *busy_poll;
         let (worker, handle, fetch): (LargeWorker, _, _) =
@@ -194,10 +194,8 @@ fn work(
             let name = if number == 0 { "worker".to_owned() } else { format!("worker-{number}") };
             let cpu = cpus.get(number).copied();
             let run = move || {
-                let placed = cpu.map_or(Ok(()), stay_on);
-                let end = placed.map(|()| worker.run());
-                crew.stop();
-                end
+                let _all = StopAll(crew);
+                cpu.map_or(Ok(()), stay_on).map(|()| worker.run())
             };
             match std::thread::Builder::new().name(name).spawn_scoped(scope, run) {
                 Ok(thread) => running.push(thread),
@@ -224,6 +222,15 @@ fn work(
         }
         controls.map(|_| all)
     })
+}
+
+/// Stops all workers when one has come to its end, by a panic too: clients of that one would have none.
+struct StopAll<'a>(&'a LargeCrew);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 fn finish(end: End) -> Result<(), Box<dyn Error>> {

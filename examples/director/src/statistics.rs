@@ -2,7 +2,7 @@
 
 use lvs_core::{Reason, Schedule, Traffic};
 use lvs_forward::{DropReason, PassReason};
-use lvs_std::worker::Snapshot;
+use lvs_std::worker::{Snapshot, WorkerCounters};
 
 use crate::config::Configuration;
 use crate::run::{LargeCrew, LargeWorker};
@@ -15,9 +15,18 @@ pub(crate) fn describe(
     crew: &LargeCrew,
 ) -> String {
     let mut text = String::from("frames\n");
-    let Some(snapshot) = crew.snapshot() else { return text };
-    let (cut, unsendable) = (snapshot.worker.cut, snapshot.worker.unsendable);
-    text.push_str(&columns(&frames(&snapshot.director, &snapshot.forwarder, cut, unsendable), &[0]));
+    let Some(mut snapshot) = crew.snapshot() else { return text };
+    // What was published last may be older.
+    let mut all = workers.iter_mut();
+    if let Some(first) = all.next() {
+        (snapshot.director, snapshot.forwarder) =
+            (first.director().counters(), first.forwarder().counters().clone());
+    }
+    for worker in all {
+        snapshot.director += worker.director().counters();
+        snapshot.forwarder += worker.forwarder().counters();
+    }
+    text.push_str(&columns(&frames(&snapshot.director, &snapshot.forwarder, &snapshot.worker), &[0]));
     let director = snapshot.director;
     text.push_str(&format!(
         "connections\n  {} opened, {} expired, {} given up for new ones, {} left\n",
@@ -57,8 +66,7 @@ fn each_worker(crew: &LargeCrew) -> Vec<Vec<String>> {
 pub(crate) fn frames(
     director: &lvs_core::Counters,
     forwarder: &lvs_forward::Counters,
-    cut: u64,
-    unsendable: u64,
+    worker: &WorkerCounters,
 ) -> Vec<Vec<String>> {
     let mut lines = vec![
         (forwarder.requests, "sent to real servers".to_owned()),
@@ -68,8 +76,10 @@ pub(crate) fn frames(
         (forwarder.icmp_errors, "ICMP errors sent".to_owned()),
         (forwarder.icmp_suppressed, "ICMP errors not sent".to_owned()),
         (forwarder.waited, "waited for a neighbour's address".to_owned()),
-        (cut, "cut into pieces".to_owned()),
-        (unsendable, "lost: cannot be sent".to_owned()),
+        (worker.cut, "cut into pieces".to_owned()),
+        (worker.unsendable, "lost: cannot be sent".to_owned()),
+        (worker.posted, "handed from worker to worker, copies included".to_owned()),
+        (worker.post_lost, "lost: between workers".to_owned()),
     ];
     for reason in DropReason::ALL {
         lines.push((forwarder.drops(reason), format!("dropped: {reason}")));
@@ -106,7 +116,7 @@ fn services(configuration: &Configuration, workers: &mut [LargeWorker]) -> Vec<V
         let mut all = None;
         for worker in workers.iter_mut() {
             if let Some(shown) = worker.director().service(service.key) {
-                let (_, traffic) = all.get_or_insert((shown.scheduler().name(), Traffic::default()));
+                let (_, traffic) = all.get_or_insert_with(|| (shown.scheduler().name(), Traffic::default()));
                 *traffic += shown.traffic();
             }
         }
@@ -117,7 +127,7 @@ fn services(configuration: &Configuration, workers: &mut [LargeWorker]) -> Vec<V
             for worker in workers.iter_mut() {
                 let mut servers = worker.director().servers(service.key);
                 if let Some((_, shown)) = servers.find(|(_, shown)| shown.address() == server.address) {
-                    *all.get_or_insert(Traffic::default()) += shown.traffic();
+                    *all.get_or_insert_with(Traffic::default) += shown.traffic();
                 }
             }
             rows.extend(all.map(|traffic| row(format!("  {}", server.address), traffic)));

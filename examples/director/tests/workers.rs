@@ -107,7 +107,8 @@ impl Stage {
     /// Stops the director; what each worker did: frames in, frames out, connections, frames handed on, frames lost by that.
     fn stop(&mut self) -> Result<Vec<Vec<u64>>, Box<dyn Error>> {
         let text = self.director.take().ok_or("it runs")?.stop(Signal::TERM)?;
-        let rows = text.lines().skip_while(|line| *line != "workers").skip(2).take(2);
+        let rows = text.lines().skip_while(|line| *line != "frames");
+        let rows = rows.skip_while(|line| *line != "workers").skip(2).take(2);
         let numbers =
             |row: &str| row.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
         Ok(rows.map(numbers).collect())
@@ -186,6 +187,7 @@ fn sums(lab: Lab) -> Outcome {
     for (stream, name) in held.iter().step_by(7) {
         let said = stage.run(&format!("explain tcp {} {}", stream.local_addr()?, vip()))?;
         assert!(said.contains(&name.replace("rs", "10.0.1.1")), "{said}");
+        assert!(said.contains("worker 0 has") || said.contains("worker 1 has"), "{said}");
     }
     // Counts are shown every two seconds.
     let conns = |stage: &Stage| -> Result<String, Box<dyn Error>> {

@@ -147,7 +147,156 @@ pub(super) const GONE: Errno = Errno::NoDevice;
 
 #[cfg(test)]
 mod tests {
+    use core::net::SocketAddr;
+
+    use lvs_core::{Capacity, Config, Heap, Method, Persistence, Schedule as _, Seed, ServiceConfig, Tick};
+    use lvs_forward::host::Host;
+    use lvs_forward::{Forwarder, Options};
+
     use super::*;
+    use crate::control::{Local, ServiceSpec};
+    use crate::steer::{By, Steer, Unsuited};
+
+    type One = Local<Heap, 8, 8>;
+    type Table = (Option<&'static str>, Vec<(SocketAddr, u32)>);
+
+    /// Directors beside each other, each with room for so many servers.
+    struct Several(Vec<One>);
+
+    impl Several {
+        fn with_room_for(servers: &[usize]) -> Self {
+            let one = |servers: &usize| {
+                let seed = Seed::from_bytes([7; 16]);
+                let mut capacity = Capacity::new(16);
+                capacity.servers = *servers;
+                let host: Host<8, 8> = Host::new(seed);
+                let director = Director::new(Config::new(seed), Heap::new(capacity));
+                Local::new(director, Box::new(Forwarder::new(host, Options::new())))
+            };
+            Self(servers.iter().map(one).collect())
+        }
+
+        /// What each has: its scheduler, and its servers with their thresholds.
+        fn tables(&self, key: ServiceKey) -> Vec<Table> {
+            let table = move |_: usize, director: &mut Director<Heap>, _: &mut _, _| {
+                let servers = director.servers(key).map(|(_, server)| (server.address(), server.upper()));
+                let mut servers: Vec<_> = servers.collect();
+                servers.sort_unstable();
+                (director.service(key).map(|service| service.scheduler().name()), servers)
+            };
+            self.with_each(table).unwrap()
+        }
+    }
+
+    impl Reach<Heap, 8, 8> for Several {
+        fn with<R: Send + 'static>(
+            &self,
+            work: impl FnOnce(&mut Director<Heap>, &mut Forwarder<8, 8>, Tick) -> R + Send + 'static,
+        ) -> Result<R, WorkerGone> {
+            self.0[0].with(work)
+        }
+
+        fn with_each<R: Send + 'static>(
+            &self,
+            work: impl Fn(usize, &mut Director<Heap>, &mut Forwarder<8, 8>, Tick) -> R + Clone + Send + 'static,
+        ) -> Result<Vec<R>, WorkerGone> {
+            let with = |(at, one): (usize, &One)| {
+                let work = work.clone();
+                one.with(move |director, forwarder, now| work(at, director, forwarder, now))
+            };
+            self.0.iter().enumerate().map(with).collect()
+        }
+
+        fn workers(&self) -> usize {
+            self.0.len()
+        }
+
+        fn suits(&self, key: ServiceKey, persistence: Option<Persistence>) -> Result<(), Unsuited> {
+            Steer::new(Seed::from_bytes([7; 16]), self.0.len(), By::Endpoint).suits(key, persistence)
+        }
+    }
+
+    fn web() -> ServiceKey {
+        ServiceKey::tcp([192, 0, 2, 100].into(), 80)
+    }
+
+    fn config(scheduler: &str) -> ServiceConfig<Scheduler> {
+        ServiceConfig::new(Scheduler::from_name(scheduler).unwrap())
+    }
+
+    fn server(number: u8) -> ServerConfig {
+        ServerConfig::new(SocketAddr::from(([10, 0, 1, number], 80)), Method::Nat).with_thresholds(11, 0)
+    }
+
+    #[test]
+    fn all_directors_take_a_change_and_each_has_its_part_of_a_threshold() {
+        let several = Several::with_room_for(&[4, 4]);
+        let changes = vec![
+            Change::AddService(web(), config("rr")),
+            Change::AddServer(web(), server(1)),
+            Change::AddServer(web(), server(2)),
+        ];
+        assert_eq!(apply(&several, changes), Ok(()));
+        let remove = Change::RemoveServer(web(), server(1).address);
+        let edit = Change::EditServer { key: web(), old: server(2), new: server(2).with_thresholds(1, 1) };
+        assert_eq!(several.tables(web())[0].1[0].1 + several.tables(web())[1].1[0].1, 11);
+        assert_eq!(apply(&several, vec![remove, edit]), Ok(()));
+        for (_, servers) in several.tables(web()) {
+            assert_eq!(servers, [(server(2).address, 1)]);
+        }
+    }
+
+    #[test]
+    fn when_one_director_refuses_a_change_none_has_it() {
+        // The second has no place for a third server, as when the connections of removed ones hold theirs.
+        let several = Several::with_room_for(&[8, 2]);
+        let first = vec![
+            Change::AddService(web(), config("rr")),
+            Change::AddServer(web(), server(1)),
+            Change::AddServer(web(), server(2)),
+        ];
+        assert_eq!(apply(&several, first), Ok(()));
+        let before = several.tables(web());
+        let changes = vec![
+            Change::RemoveServer(web(), server(1).address),
+            Change::EditService { key: web(), old: config("rr"), new: config("wrr") },
+            Change::AddServer(web(), server(3)),
+        ];
+        assert_eq!(apply(&several, changes), Err(Errno::Memory));
+        assert_eq!(several.tables(web()), before);
+    }
+
+    #[test]
+    fn what_cannot_be_shared_out_is_refused_before_anything_happens() {
+        let several = Several::with_room_for(&[8, 8]);
+        let ftp = ServiceKey::tcp([192, 0, 2, 100].into(), 21);
+        let changes = vec![Change::AddService(web(), config("rr")), Change::AddService(ftp, config("rr"))];
+        assert_eq!(apply(&several, changes), Err(Errno::Invalid));
+        assert_eq!(several.tables(web())[0].0, None);
+    }
+
+    #[test]
+    fn a_desk_shows_what_was_declared_and_what_all_have() {
+        use crate::control::{
+            Answer, Command, Desk, NoDaemons, Office as _, ServerSpec, ServiceName, method,
+        };
+        let mut desk = Desk::new(Several::with_room_for(&[8, 8, 8]), Box::new(NoDaemons));
+        let name = ServiceName::tcp("192.0.2.100:80".parse().unwrap());
+        desk.carry_out(&Command::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
+        let mut spec = ServerSpec::new(method::MASQUERADING, 1);
+        spec.upper = 10;
+        desk.carry_out(&Command::NewServer(name, server(1).address, spec)).unwrap();
+        let Ok(Answer::Servers(listed)) = desk.carry_out(&Command::Servers(name)) else { panic!() };
+        assert_eq!((listed.len(), listed[0].spec.upper), (1, 10), "the whole threshold");
+        let uppers: u32 =
+            desk.reach().tables(crate::control::change::key(name).unwrap()).iter().map(|of| of.1[0].1).sum();
+        assert_eq!(uppers, 10);
+        let percpu = String::from_utf8(desk.read_file("/proc/net/ip_vs_stats_percpu").unwrap()).unwrap();
+        let rows: Vec<&str> = percpu.lines().map(|line| line.get(..3).unwrap_or_default()).collect();
+        assert_eq!(rows[2..6], ["  0", "  1", "  2", "  ~"], "{percpu}");
+        let Ok(Answer::Info(info)) = desk.carry_out(&Command::GetInfo) else { panic!() };
+        assert_eq!(info.table_size, 48);
+    }
 
     #[test]
     fn parts_of_a_threshold_make_the_whole_unless_it_is_less_than_the_workers() {

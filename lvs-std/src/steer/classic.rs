@@ -86,7 +86,7 @@ impl Assembler {
     }
 
     /// X: what is in A.
-    pub(super) fn to_index(&mut self) -> &mut Self {
+    pub(super) fn copy_to_index(&mut self) -> &mut Self {
         self.push(libc::BPF_MISC | libc::BPF_TAX, 0)
     }
 

@@ -97,7 +97,7 @@ fn ipv4(program: &mut Assembler, steer: &Steer, own: &[[u32; 1]], here: Label, f
             .place(port)
             .fetch_index(PORT)
             .add_index()
-            .to_index()
+            .copy_to_index()
             .load(Size::Half, 0, true)
             .store(PORT)
             .go(hash)
@@ -144,7 +144,7 @@ fn ipv6(program: &mut Assembler, steer: &Steer, own: &[[u32; 4]], here: Label, f
             .add_index()
             .fetch_index(PORT)
             .add_index()
-            .to_index()
+            .copy_to_index()
             .load(Size::Half, 0, true)
             .store(PORT)
             .go(hash)
@@ -219,10 +219,10 @@ fn finish(program: &mut Assembler, steer: &Steer, words: u32) {
     let port = (steer.by == By::Endpoint).then_some(PORT);
     for cell in (0..words).chain(port) {
         program.fetch_index(cell).xor_index().multiply(steer.factor);
-        program.to_index().shift_right(15).xor_index();
+        program.copy_to_index().shift_right(15).xor_index();
     }
-    program.to_index().shift_right(16).xor_index().multiply(LAST_FACTOR);
-    program.to_index().shift_right(13).xor_index();
+    program.copy_to_index().shift_right(16).xor_index().multiply(LAST_FACTOR);
+    program.copy_to_index().shift_right(13).xor_index();
     program.shift_right(16).multiply(steer.workers).shift_right(16).answer();
 }
 

@@ -195,3 +195,148 @@ const ICMPV6: u8 = 58;
 /// Neighbour discovery (RFC 4861 §4.3, §4.4).
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use lvs_core::Seed;
+    use lvs_forward::PortId;
+
+    use super::*;
+
+    const VIP: [u8; 4] = [192, 0, 2, 100];
+    const DIRECTOR: [u8; 4] = [10, 0, 1, 254];
+    const SERVER: [u8; 4] = [10, 0, 1, 11];
+    const CLIENT: [u8; 4] = [198, 51, 100, 7];
+    const ROUTER: [u8; 4] = [203, 0, 113, 1];
+    const PORT: u16 = 40_011;
+
+    fn steer() -> Steer {
+        Steer::new(Seed::from_bytes(*b"a seed for tests"), 8, By::Endpoint)
+    }
+
+    /// The client's worker, which is not the first one.
+    fn owner() -> Place {
+        let owner = steer().owner_of(CLIENT.into(), PORT);
+        assert_ne!(owner, 0, "this client shows something");
+        Place::At(owner)
+    }
+
+    fn place(sorter: &mut Sorter, mut bytes: Vec8) -> Place {
+        let end = bytes.len();
+        let frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
+        assert!(!sorter.is_steered(&frame), "the kernel's program does not do it");
+        let owns = |address: IpAddr| [IpAddr::from(VIP), IpAddr::from(DIRECTOR)].contains(&address);
+        sorter.place(Tick::ZERO, &frame, Link::Ethernet, owns)
+    }
+
+    type Vec8 = std::vec::Vec<u8>;
+
+    fn ethernet(packet: &[u8]) -> Vec8 {
+        [&[2; 12][..], &[8, 0], packet].concat()
+    }
+
+    /// An IPv4 packet.
+    fn ip(from: [u8; 4], to: [u8; 4], protocol: u8, payload: &[u8]) -> Vec8 {
+        let mut header =
+            etherparse::Ipv4Header::new(payload.len() as u16, 64, etherparse::IpNumber(protocol), from, to)
+                .unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        let mut bytes = Vec8::new();
+        header.write(&mut bytes).unwrap();
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn udp(from: [u8; 4], from_port: u16, to: [u8; 4], to_port: u16) -> Vec8 {
+        let mut bytes = Vec8::new();
+        PacketBuilder::ipv4(from, to, 64).udp(from_port, to_port).write(&mut bytes, &[7; 24]).unwrap();
+        bytes
+    }
+
+    /// An ICMP "unreachable" from a router about a packet.
+    fn error(to: [u8; 4], about: &[u8]) -> Vec8 {
+        ethernet(&ip(ROUTER, to, 1, &[&[3, 1, 0, 0, 0, 0, 0, 0], about].concat()))
+    }
+
+    #[test]
+    fn an_error_goes_to_whose_connection_it_is_about_in_either_direction_and_inside_of_tunnels() {
+        let mut sorter = Sorter::new(steer());
+        let request = udp(CLIENT, PORT, VIP, 80);
+        for bytes in [
+            error(VIP, &udp(VIP, 80, CLIENT, PORT)),
+            error(CLIENT, &udp(CLIENT, PORT, SERVER, 8_080)),
+            error(CLIENT, &request),
+            error(DIRECTOR, &ip(DIRECTOR, SERVER, 4, &request)),
+            error(DIRECTOR, &ip(DIRECTOR, SERVER, 47, &[&[0, 0, 8, 0], &request[..]].concat())),
+            error(
+                DIRECTOR,
+                &ip(
+                    DIRECTOR,
+                    SERVER,
+                    17,
+                    &[&[0x80, 0, 0x17, 0xc0, 0, 0, 0, 0, 0, 4, 0, 0], &request[..]].concat(),
+                ),
+            ),
+        ] {
+            assert_eq!(place(&mut sorter, bytes.clone()), owner(), "{bytes:02x?}");
+        }
+        let echo = ip(ROUTER, VIP, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+        assert_eq!(place(&mut sorter, ethernet(&echo)), Place::Here);
+    }
+
+    #[test]
+    fn what_neighbours_say_is_for_everyone() {
+        let mut sorter = Sorter::new(steer());
+        let arp = [&[0xff; 6][..], &[2; 6], &[8, 6], &[0; 28]].concat();
+        assert_eq!(place(&mut sorter, arp), Place::Everyone);
+        assert_eq!(place(&mut sorter, [&[2; 12][..], &[0x88, 0xcc], &[0; 46]].concat()), Place::Here);
+    }
+
+    /// A fragment of the client's datagram.
+    fn fragment(identification: u16, flags: [u8; 2], first: bool) -> Vec8 {
+        let mut packet = udp(CLIENT, PORT, VIP, 80);
+        if !first {
+            packet[20..].fill(0xee);
+        }
+        packet[4..6].copy_from_slice(&identification.to_be_bytes());
+        packet[6..8].copy_from_slice(&flags);
+        packet[10..12].fill(0);
+        let sum: u32 =
+            packet[..20].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        ethernet(&packet)
+    }
+
+    #[test]
+    fn fragments_follow_the_first_one_and_wait_for_it() {
+        let mut sorter = Sorter::new(steer());
+        let Place::At(at) = owner() else { panic!() };
+        let Place::Later(datagram) = place(&mut sorter, fragment(5, [0x20, 4], false)) else { panic!() };
+        assert_eq!(place(&mut sorter, fragment(5, [0x20, 0], true)), Place::First(datagram, at));
+        assert_eq!(place(&mut sorter, fragment(5, [0, 8], false)), Place::At(at));
+        assert!(
+            matches!(place(&mut sorter, fragment(6, [0, 8], false)), Place::Later(_)),
+            "another datagram"
+        );
+    }
+
+    #[test]
+    fn what_waits_gives_way_to_what_is_newer() {
+        let mut sorter = Sorter::new(steer());
+        let mut later = |id: u16| {
+            let Place::Later(datagram) = place(&mut sorter, fragment(id, [0, 8], false)) else { panic!() };
+            datagram
+        };
+        let (one, other) = (later(1), later(2));
+        let mut waiting = Waiting::new();
+        for n in 0..HELD {
+            assert_eq!(waiting.hold(if n % 2 == 0 { one } else { other }, n), None);
+        }
+        assert_eq!(waiting.hold(other, HELD), Some(0));
+        assert_eq!(waiting.take(one).len(), HELD / 2 - 1);
+        assert_eq!(waiting.take(one).len(), 0);
+        assert_eq!(waiting.take(other).first(), Some(&1), "in the order in which they came");
+    }
+}

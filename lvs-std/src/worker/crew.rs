@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use core::sync::atomic::AtomicBool;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -119,7 +120,7 @@ impl<S: Store, const A: usize, const N: usize> Crew<S, A, N> {
         &self,
         gone: Vec<IpAddr>,
         new: Vec<IpAddr>,
-    ) -> Result<Vec<(IpAddr, Result<(), AddressError>)>, WorkerGone> {
+    ) -> Result<Vec<NewAddress>, WorkerGone> {
         let order = self.order();
         let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder<A, N>, _: Tick| {
             forwarder.host().addresses().collect::<Vec<IpAddr>>()
@@ -187,7 +188,15 @@ impl<S: Store, const A: usize, const N: usize> Crew<S, A, N> {
     /// # Errors
     /// As there.
     pub fn stop_on_signals(&self) -> io::Result<()> {
-        self.handles.iter().try_for_each(Handle::stop_on_signals)
+        // Not one of theirs: a worker that stops tells the others, while the signal may still be on its way to them.
+        let seen = Arc::new(AtomicBool::new(false));
+        for handle in self.handles.iter() {
+            handle.bell().follow_signals(&seen)?;
+        }
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, seen.clone())?;
+        }
+        Ok(())
     }
 
     fn order(&self) -> MutexGuard<'_, ()> {
@@ -237,6 +246,9 @@ impl<S: Store, const A: usize, const N: usize> fmt::Debug for Crew<S, A, N> {
         f.debug_struct("Crew").field("workers", &self.handles.len()).finish_non_exhaustive()
     }
 }
+
+/// What became of an address that the host was to get.
+pub type NewAddress = (IpAddr, Result<(), AddressError>);
 
 /// Why the host did not get an address.
 #[derive(Clone, Debug)]

@@ -73,6 +73,18 @@ impl Bell {
         // A full pipe wakes as well as a fuller one.
         let _ = (&self.wire).write(&[0]);
     }
+
+    /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the next is to end it
+    /// at once.
+    pub(super) fn follow_signals(&self, seen: &Arc<AtomicBool>) -> io::Result<()> {
+        use signal_hook::{consts, flag, low_level};
+        for signal in [consts::SIGINT, consts::SIGTERM] {
+            flag::register_conditional_default(signal, seen.clone())?;
+            flag::register(signal, self.stop.clone())?;
+            low_level::pipe::register(signal, OwnedFd::from(self.wire.try_clone()?))?;
+        }
+        Ok(())
+    }
 }
 
 impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
@@ -258,12 +270,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     /// # Errors
     /// When the process has no file descriptor left, or the signal handler is refused.
     pub fn stop_on_signals(&self) -> io::Result<()> {
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register_conditional_default(signal, self.bell.stop.clone())?;
-            signal_hook::flag::register(signal, self.bell.stop.clone())?;
-            signal_hook::low_level::pipe::register(signal, OwnedFd::from(self.bell.wire.try_clone()?))?;
-        }
-        Ok(())
+        self.bell.follow_signals(&self.bell.stop)
     }
 }
 

@@ -38,7 +38,7 @@ use lvs_forward::host::{Host, MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 
-pub use self::crew::{AddressError, Crew};
+pub use self::crew::{AddressError, Crew, NewAddress};
 use self::handle::Inbox;
 pub use self::handle::{Handle, ServiceListing, WorkerGone};
 use self::output::{Out, Output};

@@ -3,6 +3,7 @@
 
 mod balanced;
 mod bridge;
+mod fan;
 mod local;
 mod packet;
 mod tun;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials: Vec<Trial> = packet::trials(lab);
+    trials.extend(fan::trials(lab));
     trials.extend(tun::trials(lab));
     trials.extend(local::trials(lab));
     trials.extend(balanced::trials(lab));

@@ -8,7 +8,9 @@ use std::alloc::System;
 
 use lvs_core::Method;
 use lvs_std::device::{Device, PairOptions};
+use lvs_std::worker::Worker;
 
+use crate::crew::Pair;
 use crate::world::{Segment, World};
 
 struct Counting;
@@ -37,7 +39,17 @@ static COUNTING: Counting = Counting;
 
 #[test]
 fn turns_of_a_worker_do_not_allocate() {
-    let mut world = World::new(Method::Nat, &PairOptions::default());
+    let World { mut worker, mut client, mut server, .. } = World::new(Method::Nat, &PairOptions::default());
+    allocates_nothing(&mut worker, &mut client, &mut server);
+}
+
+#[test]
+fn turns_of_one_of_two_workers_do_not_allocate() {
+    let mut pair = Pair::new();
+    allocates_nothing(&mut pair.workers[0], &mut pair.clients[0], &mut pair.servers[0]);
+}
+
+fn allocates_nothing(worker: &mut Worker, client: &mut Device, server: &mut Device) {
     let count = |device: &mut Device| {
         let mut count = 0;
         let mut judge = |frames: &mut [lvs_forward::Frame<'_>]| count += frames.len();
@@ -49,14 +61,14 @@ fn turns_of_a_worker_do_not_allocate() {
         for port in 0..20 {
             // New connections in each round, and an old one.
             let port = if port == 0 { 30_000 } else { 40_000 + round * 20 + port };
-            world.client.send(&Segment::syn(port).bytes()).unwrap();
-            world.server.send(&Segment::reply(port).bytes()).unwrap();
+            client.send(&Segment::syn(port).bytes()).unwrap();
+            server.send(&Segment::reply(port).bytes()).unwrap();
         }
         let before = ALLOCATIONS.get();
-        while world.worker.turn() > 0 {}
+        while worker.turn() > 0 {}
         assert_eq!(ALLOCATIONS.get() - before, 0, "round {round}");
-        requests += count(&mut world.server);
-        replies += count(&mut world.client);
+        requests += count(server);
+        replies += count(client);
     }
     assert_eq!((requests, replies), (1_000, 1_000));
 }

@@ -4,5 +4,6 @@
 
 mod allocations;
 mod control;
+mod crew;
 mod exchange;
 mod world;

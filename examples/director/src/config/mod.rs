@@ -231,17 +231,20 @@ impl Configuration {
         config
     }
 
-    /// The forwarder's options, for each worker.
-    pub(crate) fn options(&self) -> Options {
+    /// The forwarder's options, for each of so many workers.
+    pub(crate) fn options(&self, workers: usize) -> Options {
         let mut options = Options::new();
         options.pmtu_disc = self.settings.pmtu_disc.unwrap_or(options.pmtu_disc);
         options.capture_marked = self.settings.capture_marked.unwrap_or(options.capture_marked);
         options.ip_forward = self.settings.ip_forward.unwrap_or(options.ip_forward);
-        // Each has its share; 0 stands for no limit.
-        let rate = self.settings.icmp_rate.unwrap_or(options.icmp_rate);
-        options.icmp_rate = rate.div_ceil(u32::try_from(self.work.workers).unwrap_or(1).max(1));
+        options.icmp_rate = part_of_rate(self.settings.icmp_rate.unwrap_or(options.icmp_rate), workers);
         options
     }
+}
+
+/// How many ICMP errors each of several workers may send per second; 0 stands for any number.
+pub(crate) fn part_of_rate(rate: u32, workers: usize) -> u32 {
+    rate.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1))
 }
 
 impl From<raw::Defence> for Defence {

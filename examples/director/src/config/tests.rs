@@ -385,7 +385,7 @@ fn clients_are_told_apart_as_the_services_need_it_unless_the_file_says_how() {
     let none = format!("{HEAD}[director]\nworkers = 2\n");
     assert_eq!(Configuration::parse(&none).unwrap().work.by, By::ADDRESS, "nobody knows what will come");
     let refused = by("steer = \"endpoint\"", persistent).unwrap_err();
-    assert!(refused.starts_with("14:11: persistence over several workers needs"), "{refused}");
+    assert!(refused.starts_with("15:11: persistence over several workers needs"), "{refused}");
     assert!(by("steer-v4 = 28", persistent).unwrap_err().contains("more bits"));
     assert!(by("steer = \"endpoint\"\nsteer-v4 = 24", "").unwrap_err().starts_with("4:12: "));
     let call = "[service.persistence]\ntimeout = 60\nengine = \"sip\"\n";

@@ -45,6 +45,10 @@ pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) 
             "{address} is no address of the director: the packet is routed on, unless it is a reply of a real server"
         )
     };
+    if crew.handles().len() > 1 {
+        let worker = crew.steer().owner(&flow, owns);
+        let _ = writeln!(text, "worker {worker} has its packets");
+    }
     let found = crew.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
     if let Some(connection) = found {
         let _ = writeln!(

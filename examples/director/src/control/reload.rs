@@ -155,10 +155,11 @@ impl Reloader {
             had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
             new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
         );
+        let workers = self.crew.handles().len();
         self.crew.with_each(move |_, director, forwarder, _| {
             let seed = director.config().seed;
             director.set_config(new.core(seed));
-            forwarder.set_options(new.options());
+            forwarder.set_options(new.options(workers));
         })?;
         if !gone.is_empty() || !added.is_empty() {
             // The trial when the file was read has found room and fault alike.

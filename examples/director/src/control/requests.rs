@@ -15,6 +15,7 @@ use super::drain::Drains;
 use super::events::{Events, Happening};
 use super::explain::{Question, explain};
 use super::{Reloader, SharedDesk};
+use crate::config::part_of_rate;
 use crate::replay::sysctl;
 use crate::run::LargeCrew;
 use crate::statistics;
@@ -268,7 +269,7 @@ impl Clerk {
                 let Some((director, forwarder)) = sum else {
                     return Response::failed("the director is ending");
                 };
-                let rows = statistics::frames(&director, &forwarder, shown.cut, shown.unsendable);
+                let rows = statistics::frames(&director, &forwarder, &shown);
                 let counted = rows.into_iter().filter_map(|row| match <[String; 2]>::try_from(row) {
                     Ok([count, what]) => Some((what, count.parse::<u64>().unwrap_or_default())),
                     Err(_) => None,
@@ -279,9 +280,15 @@ impl Clerk {
             // The socket's side does it.
             Request::Events => Response::default(),
             Request::Sysctl(key, value) => {
+                let workers = self.crew.handles().len();
                 let done = self.crew.with_each(move |_, director, forwarder, _| {
                     let (mut config, mut options) = (director.config().clone(), *forwarder.options());
+                    let rate = core::mem::replace(&mut options.icmp_rate, u32::MAX);
                     sysctl::set(&mut config.tuning, &mut options, &key, &value)?;
+                    options.icmp_rate = match options.icmp_rate {
+                        u32::MAX => rate,
+                        asked => part_of_rate(asked, workers),
+                    };
                     director.set_config(config);
                     forwarder.set_options(options);
                     Ok::<(), String>(())

@@ -14,6 +14,7 @@ use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
+use lvs_std::worker::WorkerCounters;
 
 use super::survey::{Survey, interface_of, interface_of_packet};
 use crate::check;
@@ -100,7 +101,7 @@ impl Summary {
             text.push_str(&format!("  {address} sent nothing: it is at {mac} for this replay\n"));
         }
         let (director, forwarder) = (stage.director.counters(), stage.forwarder.counters());
-        text.push_str(&columns(&statistics::frames(&director, forwarder, 0, 0), &[0]));
+        text.push_str(&columns(&statistics::frames(&director, forwarder, &WorkerCounters::default()), &[0]));
         text
     }
 }
@@ -170,7 +171,7 @@ impl Stage {
         Ok(Self {
             director,
             forwarder: Box::new(
-                Forwarder::new(*host, configuration.options())
+                Forwarder::new(*host, configuration.options(1))
                     .with_fragments(Fragments::with_room(FRAGMENTS))
                     .with_ftp(Controls::with_room(CONTROLS)),
             ),

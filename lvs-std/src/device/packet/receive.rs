@@ -63,10 +63,11 @@ impl Receiver {
             (false, None) => Ok(()),
         };
         filtered.map_err(|error| (Step::Option, error))?;
-        if let Some(mac) = options.mac {
-            if mac != interface.mac && socket.join(libc::PACKET_MR_UNICAST, &mac).is_err() {
-                socket.join(libc::PACKET_MR_PROMISC, &[]).map_err(membership)?;
-            }
+        if let Some(mac) = options.mac
+            && mac != interface.mac
+            && socket.join(libc::PACKET_MR_UNICAST, &mac).is_err()
+        {
+            socket.join(libc::PACKET_MR_PROMISC, &[]).map_err(membership)?;
         }
         if options.all_multicast {
             socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(membership)?;
