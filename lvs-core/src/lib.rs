@@ -59,6 +59,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod brief;
 mod config;
 mod conn;
 mod counters;
@@ -81,10 +82,11 @@ pub mod sync;
 mod tick;
 mod verdict;
 
+pub use brief::Brief;
 pub use config::{Config, Defence, Timeouts, Tuning, WhenFull};
 pub use conn::{ConnId, Connection, Template, TemplateTarget};
 pub use counters::{Counters, Traffic};
-pub use director::{BATCH, Director, Expectation};
+pub use director::{BATCH, Carry, Director, Expectation, Found, Next, Swept};
 pub use error::{
     AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
     RemoveServerError, RemoveServiceError, ZeroError,

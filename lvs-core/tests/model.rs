@@ -7,6 +7,8 @@
 mod support;
 mod twin;
 
+use core::net::{Ipv4Addr, SocketAddr};
+
 use lvs_core::*;
 use proptest::prelude::*;
 use support::*;
@@ -140,24 +142,103 @@ fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> twin::Answer {
     }
 }
 
+/// How packets are decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    One,
+    Batch,
+    /// Runs of packets that a brief can say, and the others one by one.
+    Brief,
+}
+
+/// The verdicts on briefs, as they come.
+struct Verdicts(Vec<Verdict>);
+
+impl Carry for Verdicts {
+    fn follow(&mut self, _: &Brief, found: Found<'_>) -> Next {
+        let forward = found.forward();
+        assert_eq!(found.target_v4().map(SocketAddr::from_v4), Some(forward.target));
+        assert_eq!((found.method(), found.server()), (forward.method, forward.server));
+        assert_eq!(found.direction(), forward.direction);
+        assert_eq!(found.is_nat(), forward.method == Method::Nat);
+        assert_eq!(found.is_direct(), forward.method == Method::Direct);
+        assert_eq!(found.is_wrapped(), forward.method == Method::Tunnel(Tunnel::IpIp));
+        self.0.push(Verdict::Forward(forward));
+        Next::Go
+    }
+
+    fn carry(&mut self, _: &Packet, verdict: &Verdict) -> Next {
+        self.0.push(*verdict);
+        Next::Go
+    }
+}
+
+trait FromV4 {
+    fn from_v4(target: (u32, u16)) -> Self;
+}
+
+impl FromV4 for SocketAddr {
+    fn from_v4((address, port): (u32, u16)) -> Self {
+        (Ipv4Addr::from_bits(address), port).into()
+    }
+}
+
+/// The packet in brief, if it can be said so.
+fn brief(packet: &Packet) -> Option<Brief> {
+    let Addresses::V4 { source, destination } = packet.flow.addresses else { return None };
+    let addresses = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
+    let ports = u32::from(packet.flow.source_port) << 16 | u32::from(packet.flow.destination_port);
+    let length = packet.length as u16;
+    let brief = match packet.content {
+        Content::Tcp(flags) => Brief::tcp(addresses, ports, flags, length),
+        Content::Udp => Brief::udp(addresses, ports, length),
+        _ => return None,
+    };
+    let brief = if packet.path == Path::Through { brief.passing() } else { brief };
+    (brief.packet() == *packet).then_some(brief)
+}
+
+fn decide_briefs<S: Store>(director: &mut Director<S>, now: Tick, packets: &[Packet]) -> Vec<Verdict> {
+    let mut verdicts = Verdicts(Vec::new());
+    let mut rest = packets;
+    while let Some((first, others)) = rest.split_first() {
+        let briefs: Vec<Brief> = rest.iter().map_while(brief).collect();
+        if briefs.is_empty() {
+            verdicts.0.push(director.decide(now, first));
+            rest = others;
+        } else {
+            assert_eq!(director.decide_briefs(now, &briefs, &mut verdicts), briefs.len());
+            rest = &rest[briefs.len()..];
+        }
+    }
+    verdicts.0
+}
+
 /// Applies a step; the answers are those to its packets, if it has any.
 fn apply<S: Store<Scheduler = Scheduler>>(
     director: &mut Director<S>,
     now: Tick,
     step: &Step,
-    batch: bool,
+    by: By,
 ) -> (bool, Vec<twin::Answer>) {
     let mut answers = Vec::new();
     let done = match *step {
         Step::Packets(ref packets) => {
-            if batch {
-                let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
-                assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
-                answers.extend(verdicts.into_iter().map(|verdict| meaning(director, verdict)));
-            } else {
-                for packet in packets {
-                    let verdict = director.decide(now, packet);
-                    answers.push(meaning(director, verdict));
+            match by {
+                By::One => {
+                    for packet in packets {
+                        let verdict = director.decide(now, packet);
+                        answers.push(meaning(director, verdict));
+                    }
+                }
+                By::Batch => {
+                    let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
+                    assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
+                    answers.extend(verdicts.into_iter().map(|verdict| meaning(director, verdict)));
+                }
+                By::Brief => {
+                    let verdicts = decide_briefs(director, now, packets);
+                    answers.extend(verdicts.into_iter().map(|verdict| meaning(director, verdict)));
                 }
             }
             true
@@ -212,6 +293,7 @@ proptest! {
         let mut twin = Twin::new(&config, CAPACITY);
         let mut heap = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
         let mut batched = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
+        let mut brief = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
         let mut fixed = Director::new(config, Fixed::<CAPACITY, 128, 64, 8, 256>::new());
         // Not 0, so that at tick 0 nothing has expired.
         let mut now = Tick::from_millis(1_000);
@@ -240,10 +322,13 @@ proptest! {
                     (true, Vec::new())
                 }
             };
-            prop_assert_eq!(&apply(&mut heap, now, step, false), &expected, "heap, at {:?}", step);
-            prop_assert_eq!(&apply(&mut batched, now, step, true), &expected, "batch, at {:?}", step);
-            prop_assert_eq!(&apply(&mut fixed, now, step, false), &expected, "fixed, at {:?}", step);
-            prop_assert_eq!(heap.counters().reasons, batched.counters().reasons);
+            prop_assert_eq!(&apply(&mut heap, now, step, By::One), &expected, "heap, at {:?}", step);
+            prop_assert_eq!(&apply(&mut batched, now, step, By::Batch), &expected, "batch, at {:?}", step);
+            prop_assert_eq!(&apply(&mut brief, now, step, By::Brief), &expected, "brief, at {:?}", step);
+            prop_assert_eq!(&apply(&mut fixed, now, step, By::One), &expected, "fixed, at {:?}", step);
+            prop_assert_eq!(heap.counters(), batched.counters());
+            prop_assert_eq!(heap.counters(), brief.counters());
+            prop_assert!(heap.connections(now).eq(brief.connections(now)));
             prop_assert_eq!(heap.counters().live as usize, twin.live());
             let mut templates: Vec<_> = heap
                 .templates(now)

@@ -64,6 +64,13 @@ impl Sum {
         Self(self.0 + word as u64)
     }
 
+    /// Adds two words.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn long(self, words: u32) -> Self {
+        Self(self.0 + words as u64)
+    }
+
     /// Adds the words of an IPv4 address.
     #[must_use]
     pub fn ipv4(self, address: Ipv4Addr) -> Self {
@@ -181,6 +188,14 @@ impl Delta {
     }
 }
 
+/// Whether the checksum of a header of a fixed length is right, checksum field included: a multiple of four bytes that are not all zero.
+#[inline]
+pub(crate) fn is_sound<const N: usize>(header: &[u8; N]) -> bool {
+    // To fold a sum is to take its remainder by 0xffff, whatever the order of bytes.
+    let sum: u64 = header.chunks_exact(4).map(|word| u64::from(word32(word))).sum();
+    sum.is_multiple_of(0xffff)
+}
+
 /// UDP's way to write a checksum that came out as 0.
 #[must_use]
 pub const fn never_zero(checksum: u16) -> u16 {
@@ -227,6 +242,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_header_is_sound_when_its_sum_folds_to_all_ones(mut header: [u8; 20], right: bool) {
+            if right {
+                header[10..12].fill(0);
+                let checksum = Sum::ZERO.bytes(&header).checksum();
+                header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            }
+            prop_assume!(header != [0; 20]);
+            prop_assert_eq!(is_sound(&header), Sum::ZERO.bytes(&header).fold() == 0xffff);
+        }
+    }
 
     fn naive(bytes: &[u8]) -> u16 {
         let mut sum = 0u32;

@@ -88,7 +88,7 @@ impl<'a> Frame<'a> {
 
     /// Length in bytes.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
@@ -113,7 +113,7 @@ impl<'a> Frame<'a> {
 
     /// Lengthens the frame at its front by `count` bytes of headroom and lends them (with old content); `None`,
     /// and nothing changes, when there is not that much. The start of a partial checksum moves along.
-    #[inline]
+    #[inline(always)]
     pub fn grow_front(&mut self, count: usize) -> Option<&mut [u8]> {
         let start = self.start.checked_sub(count)?;
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {

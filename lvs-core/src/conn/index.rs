@@ -15,6 +15,9 @@ pub(crate) const CELLS_PER_SLOT: usize = 3;
 /// Cells from home on that count as near it.
 const NEAR: usize = 6;
 
+/// No value.
+pub(crate) const NONE: u32 = u32::MAX;
+
 /// A cell of the index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
@@ -23,10 +26,10 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    pub(crate) const EMPTY: Self = Self { hash: 0, value: u32::MAX };
+    pub(crate) const EMPTY: Self = Self { hash: 0, value: NONE };
 
     const fn is_empty(self) -> bool {
-        self.value == u32::MAX
+        self.value == NONE
     }
 }
 
@@ -68,33 +71,55 @@ impl<'a> Index<'a> {
         self.cells.get(self.home(hash)).map_or(0, |cell| cell.value)
     }
 
-    /// The first value of this hash, if it stands near its home: nearly all do.
-    #[inline]
-    pub(crate) fn near_home(&self, hash: u32) -> Option<u32> {
-        let home = self.home(hash);
-        let near = self.cells.get(home..)?.iter().take(NEAR);
-        near.take_while(|cell| !cell.is_empty()).find(|cell| cell.hash == hash).map(|cell| cell.value)
+    /// The first value of this hash, [`NONE`] when there is none. Nearly all stand near their home.
+    #[inline(always)]
+    pub(crate) fn first(&self, hash: u32) -> u32 {
+        let near = self.cells.get(self.home(hash)..).unwrap_or_default().iter().take(NEAR);
+        for cell in near {
+            // Where the cell is empty, its value says that there is none.
+            if cell.hash == hash || cell.is_empty() {
+                return cell.value;
+            }
+        }
+        self.walk(hash)
+    }
+
+    #[inline(never)]
+    fn walk(&self, hash: u32) -> u32 {
+        self.find(hash, |_| true).unwrap_or(NONE)
     }
 
     /// Puts a value before all others of its hash. `false`, and nothing changes, when every cell is taken.
     pub(crate) fn insert(&mut self, hash: u32, value: u32) -> bool {
-        let mut carried = Cell { hash, value };
         let mut at = self.home(hash);
-        let mut distance = 0;
-        for _ in 0..self.cells.len() {
+        for distance in 0..self.cells.len() {
             let cell = self.cells[at];
             if cell.is_empty() {
-                self.cells[at] = carried;
+                self.cells[at] = Cell { hash, value };
                 return true;
             }
-            let theirs = self.distance(at, cell.hash);
-            if theirs < distance || cell.hash == carried.hash {
-                self.cells[at] = carried;
-                carried = cell;
-                distance = theirs;
+            if cell.hash == hash || self.distance(at, cell.hash) < distance {
+                return self.squeeze_in(at, Cell { hash, value });
             }
             at = self.after(at);
-            distance += 1;
+        }
+        false
+    }
+
+    /// Moves what stands from `at` up to the next empty cell on by one, which keeps its order.
+    fn squeeze_in(&mut self, at: usize, cell: Cell) -> bool {
+        let mut end = at;
+        for _ in 0..self.cells.len() {
+            if self.cells[end].is_empty() {
+                while end != at {
+                    let before = if end == 0 { self.cells.len() - 1 } else { end - 1 };
+                    self.cells[end] = self.cells[before];
+                    end = before;
+                }
+                self.cells[at] = cell;
+                return true;
+            }
+            end = self.after(end);
         }
         false
     }
@@ -196,6 +221,7 @@ mod tests {
                     index.find(hash, |value| { found.push(value); false });
                     let expected: Vec<u32> =
                         model.iter().filter(|entry| entry.0 == hash).map(|entry| entry.1).collect();
+                    prop_assert_eq!(index.first(hash), expected[0]);
                     prop_assert_eq!(found, expected);
                 }
             }
@@ -209,5 +235,7 @@ mod tests {
         assert!((0..3).all(|value| index.insert(value * 1_000, value)));
         assert_eq!(index.find(2_000, |_| true), Some(2));
         assert_eq!(index.find(77, |_| true), None);
+        assert!(!index.insert(77, 9));
+        assert_eq!((index.find(77, |_| true), index.find(1_000, |_| true)), (None, Some(1)));
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Key {
 
 impl Key {
     /// Tag bit of a NAT reply's key.
-    pub(super) const REPLY: u8 = 0x40;
+    pub(crate) const REPLY: u8 = 0x40;
     const V6: u8 = 0x80;
     /// Tag bit of a template's key: no packet has it.
     pub(super) const TEMPLATE: u8 = 0x20;
@@ -135,8 +135,14 @@ impl Key {
         if self.tag & Self::V6 != 0 {
             return self.hash_v6(seed);
         }
-        let tail = self.ports as u64 | (self.tag as u64) << 32 | 13 << 56;
-        (seed.hash([(self.client as u64) << 32 | self.other as u64], tail) >> 32) as u32
+        Self::hash_v4((self.client as u64) << 32 | self.other as u64, self.ports, self.tag, seed)
+    }
+
+    /// The same for IPv4, of both addresses, the client's in the upper half, both ports, likewise, and the tag.
+    #[inline(always)]
+    pub(crate) const fn hash_v4(pair: u64, ports: u32, tag: u8, seed: Seed) -> u32 {
+        let tail = ports as u64 | (tag as u64) << 32 | 13 << 56;
+        (seed.hash([pair], tail) >> 32) as u32
     }
 
     #[inline(never)]
@@ -145,6 +151,11 @@ impl Key {
         let words =
             [self.client as u64, (self.client >> 64) as u64, self.other as u64, (self.other >> 64) as u64];
         (seed.hash(words, tail) >> 32) as u32
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn client_bits(&self) -> u128 {
+        self.client
     }
 
     #[inline]

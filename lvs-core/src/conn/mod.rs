@@ -2,6 +2,7 @@
 
 mod index;
 mod key;
+mod late;
 mod slot;
 mod table;
 
@@ -12,11 +13,11 @@ use crate::method::Method;
 use crate::proto::State;
 use crate::server::ServerId;
 
-pub(crate) use index::{CELLS_PER_SLOT, Cell, Index};
+pub(crate) use index::{CELLS_PER_SLOT, Cell, Index, NONE};
 pub(crate) use key::Key;
 pub use key::TemplateTarget;
 pub(crate) use slot::{Note, Slot};
-pub(crate) use table::{Due, MAX_SLOTS, Table, TableState};
+pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};
 
 /// Names an entry of the connection table while that entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,5 +1,6 @@
 //! One entry of the connection table: a cache line.
 
+use crate::brief::Brief;
 use crate::conn::key::Key;
 use crate::flow::{Flow, Protocol};
 use crate::method::{Method, Tunnel};
@@ -131,6 +132,31 @@ impl Slot {
             && matches!(self.kind, Kind::Nat)
     }
 
+    /// Whether a whole IPv4 packet is a client's that belongs to it.
+    #[inline(always)]
+    pub(crate) const fn answers_brief(&self, brief: &Brief) -> bool {
+        // Equal tags say that both are IPv4's.
+        self.ports == brief.ports()
+            && self.client as u32 == brief.client()
+            && self.virt as u32 == brief.other()
+            && self.tag == brief.tag()
+    }
+
+    /// Whether one may be a NAT reply to its client; the server's address is still to be compared.
+    #[inline(always)]
+    pub(crate) const fn answers_passing_brief(&self, brief: &Brief) -> bool {
+        self.ports & 0xffff_0000 | self.server_port as u32 == brief.ports()
+            && self.client as u32 == brief.client()
+            && self.tag | Key::REPLY == brief.tag()
+            && matches!(self.kind, Kind::Nat)
+    }
+
+    /// The virtual address and port of an IPv4 connection.
+    #[inline(always)]
+    pub(crate) const fn virt_v4(&self) -> (u32, u16) {
+        (self.virt as u32, self.ports as u16)
+    }
+
     /// Whether its time is not up. Who controls others lives as long as they do.
     #[inline]
     pub(crate) const fn is_alive(&self, now: Stamp) -> bool {
@@ -236,8 +262,14 @@ impl Slot {
         }
     }
 
+    #[inline(always)]
     pub(crate) const fn is_nat(&self) -> bool {
         matches!(self.kind, Kind::Nat)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_direct(&self) -> bool {
+        matches!(self.kind, Kind::Direct)
     }
 
     /// Whether its packets go to their own destination.

@@ -7,8 +7,12 @@
 //! looks at the slot, frees it, or moves the wake-up on to the present deadline. Packets write the array only
 //! when a deadline comes nearer, that is on some changes of state.
 
+use core::hint::black_box;
+
+use super::late::Late;
 use super::slot::POSTPONED_SECS;
 use super::{Cell, Index, Key, Slot};
+use crate::director::Effort;
 use crate::hash::Seed;
 use crate::proto::TimeoutTable;
 use crate::tick::Stamp;
@@ -26,13 +30,20 @@ pub(crate) struct TableState {
     pub(crate) cursor: u32,
     /// Where the search for something to give up goes on.
     pub(crate) reclaim: u32,
-    /// Goes up with every entry that comes or goes.
-    pub(crate) changes: u64,
+    /// What has changed in the index since a batch began, and what is still to be put into it.
+    pub(crate) late: Late,
 }
 
 impl TableState {
     pub(crate) const NEW: Self =
-        Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, changes: 0 };
+        Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, late: Late::NEW };
+
+    /// Lets the sweep begin anew where it has come to the end.
+    pub(crate) const fn wrap(&mut self) {
+        if self.cursor >= self.fresh {
+            self.cursor = 0;
+        }
+    }
 
     /// How many slots were ever used: the part of the table that is worth a look.
     pub(crate) const fn used(&self) -> u32 {
@@ -49,8 +60,17 @@ pub(crate) struct Table<'a> {
     pub(crate) state: &'a mut TableState,
 }
 
+/// Slots that the sweep passes over at one time.
+const RUN: usize = 64;
+
 /// Bit of an index value that tells the entry of a NAT connection's replies from that of its requests.
 const REPLY: u32 = 1 << 31;
+
+/// The slot that a value of the index names, and whether by the key of its replies.
+#[inline(always)]
+pub(crate) const fn split(value: u32) -> (u32, bool) {
+    (value & !REPLY, value & REPLY != 0)
+}
 
 /// The most connections that a table can have: slot numbers share 32 bits with one flag, and the index must be
 /// addressable by a 32-bit hash.
@@ -76,15 +96,17 @@ impl<'a> Table<'a> {
     /// the key's address.
     #[inline]
     pub(crate) fn find_reply(
-        &self,
+        &mut self,
         hash: u32,
         key: &Key,
         now: Stamp,
         is_server: impl Fn(u32) -> bool,
     ) -> Option<u32> {
+        self.settle();
+        let slots = &*self.slots;
         let found = self.index.find(hash, |value| {
             value & REPLY != 0
-                && self.slots.get((value & !REPLY) as usize).is_some_and(|slot| {
+                && slots.get((value & !REPLY) as usize).is_some_and(|slot| {
                     slot.answers_client(key) && slot.is_alive(now) && is_server(slot.server)
                 })
         });
@@ -94,8 +116,16 @@ impl<'a> Table<'a> {
     /// A slot that might be the one looked for, judged by the hash alone: the index is read, the slot is not.
     #[inline]
     pub(crate) fn guess(&self, hash: u32) -> u32 {
-        let value = self.index.near_home(hash).or_else(|| self.walk(hash));
-        value.map_or(u32::MAX, |value| value & !REPLY)
+        match self.guess_value(hash) {
+            u32::MAX => u32::MAX,
+            value => value & !REPLY,
+        }
+    }
+
+    /// The same with what it was found as: [`split`] takes it apart.
+    #[inline]
+    pub(crate) fn guess_value(&self, hash: u32) -> u32 {
+        self.index.first(hash)
     }
 
     /// Reads the cell where a hash belongs, so that it is at hand when it is needed.
@@ -108,11 +138,6 @@ impl<'a> Table<'a> {
     #[inline]
     pub(crate) fn touch_slot(&self, id: u32) -> u32 {
         self.slots.get(id as usize).map_or(0, |slot| slot.server)
-    }
-
-    #[inline(never)]
-    fn walk(&self, hash: u32) -> Option<u32> {
-        self.index.find(hash, |_| true)
     }
 
     fn is_request(&self, value: u32, key: &Key, now: Stamp) -> bool {
@@ -149,41 +174,67 @@ impl<'a> Table<'a> {
             id
         };
         // There are three cells per slot and at most two entries, so neither insertion can fail.
-        self.index.insert(request, id);
+        self.put(request, id);
         if let Some(reply) = reply {
-            self.index.insert(reply, id | REPLY);
+            self.state.late.mark(reply);
+            if !self.state.late.put_off(reply, id | REPLY) {
+                self.settle();
+                self.index.insert(reply, id | REPLY);
+            }
         }
         self.wakes[id as usize] = slot.deadline;
         self.slots[id as usize] = slot;
         self.state.live += 1;
-        self.state.changes += 1;
         Some(id)
     }
 
     /// Takes a connection out, by the hashes that it was inserted with.
     pub(crate) fn remove(&mut self, id: u32, request: u32, reply: Option<u32>) {
-        self.index.remove(request, id);
+        self.settle();
+        self.take(request, id);
         if let Some(reply) = reply {
-            self.index.remove(reply, id | REPLY);
+            self.take(reply, id | REPLY);
         }
         self.slots[id as usize] = Slot::free_before(self.state.free);
         self.state.free = id;
         self.state.live -= 1;
-        self.state.changes += 1;
     }
 
     /// Gives an entry another key; it was found by `old` and will be by `new`.
     pub(crate) fn rekey(&mut self, id: u32, key: &Key, old: (u32, Option<u32>), new: (u32, Option<u32>)) {
-        self.index.remove(old.0, id);
+        self.settle();
+        self.take(old.0, id);
         if let Some(reply) = old.1 {
-            self.index.remove(reply, id | REPLY);
+            self.take(reply, id | REPLY);
         }
-        self.index.insert(new.0, id);
+        self.put(new.0, id);
         if let Some(reply) = new.1 {
-            self.index.insert(reply, id | REPLY);
+            self.put(reply, id | REPLY);
         }
         self.slots[id as usize].set_key(key);
-        self.state.changes += 1;
+    }
+
+    /// Puts into the index what a batch has put off. All places are read before the first is written, so that the reads overlap.
+    pub(crate) fn settle(&mut self) {
+        let waiting = self.state.late.waiting();
+        if waiting.is_empty() {
+            return;
+        }
+        black_box(waiting.iter().fold(0, |sum, &(hash, _)| sum ^ self.index.touch_home(hash)));
+        for &(hash, value) in waiting {
+            self.index.insert(hash, value);
+        }
+        self.state.late.settled();
+    }
+
+    fn put(&mut self, hash: u32, value: u32) {
+        self.state.late.mark(hash);
+        self.index.insert(hash, value);
+    }
+
+    fn take(&mut self, hash: u32, value: u32) {
+        self.state.late.mark(hash);
+        self.index.remove(hash, value);
     }
 
     /// Sets a deadline that may be nearer than the present one.
@@ -198,6 +249,34 @@ impl<'a> Table<'a> {
     /// Lets the sweep look at every entry again.
     pub(crate) fn wake_all(&mut self, now: Stamp) {
         self.wakes[..self.state.fresh as usize].fill(now);
+    }
+
+    /// Goes past runs of slots whose time has not come, the first of which may be the present one.
+    pub(crate) fn skip_quiet(&mut self, now: Stamp, effort: &mut Effort) {
+        let used = self.state.fresh as usize;
+        while effort.slots >= RUN && effort.work > 0 {
+            self.state.wrap();
+            let from = self.state.cursor as usize;
+            let Some(run) = self.wakes.get(from..used).and_then(|wakes| wakes.first_chunk::<RUN>()) else {
+                return;
+            };
+            // All are looked at, whatever is found: so the compiler takes many at a time.
+            if run.iter().fold(false, |due, wake| due | wake.reached(now)) {
+                return;
+            }
+            self.state.cursor = (from + RUN) as u32;
+            effort.spend(RUN, RUN);
+        }
+    }
+
+    /// Of the next slots in the sweep's order, up to the end of the table: those whose time may have come, each with its place
+    /// among them.
+    pub(crate) fn due_ahead(&self, now: Stamp, slots: usize) -> impl Iterator<Item = (usize, u32)> {
+        let used = self.state.fresh as usize;
+        let from = self.state.cursor as usize;
+        let ahead = self.wakes.get(from..used).unwrap_or_default().iter().take(slots).enumerate();
+        let due = ahead.filter(move |(_, wake)| wake.reached(now));
+        due.map(move |(at, _)| (at, (from + at) as u32))
     }
 
     /// Goes on around the wake-up times until one belongs to an entry whose time is up, or `budget`, which counts the
@@ -222,6 +301,8 @@ impl<'a> Table<'a> {
                 self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
             } else if slot.deadline.reached(now) {
                 if slot.children() == 0 {
+                    // It ends now. A free slot is left alone as long as that may be.
+                    self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
                     return Some(Due::Expired(id));
                 }
                 // What it is given for that is found out when its time counts again: then how long they live is known.
@@ -244,9 +325,13 @@ impl<'a> Table<'a> {
         server: core::net::IpAddr,
         seed: Seed,
     ) -> (u32, Option<u32>) {
+        (key.hash(seed), Self::reply_hash(slot, key, server, seed))
+    }
+
+    /// The one of these that replies find it by.
+    pub(crate) fn reply_hash(slot: &Slot, key: &Key, server: core::net::IpAddr, seed: Seed) -> Option<u32> {
         let replies = slot.is_nat() && !slot.is_template();
-        let reply = replies.then(|| key.at_server(server, slot.server_port).hash(seed));
-        (key.hash(seed), reply)
+        replies.then(|| key.at_server(server, slot.server_port).hash(seed))
     }
 }
 
@@ -267,6 +352,20 @@ mod tests {
 
     fn key(protocol: Protocol, client: &str, virt: &str) -> Key {
         Key::of_request(&Flow::new(protocol, client.parse().unwrap(), virt.parse().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn what_goes_in_the_batch_that_it_came_in_leaves_nothing_in_the_index() {
+        let (mut slots, mut cells) = ([Slot::FREE; 2], [Cell::EMPTY; 2 * super::super::CELLS_PER_SLOT]);
+        let (mut wakes, mut state) = ([Stamp::ZERO; 2], TableState::NEW);
+        let mut table = Table::new(&mut slots, &mut cells, &mut wakes, &mut state);
+        let slot = Slot::new(&key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.1:80"), 0, 80, Method::Nat);
+        table.state.late.begin();
+        assert_eq!(table.insert(slot, 7, Some(9)), Some(0));
+        assert_eq!(table.guess(9), u32::MAX, "it waits for the end of the batch");
+        table.remove(0, 7, Some(9));
+        table.settle();
+        assert_eq!((table.guess(7), table.guess(9)), (u32::MAX, u32::MAX));
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl Brain {
 
     /// An entry's real server among this director's own.
     fn known_server<P, M: Services, Q>(
-        &self,
+        &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         entry: &SyncEntry,
         flow: &Flow,

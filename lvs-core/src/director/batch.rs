@@ -5,8 +5,8 @@
 //! overlap. So a batch first hashes all packets, then reads all index cells, then all slots, and only then
 //! decides, one after the other, with everything in the cache.
 //!
-//! What was found early is a hint, good only as long as the table has not changed since: the first packet that
-//! makes or ends a connection makes the later ones look again. Thus the result equals that of `decide` in order.
+//! What was found early is a hint, good only as long as no entry of the packet's hash has come or gone since: a packet that makes
+//! or ends a connection marks its hashes, and later ones of these look again. Thus the result equals that of `decide` in order.
 
 use core::hint::black_box;
 
@@ -77,25 +77,29 @@ impl Brain {
         packets: &[Packet],
         each: &mut impl FnMut(usize, &Packet, &Verdict),
     ) -> (usize, bool) {
-        let mut hints = [Hint { hash: 0, slot: None }; BATCH];
+        let mut hints = [Hint { hash: 0, slot: None, absent: false }; BATCH];
         self.look_ahead(tables, packets, &mut hints);
-        let changes = self.table.changes;
+        self.table.late.begin();
         let pace = self.pace(now);
+        let mut stopped = None;
         for (at, (packet, hint)) in packets.iter().zip(&hints).enumerate() {
             if let Some(id) = hint.slot
-                && self.table.changes == changes
+                && !self.table.late.is_marked(hint.hash)
                 && let Some(forward) = self.follow(tables, &pace, packet, id)
             {
                 each(at, packet, &Verdict::Forward(forward));
                 continue;
             }
-            let verdict = self.decide_hinted(tables, now, packet, hint, changes);
+            let verdict = self.decide_hinted(tables, now, packet, hint);
             hand_over(each, at, packet, &verdict);
             if verdict.needs_attention() {
-                return (at + 1, true);
+                stopped = Some(at + 1);
+                break;
             }
         }
-        (packets.len(), false)
+        tables.connections(&mut self.table).settle();
+        self.table.late.end();
+        (stopped.unwrap_or(packets.len()), stopped.is_some())
     }
 
     /// The whole decision, with what was found early if that still holds.
@@ -106,12 +110,11 @@ impl Brain {
         now: Stamp,
         packet: &Packet,
         hint: &Hint,
-        changes: u64,
     ) -> Verdict {
-        let slot = hint.slot.filter(|_| self.table.changes == changes);
+        let holds = !self.table.late.is_marked(hint.hash);
         // The time may be up, also because a packet before this one brought the deadline forward.
-        let slot = slot.filter(|&id| tables.slots[id as usize].is_alive(now));
-        self.decide(tables, now, packet, Some(Hint { slot, ..*hint }))
+        let slot = hint.slot.filter(|&id| holds && tables.slots[id as usize].is_alive(now));
+        self.decide(tables, now, packet, Some(Hint { slot, absent: hint.absent && holds, ..*hint }))
     }
 
     /// Finds the packets' slots as far as that is possible without deciding anything.
@@ -142,6 +145,7 @@ impl Brain {
         }
         black_box(guesses.iter().fold(0, |sum, &guess| sum ^ table.touch_slot(guess)));
         for (((packet, key), hint), guess) in packets.iter().zip(&keys).zip(hints).zip(guesses) {
+            hint.absent = guess == u32::MAX;
             let Some(slot) = table.slots.get(guess as usize) else { continue };
             let fits = match packet.path {
                 // Client port 0 has rules of its own.

@@ -47,6 +47,7 @@ impl<S: Store> Director<S> {
         self.brain.call_services += u32::from(goes_by_call(config.persistence));
         tables.services[vacant] = Some(Service::new(key, config));
         tables.by_key.insert(key, index);
+        self.brain.last_service = None;
         self.brain.families[family_index(key.family())] += 1;
         self.brain.wildcards += u32::from(has_port(&key, 0));
         self.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
@@ -106,6 +107,7 @@ impl<S: Store> Director<S> {
         let service = tables.services.get_mut(index as usize).and_then(Option::take);
         let service = service.ok_or(RemoveServiceError::NotFound)?;
         tables.by_key.remove(&key);
+        self.brain.last_service = None;
         self.brain.families[family_index(key.family())] -= 1;
         self.brain.wildcards -= u32::from(has_port(&key, 0));
         self.brain.ftp_services -= u32::from(has_port(&key, FTP_PORT));

@@ -46,6 +46,8 @@ pub(super) struct Hint {
     pub(super) hash: u32,
     /// The slot that was found for it.
     pub(super) slot: Option<u32>,
+    /// Whether no entry has that hash.
+    pub(super) absent: bool,
 }
 
 /// What is known of a packet's payload.
@@ -111,7 +113,9 @@ impl Brain {
         }
         let key = Key::of_request(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
-        if let Some(id) = self.find_request(tables, now, &key, hash) {
+        // Connections that wait for their client's port are found by another key.
+        let absent = hint.is_some_and(|hint| hint.absent) && self.without_client_port == 0;
+        if !absent && let Some(id) = self.find_request(tables, now, &key, hash) {
             match self.meet(tables, packet, id) {
                 Meeting::Goes => return self.request(tables, now, packet, id),
                 Meeting::Dropped => return self.drop(Reason::ServerRemoved),
@@ -233,10 +237,14 @@ impl Brain {
         let key = Key::of_reply(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
         let servers = &*tables.servers;
-        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
-        let nat = table.find_reply(hash, &key, now, |server| {
-            servers.get(server as usize).is_some_and(|server| key.other_is(server.address.ip()))
-        });
+        let mut table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        let nat = if hint.is_some_and(|hint| hint.absent) {
+            None
+        } else {
+            table.find_reply(hash, &key, now, |server| {
+                servers.get(server as usize).is_some_and(|server| key.other_is(server.address.ip()))
+            })
+        };
         nat.or_else(|| {
             let key = Key::of_direct_reply(&packet.flow);
             let found = table.find_request(key.hash(self.config.seed), &key, now)?;
@@ -465,8 +473,9 @@ impl Brain {
     }
 
     /// The service of a packet, if it may be the first of a connection.
+    #[inline]
     fn service_of_new<P, M: Services, Q>(
-        &self,
+        &mut self,
         tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
     ) -> Option<u32> {

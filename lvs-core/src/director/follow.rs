@@ -19,12 +19,12 @@ use crate::verdict::{Direction, Forward};
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    now: Stamp,
+    pub(super) now: Stamp,
     /// The deadlines that packets give their connections now.
-    established: Stamp,
-    udp: Stamp,
+    pub(super) established: Stamp,
+    pub(super) udp: Stamp,
     /// Whether requests go the short way at all.
-    requests: bool,
+    pub(super) requests: bool,
 }
 
 impl Brain {
@@ -34,7 +34,7 @@ impl Brain {
             now,
             established: now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established))),
             udp: now.plus_secs(self.timeouts.of(State::Udp)),
-            requests: !self.watches_local && !self.master,
+            requests: !(self.watches_local | self.master),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Time and ends: what expires, what makes room, what becomes of removed servers.
 
+use super::sweep::{Effort, Hashes, WORK};
 use super::{Brain, Director};
-use crate::conn::{ConnId, Due, Table};
+use crate::conn::{ConnId, Table};
 use crate::event::{Cause, Event};
 use crate::proto::Worth;
 use crate::server::{Life, Server, ServerId};
@@ -9,37 +10,6 @@ use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
 
 impl<S: Store> Director<S> {
-    /// Frees what has expired, looking at no more than `budget` slots (about 1 ns for each whose time has not come).
-    /// Returns how many entries it freed.
-    ///
-    /// Expired connections are ignored from their deadline on, swept or not; but until they are swept they take their
-    /// places and count for schedulers and thresholds. A budget of a hundredth of the capacity every 10 ms goes
-    /// once around each second. While there are removed servers, a call once in 60 s also looks over all places for
-    /// servers.
-    pub fn sweep(&mut self, now: Tick, budget: usize) -> usize {
-        let now = self.brain.clock(now);
-        let mut tables = self.store.parts();
-        let stamp = now.stamp();
-        let before = self.brain.table.live;
-        let flushed = self.brain.flush_orphans(&mut tables, stamp, budget.div_ceil(2));
-        let mut left = (budget - flushed).min(self.brain.table.used() as usize);
-        while let Some(due) =
-            tables.connections(&mut self.brain.table).next_due(stamp, &self.brain.timeouts, &mut left)
-        {
-            match due {
-                Due::Expired(id) => self.brain.expire(&mut tables, id, stamp),
-                Due::Postponed(id) => self.brain.postponed(&mut tables, stamp, id),
-            }
-        }
-        self.brain.defend(&mut tables, now);
-        self.brain.estimate(&mut tables, now);
-        if self.brain.trash > 0 && now >= self.brain.next_trash {
-            self.brain.empty_trash(tables.servers, now);
-        }
-        self.brain.tick(&mut tables, now);
-        before.saturating_sub(self.brain.table.live) as usize
-    }
-
     /// Ends the connections of a real server, and the templates that send clients to it, as if their time were up: what
     /// comes of them later is a packet of an unknown connection. Looks at `count` entries from `first` on, so that a large table can be
     /// gone through in parts between packets. Returns how many entries it ended.
@@ -61,7 +31,14 @@ impl<S: Store> Director<S> {
 
 impl Brain {
     /// Takes an entry out whose time is up, and then what controlled it, if that has only lived for it.
-    fn expire<P, M: Services, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32, now: Stamp) {
+    /// `hashes` is what it is found by, if that is known.
+    pub(super) fn expire<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        id: u32,
+        now: Stamp,
+        mut hashes: Option<Hashes>,
+    ) {
         let mut next = Some(id);
         while let Some(id) = next {
             let slot = &tables.slots[id as usize];
@@ -70,7 +47,7 @@ impl Brain {
             }
             next = slot.controller();
             let deadline = slot.deadline;
-            self.close(tables, id, deadline, Cause::Expired);
+            self.close_known(tables, id, deadline, Cause::Expired, hashes.take());
             self.counters.expired += 1;
         }
     }
@@ -82,6 +59,17 @@ impl Brain {
         id: u32,
         when: Stamp,
         cause: Cause,
+    ) {
+        self.close_known(tables, id, when, cause, None);
+    }
+
+    fn close_known<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        id: u32,
+        when: Stamp,
+        cause: Cause,
+        hashes: Option<Hashes>,
     ) {
         let slot = tables.slots[id as usize];
         let index = slot.server as usize;
@@ -95,7 +83,8 @@ impl Brain {
             return;
         }
         let address = tables.servers[index].address.ip();
-        let (request, reply) = Table::hashes(&slot, &slot.key(), address, self.config.seed);
+        let (request, reply) =
+            hashes.unwrap_or_else(|| Table::hashes(&slot, &slot.key(), address, self.config.seed));
         tables.connections(&mut self.table).remove(id, request, reply);
         self.without_client_port -= u32::from(slot.lacks_client_port());
         if let Some(controller) = slot.controller() {
@@ -141,7 +130,7 @@ impl Brain {
     }
 
     /// Estimates rates, every two seconds.
-    fn estimate<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
+    pub(super) fn estimate<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
         if now < self.next_estimate {
             return;
         }
@@ -191,29 +180,30 @@ impl Brain {
     }
 
     /// Ends connections of removed servers, a part of the table at a time, if `expire_nodest_conn` was on at
-    /// their removal. Returns how many slots it looked at.
-    fn flush_orphans<P, M: Services, Q: Queue>(
+    /// their removal.
+    pub(super) fn flush_orphans<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
-        budget: usize,
-    ) -> usize {
-        let Some(from) = self.flush else { return 0 };
+        effort: &mut Effort,
+    ) {
+        let Some(mut id) = self.flush else { return };
         let used = self.table.used();
-        let to = from.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX)).min(used);
-        for id in from..to {
+        while id < used && effort.lasts() {
+            effort.spend(1, LOOK);
             let slot = &tables.slots[id as usize];
             if tables.servers.get(slot.server as usize).is_some_and(Server::is_removed) {
                 self.give_up(tables, id, now, Cause::Dropped, true);
+                effort.spend(0, WORK);
             }
+            id += 1;
         }
-        self.flush = (to < used).then_some(to);
-        to.saturating_sub(from) as usize
+        self.flush = (id < used).then_some(id);
     }
 
     /// Gives the places of removed servers back that nothing has referred to for two minutes (IPVS's trash: looked
     /// over every 60 s; noted as idle by one look, freed by one at least 120 s later).
-    fn empty_trash(&mut self, servers: &mut [Server], now: Tick) {
+    pub(super) fn empty_trash(&mut self, servers: &mut [Server], now: Tick) {
         self.next_trash = now.plus_secs(TRASH_PERIOD_SECS);
         for server in servers {
             let Life::Removed { idle_since } = server.life else { continue };
@@ -245,6 +235,8 @@ fn release<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32, when: Sta
     }
 }
 
+/// What a look at a slot costs, where one at a wake-up time costs 1.
+const LOOK: usize = 8;
 /// How many slots a full table looks at for one to give up.
 const RECLAIM_LOOK: u32 = 64;
 /// How often removed servers are looked over.

@@ -6,12 +6,14 @@ mod control;
 mod decide;
 mod defence;
 mod follow;
+mod lane;
 mod life;
 mod listing;
 mod open;
 mod persist;
 mod schedule;
 mod server;
+mod sweep;
 mod sync;
 mod ticking;
 
@@ -29,7 +31,10 @@ use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
 pub use batch::BATCH;
+pub use lane::{Carry, Found, Next};
 pub use open::Expectation;
+pub(crate) use sweep::Effort;
+pub use sweep::Swept;
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
@@ -38,7 +43,8 @@ pub use open::Expectation;
 /// * `decide*` for packets: [`decide`](Self::decide) for one, [`decide_batch`](Self::decide_batch) for many, with equal
 ///   results.
 /// * `add_*`, `edit_*`, `remove_*` for control, at any time, between any two packets.
-/// * [`sweep`](Self::sweep) for time: frees what has expired, with bounded work. Call it about every 10 ms.
+/// * [`sweep`](Self::sweep) for time: frees what has expired, with bounded work. Call it about every 10 ms, or
+///   [`sweep_briefly`](Self::sweep_briefly) between batches.
 /// * [`poll_event`](Self::poll_event), [`counters`](Self::counters) and the listings for what happened.
 ///
 /// Ticks given to it never go back. Nothing here blocks, allocates per packet, or panics on any input.
@@ -90,6 +96,8 @@ struct Brain {
     /// Services for port 21, and those whose persistence goes by call.
     ftp_services: u32,
     call_services: u32,
+    /// What the last answer was to the question for a packet's service; `None` when services came or went since.
+    last_service: Option<(schedule::Sought, Option<u32>)>,
     /// Connections whose client port is not known yet.
     without_client_port: u32,
     /// Whether connections are sent to a backup, and whether this is one.
@@ -131,6 +139,7 @@ impl<S: Store> Director<S> {
                 wildcards: 0,
                 ftp_services: 0,
                 call_services: 0,
+                last_service: None,
                 without_client_port: 0,
                 master: false,
                 backup: false,

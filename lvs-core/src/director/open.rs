@@ -136,7 +136,7 @@ impl Brain {
         slot.set_controller(controller);
         let server = ServerId(slot.server);
         let address = tables.servers[server.0 as usize].address.ip();
-        let (_, reply) = Table::hashes(&slot, &slot.key(), address, self.config.seed);
+        let reply = Table::reply_hash(&slot, &slot.key(), address, self.config.seed);
         let id = tables.connections(&mut self.table).insert(slot, hash, reply)?;
         tables.notes[id as usize] = crate::conn::Note::EMPTY;
         self.without_client_port += u32::from(slot.lacks_client_port());

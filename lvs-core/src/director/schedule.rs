@@ -146,9 +146,31 @@ impl Brain {
         self.open_and_send(tables, now, packet, opening, server, 0)
     }
 
-    /// The service of a packet: by its mark, else by its address and port, else that of FTP for what may be its data, else
-    /// the one for all ports.
+    /// The service of a packet. New connections are mostly for the service that the last one was for, so the last answer is kept.
+    #[inline]
     pub(super) fn find_service<P, M: Services, Q>(
+        &mut self,
+        tables: &Tables<'_, P, M, Q>,
+        packet: &Packet,
+    ) -> Option<u32> {
+        let sought = Sought {
+            address: packet.flow.addresses.destination(),
+            port: packet.flow.destination_port,
+            protocol: packet.flow.protocol,
+            mark: packet.mark,
+        };
+        if let Some((last, found)) = self.last_service
+            && last == sought
+        {
+            return found;
+        }
+        let found = self.look_for_service(tables, packet);
+        self.last_service = Some((sought, found));
+        found
+    }
+
+    /// By its mark, else by its address and port, else that of FTP for what may be its data, else the one for all ports.
+    fn look_for_service<P, M: Services, Q>(
         &self,
         tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
@@ -170,6 +192,15 @@ impl Brain {
             .or_else(|| if may_be_ftp_data { by_port(FTP_PORT) } else { None })
             .or_else(|| if self.wildcards > 0 { by_port(0) } else { None })
     }
+}
+
+/// What a packet's service is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sought {
+    address: IpAddr,
+    port: u16,
+    protocol: Protocol,
+    mark: u32,
 }
 
 /// Whether packets to this address are for one host.

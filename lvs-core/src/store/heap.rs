@@ -6,14 +6,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::BuildHasher;
+use core::net::IpAddr;
 use core::ops::Range;
 
+use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use super::{Queue, Services, Store, Tables, View, private};
 use crate::Seed;
 use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Note, Slot};
 use crate::event::Event;
+use crate::flow::Family;
 use crate::persistence::MAX_CALL_ID;
 use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
@@ -134,9 +137,10 @@ impl<P> Heap<P> {
             servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
             services: (0..capacity.services).map(|_| None).collect(),
             by_key: HeapServices {
-                keys: hashbrown::HashMap::with_capacity_and_hasher(capacity.services, Keyed::default()),
+                keys: HashTable::with_capacity(capacity.services),
+                seed: Seed::from_words(0, 0),
                 tables: (0..capacity.services).map(|_| Box::default()).collect(),
-                calls: hashbrown::HashMap::with_capacity_and_hasher(capacity.calls, Keyed::default()),
+                calls: hashbrown::HashMap::with_capacity_and_hasher(capacity.calls, Keyed),
                 most_calls: capacity.calls,
             },
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
@@ -214,15 +218,17 @@ impl<P: Schedule> private::Parts for Heap<P> {
             self.events.events.clear();
             self.by_key.calls.clear();
         }
-        let capacity = self.services.len();
-        self.by_key.keys = hashbrown::HashMap::with_capacity_and_hasher(capacity, Keyed { seed: Some(seed) });
+        self.by_key.keys.clear();
+        self.by_key.seed = seed;
     }
 }
 
 /// A hash map: services change rarely and may be many.
 #[derive(Debug)]
 pub struct HeapServices {
-    keys: hashbrown::HashMap<ServiceKey, u32, Keyed>,
+    keys: HashTable<(ServiceKey, u32)>,
+    /// Whoever sends packets chooses the keys that are looked up.
+    seed: Seed,
     /// A look-up table for each service that needs one, made when its scheduler is bound.
     tables: Box<[Box<[u32]>]>,
     /// By slot, which no sender of packets chooses.
@@ -232,15 +238,19 @@ pub struct HeapServices {
 
 impl Services for HeapServices {
     fn find(&self, key: &ServiceKey) -> Option<u32> {
-        self.keys.get(key).copied()
+        self.keys.find(hash(key, self.seed), |entry| entry.0 == *key).map(|entry| entry.1)
     }
 
     fn insert(&mut self, key: ServiceKey, index: u32) {
-        self.keys.insert(key, index);
+        self.remove(&key);
+        let seed = self.seed;
+        self.keys.insert_unique(hash(&key, seed), (key, index), |entry| hash(&entry.0, seed));
     }
 
     fn remove(&mut self, key: &ServiceKey) {
-        self.keys.remove(key);
+        if let Ok(entry) = self.keys.find_entry(hash(key, self.seed), |entry| entry.0 == *key) {
+            entry.remove();
+        }
     }
 
     fn table(&mut self, index: u32) -> &mut [u32] {
@@ -265,18 +275,35 @@ impl Services for HeapServices {
     }
 }
 
-/// Makes hashers with the director's secret key: whoever sends packets chooses the keys that are looked up.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Keyed {
-    seed: Option<Seed>,
+/// A keyed hash of a service's key, from whole words. The length in the last byte tells the kinds of keys apart.
+#[inline]
+fn hash(key: &ServiceKey, seed: Seed) -> u64 {
+    match *key {
+        ServiceKey::Address { protocol, address, port } => {
+            let end = u64::from(port) | u64::from(protocol.number()) << 16;
+            match address {
+                IpAddr::V4(address) => seed.hash([], u64::from(address.to_bits()) << 24 | end | 7 << 56),
+                IpAddr::V6(address) => {
+                    let bits = address.to_bits();
+                    seed.hash([bits as u64, (bits >> 64) as u64], end | 19 << 56)
+                }
+            }
+        }
+        ServiceKey::Mark { family, mark } => {
+            seed.hash([], u64::from(mark) | u64::from(family == Family::V6) << 32 | 5 << 56)
+        }
+    }
 }
+
+/// Makes hashers. They need no secret: nobody outside chooses slots.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keyed;
 
 impl BuildHasher for Keyed {
     type Hasher = SipHasher13;
 
     fn build_hasher(&self) -> SipHasher13 {
-        let (k0, k1) = self.seed.map_or((0, 0), Seed::words);
-        SipHasher13::new_with_keys(k0, k1)
+        SipHasher13::new()
     }
 }
 

@@ -4,7 +4,9 @@ mod answer;
 mod apply;
 mod assemble;
 mod attend;
+mod beyond;
 mod classify;
+mod lane;
 mod limit;
 mod plain;
 mod pmtu;
@@ -12,9 +14,10 @@ mod refuse;
 mod short;
 
 use heapless::Vec;
-use lvs_core::{BATCH, Direction, Director, Forward, Method, Packet, Reason, Store, Tick, Verdict};
+use lvs_core::{BATCH, Direction, Director, Method, Packet, Reason, Store, Tick, Verdict};
 
 pub use self::assemble::Taken;
+use self::beyond::Beyond;
 use self::classify::Task;
 use self::limit::Limiter;
 use self::pmtu::PathMtus;
@@ -129,6 +132,8 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     path_mtus: PathMtus,
     ways: Ways,
     last_own: LastOwn,
+    /// Where the last replies went.
+    beyond: Beyond,
     /// The next hop of the last reply, and the way to it.
     last_hop: Option<(u128, Way)>,
     limiter: Limiter,
@@ -150,6 +155,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             path_mtus: PathMtus::new(key),
             ways: Ways::new(),
             last_own: LastOwn::NONE,
+            beyond: Beyond::NOWHERE,
             last_hop: None,
             limiter: Limiter::new(),
             key,
@@ -248,8 +254,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frames: &mut [Frame<'_>],
         outcomes: &mut [Outcome],
     ) -> usize {
-        let plain = self.process_plain(director, now, frames, outcomes);
-        if plain > 0 { plain } else { self.process_mixed(director, now, frames, outcomes) }
+        match self.process_briefs(director, now, frames, outcomes) {
+            0 => {}
+            done => return done,
+        }
+        match self.process_plain(director, now, frames, outcomes) {
+            0 => self.process_mixed(director, now, frames, outcomes),
+            done => done,
+        }
     }
 
     /// Takes in the plain packets that stand first, each carried out as soon as it is decided. Returns how many there were, 0, and
@@ -408,10 +420,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             if verdict.needs_attention() {
                 return self.attend(director, now, frame, task, packet, verdict);
             }
-            if self.options.refuse
-                && let Task::Flow(layout) = task
+            if let Task::Flow(layout) = task
                 && let Verdict::Forward(forward) = verdict
-                && self.is_for_us(forward)
+                && self.answers_as_server(verdict)
             {
                 return self.refuse_as_server(director, now, frame, layout, packet, forward);
             }
@@ -419,9 +430,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.carry_out(now, frame, task, decision)
     }
 
-    /// Whether a request's real server is this very host.
-    fn is_for_us(&self, forward: &Forward) -> bool {
-        forward.direction == Direction::Request
+    /// Whether a request's real server is this very host, which [refuses](Options::refuse) what comes to it.
+    fn answers_as_server(&self, verdict: &Verdict) -> bool {
+        let Verdict::Forward(forward) = verdict else { return false };
+        self.options.refuse
+            && forward.direction == Direction::Request
             && (forward.method == Method::Local || self.host.owns(forward.address()))
     }
 

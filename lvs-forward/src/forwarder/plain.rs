@@ -6,203 +6,301 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, TcpFlags, Tick,
-    Tunnel,
+    Addresses, Brief, Direction, Family, Forward, Found, Method, Packet, Path, Protocol, ServerId, TcpFlags,
+    Tick, Tunnel,
 };
 
+use super::Forwarder;
 use super::apply::least_mtu;
-use super::short::Link;
-use super::{Forwarder, Outcome};
-use crate::checksum::{Delta, Sum, never_zero};
-use crate::edit::Ipv4;
-use crate::frame::{Checksum, Frame};
-use crate::host::Port;
+use super::short::LinkHeader;
+use crate::checksum::{self, Delta, Sum, never_zero};
+use crate::frame::{Checksum, Frame, PortId};
 use crate::method::tun::tos;
+use crate::parse::Link;
 use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// The part of [`glance`](Self::glance) for IPv4: `head` is the frame's beginning.
+/// What all frames of a batch that take this way have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Gate {
+    port: PortId,
+    /// The port's address as the beginning of a frame has it.
+    mac: u64,
+    changes: u32,
+    least_mtu: u16,
+}
+
+/// What is to be done with a packet, in the parts that its editing asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Errand {
+    len: usize,
+    is_tcp: bool,
+    is_passing: bool,
+    client: u32,
+    direction: Direction,
+    server: ServerId,
+    target: Option<(u32, u16)>,
+}
+
+impl Errand {
+    /// That of a packet of a known connection.
     #[inline(always)]
-    pub(super) fn glance_v4(&mut self, frame: &Frame<'_>, head: &[u8; SHORTEST]) -> Option<Packet> {
-        let bytes = frame.bytes();
-        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let long = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let total = usize::from(word(NETWORK + ipv4::TOTAL_LEN));
-        let pieces = word(NETWORK + ipv4::FRAGMENT) & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0;
-        if head[NETWORK] != 0x45 || pieces || NETWORK + total > bytes.len() {
+    pub(super) const fn found(brief: &Brief, found: &Found<'_>) -> Self {
+        Self {
+            len: brief.length() as usize,
+            is_tcp: brief.is_tcp(),
+            is_passing: brief.is_passing(),
+            client: brief.client(),
+            direction: found.direction(),
+            server: found.server(),
+            target: found.target_v4(),
+        }
+    }
+
+    /// That of any plain packet; `None` for those that are not IPv4's.
+    #[inline(always)]
+    pub(super) fn of(packet: &Packet, forward: &Forward) -> Option<Self> {
+        let Addresses::V4 { source, destination } = packet.flow.addresses else { return None };
+        let is_passing = packet.path == Path::Through;
+        let target = match forward.target {
+            SocketAddr::V4(target) => Some((target.ip().to_bits(), target.port())),
+            SocketAddr::V6(_) => None,
+        };
+        Some(Self {
+            len: packet.length as usize,
+            is_tcp: match packet.flow.protocol {
+                Protocol::Tcp => true,
+                Protocol::Udp => false,
+                Protocol::Sctp => return None,
+            },
+            is_passing,
+            client: if is_passing { destination } else { source }.to_bits(),
+            direction: forward.direction,
+            server: forward.server,
+            target,
+        })
+    }
+}
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// What frames of this port have in common; `None` when they are no Ethernet frames.
+    #[inline]
+    pub(super) fn gate(&self, port: PortId) -> Option<Gate> {
+        let known = self.host.port(port)?;
+        if known.link() != Link::Ethernet {
             return None;
         }
-        let (protocol, content) = match head[NETWORK + ipv4::PROTOCOL] {
-            protocol::TCP if total >= ipv4::LEN + tcp::LEN => {
-                (Protocol::Tcp, Content::Tcp(TcpFlags::from_byte(*bytes.get(TRANSPORT + tcp::FLAGS)?)))
+        let [a, b, c, d, e, f] = known.mac().0;
+        let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Some(Gate { port, mac, changes: self.host.changes(), least_mtu: self.host.least_mtu() })
+    }
+
+    /// What there is to say of a plain IPv4 packet but its mark; `None` for any other.
+    #[inline(always)]
+    pub(super) fn brief(&mut self, gate: &Gate, frame: &Frame<'_>) -> Option<Brief> {
+        let bytes = frame.bytes();
+        let head: &[u8; SHORTEST] = bytes.first_chunk()?;
+        // Both addresses, then type, version and header length.
+        if read64(head, 0) >> 16 != gate.mac
+            || read32(head, ethernet::TYPE) & 0xffff_ff00 != PLAIN_IPV4
+            || frame.port != gate.port
+            || frame.offload.merged.is_some()
+        {
+            return None;
+        }
+        let total = read16(head, NETWORK + ipv4::TOTAL_LEN);
+        let pieces = read16(head, NETWORK + ipv4::FRAGMENT) & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0;
+        let (_, header) = head.split_first_chunk::<NETWORK>()?;
+        let sound = checksum::is_sound::<{ ipv4::LEN }>(header.first_chunk()?);
+        if pieces || NETWORK + usize::from(total) > bytes.len() || !sound {
+            return None;
+        }
+        let (addresses, ports) = (read64(head, NETWORK + ipv4::SOURCE), read32(head, TRANSPORT));
+        // Whatever may be no host's address is for the long way to look at.
+        let (first, destination) = (addresses >> 56, addresses as u32);
+        if first == 0 || first == 127 || first >= 224 {
+            return None;
+        }
+        let brief = match head[NETWORK + ipv4::PROTOCOL] {
+            protocol::TCP if usize::from(total) >= ipv4::LEN + tcp::LEN => {
+                let flags = TcpFlags::from_byte(*bytes.get(TRANSPORT + tcp::FLAGS)?);
+                Brief::tcp(addresses, ports, flags, total)
             }
-            protocol::UDP if total >= ipv4::LEN + udp::LEN => (Protocol::Udp, Content::Udp),
+            protocol::UDP if usize::from(total) >= ipv4::LEN + udp::LEN => {
+                Brief::udp(addresses, ports, total)
+            }
             _ => return None,
         };
-        let (_, header) = head.split_first_chunk::<NETWORK>()?;
-        if Sum::ZERO.header::<{ ipv4::LEN }>(header.first_chunk()?).fold() != 0xffff {
-            return None;
+        if self.last_own.is_v4(destination, gate.changes)
+            || !self.beyond.holds(destination, gate.changes) && self.is_own_v4(destination)?
+        {
+            return Some(brief);
         }
-        let (source, destination) = (long(NETWORK + ipv4::SOURCE), long(NETWORK + ipv4::DESTINATION));
-        // Whatever may be no host's address is for the long way to look at.
-        let first = source >> 24;
-        if first == 0 || first == 127 || first >= 224 || matches!(destination >> 24, 0 | 127) {
-            return None;
-        }
-        let path = if self.last_own.is_v4(destination, self.host.changes()) {
-            Path::Local
-        } else {
-            self.path_of_v4(frame, head[NETWORK + ipv4::TTL], total, destination)?
-        };
-        let (source, destination) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
-        let flow = Flow {
-            protocol,
-            addresses: Addresses::V4 { source, destination },
-            source_port: word(TRANSPORT),
-            destination_port: word(TRANSPORT + 2),
-        };
-        Some(Packet { flow, content, length: total as u32, path, mark: frame.mark })
+        // What goes through is for the long way to refuse.
+        let goes = total <= gate.least_mtu && head[NETWORK + ipv4::TTL] > 1;
+        goes.then_some(brief.passing())
     }
 
-    /// Where a packet is going that is not for the address that the last one was for; `None` when it has to go the long way.
-    #[inline]
-    fn path_of_v4(&mut self, frame: &Frame<'_>, ttl: u8, total: usize, destination: u32) -> Option<Path> {
-        let destination = Ipv4Addr::from_bits(destination);
-        if self.host.addresses.contains(destination.into()) {
+    /// Whether an address that the last packets were not for is the host's. Remembers it, or some of its neighbourhood. `None` for
+    /// what may be no host's address.
+    #[inline(never)]
+    fn is_own_v4(&mut self, destination: u32) -> Option<bool> {
+        if matches!(destination >> 24, 0 | 127) {
+            return None;
+        }
+        let own = self.host.addresses.contains(Ipv4Addr::from_bits(destination).into());
+        if own {
             self.last_own.set_v4(destination, self.host.changes());
-            return Some(Path::Local);
+        } else {
+            self.beyond.look_around(&self.host, destination);
         }
-        let odd = total > usize::from(self.host.least_mtu()) || ttl <= 1 || self.captures(frame);
-        (!odd).then_some(Path::Through)
+        Some(own)
     }
 
-    /// The part of [`stride`](Self::stride) for IPv4 under NAT and direct routing. `None`, and nothing has changed, when it has to go a
-    /// longer way.
+    /// The part of [`stride`](Self::stride) for IPv4 under NAT, direct routing and IPv4 in IPv4: edits the frame for its way. `None`,
+    /// and nothing has changed, when it has to go a longer way.
     #[inline(always)]
     pub(super) fn stride_v4(
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
-        packet: &Packet,
-        forward: &Forward,
-    ) -> Option<Outcome> {
-        let Addresses::V4 { destination: client, .. } = packet.flow.addresses else { return None };
-        let len = packet.length as usize;
+        method: Method,
+        errand: Errand,
+    ) -> Option<()> {
+        match method {
+            Method::Nat => self.translate_v4(now, frame, errand),
+            Method::Direct => self.redirect_v4(now, frame, errand),
+            Method::Tunnel(Tunnel::IpIp) => self.wrap_v4(now, frame, errand),
+            Method::Tunnel(_) | Method::Bypass | Method::Local => None,
+        }
+    }
+
+    /// Rewrites a packet's address and port (RFC 3022).
+    #[inline(always)]
+    pub(super) fn translate_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
+        let target = errand.target?;
+        let (link, port) = self.link_v4(now, frame, errand)?;
+        let bytes = frame.bytes_mut();
+        match (errand.is_tcp, errand.direction) {
+            (true, Direction::Request) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+            }
+            (true, Direction::Reply) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+            }
+            (false, Direction::Request) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+            }
+            (false, Direction::Reply) => {
+                let head = bytes.first_chunk_mut()?;
+                translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+            }
+        }
+        self.send_v4(frame, errand, port)
+    }
+
+    /// Addresses a packet's frame to its real server, and nothing else.
+    #[inline(always)]
+    pub(super) fn redirect_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
+        let (link, port) = self.link_v4(now, frame, errand)?;
+        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
+        hop(head, &link, 0)?;
+        self.send_v4(frame, errand, port)
+    }
+
+    /// The link header with which a packet leaves, and where, if it fits there as it is.
+    #[inline(always)]
+    fn link_v4(&mut self, now: Tick, frame: &Frame<'_>, errand: Errand) -> Option<(LinkHeader, PortId)> {
         if frame.offload.checksum != Checksum::Complete {
             return None;
         }
-        if let (Method::Tunnel(Tunnel::IpIp), Direction::Request) = (forward.method, forward.direction) {
-            return self.wrap_v4(now, frame, len, forward);
-        }
-        let (link, port, mtu) = match forward.direction {
+        let (link, port, mtu) = match errand.direction {
             Direction::Request => {
-                let way = self.known_way(now, forward)?;
+                let way = self.known_way_v4(now, errand.server, errand.target?.0)?;
                 (way.link, way.port, way.mtu)
             }
-            Direction::Reply if packet.path == Path::Through => {
-                let way = self.way_to_client(now, client.into())?;
-                (way.link, way.port, way.mtu)
-            }
+            Direction::Reply if errand.is_passing => match self.beyond.way(errand.client, &self.host, now) {
+                Some(way) => (way.link, way.port, way.mtu),
+                None => {
+                    let way = self.way_to_client(now, Ipv4Addr::from_bits(errand.client).into())?;
+                    (way.link, way.port, way.mtu)
+                }
+            },
             Direction::Reply => return None,
         };
-        if len > usize::from(mtu) {
-            return None;
-        }
-        let bytes = frame.bytes_mut();
-        match (forward.method, forward.target) {
-            (Method::Direct, SocketAddr::V4(_)) => {
-                let head: &mut [u8; TRANSPORT] = bytes.first_chunk_mut()?;
-                hop(head, &link, 0)?;
-            }
-            (Method::Nat, SocketAddr::V4(target)) => {
-                let to = (target.ip().to_bits(), target.port());
-                match (packet.flow.protocol, forward.direction) {
-                    (Protocol::Tcp, Direction::Request) => {
-                        let head = bytes.first_chunk_mut()?;
-                        translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, to)?;
-                    }
-                    (Protocol::Tcp, Direction::Reply) => {
-                        let head = bytes.first_chunk_mut()?;
-                        translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, to)?;
-                    }
-                    (Protocol::Udp, Direction::Request) => {
-                        let head = bytes.first_chunk_mut()?;
-                        translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, to)?;
-                    }
-                    (Protocol::Udp, Direction::Reply) => {
-                        let head = bytes.first_chunk_mut()?;
-                        translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, to)?;
-                    }
-                    (Protocol::Sctp, _) => return None,
-                }
-            }
-            (Method::Nat | Method::Direct | Method::Tunnel(_) | Method::Bypass | Method::Local, _) => {
-                return None;
-            }
-        }
+        (errand.len <= usize::from(mtu)).then_some((link, port))
+    }
+
+    /// Counts a packet that has been edited in place, and gives it its port.
+    #[inline(always)]
+    fn send_v4(&mut self, frame: &mut Frame<'_>, errand: Errand, port: PortId) -> Option<()> {
         // Padding ends where the packet does; it was measured against the frame.
-        frame.set_len(NETWORK + len)?;
+        if frame.len() != NETWORK + errand.len {
+            frame.set_len(NETWORK + errand.len)?;
+        }
         frame.port = port;
-        match forward.direction {
+        match errand.direction {
             Direction::Request => self.counters.requests += 1,
             Direction::Reply => self.counters.replies += 1,
         }
-        Some(Outcome::Send)
+        Some(())
     }
 
     /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`tun::wrap`](crate::method::tun::wrap) does.
-    #[inline]
-    fn wrap_v4(
-        &mut self,
-        now: Tick,
-        frame: &mut Frame<'_>,
-        len: usize,
-        forward: &Forward,
-    ) -> Option<Outcome> {
-        let way = self.known_way(now, forward)?;
-        let (IpAddr::V4(server), Some(IpAddr::V4(source))) = (way.server, way.source) else { return None };
+    #[inline(always)]
+    pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
+        if errand.direction == Direction::Reply || frame.offload.checksum != Checksum::Complete {
+            return None;
+        }
+        let (len, server) = (errand.len, errand.target?.0);
+        let way = self.known_way_v4(now, errand.server, server)?;
+        let Some(IpAddr::V4(source)) = way.source else { return None };
         let (link, port) = (way.link, way.port);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
         let room = usize::from(mtu).checked_sub(ipv4::LEN).filter(|&room| room >= least_mtu(Family::V4))?;
-        if len > room || frame.headroom() < ipv4::LEN {
+        let head: &[u8; TRANSPORT] = frame.bytes().first_chunk()?;
+        let (class, ttl) = (head[NETWORK + ipv4::TOS], head[NETWORK + ipv4::TTL]);
+        let fragment = read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT;
+        if len > room || frame.headroom() < ipv4::LEN || ttl <= 1 {
             return None;
         }
-        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
-        hop(head, &link, 0)?;
-        let dont_fragment =
-            self.options.pmtu_disc && read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT != 0;
-        let (tos, ttl) = (tos(head[NETWORK + ipv4::TOS]), head[NETWORK + ipv4::TTL]);
         let identification = self.next_identification() as u16;
-        let fields = Ipv4 {
-            tos,
-            // The way's MTU bounds it.
-            total_len: (len + ipv4::LEN) as u16,
-            identification: if dont_fragment { 0 } else { identification },
-            dont_fragment,
-            ttl,
-            protocol: protocol::IPIP,
-            source,
-            destination: server,
-        };
+        let (identification, fragment) =
+            if self.options.pmtu_disc && fragment != 0 { (0, fragment) } else { (identification, 0) };
         frame.set_len(NETWORK + len)?;
         // The old link header's place becomes the end of the new IP header.
         frame.grow_front(ipv4::LEN)?;
-        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
-        let (new_link, new_ip) = head.split_at_mut(NETWORK);
-        let [high, low] = ethernet::TYPE_IPV4.to_be_bytes();
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = link;
-        *new_link.first_chunk_mut()? = [a, b, c, d, e, f, g, h, i, j, k, l, high, low];
-        *new_ip.first_chunk_mut()? = fields.to_bytes();
+        let head: &mut [u8; WRAPPED] = frame.bytes_mut().first_chunk_mut()?;
+        head[TRANSPORT + ipv4::TTL] = ttl - 1;
+        let old = read16(head, TRANSPORT + ipv4::CHECKSUM);
+        write16(head, TRANSPORT + ipv4::CHECKSUM, Delta::TTL.update(old));
+        // The way's MTU bounds the length.
+        let total = (len + ipv4::LEN) as u16;
+        let mut words = [
+            0x4500_0000 | u32::from(tos(class)) << 16 | u32::from(total),
+            u32::from(identification) << 16 | u32::from(fragment),
+            u32::from(ttl - 1) << 24 | u32::from(protocol::IPIP) << 16,
+            source.to_bits(),
+            server,
+        ];
+        words[2] |= u32::from(words.iter().fold(Sum::ZERO, |sum, &word| sum.long(word)).checksum());
+        *head.first_chunk_mut()? = link;
+        write16(head, ethernet::TYPE, ethernet::TYPE_IPV4);
+        for (at, word) in words.into_iter().enumerate() {
+            write32(head, NETWORK + 4 * at, word);
+        }
         frame.port = port;
         self.counters.requests += 1;
-        Some(Outcome::Send)
+        Some(())
     }
 }
 
 /// Takes one from the TTL, brings the IPv4 checksum in line with that and with `change`, and writes the link header. `None`, and
 /// nothing has changed, when the TTL is used up.
 #[inline(always)]
-fn hop<const LEN: usize>(head: &mut [u8; LEN], link: &Link, change: u64) -> Option<()> {
+fn hop<const LEN: usize>(head: &mut [u8; LEN], link: &LinkHeader, change: u64) -> Option<()> {
     let ttl = head[NETWORK + ipv4::TTL];
     if ttl <= 1 {
         return None;
@@ -219,7 +317,7 @@ fn hop<const LEN: usize>(head: &mut [u8; LEN], link: &Link, change: u64) -> Opti
 #[inline(always)]
 fn translate<const LEN: usize, const FIELD: usize, const ADDRESS: usize, const PORT: usize>(
     head: &mut [u8; LEN],
-    link: &Link,
+    link: &LinkHeader,
     (address, port): (u32, u16),
 ) -> Option<()> {
     let sum = read16(head, FIELD);
@@ -247,17 +345,29 @@ const fn write16<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u16) 
     [head[at], head[at + 1]] = value.to_be_bytes();
 }
 
-/// Whether a port's frames are Ethernet, and these bytes begin with its address.
-#[inline]
-pub(super) fn is_to(port: &Port, head: &[u8; SHORTEST]) -> bool {
-    let [a, b, c, d, e, f, ..] = *head;
-    port.link() == crate::parse::Link::Ethernet && [a, b, c, d, e, f] == port.mac().0
+#[inline(always)]
+const fn read32<const LEN: usize>(head: &[u8; LEN], at: usize) -> u32 {
+    u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
+#[inline(always)]
+const fn read64<const LEN: usize>(head: &[u8; LEN], at: usize) -> u64 {
+    (read32(head, at) as u64) << 32 | read32(head, at + 4) as u64
+}
+
+#[inline(always)]
+const fn write32<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u32) {
+    [head[at], head[at + 1], head[at + 2], head[at + 3]] = value.to_be_bytes();
+}
+
+/// Ethernet's type for IPv4, then version 4 with a header of five words.
+const PLAIN_IPV4: u32 = (ethernet::TYPE_IPV4 as u32) << 16 | 0x4500;
 const NETWORK: usize = ethernet::LEN;
 const TRANSPORT: usize = NETWORK + ipv4::LEN;
+/// Where the transport header is behind two IP headers.
+const WRAPPED: usize = TRANSPORT + ipv4::LEN;
 /// The headers of the shortest packet: UDP's.
-pub(super) const SHORTEST: usize = TRANSPORT + udp::LEN;
+const SHORTEST: usize = TRANSPORT + udp::LEN;
 const TCP_HEAD: usize = TRANSPORT + tcp::LEN;
 const TCP_FIELD: usize = TRANSPORT + tcp::CHECKSUM;
 const UDP_FIELD: usize = TRANSPORT + udp::CHECKSUM;

@@ -37,11 +37,13 @@ impl PathMtus {
     }
 
     /// The most that fits on the way to `server`, if less than `mtu`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn limit(&self, now: Tick, server: IpAddr, mtu: u16) -> u16 {
-        if self.empty {
-            return mtu;
-        }
+        if self.empty { mtu } else { self.learnt(now, server, mtu) }
+    }
+
+    #[inline(never)]
+    fn learnt(&self, now: Tick, server: IpAddr, mtu: u16) -> u16 {
         let bits = to_bits(server);
         let learnt = self.window(bits).filter_map(|at| self.entries.get(at));
         learnt

@@ -6,7 +6,7 @@
 //! errors included, takes the long way (`classify`, `carry_out`), which for these packets comes to the same
 //! result; tests hold both against each other.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 use lvs_core::{
     Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags,
@@ -14,7 +14,7 @@ use lvs_core::{
 };
 
 use super::apply::least_mtu;
-use super::plain::{SHORTEST, is_to};
+use super::plain::Errand;
 use super::{Forwarder, Outcome};
 use crate::edit::{Tags, decrement_ttl, ether_type, write_ethernet};
 use crate::frame::{Checksum, Frame, PortId};
@@ -33,15 +33,15 @@ pub(super) struct Way {
     /// What the host calls itself on the port, to a server of this family.
     pub(super) source: Option<IpAddr>,
     /// Good until then, if the host has not changed since.
-    until: Tick,
-    changes: u32,
-    pub(super) link: Link,
+    pub(super) until: Tick,
+    pub(super) changes: u32,
+    pub(super) link: LinkHeader,
     pub(super) port: PortId,
     pub(super) mtu: u16,
 }
 
 /// Both addresses of a link header.
-pub(super) type Link = [u8; ethernet::TYPE];
+pub(super) type LinkHeader = [u8; ethernet::TYPE];
 
 impl Way {
     /// To whom and from whom frames are on it.
@@ -51,23 +51,32 @@ impl Way {
     }
 }
 
-/// The own address that a packet of each family was for last, and the host's changes at that time.
+/// Own addresses that packets were for lately, each with the host's changes at that time.
 pub(super) struct LastOwn {
-    v4: u64,
+    v4: [u64; OWN],
     v6: Option<(u128, u32)>,
 }
 
+/// IPv4 addresses that are remembered; those that share a place displace each other.
+const OWN: usize = 16;
+
 impl LastOwn {
     /// None yet: no packet that is looked at is for 0.0.0.0.
-    pub(super) const NONE: Self = Self { v4: 0, v6: None };
+    pub(super) const NONE: Self = Self { v4: [0; OWN], v6: None };
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn is_v4(&self, destination: u32, changes: u32) -> bool {
-        self.v4 == (destination as u64) << 32 | changes as u64
+        self.v4[Self::place(destination)] == (destination as u64) << 32 | changes as u64
     }
 
-    pub(super) const fn set_v4(&mut self, destination: Ipv4Addr, changes: u32) {
-        self.v4 = (destination.to_bits() as u64) << 32 | changes as u64;
+    pub(super) const fn set_v4(&mut self, destination: u32, changes: u32) {
+        self.v4[Self::place(destination)] = (destination as u64) << 32 | changes as u64;
+    }
+
+    /// Neighbouring addresses have places of their own.
+    #[inline(always)]
+    const fn place(address: u32) -> usize {
+        (address ^ address >> 8) as usize % OWN
     }
 }
 
@@ -84,15 +93,19 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// What [`classify`](Self::classify) would find in a plain packet; `None` for any other.
     #[inline(always)]
     pub(super) fn glance(&mut self, frame: &Frame<'_>) -> Option<Packet> {
-        let port = self.host.port(frame.port)?;
-        let head: &[u8; SHORTEST] = frame.bytes().first_chunk()?;
-        if frame.offload.merged.is_some() || !is_to(port, head) {
-            return None;
+        let gate = self.gate(frame.port)?;
+        if let Some(brief) = self.brief(&gate, frame) {
+            let captured = brief.is_passing() && self.captures(frame);
+            return (!captured).then(|| Packet { mark: frame.mark, ..brief.packet() });
         }
-        match u16::from_be_bytes([head[ethernet::TYPE], head[ethernet::TYPE + 1]]) {
-            ethernet::TYPE_IPV4 => self.glance_v4(frame, head),
-            ethernet::TYPE_IPV6 => self.glance_v6(frame),
-            _ => None,
+        let head: &[u8; ethernet::LEN] = frame.bytes().first_chunk()?;
+        let [a, b, c, d, e, f, .., high, low] = *head;
+        let to_us = self.host.port(frame.port)?.mac().0 == [a, b, c, d, e, f];
+        let plain = to_us && frame.offload.merged.is_none();
+        if plain && u16::from_be_bytes([high, low]) == ethernet::TYPE_IPV6 {
+            self.glance_v6(frame)
+        } else {
+            None
         }
     }
 
@@ -147,11 +160,17 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         packet: &Packet,
         forward: &Forward,
     ) -> Option<Outcome> {
-        self.stride_v4(now, frame, packet, forward).or_else(|| self.stride_any(now, frame, packet, forward))
+        if let Some(errand) = Errand::of(packet, forward)
+            && self.stride_v4(now, frame, forward.method, errand).is_some()
+        {
+            return Some(Outcome::Send);
+        }
+        self.stride_any(now, frame, packet, forward)
     }
 
+    /// The same by offsets that are found out for each packet.
     #[inline(never)]
-    fn stride_any(
+    pub(super) fn stride_any(
         &mut self,
         now: Tick,
         frame: &mut Frame<'_>,
@@ -251,9 +270,18 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         Some(wrapped)
     }
 
-    /// The way to a request's server, if it is remembered.
+    /// The way to a server with this IPv4 address, if it is remembered.
     #[inline(always)]
-    pub(super) fn known_way(&self, now: Tick, forward: &Forward) -> Option<&Way> {
+    pub(super) fn known_way_v4(&self, now: Tick, server: ServerId, address: u32) -> Option<&Way> {
+        let way = self.ways.0.get(slot(server))?.as_ref()?;
+        let IpAddr::V4(known) = way.server else { return None };
+        let good = way.changes == self.host.changes() && now < way.until && known.to_bits() == address;
+        good.then_some(way)
+    }
+
+    /// The way to a request's server, if it is remembered.
+    #[inline]
+    fn known_way(&self, now: Tick, forward: &Forward) -> Option<&Way> {
         let way = self.ways.0.get(slot(forward.server))?.as_ref()?;
         let good = way.changes == self.host.changes() && now < way.until && way.server == forward.address();
         good.then_some(way)
@@ -269,10 +297,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             && way.changes == self.host.changes()
             && now < way.until
         {
-            return Some(*way);
+            let way = *way;
+            self.beyond.remember(client, &way);
+            return Some(way);
         }
         let way = self.find_way(now, client)?;
         self.last_hop = Some((hop.next, way));
+        self.beyond.remember(client, &way);
         Some(way)
     }
 
@@ -360,7 +391,7 @@ fn write_macs(frame: &mut Frame<'_>, way: &Way) -> Option<()> {
 }
 
 /// The beginning of a link header.
-const fn link([a, b, c, d, e, f]: [u8; 6], [g, h, i, j, k, l]: [u8; 6]) -> Link {
+const fn link([a, b, c, d, e, f]: [u8; 6], [g, h, i, j, k, l]: [u8; 6]) -> LinkHeader {
     [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 

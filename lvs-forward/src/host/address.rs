@@ -82,6 +82,20 @@ impl<const N: usize> OwnAddresses<N> {
         Some(own.address)
     }
 
+    /// The first and the last IPv4 address around one that is not the host's, between which all are not.
+    pub(crate) fn gap_v4(&self, around: u32) -> (u32, u32) {
+        let (mut low, mut high) = (0, u32::MAX);
+        for own in self.list.iter().filter(|own| own.address.is_ipv4()) {
+            let own = own.bits as u32;
+            if own < around {
+                low = low.max(own + 1);
+            } else {
+                high = high.min(own.saturating_sub(1));
+            }
+        }
+        (low, high)
+    }
+
     #[inline]
     fn find(&self, bits: u128) -> Option<&Own> {
         let mut slot = bucket(self.key.hash(bits), 2 * N);
@@ -164,5 +178,18 @@ mod tests {
             assert_eq!(set.contains(address(last)), last < 8 && last != 3, "{last}");
         }
         assert!(!set.contains("::a00:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_gap_reaches_to_the_next_own_addresses() {
+        let mut set = OwnAddresses::<8>::new(Key::new(lvs_core::Seed::from_bytes([9; 16])));
+        assert_eq!(set.gap_v4(7), (0, u32::MAX));
+        for address in ["0.0.0.10", "0.0.0.3", "0.0.0.20", "::5"] {
+            set.insert(address.parse().unwrap(), None).unwrap();
+        }
+        assert_eq!(set.gap_v4(0), (0, 2));
+        assert_eq!(set.gap_v4(5), (4, 9));
+        assert_eq!(set.gap_v4(11), (11, 19));
+        assert_eq!(set.gap_v4(u32::MAX), (21, u32::MAX));
     }
 }

@@ -124,6 +124,27 @@ impl Routes {
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
+    /// The first and the last IPv4 address around one, for all of which the same route holds, and whether that has a gateway.
+    pub(crate) fn stretch_v4(&self, around: u32) -> Option<(u32, u32, bool)> {
+        let bits = to_bits(IpAddr::V4(Ipv4Addr::from_bits(around)));
+        let at = self
+            .0
+            .iter()
+            .position(|route| (bits ^ route.bits) & route.mask == 0 && route.family == Family::V4)?;
+        let (longer, rest) = self.0.split_at_checked(at)?;
+        let route = rest.first()?;
+        let ends = |route: &Route| (route.bits as u32, route.bits as u32 | !route.mask as u32);
+        let (mut low, mut high) = ends(route);
+        for (first, last) in longer.iter().filter(|route| route.family == Family::V4).map(ends) {
+            if last < around {
+                low = low.max(last + 1);
+            } else {
+                high = high.min(first.saturating_sub(1));
+            }
+        }
+        Some((low, high, route.via != 0))
+    }
+
     /// The gateways, as often as routes name them.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
         let routed = self.0.iter().filter(|route| route.via != 0);
@@ -177,6 +198,33 @@ mod tests {
         assert!(routes.is_broadcast([10, 0, 1, 255].into()));
         assert!(!routes.is_broadcast([10, 0, 1, 254].into()));
         assert!(!routes.is_broadcast([10, 0, 255, 255].into()), "behind a router nobody knows");
+    }
+
+    #[test]
+    fn a_stretch_has_one_route_and_ends_where_another_begins() {
+        let mut routes = Routes::new();
+        let gateway = Some("10.0.1.1".parse().unwrap());
+        for (text, via) in [
+            ("0.0.0.0/0", gateway),
+            ("10.0.0.0/8", gateway),
+            ("10.0.1.0/24", None),
+            ("10.0.1.128/25", None),
+            ("10.255.255.255/32", None),
+        ] {
+            routes.set(prefix(text), via, PortId(0)).unwrap();
+        }
+        let bits = |address: &str| address.parse::<Ipv4Addr>().unwrap().to_bits();
+        for (around, low, high, via) in [
+            ("192.0.2.1", "11.0.0.0", "255.255.255.255", true),
+            ("9.0.0.1", "0.0.0.0", "9.255.255.255", true),
+            ("10.0.0.9", "10.0.0.0", "10.0.0.255", true),
+            ("10.0.1.5", "10.0.1.0", "10.0.1.127", false),
+            ("10.0.1.200", "10.0.1.128", "10.0.1.255", false),
+            ("10.7.0.0", "10.0.2.0", "10.255.255.254", true),
+            ("10.255.255.255", "10.255.255.255", "10.255.255.255", false),
+        ] {
+            assert_eq!(routes.stretch_v4(bits(around)), Some((bits(low), bits(high), via)), "{around}");
+        }
     }
 
     #[test]

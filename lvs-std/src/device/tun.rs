@@ -2,7 +2,14 @@
 //!
 //! What the kernel routes onto the interface comes in here, and what is sent here arrives at the kernel. Frames pass
 //! unfinished both ways (`IFF_VNET_HDR`, `TUNSETOFFLOAD`): merged ones of up to 64 KiB, and with partial checksums. Each
-//! frame takes a system call.
+//! frame takes a system call, since the kernel offers nothing for several at once; a merged one stands for up to 45
+//! segments. Frames are read until none is left or a batch is full.
+//!
+//! # Several workers
+//! An interface may have several queues ([`open_queues`]), each a device for a worker of its own. The kernel remembers
+//! for some seconds by which queue a flow's packets were sent into the stack, and hands the flow's packets from the stack
+//! to that queue: what this machine answers comes back to the worker that passed the question. Of a flow that it does not
+//! remember, a hash of both endpoints picks the queue, the same for both directions.
 //!
 //! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace, and `/dev/net/tun`.
 
@@ -21,7 +28,7 @@ use crate::device::{
     BATCH, Device, LONGEST, Offloads, Receive, ReceiveCounters, Transmit, TransmitCounters, TransmitError,
 };
 use crate::sys::interface::{self, Interface};
-use crate::sys::tun;
+use crate::sys::tun::{self, Shape};
 
 /// What an interface's frames begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +60,66 @@ pub struct Tun {
 /// # Errors
 /// When the kernel refuses: the error says at which step.
 pub fn open(name: &str, layer: Layer) -> Result<Tun, OpenError> {
+    let (queue, Facts { name, mac, mtu }) = open_first(name, shape(layer, false))?;
+    Ok(Tun { device: queue.device(), name, mac, mtu })
+}
+
+/// An opened interface with several queues: their devices, and what the kernel says of the interface.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Queues {
+    /// A device for each queue. The interface is gone when the last of them is dropped, if it was made here.
+    pub devices: std::vec::Vec<Device>,
+    /// The interface's name, for addresses and routes.
+    pub name: String,
+    /// The kernel's own MAC address on it; zeros without Ethernet.
+    pub mac: [u8; 6],
+    /// The longest IP packet that the kernel hands over in one piece, unless merged.
+    pub mtu: usize,
+}
+
+/// Like [`open`], with as many queues as there are workers to serve them; at least one, and at most 256 (the kernel's limit).
+/// Each queue must be served: the kernel deals flows to all. A persistent interface must have been made for several queues.
+///
+/// # Errors
+/// When the kernel refuses: the error says at which step.
+pub fn open_queues(name: &str, layer: Layer, queues: usize) -> Result<Queues, OpenError> {
+    let shape = shape(layer, true);
+    let (first, Facts { name, mac, mtu }) = open_first(name, shape)?;
+    let offloads = first.offloads;
+    let mut devices = vec![first.device()];
+    while devices.len() < queues {
+        let (file, _) = tun::open(&name, shape).map_err(|source| OpenError {
+            name: name.clone(),
+            step: Step::Queue,
+            source,
+        })?;
+        devices.push(Queue { file, offloads }.device());
+    }
+    Ok(Queues { devices, name, mac, mtu })
+}
+
+/// An open file of an interface.
+struct Queue {
+    file: File,
+    offloads: Offloads,
+}
+
+/// What the kernel says of an interface.
+struct Facts {
+    name: String,
+    mac: [u8; 6],
+    mtu: usize,
+}
+
+const fn shape(layer: Layer, several: bool) -> Shape {
+    Shape { ethernet: matches!(layer, Layer::Ethernet), several, header: VNET_LEN }
+}
+
+/// The first queue of an interface, which is up then and hands over unfinished frames.
+fn open_first(name: &str, shape: Shape) -> Result<(Queue, Facts), OpenError> {
     let failed = |step| move |source| OpenError { name: name.into(), step, source };
-    let (file, made) = tun::open(name, layer == Layer::Ethernet, VNET_LEN).map_err(failed(Step::Make))?;
+    let (file, made) = tun::open(name, shape).map_err(failed(Step::Make))?;
     let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     // Merged UDP came with Linux 6.2.
     let merged_udp = tun::set_offload(&file, tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6).is_ok();
@@ -63,20 +128,22 @@ pub fn open(name: &str, layer: Layer) -> Result<Tun, OpenError> {
     }
     interface::set_up(&made).map_err(failed(Step::Up))?;
     let interface = Interface::named(&made).map_err(failed(Step::Up))?;
-    let file = Arc::new(file);
-    let receive = Receiver {
-        file: file.clone(),
-        buffers: (0..BATCH).map(|_| vec![0; HEADROOM + VNET_LEN + LONGEST].into_boxed_slice()).collect(),
-        counters: ReceiveCounters::default(),
-    };
     let offloads = Offloads { checksum: true, merged_tcp: true, merged_udp };
-    let transmit = Transmitter { file, offloads, counters: TransmitCounters::default() };
-    Ok(Tun {
-        device: Device::new(receive, transmit),
-        name: made,
-        mac: if layer == Layer::Ethernet { interface.mac } else { [0; 6] },
-        mtu: interface.mtu,
-    })
+    let mac = if shape.ethernet { interface.mac } else { [0; 6] };
+    Ok((Queue { file, offloads }, Facts { name: made, mac, mtu: interface.mtu }))
+}
+
+impl Queue {
+    fn device(self) -> Device {
+        let Self { file, offloads } = self;
+        let file = Arc::new(file);
+        let receive = Receiver {
+            file: file.clone(),
+            buffers: (0..BATCH).map(|_| vec![0; HEADROOM + VNET_LEN + LONGEST].into_boxed_slice()).collect(),
+            counters: ReceiveCounters::default(),
+        };
+        Device::new(receive, Transmitter { file, offloads, counters: TransmitCounters::default() })
+    }
 }
 
 struct Receiver {
@@ -190,6 +257,7 @@ pub struct OpenError {
 enum Step {
     Make,
     Offload,
+    Queue,
     Up,
 }
 
@@ -202,6 +270,7 @@ impl fmt::Display for OpenError {
                 write!(f, "cannot be made, which takes CAP_NET_ADMIN and /dev/net/tun: {source}")
             }
             Step::Offload => write!(f, "the kernel refuses merged frames: {source}"),
+            Step::Queue => write!(f, "the kernel refuses a further queue: {source}"),
             Step::Up => write!(f, "cannot be brought up: {source}"),
         }
     }

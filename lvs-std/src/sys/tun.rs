@@ -7,20 +7,32 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::sys::interface;
 
-/// Opens an interface of this kind, which makes it if there is none of that name; returns its name, in which the
-/// kernel replaces `%d` by a number. It goes when the file is closed, unless it was made persistent elsewhere.
-pub(crate) fn open(name: &str, ethernet: bool, header: usize) -> io::Result<(File, String)> {
+/// What an interface is to be, and how it talks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// TAP instead of TUN.
+    pub(crate) ethernet: bool,
+    /// Several files may have it open, each with a queue of its own.
+    pub(crate) several: bool,
+    /// Length of the virtio-net header before each frame.
+    pub(crate) header: usize,
+}
+
+/// Opens an interface of this shape, which makes it if there is none of that name; returns its name, in which the
+/// kernel replaces `%d` by a number. It goes when its last file is closed, unless it was made persistent elsewhere.
+pub(crate) fn open(name: &str, shape: Shape) -> io::Result<(File, String)> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open("/dev/net/tun")?;
     let mut request = interface::request(name)?;
-    let kind = if ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
-    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    let kind = if shape.ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
+    let queues = if shape.several { libc::IFF_MULTI_QUEUE } else { 0 };
+    request.ifr_ifru.ifru_flags = (kind | queues | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     interface::ioctl(&file, libc::TUNSETIFF, &mut request)?;
     let name = interface::name_of(&request);
-    let header = header as libc::c_int;
+    let header = shape.header as libc::c_int;
     // SAFETY: TUNSETVNETHDRSZ takes a pointer to one integer, which it only reads.
     let result =
         unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, core::ptr::from_ref(&header)) };

@@ -49,6 +49,12 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         assert_eq!(thread.join().expect("the worker does not panic"), End::Stopped);
         let numbers = handle.snapshot();
         assert!(numbers.worker.passed > 0 && numbers.forwarder.routed > 0, "{numbers:?}");
+        for port in &numbers.ports {
+            let (came, left) = (port.received, port.transmitted);
+            assert!(came.merged > 0 && left.merged > 0, "merged frames come and go merged: {numbers:?}");
+            assert_eq!(came.cut + came.invalid + left.lost(), 0, "{numbers:?}");
+        }
+        assert_eq!(numbers.worker.cut, 0, "nothing had to be segmented here");
         assert_eq!(PortId(1), local);
         Ok(())
     })]

@@ -1,6 +1,7 @@
 //! Devices over real interfaces, in namespaces of this process. No root is needed; where the kernel refuses user
 //! namespaces, the whole set fails and says what to change.
 
+mod balanced;
 mod bridge;
 mod fan;
 mod local;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(fan::trials(lab));
     trials.extend(tun::trials(lab));
     trials.extend(local::trials(lab));
+    trials.extend(balanced::trials(lab));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -1,61 +1,18 @@
-//! Who may be in the middle.
+//! Who may be in the middle of a flood.
 
 use core::error::Error;
 use core::net::SocketAddrV4;
+use core::time::Duration;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Instant;
 
-use lvs_core::{
-    Capacity, Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
-};
-use lvs_forward::host::{Host, MacAddress, Port};
-use lvs_forward::{Forwarder, Options};
-use lvs_std::device::Device;
-use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::device::xdp::{self, Steering, XdpOptions};
-use lvs_std::worker::{Handle, Worker, WorkerOptions};
-
-use super::flood::Entrance;
-use super::stage::{DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, DIRECTOR_PROCESSOR, SERVER, SERVICE, Stage, pin};
+use super::director::{self, Duty};
+use super::flood::{Entrance, Flood};
+use super::stage::{KERNEL_OUTSIDE, SERVER, SERVICE, Stage};
 
 /// One way to get packets from the source to the sink.
-pub(super) struct Contender {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    /// With which other one it is compared, and the ratio to it that is the aim.
-    pub(super) against: Option<(&'static str, f64)>,
-    pub(super) start: fn(&Stage) -> Result<Running, Box<dyn Error>>,
-}
-
-/// All of them.
-pub(super) const CONTENDERS: [Contender; 4] = [
-    Contender {
-        name: "kernel-forward",
-        title: "the kernel, plain forwarding",
-        against: None,
-        start: kernel_forward,
-    },
-    Contender {
-        name: "kernel-nat",
-        title: "the kernel, destination NAT (nftables)",
-        against: Some(("kernel-forward", 1.0)),
-        start: kernel_nat,
-    },
-    Contender {
-        name: "af-packet",
-        title: "a director by AF_PACKET, against the kernel's NAT",
-        against: Some(("kernel-nat", 0.8)),
-        start: by_packet,
-    },
-    Contender {
-        name: "af-xdp",
-        title: "a director by AF_XDP, against plain forwarding",
-        against: Some(("kernel-forward", 1.0)),
-        start: by_xdp,
-    },
-];
-
-/// A contender at work.
 pub(super) struct Running {
     pub(super) entrance: Entrance,
     pub(super) arrives_at: SocketAddrV4,
@@ -68,23 +25,77 @@ impl Running {
     }
 }
 
+/// One turn: makes sure that what arrives is right, and counts packets per second.
+pub(super) fn packets(
+    stage: &Stage,
+    start: fn(&Stage) -> Result<Running, Box<dyn Error>>,
+) -> Result<f64, Box<dyn Error>> {
+    let running = start(stage)?;
+    let flood = Flood::start(stage, running.entrance)?;
+    let arrives = stage.check_arrival(running.arrives_at);
+    thread::sleep(WARM_UP);
+    let (began, first) = (Instant::now(), stage.arrived()?);
+    thread::sleep(TURN);
+    let (last, took) = (stage.arrived()?, began.elapsed());
+    flood.stop();
+    running.stop();
+    arrives?;
+    Ok(last.saturating_sub(first) as f64 / took.as_secs_f64())
+}
+
 /// Packets to the real server itself.
-fn kernel_forward(stage: &Stage) -> Result<Running, Box<dyn Error>> {
+pub(super) fn kernel_forward(stage: &Stage) -> Result<Running, Box<dyn Error>> {
     Ok(Running { entrance: kernel(stage, SERVER)?, arrives_at: SERVER, end: Box::new(|| {}) })
 }
 
-fn kernel_nat(stage: &Stage) -> Result<Running, Box<dyn Error>> {
+pub(super) fn kernel_nat(stage: &Stage) -> Result<Running, Box<dyn Error>> {
+    let end = Box::new(nat_by_kernel(stage, "udp", SERVICE)?);
+    Ok(Running { entrance: kernel(stage, SERVICE)?, arrives_at: SERVER, end })
+}
+
+pub(super) fn af_packet(stage: &Stage) -> Result<Running, Box<dyn Error>> {
+    director::by_packet(stage, Duty::PACKETS).map(behind)
+}
+
+pub(super) fn af_xdp(stage: &Stage) -> Result<Running, Box<dyn Error>> {
+    director::by_xdp(stage, Duty::PACKETS).map(behind)
+}
+
+/// The way through a director.
+fn behind(director: director::Running) -> Running {
+    Running {
+        entrance: Entrance { mac: director.mac, to: SERVICE },
+        arrives_at: SERVER,
+        end: Box::new(move || director.stop()),
+    }
+}
+
+fn kernel(stage: &Stage, to: SocketAddrV4) -> Result<Entrance, Box<dyn Error>> {
+    Ok(Entrance { mac: stage.middle.interface("eth0")?.mac, to })
+}
+
+/// The same for connections to an address that the kernel itself has: where they are to go, and what ends it.
+pub(super) fn tcp_by_kernel(
+    stage: &Stage,
+) -> Result<(SocketAddrV4, impl FnOnce() + 'static), Box<dyn Error>> {
+    let to = SocketAddrV4::new(KERNEL_OUTSIDE, SERVICE.port());
+    Ok((to, nat_by_kernel(stage, "tcp", to)?))
+}
+
+/// Makes the kernel in the middle translate what goes to an address; the result ends that.
+fn nat_by_kernel(
+    stage: &Stage,
+    protocol: &str,
+    to: SocketAddrV4,
+) -> Result<impl FnOnce() + 'static, Box<dyn Error>> {
     let rule = format!(
-        "table ip wire {{\nchain nat {{\ntype nat hook prerouting priority -100;\nip daddr {} udp dport {} dnat to {}\n}}\n}}\n",
-        SERVICE.ip(),
-        SERVICE.port(),
-        SERVER
+        "table ip wire {{\nchain nat {{\ntype nat hook prerouting priority -100;\nip daddr {} {protocol} dport {} dnat to {SERVER}\n}}\n}}\n",
+        to.ip(),
+        to.port(),
     );
     nft(stage, &rule)?;
     let middle = stage.middle.clone();
-    let end =
-        move || drop(middle.run(|| Command::new("nft").args(["delete", "table", "ip", "wire"]).status()));
-    Ok(Running { entrance: kernel(stage, SERVICE)?, arrives_at: SERVER, end: Box::new(end) })
+    Ok(move || drop(middle.run(|| Command::new("nft").args(["delete", "table", "ip", "wire"]).status())))
 }
 
 /// Gives the kernel in the middle a rule.
@@ -101,71 +112,7 @@ fn nft(stage: &Stage, rule: &str) -> Result<(), Box<dyn Error>> {
     Err(format!("nft refuses the rule: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }
 
-fn kernel(stage: &Stage, to: SocketAddrV4) -> Result<Entrance, Box<dyn Error>> {
-    Ok(Entrance { mac: stage.middle.interface("eth0")?.mac, to })
-}
-
-fn by_packet(stage: &Stage) -> Result<Running, Box<dyn Error>> {
-    let open = |(name, mac): (&str, [u8; 6])| {
-        let mut options = PacketOptions::default();
-        options.mac = Some(mac);
-        packet::open(name, &options).map(|packet| packet.device)
-    };
-    let opened: Result<Vec<Device>, _> = stage.middle.run(|| PORTS.into_iter().map(open).collect())?;
-    director(stage, opened?, None)
-}
-
-fn by_xdp(stage: &Stage) -> Result<Running, Box<dyn Error>> {
-    let ports = PORTS.map(|(name, mac)| (name, Some(mac)));
-    let mut options = XdpOptions::default();
-    // The source finishes its checksums.
-    options.partial_checksums = xdp::PartialChecksums::Ignore;
-    let (opened, steering) = stage.middle.run(|| xdp::open(&ports, &options))??;
-    director(stage, opened.into_iter().map(|opened| opened.device).collect(), Some(&steering))
-}
-
-/// A director with one service and one server, on a processor of its own.
-fn director(
-    stage: &Stage,
-    devices: Vec<Device>,
-    steering: Option<&Steering>,
-) -> Result<Running, Box<dyn Error>> {
-    let seed = lvs_std::random_seed()?;
-    let mut host: Host = Host::new(seed);
-    for ((_, mac), address) in PORTS.into_iter().zip([DIRECTOR_OUTSIDE, DIRECTOR_INSIDE]) {
-        let port = host.add_port(Port::ethernet(MacAddress(mac), 1_500))?;
-        host.add_address(port, address.into(), 24)?;
-    }
-    host.add_virtual_address((*SERVICE.ip()).into())?;
-    let mut director = Director::new(Config::new(seed), Heap::new(Capacity::new(CONNECTIONS)));
-    let service = ServiceKey::Address {
-        protocol: Protocol::Udp,
-        address: (*SERVICE.ip()).into(),
-        port: SERVICE.port(),
-    };
-    director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap_or_default()))?;
-    director.add_server(service, ServerConfig::new(SERVER.into(), Method::Nat))?;
-    let forwarder = Box::new(Forwarder::new(host, Options::new()));
-    let (mut worker, handle, events): (Worker, Handle, _) =
-        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    if let Some(steering) = steering {
-        steering.follow_worker(&worker, [])?;
-    }
-    let thread = stage.middle.spawn("director", move || {
-        pin(DIRECTOR_PROCESSOR);
-        let _ = worker.run();
-    })?;
-    let [(_, mac), _] = PORTS;
-    let end = move || {
-        handle.stop();
-        drop(thread.join());
-        drop(events);
-    };
-    Ok(Running { entrance: Entrance { mac, to: SERVICE }, arrives_at: SERVER, end: Box::new(end) })
-}
-
-/// The director's ports with its MAC addresses there.
-const PORTS: [(&str, [u8; 6]); 2] =
-    [("eth0", [2, 0, 0x5e, 0, 0x53, 0xfe]), ("eth1", [2, 0, 0x5e, 0, 0x53, 0xff])];
-/// Twice as many as there are flows.
-const CONNECTIONS: usize = 1 << 17;
+/// For flows to be known.
+const WARM_UP: Duration = Duration::from_millis(600);
+/// What is counted.
+const TURN: Duration = Duration::from_secs(1);

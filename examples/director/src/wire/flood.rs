@@ -29,7 +29,7 @@ pub(super) struct Entrance {
 
 impl Flood {
     pub(super) fn start(stage: &Stage, entrance: Entrance) -> Result<Self, Box<dyn Error>> {
-        let mut device = stage.source.run(open)??;
+        let mut device = stage.source.run(|| open("eth0"))??;
         let mut frames: Vec<[u8; LENGTH]> = (0..FLOWS).map(|flow| frame(flow, entrance)).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
@@ -60,24 +60,24 @@ impl Flood {
     }
 }
 
-/// The source's interface by an `AF_XDP` socket, whose packets the kernel makes in one piece, with the headroom that an XDP program
+/// An interface of the source's by an `AF_XDP` socket, whose packets the kernel makes in one piece, with the headroom that an XDP program
 /// further on needs, as it does for those of ordinary sockets. Where that cannot be had, by the ring of a packet socket, whose
 /// packets are in pieces: whoever needs them in one has to copy them.
-fn open() -> Result<Device, packet::OpenError> {
+pub(super) fn open(interface: &str) -> Result<Device, packet::OpenError> {
     let mut options = XdpOptions::default();
     options.attach = Attach::Generic;
-    match xdp::open(&[("eth0", Some(MAC))], &options) {
+    match xdp::open(&[(interface, Some(MAC))], &options) {
         Ok((mut opened, _)) if !opened.is_empty() => Ok(opened.remove(0).device),
         Ok(_) | Err(_) => {
             let mut options = PacketOptions::default();
             options.receive_slots = 15;
-            packet::open("eth0", &options).map(|packet| packet.device)
+            packet::open(interface, &options).map(|packet| packet.device)
         }
     }
 }
 
 /// A datagram of one of the flows: 256 clients with 256 ports each.
-fn frame(flow: u32, entrance: Entrance) -> [u8; LENGTH] {
+pub(super) fn frame(flow: u32, entrance: Entrance) -> [u8; LENGTH] {
     let [_, _, client, port] = flow.to_be_bytes();
     let from = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, client), 40_000 + u16::from(port));
     let (mut bytes, payload) = ([0; LENGTH], LENGTH - HEADERS);
@@ -114,6 +114,6 @@ const STEP: usize = 40_503;
 /// Frames between two system calls.
 const BATCH: u32 = 64;
 /// Bytes of a frame: the shortest that Ethernet carries, without its check sequence of 4.
-const LENGTH: usize = 60;
+pub(super) const LENGTH: usize = 60;
 /// Bytes before its payload.
-const HEADERS: usize = 14 + 20 + 8;
+pub(super) const HEADERS: usize = 14 + 20 + 8;

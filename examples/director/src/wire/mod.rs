@@ -1,23 +1,24 @@
 //! `director bench --wire`: a director between two cables, against this machine's kernel in its place.
 //!
-//! Everything runs in namespaces of this process: a source that floods, the one in the middle, a sink that drops. The source has a
-//! processor for itself, and so has a director; the kernel does its work where the source sends, as veth makes it do. In each round every contender has its turn, and ratios are taken within rounds.
+//! Everything runs in namespaces of this process: a source, the one in the middle, a sink. In a flood, the source has a
+//! processor for itself, and so has a director; the kernel does its work where the source sends, as veth makes it do. In each round every
+//! contender has its turn, and ratios are taken within rounds.
 
+mod bulk;
 mod contender;
+mod director;
 mod flood;
+mod idle;
+mod latency;
 mod stage;
 
 use core::error::Error;
-use core::time::Duration;
 use std::process::ExitCode;
-use std::thread;
-use std::time::Instant;
 
 use lvs_std::lab::Lab;
 use serde_json::json;
 
-use contender::{CONTENDERS, Contender};
-use flood::Flood;
+use contender::packets;
 use stage::Stage;
 
 /// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON each.
@@ -37,53 +38,129 @@ fn run(json: bool, rounds: u32, only: Option<&str>) -> Result<(), Box<dyn Error>
             if !wanted || outcome.refusal.is_some() {
                 continue;
             }
-            match measure(&stage, contender) {
+            match (contender.measure)(&stage) {
                 Ok(rate) => outcome.rates.push(rate),
                 Err(error) => outcome.refusal = Some(error.to_string()),
             }
         }
     }
-    if !json {
-        println!(
-            "{:<52} {:>14} {:>9} {:>6}",
-            "NAT of UDP in 64-byte frames, 65,536 flows", "packets/s", "ratio", "aim"
-        );
-    }
+    let mut unit = None;
     for (contender, outcome) in CONTENDERS.iter().zip(&results) {
         if outcome.rates.is_empty() && outcome.refusal.is_none() {
             continue;
         }
-        let against = contender.against.and_then(|(name, aim)| {
-            let at = CONTENDERS.iter().position(|other| other.name == name)?;
-            Some((name, aim, ratio(&outcome.rates, &results.get(at)?.rates)?))
+        if !json && unit.replace(contender.unit) != Some(contender.unit) {
+            let (what, unit) = contender.unit.text();
+            println!("{what:<52} {unit:>14} {:>9} {:>6}", "ratio", "aim");
+        }
+        let against = contender.against.and_then(|other| {
+            let at = CONTENDERS.iter().position(|contender| contender.name == other)?;
+            Some((other, ratio(&outcome.rates, &results.get(at)?.rates)?))
         });
         print(json, contender, outcome, against);
     }
+    let reached = CONTENDERS.iter().zip(&results).find(|(contender, _)| contender.name == "af-xdp");
+    let reached = reached.and_then(|(_, outcome)| median(outcome.rates.clone()));
+    latency::run(&stage, json, rounds, only, reached.map_or(UNKNOWN_LOAD, |rate| rate / 10.0));
+    idle::run(&stage, json, only);
     Ok(())
 }
+
+/// One whose rate is measured.
+struct Contender {
+    name: &'static str,
+    title: &'static str,
+    unit: Unit,
+    /// With which other one it is compared.
+    against: Option<&'static str>,
+    /// The ratio to that one that is aimed at.
+    aim: Option<f64>,
+    measure: fn(&Stage) -> Result<f64, Box<dyn Error>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Packets,
+    Gigabits,
+}
+
+impl Unit {
+    /// What is measured, and in what.
+    const fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Packets => ("NAT of UDP in 64-byte frames, 65,536 flows", "packets/s"),
+            Self::Gigabits => ("bulk TCP in 4 connections, offloads on", "Gbit/s"),
+        }
+    }
+}
+
+/// All of them.
+const CONTENDERS: [Contender; 7] = [
+    Contender {
+        name: "kernel-forward",
+        title: "the kernel, plain forwarding",
+        unit: Unit::Packets,
+        against: None,
+        aim: None,
+        measure: |stage| packets(stage, contender::kernel_forward),
+    },
+    Contender {
+        name: "kernel-nat",
+        title: "the kernel, destination NAT (nftables)",
+        unit: Unit::Packets,
+        against: Some("kernel-forward"),
+        aim: None,
+        measure: |stage| packets(stage, contender::kernel_nat),
+    },
+    Contender {
+        name: "af-packet",
+        title: "a director by AF_PACKET, against the kernel's NAT",
+        unit: Unit::Packets,
+        against: Some("kernel-nat"),
+        aim: Some(0.8),
+        measure: |stage| packets(stage, contender::af_packet),
+    },
+    Contender {
+        name: "af-xdp",
+        title: "a director by AF_XDP, against plain forwarding",
+        unit: Unit::Packets,
+        against: Some("kernel-forward"),
+        aim: Some(1.0),
+        measure: |stage| packets(stage, contender::af_xdp),
+    },
+    Contender {
+        name: "tcp-kernel-nat",
+        title: "the kernel, destination NAT (nftables)",
+        unit: Unit::Gigabits,
+        against: None,
+        aim: None,
+        measure: bulk::kernel_nat,
+    },
+    Contender {
+        name: "tcp-nat",
+        title: "a director by AF_PACKET, NAT",
+        unit: Unit::Gigabits,
+        against: Some("tcp-kernel-nat"),
+        aim: Some(0.8),
+        measure: bulk::nat,
+    },
+    Contender {
+        name: "tcp-dr",
+        title: "a director by AF_PACKET, DR, against the kernel's NAT",
+        unit: Unit::Gigabits,
+        against: Some("tcp-kernel-nat"),
+        aim: Some(0.8),
+        measure: bulk::direct,
+    },
+];
 
 /// What came of a contender's rounds.
 #[derive(Default)]
 struct Outcome {
-    /// Packets per second that reached the sink.
+    /// What reached the sink in a second, by round.
     rates: Vec<f64>,
     /// Why there are not more.
     refusal: Option<String>,
-}
-
-/// One turn: starts it, makes sure that what arrives is right, and counts.
-fn measure(stage: &Stage, contender: &Contender) -> Result<f64, Box<dyn Error>> {
-    let running = (contender.start)(stage)?;
-    let flood = Flood::start(stage, running.entrance)?;
-    let arrives = stage.check_arrival(running.arrives_at);
-    thread::sleep(WARM_UP);
-    let (began, first) = (Instant::now(), stage.arrived()?);
-    thread::sleep(TURN);
-    let (last, took) = (stage.arrived()?, began.elapsed());
-    flood.stop();
-    running.stop();
-    arrives?;
-    Ok(last.saturating_sub(first) as f64 / took.as_secs_f64())
 }
 
 /// The median over rounds of what one has against the other.
@@ -96,33 +173,37 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-fn print(json: bool, contender: &Contender, outcome: &Outcome, against: Option<(&str, f64, f64)>) {
+fn print(json: bool, contender: &Contender, outcome: &Outcome, against: Option<(&str, f64)>) {
     let rate = median(outcome.rates.clone());
     if json {
-        println!(
-            "{}",
-            json!({
-                "row": format!("wire-{}", contender.name),
-                "packets_per_second": rate.map(f64::round),
-                "rounds": outcome.rates.len(),
-                "against": against.map(|(name, ..)| format!("wire-{name}")),
-                "ratio": against.map(|(.., ratio)| (ratio * 1_000.0).round() / 1_000.0),
-                "aim": contender.against.map(|(_, aim)| aim),
-                "refused": outcome.refusal,
-            })
-        );
+        let mut row = json!({
+            "row": format!("wire-{}", contender.name),
+            "rounds": outcome.rates.len(),
+            "against": against.map(|(name, _)| format!("wire-{name}")),
+            "ratio": against.map(|(_, ratio)| (ratio * 1_000.0).round() / 1_000.0),
+            "aim": contender.aim,
+            "refused": outcome.refusal,
+        });
+        match contender.unit {
+            Unit::Packets => row["packets_per_second"] = json!(rate.map(f64::round)),
+            Unit::Gigabits => {
+                row["gigabits_per_second"] = json!(rate.map(|rate| (rate * 100.0).round() / 100.0));
+            }
+        }
+        println!("{row}");
         return;
     }
-    let rate = rate.map(|rate| format!("{rate:.0}")).unwrap_or_default();
-    let (ratio, aim) =
-        against.map(|(_, aim, ratio)| (format!("{ratio:.2}"), format!("{aim:.1}"))).unwrap_or_default();
-    println!("{:<52} {rate:>14} {ratio:>9} {aim:>6}", contender.title);
+    let rate = rate.map(|rate| match contender.unit {
+        Unit::Packets => format!("{rate:.0}"),
+        Unit::Gigabits => format!("{rate:.2}"),
+    });
+    let ratio = against.map(|(_, ratio)| format!("{ratio:.2}")).unwrap_or_default();
+    let aim = contender.aim.map(|aim| format!("{aim:.1}")).unwrap_or_default();
+    println!("{:<52} {:>14} {ratio:>9} {aim:>6}", contender.title, rate.unwrap_or_default());
     if let Some(refusal) = &outcome.refusal {
         println!("  not measured: {refusal}");
     }
 }
 
-/// For flows to be known.
-const WARM_UP: Duration = Duration::from_millis(600);
-/// What is counted.
-const TURN: Duration = Duration::from_secs(1);
+/// Packets per second for delays where what AF_XDP reaches is not known: about a tenth of it.
+const UNKNOWN_LOAD: f64 = 100_000.0;

@@ -1,4 +1,4 @@
-//! Source, middle and sink, joined by two cables.
+//! Source, middle and sink, joined by two cables; and a third one past the middle.
 
 use core::error::Error;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -15,7 +15,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 pub(super) struct Stage {
     pub(super) source: Node,
     pub(super) middle: Node,
-    sink: Node,
+    pub(super) sink: Node,
 }
 
 impl Stage {
@@ -26,12 +26,25 @@ impl Stage {
         }
         lab.connect((&source, "eth0"), (&middle, "eth0"))?;
         lab.connect((&sink, "eth0"), (&middle, "eth1"))?;
+        lab.connect((&source, "eth1"), (&sink, "eth1"))?;
+        for client in [CLIENT_OF_KERNEL, CLIENT_OF_NAT, CLIENT_OF_DR] {
+            source.add_address("eth0", client.into(), 24)?;
+        }
         sink.add_address("eth0", (*SERVER.ip()).into(), 24)?;
         middle.add_address("eth0", KERNEL_OUTSIDE.into(), 24)?;
         middle.add_address("eth1", KERNEL_INSIDE.into(), 24)?;
         middle.set_sysctl("net.ipv4.ip_forward", "1")?;
-        // The sink drops early, since it knows no way back to the clients.
-        sink.set_sysctl("net.ipv4.conf.all.rp_filter", "1")?;
+        // The sink drops a flood early, since it knows no way back to its clients.
+        sink.set_sysctl("net.ipv4.conf.all.rp_filter", "2")?;
+        // It answers TCP by the way that belongs to each method; under direct routing as the virtual address, past the middle.
+        sink.set_sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
+        sink.set_sysctl("net.ipv4.conf.all.arp_announce", "2")?;
+        sink.add_address("lo", (*SERVICE.ip()).into(), 32)?;
+        source.add_address("eth1", PAST_SOURCE.into(), 24)?;
+        sink.add_address("eth1", PAST_SINK.into(), 24)?;
+        sink.add_route(CLIENT_OF_KERNEL.into(), 32, KERNEL_INSIDE.into())?;
+        sink.add_route(CLIENT_OF_NAT.into(), 32, DIRECTOR_INSIDE.into())?;
+        sink.add_route(CLIENT_OF_DR.into(), 32, PAST_SOURCE.into())?;
         Ok(Self { source, middle, sink })
     }
 
@@ -78,8 +91,15 @@ pub(super) const DIRECTOR_PROCESSOR: usize = 1;
 /// The virtual service, and the only real server.
 pub(super) const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 100), 80);
 pub(super) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 11), 8_080);
+/// Clients whose connections go by the kernel in the middle, and by a director.
+pub(super) const CLIENT_OF_KERNEL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+pub(super) const CLIENT_OF_NAT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
+pub(super) const CLIENT_OF_DR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+/// The ends of the cable past the middle.
+const PAST_SOURCE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const PAST_SINK: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 /// The kernel's own addresses in the middle, and the director's.
-const KERNEL_OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const KERNEL_OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const KERNEL_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 pub(super) const DIRECTOR_OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 pub(super) const DIRECTOR_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 254);

@@ -1,0 +1,124 @@
+//! A director in the middle, by either kind of device.
+
+use core::error::Error;
+use std::fs;
+
+use lvs_core::{
+    Capacity, Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
+};
+use lvs_forward::host::{Host, MacAddress, Port};
+use lvs_forward::{Forwarder, Options};
+use lvs_std::device::Device;
+use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::device::xdp::{self, Steering, XdpOptions};
+use lvs_std::worker::{Handle, Worker, WorkerOptions};
+
+use super::stage::{DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, DIRECTOR_PROCESSOR, SERVER, SERVICE, Stage, pin};
+
+/// What the director is to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Duty {
+    pub(super) protocol: Protocol,
+    pub(super) method: Method,
+    /// Of the service at the virtual address; the server's is its own, except under direct routing.
+    pub(super) port: u16,
+    /// Whether it keeps to a processor of its own.
+    pub(super) pinned: bool,
+}
+
+impl Duty {
+    /// NAT of UDP, on a processor of its own.
+    pub(super) const PACKETS: Self =
+        Self { protocol: Protocol::Udp, method: Method::Nat, port: SERVICE.port(), pinned: true };
+}
+
+/// A director at work, until it is stopped.
+pub(super) struct Running {
+    /// Its address on the side of the source.
+    pub(super) mac: [u8; 6],
+    /// Where the kernel tells how long its thread has had a processor.
+    schedule: String,
+    end: Box<dyn FnOnce()>,
+}
+
+impl Running {
+    pub(super) fn stop(self) {
+        (self.end)();
+    }
+
+    /// Nanoseconds that it has had a processor.
+    pub(super) fn busy(&self) -> Result<u64, Box<dyn Error>> {
+        let text = fs::read_to_string(&self.schedule)?;
+        Ok(text.split_whitespace().next().ok_or("no time of the thread's")?.parse()?)
+    }
+}
+
+/// By packet sockets.
+pub(super) fn by_packet(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Error>> {
+    let open = |(name, mac): (&str, [u8; 6])| {
+        let mut options = PacketOptions::default();
+        options.mac = Some(mac);
+        packet::open(name, &options).map(|packet| packet.device)
+    };
+    let opened: Result<Vec<Device>, _> = stage.middle.run(|| PORTS.into_iter().map(open).collect())?;
+    start(stage, opened?, None, duty)
+}
+
+/// By `AF_XDP`.
+pub(super) fn by_xdp(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Error>> {
+    let ports = PORTS.map(|(name, mac)| (name, Some(mac)));
+    let mut options = XdpOptions::default();
+    // The source finishes its checksums.
+    options.partial_checksums = xdp::PartialChecksums::Ignore;
+    let (opened, steering) = stage.middle.run(|| xdp::open(&ports, &options))??;
+    start(stage, opened.into_iter().map(|opened| opened.device).collect(), Some(&steering), duty)
+}
+
+/// One service with one server.
+fn start(
+    stage: &Stage,
+    devices: Vec<Device>,
+    steering: Option<&Steering>,
+    duty: Duty,
+) -> Result<Running, Box<dyn Error>> {
+    let Duty { protocol, method, port, pinned } = duty;
+    let seed = lvs_std::random_seed()?;
+    let mut host: Host = Host::new(seed);
+    for ((_, mac), address) in PORTS.into_iter().zip([DIRECTOR_OUTSIDE, DIRECTOR_INSIDE]) {
+        let port = host.add_port(Port::ethernet(MacAddress(mac), 1_500))?;
+        host.add_address(port, address.into(), 24)?;
+    }
+    host.add_virtual_address((*SERVICE.ip()).into())?;
+    let mut director = Director::new(Config::new(seed), Heap::new(Capacity::new(CONNECTIONS)));
+    let service = ServiceKey::Address { protocol, address: (*SERVICE.ip()).into(), port };
+    director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap_or_default()))?;
+    director.add_server(service, ServerConfig::new(SERVER.into(), method))?;
+    let forwarder = Box::new(Forwarder::new(host, Options::new()));
+    let (mut worker, handle, events): (Worker, Handle, _) =
+        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
+    if let Some(steering) = steering {
+        steering.follow_worker(&worker, [])?;
+    }
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let thread = stage.middle.spawn("director", move || {
+        let _ = tell.send(rustix::thread::gettid());
+        if pinned {
+            pin(DIRECTOR_PROCESSOR);
+        }
+        let _ = worker.run();
+    })?;
+    let schedule = format!("/proc/self/task/{}/schedstat", told.recv()?.as_raw_nonzero());
+    let [(_, mac), _] = PORTS;
+    let end = move || {
+        handle.stop();
+        drop(thread.join());
+        drop(events);
+    };
+    Ok(Running { mac, schedule, end: Box::new(end) })
+}
+
+/// The director's ports with its MAC addresses there.
+const PORTS: [(&str, [u8; 6]); 2] =
+    [("eth0", [2, 0, 0x5e, 0, 0x53, 0xfe]), ("eth1", [2, 0, 0x5e, 0, 0x53, 0xff])];
+/// Twice as many as there are flows.
+const CONNECTIONS: usize = 1 << 17;

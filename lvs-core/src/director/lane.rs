@@ -1,0 +1,316 @@
+//! Many plain packets at once, by the shortest way.
+//!
+//! The same phases as [`batch`](super::batch) has, and for known connections the same steps as [`follow`](super::follow), but over
+//! [briefs](Brief): a packet stays in a few registers from its header to its slot. What was guessed early, which slot a
+//! hash belongs to, is checked against the slot itself when it is used, and guessed again once entries of that hash have come or
+//! gone. So packets that open or end connections cost the others nothing.
+
+use core::hint::black_box;
+use core::net::{IpAddr, SocketAddr};
+
+use super::batch::BATCH;
+use super::decide::Hint;
+use super::follow::Pace;
+use super::{Brain, Director};
+use crate::brief::Brief;
+use crate::conn::{ConnId, NONE, Slot, Table, split};
+use crate::counters::Traffic;
+use crate::method::{Method, Tunnel};
+use crate::packet::Packet;
+use crate::proto::TcpState;
+use crate::sched::Schedule;
+use crate::server::{Server, ServerId};
+use crate::store::{Queue, Services, Store, Tables};
+use crate::tick::{Stamp, Tick};
+use crate::verdict::{Direction, Forward, Verdict};
+
+/// What is done with packets as soon as they are decided; see [`Director::decide_briefs`].
+pub trait Carry {
+    /// A packet of a known connection, which goes on.
+    fn follow(&mut self, brief: &Brief, found: Found<'_>) -> Next;
+
+    /// Any other packet, with the verdict on it.
+    fn carry(&mut self, packet: &Packet, verdict: &Verdict) -> Next;
+}
+
+/// Whether further packets are to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
+pub enum Next {
+    /// They are.
+    Go,
+    /// Not yet: this verdict has to be carried out first, because that tells the director something.
+    Stop,
+}
+
+/// Where a packet of a known connection goes: a [`Forward`], each part of which is only made up when it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    slot: &'a Slot,
+    server: &'a Server,
+    id: u32,
+    direction: Direction,
+}
+
+impl Found<'_> {
+    /// Which way it goes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The connection's forwarding method, with the server's present tunnel options.
+    #[inline(always)]
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        self.slot.method(self.server.method)
+    }
+
+    /// Whether that is NAT.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_nat(&self) -> bool {
+        self.slot.is_nat()
+    }
+
+    /// Whether it is direct routing.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_direct(&self) -> bool {
+        self.slot.is_direct()
+    }
+
+    /// Whether it is a tunnel of IPv4 or IPv6 in one of both (`ipip`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_wrapped(&self) -> bool {
+        matches!(self.method(), Method::Tunnel(Tunnel::IpIp))
+    }
+
+    /// The real server.
+    #[inline(always)]
+    #[must_use]
+    pub const fn server(&self) -> ServerId {
+        ServerId(self.slot.server)
+    }
+
+    /// [`Forward::target`], if it is IPv4's, address and port in host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn target_v4(&self) -> Option<(u32, u16)> {
+        match (self.direction, self.server.address) {
+            (Direction::Request, SocketAddr::V4(server)) => {
+                Some((server.ip().to_bits(), self.slot.server_port))
+            }
+            (Direction::Request, SocketAddr::V6(_)) => None,
+            (Direction::Reply, _) => Some(self.slot.virt_v4()),
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub const fn forward(&self) -> Forward {
+        let target = match self.direction {
+            Direction::Request => SocketAddr::new(self.server.address.ip(), self.slot.server_port),
+            Direction::Reply => self.slot.flow().destination(),
+        };
+        Forward {
+            direction: self.direction,
+            method: self.method(),
+            target,
+            connection: ConnId(self.id),
+            server: self.server(),
+            helper: None,
+        }
+    }
+}
+
+impl<S: Store> Director<S> {
+    /// Decides packets in order, as [`decide`](Self::decide) would one by one, and hands each over with what was decided, in
+    /// order. Faster than [`decide_batch`](Self::decide_batch), for packets that a [`Brief`] can say.
+    ///
+    /// Returns how many it decided: all, unless `carry` said [`Next::Stop`] for the last of them. It must do so for a
+    /// verdict that [needs attention](Verdict::needs_attention).
+    #[inline]
+    #[must_use = "packets after the one that stopped it are not decided yet"]
+    pub fn decide_briefs(&mut self, now: Tick, briefs: &[Brief], carry: &mut impl Carry) -> usize {
+        let now = self.brain.clock(now).stamp();
+        let mut tables = self.store.parts();
+        let mut decided = 0;
+        for briefs in briefs.chunks(BATCH) {
+            let (done, next) = self.brain.decide_briefs(&mut tables, now, briefs, carry);
+            decided += done;
+            if next == Next::Stop {
+                break;
+            }
+        }
+        decided
+    }
+}
+
+impl Brain {
+    #[inline]
+    fn decide_briefs<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        briefs: &[Brief],
+        carry: &mut impl Carry,
+    ) -> (usize, Next) {
+        let (mut hashes, mut guesses) = ([0; BATCH], [NONE; BATCH]);
+        self.guess(tables, briefs, &mut hashes, &mut guesses);
+        self.table.late.begin();
+        let pace = self.pace(now);
+        let mut sum = Sum::default();
+        let mut done = (briefs.len(), Next::Go);
+        for (at, ((brief, &hash), &guess)) in briefs.iter().zip(&hashes).zip(&guesses).enumerate() {
+            let guess = if self.table.late.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
+            let next = match follow(tables, &pace, brief, guess, &mut sum) {
+                Some(found) => carry.follow(brief, found),
+                None => {
+                    let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
+                    carry.carry(&packet, &verdict)
+                }
+            };
+            if next == Next::Stop {
+                done = (at + 1, next);
+                break;
+            }
+        }
+        tables.connections(&mut self.table).settle();
+        self.table.late.end();
+        sum.add_to(self.meter.live_mut());
+        done
+    }
+
+    /// The whole decision on a packet.
+    #[inline(never)]
+    fn decide_brief<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        brief: &Brief,
+        hash: u32,
+        guess: u32,
+    ) -> (Packet, Verdict) {
+        let packet = brief.packet();
+        let hint = Hint { hash, slot: None, absent: guess == NONE };
+        let verdict = self.decide(tables, now, &packet, Some(hint));
+        (packet, verdict)
+    }
+
+    /// What the index has for packets' keys. A function of its own, because each loop wants all registers.
+    #[inline(never)]
+    fn guess<P, M, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        briefs: &[Brief],
+        hashes: &mut [u32; BATCH],
+        guesses: &mut [u32; BATCH],
+    ) {
+        let seed = self.config.seed;
+        for (hash, brief) in hashes.iter_mut().zip(briefs) {
+            *hash = brief.hash(seed);
+        }
+        let far = self.table.live > NEAR;
+        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        // Nothing but reads: a question whose answer decides what is read next would make each wait for the one before.
+        if far {
+            let hashes = hashes.iter().zip(briefs);
+            black_box(hashes.fold(0, |sum, (&hash, _)| sum ^ table.touch_home(hash)));
+        }
+        for ((guess, &hash), _) in guesses.iter_mut().zip(&*hashes).zip(briefs) {
+            *guess = table.guess_value(hash);
+        }
+        if far {
+            let guesses = guesses.iter().zip(briefs);
+            black_box(guesses.fold(0, |sum, (&guess, _)| sum ^ table.touch_slot(split(guess).0)));
+        }
+    }
+
+    #[inline(never)]
+    fn guess_again<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, hash: u32) -> u32 {
+        let mut table = tables.connections(&mut self.table);
+        table.settle();
+        table.guess_value(hash)
+    }
+}
+
+/// Decides a packet of the connection that the index names, if it is that and there is nothing to it but counts and the deadline.
+/// `None`, and nothing has changed, otherwise. The director's own counts are summed up.
+#[inline(always)]
+fn follow<'t, P, M, Q>(
+    tables: &'t mut Tables<'_, P, M, Q>,
+    pace: &Pace,
+    brief: &Brief,
+    guess: u32,
+    sum: &mut Sum,
+) -> Option<Found<'t>> {
+    let (id, by_reply) = split(guess);
+    let slot = tables.slots.get_mut(id as usize)?;
+    let server = tables.servers.get_mut(slot.server as usize)?;
+    let deadline = if brief.is_tcp() {
+        if !slot.state_is(TcpState::Established as u8) {
+            return None;
+        }
+        pace.established
+    } else {
+        pace.udp
+    };
+    if !brief.is_plain() || slot.is_unusual() || !slot.is_alive(pace.now) || !server.is_available() {
+        return None;
+    }
+    let service = tables.services.get_mut(server.service.0 as usize)?.as_mut()?;
+    let length = u32::from(brief.length());
+    let direction = if brief.is_passing() {
+        let IpAddr::V4(address) = server.address.ip() else { return None };
+        if !by_reply || !slot.answers_passing_brief(brief) || address.to_bits() != brief.other() {
+            return None;
+        }
+        if !brief.is_tcp() && slot.controller().is_some() {
+            return None;
+        }
+        slot.saw_output();
+        server.meter.live_mut().count_out(length);
+        service.meter.live_mut().count_out(length);
+        sum.replies += ONE | u64::from(length);
+        Direction::Reply
+    } else {
+        // Client port 0 has rules of its own.
+        if by_reply || !pace.requests || !slot.answers_brief(brief) || brief.ports() >> 16 == 0 {
+            return None;
+        }
+        slot.in_packets = slot.in_packets.wrapping_add(1);
+        server.meter.live_mut().count_in(length);
+        service.meter.live_mut().count_in(length);
+        sum.requests += ONE | u64::from(length);
+        Direction::Request
+    };
+    slot.deadline = deadline;
+    Some(Found { slot, server, id, direction })
+}
+
+/// The traffic of a batch: packets in the upper half, bytes in the lower one. 32 packets of 64 KiB fit.
+#[derive(Default)]
+struct Sum {
+    requests: u64,
+    replies: u64,
+}
+
+/// A packet in a [`Sum`].
+const ONE: u64 = 1 << 32;
+
+impl Sum {
+    const fn add_to(&self, traffic: &mut Traffic) {
+        traffic.in_packets += self.requests >> 32;
+        traffic.in_bytes += self.requests & (ONE - 1);
+        traffic.out_packets += self.replies >> 32;
+        traffic.out_bytes += self.replies & (ONE - 1);
+    }
+}
+
+const _: () = assert!(BATCH * (u16::MAX as usize) < 1 << 32);
+
+/// So many connections stay in the caches by themselves: 64 bytes each, and cells.
+const NEAR: u32 = 8_192;
