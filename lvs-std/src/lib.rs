@@ -85,7 +85,7 @@ pub mod worker;
 
 pub use clock::Clock;
 pub use host_addresses::HostAddresses;
-pub use memory::{available_pages, use_large_pages};
+pub use memory::{available_pages, read_ahead, use_large_pages};
 pub use seed::random_seed;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
 

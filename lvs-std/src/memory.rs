@@ -1,11 +1,12 @@
-//! How much memory is left, for the defences that depend on it, and large pages for what is read at random.
+//! How much memory is left, for the defences that depend on it, and what makes memory faster that is read at random: large pages,
+//! and reading ahead.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use lvs_core::Heap;
+use lvs_core::{Heap, ReadAhead};
 
-use crate::sys::pages;
+use crate::sys::{ahead, pages};
 
 /// Free memory and buffers in pages of 4 KiB (proc(5), `/proc/meminfo`): what IPVS compares with
 /// [`amemthresh`](lvs_core::Tuning::amemthresh). Meant for
@@ -42,6 +43,21 @@ pub fn available_pages() -> io::Result<u64> {
 /// When the kernel has no large pages, or none left at present. The store is as good as before.
 pub fn use_large_pages<P>(store: &Heap<P>) -> io::Result<()> {
     store.addresses().iter().try_for_each(pages::enlarge)
+}
+
+/// What [`Director::set_read_ahead`](lvs_core::Director::set_read_ahead) takes on this machine: prefetch instructions, or `None` where
+/// reading early does more. A [worker](crate::worker::Worker) sets it.
+///
+/// ```
+/// use lvs_core::{Config, Director, Heap};
+/// let store: Heap = Heap::with_capacity(100_000);
+/// let mut director = Director::new(Config::new(lvs_std::random_seed()?), store);
+/// director.set_read_ahead(lvs_std::read_ahead());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn read_ahead() -> Option<ReadAhead> {
+    cfg!(target_arch = "x86_64").then_some(ahead::prefetch)
 }
 
 fn read(text: &str) -> Option<u64> {

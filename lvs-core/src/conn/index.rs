@@ -9,6 +9,8 @@
 //! the slots. There are three cells per slot: with two entries for every NAT connection the load stays
 //! below 67 %, with one for every other below 34 %.
 
+use core::ptr;
+
 /// Cells per slot of the table.
 pub(crate) const CELLS_PER_SLOT: usize = 3;
 
@@ -69,6 +71,12 @@ impl<'a> Index<'a> {
     #[inline]
     pub(crate) fn touch_home(&self, hash: u32) -> u32 {
         self.cells.get(self.home(hash)).map_or(0, |cell| cell.value)
+    }
+
+    /// Where the home cell of a hash is in memory.
+    #[inline]
+    pub(crate) fn address_of_home(&self, hash: u32) -> *const u8 {
+        self.cells.get(self.home(hash)).map_or(ptr::null(), ptr::from_ref).cast()
     }
 
     /// The first value of this hash, [`NONE`] when there is none. Nearly all stand near their home.

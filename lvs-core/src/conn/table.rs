@@ -8,6 +8,7 @@
 //! when a deadline comes nearer, that is on some changes of state.
 
 use core::hint::black_box;
+use core::ptr;
 
 use super::late::Late;
 use super::slot::POSTPONED_SECS;
@@ -134,7 +135,19 @@ impl<'a> Table<'a> {
         self.index.touch_home(hash)
     }
 
-    /// The same of a slot.
+    /// Where that cell is in memory.
+    #[inline]
+    pub(crate) fn address_of_home(&self, hash: u32) -> *const u8 {
+        self.index.address_of_home(hash)
+    }
+
+    /// Where the slot is that a value of the index names; null for none.
+    #[inline]
+    pub(crate) fn address_of_slot(&self, value: u32) -> *const u8 {
+        self.slots.get(split(value).0 as usize).map_or(ptr::null(), ptr::from_ref).cast()
+    }
+
+    /// Reads a slot.
     #[inline]
     pub(crate) fn touch_slot(&self, id: u32) -> u32 {
         self.slots.get(id as usize).map_or(0, |slot| slot.server)

@@ -7,6 +7,7 @@
 
 use core::hint::black_box;
 use core::net::{IpAddr, SocketAddr};
+use core::ptr;
 
 use super::batch::BATCH;
 use super::decide::Hint;
@@ -209,11 +210,33 @@ impl Brain {
         guesses: &mut [u32; BATCH],
     ) {
         let seed = self.config.seed;
+        let far = self.table.live > NEAR;
+        let ahead = self.ahead.filter(|_| far);
+        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        if let Some(ahead) = ahead {
+            // A few at a time: what they wait for comes while the next ones are hashed.
+            for (hashes, briefs) in hashes.chunks_mut(GROUP).zip(briefs.chunks(GROUP)) {
+                let mut cells = [ptr::null(); GROUP];
+                for ((hash, cell), brief) in hashes.iter_mut().zip(&mut cells).zip(briefs) {
+                    *hash = brief.hash(seed);
+                    *cell = table.address_of_home(*hash);
+                }
+                ahead(&cells);
+            }
+            let hashes = hashes.get(..briefs.len()).unwrap_or_default();
+            for (guesses, hashes) in guesses.chunks_mut(GROUP).zip(hashes.chunks(GROUP)) {
+                let mut slots = [ptr::null(); GROUP];
+                for ((guess, slot), &hash) in guesses.iter_mut().zip(&mut slots).zip(hashes) {
+                    *guess = table.guess_value(hash);
+                    *slot = table.address_of_slot(*guess);
+                }
+                ahead(&slots);
+            }
+            return;
+        }
         for (hash, brief) in hashes.iter_mut().zip(briefs) {
             *hash = brief.hash(seed);
         }
-        let far = self.table.live > NEAR;
-        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
         // Nothing but reads: a question whose answer decides what is read next would make each wait for the one before.
         if far {
             let hashes = hashes.iter().zip(briefs);
@@ -291,6 +314,9 @@ impl Sum {
 }
 
 const _: () = assert!((BATCH as u64) * (u16::MAX as u64) < ONE);
+
+/// So many addresses are said at a time.
+const GROUP: usize = 8;
 
 /// So many connections stay in the caches by themselves: 64 bytes each, and cells.
 const NEAR: u32 = 8_192;

@@ -114,7 +114,13 @@ struct Brain {
     trash: u32,
     /// Where the search for connections of removed servers goes on, if one is under way.
     flush: Option<u32>,
+    /// What brings memory near that will be read.
+    ahead: Option<ReadAhead>,
 }
+
+/// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch instruction. Addresses
+/// may be of anything; nothing must be read or written there.
+pub type ReadAhead = fn(&[*const u8]);
 
 impl<S: Store> Director<S> {
     /// A director without services. What a former director left in a store that was lent to it is forgotten.
@@ -149,10 +155,19 @@ impl<S: Store> Director<S> {
                 next_trash: Tick::ZERO,
                 trash: 0,
                 flush: None,
+                ahead: None,
             },
         };
         director.brain.tuning_changed();
         director
+    }
+
+    /// Lets the director say which memory it will read next. With many connections, a batch reads memory that nobody has touched
+    /// lately; by this it goes on meanwhile. Without it, it reads such memory early, all at once, and waits.
+    ///
+    /// Prefetch instructions are no safe code, which this crate has none but. `lvs-std`'s worker sets it.
+    pub const fn set_read_ahead(&mut self, ahead: Option<ReadAhead>) {
+        self.brain.ahead = ahead;
     }
 
     /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.

@@ -4,6 +4,7 @@
 //! wrappers name the UAPI header that they mirror.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
 
+pub(crate) mod ahead;
 pub(crate) mod bpf;
 pub(crate) mod ethtool;
 pub(crate) mod interface;

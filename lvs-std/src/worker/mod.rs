@@ -123,7 +123,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// # Errors
     /// [`WorkerError`] when devices and ports do not correspond.
     pub fn new(
-        director: Director<S>,
+        mut director: Director<S>,
         mut forwarder: Box<Forwarder<A, N>>,
         devices: Vec<Device>,
         options: WorkerOptions,
@@ -133,6 +133,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         if ports.len() != devices.len() {
             return Err(WorkerError::Ports { ports: ports.len(), devices: devices.len() });
         }
+        director.set_read_ahead(crate::memory::read_ahead());
         let local = forwarder.options().local;
         if let Some(local) = local
             && ports.get(usize::from(local.0)).is_none_or(|port| port.link() != Link::Bare)
