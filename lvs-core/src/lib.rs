@@ -84,9 +84,9 @@ mod verdict;
 
 pub use brief::Brief;
 pub use config::{Config, Defence, Timeouts, Tuning, WhenFull};
-pub use conn::{ConnId, Connection, Template, TemplateTarget};
+pub use conn::{ConnId, Connection, ReadAhead, Template, TemplateTarget};
 pub use counters::{Counters, Traffic};
-pub use director::{BATCH, Carry, Director, Expectation, Found, Next, ReadAhead, Swept};
+pub use director::{BATCH, Carry, Director, Expectation, Found, Next, Swept};
 pub use error::{
     AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
     RemoveServerError, RemoveServiceError, ZeroError,

@@ -17,6 +17,7 @@ pub(crate) use index::{CELLS_PER_SLOT, Cell, Index, NONE};
 pub(crate) use key::Key;
 pub use key::TemplateTarget;
 pub(crate) use slot::{Note, Slot};
+pub use table::ReadAhead;
 pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};
 
 /// Names an entry of the connection table while that entry lives.

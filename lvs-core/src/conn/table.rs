@@ -18,6 +18,10 @@ use crate::hash::Seed;
 use crate::proto::TimeoutTable;
 use crate::tick::Stamp;
 
+/// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch instruction. Addresses
+/// may be of anything; nothing must be read or written there.
+pub type ReadAhead = fn(&[*const u8]);
+
 /// What a table remembers besides its arrays.
 #[derive(Clone, Debug)]
 pub(crate) struct TableState {
@@ -33,11 +37,13 @@ pub(crate) struct TableState {
     pub(crate) reclaim: u32,
     /// What has changed in the index since a batch began, and what is still to be put into it.
     pub(crate) late: Late,
+    /// What brings memory near that will be read.
+    pub(crate) ahead: Option<ReadAhead>,
 }
 
 impl TableState {
     pub(crate) const NEW: Self =
-        Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, late: Late::NEW };
+        Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, late: Late::NEW, ahead: None };
 
     /// Lets the sweep begin anew where it has come to the end.
     pub(crate) const fn wrap(&mut self) {
@@ -192,6 +198,9 @@ impl<'a> Table<'a> {
         self.put(request, id);
         if let Some(reply) = reply {
             self.state.late.mark(reply);
+            if let Some(ahead) = self.state.ahead {
+                ahead(&[self.index.address_of_home(reply)]);
+            }
             if !self.state.late.put_off(reply, id | REPLY) {
                 self.settle();
                 self.index.insert(reply, id | REPLY);

@@ -211,7 +211,7 @@ impl Brain {
     ) {
         let seed = self.config.seed;
         let far = self.table.live > NEAR;
-        let ahead = self.ahead.filter(|_| far);
+        let ahead = self.table.ahead.filter(|_| far);
         let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
         if let Some(ahead) = ahead {
             // A few at a time: what they wait for comes while the next ones are hashed.

@@ -18,7 +18,7 @@ mod sync;
 mod ticking;
 
 use crate::config::Config;
-use crate::conn::TableState;
+use crate::conn::{ReadAhead, TableState};
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::Family;
@@ -114,13 +114,7 @@ struct Brain {
     trash: u32,
     /// Where the search for connections of removed servers goes on, if one is under way.
     flush: Option<u32>,
-    /// What brings memory near that will be read.
-    ahead: Option<ReadAhead>,
 }
-
-/// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch instruction. Addresses
-/// may be of anything; nothing must be read or written there.
-pub type ReadAhead = fn(&[*const u8]);
 
 impl<S: Store> Director<S> {
     /// A director without services. What a former director left in a store that was lent to it is forgotten.
@@ -155,7 +149,6 @@ impl<S: Store> Director<S> {
                 next_trash: Tick::ZERO,
                 trash: 0,
                 flush: None,
-                ahead: None,
             },
         };
         director.brain.tuning_changed();
@@ -167,7 +160,7 @@ impl<S: Store> Director<S> {
     ///
     /// Prefetch instructions are no safe code, which this crate has none but. `lvs-std`'s worker sets it.
     pub const fn set_read_ahead(&mut self, ahead: Option<ReadAhead>) {
-        self.brain.ahead = ahead;
+        self.brain.table.ahead = ahead;
     }
 
     /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.
