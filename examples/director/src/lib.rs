@@ -6,6 +6,15 @@
 //! configuration means; `director decap` is the real server's side of its tunnels; `director replay` plays
 //! recordings through a director, in memory; `director bench` measures one.
 
+// Before all modules: these stand in for the standard library's, which panic when nobody reads (`director bench | head`).
+macro_rules! print {
+    ($($what:tt)*) => { $crate::say(core::format_args!($($what)*)) };
+}
+macro_rules! println {
+    () => { $crate::say(core::format_args!("\n")) };
+    ($($what:tt)*) => { $crate::say(core::format_args!("{}\n", core::format_args!($($what)*))) };
+}
+
 mod bench;
 mod check;
 mod config;
@@ -27,6 +36,7 @@ mod text;
 mod wire;
 
 use core::error::Error;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,6 +119,11 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }
+}
+
+/// Prints to standard output, if anybody reads it.
+fn say(text: core::fmt::Arguments<'_>) {
+    let _ = io::stdout().write_fmt(text);
 }
 
 /// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
