@@ -128,7 +128,7 @@ fn say(text: core::fmt::Arguments<'_>) {
 
 /// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
 fn supervise(work: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

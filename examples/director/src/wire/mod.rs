@@ -8,6 +8,7 @@ mod bulk;
 mod contender;
 mod director;
 mod flood;
+mod hiccups;
 mod idle;
 mod latency;
 mod stage;
@@ -62,6 +63,7 @@ fn run(json: bool, rounds: u32, only: Option<&str>) -> Result<(), Box<dyn Error>
     let reached = CONTENDERS.iter().zip(&results).find(|(contender, _)| contender.name == "af-xdp");
     let reached = reached.and_then(|(_, outcome)| median(outcome.rates.clone()));
     latency::run(&stage, json, rounds, only, reached.map_or(UNKNOWN_LOAD, |rate| rate / 10.0));
+    hiccups::run(json, only);
     idle::run(&stage, json, only);
     Ok(())
 }
