@@ -3,13 +3,11 @@
 //! `AF_XDP` takes privileges of the machine itself. Where this process has none, it is left out, which is said; it is an error if
 //! `LVS_REQUIRE_XDP` is 1.
 
-#![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
+#[path = "../support/counting.rs"]
+mod counting;
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::cell::Cell;
 use core::error::Error;
 use core::time::Duration;
-use std::alloc::System;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -25,30 +23,6 @@ use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::{self, XdpOptions};
 use lvs_std::lab::{Lab, Node};
 use lvs_std::worker::{Handle, Worker, WorkerOptions};
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -139,12 +113,12 @@ fn exchange(outside: &mut Device, inside: &mut Device, worker: &mut Worker) -> O
         outside.send(&datagram(MACS[0], CLIENT, 1_024 + port, VIRTUAL, 80)?)?;
         inside.send(&datagram(MACS[1], SERVER, 8_080, CLIENT, 1_024 + port)?)?;
     }
-    let before = ALLOCATIONS.get();
+    let before = counting::allocations();
     // The kernel may need a moment; a turn that finds nothing counts as well.
     for _ in 0..8 {
         while worker.turn() > 0 {}
     }
-    let allocations = ALLOCATIONS.get() - before;
+    let allocations = counting::allocations() - before;
     let count = |frames: Vec<Vec<u8>>, at: u16| {
         let ports = |frame: &Vec<u8>| frame.get(36..38) == Some(&at.to_be_bytes()[..]);
         frames

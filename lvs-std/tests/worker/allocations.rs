@@ -1,10 +1,7 @@
 //! No allocation per packet.
 
-#![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
-
-use core::alloc::{GlobalAlloc, Layout};
-use core::cell::Cell;
-use std::alloc::System;
+#[path = "../support/counting.rs"]
+mod counting;
 
 use lvs_core::Method;
 use lvs_std::device::{Device, PairOptions};
@@ -12,30 +9,6 @@ use lvs_std::worker::Worker;
 
 use crate::crew::Pair;
 use crate::world::{Segment, World};
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test harness has threads of its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[test]
 fn turns_of_a_worker_do_not_allocate() {
@@ -64,9 +37,9 @@ fn allocates_nothing(worker: &mut Worker, client: &mut Device, server: &mut Devi
             client.send(&Segment::syn(port).bytes()).unwrap();
             server.send(&Segment::reply(port).bytes()).unwrap();
         }
-        let before = ALLOCATIONS.get();
+        let before = counting::allocations();
         while worker.turn() > 0 {}
-        assert_eq!(ALLOCATIONS.get() - before, 0, "round {round}");
+        assert_eq!(counting::allocations() - before, 0, "round {round}");
         requests += count(server);
         replies += count(client);
     }
