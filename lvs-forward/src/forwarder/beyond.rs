@@ -81,3 +81,58 @@ const LOOPBACK: u32 = 127 << 24;
 
 /// One of so many misses moves the range.
 const EVERY: u8 = 64;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use lvs_core::Seed;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::{MacAddress, Port, Prefix};
+
+    fn address() -> impl Strategy<Value = u32> {
+        // Close to each other, and to the ends of what is no host's.
+        prop_oneof![
+            (0x0a00_0000_u32..0x0a00_0040),
+            (0x00ff_fff0_u32..0x0100_0010),
+            (0x7eff_fff0_u32..0x7f00_0010),
+            (0x7fff_fff0_u32..0x8000_0010),
+            any::<u32>(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn all_of_a_range_is_others_and_goes_one_way(
+            own in prop::collection::vec(address(), 0..6),
+            routes in prop::collection::vec((address(), 0_u8..=32, any::<bool>()), 0..6),
+            around in address(),
+            others in prop::collection::vec(address(), 50),
+        ) {
+            let mut host: Host<16, 4> = Host::new(Seed::from_bytes([5; 16]));
+            let port = host.add_port(Port::ethernet(MacAddress([2, 0, 0, 0, 0, 1]), 1_500)).unwrap();
+            for own in own {
+                let _ = host.add_virtual_address(Ipv4Addr::from_bits(own).into());
+            }
+            for (to, len, gateway) in routes {
+                let gateway = gateway.then(|| Ipv4Addr::new(10, 0, 0, 1).into());
+                let _ = host.add_route(Prefix::new(Ipv4Addr::from_bits(to).into(), len).unwrap(), gateway, port);
+            }
+            prop_assume!(!host.owns(Ipv4Addr::from_bits(around).into()) && !matches!(around >> 24, 0 | 127));
+            let mut beyond = Beyond::NOWHERE;
+            beyond.look_around(&host, around);
+            let next = |address: u32| {
+                let hop = host.route(Ipv4Addr::from_bits(address).into())?;
+                Some((hop.port, beyond.gateway.then_some(hop.next)))
+            };
+            prop_assert_eq!(beyond.holds(around, host.changes()), next(around).is_some());
+            for other in others.into_iter().filter(|&other| beyond.holds(other, host.changes())) {
+                prop_assert!(!host.owns(Ipv4Addr::from_bits(other).into()));
+                prop_assert!(!matches!(other >> 24, 0 | 127));
+                prop_assert_eq!(next(other), next(around));
+            }
+        }
+    }
+}
