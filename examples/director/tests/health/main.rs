@@ -123,6 +123,8 @@ fn killed(lab: Lab, method: Method, check: &str) -> Outcome {
     let streams = load.streams();
     assert!((1..=3).all(|number| streams.contains(&format!("rs{number}"))), "{streams:?}");
 
+    // On a machine that stood still for a while its checks may just have failed: then nobody would be sent to it.
+    load.wait_for("rs2", Instant::now(), Duration::from_secs(5))?;
     let died = Instant::now();
     site.webs[1].kill();
     sleep(NOTICED * 2);
