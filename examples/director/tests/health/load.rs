@@ -58,8 +58,20 @@ impl Load {
     /// The servers of the long requests that still go on.
     pub(crate) fn streams(&self) -> Vec<String> {
         let streams = lock(&self.shared.streams);
-        let alive = streams.iter().filter(|(_, heard)| heard.elapsed() < Duration::from_millis(250));
+        let alive = streams.iter().filter(|(_, heard)| heard.elapsed() < SILENT);
         alive.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The same as soon as it is as it should be, or as it is in the end: whoever stood still for a while has to be heard again.
+    pub(crate) fn streams_when(&self, good: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let end = Instant::now() + PATIENCE * 2;
+        loop {
+            let streams = self.streams();
+            if good(&streams) || Instant::now() > end {
+                return streams;
+            }
+            sleep(Duration::from_millis(5));
+        }
     }
 
     /// When a server first answered a request that began after a time.
@@ -171,7 +183,9 @@ fn connect(port: u16, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 const CLIENTS: usize = 16;
-const STREAMS: usize = 12;
+pub(crate) const STREAMS: usize = 12;
+/// Whoever says something every 20 ms and has not for so long is gone, also where the machine stands still for a while.
+const SILENT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Below those that the kernel chooses.
 const FIRST_PORT: u16 = 10_000;

@@ -119,8 +119,7 @@ impl Site {
 fn killed(lab: Lab, method: Method, check: &str) -> Outcome {
     let site = Site::start(lab, method, check, &[])?;
     let load = Load::start(&site.cluster.client, VIP)?;
-    sleep(Duration::from_millis(500));
-    let streams = load.streams();
+    let streams = load.streams_when(|streams| streams.len() == load::STREAMS);
     assert!((1..=3).all(|number| streams.contains(&format!("rs{number}"))), "{streams:?}");
 
     // On a machine that stood still for a while its checks may just have failed: then nobody would be sent to it.
@@ -134,9 +133,9 @@ fn killed(lab: Lab, method: Method, check: &str) -> Outcome {
     sleep(Duration::from_millis(300));
 
     // Whoever was on the dead server was cut off; nobody else was.
-    let left = load.streams();
-    assert!(!left.contains(&"rs2".to_owned()), "{left:?}");
     let others = |streams: &[String]| streams.iter().filter(|name| *name != "rs2").count();
+    let left = load.streams_when(|left| others(left) == left.len() && left.len() == others(&streams));
+    assert!(!left.contains(&"rs2".to_owned()), "{left:?}");
     assert_eq!(others(&left), others(&streams), "streams from other servers went on");
     let requests = load.stop();
     let table = program::connections(&site.socket.name())?;
