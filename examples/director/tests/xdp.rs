@@ -105,9 +105,11 @@ const ROWS: [&str; 13] = [
     "wire-latency-kernel-forward",
     "wire-latency-af-packet",
     "wire-latency-af-xdp",
+    "wire-latency-machine",
     "wire-idle-af-packet",
     "wire-idle-af-xdp",
 ];
 
 /// Of which each row has one that is not 0.
-const FIGURES: [&str; 4] = ["gigabits_per_second", "median_us", "packets_per_second", "processor"];
+const FIGURES: [&str; 5] =
+    ["gigabits_per_second", "longest_us", "median_us", "packets_per_second", "processor"];

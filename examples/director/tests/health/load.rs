@@ -182,7 +182,7 @@ fn connect(port: u16, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(TcpStream::from(socket))
 }
 
-const CLIENTS: usize = 16;
+pub(crate) const CLIENTS: usize = 16;
 pub(crate) const STREAMS: usize = 12;
 /// Whoever says something every 20 ms and has not for so long is gone, also where the machine stands still for a while.
 const SILENT: Duration = Duration::from_secs(1);
