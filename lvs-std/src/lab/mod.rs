@@ -36,12 +36,14 @@ mod error;
 mod isolate;
 pub(crate) mod netlink;
 mod node;
+mod pulse;
 
 pub use balancer::{Balanced, Balancer, BalancerCounters};
 pub use cluster::{Arms, Cluster, Plan};
 pub use error::LabError;
 pub use netlink::Interface;
 pub use node::Node;
+pub use pulse::{Pulse, undisturbed};
 
 /// The place where nodes are made: a process that has left the machine's network.
 #[derive(Clone, Copy, Debug)]

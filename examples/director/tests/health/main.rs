@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method, Tunnel};
-use lvs_std::lab::{Cluster, Lab, Plan};
+use lvs_std::lab::{Cluster, Lab, Plan, undisturbed};
 
 use load::Load;
 use program::{Program, Temporary};
@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         }
     };
     let trial = |name: &str, test: fn(Lab) -> Outcome| {
-        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
+        Trial::test(name, move || {
+            undisturbed(BEARABLE, || test(lab)).map_err(|error| error.to_string().into())
+        })
     };
     let trials = vec![
         trial("a killed server loses its own connections alone and comes back by itself, by NAT", |lab| {
@@ -216,5 +218,7 @@ const VIP: SocketAddr = SocketAddr::new(Cluster::vip(Family::V4), 80);
 const HTTP: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
 const THROUGH: &str =
     "check = { type = \"through\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+/// Half of the time that an answer to a check may take.
+const BEARABLE: Duration = Duration::from_millis(250);
 /// Two intervals with their jitter, and what a busy machine needs besides.
 const NOTICED: Duration = Duration::from_millis(220 + 1_000);
