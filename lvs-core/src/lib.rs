@@ -86,7 +86,7 @@ pub use brief::Brief;
 pub use config::{Config, Defence, Timeouts, Tuning, WhenFull};
 pub use conn::{ConnId, Connection, ReadAhead, Template, TemplateTarget};
 pub use counters::{Counters, Traffic};
-pub use director::{BATCH, Carry, Director, Expectation, Found, Next, Swept};
+pub use director::{BATCH, Carry, Director, Expectation, Found, Next, Passed, Swept};
 pub use error::{
     AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
     RemoveServerError, RemoveServiceError, ZeroError,

@@ -70,6 +70,7 @@
 //!
 //! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
 
+mod assembler;
 mod clock;
 pub mod control;
 pub mod device;
@@ -78,6 +79,7 @@ mod host_addresses;
 pub mod lab;
 mod memory;
 mod seed;
+pub mod shortcut;
 pub mod steer;
 mod sys;
 mod tunnel_end;

@@ -224,7 +224,7 @@ impl Brain {
 
     /// The connection that a real server's packet belongs to: by the server's own address under NAT, else by the
     /// virtual one. Of both kinds at once, the NAT connection.
-    fn find_reply<P, M, Q>(
+    pub(super) fn find_reply<P, M, Q>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,

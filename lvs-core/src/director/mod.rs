@@ -10,6 +10,7 @@ mod lane;
 mod life;
 mod listing;
 mod open;
+mod past;
 mod persist;
 mod schedule;
 mod server;
@@ -33,6 +34,7 @@ use crate::tick::Tick;
 pub use batch::BATCH;
 pub use lane::{Carry, Found, Next};
 pub use open::Expectation;
+pub use past::Passed;
 pub(crate) use sweep::Effort;
 pub use sweep::Swept;
 

@@ -229,6 +229,17 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
     }
 
+    /// The port by which packets to `address` leave now, to which link-layer address, and how long they may be there. `None`
+    /// while that is not known. For whoever forwards in the forwarder's place: as when it does itself, neighbours that have not been
+    /// heard of for long are asked whether they are still there.
+    pub fn way_to(&mut self, now: Tick, address: IpAddr) -> Option<(PortId, MacAddress, u16)> {
+        let hop = self.route(address)?;
+        match self.resolve(now, &hop) {
+            Resolution::Known(mac) => Some((hop.port, mac, hop.mtu)),
+            Resolution::Pending | Resolution::Failed | Resolution::Full => None,
+        }
+    }
+
     /// Learns what a frame says of a neighbour, by ARP or neighbour discovery, and answers nothing: another forwarder with the same
     /// addresses does. For several that share the work of one director. Frames about anything else are not looked at further.
     pub fn overhear(&mut self, now: Tick, frame: &mut Frame<'_>) {

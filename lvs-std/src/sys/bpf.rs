@@ -5,6 +5,8 @@ use core::ptr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::sys::option;
+
 /// One instruction (RFC 9669 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -23,6 +25,8 @@ const _: () = assert!(size_of::<Instruction>() == 8);
 pub(crate) enum Kind {
     /// From a key to a value.
     Hash = 1,
+    /// From a number of 32 bits to a value, which this process can map as well.
+    Array = 2,
     /// From a queue's number to an `AF_XDP` socket.
     Sockets = 17,
 }
@@ -44,7 +48,7 @@ impl Map {
             key: size(key)?,
             value: size(value)?,
             entries,
-            flags: 0,
+            flags: if kind == Kind::Array { MAPPABLE } else { 0 },
             inner: 0,
             node: 0,
             name: NAME,
@@ -92,15 +96,38 @@ impl AsFd for Map {
     }
 }
 
-/// A program for frames as they come in, checked by the kernel.
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Which frames a socket gets: it answers with how many bytes of them.
+    Filter,
+    /// Frames that come in by an interface, behind the packet sockets and before the kernel's own stack (`TCX`).
+    Ingress,
+    /// Frames as they come in.
+    Xdp,
+}
+
+impl Purpose {
+    /// `BPF_PROG_TYPE_*` and the type of attachment, `BPF_*`.
+    const fn numbers(self) -> (u32, u32) {
+        match self {
+            Self::Filter => (1, 0),
+            Self::Ingress => (3, ATTACH_INGRESS),
+            Self::Xdp => (6, ATTACH_XDP),
+        }
+    }
+}
+
+/// A program, checked by the kernel.
 #[derive(Debug)]
 pub(crate) struct Program(OwnedFd);
 
 impl Program {
     /// Loads it. The maps whose numbers it uses must be open.
-    pub(crate) fn load(instructions: &[Instruction]) -> io::Result<Self> {
+    pub(crate) fn load(purpose: Purpose, instructions: &[Instruction]) -> io::Result<Self> {
+        let (kind, attach) = purpose.numbers();
         let mut attributes = LoadProgram {
-            kind: PROGRAM_XDP,
+            kind,
             count: u32::try_from(instructions.len()).map_err(|_| invalid())?,
             instructions: instructions.as_ptr() as u64,
             license: LICENSE.as_ptr() as u64,
@@ -111,7 +138,7 @@ impl Program {
             flags: 0,
             name: NAME,
             interface: 0,
-            attach: ATTACH_XDP,
+            attach,
         };
         match call(LOAD_PROGRAM, &mut attributes) {
             Ok(fd) => Ok(Self(made(fd))),
@@ -133,16 +160,24 @@ impl Program {
         }
     }
 
-    /// Runs it on a frame as if that had come in; says what the program answered (`XDP_*`).
+    /// Makes it the filter of a socket, in place of any other.
+    pub(crate) fn attach_to(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        option::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &self.0.as_raw_fd())
+    }
+
+    /// Runs it on a frame as if that had come in; says what the program answered, and leaves the frame as the program did.
     #[cfg(test)]
-    pub(crate) fn run(&self, frame: &[u8]) -> io::Result<u32> {
+    pub(crate) fn run(&self, frame: &mut [u8]) -> io::Result<u32> {
+        let length = u32::try_from(frame.len()).map_err(|_| invalid())?;
+        let bytes = frame.as_mut_ptr() as u64;
+        let program = self.0.as_raw_fd() as u32;
         let mut attributes = TestRun {
-            program: self.0.as_raw_fd() as u32,
+            program,
             answer: 0,
-            length: u32::try_from(frame.len()).map_err(|_| invalid())?,
-            room: 0,
-            frame: frame.as_ptr() as u64,
-            out: 0,
+            length,
+            room: length,
+            frame: bytes,
+            out: bytes,
             repeat: 1,
             duration: 0,
         };
@@ -166,6 +201,13 @@ impl Attachment {
             attach: ATTACH_XDP,
             flags: if native { FLAG_NATIVE } else { FLAG_GENERIC },
         };
+        Ok(Self(made(call(CREATE_LINK, &mut attributes)?)))
+    }
+
+    /// Attaches a program to what comes in by an interface, behind those that are there. Needs Linux 6.6 or newer.
+    pub(crate) fn ingress(program: &Program, interface: u32) -> io::Result<Self> {
+        let program = program.0.as_raw_fd() as u32;
+        let mut attributes = CreateLink { program, interface, attach: ATTACH_INGRESS, flags: 0 };
         Ok(Self(made(call(CREATE_LINK, &mut attributes)?)))
     }
 }
@@ -279,10 +321,12 @@ const LOAD_PROGRAM: u32 = 5;
 #[cfg(test)]
 const TEST_RUN: u32 = 10;
 const CREATE_LINK: u32 = 28;
-/// `BPF_PROG_TYPE_XDP`.
-const PROGRAM_XDP: u32 = 6;
 /// `BPF_XDP`.
 const ATTACH_XDP: u32 = 37;
+/// `BPF_TCX_INGRESS`.
+const ATTACH_INGRESS: u32 = 46;
+/// `BPF_F_MMAPABLE`.
+const MAPPABLE: u32 = 1 << 10;
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` (`linux/if_link.h`).
 const FLAG_GENERIC: u32 = 1 << 1;
 const FLAG_NATIVE: u32 = 1 << 2;

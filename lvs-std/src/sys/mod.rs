@@ -6,6 +6,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod bpf;
+pub(crate) mod cells;
 pub(crate) mod ethtool;
 pub(crate) mod interface;
 pub(crate) mod netns;

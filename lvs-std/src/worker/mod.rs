@@ -47,6 +47,7 @@ pub use self::processor::{processors, stay_on};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
 use crate::device::{BATCH, Device, Receive};
+use crate::shortcut::Shortcut;
 
 /// How a worker works.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,8 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     output: Output,
     /// What it shares with the other workers of its director, if there are any.
     post: Option<Post>,
+    /// What takes bulk transfers past it, if there is something.
+    shortcut: Option<Shortcut>,
     inbox: Inbox<S, A, N>,
     events: Sender<Event>,
     clock: Clock,
@@ -172,6 +175,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             inputs,
             output: Output::new(outs, local),
             post: None,
+            shortcut: None,
             inbox,
             events,
             clock,
@@ -224,6 +228,11 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         &mut self.forwarder
     }
 
+    /// Lets bulk transfers go past it. The shortcut's ports are those of the worker's devices.
+    pub fn set_shortcut(&mut self, shortcut: Shortcut) {
+        self.shortcut = Some(shortcut);
+    }
+
     /// Both, to look at them together.
     pub(crate) const fn parts(&self) -> (&Director<S>, &Host<A, N>) {
         (&self.director, self.forwarder.host())
@@ -239,9 +248,16 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         if self.post.is_some() {
             moved += self.read_post(now);
         }
+        let mut commanded = false;
         while let Some(command) = self.inbox.next() {
+            if !commanded {
+                // Whoever looks at counters shall see all that has passed.
+                self.settle(now, true);
+                commanded = true;
+            }
             command(&mut self.director, &mut self.forwarder, now);
         }
+        self.settle(now, commanded);
         while let Some(mut frame) = self.forwarder.poll_transmit(now, &mut self.buffer) {
             self.output.send(&mut frame);
         }
@@ -260,7 +276,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// A batch from one device.
     fn receive(&mut self, index: usize) -> usize {
-        let Self { director, forwarder, inputs, output, post, clock, .. } = self;
+        let Self { director, forwarder, inputs, output, post, shortcut, clock, .. } = self;
         let Some(input) = inputs.get_mut(index).filter(|input| !input.failed) else { return 0 };
         let now = clock.now();
         let link = input.link;
@@ -272,13 +288,18 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 output.counters.posted += posted.sent;
                 output.counters.post_lost += posted.lost;
             }
-            if away == 0 {
-                process(director, forwarder, output, now, frames);
-            } else {
+            let mut outcomes = [Outcome::Consumed; BATCH];
+            if away != 0 {
                 let stay = frames.iter_mut().enumerate().filter(|(at, _)| away & 1 << at == 0);
                 for (_, frame) in stay {
-                    process(director, forwarder, output, now, core::slice::from_mut(frame));
+                    process(director, forwarder, output, now, core::slice::from_mut(frame), &mut outcomes);
                 }
+            } else if let Some(shortcut) = shortcut {
+                shortcut.look(frames);
+                process(director, forwarder, output, now, frames, &mut outcomes);
+                shortcut.learn(now, director, forwarder, frames, &outcomes);
+            } else {
+                process(director, forwarder, output, now, frames, &mut outcomes);
             }
             output.counters.batches += 1;
         };
@@ -297,6 +318,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     fn read_post(&mut self, now: Tick) -> usize {
         let Self { director, forwarder, output, post, .. } = self;
         let Some(post) = post else { return 0 };
+        let mut outcomes = [Outcome::Consumed; BATCH];
         let mut count = 0;
         while count < MOST_LETTERS
             && let Some(mut letter) = post.next()
@@ -307,12 +329,22 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 if hearsay {
                     forwarder.host_mut().overhear(now, &mut frame);
                 } else {
-                    process(director, forwarder, output, now, core::slice::from_mut(&mut frame));
+                    let frames = core::slice::from_mut(&mut frame);
+                    process(director, forwarder, output, now, frames, &mut outcomes);
                 }
             }
             post.keep(letter);
         }
         count
+    }
+
+    /// Counts what went past it.
+    fn settle(&mut self, now: Tick, at_once: bool) {
+        let Self { director, forwarder, shortcut, output, .. } = self;
+        if let Some(shortcut) = shortcut {
+            shortcut.settle(now, director, forwarder.host_mut(), at_once);
+            output.counters.shortcut = shortcut.counters();
+        }
     }
 
     /// Frees expired connections: once around the table each second, if packets leave the time for it, in pieces that hold none
@@ -359,7 +391,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     fn finish(&mut self) {
         self.output.flush();
-        self.publish(self.clock.now());
+        let now = self.clock.now();
+        self.settle(now, true);
+        self.publish(now);
     }
 }
 
@@ -370,11 +404,11 @@ fn process<S: Store, const A: usize, const N: usize>(
     output: &mut Output,
     now: Tick,
     frames: &mut [Frame<'_>],
+    outcomes: &mut [Outcome; BATCH],
 ) {
-    let mut outcomes = [Outcome::Consumed; BATCH];
-    forwarder.process_batch(director, now, frames, &mut outcomes);
+    forwarder.process_batch(director, now, frames, outcomes);
     for (frame, outcome) in frames.iter_mut().zip(outcomes) {
-        match outcome {
+        match *outcome {
             Outcome::Assembled(datagram) => {
                 if let Some(taken) = forwarder.take(datagram) {
                     output.take(taken);

@@ -5,6 +5,7 @@ use core::ops::AddAssign;
 use lvs_core::Tick;
 
 use crate::device::{ReceiveCounters, TransmitCounters};
+use crate::shortcut::ShortcutCounters;
 
 /// A worker's counters at one moment. All only grow, except the connections' number.
 #[derive(Clone, Debug)]
@@ -95,6 +96,8 @@ pub struct WorkerCounters {
     pub posted: u64,
     /// Copies that were lost: the other worker did not read its post in time, or the first fragment of a datagram did not come.
     pub post_lost: u64,
+    /// What went past it in the kernel; it is in the director's counters as well.
+    pub shortcut: ShortcutCounters,
 }
 
 impl AddAssign<&Self> for WorkerCounters {
@@ -110,6 +113,7 @@ impl AddAssign<&Self> for WorkerCounters {
             events_lost,
             posted,
             post_lost,
+            shortcut,
         } = other;
         self.batches += batches;
         self.waits += waits;
@@ -121,5 +125,6 @@ impl AddAssign<&Self> for WorkerCounters {
         self.events_lost += events_lost;
         self.posted += posted;
         self.post_lost += post_lost;
+        self.shortcut += *shortcut;
     }
 }

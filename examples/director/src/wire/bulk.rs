@@ -28,18 +28,24 @@ pub(super) fn kernel_nat(stage: &Stage) -> Result<f64, Box<dyn Error>> {
     rate
 }
 
-/// Gbit/s by a director with packet sockets, NAT: everything passes it both ways.
-pub(super) fn nat(stage: &Stage) -> Result<f64, Box<dyn Error>> {
-    through(stage, CLIENT_OF_NAT, Method::Nat, SERVICE.port())
+/// Gbit/s by a director with packet sockets, NAT: everything passes it both ways, or by the shortcut.
+pub(super) fn nat(stage: &Stage, shortcut: bool) -> Result<f64, Box<dyn Error>> {
+    through(stage, CLIENT_OF_NAT, Method::Nat, SERVICE.port(), shortcut)
 }
 
 /// Gbit/s by a director with packet sockets, direct routing: acknowledgements go past it.
-pub(super) fn direct(stage: &Stage) -> Result<f64, Box<dyn Error>> {
-    through(stage, CLIENT_OF_DR, Method::Direct, SERVER.port())
+pub(super) fn direct(stage: &Stage, shortcut: bool) -> Result<f64, Box<dyn Error>> {
+    through(stage, CLIENT_OF_DR, Method::Direct, SERVER.port(), shortcut)
 }
 
-fn through(stage: &Stage, client: Ipv4Addr, method: Method, port: u16) -> Result<f64, Box<dyn Error>> {
-    let duty = Duty { protocol: Protocol::Tcp, method, port, pinned: false };
+fn through(
+    stage: &Stage,
+    client: Ipv4Addr,
+    method: Method,
+    port: u16,
+    shortcut: bool,
+) -> Result<f64, Box<dyn Error>> {
+    let duty = Duty { protocol: Protocol::Tcp, method, port, pinned: false, shortcut };
     let director = director::by_packet(stage, duty)?;
     let rate = gigabits(stage, client, SocketAddrV4::new(*SERVICE.ip(), port));
     director.stop();

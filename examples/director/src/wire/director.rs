@@ -7,10 +7,11 @@ use lvs_core::{
     Capacity, Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
 };
 use lvs_forward::host::{Host, MacAddress, Port};
-use lvs_forward::{Forwarder, Options};
+use lvs_forward::{Forwarder, Options, PortId};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::{self, Steering, XdpOptions};
+use lvs_std::shortcut::{self, Shortcut};
 use lvs_std::worker::{Handle, Worker, WorkerOptions};
 
 use super::stage::{DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, DIRECTOR_PROCESSOR, SERVER, SERVICE, Stage, pin};
@@ -24,12 +25,19 @@ pub(super) struct Duty {
     pub(super) port: u16,
     /// Whether it keeps to a processor of its own.
     pub(super) pinned: bool,
+    /// Whether bulk transfers take the shortcut.
+    pub(super) shortcut: bool,
 }
 
 impl Duty {
     /// NAT of UDP, on a processor of its own.
-    pub(super) const PACKETS: Self =
-        Self { protocol: Protocol::Udp, method: Method::Nat, port: SERVICE.port(), pinned: true };
+    pub(super) const PACKETS: Self = Self {
+        protocol: Protocol::Udp,
+        method: Method::Nat,
+        port: SERVICE.port(),
+        pinned: true,
+        shortcut: false,
+    };
 }
 
 /// A director at work, until it is stopped.
@@ -58,10 +66,24 @@ pub(super) fn by_packet(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Er
     let open = |(name, mac): (&str, [u8; 6])| {
         let mut options = PacketOptions::default();
         options.mac = Some(mac);
-        packet::open(name, &options).map(|packet| packet.device)
+        packet::open(name, &options)
     };
-    let opened: Result<Vec<Device>, _> = stage.middle.run(|| PORTS.into_iter().map(open).collect())?;
-    start(stage, opened?, None, duty)
+    let opened = stage.middle.run(|| {
+        let (mut devices, mut shortcut) = (Vec::new(), None);
+        if duty.shortcut {
+            shortcut = Some(Shortcut::new(shortcut::CONNECTIONS)?);
+        }
+        for (port, at) in PORTS.into_iter().zip(0..) {
+            let packet = open(port)?;
+            if let Some(shortcut) = &mut shortcut {
+                shortcut.add_port(PortId(at), &packet.tap)?;
+            }
+            devices.push(packet.device);
+        }
+        Ok::<_, Box<dyn Error + Send + Sync>>((devices, shortcut))
+    })?;
+    let (devices, shortcut) = opened.map_err(|error| -> Box<dyn Error> { error })?;
+    start(stage, devices, None, shortcut, duty)
 }
 
 /// By `AF_XDP`.
@@ -71,7 +93,8 @@ pub(super) fn by_xdp(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Error
     // The source finishes its checksums.
     options.partial_checksums = xdp::PartialChecksums::Ignore;
     let (opened, steering) = stage.middle.run(|| xdp::open(&ports, &options))??;
-    start(stage, opened.into_iter().map(|opened| opened.device).collect(), Some(&steering), duty)
+    let devices = opened.into_iter().map(|opened| opened.device).collect();
+    start(stage, devices, Some(&steering), None, duty)
 }
 
 /// One service with one server.
@@ -79,9 +102,10 @@ fn start(
     stage: &Stage,
     devices: Vec<Device>,
     steering: Option<&Steering>,
+    shortcut: Option<Shortcut>,
     duty: Duty,
 ) -> Result<Running, Box<dyn Error>> {
-    let Duty { protocol, method, port, pinned } = duty;
+    let Duty { protocol, method, port, pinned, shortcut: _ } = duty;
     let seed = lvs_std::random_seed()?;
     let mut host: Host = Host::new(seed);
     for ((_, mac), address) in PORTS.into_iter().zip([DIRECTOR_OUTSIDE, DIRECTOR_INSIDE]) {
@@ -98,6 +122,9 @@ fn start(
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     if let Some(steering) = steering {
         steering.follow_worker(&worker, [])?;
+    }
+    if let Some(shortcut) = shortcut {
+        worker.set_shortcut(shortcut);
     }
     let (tell, told) = crossbeam_channel::bounded(1);
     let thread = stage.middle.spawn("director", move || {

@@ -97,7 +97,7 @@ impl Unit {
 }
 
 /// All of them.
-const CONTENDERS: [Contender; 7] = [
+const CONTENDERS: [Contender; 9] = [
     Contender {
         name: "kernel-forward",
         title: "the kernel, plain forwarding",
@@ -140,19 +140,35 @@ const CONTENDERS: [Contender; 7] = [
     },
     Contender {
         name: "tcp-nat",
-        title: "a director by AF_PACKET, NAT",
+        title: "a director by AF_PACKET with the shortcut, NAT",
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: Some(0.8),
-        measure: bulk::nat,
+        measure: |stage| bulk::nat(stage, true),
     },
     Contender {
         name: "tcp-dr",
-        title: "a director by AF_PACKET, DR, against the kernel's NAT",
+        title: "the same by DR, against the kernel's NAT",
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: Some(0.8),
-        measure: bulk::direct,
+        measure: |stage| bulk::direct(stage, true),
+    },
+    Contender {
+        name: "tcp-copied-nat",
+        title: "a director by AF_PACKET alone, NAT",
+        unit: Unit::Gigabits,
+        against: Some("tcp-kernel-nat"),
+        aim: None,
+        measure: |stage| bulk::nat(stage, false),
+    },
+    Contender {
+        name: "tcp-copied-dr",
+        title: "the same by DR, against the kernel's NAT",
+        unit: Unit::Gigabits,
+        against: Some("tcp-kernel-nat"),
+        aim: None,
+        measure: |stage| bulk::direct(stage, false),
     },
 ];
 

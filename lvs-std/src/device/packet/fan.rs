@@ -6,7 +6,7 @@ use std::io;
 
 use super::receive::Receiver;
 use super::transmit::Transmitter;
-use super::{OpenError, PacketOptions, Step};
+use super::{OpenError, PacketOptions, Step, Tap};
 use crate::device::Device;
 use crate::steer::{Steer, program};
 use crate::sys::interface::Interface;
@@ -24,6 +24,8 @@ pub struct Fanned {
     pub mac: [u8; 6],
     /// What tells the kernel which frames go to which worker.
     pub fan: Fan,
+    /// Where each worker's [`Shortcut`](crate::shortcut::Shortcut) can be put.
+    pub taps: Vec<Tap>,
 }
 
 /// Tells the kernel which worker gets which of an interface's frames.
@@ -66,13 +68,14 @@ pub fn open_fanned(
     };
     let fan = Fan { socket: first.socket().again().map_err(failed(Step::Fan))?, steer };
     fan.set(addresses).map_err(|error| failed(Step::Fan)(io::Error::other(error)))?;
-    let mut devices = Vec::new();
+    let (mut devices, mut taps) = (Vec::new(), Vec::new());
     for receiver in receivers {
+        taps.push(Tap::new(&receiver, &interface, options, true).map_err(failed(Step::Socket))?);
         receiver.start(options).map_err(failed(Step::Option))?;
         let transmit = Transmitter::open(&interface, options).map_err(refused)?;
         devices.push(Device::new(receiver, transmit));
     }
-    Ok(Fanned { devices, mtu: interface.mtu, mac: options.mac.unwrap_or(interface.mac), fan })
+    Ok(Fanned { devices, mtu: interface.mtu, mac: options.mac.unwrap_or(interface.mac), fan, taps })
 }
 
 impl Fan {

@@ -38,12 +38,14 @@ mod transmit;
 
 use core::fmt;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 pub use self::fan::{Fan, FanError, Fanned, open_fanned};
 use self::receive::Receiver;
 use self::transmit::Transmitter;
 use crate::device::Device;
 use crate::sys::interface::Interface;
+use crate::sys::packet::PacketSocket;
 
 /// How an interface is to be used.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +109,42 @@ pub struct Packet {
     pub mtu: usize,
     /// The MAC address to use as one's own: the one asked for, or else the interface's.
     pub mac: [u8; 6],
+    /// Where a [`Shortcut`](crate::shortcut::Shortcut) can be put.
+    pub tap: Tap,
+}
+
+/// Where frames come to a packet socket: what a [`Shortcut`](crate::shortcut::Shortcut) needs to know of it.
+#[derive(Debug)]
+pub struct Tap {
+    socket: PacketSocket,
+    pub(crate) interface: u32,
+    /// The director's MAC address there.
+    pub(crate) mac: [u8; 6],
+    /// Whether only frames to that one and to groups come in.
+    pub(crate) chooses: bool,
+    /// Whether it is one of several that share frames.
+    pub(crate) shares: bool,
+}
+
+impl Tap {
+    fn new(
+        receiver: &Receiver,
+        interface: &Interface,
+        options: &PacketOptions,
+        shares: bool,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            socket: receiver.socket().again()?,
+            interface: interface.index,
+            mac: options.mac.unwrap_or(interface.mac),
+            chooses: options.mac.is_some(),
+            shares,
+        })
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// Opens the Ethernet interface `name` of this network namespace as a device.
@@ -123,10 +161,12 @@ pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
     let receive =
         Receiver::open(&interface, options, false).map_err(|(step, source)| failed(step)(source))?;
     let transmit = Transmitter::open(&interface, options).map_err(|(step, source)| failed(step)(source))?;
+    let tap = Tap::new(&receive, &interface, options, false).map_err(failed(Step::Socket))?;
     Ok(Packet {
         device: Device::new(receive, transmit),
         mtu: interface.mtu,
         mac: options.mac.unwrap_or(interface.mac),
+        tap,
     })
 }
 

@@ -28,7 +28,6 @@
 //! Needs Linux 5.10, and `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF` (`CAP_SYS_ADMIN` before 5.8) in the machine's own user
 //! namespace: a container's root does not have them.
 
-mod assembler;
 mod checksum;
 mod error;
 mod open;

@@ -15,7 +15,7 @@ use super::steering::Steering;
 use super::transmit::Transmitter;
 use super::{Attach, Hazard, Mode, OpenError, PartialChecksums, Xdp, XdpOptions};
 use crate::device::{Device, ReceiveCounters};
-use crate::sys::bpf::{Attachment, Kind, Map, Program};
+use crate::sys::bpf::{Attachment, Kind, Map, Program, Purpose};
 use crate::sys::ethtool;
 use crate::sys::interface::Interface;
 use crate::sys::packet::PacketSocket;
@@ -217,7 +217,7 @@ fn start(
     let sets = steering.sets();
     let instructions = program::build(station, &sets.v4, &sets.v6, &sockets, program::PASS)
         .ok_or_else(|| plan.at(Step::Load)(io::ErrorKind::InvalidData.into()))?;
-    let program = Program::load(&instructions).map_err(plan.at(Step::Load))?;
+    let program = Program::load(Purpose::Xdp, &instructions).map_err(plan.at(Step::Load))?;
     let (attachment, native) = attach(plan, &program, options.attach)?;
     let any = if queues.len() > 1 { Some(any_of(&queues).map_err(plan.at(Step::Wait))?) } else { None };
     let mut hazards = plan.hazards.clone();

@@ -13,7 +13,7 @@
 //! anything else                                        -> kernel
 //! ```
 
-use super::assembler::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK, Size, When};
+use crate::assembler::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK, Size, When};
 use crate::sys::bpf::{Instruction, Map};
 
 /// What the sets say of an address, one byte.
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::device::xdp::{AddressClass, Steering};
-    use crate::sys::bpf::{Kind, Program};
+    use crate::sys::bpf::{Kind, Program, Purpose};
 
     const OWN: [u8; 6] = [2, 0, 0x5e, 0, 0x53, 0xfe];
     const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
@@ -269,7 +269,7 @@ mod tests {
         steering.set(known).unwrap();
         let sets = steering.sets();
         let program = build(station, &sets.v4, &sets.v6, &sockets, TAKEN as i32).unwrap();
-        let program = Program::load(&program).unwrap();
+        let program = Program::load(Purpose::Xdp, &program).unwrap();
         Some(frames.iter().map(|frame| program.run(frame).unwrap() == TAKEN).collect())
     }
 

@@ -4,32 +4,33 @@ use crate::sys::bpf::{Instruction, Map};
 
 /// A register. [`R0`] has results; a call takes its arguments from [`R1`] on and spoils them to [`R5`]; [`R6`] to [`R9`] are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Register(u8);
+pub(crate) struct Register(u8);
 
-pub(super) const R0: Register = Register(0);
-pub(super) const R1: Register = Register(1);
-pub(super) const R2: Register = Register(2);
-pub(super) const R3: Register = Register(3);
-pub(super) const R4: Register = Register(4);
-pub(super) const R5: Register = Register(5);
-pub(super) const R6: Register = Register(6);
-pub(super) const R7: Register = Register(7);
-pub(super) const R8: Register = Register(8);
-pub(super) const R9: Register = Register(9);
+pub(crate) const R0: Register = Register(0);
+pub(crate) const R1: Register = Register(1);
+pub(crate) const R2: Register = Register(2);
+pub(crate) const R3: Register = Register(3);
+pub(crate) const R4: Register = Register(4);
+pub(crate) const R5: Register = Register(5);
+pub(crate) const R6: Register = Register(6);
+pub(crate) const R7: Register = Register(7);
+pub(crate) const R8: Register = Register(8);
+pub(crate) const R9: Register = Register(9);
 /// The end of the stack.
-pub(super) const STACK: Register = Register(10);
+pub(crate) const STACK: Register = Register(10);
 
 /// How much is loaded or stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Size {
+pub(crate) enum Size {
     Byte = 0x10,
+    Double = 0x18,
     Half = 0x08,
     Word = 0x00,
 }
 
 /// When a jump is taken. Comparisons with numbers look at the lower half of the register only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
+pub(crate) enum When {
     /// The register equals the number.
     Is(Register, u32),
     /// It does not.
@@ -44,11 +45,11 @@ pub(super) enum When {
 }
 
 /// A place to jump to, by name. Jumps go forwards only.
-pub(super) type Label = &'static str;
+pub(crate) type Label = &'static str;
 
 /// A program in the making.
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     instructions: Vec<Instruction>,
     /// Jumps whose target is not known yet.
     open: Vec<(usize, Label)>,
@@ -58,59 +59,84 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// Loads from memory, with zeros before it in the register.
-    pub(super) fn load(&mut self, size: Size, to: Register, from: Register, offset: i16) -> &mut Self {
+    pub(crate) fn load(&mut self, size: Size, to: Register, from: Register, offset: i16) -> &mut Self {
         self.push(MEMORY_LOAD | size as u8, to, from, offset, 0)
     }
 
     /// Stores into memory.
-    pub(super) fn store(&mut self, size: Size, to: Register, offset: i16, from: Register) -> &mut Self {
+    pub(crate) fn store(&mut self, size: Size, to: Register, offset: i16, from: Register) -> &mut Self {
         self.push(MEMORY_STORE | size as u8, to, from, offset, 0)
     }
 
     /// Copies a register.
-    pub(super) fn copy(&mut self, to: Register, from: Register) -> &mut Self {
+    pub(crate) fn copy(&mut self, to: Register, from: Register) -> &mut Self {
         self.push(COPY_REGISTER, to, from, 0, 0)
     }
 
-    /// Sets a register to a number that is not negative.
-    pub(super) fn set(&mut self, to: Register, number: i32) -> &mut Self {
+    /// Sets a register to a number, of whose sign all upper bits are.
+    pub(crate) fn set(&mut self, to: Register, number: i32) -> &mut Self {
         self.push(SET_NUMBER, to, R0, 0, number)
     }
 
     /// Adds a number.
-    pub(super) fn add(&mut self, to: Register, number: i32) -> &mut Self {
+    pub(crate) fn add(&mut self, to: Register, number: i32) -> &mut Self {
         self.push(ADD_NUMBER, to, R0, 0, number)
     }
 
+    /// Adds another register.
+    pub(crate) fn sum(&mut self, to: Register, what: Register) -> &mut Self {
+        self.push(ADD, to, what, 0, 0)
+    }
+
+    /// Moves all bits to the right.
+    pub(crate) fn shift_right(&mut self, to: Register, bits: i32) -> &mut Self {
+        self.push(SHIFT_RIGHT, to, R0, 0, bits)
+    }
+
+    /// Turns all bits over.
+    pub(crate) fn invert(&mut self, to: Register) -> &mut Self {
+        self.push(XOR_NUMBER, to, R0, 0, -1)
+    }
+
+    /// Between this machine's byte order and the network's, 16 bits.
+    pub(crate) fn swap_half(&mut self, to: Register) -> &mut Self {
+        self.push(TO_BIG_ENDIAN, to, R0, 0, 16)
+    }
+
+    /// Adds a register to eight bytes of memory, in one piece for all processors.
+    pub(crate) fn add_to_memory(&mut self, to: Register, offset: i16, what: Register) -> &mut Self {
+        self.push(ATOMIC_ADD, to, what, offset, 0)
+    }
+
     /// Subtracts another register.
-    pub(super) fn subtract(&mut self, from: Register, what: Register) -> &mut Self {
+    pub(crate) fn subtract(&mut self, from: Register, what: Register) -> &mut Self {
         self.push(SUBTRACT, from, what, 0, 0)
     }
 
     /// Keeps some bits only.
-    pub(super) fn mask(&mut self, to: Register, bits: i32) -> &mut Self {
+    pub(crate) fn mask(&mut self, to: Register, bits: i32) -> &mut Self {
         self.push(AND_NUMBER, to, R0, 0, bits)
     }
 
     /// Sets a register to a map's address. Takes the place of two instructions.
-    pub(super) fn map(&mut self, to: Register, map: &Map) -> &mut Self {
+    pub(crate) fn map(&mut self, to: Register, map: &Map) -> &mut Self {
         // The source's number says that the number is a descriptor.
         self.push(LOAD_WIDE, to, R1, 0, map.number());
         self.push(0, R0, R0, 0, 0)
     }
 
     /// Calls a function of the kernel's (`BPF_FUNC_*`).
-    pub(super) fn call(&mut self, function: i32) -> &mut Self {
+    pub(crate) fn call(&mut self, function: i32) -> &mut Self {
         self.push(CALL, R0, R0, 0, function)
     }
 
     /// Ends the program with what is in [`R0`].
-    pub(super) fn exit(&mut self) -> &mut Self {
+    pub(crate) fn exit(&mut self) -> &mut Self {
         self.push(EXIT, R0, R0, 0, 0)
     }
 
     /// Goes on at a label further down.
-    pub(super) fn jump(&mut self, when: When, label: Label) -> &mut Self {
+    pub(crate) fn jump(&mut self, when: When, label: Label) -> &mut Self {
         self.open.push((self.instructions.len(), label));
         match when {
             When::Is(register, number) => self.push(JUMP_IS, register, R0, 0, number as i32),
@@ -123,7 +149,7 @@ impl Assembler {
     }
 
     /// Here is where jumps to `label` land.
-    pub(super) fn label(&mut self, label: Label) -> &mut Self {
+    pub(crate) fn label(&mut self, label: Label) -> &mut Self {
         let here = self.instructions.len();
         let Self { instructions, open, broken } = self;
         open.retain(|(at, wanted)| {
@@ -141,7 +167,7 @@ impl Assembler {
     }
 
     /// The program; `None` when a jump leads nowhere.
-    pub(super) fn finish(self) -> Option<Vec<Instruction>> {
+    pub(crate) fn finish(self) -> Option<Vec<Instruction>> {
         (!self.broken && self.open.is_empty()).then_some(self.instructions)
     }
 
@@ -158,7 +184,12 @@ const LOAD_WIDE: u8 = 0x18;
 const COPY_REGISTER: u8 = 0xbf;
 const SET_NUMBER: u8 = 0xb7;
 const ADD_NUMBER: u8 = 0x07;
+const ADD: u8 = 0x0f;
 const SUBTRACT: u8 = 0x1f;
+const SHIFT_RIGHT: u8 = 0x77;
+const XOR_NUMBER: u8 = 0xa7;
+const TO_BIG_ENDIAN: u8 = 0xdc;
+const ATOMIC_ADD: u8 = 0xdb;
 const AND_NUMBER: u8 = 0x57;
 const JUMP_ALWAYS: u8 = 0x05;
 const JUMP_IS: u8 = 0x16;

@@ -1,0 +1,137 @@
+//! What goes past a director counts as what it decides itself does.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use lvs_core::*;
+use support::*;
+
+const CLIENT: [u8; 4] = [192, 0, 2, 7];
+const PORT: u16 = 4_000;
+
+/// A director with one established connection by this method.
+fn start<S: Store<Scheduler = Scheduler>>(make: impl Fn() -> Director<S>, method: Method) -> Director<S> {
+    let mut director = make();
+    director.add_service(WEB, scheduler("rr")).unwrap();
+    director.add_server(WEB, server(1, method, 1)).unwrap();
+    forwarded(director.decide(at(0), &asks(SYN))).unwrap();
+    if method.sees_replies() {
+        let both = Content::Tcp(TcpFlags::SYN.with(TcpFlags::ACK));
+        forwarded(director.decide(at(0), &answers(both))).unwrap();
+    }
+    forwarded(director.decide(at(0), &asks(ACK))).unwrap();
+    director
+}
+
+fn at(secs: u64) -> Tick {
+    Tick::ZERO.plus_secs(secs)
+}
+
+fn asks(content: Content) -> Packet {
+    request(WEB, CLIENT, PORT, content)
+}
+
+fn answers(content: Content) -> Packet {
+    answer(Protocol::Tcp, 1, CLIENT, PORT, content)
+}
+
+/// All that a listing shows.
+fn shown<S: Store<Scheduler = Scheduler>>(director: &Director<S>, now: Tick) -> String {
+    let services: Vec<_> = director.services().map(|service| service.meter().live()).collect();
+    let servers: Vec<_> =
+        director.servers(WEB).map(|(_, server)| (server.active(), server.meter().live())).collect();
+    let connections: Vec<_> = director.connections(now).collect();
+    format!("{services:?} {servers:?} {connections:?} {:?}", director.counters())
+}
+
+fn packets_that_pass_by_count_as_decided_ones<S: Store<Scheduler = Scheduler>>(
+    make: impl Fn() -> Director<S> + Copy,
+) {
+    for (method, packet) in [
+        (Method::Nat, asks(ACK)),
+        (Method::Nat, answers(ACK)),
+        (Method::Direct, asks(ACK)),
+        (Method::Tunnel(Tunnel::IpIp), asks(ACK)),
+    ] {
+        let (mut decides, mut counts) = (start(make, method), start(make, method));
+        let mut last = None;
+        for _ in 0..1_000 {
+            last = forwarded(decides.decide(at(5), &packet));
+        }
+        let passed = Passed { packets: 1_000, bytes: 1_000 * u64::from(packet.length) };
+        assert_eq!(counts.pass_by(at(5), &packet, passed), last, "{method:?}");
+        assert!(last.is_some());
+        assert_eq!(shown(&counts, at(6)), shown(&decides, at(6)), "{method:?}");
+        // Nothing passed: nothing changes, the deadline neither.
+        assert_eq!(counts.pass_by(at(9), &packet, Passed::default()), last);
+        assert_eq!(shown(&counts, at(9)), shown(&decides, at(9)), "{method:?}");
+    }
+}
+
+fn nothing_passes_by_that_the_director_has_to_see<S: Store<Scheduler = Scheduler>>(
+    make: impl Fn() -> Director<S> + Copy,
+) {
+    let passes =
+        |director: &mut Director<S>| director.pass_by(at(1), &asks(ACK), Passed::default()).is_some();
+    let mut director = start(make, Method::Nat);
+    assert!(passes(&mut director));
+    for content in [SYN, FIN, RST] {
+        assert_eq!(director.pass_by(at(1), &asks(content), Passed::default()), None, "{content:?}");
+    }
+    director.set_sync_role(true, false);
+    assert!(!passes(&mut director), "a master counts packets one by one");
+    director.set_sync_role(false, false);
+    assert!(passes(&mut director));
+    forwarded(director.decide(at(1), &asks(FIN))).unwrap();
+    assert!(!passes(&mut director), "it is being closed");
+
+    let mut director = start(make, Method::Nat);
+    director.remove_server(WEB, address(1)).unwrap();
+    assert!(!passes(&mut director), "its real server is gone");
+    assert_eq!(director.pass_by(at(1), &answers(ACK), Passed::default()), None);
+
+    let mut director = start(make, Method::Direct);
+    assert_eq!(director.pass_by(at(1), &answers(ACK), Passed::default()), None, "no such replies");
+    assert_eq!(director.pass_by(at(100_000), &asks(ACK), Passed { packets: 1, bytes: 60 }), None, "expired");
+}
+
+fn what_passes_by_keeps_a_connection_alive<S: Store<Scheduler = Scheduler>>(
+    make: impl Fn() -> Director<S> + Copy,
+) {
+    let mut director = start(make, Method::Nat);
+    let longest = u64::from(config().timeouts.tcp);
+    for round in 1..=4 {
+        let now = at(round * (longest - 1));
+        director.sweep(now, director.capacity());
+        assert!(director.pass_by(now, &asks(ACK), Passed { packets: 1, bytes: 60 }).is_some(), "{round}");
+    }
+    let now = at(5 * longest + 1);
+    director.sweep(now, director.capacity());
+    assert_eq!(director.counters().live, 0);
+}
+
+/// A test here compares several directors, so each body gets a maker of them, for a store with an allocator and one without.
+macro_rules! on_both_stores {
+    ($($name:ident)+) => {$(
+        mod $name {
+            use lvs_core::{Director, Fixed, Heap, Scheduler};
+
+            #[test]
+            fn fixed() {
+                super::$name(|| Director::new(super::config(), Fixed::<16, 2, 4, 16>::new()));
+            }
+
+            #[test]
+            fn heap() {
+                super::$name(|| Director::<Heap<Scheduler>>::new(super::config(), Heap::with_capacity(16)));
+            }
+        }
+    )+};
+}
+
+on_both_stores! {
+    packets_that_pass_by_count_as_decided_ones
+    nothing_passes_by_that_the_director_has_to_see
+    what_passes_by_keeps_a_connection_alive
+}

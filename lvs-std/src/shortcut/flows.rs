@@ -1,0 +1,182 @@
+//! The connections that have a shortcut, and their counters.
+
+use core::net::IpAddr;
+use core::sync::atomic::Ordering;
+use std::collections::VecDeque;
+
+use lvs_core::{ConnId, Direction, Packet, Passed, Tick};
+use lvs_forward::PortId;
+use lvs_forward::host::MacAddress;
+
+use super::ShortcutCounters;
+use super::program::cell;
+use super::route::{Key, Route};
+use crate::sys::bpf::Map;
+use crate::sys::cells::{Cell, Cells};
+
+/// A direction of a connection, as a frame showed it.
+pub(super) struct Lesson {
+    pub(super) connection: ConnId,
+    pub(super) direction: Direction,
+    /// What the core knows its segments by.
+    pub(super) packet: Packet,
+    pub(super) key: Key,
+    pub(super) route: Route,
+    /// To whom packets go, by which port and interface, and how long they may be there.
+    pub(super) hop: IpAddr,
+    pub(super) port: PortId,
+    pub(super) interface: u32,
+    pub(super) mtu: u16,
+}
+
+/// Bounded by the cells, each of which is a flow's or free.
+pub(super) struct Flows {
+    active: Vec<Flow>,
+    /// Those longest free come first: a program that was at work while a flow ended may still count in its cell.
+    free: VecDeque<u32>,
+    /// What is still in the map, though it does no longer count.
+    stale: VecDeque<Stale>,
+}
+
+struct Flow {
+    connection: ConnId,
+    cell: u32,
+    used: Tick,
+    /// By request and by reply.
+    ways: [Option<Way>; 2],
+}
+
+struct Way {
+    packet: Packet,
+    key: Key,
+    hop: IpAddr,
+    port: PortId,
+    mac: MacAddress,
+    mtu: u16,
+    /// What was counted of it before.
+    counted: Passed,
+}
+
+struct Stale {
+    keys: [Option<Key>; 2],
+    cell: u32,
+}
+
+impl Flows {
+    pub(super) fn new(count: u32) -> Self {
+        let room = count as usize;
+        Self {
+            active: Vec::with_capacity(room),
+            free: (0..count).collect(),
+            stale: VecDeque::with_capacity(room),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.active.is_empty() && self.stale.is_empty()
+    }
+
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        self.active.iter().flat_map(|flow| flow.ways.iter().flatten()).any(|way| way.key == *key)
+    }
+
+    /// Shows a direction to the programs. `None` when there is no room, or when they know it.
+    pub(super) fn show(&mut self, now: Tick, routes: &Map, cells: &Cells, lesson: Lesson) -> Option<()> {
+        let Lesson { connection, direction, packet, key, route, hop, port, interface, mtu } = lesson;
+        let at = self.active.iter().position(|flow| flow.connection == connection);
+        let at = at.unwrap_or(self.active.len());
+        let cell = match self.active.get(at) {
+            Some(flow) if flow.ways[place(direction)].is_some() => return None,
+            Some(flow) => flow.cell,
+            None => {
+                let cell = *self.free.front()?;
+                let values = cells.all().get(cell as usize)?;
+                values.iter().for_each(|value| value.store(0, Ordering::Relaxed));
+                cell
+            }
+        };
+        routes.set(&key, route.by(interface, mtu, cell).bytes()).ok()?;
+        if at == self.active.len() {
+            self.free.pop_front();
+            self.active.push(Flow { connection, cell, used: now, ways: [None, None] });
+        }
+        let way = Way { packet, key, hop, port, mac: route.next(), mtu, counted: Passed::default() };
+        self.active.get_mut(at)?.ways[place(direction)] = Some(way);
+        Some(())
+    }
+
+    /// Hands what has passed to `count`, which says by which way further packets go, if they may.
+    pub(super) fn settle(
+        &mut self,
+        now: Tick,
+        cells: &Cells,
+        counters: &mut ShortcutCounters,
+        mut count: impl FnMut(&Packet, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+    ) {
+        let Self { active, stale, .. } = self;
+        active.retain_mut(|flow| {
+            let Some(values) = cells.all().get(flow.cell as usize) else { return false };
+            let mut goes_on = values[cell::CLOSED as usize / 8].load(Ordering::Relaxed) == 0;
+            for direction in [Direction::Request, Direction::Reply] {
+                let Some(way) = &mut flow.ways[place(direction)] else { continue };
+                let total = read(values, direction);
+                let passed = Passed {
+                    packets: total.packets.wrapping_sub(way.counted.packets),
+                    bytes: total.bytes.wrapping_sub(way.counted.bytes),
+                };
+                way.counted = total;
+                if passed.packets > 0 {
+                    flow.used = now;
+                    counters.packets += passed.packets;
+                    counters.bytes += passed.bytes;
+                }
+                let next = count(&way.packet, passed, way.hop);
+                goes_on &= next == Some((way.port, way.mac, way.mtu));
+            }
+            goes_on &= now.millis_since(flow.used) < IDLE_MS;
+            if !goes_on {
+                // At once, for all processors; the map is tidied up when there is time.
+                values[cell::CLOSED as usize / 8].store(1, Ordering::Relaxed);
+                let keys = flow.ways.each_ref().map(|way| way.as_ref().map(|way| way.key));
+                stale.push_back(Stale { keys, cell: flow.cell });
+            }
+            goes_on
+        });
+    }
+
+    /// Takes some of what no longer counts out of the map.
+    pub(super) fn forget(&mut self, routes: &Map) {
+        for _ in 0..FORGOTTEN {
+            let Some(Stale { keys, cell }) = self.stale.pop_front() else { return };
+            for key in keys.into_iter().flatten() {
+                // It may have been shown anew meanwhile, with another cell.
+                if !self.knows(&key) {
+                    let _ = routes.remove(&key);
+                }
+            }
+            self.free.push_back(cell);
+        }
+    }
+}
+
+/// What the programs have counted.
+fn read(values: &Cell, direction: Direction) -> Passed {
+    let at = match direction {
+        Direction::Request => cell::REQUESTS as usize / 8,
+        Direction::Reply => cell::REPLIES as usize / 8,
+    };
+    let value = |at: usize| values.get(at).map_or(0, |value| value.load(Ordering::Relaxed));
+    Passed { packets: value(at), bytes: value(at + 1) }
+}
+
+const fn place(direction: Direction) -> usize {
+    match direction {
+        Direction::Request => 0,
+        Direction::Reply => 1,
+    }
+}
+
+/// Without packets for so long, a connection goes by the director again.
+const IDLE_MS: u64 = 10_000;
+/// Flows that are taken out of the map at a time: two system calls each.
+const FORGOTTEN: usize = 32;

@@ -1,0 +1,97 @@
+//! Which connections are worth a shortcut.
+
+use core::hash::BuildHasher;
+use std::hash::RandomState;
+
+use super::route::Key;
+
+/// Remembers who lately sent merged frames. Those that share a place displace each other.
+pub(super) struct Watch {
+    hasher: RandomState,
+    seen: Box<[(Key, u8)]>,
+    /// Answers to those that have a shortcut: few at a time.
+    wanted: heapless::Vec<Key, WANTED>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        let seen = vec![(Key::from([0; size_of::<Key>()]), 0); PLACES].into_boxed_slice();
+        Self { hasher: RandomState::new(), seen, wanted: heapless::Vec::new() }
+    }
+
+    /// Counts a merged frame; says whether it was one of many.
+    pub(super) fn sees(&mut self, key: &Key) -> bool {
+        let place = self.hasher.hash_one(key) as usize % PLACES;
+        let Some((known, count)) = self.seen.get_mut(place) else { return false };
+        if known != key {
+            (*known, *count) = (*key, 0);
+        }
+        *count = count.saturating_add(1);
+        *count > MANY
+    }
+
+    /// Whether any frame is looked at for its own sake.
+    pub(super) fn is_curious(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Wants the next frame with this key, however small.
+    pub(super) fn want(&mut self, key: Key) {
+        if self.wanted.is_full() {
+            self.wanted.remove(0);
+        }
+        if !self.wanted.contains(&key) {
+            // There is room now.
+            let _ = self.wanted.push(key);
+        }
+    }
+
+    pub(super) fn wants(&self, key: &Key) -> bool {
+        self.wanted.contains(key)
+    }
+
+    /// It has come.
+    pub(super) fn has(&mut self, key: &Key) {
+        self.wanted.retain(|wanted| wanted != key);
+    }
+
+    /// What has not come by now is not waited for.
+    pub(super) fn give_up(&mut self) {
+        self.wanted.clear();
+    }
+}
+
+/// Merged frames of one direction that make it worth while: a mebibyte or so.
+const MANY: u8 = 16;
+const PLACES: usize = 1_024;
+const WANTED: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> Key {
+        [number; size_of::<Key>()]
+    }
+
+    #[test]
+    fn many_frames_of_one_direction_are_many() {
+        let mut watch = Watch::new();
+        assert!((0..MANY).all(|_| !watch.sees(&key(1))));
+        assert!(watch.sees(&key(1)));
+        assert!((0..300).all(|_| watch.sees(&key(1))), "and more are as well");
+        assert!(!watch.sees(&key(2)));
+    }
+
+    #[test]
+    fn the_oldest_wish_makes_room_for_a_new_one() {
+        let mut watch = Watch::new();
+        (0..=WANTED as u8).for_each(|number| watch.want(key(number)));
+        assert!(!watch.wants(&key(0)));
+        assert!(watch.wants(&key(1)) && watch.wants(&key(WANTED as u8)));
+        watch.has(&key(1));
+        assert!(!watch.wants(&key(1)) && watch.is_curious());
+        watch.give_up();
+        assert!(!watch.is_curious());
+    }
+}
