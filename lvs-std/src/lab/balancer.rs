@@ -14,12 +14,13 @@ use lvs_core::{
     Tunnel,
 };
 use lvs_forward::host::{Host, MacAddress, Port};
-use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options};
+use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options, PortId};
 
 use super::{Arms, Cluster, LabError, Node};
-use crate::device::packet::Fan;
+use crate::device::packet::{Fan, Tap};
 use crate::device::xdp::{self, Steering};
 use crate::device::{Device, packet};
+use crate::shortcut::{self, Shortcut};
 use crate::steer::Steer;
 use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
 use crate::worker::{Crew, End, Handle, Snapshot, Worker, WorkerOptions};
@@ -68,7 +69,8 @@ impl Cluster {
         let seed = config.seed;
         let (count, by) = self.plan.workers;
         let steer = Steer::new(seed, count, by);
-        let (lines, steering, fans) = self.open_ports(steer)?;
+        let Opened { lines, shortcuts, steering, fans } = self.open_ports(steer)?;
+        let mut shortcuts = shortcuts.into_iter();
         let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for (index, line) in (0..).zip(lines) {
             let mut config = config.clone();
@@ -97,8 +99,12 @@ impl Cluster {
                     .map_err(|error| refusal(&self.director, "add a virtual address", error))?;
             }
             let forwarder = Box::new(Forwarder::new(host, Options::new()));
-            let (worker, handle, fetch) = Worker::new(director, forwarder, devices, WorkerOptions::default())
-                .map_err(|error| refusal(&self.director, "make a worker", error))?;
+            let (mut worker, handle, fetch) =
+                Worker::new(director, forwarder, devices, WorkerOptions::default())
+                    .map_err(|error| refusal(&self.director, "make a worker", error))?;
+            if let Some(shortcut) = shortcuts.next() {
+                worker.set_shortcut(shortcut);
+            }
             workers.push(worker);
             handles.push(handle);
             events.push(fetch);
@@ -144,16 +150,29 @@ impl Cluster {
             for (opened, (_, mac, addresses)) in opened.into_iter().zip(ports) {
                 line.push((PlannedPort { mac, mtu: opened.mtu, addresses }, opened.device));
             }
-            return Ok((vec![line], Some(steering), Vec::new()));
+            return Ok(Opened {
+                lines: vec![line],
+                shortcuts: Vec::new(),
+                steering: Some(steering),
+                fans: Vec::new(),
+            });
         }
         let mut known: Vec<IpAddr> = FAMILIES.map(Self::vip).to_vec();
         known
             .extend(ports.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, _)| *address)));
         let (mut lines, mut fans) =
             ((0..steer.workers()).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
-        for (name, mac, addresses) in ports {
+        let mut shortcuts = Vec::new();
+        if self.plan.shortcut {
+            for _ in 0..steer.workers() {
+                let shortcut = Shortcut::new(shortcut::CONNECTIONS);
+                shortcuts.push(shortcut.map_err(|error| refusal(&self.director, "make a shortcut", error))?);
+            }
+        }
+        for ((name, mac, addresses), at) in ports.into_iter().zip(0..) {
             if steer.workers() == 1 {
                 let packet = open_device(&self.director, name, mac, RECEIVE_SLOTS)?;
+                self.add_taps(&mut shortcuts, PortId(at), &[packet.tap])?;
                 let port = PlannedPort { mac, mtu: packet.mtu, addresses };
                 if let Some(line) = lines.first_mut() {
                     line.push((port, packet.device));
@@ -168,9 +187,20 @@ impl Cluster {
             for (line, device) in lines.iter_mut().zip(fanned.devices) {
                 line.push((PlannedPort { mac, mtu: fanned.mtu, addresses: addresses.clone() }, device));
             }
+            self.add_taps(&mut shortcuts, PortId(at), &fanned.taps)?;
             fans.push(fanned.fan);
         }
-        Ok((lines, None, fans))
+        Ok(Opened { lines, shortcuts, steering: None, fans })
+    }
+
+    /// Puts each worker's shortcut, if there are any, at an interface.
+    fn add_taps(&self, shortcuts: &mut [Shortcut], port: PortId, taps: &[Tap]) -> Result<(), LabError> {
+        for (shortcut, tap) in shortcuts.iter_mut().zip(taps) {
+            self.director
+                .run(|| shortcut.add_port(port, tap))?
+                .map_err(|error| refusal(&self.director, "attach a shortcut", error))?;
+        }
+        Ok(())
     }
 
     /// Tells the XDP program of the director's addresses, now and as they change.
@@ -217,8 +247,15 @@ impl Cluster {
     }
 }
 
-/// For each worker its ports with their devices.
-type Opened = (Vec<Vec<(PlannedPort, Device)>>, Option<Steering>, Vec<Fan>);
+/// What a director works with.
+struct Opened {
+    /// For each worker its ports with their devices.
+    lines: Vec<Vec<(PlannedPort, Device)>>,
+    /// For each worker, or none.
+    shortcuts: Vec<Shortcut>,
+    steering: Option<Steering>,
+    fans: Vec<Fan>,
+}
 
 /// What the host has to know of a port.
 struct PlannedPort {

@@ -28,6 +28,8 @@ pub struct Plan {
     pub partial_checksums: bool,
     /// How many workers the director has, and what tells clients apart for them. Default: one.
     pub workers: (usize, By),
+    /// Whether bulk TCP takes the [shortcut](crate::shortcut), in a [privileged](Lab::privileged) lab with packet sockets. Default: false.
+    pub shortcut: bool,
 }
 
 impl Plan {
@@ -42,6 +44,7 @@ impl Plan {
             xdp: None,
             partial_checksums: true,
             workers: (1, By::Endpoint),
+            shortcut: false,
         }
     }
 
@@ -78,6 +81,13 @@ impl Plan {
     #[must_use]
     pub const fn with_workers(mut self, workers: usize, by: By) -> Self {
         self.workers = (workers, by);
+        self
+    }
+
+    /// The same with a shortcut for bulk TCP.
+    #[must_use]
+    pub const fn with_shortcut(mut self) -> Self {
+        self.shortcut = true;
         self
     }
 

@@ -270,7 +270,7 @@ mod tests {
         let sets = steering.sets();
         let program = build(station, &sets.v4, &sets.v6, &sockets, TAKEN as i32).unwrap();
         let program = Program::load(Purpose::Xdp, &program).unwrap();
-        Some(frames.iter().map(|frame| program.run(frame).unwrap() == TAKEN).collect())
+        Some(frames.iter().map(|frame| program.run(&mut frame.clone()).unwrap() == TAKEN).collect())
     }
 
     fn udp(to: [u8; 6], from: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {

@@ -1,0 +1,181 @@
+//! The director stays in charge of what passes it by.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::thread::sleep;
+use std::time::Instant;
+
+use libtest_mimic::Trial;
+use lvs_core::{Family, Method, ServerConfig, ServiceKey, State, TcpState};
+use lvs_std::lab::{Arms, Cluster, Lab, Node, Plan};
+use lvs_std::steer::By;
+use lvs_std::worker::Handle;
+
+use crate::balancer::Balancer;
+use crate::traffic::{PATIENCE, Session};
+use crate::{Outcome, trial};
+
+pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
+        for (name, method, arms) in [
+            ("NAT", Method::Nat, Arms::One),
+            ("NAT between two networks", Method::Nat, Arms::Two),
+            ("DR", Method::Direct, Arms::One),
+        ] {
+            let plan = Plan::new(method).with_arms(arms).with_shortcut();
+            trials.push(trial(
+                format!("bulk transfers by {name} over {over} pass the director by"),
+                move || passes(lab, plan, family),
+            ));
+        }
+        let plan = Plan::new(Method::Nat).with_shortcut();
+        trials.push(trial(format!("what passes by over {over} counts to the byte"), move || {
+            counts(lab, plan, family)
+        }));
+        trials.push(trial(
+            format!("a connection over {over} that is closed is closed for the director"),
+            move || closes(lab, plan, family),
+        ));
+        trials.push(trial(format!("a removed server gets nothing more over {over}"), move || {
+            removes(lab, plan, family)
+        }));
+        let plan = plan.with_workers(2, By::Endpoint);
+        trials.push(trial(format!("each of two workers has a shortcut over {over}"), move || {
+            shares(lab, plan, family)
+        }));
+    }
+    trials
+}
+
+/// Enough for a shortcut to be taken, in both directions.
+const BULK: usize = 12 << 20;
+
+fn passes(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let sees_replies = plan.method.sees_replies();
+    balancer.client().run(|| {
+        for _ in 0..3 {
+            let mut session = Session::open(balancer.vip())?;
+            // The second time, all of it may pass.
+            session.exchange(BULK, BULK)?;
+            session.exchange(BULK, BULK)?;
+        }
+        Ok::<(), std::io::Error>(())
+    })??;
+    let counters = balancer.stop()?.director;
+    let (shortcut, traffic) = (counters.worker.shortcut, counters.director.traffic);
+    assert_eq!(shortcut.shown, if sees_replies { 6 } else { 3 }, "{shortcut:?}");
+    let all = (if sees_replies { 12 } else { 6 }) * BULK as u64;
+    assert!(traffic.in_bytes + traffic.out_bytes > all, "{traffic:?}");
+    assert!(shortcut.bytes > all / 2, "most of {all} bytes pass by: {shortcut:?}");
+    Ok(())
+}
+
+/// A transfer whose packets the director counts itself, and one that passes it by.
+fn counts(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
+    session.exchange(BULK, BULK)?;
+    let seen = |handle: &Handle| {
+        handle.with(|director, forwarder, _| {
+            let service = director.services().next().map(|service| service.meter().live());
+            let servers = director.services().next().map(|service| service.key()).map(|key| {
+                director.servers(key).map(|(_, server)| server.meter().live().in_bytes).sum::<u64>()
+            });
+            (director.counters().traffic, service, servers, forwarder.counters().requests)
+        })
+    };
+    // A command sees what has passed up to then.
+    let (before, sent) = (seen(balancer.handle())?, sent_by(balancer.client())?);
+    session.exchange(BULK, 0)?;
+    let (after, sent_then) = (seen(balancer.handle())?, sent_by(balancer.client())?);
+    assert!(after.3 - before.3 < 100, "nearly all of it passed by: {} frames did not", after.3 - before.3);
+    let (packets, bytes) = (after.0.in_packets - before.0.in_packets, after.0.in_bytes - before.0.in_bytes);
+    let (sent_packets, sent_bytes) = (sent_then.0 - sent.0, sent_then.1 - sent.1);
+    // The client's kernel may have asked for its neighbours as well, which is not the director's to count.
+    let others = sent_packets - packets;
+    assert!(others <= 4, "{packets} packets of {sent_packets}");
+    let of_others = (sent_bytes - 14 * sent_packets) - bytes;
+    assert!((28 * others..=72 * others).contains(&of_others), "{of_others} bytes in {others} packets");
+    assert_eq!(after.1, Some(after.0), "the service has what the director has");
+    assert_eq!(after.2, Some(after.0.in_bytes), "and so have its servers");
+    balancer.stop().map(drop)
+}
+
+fn closes(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
+    session.exchange(BULK, BULK)?;
+    assert!(shown(balancer.handle())? > 0);
+    drop(session);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let states: Vec<State> =
+            balancer.handle().connections()?.iter().map(|connection| connection.state).collect();
+        if states.iter().all(|state| *state != State::Tcp(TcpState::Established)) {
+            assert_eq!(states.len(), 1, "{states:?}");
+            break;
+        }
+        assert!(Instant::now() < end, "{states:?}");
+        sleep(Duration::from_millis(5));
+    }
+    balancer.stop().map(drop)
+}
+
+fn removes(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
+    let server = session.exchange(BULK, BULK)?;
+    assert!(shown(balancer.handle())? > 0);
+    balancer.remove_server(server)?;
+    let before = passed(balancer.handle())?;
+    let talk = std::thread::spawn(move || session.exchange(BULK, BULK));
+    sleep(Duration::from_millis(500));
+    assert_eq!(passed(balancer.handle())?, before, "nothing passes to a server that is gone");
+    assert!(!talk.is_finished());
+    let web = ServiceKey::tcp(Cluster::vip(family), balancer.vip().port());
+    let again = SocketAddr::new(Cluster::server_address(server, family), 8080);
+    balancer.handle().add_server(web, ServerConfig::new(again, Method::Nat))??;
+    assert_eq!(talk.join().expect("no panic")?, server, "it goes on when the server is back");
+    balancer.stop().map(drop)
+}
+
+fn shares(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    balancer.client().run(|| {
+        for _ in 0..12 {
+            let mut session = Session::open(balancer.vip())?;
+            session.exchange(BULK / 2, BULK / 2)?;
+        }
+        Ok::<(), std::io::Error>(())
+    })??;
+    let workers = balancer.stop()?.workers;
+    assert!(workers.iter().all(|worker| worker.worker.shortcut.bytes > 0), "{workers:?}");
+    Ok(())
+}
+
+/// Packets and bytes, Ethernet headers included, that a node has sent.
+fn sent_by(node: &Node) -> Result<(u64, u64), Box<dyn core::error::Error>> {
+    let text = node.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).ok_or("no eth0")?;
+    let numbers: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    Ok((numbers[9], numbers[8]))
+}
+
+/// Directions that were shown to the kernel, once some are.
+fn shown(handle: &Handle) -> Result<u64, Box<dyn core::error::Error>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let shown = handle.snapshot().worker.shortcut.shown;
+        if shown > 0 || Instant::now() > end {
+            return Ok(shown);
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Packets that the director has counted.
+fn passed(handle: &Handle) -> Result<u64, Box<dyn core::error::Error>> {
+    Ok(handle.with(|director, _, _| director.counters().traffic.in_packets)?)
+}
