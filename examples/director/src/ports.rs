@@ -4,10 +4,12 @@ use core::error::Error;
 use core::net::IpAddr;
 
 use lvs_core::Seed;
+use lvs_forward::PortId;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_std::device::Device;
-use lvs_std::device::packet::{self, Fan, PacketOptions};
+use lvs_std::device::packet::{self, Fan, PacketOptions, Tap};
 use lvs_std::device::xdp::{self, Attach, OpenError, Steering, Xdp, XdpOptions};
+use lvs_std::shortcut::{self, Shortcut};
 use lvs_std::steer::Steer;
 
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac, Wire};
@@ -20,6 +22,8 @@ pub(crate) struct Ports {
     pub(crate) steering: Option<Steering>,
     /// What tells the kernel which frames are whose, if there are several workers.
     pub(crate) fans: Vec<Fan>,
+    /// What takes bulk transfers past each worker, or none.
+    pub(crate) shortcuts: Vec<Shortcut>,
 }
 
 /// A device for each worker, with what the hosts have to know of its interface.
@@ -28,6 +32,8 @@ struct Opened {
     mac: [u8; 6],
     mtu: usize,
     fan: Option<Fan>,
+    /// Where each worker's shortcut can be put; empty where it cannot.
+    taps: Vec<Tap>,
 }
 
 /// Opens the interfaces as the ports of the workers' hosts.
@@ -40,13 +46,13 @@ pub(crate) fn open<const N: usize>(
     let known = configuration.initial_addresses();
     let (mut by_xdp, steering) = open_xdp(interfaces, steer.workers())?;
     let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
-    let mut fans = Vec::new();
-    for interface in interfaces {
-        let at = by_xdp.iter().position(|(name, _)| *name == interface.name);
-        let opened = match at {
-            Some(at) => {
+    let (mut fans, mut shortcuts) = (Vec::new(), shortcuts(configuration, steer.workers()));
+    for (interface, at) in interfaces.iter().zip(0..) {
+        let xdp = by_xdp.iter().position(|(name, _)| *name == interface.name);
+        let opened = match xdp {
+            Some(xdp) => {
                 warn_of_networks(configuration, interface);
-                by_xdp.remove(at).1
+                by_xdp.remove(xdp).1
             }
             None => open_packet(interface, steer, &known)?,
         };
@@ -65,8 +71,23 @@ pub(crate) fn open<const N: usize>(
         }
         lines.iter_mut().zip(opened.devices).for_each(|(line, device)| line.push(device));
         fans.extend(opened.fan);
+        let mut taps = shortcuts.iter_mut().zip(&opened.taps);
+        if let Err(error) = taps.try_for_each(|(shortcut, tap)| shortcut.add_port(PortId(at), tap)) {
+            tracing::info!("bulk transfers are copied, because {error}");
+            shortcuts.clear();
+        }
     }
-    Ok(Ports { lines, steering, fans })
+    Ok(Ports { lines, steering, fans, shortcuts })
+}
+
+/// One for each worker, if they are wanted and to be had.
+fn shortcuts(configuration: &Configuration, workers: usize) -> Vec<Shortcut> {
+    let count = if configuration.work.shortcut { workers } else { 0 };
+    let made: Result<Vec<_>, _> = (0..count).map(|_| Shortcut::new(shortcut::CONNECTIONS)).collect();
+    made.unwrap_or_else(|error| {
+        tracing::info!("bulk transfers are copied: {error}");
+        Vec::new()
+    })
 }
 
 fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<Opened, Box<dyn Error>> {
@@ -74,10 +95,17 @@ fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<
     options.mac = mac_of(interface)?;
     if steer.workers() == 1 {
         let packet = packet::open(&interface.name, &options)?;
-        return Ok(Opened { devices: vec![packet.device], mac: packet.mac, mtu: packet.mtu, fan: None });
+        return Ok(Opened {
+            devices: vec![packet.device],
+            mac: packet.mac,
+            mtu: packet.mtu,
+            fan: None,
+            taps: vec![packet.tap],
+        });
     }
     let packet = packet::open_fanned(&interface.name, &options, steer, known)?;
-    Ok(Opened { devices: packet.devices, mac: packet.mac, mtu: packet.mtu, fan: Some(packet.fan) })
+    let (mac, mtu) = (packet.mac, packet.mtu);
+    Ok(Opened { devices: packet.devices, mac, mtu, fan: Some(packet.fan), taps: packet.taps })
 }
 
 type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<Steering>);
@@ -122,7 +150,10 @@ fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<d
     for (interface, opened) in wanted.iter().zip(all) {
         describe(&interface.name, &opened);
         let Xdp { device, mac, mtu, .. } = opened;
-        ports.push((interface.name.as_str(), Opened { devices: vec![device], mac, mtu, fan: None }));
+        ports.push((
+            interface.name.as_str(),
+            Opened { devices: vec![device], mac, mtu, fan: None, taps: Vec::new() },
+        ));
     }
     Ok((ports, Some(steering)))
 }

@@ -87,7 +87,7 @@ struct Team {
 
 /// Makes the workers that a file asks for, with its interfaces open for all of them.
 fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
-    let Work { workers: count, cpus, busy_poll, by } = &configuration.work;
+    let Work { workers: count, cpus, busy_poll, shortcut: _, by } = &configuration.work;
     let allowed = processors()?;
     if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         return Err(format!("there is no processor {cpu} for this process; it may use {allowed:?}").into());
@@ -98,8 +98,9 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
         let seed = lvs_std::random_seed()?;
         hosts.push((seed, Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed))));
     }
-    let Ports { lines, steering, fans } = ports::open(configuration, steer, &mut hosts)?;
+    let Ports { lines, steering, fans, shortcuts } = ports::open(configuration, steer, &mut hosts)?;
     let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    let mut shortcuts = shortcuts.into_iter();
     for ((seed, mut host), mut devices) in hosts.into_iter().zip(lines) {
         if !configuration.marks.is_empty() {
             let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
@@ -118,8 +119,11 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
         let forwarder = Box::new(Forwarder::new(*host, configuration.options(*count)));
         let mut options = WorkerOptions::default();
         options.busy_poll = *busy_poll;
-        let (worker, handle, fetch): (LargeWorker, _, _) =
+        let (mut worker, handle, fetch): (LargeWorker, _, _) =
             Worker::new(director, forwarder, devices, options)?;
+        if let Some(shortcut) = shortcuts.next() {
+            worker.set_shortcut(shortcut);
+        }
         workers.push(worker);
         handles.push(handle);
         events.push(fetch);

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Instant;
 
 use libtest_mimic::Trial;
-use lvs_core::{Family, Method, ServerConfig, ServiceKey, State, TcpState};
+use lvs_core::{Family, Method, ServerConfig, ServiceKey, State, TcpState, Traffic};
 use lvs_std::lab::{Arms, Cluster, Lab, Node, Plan};
 use lvs_std::steer::By;
 use lvs_std::worker::Handle;
@@ -76,7 +76,7 @@ fn passes(lab: Lab, plan: Plan, family: Family) -> Outcome {
 fn counts(lab: Lab, plan: Plan, family: Family) -> Outcome {
     let balancer = Balancer::start(lab, &plan, family, "rr")?;
     let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
-    session.exchange(BULK, BULK)?;
+    let server = session.exchange(BULK, BULK)?;
     let seen = |handle: &Handle| {
         handle.with(|director, forwarder, _| {
             let service = director.services().next().map(|service| service.meter().live());
@@ -87,17 +87,24 @@ fn counts(lab: Lab, plan: Plan, family: Family) -> Outcome {
         })
     };
     // A command sees what has passed up to then.
-    let (before, sent) = (seen(balancer.handle())?, sent_by(balancer.client())?);
-    session.exchange(BULK, 0)?;
-    let (after, sent_then) = (seen(balancer.handle())?, sent_by(balancer.client())?);
+    let ends = [balancer.client(), balancer.server(usize::from(server))];
+    let (before, sent) = (seen(balancer.handle())?, [sent_by(ends[0])?, sent_by(ends[1])?]);
+    session.exchange(BULK, BULK)?;
+    let (after, then) = (seen(balancer.handle())?, [sent_by(ends[0])?, sent_by(ends[1])?]);
     assert!(after.3 - before.3 < 100, "nearly all of it passed by: {} frames did not", after.3 - before.3);
-    let (packets, bytes) = (after.0.in_packets - before.0.in_packets, after.0.in_bytes - before.0.in_bytes);
-    let (sent_packets, sent_bytes) = (sent_then.0 - sent.0, sent_then.1 - sent.1);
-    // The client's kernel may have asked for its neighbours as well, which is not the director's to count.
-    let others = sent_packets - packets;
-    assert!(others <= 4, "{packets} packets of {sent_packets}");
-    let of_others = (sent_bytes - 14 * sent_packets) - bytes;
-    assert!((28 * others..=72 * others).contains(&of_others), "{of_others} bytes in {others} packets");
+    let counted = |traffic: &Traffic| {
+        [(traffic.in_packets, traffic.in_bytes), (traffic.out_packets, traffic.out_bytes)]
+    };
+    for at in [0, 1] {
+        let (now, earlier) = (counted(&after.0)[at], counted(&before.0)[at]);
+        let (packets, bytes) = (now.0 - earlier.0, now.1 - earlier.1);
+        let (sent_packets, sent_bytes) = (then[at].0 - sent[at].0, then[at].1 - sent[at].1);
+        // The kernel there may have asked for its neighbours as well, which is not the director's to count.
+        let others = sent_packets - packets;
+        assert!(others <= 4, "{packets} packets of {sent_packets}");
+        let of_others = sent_bytes - 14 * sent_packets - bytes;
+        assert!((28 * others..=72 * others).contains(&of_others), "{of_others} bytes in {others} packets");
+    }
     assert_eq!(after.1, Some(after.0), "the service has what the director has");
     assert_eq!(after.2, Some(after.0.in_bytes), "and so have its servers");
     balancer.stop().map(drop)

@@ -18,6 +18,8 @@ pub(crate) struct Work {
     pub(crate) cpus: Vec<usize>,
     /// Whether they never wait.
     pub(crate) busy_poll: bool,
+    /// Whether bulk transfers may pass them by in the kernel.
+    pub(crate) shortcut: bool,
     /// What tells clients apart for them.
     pub(crate) by: By,
 }
@@ -35,6 +37,7 @@ pub(super) fn read(
         workers,
         cpus: cpus(reader, raw, workers)?,
         busy_poll: raw.busy_poll.unwrap_or(false),
+        shortcut: raw.shortcut.unwrap_or(true),
         by: by(reader, raw, services)?,
     };
     if workers == 1 {
