@@ -14,6 +14,7 @@ use lvs_std::HostAddresses;
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::XdpOptions;
+use lvs_std::shortcut::{self, Shortcut};
 use lvs_std::steer::Steer;
 use lvs_std::worker::{Crew, End, Worker, WorkerOptions, processors, stay_on};
 
@@ -247,7 +248,7 @@ fn finish(end: End) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Bytes that the director allocates besides its tables: the host and the packet rings.
+/// Bytes that the director allocates besides its tables: the host, the packet rings, and what takes bulk transfers past it.
 pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
     let (packet, xdp) = (PacketOptions::default(), XdpOptions::default());
     // Slots for whole merged frames in, and for frames of an Ethernet MTU out.
@@ -258,6 +259,8 @@ pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
         Wire::Packet | Wire::Auto => rings,
         Wire::Xdp => frames,
     });
-    let each = size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>();
+    let shortcut =
+        if configuration.work.shortcut { Shortcut::required_bytes(shortcut::CONNECTIONS) } else { 0 };
+    let each = size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>() + shortcut;
     each * configuration.work.workers
 }

@@ -72,6 +72,11 @@ impl Flows {
         }
     }
 
+    /// With the counters that are shared with the kernel.
+    pub(super) const fn required_bytes(count: usize) -> usize {
+        count * (size_of::<Flow>() + size_of::<u32>() + size_of::<Stale>() + size_of::<Cell>())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.active.is_empty() && self.stale.is_empty()
     }

@@ -93,7 +93,8 @@ impl AddAssign for ShortcutCounters {
 }
 
 impl Shortcut {
-    /// One without ports, for at most so many connections at a time, at least 1; 256 bytes each.
+    /// One without ports, for at most so many connections at a time, at least 1. [`required_bytes`](Self::required_bytes) says what
+    /// it takes.
     ///
     /// # Errors
     /// [`ShortcutError`], when the kernel does not let this process.
@@ -137,6 +138,12 @@ impl Shortcut {
         }
         self.ports[at] = Some(Port { gate, _ingress: attached });
         Ok(())
+    }
+
+    /// Bytes of this process that one for so many connections takes; the kernel's own for its map are not among them.
+    #[must_use]
+    pub const fn required_bytes(connections: u16) -> usize {
+        Flows::required_bytes(connections as usize) + Watch::REQUIRED_BYTES + size_of::<Self>()
     }
 
     /// What it did so far.

@@ -14,6 +14,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub(super) const REQUIRED_BYTES: usize = PLACES * size_of::<(Key, u8)>();
+
     pub(super) fn new() -> Self {
         let seen = vec![(Key::from([0; size_of::<Key>()]), 0); PLACES].into_boxed_slice();
         Self { hasher: RandomState::new(), seen, wanted: heapless::Vec::new() }
