@@ -16,6 +16,8 @@ use super::{Brain, Director};
 use crate::brief::Brief;
 use crate::conn::{ConnId, NONE, Slot, Table, split};
 use crate::counters::Traffic;
+use crate::hash::Seed;
+use crate::hashing::{HashTogether, Hashing};
 use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
 use crate::sched::Schedule;
@@ -209,7 +211,7 @@ impl Brain {
         hashes: &mut [u32; BATCH],
         guesses: &mut [u32; BATCH],
     ) {
-        let seed = self.config.seed;
+        let (seed, together) = (self.config.seed, self.table.together);
         let far = self.table.live > NEAR;
         let ahead = self.table.ahead.filter(|_| far);
         let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
@@ -217,9 +219,9 @@ impl Brain {
             // A few at a time: what they wait for comes while the next ones are hashed.
             for (hashes, briefs) in hashes.chunks_mut(GROUP).zip(briefs.chunks(GROUP)) {
                 let mut cells = [ptr::null(); GROUP];
-                for ((hash, cell), brief) in hashes.iter_mut().zip(&mut cells).zip(briefs) {
-                    *hash = brief.hash(seed);
-                    *cell = table.address_of_home(*hash);
+                hash(seed, together, briefs, hashes);
+                for ((&hash, cell), _) in hashes.iter().zip(&mut cells).zip(briefs) {
+                    *cell = table.address_of_home(hash);
                 }
                 ahead(&cells);
             }
@@ -234,9 +236,7 @@ impl Brain {
             }
             return;
         }
-        for (hash, brief) in hashes.iter_mut().zip(briefs) {
-            *hash = brief.hash(seed);
-        }
+        hash(seed, together, briefs, hashes);
         // Nothing but reads: a question whose answer decides what is read next would make each wait for the one before.
         if far {
             let hashes = hashes.iter().zip(briefs);
@@ -257,6 +257,16 @@ impl Brain {
         table.settle();
         table.guess_value(hash)
     }
+}
+
+/// Hashes packets, together if there is a function for it.
+#[inline(always)]
+fn hash(seed: Seed, together: Option<HashTogether>, briefs: &[Brief], hashes: &mut [u32]) {
+    let hashing = Hashing::new(seed, briefs, hashes);
+    let _ = match together {
+        Some(together) => together(hashing),
+        None => hashing.run(),
+    };
 }
 
 /// Decides a packet of the connection that the index names, if it is that and there is nothing to it but counts and the deadline.
