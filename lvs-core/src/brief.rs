@@ -34,9 +34,9 @@ pub struct Brief {
 }
 
 const UDP: u8 = 1;
-/// Where the parts of the second word are.
-const TAG: u32 = 32;
-const FLAGS: u32 = 40;
+/// Where the parts of the second word are. Ports and tag are where a slot has them.
+pub(crate) const TAG: u32 = 32;
+pub(crate) const FLAGS: u32 = 40;
 const LENGTH: u32 = 48;
 
 impl Brief {
@@ -107,6 +107,18 @@ impl Brief {
         self.pair as u32
     }
 
+    /// Both addresses, the client's in the upper half.
+    #[inline(always)]
+    pub(crate) const fn pair(&self) -> u64 {
+        self.pair
+    }
+
+    /// All else, for a comparison with a slot's [word](crate::conn::Slot) at one time.
+    #[inline(always)]
+    pub(crate) const fn rest(&self) -> u64 {
+        self.rest
+    }
+
     #[inline]
     pub(crate) const fn ports(&self) -> u32 {
         self.rest as u32
@@ -120,12 +132,6 @@ impl Brief {
     #[inline]
     const fn flags(&self) -> TcpFlags {
         TcpFlags::from_byte((self.rest >> FLAGS) as u8)
-    }
-
-    /// Whether it says nothing new about its connection, as far as flags tell: a datagram, or a segment with ACK alone.
-    #[inline]
-    pub(crate) const fn is_plain(&self) -> bool {
-        self.flags().is_plain_ack()
     }
 
     /// The hash of its [key](Key::hash).

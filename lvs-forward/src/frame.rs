@@ -79,6 +79,18 @@ impl<'a> Frame<'a> {
         &self.buffer[self.start..self.end]
     }
 
+    /// The first so many bytes. If the buffer goes on behind a frame that is shorter, they do as well.
+    #[inline(always)]
+    pub(crate) fn head<const LEN: usize>(&self) -> Option<&[u8; LEN]> {
+        self.buffer.get(self.start..)?.first_chunk()
+    }
+
+    /// The same for editing.
+    #[inline(always)]
+    pub(crate) fn head_mut<const LEN: usize>(&mut self) -> Option<&mut [u8; LEN]> {
+        self.buffer.get_mut(self.start..)?.first_chunk_mut()
+    }
+
     /// The frame's bytes for editing.
     #[must_use]
     #[inline]

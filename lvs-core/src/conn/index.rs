@@ -82,11 +82,13 @@ impl<'a> Index<'a> {
     /// The first value of this hash, [`NONE`] when there is none. Nearly all stand near their home.
     #[inline(always)]
     pub(crate) fn first(&self, hash: u32) -> u32 {
-        let near = self.cells.get(self.home(hash)..).unwrap_or_default().iter().take(NEAR);
-        for cell in near {
-            // Where the cell is empty, its value says that there is none.
-            if cell.hash == hash || cell.is_empty() {
-                return cell.value;
+        let from_home = self.cells.get(self.home(hash)..);
+        if let Some(near) = from_home.and_then(|cells| cells.first_chunk::<NEAR>()) {
+            for cell in near {
+                // Where the cell is empty, its value says that there is none.
+                if cell.hash == hash || cell.is_empty() {
+                    return cell.value;
+                }
             }
         }
         self.walk(hash)

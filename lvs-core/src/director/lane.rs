@@ -22,6 +22,7 @@ use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
 use crate::sched::Schedule;
 use crate::server::{Server, ServerId};
+use crate::service::{Service, ServiceId};
 use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
 use crate::verdict::{Direction, Forward, Verdict};
@@ -164,26 +165,33 @@ impl Brain {
         self.guess(tables, briefs, &mut hashes, &mut guesses);
         self.table.late.begin();
         let pace = self.pace(now);
-        let mut sum = Sum::default();
-        let mut done = (briefs.len(), Next::Go);
-        for (at, ((brief, &hash), &guess)) in briefs.iter().zip(&hashes).zip(&guesses).enumerate() {
+        let mut tally = Tally::default();
+        let mut last = Next::Go;
+        let mut rest = briefs.iter().zip(&hashes).zip(&guesses);
+        for ((brief, &hash), &guess) in rest.by_ref() {
             let guess = if self.table.late.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
-            let next = match follow(tables, &pace, brief, guess, &mut sum) {
-                Some(found) => carry.follow(brief, found),
-                None => {
-                    let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
-                    carry.carry(&packet, &verdict)
+            let total = self.meter.live_mut();
+            // Each direction is compiled for itself, together with what is done with its packets.
+            last = 'next: {
+                if brief.is_passing() {
+                    if let Some(found) = follow_reply(tables, &pace, brief, guess, &mut tally, total) {
+                        break 'next carry.follow(brief, found);
+                    }
+                } else if let Some(found) = follow_request(tables, &pace, brief, guess, &mut tally, total) {
+                    break 'next carry.follow(brief, found);
                 }
+                let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
+                carry.carry(&packet, &verdict)
             };
-            if next == Next::Stop {
-                done = (at + 1, next);
+            if last == Next::Stop {
                 break;
             }
         }
+        let left = rest.len();
         tables.connections(&mut self.table).settle();
         self.table.late.end();
-        sum.add_to(self.meter.live_mut());
-        done
+        tally.settle(tables.services, self.meter.live_mut());
+        (briefs.len() - left, last)
     }
 
     /// The whole decision on a packet.
@@ -269,52 +277,104 @@ fn hash(seed: Seed, together: Option<HashTogether>, briefs: &[Brief], hashes: &m
     };
 }
 
-/// Decides a packet of the connection that the index names, if it is that and there is nothing to it but counts and the deadline.
-/// `None`, and nothing has changed, otherwise. The director's own counts are summed up.
+/// Decides a client's packet of the connection that the index names, if it is that and there is nothing to it but counts and the
+/// deadline. `None`, and nothing has changed, otherwise. What service and director count is tallied.
 #[inline(always)]
-fn follow<'t, P, M, Q>(
+fn follow_request<'t, P, M, Q>(
     tables: &'t mut Tables<'_, P, M, Q>,
     pace: &Pace,
     brief: &Brief,
     guess: u32,
-    sum: &mut Sum,
+    tally: &mut Tally,
+    total: &mut Traffic,
 ) -> Option<Found<'t>> {
     let (id, by_reply) = split(guess);
     let slot = tables.slots.get_mut(id as usize)?;
     let server = tables.servers.get_mut(slot.server as usize)?;
+    if by_reply || !slot.answers_brief(brief) {
+        return None;
+    }
+    tally.turn_to(server.service, tables.services, total)?;
     let length = u32::from(brief.length());
-    let step = |direction| Step { is_tcp: brief.is_tcp(), is_plain: brief.is_plain(), direction, length };
-    let direction = if brief.is_passing() {
-        let IpAddr::V4(address) = server.address.ip() else { return None };
-        if !by_reply || !slot.answers_passing_brief(brief) || address.to_bits() != brief.other() {
-            return None;
-        }
-        advance(slot, server, tables.services, pace, &step(Direction::Reply))?;
-        sum.replies += ONE | u64::from(length);
-        Direction::Reply
-    } else {
-        // Client port 0 has rules of its own.
-        if by_reply || !slot.answers_brief(brief) || brief.ports() >> 16 == 0 {
-            return None;
-        }
-        advance(slot, server, tables.services, pace, &step(Direction::Request))?;
-        sum.requests += ONE | u64::from(length);
-        Direction::Request
-    };
+    let direction = Direction::Request;
+    advance(slot, server, pace, &Step { is_tcp: brief.is_tcp(), direction, length })?;
+    tally.requests += ONE | u64::from(length);
     Some(Found { slot, server, id, direction })
 }
 
-/// The traffic of a batch: packets in the upper half, bytes in the lower one. 32 packets of 64 KiB fit.
+/// The same for a real server's packet under NAT.
+#[inline(always)]
+fn follow_reply<'t, P, M, Q>(
+    tables: &'t mut Tables<'_, P, M, Q>,
+    pace: &Pace,
+    brief: &Brief,
+    guess: u32,
+    tally: &mut Tally,
+    total: &mut Traffic,
+) -> Option<Found<'t>> {
+    let (id, by_reply) = split(guess);
+    let slot = tables.slots.get_mut(id as usize)?;
+    let server = tables.servers.get_mut(slot.server as usize)?;
+    let IpAddr::V4(address) = server.address.ip() else { return None };
+    if !by_reply || !slot.answers_passing_brief(brief) || address.to_bits() != brief.other() {
+        return None;
+    }
+    tally.turn_to(server.service, tables.services, total)?;
+    let length = u32::from(brief.length());
+    let direction = Direction::Reply;
+    advance(slot, server, pace, &Step { is_tcp: brief.is_tcp(), direction, length })?;
+    tally.replies += ONE | u64::from(length);
+    Some(Found { slot, server, id, direction })
+}
+
+/// The traffic of a service since the packet before was another's: packets in the upper half, bytes in the lower one. A batch of packets of 64
+/// KiB fits. It is the service's and the director's in one.
 #[derive(Default)]
-struct Sum {
+struct Tally {
+    service: Option<ServiceId>,
     requests: u64,
     replies: u64,
 }
 
-/// A packet in a [`Sum`].
+/// A packet in a [`Tally`].
 const ONE: u64 = 1 << 32;
 
-impl Sum {
+impl Tally {
+    /// Makes it this service's. `None`, and nothing has changed, when there is no such service.
+    #[inline(always)]
+    fn turn_to<P>(
+        &mut self,
+        service: ServiceId,
+        services: &mut [Option<Service<P>>],
+        total: &mut Traffic,
+    ) -> Option<()> {
+        if self.service == Some(service) { Some(()) } else { self.turn(service, services, total) }
+    }
+
+    #[inline(never)]
+    fn turn<P>(
+        &mut self,
+        service: ServiceId,
+        services: &mut [Option<Service<P>>],
+        total: &mut Traffic,
+    ) -> Option<()> {
+        services.get(service.0 as usize)?.as_ref()?;
+        self.settle(services, total);
+        self.service = Some(service);
+        Some(())
+    }
+
+    /// Counts what was tallied.
+    fn settle<P>(&mut self, services: &mut [Option<Service<P>>], total: &mut Traffic) {
+        if let Some(ServiceId(id)) = self.service
+            && let Some(service) = services.get_mut(id as usize).and_then(Option::as_mut)
+        {
+            self.add_to(service.meter.live_mut());
+            self.add_to(total);
+        }
+        *self = Self::default();
+    }
+
     const fn add_to(&self, traffic: &mut Traffic) {
         traffic.in_packets += self.requests >> 32;
         traffic.in_bytes += self.requests & (ONE - 1);
