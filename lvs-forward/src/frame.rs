@@ -79,16 +79,16 @@ impl<'a> Frame<'a> {
         &self.buffer[self.start..self.end]
     }
 
-    /// The first so many bytes. If the buffer goes on behind a frame that is shorter, they do as well.
+    /// The bytes from the frame's first on up to the end of the buffer, for looks at headers whose ends were compared with the frame's.
     #[inline(always)]
-    pub(crate) fn head<const LEN: usize>(&self) -> Option<&[u8; LEN]> {
-        self.buffer.get(self.start..)?.first_chunk()
+    pub(crate) fn front(&self) -> Option<&[u8]> {
+        self.buffer.get(self.start..)
     }
 
     /// The same for editing.
     #[inline(always)]
-    pub(crate) fn head_mut<const LEN: usize>(&mut self) -> Option<&mut [u8; LEN]> {
-        self.buffer.get_mut(self.start..)?.first_chunk_mut()
+    pub(crate) fn front_mut(&mut self) -> Option<&mut [u8]> {
+        self.buffer.get_mut(self.start..)
     }
 
     /// The frame's bytes for editing.

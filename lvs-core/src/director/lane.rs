@@ -167,8 +167,11 @@ impl Brain {
         let pace = self.pace(now);
         let mut tally = Tally::default();
         let mut last = Next::Go;
-        let mut rest = briefs.iter().zip(&hashes).zip(&guesses);
-        for ((brief, &hash), &guess) in rest.by_ref() {
+        let mut done = 0;
+        while let (Some(brief), Some(&hash), Some(&guess)) =
+            (briefs.get(done), hashes.get(done), guesses.get(done))
+        {
+            done += 1;
             let guess = if self.table.late.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
             let total = self.meter.live_mut();
             // Each direction is compiled for itself, together with what is done with its packets.
@@ -187,11 +190,10 @@ impl Brain {
                 break;
             }
         }
-        let left = rest.len();
         tables.connections(&mut self.table).settle();
         self.table.late.end();
         tally.settle(tables.services, self.meter.live_mut());
-        (briefs.len() - left, last)
+        (done, last)
     }
 
     /// The whole decision on a packet.

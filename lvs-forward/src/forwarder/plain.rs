@@ -13,7 +13,7 @@ use lvs_core::{
 use super::Forwarder;
 use super::apply::least_mtu;
 use super::short::LinkHeader;
-use crate::checksum::{self, Change, Delta, Sum};
+use crate::checksum::{self, Change, Sum};
 use crate::frame::{Checksum, Frame, PortId};
 use crate::method::tun::tos;
 use crate::parse::Link;
@@ -40,7 +40,27 @@ pub(super) struct Errand {
     target: Option<(u32, u16)>,
 }
 
+/// The same of a packet that is wrapped: few enough parts for registers.
+#[derive(Clone, Copy)]
+pub(super) struct Wrapping {
+    pub(super) len: usize,
+    pub(super) server: ServerId,
+    /// The real server's.
+    pub(super) address: u32,
+}
+
 impl Errand {
+    /// The part of it that wrapping asks for. `None` for replies, which are not wrapped.
+    #[inline(always)]
+    pub(super) const fn into_tunnel(self) -> Option<Wrapping> {
+        match (self.direction, self.target) {
+            (Direction::Request, Some((address, _))) => {
+                Some(Wrapping { len: self.len, server: self.server, address })
+            }
+            (Direction::Request, None) | (Direction::Reply, _) => None,
+        }
+    }
+
     /// That of a packet of a known connection.
     #[inline(always)]
     pub(super) const fn found(brief: &Brief, found: &Found<'_>) -> Self {
@@ -98,7 +118,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// What there is to say of a plain IPv4 packet but its mark; `None` for any other.
     #[inline(always)]
     pub(super) fn brief(&mut self, gate: &Gate, frame: &Frame<'_>) -> Option<Brief> {
-        let head: &[u8; SIGHT] = frame.head()?;
+        let head: &[u8; SIGHT] = frame.front()?.first_chunk()?;
         // The destination, then type, version and header length; what follows each is shifted out.
         if u64::from_le_bytes(bytes(head, 0)) << 16 != gate.mac
             || u32::from_le_bytes(bytes(head, ethernet::TYPE)) << 8 != PLAIN_IPV4
@@ -114,20 +134,24 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if pieces || NETWORK + usize::from(total) > frame.len() || !sound {
             return None;
         }
-        let (addresses, ports) = (read64(head, NETWORK + ipv4::SOURCE), read32(head, TRANSPORT));
+        let source = u32::from_be_bytes(bytes(head, NETWORK + ipv4::SOURCE));
+        let destination = u32::from_be_bytes(bytes(head, NETWORK + ipv4::DESTINATION));
         // Whatever may be no host's address is for the long way to look at.
-        let (first, destination) = (addresses >> 56, addresses as u32);
-        if first == 0 || first == 127 || first >= 224 {
+        if (source >> 24).wrapping_sub(1) >= 223 || source >> 24 == 127 {
             return None;
         }
-        let brief = match head[NETWORK + ipv4::PROTOCOL] {
-            protocol::TCP if usize::from(total) >= ipv4::LEN + tcp::LEN => {
-                Brief::tcp(addresses, ports, TcpFlags::from_byte(head[TRANSPORT + tcp::FLAGS]), total)
+        let addresses = u64::from(source) << 32 | u64::from(destination);
+        let ports = u32::from_be_bytes(bytes(head, TRANSPORT));
+        let brief = if head[NETWORK + ipv4::PROTOCOL] == protocol::TCP {
+            if usize::from(total) < ipv4::LEN + tcp::LEN {
+                return None;
             }
-            protocol::UDP if usize::from(total) >= ipv4::LEN + udp::LEN => {
-                Brief::udp(addresses, ports, total)
+            Brief::tcp(addresses, ports, TcpFlags::from_byte(head[TRANSPORT + tcp::FLAGS]), total)
+        } else {
+            if head[NETWORK + ipv4::PROTOCOL] != protocol::UDP || usize::from(total) < ipv4::LEN + udp::LEN {
+                return None;
             }
-            _ => return None,
+            Brief::udp(addresses, ports, total)
         };
         if self.last_own.is_v4(destination)
             || !self.beyond.holds(destination) && self.is_own_v4(destination)?
@@ -168,7 +192,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match method {
             Method::Nat => self.translate_v4(now, frame, errand),
             Method::Direct => self.redirect_v4(now, frame, errand),
-            Method::Tunnel(Tunnel::IpIp) => self.wrap_v4(now, frame, errand),
+            Method::Tunnel(Tunnel::IpIp) => self.wrap_v4(now, frame, errand.into_tunnel()?),
             Method::Tunnel(_) | Method::Bypass | Method::Local => None,
         }
     }
@@ -181,22 +205,24 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match errand.direction {
             Direction::Request => {
                 let (link, port) = self.link_v4(now, frame, errand)?;
+                let front = frame.front_mut()?;
                 if errand.is_tcp {
-                    let head = frame.head_mut()?;
+                    let head = front.first_chunk_mut()?;
                     translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, link, target)?;
                 } else {
-                    let head = frame.head_mut()?;
+                    let head = front.first_chunk_mut()?;
                     translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, link, target)?;
                 }
                 self.send_v4(frame, errand, port)
             }
             Direction::Reply => {
                 let (link, port) = self.link_v4(now, frame, errand)?;
+                let front = frame.front_mut()?;
                 if errand.is_tcp {
-                    let head = frame.head_mut()?;
+                    let head = front.first_chunk_mut()?;
                     translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, link, target)?;
                 } else {
-                    let head = frame.head_mut()?;
+                    let head = front.first_chunk_mut()?;
                     translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, link, target)?;
                 }
                 self.send_v4(frame, errand, port)
@@ -208,7 +234,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     #[inline(always)]
     pub(super) fn redirect_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
         let (link, port) = self.link_v4(now, frame, errand)?;
-        let head: &mut [u8; TRANSPORT] = frame.head_mut()?;
+        let head: &mut [u8; TRANSPORT] = frame.front_mut()?.first_chunk_mut()?;
         hop(head, link, Change::NONE)?;
         self.send_v4(frame, errand, port)
     }
@@ -253,20 +279,22 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
     /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`tun::wrap`](crate::method::tun::wrap) does.
     #[inline(always)]
-    pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
-        if errand.direction == Direction::Reply || frame.offload.checksum != Checksum::Complete {
+    pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Wrapping) -> Option<()> {
+        if frame.offload.checksum != Checksum::Complete {
             return None;
         }
-        let (len, server) = (errand.len, errand.target?.0);
+        let (len, server) = (errand.len, errand.address);
         let way = self.known_way_v4(now, errand.server, server)?;
         let Some(IpAddr::V4(source)) = way.source else { return None };
         let (link, port) = (way.link, way.port);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
-        let room = usize::from(mtu).checked_sub(ipv4::LEN).filter(|&room| room >= least_mtu(Family::V4))?;
-        let head: &[u8; TRANSPORT] = frame.bytes().first_chunk()?;
+        if usize::from(mtu) < ipv4::LEN + least_mtu(Family::V4).max(len) {
+            return None;
+        }
+        let head: &[u8; TRANSPORT] = frame.front()?.first_chunk()?;
         let (class, ttl) = (head[NETWORK + ipv4::TOS], head[NETWORK + ipv4::TTL]);
         let fragment = read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT;
-        if len > room || frame.headroom() < ipv4::LEN || ttl <= 1 {
+        if frame.headroom() < ipv4::LEN || ttl <= 1 {
             return None;
         }
         let identification = self.next_identification() as u16;
@@ -275,10 +303,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame.set_len(NETWORK + len)?;
         // The old link header's place becomes the end of the new IP header.
         frame.grow_front(ipv4::LEN)?;
-        let head: &mut [u8; WRAPPED] = frame.bytes_mut().first_chunk_mut()?;
+        let head: &mut [u8; WRAPPED] = frame.front_mut()?.first_chunk_mut()?;
         head[TRANSPORT + ipv4::TTL] = ttl - 1;
-        let old = read16(head, TRANSPORT + ipv4::CHECKSUM);
-        write16(head, TRANSPORT + ipv4::CHECKSUM, Delta::TTL.update(old));
+        let old = bytes(head, TRANSPORT + ipv4::CHECKSUM);
+        write(head, TRANSPORT + ipv4::CHECKSUM, Change::TTL.update(old));
         // The way's MTU bounds the length.
         let total = (len + ipv4::LEN) as u16;
         let mut words = [
@@ -290,9 +318,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         ];
         words[2] |= u32::from(words.iter().fold(Sum::ZERO, |sum, &word| sum.long(word)).checksum());
         link.write(head.first_chunk_mut()?);
-        write16(head, ethernet::TYPE, ethernet::TYPE_IPV4);
+        write(head, ethernet::TYPE, ethernet::TYPE_IPV4.to_be_bytes());
         for (at, word) in words.into_iter().enumerate() {
-            write32(head, NETWORK + 4 * at, word);
+            write(head, NETWORK + 4 * at, word.to_be_bytes());
         }
         frame.port = port;
         self.counters.requests += 1;
@@ -355,26 +383,6 @@ fn write<const LEN: usize, const COUNT: usize>(head: &mut [u8; LEN], at: usize, 
 #[inline(always)]
 const fn read16<const LEN: usize>(head: &[u8; LEN], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
-}
-
-#[inline(always)]
-const fn write16<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u16) {
-    [head[at], head[at + 1]] = value.to_be_bytes();
-}
-
-#[inline(always)]
-const fn read32<const LEN: usize>(head: &[u8; LEN], at: usize) -> u32 {
-    u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
-}
-
-#[inline(always)]
-const fn read64<const LEN: usize>(head: &[u8; LEN], at: usize) -> u64 {
-    (read32(head, at) as u64) << 32 | read32(head, at + 4) as u64
-}
-
-#[inline(always)]
-const fn write32<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u32) {
-    [head[at], head[at + 1], head[at + 2], head[at + 3]] = value.to_be_bytes();
 }
 
 /// Ethernet's type for IPv4, then version 4 with a header of five words, as they are loaded.
