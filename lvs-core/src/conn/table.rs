@@ -146,6 +146,12 @@ impl<'a> Table<'a> {
         self.index.first(hash)
     }
 
+    /// The same for an index that is in the caches.
+    #[inline]
+    pub(crate) fn guess_value_at_hand(&self, hash: u32) -> u32 {
+        self.index.first_at_hand(hash)
+    }
+
     /// Reads the cell where a hash belongs, so that it is at hand when it is needed.
     #[inline]
     pub(crate) fn touch_home(&self, hash: u32) -> u32 {

@@ -252,13 +252,14 @@ impl Brain {
             let hashes = hashes.iter().zip(briefs);
             black_box(hashes.fold(0, |sum, (&hash, _)| sum ^ table.touch_home(hash)));
         }
-        for ((guess, &hash), _) in guesses.iter_mut().zip(&*hashes).zip(briefs) {
-            *guess = table.guess_value(hash);
+        let each = guesses.iter_mut().zip(&*hashes).zip(briefs);
+        if !far {
+            each.for_each(|((guess, &hash), _)| *guess = table.guess_value_at_hand(hash));
+            return;
         }
-        if far {
-            let guesses = guesses.iter().zip(briefs);
-            black_box(guesses.fold(0, |sum, (&guess, _)| sum ^ table.touch_slot(split(guess).0)));
-        }
+        each.for_each(|((guess, &hash), _)| *guess = table.guess_value(hash));
+        let guesses = guesses.iter().zip(briefs);
+        black_box(guesses.fold(0, |sum, (&guess, _)| sum ^ table.touch_slot(split(guess).0)));
     }
 
     #[inline(never)]
