@@ -12,6 +12,7 @@ use core::ptr;
 use super::batch::BATCH;
 use super::decide::Hint;
 use super::follow::{Pace, Step, advance};
+use super::tally::Tally;
 use super::{Brain, Director};
 use crate::brief::Brief;
 use crate::conn::{ConnId, NONE, Slot, Table, split};
@@ -22,7 +23,6 @@ use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
 use crate::sched::Schedule;
 use crate::server::{Server, ServerId};
-use crate::service::{Service, ServiceId};
 use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
 use crate::verdict::{Direction, Forward, Verdict};
@@ -301,7 +301,7 @@ fn follow_request<'t, P, M, Q>(
     let length = u32::from(brief.length());
     let direction = Direction::Request;
     advance(slot, server, pace, &Step { is_tcp: brief.is_tcp(), direction, length })?;
-    tally.requests += ONE | u64::from(length);
+    tally.count_request(length);
     Some(Found { slot, server, id, direction })
 }
 
@@ -326,67 +326,9 @@ fn follow_reply<'t, P, M, Q>(
     let length = u32::from(brief.length());
     let direction = Direction::Reply;
     advance(slot, server, pace, &Step { is_tcp: brief.is_tcp(), direction, length })?;
-    tally.replies += ONE | u64::from(length);
+    tally.count_reply(length);
     Some(Found { slot, server, id, direction })
 }
-
-/// The traffic of a service since the packet before was another's: packets in the upper half, bytes in the lower one. A batch of packets of 64
-/// KiB fits. It is the service's and the director's in one.
-#[derive(Default)]
-struct Tally {
-    service: Option<ServiceId>,
-    requests: u64,
-    replies: u64,
-}
-
-/// A packet in a [`Tally`].
-const ONE: u64 = 1 << 32;
-
-impl Tally {
-    /// Makes it this service's. `None`, and nothing has changed, when there is no such service.
-    #[inline(always)]
-    fn turn_to<P>(
-        &mut self,
-        service: ServiceId,
-        services: &mut [Option<Service<P>>],
-        total: &mut Traffic,
-    ) -> Option<()> {
-        if self.service == Some(service) { Some(()) } else { self.turn(service, services, total) }
-    }
-
-    #[inline(never)]
-    fn turn<P>(
-        &mut self,
-        service: ServiceId,
-        services: &mut [Option<Service<P>>],
-        total: &mut Traffic,
-    ) -> Option<()> {
-        services.get(service.0 as usize)?.as_ref()?;
-        self.settle(services, total);
-        self.service = Some(service);
-        Some(())
-    }
-
-    /// Counts what was tallied.
-    fn settle<P>(&mut self, services: &mut [Option<Service<P>>], total: &mut Traffic) {
-        if let Some(ServiceId(id)) = self.service
-            && let Some(service) = services.get_mut(id as usize).and_then(Option::as_mut)
-        {
-            self.add_to(service.meter.live_mut());
-            self.add_to(total);
-        }
-        *self = Self::default();
-    }
-
-    const fn add_to(&self, traffic: &mut Traffic) {
-        traffic.in_packets += self.requests >> 32;
-        traffic.in_bytes += self.requests & (ONE - 1);
-        traffic.out_packets += self.replies >> 32;
-        traffic.out_bytes += self.replies & (ONE - 1);
-    }
-}
-
-const _: () = assert!((BATCH as u64) * (u16::MAX as u64) < ONE);
 
 /// So many addresses are said at a time.
 const GROUP: usize = 8;
