@@ -1,7 +1,8 @@
 //! The whole way of a packet of a known connection: parse, decide, rewrite, address; in batches as workers have them.
 
 use core::hint::black_box;
-use std::time::{Duration, Instant};
+use core::time::Duration;
+use std::time::Instant;
 
 use lvs_core::{BATCH, Method, Tick, Tunnel};
 use lvs_forward::{DropReason, Outcome};
