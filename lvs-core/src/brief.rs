@@ -1,5 +1,6 @@
 //! The packets that nearly all are, in 16 bytes each.
 
+use core::fmt;
 use core::net::Ipv4Addr;
 
 use crate::conn::Key;
@@ -23,70 +24,74 @@ use crate::packet::{Content, Packet, Path, TcpFlags};
 /// assert_eq!(brief.passing().packet(), brief.packet().passing());
 /// # Ok::<(), core::net::AddrParseError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Brief {
     /// The client's address, then the other end's.
     pair: u64,
-    /// The client's port, then the other end's.
-    ports: u32,
-    length: u16,
-    /// As a key's: the protocol, and whether it is a reply.
-    tag: u8,
-    flags: TcpFlags,
+    /// From the low end: the other end's port, the client's, the tag, TCP's flags, the length. Tag and ports are as a key's; a
+    /// datagram's flags are those of a segment that says nothing new.
+    rest: u64,
 }
 
 const UDP: u8 = 1;
+/// Where the parts of the second word are. Ports and tag are where a slot has them.
+pub(crate) const TAG: u32 = 32;
+pub(crate) const FLAGS: u32 = 40;
+const LENGTH: u32 = 48;
 
 impl Brief {
     /// No packet's: fills arrays before they are used.
-    pub const EMPTY: Self = Self { pair: 0, ports: 0, length: 0, tag: 0, flags: TcpFlags::from_byte(0) };
+    pub const EMPTY: Self = Self { pair: 0, rest: 0 };
 
     /// A segment to the director. `addresses` is the source in the upper half and the destination in the lower one, `ports` likewise,
     /// both in host byte order; `length` is the IP packet's in bytes, header included.
     #[inline]
     #[must_use]
     pub const fn tcp(addresses: u64, ports: u32, flags: TcpFlags, length: u16) -> Self {
-        Self { pair: addresses, ports, length, tag: 0, flags }
+        Self::new(addresses, ports, 0, flags, length)
     }
 
     /// A datagram to the director, of the same parts.
     #[inline]
     #[must_use]
     pub const fn udp(addresses: u64, ports: u32, length: u16) -> Self {
-        Self { pair: addresses, ports, length, tag: UDP, flags: TcpFlags::from_byte(0) }
+        Self::new(addresses, ports, UDP, TcpFlags::ACK, length)
+    }
+
+    #[inline(always)]
+    const fn new(pair: u64, ports: u32, tag: u8, flags: TcpFlags, length: u16) -> Self {
+        let upper = tag as u32 | (flags.byte() as u32) << (FLAGS - TAG) | (length as u32) << (LENGTH - TAG);
+        Self { pair, rest: ports as u64 | (upper as u64) << TAG }
     }
 
     /// The same packet on its way through the director.
     #[inline]
     #[must_use]
     pub const fn passing(self) -> Self {
-        Self {
-            pair: self.pair.rotate_left(32),
-            ports: self.ports.rotate_left(16),
-            tag: self.tag | Key::REPLY,
-            ..self
-        }
+        let ports = (self.rest as u32).rotate_left(16);
+        let upper = (self.rest >> 32 << 32) | (Key::REPLY as u64) << TAG;
+        Self { pair: self.pair.rotate_left(32), rest: upper | ports as u64 }
     }
 
     /// Whether it is on its way through the director, and not addressed to it.
     #[inline]
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        self.tag & Key::REPLY != 0
+        self.tag() & Key::REPLY != 0
     }
 
     /// Whether it is TCP's, and not UDP's.
     #[inline]
     #[must_use]
     pub const fn is_tcp(&self) -> bool {
-        self.tag & UDP == 0
+        self.tag() & UDP == 0
     }
 
     /// The IP packet's length in bytes.
     #[inline]
     #[must_use]
     pub const fn length(&self) -> u16 {
-        self.length
+        (self.rest >> LENGTH) as u16
     }
 
     /// The address of the client's end, in host byte order: the destination of a packet that is [passing](Self::passing), else the source.
@@ -102,26 +107,37 @@ impl Brief {
         self.pair as u32
     }
 
+    /// Both addresses, the client's in the upper half.
+    #[inline(always)]
+    pub(crate) const fn pair(&self) -> u64 {
+        self.pair
+    }
+
+    /// All else, for a comparison with a slot's [word](crate::conn::Slot) at one time.
+    #[inline(always)]
+    pub(crate) const fn rest(&self) -> u64 {
+        self.rest
+    }
+
     #[inline]
     pub(crate) const fn ports(&self) -> u32 {
-        self.ports
+        self.rest as u32
     }
 
     #[inline]
     pub(crate) const fn tag(&self) -> u8 {
-        self.tag
+        (self.rest >> TAG) as u8
     }
 
-    /// Whether it says nothing new about its connection, as far as flags tell: a datagram, or a segment with ACK alone.
     #[inline]
-    pub(crate) const fn is_plain(&self) -> bool {
-        !self.is_tcp() || self.flags.is_plain_ack()
+    const fn flags(&self) -> TcpFlags {
+        TcpFlags::from_byte((self.rest >> FLAGS) as u8)
     }
 
     /// The hash of its [key](Key::hash).
     #[inline(always)]
     pub(crate) const fn hash(&self, seed: Seed) -> u32 {
-        Key::hash_v4(self.pair, self.ports, self.tag, seed)
+        Key::hash_v4(self.pair, self.ports(), self.tag(), seed)
     }
 
     /// The packet in full.
@@ -129,12 +145,12 @@ impl Brief {
     pub const fn packet(&self) -> Packet {
         let passing = self.is_passing();
         let (pair, ports) = if passing {
-            (self.pair.rotate_left(32), self.ports.rotate_left(16))
+            (self.pair.rotate_left(32), self.ports().rotate_left(16))
         } else {
-            (self.pair, self.ports)
+            (self.pair, self.ports())
         };
         let (protocol, content) = if self.is_tcp() {
-            (Protocol::Tcp, Content::Tcp(self.flags))
+            (Protocol::Tcp, Content::Tcp(self.flags()))
         } else {
             (Protocol::Udp, Content::Udp)
         };
@@ -148,7 +164,13 @@ impl Brief {
             destination_port: ports as u16,
         };
         let path = if passing { Path::Through } else { Path::Local };
-        Packet { flow, content, length: self.length as u32, path, mark: 0 }
+        Packet { flow, content, length: self.length() as u32, path, mark: 0 }
+    }
+}
+
+impl fmt::Debug for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Brief").field(&self.packet()).finish()
     }
 }
 

@@ -68,6 +68,7 @@ mod error;
 mod event;
 mod flow;
 mod hash;
+mod hashing;
 mod meter;
 mod method;
 mod packet;
@@ -94,6 +95,7 @@ pub use error::{
 pub use event::{Cause, Event};
 pub use flow::{Addresses, Family, Flow, Protocol};
 pub use hash::Seed;
+pub use hashing::{HashTogether, Hashed, Hashing};
 pub use meter::{Meter, Rates};
 pub use method::{Method, Tunnel};
 pub use packet::{Chunk, Content, Packet, Path, TcpFlags};

@@ -119,6 +119,9 @@ impl TcpFlags {
     /// The acknowledgement field counts.
     pub const ACK: Self = Self(0x10);
 
+    /// Those that a connection's state depends on: SYN, FIN, RST and ACK.
+    pub(crate) const TELLING: u8 = 0x17;
+
     /// The flags of a header's 14th byte.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Self {
@@ -140,7 +143,7 @@ impl TcpFlags {
     /// Whether the segment neither opens nor closes anything: of SYN, FIN, RST and ACK, only ACK is set.
     #[must_use]
     pub const fn is_plain_ack(self) -> bool {
-        self.0 & 0x17 == Self::ACK.0
+        self.0 & Self::TELLING == Self::ACK.0
     }
 
     /// These flags and `other`'s.

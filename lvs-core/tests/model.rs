@@ -186,6 +186,12 @@ fn counts_match_the_table<S: Store>(director: &Director<S>, ids: u32) {
     }
 }
 
+/// What a service and its servers have counted.
+fn traffic(director: &Director<Heap>, key: ServiceKey) -> (Option<Traffic>, Vec<Traffic>) {
+    let service = director.service(key).map(|service| service.meter().live());
+    (service, director.servers(key).map(|(_, server)| server.meter().live()).collect())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -249,6 +255,8 @@ proptest! {
             templates.sort();
             prop_assert_eq!(templates, twin.templates(now));
             for key in [WEB, DNS, ALL_PORTS] {
+                prop_assert_eq!(traffic(&heap, key), traffic(&batched, key));
+                prop_assert_eq!(traffic(&heap, key), traffic(&brief, key));
                 let listed: Vec<_> = heap
                     .servers(key)
                     .map(|(_, s)| (s.address(), s.active(), s.inactive(), s.is_overloaded()))

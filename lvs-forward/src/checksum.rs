@@ -145,13 +145,6 @@ impl Delta {
     /// An IPv4 TTL goes down by one: the difference of its word, whose upper half it is, whatever it was.
     pub(crate) const TTL: Self = Self(0xfeff);
 
-    /// A difference more: complements of old words and new ones, added up.
-    #[inline]
-    #[must_use]
-    pub(crate) const fn and(self, difference: u64) -> Self {
-        Self(self.0 + difference)
-    }
-
     /// One word changes.
     #[inline]
     #[must_use]
@@ -191,9 +184,55 @@ impl Delta {
 /// Whether the checksum of a header of a fixed length is right, checksum field included: a multiple of four bytes that are not all zero.
 #[inline]
 pub(crate) fn is_sound<const N: usize>(header: &[u8; N]) -> bool {
-    // To fold a sum is to take its remainder by 0xffff, whatever the order of bytes.
+    // To fold a sum is to take its remainder by 0xffff, whatever the order of bytes. Multiples of 0xffff are what is small when it is
+    // multiplied by its inverse modulo 2^64.
     let sum: u64 = header.chunks_exact(4).map(|word| u64::from(word32(word))).sum();
-    sum.is_multiple_of(0xffff)
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+}
+
+/// 0xffff times this is 1, modulo 2^64.
+const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+const _: () = assert!(0xffff_u64.wrapping_mul(INVERSE) == 1);
+
+/// A [`Delta`] that is folded, in the order in which memory has its bytes: for headers that are edited in place, several checksums by one
+/// change. It makes of a checksum what [`Delta::update`] makes of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Change(u16);
+
+impl Change {
+    /// No change.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// An IPv4 TTL goes down by one.
+    pub(crate) const TTL: Self = Self((Delta::TTL.0 as u16).to_be());
+
+    /// Four bytes change.
+    #[inline(always)]
+    pub(crate) const fn address(old: [u8; 4], new: [u8; 4]) -> Self {
+        let (sum, carry) = (!u32::from_ne_bytes(old)).overflowing_add(u32::from_ne_bytes(new));
+        let sum = sum.wrapping_add(carry as u32);
+        Self(plus((sum >> 16) as u16, sum as u16))
+    }
+
+    /// Two bytes change as well.
+    #[inline(always)]
+    pub(crate) const fn and_word(self, old: [u8; 2], new: [u8; 2]) -> Self {
+        Self(plus(plus(self.0, !u16::from_ne_bytes(old)), u16::from_ne_bytes(new)))
+    }
+
+    /// A finished checksum after the change.
+    #[inline(always)]
+    pub(crate) const fn update(self, checksum: [u8; 2]) -> [u8; 2] {
+        let (difference, borrow) = u16::from_ne_bytes(checksum).overflowing_sub(self.0);
+        difference.wrapping_sub(borrow as u16).to_ne_bytes()
+    }
+}
+
+/// One's complement addition (RFC 1071 §1).
+#[inline(always)]
+const fn plus(one: u16, other: u16) -> u16 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum.wrapping_add(carry as u16)
 }
 
 /// UDP's way to write a checksum that came out as 0.
@@ -305,6 +344,24 @@ mod tests {
             // 0x0000 and 0xffff are one value in one's complement.
             prop_assert_eq!(delta.update(before.checksum()) % 0xffff, after.checksum() % 0xffff);
             prop_assert_eq!(delta.update_partial(before.fold()) % 0xffff, after.fold() % 0xffff);
+        }
+
+        #[test]
+        fn a_folded_change_does_what_its_parts_do(
+            old: [u8; 4], new: [u8; 4], word: ([u8; 2], [u8; 2]), checksum: [u8; 2], hop: bool,
+            ends in 0_u8..16,
+        ) {
+            // Zeros and ones all over are where one's complement has two representations.
+            let or_ends = |bit: u8, value: [u8; 4]| if ends & bit == 0 { value } else { [0xff; 4] };
+            let (old, new) = (or_ends(1, old), or_ends(2, new));
+            let checksum = if ends & 12 == 12 { [0xff; 2] } else if ends & 12 == 8 { [0; 2] } else { checksum };
+            let narrow = (if hop { Delta::TTL } else { Delta::ZERO })
+                .ipv4(old.into(), new.into())
+                .word(u16::from_be_bytes(word.0), u16::from_be_bytes(word.1));
+            let folded = Change::address(old, new).and_word(word.0, word.1);
+            let hop = if hop { Change::TTL } else { Change::NONE };
+            let expected = narrow.update(u16::from_be_bytes(checksum)).to_be_bytes();
+            prop_assert_eq!(hop.update(folded.update(checksum)), expected);
         }
 
         #[test]

@@ -79,6 +79,18 @@ impl<'a> Frame<'a> {
         &self.buffer[self.start..self.end]
     }
 
+    /// The bytes from the frame's first on up to the end of the buffer, for looks at headers whose ends were compared with the frame's.
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Option<&[u8]> {
+        self.buffer.get(self.start..)
+    }
+
+    /// The same for editing.
+    #[inline(always)]
+    pub(crate) fn front_mut(&mut self) -> Option<&mut [u8]> {
+        self.buffer.get_mut(self.start..)
+    }
+
     /// The frame's bytes for editing.
     #[must_use]
     #[inline]

@@ -83,6 +83,7 @@ pub mod shortcut;
 pub mod steer;
 mod sys;
 mod tunnel_end;
+mod vectors;
 pub mod worker;
 
 pub use clock::Clock;
@@ -90,6 +91,7 @@ pub use host_addresses::HostAddresses;
 pub use memory::{available_pages, read_ahead, use_large_pages};
 pub use seed::random_seed;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
+pub use vectors::hash_together;
 
 /// The README's program is compiled and run as a test.
 #[cfg(doctest)]

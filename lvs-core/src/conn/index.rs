@@ -20,18 +20,27 @@ const NEAR: usize = 6;
 /// No value.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// A cell of the index.
+/// A cell of the index: a hash in the lower half, a value in the upper one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cell {
-    hash: u32,
-    value: u32,
-}
+pub(crate) struct Cell(u64);
 
 impl Cell {
-    pub(crate) const EMPTY: Self = Self { hash: 0, value: NONE };
+    pub(crate) const EMPTY: Self = Self::new(0, NONE);
+
+    const fn new(hash: u32, value: u32) -> Self {
+        Self((value as u64) << 32 | hash as u64)
+    }
+
+    const fn hash(self) -> u32 {
+        self.0 as u32
+    }
+
+    const fn value(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 
     const fn is_empty(self) -> bool {
-        self.value == NONE
+        self.value() == NONE
     }
 }
 
@@ -52,14 +61,14 @@ impl<'a> Index<'a> {
         let mut at = self.home(hash);
         for distance in 0..self.cells.len() {
             let cell = *self.cells.get(at)?;
-            if cell.hash == hash {
+            if cell.hash() == hash {
                 if cell.is_empty() {
                     return None;
                 }
-                if accept(cell.value) {
-                    return Some(cell.value);
+                if accept(cell.value()) {
+                    return Some(cell.value());
                 }
-            } else if cell.is_empty() || self.distance(at, cell.hash) < distance {
+            } else if cell.is_empty() || self.distance(at, cell.hash()) < distance {
                 return None;
             }
             at = self.after(at);
@@ -70,7 +79,7 @@ impl<'a> Index<'a> {
     /// Reads the home cell of a hash.
     #[inline]
     pub(crate) fn touch_home(&self, hash: u32) -> u32 {
-        self.cells.get(self.home(hash)).map_or(0, |cell| cell.value)
+        self.cells.get(self.home(hash)).map_or(0, |cell| cell.value())
     }
 
     /// Where the home cell of a hash is in memory.
@@ -82,14 +91,40 @@ impl<'a> Index<'a> {
     /// The first value of this hash, [`NONE`] when there is none. Nearly all stand near their home.
     #[inline(always)]
     pub(crate) fn first(&self, hash: u32) -> u32 {
-        let near = self.cells.get(self.home(hash)..).unwrap_or_default().iter().take(NEAR);
-        for cell in near {
-            // Where the cell is empty, its value says that there is none.
-            if cell.hash == hash || cell.is_empty() {
-                return cell.value;
+        if let Some(near) = self.near(hash) {
+            for cell in near {
+                // Where the cell is empty, its value says that there is none.
+                if cell.hash() == hash || cell.is_empty() {
+                    return cell.value();
+                }
             }
         }
         self.walk(hash)
+    }
+
+    /// The same for an index that is in the caches: without a question from cell to cell, since how far from home a cell stands is
+    /// chance, which no branch prediction foresees. It reads cells in vain, for which an index in memory would be waited for.
+    #[inline(always)]
+    pub(crate) fn first_at_hand(&self, hash: u32) -> u32 {
+        if let Some(near) = self.near(hash) {
+            let mut found = Cell::EMPTY;
+            for &cell in near.iter().rev() {
+                if cell.hash() == hash {
+                    found = cell;
+                }
+            }
+            // Behind an empty cell there is none.
+            if !found.is_empty() || near.iter().any(|cell| cell.is_empty()) {
+                return found.value();
+            }
+        }
+        self.walk(hash)
+    }
+
+    /// The cells from home on that are near it, unless the last cell comes before.
+    #[inline(always)]
+    fn near(&self, hash: u32) -> Option<&[Cell; NEAR]> {
+        self.cells.get(self.home(hash)..)?.first_chunk()
     }
 
     #[inline(never)]
@@ -103,11 +138,11 @@ impl<'a> Index<'a> {
         for distance in 0..self.cells.len() {
             let cell = self.cells[at];
             if cell.is_empty() {
-                self.cells[at] = Cell { hash, value };
+                self.cells[at] = Cell::new(hash, value);
                 return true;
             }
-            if cell.hash == hash || self.distance(at, cell.hash) < distance {
-                return self.squeeze_in(at, Cell { hash, value });
+            if cell.hash() == hash || self.distance(at, cell.hash()) < distance {
+                return self.squeeze_in(at, Cell::new(hash, value));
             }
             at = self.after(at);
         }
@@ -140,7 +175,7 @@ impl<'a> Index<'a> {
             if cell.is_empty() {
                 return false;
             }
-            if cell.hash == hash && cell.value == value {
+            if cell.hash() == hash && cell.value() == value {
                 self.close(at);
                 return true;
             }
@@ -154,7 +189,7 @@ impl<'a> Index<'a> {
         loop {
             let next = self.after(at);
             let cell = self.cells[next];
-            if cell.is_empty() || self.distance(next, cell.hash) == 0 {
+            if cell.is_empty() || self.distance(next, cell.hash()) == 0 {
                 self.cells[at] = Cell::EMPTY;
                 return;
             }
@@ -230,7 +265,13 @@ mod tests {
                     let expected: Vec<u32> =
                         model.iter().filter(|entry| entry.0 == hash).map(|entry| entry.1).collect();
                     prop_assert_eq!(index.first(hash), expected[0]);
+                    prop_assert_eq!(index.first_at_hand(hash), expected[0]);
                     prop_assert_eq!(found, expected);
+                    for absent in [hash.wrapping_add(1), !hash, 0] {
+                        if model.iter().all(|entry| entry.0 != absent) {
+                            prop_assert_eq!((index.first(absent), index.first_at_hand(absent)), (NONE, NONE));
+                        }
+                    }
                 }
             }
         }

@@ -19,7 +19,8 @@ pub(crate) struct Key {
 impl Key {
     /// Tag bit of a NAT reply's key.
     pub(crate) const REPLY: u8 = 0x40;
-    const V6: u8 = 0x80;
+    /// Tag bit of IPv6's.
+    pub(super) const V6: u8 = 0x80;
     /// Tag bit of a template's key: no packet has it.
     pub(super) const TEMPLATE: u8 = 0x20;
     /// Tag of a template for every protocol.

@@ -1,25 +1,23 @@
 //! One entry of the connection table: a cache line.
 
-use crate::brief::Brief;
+use crate::brief::{Brief, FLAGS, TAG};
 use crate::conn::key::Key;
 use crate::flow::{Flow, Protocol};
 use crate::method::{Method, Tunnel};
-use crate::proto::{State, TimeoutTable};
+use crate::packet::TcpFlags;
+use crate::proto::{State, TcpState, TimeoutTable};
 use crate::tick::Stamp;
 
 /// A connection or a template, 64 bytes for IPv4 and IPv6 alike: the real server is an id, not an address.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Slot {
-    /// What it is found by in the client's direction.
-    client: u128,
-    virt: u128,
-    ports: u32,
-    tag: u8,
-    /// Number of the protocol's state; of a template, 1 when it is assured.
-    state: u8,
-    kind: Kind,
-    flags: u8,
+    /// The addresses of the key that it is found by in the client's direction: IPv4's both in the first word, as a [`Brief`] has them,
+    /// else the client's in two words and the virtual one in two.
+    ends: [u64; 4],
+    /// All else that a packet is compared with, at one time. From the low end: ports and tag of that key, the flags of a segment that
+    /// says nothing new, as a [`Brief`] has them; then flags of its own, and the kind of method.
+    word: u64,
     /// Index of the real server; `u32::MAX` while the slot is free.
     pub(crate) server: u32,
     /// When its time is up, if no further packet comes.
@@ -35,6 +33,8 @@ pub(crate) struct Slot {
     pub(crate) server_port: u16,
     /// The state in which it was last sent to a backup.
     pub(crate) sent_state: u8,
+    /// Number of the protocol's state; of a template, 1 when it is assured.
+    state: u8,
 }
 
 // A slot is read and written for every packet: one cache line, so that a look-up costs one memory access.
@@ -52,6 +52,21 @@ const HELPED: u8 = 0x08;
 const CALL: u8 = 0x10;
 /// It counts as active at its server.
 const ACTIVE: u8 = 0x20;
+/// A packet may change its state, whatever the packet says.
+const UNSETTLED: u8 = 0x40;
+/// It goes by rules of its own: around the real servers, or from client port 0.
+const ODD: u8 = 0x80;
+
+/// Where flags and kind are in the word.
+const OWN: u32 = 48;
+const KIND: u32 = 56;
+/// Of a brief, what says whose it is and that it says nothing new.
+const ASKING: u64 = 0xff_ffff_ffff | (TcpFlags::TELLING as u64) << FLAGS;
+/// Of a slot, what must be the same, and none of what makes a connection a matter for the long way.
+const ANSWERING: u64 = ASKING | ((NO_CLIENT_PORT | HELPED | UNSETTLED | ODD) as u64) << OWN;
+/// The same of a slot that answers its server's packets: its own port and no virtual one, and NAT, which is 0.
+const ANSWERING_SERVER: u64 = ANSWERING & !0xffff | 0xff << KIND;
+const _: () = assert!(Kind::Nat as u8 == 0);
 
 const NONE: u32 = u32::MAX;
 
@@ -60,13 +75,8 @@ pub(super) const POSTPONED_SECS: u32 = 60;
 
 impl Slot {
     pub(crate) const FREE: Self = Self {
-        client: 0,
-        virt: 0,
-        ports: 0,
-        tag: 0,
-        state: 0,
-        kind: Kind::Nat,
-        flags: 0,
+        ends: [0; 4],
+        word: (TcpFlags::ACK.byte() as u64) << FLAGS | (UNSETTLED as u64) << OWN,
         server: NONE,
         deadline: Stamp::ZERO,
         in_packets: 0,
@@ -74,22 +84,17 @@ impl Slot {
         children: 0,
         server_port: 0,
         sent_state: 0,
+        state: 0,
     };
 
     /// An entry in its first state that nothing has happened to yet.
     #[inline]
     pub(crate) fn new(key: &Key, server: u32, server_port: u16, method: Method) -> Self {
-        Self {
-            client: key.client,
-            virt: key.other,
-            ports: key.ports,
-            tag: key.tag,
-            kind: Kind::of(method),
-            flags: if method.sees_replies() { 0 } else { NO_OUTPUT },
-            server,
-            server_port,
-            ..Self::FREE
-        }
+        let mut slot = Self { server, server_port, ..Self::FREE };
+        slot.set_key(key);
+        slot.set_method(method);
+        slot.set(UNSETTLED, !matches!(key.protocol(), Protocol::Udp));
+        slot
     }
 
     pub(crate) const fn is_free(&self) -> bool {
@@ -109,53 +114,104 @@ impl Slot {
     /// The key that requests are found by.
     #[inline]
     pub(crate) const fn key(&self) -> Key {
-        Key { client: self.client, other: self.virt, ports: self.ports, tag: self.tag }
+        let [a, b, c, d] = self.ends;
+        let (client, other) = if self.tag() & Key::V6 == 0 {
+            ((a >> 32) as u128, a as u32 as u128)
+        } else {
+            ((a as u128) << 64 | b as u128, (c as u128) << 64 | d as u128)
+        };
+        Key { client, other, ports: self.ports(), tag: self.tag() }
     }
 
     /// Gives it another key; it has to be found by that one.
     pub(crate) const fn set_key(&mut self, key: &Key) {
-        (self.client, self.virt, self.ports, self.tag) = (key.client, key.other, key.ports, key.tag);
+        self.ends = ends(key);
+        self.word = self.word >> FLAGS << FLAGS | (key.tag as u64) << TAG | key.ports as u64;
+        self.note_oddity();
     }
 
     /// Whether packets with this request key belong to it.
     #[inline]
     pub(crate) fn answers(&self, key: &Key) -> bool {
-        self.client == key.client && self.virt == key.other && self.ports == key.ports && self.tag == key.tag
+        self.ports() == key.ports && self.tag() == key.tag && self.ends == ends(key)
     }
 
     /// Whether a NAT reply to this client and client port may belong to it; the server is still to be compared.
     #[inline]
     pub(crate) fn answers_client(&self, key: &Key) -> bool {
-        self.client == key.client
-            && key.client_port() == (self.ports >> 16) as u16
+        let own = self.key();
+        own.client == key.client
+            && key.client_port() == own.client_port()
             && key.other_port() == self.server_port
-            && key.tag == self.tag | Key::REPLY
-            && matches!(self.kind, Kind::Nat)
+            && key.tag == own.tag | Key::REPLY
+            && self.is_nat()
     }
 
-    /// Whether a whole IPv4 packet is a client's that belongs to it.
+    /// Whether a whole IPv4 packet is a client's that belongs to it, and changes nothing but counts and the deadline, unless its
+    /// time is up.
     #[inline(always)]
     pub(crate) const fn answers_brief(&self, brief: &Brief) -> bool {
         // Equal tags say that both are IPv4's.
-        self.ports == brief.ports()
-            && self.client as u32 == brief.client()
-            && self.virt as u32 == brief.other()
-            && self.tag == brief.tag()
+        brief.rest() & ASKING == self.word & ANSWERING && brief.pair() == self.ends[0]
     }
 
-    /// Whether one may be a NAT reply to its client; the server's address is still to be compared.
+    /// Whether one may be a NAT reply to its client, and changes no more; the server's address is still to be compared.
     #[inline(always)]
     pub(crate) const fn answers_passing_brief(&self, brief: &Brief) -> bool {
-        self.ports & 0xffff_0000 | self.server_port as u32 == brief.ports()
-            && self.client as u32 == brief.client()
-            && self.tag | Key::REPLY == brief.tag()
-            && matches!(self.kind, Kind::Nat)
+        let at_server = (Key::REPLY as u64) << TAG | self.server_port as u64;
+        brief.rest() & ASKING == self.word & ANSWERING_SERVER | at_server
+            && brief.client() == (self.ends[0] >> 32) as u32
+    }
+
+    #[inline(always)]
+    const fn ports(&self) -> u32 {
+        self.word as u32
+    }
+
+    #[inline(always)]
+    const fn tag(&self) -> u8 {
+        (self.word >> TAG) as u8
+    }
+
+    #[inline(always)]
+    const fn has(&self, flags: u8) -> bool {
+        self.word & (flags as u64) << OWN != 0
+    }
+
+    const fn set(&mut self, flag: u8, on: bool) {
+        let bit = (flag as u64) << OWN;
+        if on {
+            self.word |= bit;
+        } else {
+            self.word &= !bit;
+        }
+    }
+
+    #[inline(always)]
+    const fn kind(&self) -> Kind {
+        match (self.word >> KIND) as u8 {
+            0 => Kind::Nat,
+            1 => Kind::Direct,
+            2 => Kind::Local,
+            3 => Kind::Tunnel,
+            _ => Kind::Bypass,
+        }
+    }
+
+    const fn set_method(&mut self, method: Method) {
+        self.word = self.word << 8 >> 8 | (Kind::of(method) as u64) << KIND;
+        self.set(NO_OUTPUT, !method.sees_replies());
+        self.note_oddity();
+    }
+
+    const fn note_oddity(&mut self) {
+        self.set(ODD, self.is_bypass() || self.ports() >> 16 == 0);
     }
 
     /// The virtual address and port of an IPv4 connection.
     #[inline(always)]
     pub(crate) const fn virt_v4(&self) -> (u32, u16) {
-        (self.virt as u32, self.ports as u16)
+        (self.ends[0] as u32, self.word as u16)
     }
 
     /// Whether its time is not up. Who controls others lives as long as they do.
@@ -179,18 +235,13 @@ impl Slot {
         State::from_number(self.key().protocol(), self.state)
     }
 
-    /// Whether its state has this number.
-    #[inline]
-    pub(crate) const fn state_is(&self, number: u8) -> bool {
-        self.state == number
-    }
-
     pub(crate) const fn set_state(&mut self, state: State) {
         self.state = state.number();
+        self.set(UNSETTLED, !matches!(state, State::Tcp(TcpState::Established) | State::Udp));
     }
 
     pub(crate) const fn is_template(&self) -> bool {
-        self.tag & Key::TEMPLATE != 0
+        self.tag() & Key::TEMPLATE != 0
     }
 
     /// Whether a template's connection was established, or answered under UDP.
@@ -240,8 +291,7 @@ impl Slot {
     /// Gives it another real server, and its method.
     pub(crate) const fn set_server(&mut self, server: u32, method: Method) {
         self.server = server;
-        self.kind = Kind::of(method);
-        self.set(NO_OUTPUT, !method.sees_replies());
+        self.set_method(method);
     }
 
     /// How long it may idle, in seconds.
@@ -265,33 +315,33 @@ impl Slot {
 
     #[inline(always)]
     pub(crate) const fn is_nat(&self) -> bool {
-        matches!(self.kind, Kind::Nat)
+        self.word >> KIND == Kind::Nat as u64
     }
 
     #[inline(always)]
     pub(crate) const fn is_direct(&self) -> bool {
-        matches!(self.kind, Kind::Direct)
+        self.word >> KIND == Kind::Direct as u64
     }
 
     /// Whether its packets go to their own destination.
     pub(crate) const fn is_bypass(&self) -> bool {
-        matches!(self.kind, Kind::Bypass)
+        matches!(self.kind(), Kind::Bypass)
     }
 
     /// Whether only the client's packets were seen so far, and nothing else was to be expected.
     #[inline]
     pub(crate) const fn is_one_way(&self) -> bool {
-        self.flags & NO_OUTPUT != 0
+        self.has(NO_OUTPUT)
     }
 
     #[inline]
     pub(crate) const fn saw_output(&mut self) {
-        self.flags &= !NO_OUTPUT;
+        self.set(NO_OUTPUT, false);
     }
 
     /// Whether the client's port is still to be learnt.
     pub(crate) const fn lacks_client_port(&self) -> bool {
-        self.flags & NO_CLIENT_PORT != 0
+        self.has(NO_CLIENT_PORT)
     }
 
     pub(crate) const fn set_lacks_client_port(&mut self, lacks: bool) {
@@ -300,32 +350,38 @@ impl Slot {
 
     /// Whether it came from another director.
     pub(crate) const fn is_synced(&self) -> bool {
-        self.flags & SYNCED != 0
+        self.has(SYNCED)
     }
 
     pub(crate) const fn set_synced(&mut self) {
-        self.flags |= SYNCED;
+        self.set(SYNCED, true);
     }
 
     /// Whether there is something about it that most connections do not have.
     #[inline]
     pub(crate) const fn is_unusual(&self) -> bool {
-        self.flags & (NO_CLIENT_PORT | HELPED) != 0 || matches!(self.kind, Kind::Bypass)
+        self.has(NO_CLIENT_PORT | HELPED) || self.is_bypass()
+    }
+
+    /// Whether a packet that says nothing new changes nothing but counts and the deadline, unless its time is up.
+    #[inline]
+    pub(crate) const fn is_settled(&self) -> bool {
+        !self.has(NO_CLIENT_PORT | HELPED | UNSETTLED | ODD)
     }
 
     /// Whether a helper reads its payload.
     #[inline]
     pub(crate) const fn is_helped(&self) -> bool {
-        self.flags & HELPED != 0
+        self.has(HELPED)
     }
 
     pub(crate) const fn set_helped(&mut self) {
-        self.flags |= HELPED;
+        self.set(HELPED, true);
     }
 
     /// Whether it is a template for one call.
     pub(crate) const fn is_call(&self) -> bool {
-        self.flags & CALL != 0
+        self.has(CALL)
     }
 
     pub(crate) const fn set_call(&mut self, call: bool) {
@@ -334,25 +390,17 @@ impl Slot {
 
     /// Whether its server counts it as active.
     pub(crate) const fn is_active(&self) -> bool {
-        self.flags & ACTIVE != 0
+        self.has(ACTIVE)
     }
 
     pub(crate) const fn set_active(&mut self, active: bool) {
         self.set(ACTIVE, active);
     }
 
-    const fn set(&mut self, flag: u8, on: bool) {
-        if on {
-            self.flags |= flag;
-        } else {
-            self.flags &= !flag;
-        }
-    }
-
     /// The connection's own method, with the tunnel options that its server has now.
     #[inline]
     pub(crate) const fn method(&self, of_server: Method) -> Method {
-        match self.kind {
+        match self.kind() {
             Kind::Bypass => Method::Bypass,
             Kind::Direct => Method::Direct,
             Kind::Local => Method::Local,
@@ -365,15 +413,25 @@ impl Slot {
     }
 }
 
+/// The addresses of a key as a slot has them.
+#[inline]
+const fn ends(key: &Key) -> [u64; 4] {
+    if key.tag & Key::V6 == 0 {
+        [(key.client as u64) << 32 | key.other as u64, 0, 0, 0]
+    } else {
+        [(key.client >> 64) as u64, key.client as u64, (key.other >> 64) as u64, key.other as u64]
+    }
+}
+
 /// A forwarding method without its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
-    Bypass,
+    Nat,
     Direct,
     Local,
-    Nat,
     Tunnel,
+    Bypass,
 }
 
 impl Kind {

@@ -15,6 +15,7 @@ use super::slot::POSTPONED_SECS;
 use super::{Cell, Index, Key, Slot};
 use crate::director::Effort;
 use crate::hash::Seed;
+use crate::hashing::HashTogether;
 use crate::proto::TimeoutTable;
 use crate::tick::Stamp;
 
@@ -39,11 +40,21 @@ pub(crate) struct TableState {
     pub(crate) late: Late,
     /// What brings memory near that will be read.
     pub(crate) ahead: Option<ReadAhead>,
+    /// What hashes several packets at one time.
+    pub(crate) together: Option<HashTogether>,
 }
 
 impl TableState {
-    pub(crate) const NEW: Self =
-        Self { free: u32::MAX, fresh: 0, live: 0, cursor: 0, reclaim: 0, late: Late::NEW, ahead: None };
+    pub(crate) const NEW: Self = Self {
+        free: u32::MAX,
+        fresh: 0,
+        live: 0,
+        cursor: 0,
+        reclaim: 0,
+        late: Late::NEW,
+        ahead: None,
+        together: None,
+    };
 
     /// Lets the sweep begin anew where it has come to the end.
     pub(crate) const fn wrap(&mut self) {
@@ -133,6 +144,12 @@ impl<'a> Table<'a> {
     #[inline]
     pub(crate) fn guess_value(&self, hash: u32) -> u32 {
         self.index.first(hash)
+    }
+
+    /// The same for an index that is in the caches.
+    #[inline]
+    pub(crate) fn guess_value_at_hand(&self, hash: u32) -> u32 {
+        self.index.first_at_hand(hash)
     }
 
     /// Reads the cell where a hash belongs, so that it is at hand when it is needed.

@@ -11,7 +11,6 @@ use crate::conn::{ConnId, Slot};
 use crate::packet::{Content, Packet, Path};
 use crate::proto::{State, TcpState};
 use crate::server::{Server, ServerId};
-use crate::service::Service;
 use crate::store::Tables;
 use crate::tick::Stamp;
 use crate::verdict::{Direction, Forward};
@@ -61,14 +60,20 @@ impl Brain {
             Path::Local | Path::Captured => Direction::Request,
             Path::Through => Direction::Reply,
         };
-        let step = Step { is_tcp, is_plain, direction, length: packet.length };
-        advance(slot, server, tables.services, pace, &step)?;
+        if !is_plain || !slot.is_settled() {
+            return None;
+        }
+        let service = tables.services.get_mut(server.service.0 as usize)?.as_mut()?;
+        let step = Step { is_tcp, direction, length: packet.length };
+        advance(slot, server, pace, &step)?;
         let target = match direction {
             Direction::Request => {
+                service.meter.live_mut().count_in(packet.length);
                 self.meter.live_mut().count_in(packet.length);
                 SocketAddr::new(server.address.ip(), slot.server_port)
             }
             Direction::Reply => {
+                service.meter.live_mut().count_out(packet.length);
                 self.meter.live_mut().count_out(packet.length);
                 slot.flow().destination()
             }
@@ -87,35 +92,18 @@ impl Brain {
 /// What a packet is to its connection.
 pub(super) struct Step {
     pub(super) is_tcp: bool,
-    /// Whether its flags say nothing new.
-    pub(super) is_plain: bool,
     pub(super) direction: Direction,
     /// Of the IP packet, in bytes.
     pub(super) length: u32,
 }
 
-/// Counts a packet at its connection, real server and service, and moves the deadline. `None`, and nothing has changed, when there is
-/// more to it. What the director counts in total is left to the caller.
+/// Counts a packet that says nothing new at its connection, which is settled, and its real server, and moves the deadline. `None`, and
+/// nothing has changed, when there is more to it. What service and director count is left to the caller.
 #[inline(always)]
-pub(super) fn advance<P>(
-    slot: &mut Slot,
-    server: &mut Server,
-    services: &mut [Option<Service<P>>],
-    pace: &Pace,
-    step: &Step,
-) -> Option<()> {
-    let deadline = if step.is_tcp {
-        if !slot.state_is(TcpState::Established as u8) {
-            return None;
-        }
-        pace.established
-    } else {
-        pace.udp
-    };
-    if !step.is_plain || slot.is_unusual() || !slot.is_alive(pace.now) || !server.is_available() {
+pub(super) fn advance(slot: &mut Slot, server: &mut Server, pace: &Pace, step: &Step) -> Option<()> {
+    if !slot.is_alive(pace.now) || !server.is_available() {
         return None;
     }
-    let service = services.get_mut(server.service.0 as usize)?.as_mut()?;
     match step.direction {
         Direction::Request => {
             if !pace.requests {
@@ -123,7 +111,6 @@ pub(super) fn advance<P>(
             }
             slot.in_packets = slot.in_packets.wrapping_add(1);
             server.meter.live_mut().count_in(step.length);
-            service.meter.live_mut().count_in(step.length);
         }
         Direction::Reply => {
             if !step.is_tcp && slot.controller().is_some() {
@@ -131,9 +118,8 @@ pub(super) fn advance<P>(
             }
             slot.saw_output();
             server.meter.live_mut().count_out(step.length);
-            service.meter.live_mut().count_out(step.length);
         }
     }
-    slot.deadline = deadline;
+    slot.deadline = if step.is_tcp { pace.established } else { pace.udp };
     Some(())
 }

@@ -12,10 +12,13 @@ use core::ptr;
 use super::batch::BATCH;
 use super::decide::Hint;
 use super::follow::{Pace, Step, advance};
+use super::tally::Tally;
 use super::{Brain, Director};
 use crate::brief::Brief;
 use crate::conn::{ConnId, NONE, Slot, Table, split};
 use crate::counters::Traffic;
+use crate::hash::Seed;
+use crate::hashing::{HashTogether, Hashing};
 use crate::method::{Method, Tunnel};
 use crate::packet::Packet;
 use crate::sched::Schedule;
@@ -162,26 +165,35 @@ impl Brain {
         self.guess(tables, briefs, &mut hashes, &mut guesses);
         self.table.late.begin();
         let pace = self.pace(now);
-        let mut sum = Sum::default();
-        let mut done = (briefs.len(), Next::Go);
-        for (at, ((brief, &hash), &guess)) in briefs.iter().zip(&hashes).zip(&guesses).enumerate() {
+        let mut tally = Tally::default();
+        let mut last = Next::Go;
+        let mut done = 0;
+        while let (Some(brief), Some(&hash), Some(&guess)) =
+            (briefs.get(done), hashes.get(done), guesses.get(done))
+        {
+            done += 1;
             let guess = if self.table.late.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
-            let next = match follow(tables, &pace, brief, guess, &mut sum) {
-                Some(found) => carry.follow(brief, found),
-                None => {
-                    let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
-                    carry.carry(&packet, &verdict)
+            let total = self.meter.live_mut();
+            // Each direction is compiled for itself, together with what is done with its packets.
+            last = 'next: {
+                if brief.is_passing() {
+                    if let Some(found) = follow_reply(tables, &pace, brief, guess, &mut tally, total) {
+                        break 'next carry.follow(brief, found);
+                    }
+                } else if let Some(found) = follow_request(tables, &pace, brief, guess, &mut tally, total) {
+                    break 'next carry.follow(brief, found);
                 }
+                let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
+                carry.carry(&packet, &verdict)
             };
-            if next == Next::Stop {
-                done = (at + 1, next);
+            if last == Next::Stop {
                 break;
             }
         }
         tables.connections(&mut self.table).settle();
         self.table.late.end();
-        sum.add_to(self.meter.live_mut());
-        done
+        tally.settle(tables.services, self.meter.live_mut());
+        (done, last)
     }
 
     /// The whole decision on a packet.
@@ -209,7 +221,7 @@ impl Brain {
         hashes: &mut [u32; BATCH],
         guesses: &mut [u32; BATCH],
     ) {
-        let seed = self.config.seed;
+        let (seed, together) = (self.config.seed, self.table.together);
         let far = self.table.live > NEAR;
         let ahead = self.table.ahead.filter(|_| far);
         let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
@@ -217,9 +229,9 @@ impl Brain {
             // A few at a time: what they wait for comes while the next ones are hashed.
             for (hashes, briefs) in hashes.chunks_mut(GROUP).zip(briefs.chunks(GROUP)) {
                 let mut cells = [ptr::null(); GROUP];
-                for ((hash, cell), brief) in hashes.iter_mut().zip(&mut cells).zip(briefs) {
-                    *hash = brief.hash(seed);
-                    *cell = table.address_of_home(*hash);
+                hash(seed, together, briefs, hashes);
+                for ((&hash, cell), _) in hashes.iter().zip(&mut cells).zip(briefs) {
+                    *cell = table.address_of_home(hash);
                 }
                 ahead(&cells);
             }
@@ -234,21 +246,20 @@ impl Brain {
             }
             return;
         }
-        for (hash, brief) in hashes.iter_mut().zip(briefs) {
-            *hash = brief.hash(seed);
-        }
+        hash(seed, together, briefs, hashes);
         // Nothing but reads: a question whose answer decides what is read next would make each wait for the one before.
         if far {
             let hashes = hashes.iter().zip(briefs);
             black_box(hashes.fold(0, |sum, (&hash, _)| sum ^ table.touch_home(hash)));
         }
-        for ((guess, &hash), _) in guesses.iter_mut().zip(&*hashes).zip(briefs) {
-            *guess = table.guess_value(hash);
+        let each = guesses.iter_mut().zip(&*hashes).zip(briefs);
+        if !far {
+            each.for_each(|((guess, &hash), _)| *guess = table.guess_value_at_hand(hash));
+            return;
         }
-        if far {
-            let guesses = guesses.iter().zip(briefs);
-            black_box(guesses.fold(0, |sum, (&guess, _)| sum ^ table.touch_slot(split(guess).0)));
-        }
+        each.for_each(|((guess, &hash), _)| *guess = table.guess_value(hash));
+        let guesses = guesses.iter().zip(briefs);
+        black_box(guesses.fold(0, |sum, (&guess, _)| sum ^ table.touch_slot(split(guess).0)));
     }
 
     #[inline(never)]
@@ -259,61 +270,65 @@ impl Brain {
     }
 }
 
-/// Decides a packet of the connection that the index names, if it is that and there is nothing to it but counts and the deadline.
-/// `None`, and nothing has changed, otherwise. The director's own counts are summed up.
+/// Hashes packets, together if there is a function for it.
 #[inline(always)]
-fn follow<'t, P, M, Q>(
+fn hash(seed: Seed, together: Option<HashTogether>, briefs: &[Brief], hashes: &mut [u32]) {
+    let hashing = Hashing::new(seed, briefs, hashes);
+    let _ = match together {
+        Some(together) => together(hashing),
+        None => hashing.run(),
+    };
+}
+
+/// Decides a client's packet of the connection that the index names, if it is that and there is nothing to it but counts and the
+/// deadline. `None`, and nothing has changed, otherwise. What service and director count is tallied.
+#[inline(always)]
+fn follow_request<'t, P, M, Q>(
     tables: &'t mut Tables<'_, P, M, Q>,
     pace: &Pace,
     brief: &Brief,
     guess: u32,
-    sum: &mut Sum,
+    tally: &mut Tally,
+    total: &mut Traffic,
 ) -> Option<Found<'t>> {
     let (id, by_reply) = split(guess);
     let slot = tables.slots.get_mut(id as usize)?;
     let server = tables.servers.get_mut(slot.server as usize)?;
+    if by_reply || !slot.answers_brief(brief) {
+        return None;
+    }
+    tally.turn_to(server.service, tables.services, total)?;
     let length = u32::from(brief.length());
-    let step = |direction| Step { is_tcp: brief.is_tcp(), is_plain: brief.is_plain(), direction, length };
-    let direction = if brief.is_passing() {
-        let IpAddr::V4(address) = server.address.ip() else { return None };
-        if !by_reply || !slot.answers_passing_brief(brief) || address.to_bits() != brief.other() {
-            return None;
-        }
-        advance(slot, server, tables.services, pace, &step(Direction::Reply))?;
-        sum.replies += ONE | u64::from(length);
-        Direction::Reply
-    } else {
-        // Client port 0 has rules of its own.
-        if by_reply || !slot.answers_brief(brief) || brief.ports() >> 16 == 0 {
-            return None;
-        }
-        advance(slot, server, tables.services, pace, &step(Direction::Request))?;
-        sum.requests += ONE | u64::from(length);
-        Direction::Request
-    };
+    let direction = Direction::Request;
+    advance(slot, server, pace, &Step { is_tcp: brief.is_tcp(), direction, length })?;
+    tally.count_request(length);
     Some(Found { slot, server, id, direction })
 }
 
-/// The traffic of a batch: packets in the upper half, bytes in the lower one. 32 packets of 64 KiB fit.
-#[derive(Default)]
-struct Sum {
-    requests: u64,
-    replies: u64,
-}
-
-/// A packet in a [`Sum`].
-const ONE: u64 = 1 << 32;
-
-impl Sum {
-    const fn add_to(&self, traffic: &mut Traffic) {
-        traffic.in_packets += self.requests >> 32;
-        traffic.in_bytes += self.requests & (ONE - 1);
-        traffic.out_packets += self.replies >> 32;
-        traffic.out_bytes += self.replies & (ONE - 1);
+/// The same for a real server's packet under NAT.
+#[inline(always)]
+fn follow_reply<'t, P, M, Q>(
+    tables: &'t mut Tables<'_, P, M, Q>,
+    pace: &Pace,
+    brief: &Brief,
+    guess: u32,
+    tally: &mut Tally,
+    total: &mut Traffic,
+) -> Option<Found<'t>> {
+    let (id, by_reply) = split(guess);
+    let slot = tables.slots.get_mut(id as usize)?;
+    let server = tables.servers.get_mut(slot.server as usize)?;
+    let IpAddr::V4(address) = server.address.ip() else { return None };
+    if !by_reply || !slot.answers_passing_brief(brief) || address.to_bits() != brief.other() {
+        return None;
     }
+    tally.turn_to(server.service, tables.services, total)?;
+    let length = u32::from(brief.length());
+    let direction = Direction::Reply;
+    advance(slot, server, pace, &Step { is_tcp: brief.is_tcp(), direction, length })?;
+    tally.count_reply(length);
+    Some(Found { slot, server, id, direction })
 }
-
-const _: () = assert!((BATCH as u64) * (u16::MAX as u64) < ONE);
 
 /// So many addresses are said at a time.
 const GROUP: usize = 8;

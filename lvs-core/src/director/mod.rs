@@ -16,6 +16,7 @@ mod schedule;
 mod server;
 mod sweep;
 mod sync;
+mod tally;
 mod ticking;
 
 use crate::config::Config;
@@ -24,6 +25,7 @@ use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::Family;
 use crate::hash::Seed;
+use crate::hashing::HashTogether;
 use crate::meter::Meter;
 use crate::proto::TimeoutTable;
 use crate::rng::Rng;
@@ -163,6 +165,14 @@ impl<S: Store> Director<S> {
     /// Prefetch instructions are no safe code, which this crate has none but. `lvs-std`'s worker sets it.
     pub const fn set_read_ahead(&mut self, ahead: Option<ReadAhead>) {
         self.brain.table.ahead = ahead;
+    }
+
+    /// Lends the director a function that hashes several packets at one time, for [`decide_briefs`](Self::decide_briefs). Hashes are the
+    /// same with it and without, and so is every decision.
+    ///
+    /// Code for instructions that not every machine has is no safe code, which this crate has none but. `lvs-std`'s worker sets it.
+    pub const fn set_hash_together(&mut self, together: Option<HashTogether>) {
+        self.brain.table.together = together;
     }
 
     /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.

@@ -11,8 +11,8 @@ use crate::host::Host;
 /// the own addresses and one among the routes.
 pub(super) struct Beyond {
     low: u32,
-    /// The last address less the first.
-    span: u32,
+    /// How many addresses: fewer than there are, since those of no wire are left out.
+    count: u32,
     /// The host's changes when it was found.
     changes: u32,
     /// Whether all of it is behind a gateway.
@@ -24,14 +24,22 @@ pub(super) struct Beyond {
 }
 
 impl Beyond {
-    /// Only the broadcast address, to which there is no way.
+    /// No address.
     pub(super) const NOWHERE: Self =
-        Self { low: u32::MAX, span: 0, changes: 0, gateway: false, way: None, missed: EVERY - 1 };
+        Self { low: 0, count: 0, changes: 0, gateway: false, way: None, missed: EVERY - 1 };
 
-    /// Whether an address lies in it.
+    /// Forgets a range that was found before the host's last change.
     #[inline(always)]
-    pub(super) const fn holds(&self, address: u32, changes: u32) -> bool {
-        address.wrapping_sub(self.low) <= self.span && self.changes == changes
+    pub(super) fn keep(&mut self, changes: u32) {
+        if self.changes != changes {
+            *self = Self { changes, missed: self.missed, ..Self::NOWHERE };
+        }
+    }
+
+    /// Whether an address lies in it, if it has been [kept](Self::keep).
+    #[inline(always)]
+    pub(super) const fn holds(&self, address: u32) -> bool {
+        address.wrapping_sub(self.low) < self.count
     }
 
     /// The way to an address in it, if it is known.
@@ -42,7 +50,7 @@ impl Beyond {
         host: &Host<A, N>,
         now: Tick,
     ) -> Option<&Way> {
-        if !self.holds(address, host.changes()) {
+        if !self.holds(address) || self.changes != host.changes() {
             return None;
         }
         self.way.as_ref().filter(|way| now < way.until)
@@ -61,7 +69,8 @@ impl Beyond {
                 LOOPBACK.. => (low.max(LOOPBACK + (1 << 24)), high),
             };
             let changes = host.changes();
-            *self = Self { low, span: high.wrapping_sub(low), changes, gateway, way: None, missed: 0 };
+            let count = high.wrapping_sub(low).wrapping_add(1);
+            *self = Self { low, count, changes, gateway, way: None, missed: 0 };
         }
     }
 
@@ -69,7 +78,8 @@ impl Beyond {
     pub(super) fn remember(&mut self, client: IpAddr, way: &Way) {
         if let IpAddr::V4(client) = client
             && self.gateway
-            && self.holds(Ipv4Addr::to_bits(client), way.changes)
+            && self.holds(Ipv4Addr::to_bits(client))
+            && self.changes == way.changes
         {
             self.way = Some(*way);
         }
@@ -123,12 +133,13 @@ mod tests {
             prop_assume!(!host.owns(Ipv4Addr::from_bits(around).into()) && !matches!(around >> 24, 0 | 127));
             let mut beyond = Beyond::NOWHERE;
             beyond.look_around(&host, around);
+            beyond.keep(host.changes());
             let next = |address: u32| {
                 let hop = host.route(Ipv4Addr::from_bits(address).into())?;
                 Some((hop.port, beyond.gateway.then_some(hop.next)))
             };
-            prop_assert_eq!(beyond.holds(around, host.changes()), next(around).is_some());
-            for other in others.into_iter().filter(|&other| beyond.holds(other, host.changes())) {
+            prop_assert_eq!(beyond.holds(around), next(around).is_some());
+            for other in others.into_iter().filter(|&other| beyond.holds(other)) {
                 prop_assert!(!host.owns(Ipv4Addr::from_bits(other).into()));
                 prop_assert!(!matches!(other >> 24, 0 | 127));
                 prop_assert_eq!(next(other), next(around));

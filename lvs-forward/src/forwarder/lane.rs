@@ -2,10 +2,10 @@
 
 use core::slice::IterMut;
 
-use lvs_core::{BATCH, Brief, Carry, Director, Found, Next, Packet, Store, Tick, Verdict};
+use lvs_core::{BATCH, Brief, Carry, Director, Found, Next, Packet, ServerId, Store, Tick, Verdict};
 
 use super::classify::Task;
-use super::plain::{Errand, Gate};
+use super::plain::{Errand, Gate, Wrapping};
 use super::short::layout_of;
 use super::{Forwarder, Outcome, WORTH_IT};
 use crate::frame::Frame;
@@ -85,7 +85,8 @@ impl<const A: usize, const N: usize> Carry for Porter<'_, '_, A, N> {
         } else if found.is_direct() {
             forwarder.redirect_v4(*now, frame, Errand::found(brief, &found))
         } else if found.is_wrapped() {
-            wrap(forwarder, *now, frame, Errand::found(brief, &found))
+            let wrapping = Errand::found(brief, &found).into_tunnel();
+            wrapping.and_then(|of| wrap(forwarder, *now, frame, of.len, of.server, of.address))
         } else {
             None
         };
@@ -127,9 +128,11 @@ fn wrap<const A: usize, const N: usize>(
     forwarder: &mut Forwarder<A, N>,
     now: Tick,
     frame: &mut Frame<'_>,
-    errand: Errand,
+    len: usize,
+    server: ServerId,
+    address: u32,
 ) -> Option<()> {
-    forwarder.wrap_v4(now, frame, errand)
+    forwarder.wrap_v4(now, frame, Wrapping { len, server, address })
 }
 
 /// Carries a verdict out, by a short way if it goes, unless the director has to be told something.

@@ -13,7 +13,7 @@ use lvs_core::{
 use super::Forwarder;
 use super::apply::least_mtu;
 use super::short::LinkHeader;
-use crate::checksum::{self, Delta, Sum, never_zero};
+use crate::checksum::{self, Change, Sum};
 use crate::frame::{Checksum, Frame, PortId};
 use crate::method::tun::tos;
 use crate::parse::Link;
@@ -23,9 +23,8 @@ use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
 #[derive(Clone, Copy)]
 pub(super) struct Gate {
     port: PortId,
-    /// The port's address as the beginning of a frame has it.
+    /// The port's address as the first word of a frame has it.
     mac: u64,
-    changes: u32,
     least_mtu: u16,
 }
 
@@ -41,7 +40,27 @@ pub(super) struct Errand {
     target: Option<(u32, u16)>,
 }
 
+/// The same of a packet that is wrapped: few enough parts for registers.
+#[derive(Clone, Copy)]
+pub(super) struct Wrapping {
+    pub(super) len: usize,
+    pub(super) server: ServerId,
+    /// The real server's.
+    pub(super) address: u32,
+}
+
 impl Errand {
+    /// The part of it that wrapping asks for. `None` for replies, which are not wrapped.
+    #[inline(always)]
+    pub(super) const fn into_tunnel(self) -> Option<Wrapping> {
+        match (self.direction, self.target) {
+            (Direction::Request, Some((address, _))) => {
+                Some(Wrapping { len: self.len, server: self.server, address })
+            }
+            (Direction::Request, None) | (Direction::Reply, _) => None,
+        }
+    }
+
     /// That of a packet of a known connection.
     #[inline(always)]
     pub(super) const fn found(brief: &Brief, found: &Found<'_>) -> Self {
@@ -84,54 +103,58 @@ impl Errand {
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// What frames of this port have in common; `None` when they are no Ethernet frames.
     #[inline]
-    pub(super) fn gate(&self, port: PortId) -> Option<Gate> {
+    pub(super) fn gate(&mut self, port: PortId) -> Option<Gate> {
         let known = self.host.port(port)?;
         if known.link() != Link::Ethernet {
             return None;
         }
         let [a, b, c, d, e, f] = known.mac().0;
-        let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-        Some(Gate { port, mac, changes: self.host.changes(), least_mtu: self.host.least_mtu() })
+        let mac = u64::from_le_bytes([0, 0, a, b, c, d, e, f]);
+        self.last_own.keep(self.host.changes());
+        self.beyond.keep(self.host.changes());
+        Some(Gate { port, mac, least_mtu: self.host.least_mtu() })
     }
 
     /// What there is to say of a plain IPv4 packet but its mark; `None` for any other.
     #[inline(always)]
     pub(super) fn brief(&mut self, gate: &Gate, frame: &Frame<'_>) -> Option<Brief> {
-        let bytes = frame.bytes();
-        let head: &[u8; SHORTEST] = bytes.first_chunk()?;
-        // Both addresses, then type, version and header length.
-        if read64(head, 0) >> 16 != gate.mac
-            || read32(head, ethernet::TYPE) & 0xffff_ff00 != PLAIN_IPV4
+        let head: &[u8; SIGHT] = frame.front()?.first_chunk()?;
+        // The destination, then type, version and header length; what follows each is shifted out.
+        if u64::from_le_bytes(bytes(head, 0)) << 16 != gate.mac
+            || u32::from_le_bytes(bytes(head, ethernet::TYPE)) << 8 != PLAIN_IPV4
             || frame.port != gate.port
             || frame.offload.merged.is_some()
         {
             return None;
         }
         let total = read16(head, NETWORK + ipv4::TOTAL_LEN);
-        let pieces = read16(head, NETWORK + ipv4::FRAGMENT) & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0;
-        let (_, header) = head.split_first_chunk::<NETWORK>()?;
-        let sound = checksum::is_sound::<{ ipv4::LEN }>(header.first_chunk()?);
-        if pieces || NETWORK + usize::from(total) > bytes.len() || !sound {
+        let pieces = u16::from_ne_bytes(bytes(head, NETWORK + ipv4::FRAGMENT)) & PIECE.to_be() != 0;
+        let sound = checksum::is_sound::<{ ipv4::LEN }>(&bytes(head, NETWORK));
+        // What is in the packet is in the frame.
+        if pieces || NETWORK + usize::from(total) > frame.len() || !sound {
             return None;
         }
-        let (addresses, ports) = (read64(head, NETWORK + ipv4::SOURCE), read32(head, TRANSPORT));
+        let source = u32::from_be_bytes(bytes(head, NETWORK + ipv4::SOURCE));
+        let destination = u32::from_be_bytes(bytes(head, NETWORK + ipv4::DESTINATION));
         // Whatever may be no host's address is for the long way to look at.
-        let (first, destination) = (addresses >> 56, addresses as u32);
-        if first == 0 || first == 127 || first >= 224 {
+        if (source >> 24).wrapping_sub(1) >= 223 || source >> 24 == 127 {
             return None;
         }
-        let brief = match head[NETWORK + ipv4::PROTOCOL] {
-            protocol::TCP if usize::from(total) >= ipv4::LEN + tcp::LEN => {
-                let flags = TcpFlags::from_byte(*bytes.get(TRANSPORT + tcp::FLAGS)?);
-                Brief::tcp(addresses, ports, flags, total)
+        let addresses = u64::from(source) << 32 | u64::from(destination);
+        let ports = u32::from_be_bytes(bytes(head, TRANSPORT));
+        let brief = if head[NETWORK + ipv4::PROTOCOL] == protocol::TCP {
+            if usize::from(total) < ipv4::LEN + tcp::LEN {
+                return None;
             }
-            protocol::UDP if usize::from(total) >= ipv4::LEN + udp::LEN => {
-                Brief::udp(addresses, ports, total)
+            Brief::tcp(addresses, ports, TcpFlags::from_byte(head[TRANSPORT + tcp::FLAGS]), total)
+        } else {
+            if head[NETWORK + ipv4::PROTOCOL] != protocol::UDP || usize::from(total) < ipv4::LEN + udp::LEN {
+                return None;
             }
-            _ => return None,
+            Brief::udp(addresses, ports, total)
         };
-        if self.last_own.is_v4(destination, gate.changes)
-            || !self.beyond.holds(destination, gate.changes) && self.is_own_v4(destination)?
+        if self.last_own.is_v4(destination)
+            || !self.beyond.holds(destination) && self.is_own_v4(destination)?
         {
             return Some(brief);
         }
@@ -149,7 +172,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         let own = self.host.addresses.contains(Ipv4Addr::from_bits(destination).into());
         if own {
-            self.last_own.set_v4(destination, self.host.changes());
+            self.last_own.set_v4(destination);
         } else {
             self.beyond.look_around(&self.host, destination);
         }
@@ -169,7 +192,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match method {
             Method::Nat => self.translate_v4(now, frame, errand),
             Method::Direct => self.redirect_v4(now, frame, errand),
-            Method::Tunnel(Tunnel::IpIp) => self.wrap_v4(now, frame, errand),
+            Method::Tunnel(Tunnel::IpIp) => self.wrap_v4(now, frame, errand.into_tunnel()?),
             Method::Tunnel(_) | Method::Bypass | Method::Local => None,
         }
     }
@@ -182,25 +205,25 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match errand.direction {
             Direction::Request => {
                 let (link, port) = self.link_v4(now, frame, errand)?;
-                let bytes = frame.bytes_mut();
+                let front = frame.front_mut()?;
                 if errand.is_tcp {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+                    let head = front.first_chunk_mut()?;
+                    translate::<TCP_HEAD, TCP_FIELD, TO_ADDRESS, TO_PORT>(head, link, target)?;
                 } else {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, &link, target)?;
+                    let head = front.first_chunk_mut()?;
+                    translate::<SHORTEST, UDP_FIELD, TO_ADDRESS, TO_PORT>(head, link, target)?;
                 }
                 self.send_v4(frame, errand, port)
             }
             Direction::Reply => {
                 let (link, port) = self.link_v4(now, frame, errand)?;
-                let bytes = frame.bytes_mut();
+                let front = frame.front_mut()?;
                 if errand.is_tcp {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+                    let head = front.first_chunk_mut()?;
+                    translate::<TCP_HEAD, TCP_FIELD, FROM_ADDRESS, FROM_PORT>(head, link, target)?;
                 } else {
-                    let head = bytes.first_chunk_mut()?;
-                    translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, &link, target)?;
+                    let head = front.first_chunk_mut()?;
+                    translate::<SHORTEST, UDP_FIELD, FROM_ADDRESS, FROM_PORT>(head, link, target)?;
                 }
                 self.send_v4(frame, errand, port)
             }
@@ -211,8 +234,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     #[inline(always)]
     pub(super) fn redirect_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
         let (link, port) = self.link_v4(now, frame, errand)?;
-        let head: &mut [u8; TRANSPORT] = frame.bytes_mut().first_chunk_mut()?;
-        hop(head, &link, 0)?;
+        let head: &mut [u8; TRANSPORT] = frame.front_mut()?.first_chunk_mut()?;
+        hop(head, link, Change::NONE)?;
         self.send_v4(frame, errand, port)
     }
 
@@ -256,20 +279,22 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
     /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`tun::wrap`](crate::method::tun::wrap) does.
     #[inline(always)]
-    pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Errand) -> Option<()> {
-        if errand.direction == Direction::Reply || frame.offload.checksum != Checksum::Complete {
+    pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Wrapping) -> Option<()> {
+        if frame.offload.checksum != Checksum::Complete {
             return None;
         }
-        let (len, server) = (errand.len, errand.target?.0);
+        let (len, server) = (errand.len, errand.address);
         let way = self.known_way_v4(now, errand.server, server)?;
         let Some(IpAddr::V4(source)) = way.source else { return None };
         let (link, port) = (way.link, way.port);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
-        let room = usize::from(mtu).checked_sub(ipv4::LEN).filter(|&room| room >= least_mtu(Family::V4))?;
-        let head: &[u8; TRANSPORT] = frame.bytes().first_chunk()?;
+        if usize::from(mtu) < ipv4::LEN + least_mtu(Family::V4).max(len) {
+            return None;
+        }
+        let head: &[u8; TRANSPORT] = frame.front()?.first_chunk()?;
         let (class, ttl) = (head[NETWORK + ipv4::TOS], head[NETWORK + ipv4::TTL]);
         let fragment = read16(head, NETWORK + ipv4::FRAGMENT) & ipv4::DONT_FRAGMENT;
-        if len > room || frame.headroom() < ipv4::LEN || ttl <= 1 {
+        if frame.headroom() < ipv4::LEN || ttl <= 1 {
             return None;
         }
         let identification = self.next_identification() as u16;
@@ -278,10 +303,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame.set_len(NETWORK + len)?;
         // The old link header's place becomes the end of the new IP header.
         frame.grow_front(ipv4::LEN)?;
-        let head: &mut [u8; WRAPPED] = frame.bytes_mut().first_chunk_mut()?;
+        let head: &mut [u8; WRAPPED] = frame.front_mut()?.first_chunk_mut()?;
         head[TRANSPORT + ipv4::TTL] = ttl - 1;
-        let old = read16(head, TRANSPORT + ipv4::CHECKSUM);
-        write16(head, TRANSPORT + ipv4::CHECKSUM, Delta::TTL.update(old));
+        let old = bytes(head, TRANSPORT + ipv4::CHECKSUM);
+        write(head, TRANSPORT + ipv4::CHECKSUM, Change::TTL.update(old));
         // The way's MTU bounds the length.
         let total = (len + ipv4::LEN) as u16;
         let mut words = [
@@ -292,10 +317,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             server,
         ];
         words[2] |= u32::from(words.iter().fold(Sum::ZERO, |sum, &word| sum.long(word)).checksum());
-        *head.first_chunk_mut()? = link;
-        write16(head, ethernet::TYPE, ethernet::TYPE_IPV4);
+        link.write(head.first_chunk_mut()?);
+        write(head, ethernet::TYPE, ethernet::TYPE_IPV4.to_be_bytes());
         for (at, word) in words.into_iter().enumerate() {
-            write32(head, NETWORK + 4 * at, word);
+            write(head, NETWORK + 4 * at, word.to_be_bytes());
         }
         frame.port = port;
         self.counters.requests += 1;
@@ -306,15 +331,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 /// Takes one from the TTL, brings the IPv4 checksum in line with that and with `change`, and writes the link header. `None`, and
 /// nothing has changed, when the TTL is used up.
 #[inline(always)]
-fn hop<const LEN: usize>(head: &mut [u8; LEN], link: &LinkHeader, change: u64) -> Option<()> {
+fn hop<const LEN: usize>(head: &mut [u8; LEN], link: LinkHeader, change: Change) -> Option<()> {
     let ttl = head[NETWORK + ipv4::TTL];
     if ttl <= 1 {
         return None;
     }
     head[NETWORK + ipv4::TTL] = ttl - 1;
-    let old = read16(head, NETWORK + ipv4::CHECKSUM);
-    write16(head, NETWORK + ipv4::CHECKSUM, Delta::TTL.and(change).update(old));
-    *head.first_chunk_mut()? = *link;
+    let old = bytes(head, NETWORK + ipv4::CHECKSUM);
+    write(head, NETWORK + ipv4::CHECKSUM, Change::TTL.update(change.update(old)));
+    link.write(head.first_chunk_mut()?);
     Some(())
 }
 
@@ -323,22 +348,36 @@ fn hop<const LEN: usize>(head: &mut [u8; LEN], link: &LinkHeader, change: u64) -
 #[inline(always)]
 fn translate<const LEN: usize, const FIELD: usize, const ADDRESS: usize, const PORT: usize>(
     head: &mut [u8; LEN],
-    link: &LinkHeader,
+    link: LinkHeader,
     (address, port): (u32, u16),
 ) -> Option<()> {
-    let sum = read16(head, FIELD);
-    if FIELD == UDP_FIELD && sum == 0 {
+    let sum = bytes(head, FIELD);
+    if FIELD == UDP_FIELD && sum == [0; 2] {
         return None;
     }
-    let old = u32::from_be_bytes([head[ADDRESS], head[ADDRESS + 1], head[ADDRESS + 2], head[ADDRESS + 3]]);
-    let old_port = read16(head, PORT);
-    let change = u64::from(!old) + u64::from(address);
+    let (address, port) = (address.to_be_bytes(), port.to_be_bytes());
+    let change = Change::address(bytes(head, ADDRESS), address);
+    let old_port = bytes(head, PORT);
     hop(head, link, change)?;
-    [head[ADDRESS], head[ADDRESS + 1], head[ADDRESS + 2], head[ADDRESS + 3]] = address.to_be_bytes();
-    write16(head, PORT, port);
-    let new = Delta::ZERO.word(old_port, port).and(change).update(sum);
-    write16(head, FIELD, if FIELD == UDP_FIELD { never_zero(new) } else { new });
+    write(head, ADDRESS, address);
+    write(head, PORT, port);
+    let new = change.and_word(old_port, port).update(sum);
+    write(head, FIELD, if FIELD == UDP_FIELD && new == [0; 2] { [0xff; 2] } else { new });
     Some(())
+}
+
+/// So many bytes from a place on, which is in the array.
+#[inline(always)]
+fn bytes<const LEN: usize, const COUNT: usize>(head: &[u8; LEN], at: usize) -> [u8; COUNT] {
+    head.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; COUNT])
+}
+
+/// Puts bytes there.
+#[inline(always)]
+fn write<const LEN: usize, const COUNT: usize>(head: &mut [u8; LEN], at: usize, value: [u8; COUNT]) {
+    if let Some(place) = head.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        *place = value;
+    }
 }
 
 #[inline(always)]
@@ -346,34 +385,18 @@ const fn read16<const LEN: usize>(head: &[u8; LEN], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
 }
 
-#[inline(always)]
-const fn write16<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u16) {
-    [head[at], head[at + 1]] = value.to_be_bytes();
-}
-
-#[inline(always)]
-const fn read32<const LEN: usize>(head: &[u8; LEN], at: usize) -> u32 {
-    u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
-}
-
-#[inline(always)]
-const fn read64<const LEN: usize>(head: &[u8; LEN], at: usize) -> u64 {
-    (read32(head, at) as u64) << 32 | read32(head, at + 4) as u64
-}
-
-#[inline(always)]
-const fn write32<const LEN: usize>(head: &mut [u8; LEN], at: usize, value: u32) {
-    [head[at], head[at + 1], head[at + 2], head[at + 3]] = value.to_be_bytes();
-}
-
-/// Ethernet's type for IPv4, then version 4 with a header of five words.
-const PLAIN_IPV4: u32 = (ethernet::TYPE_IPV4 as u32) << 16 | 0x4500;
+/// Ethernet's type for IPv4, then version 4 with a header of five words, as they are loaded.
+const PLAIN_IPV4: u32 = ((ethernet::TYPE_IPV4 as u32) << 8 | 0x45).swap_bytes();
+/// What a whole packet has none of.
+const PIECE: u16 = ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS;
 const NETWORK: usize = ethernet::LEN;
 const TRANSPORT: usize = NETWORK + ipv4::LEN;
 /// Where the transport header is behind two IP headers.
 const WRAPPED: usize = TRANSPORT + ipv4::LEN;
 /// The headers of the shortest packet: UDP's.
 const SHORTEST: usize = TRANSPORT + udp::LEN;
+/// As much as is looked at, up to TCP's flags. A buffer that ends before that has no plain packet.
+const SIGHT: usize = TRANSPORT + tcp::FLAGS + 1;
 const TCP_HEAD: usize = TRANSPORT + tcp::LEN;
 const TCP_FIELD: usize = TRANSPORT + tcp::CHECKSUM;
 const UDP_FIELD: usize = TRANSPORT + udp::CHECKSUM;

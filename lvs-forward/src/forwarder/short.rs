@@ -40,20 +40,38 @@ pub(super) struct Way {
     pub(super) mtu: u16,
 }
 
-/// Both addresses of a link header.
-pub(super) type LinkHeader = [u8; ethernet::TYPE];
+/// Both addresses of a link header, to whom and from whom, in two words, for which registers have room.
+#[derive(Clone, Copy)]
+pub(super) struct LinkHeader {
+    front: u64,
+    back: u32,
+}
 
-impl Way {
-    /// To whom and from whom frames are on it.
-    const fn macs(&self) -> ([u8; 6], [u8; 6]) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.link;
+impl LinkHeader {
+    const fn new([a, b, c, d, e, f]: [u8; 6], [g, h, i, j, k, l]: [u8; 6]) -> Self {
+        Self { front: u64::from_ne_bytes([a, b, c, d, e, f, g, h]), back: u32::from_ne_bytes([i, j, k, l]) }
+    }
+
+    const fn macs(self) -> ([u8; 6], [u8; 6]) {
+        let [a, b, c, d, e, f, g, h] = self.front.to_ne_bytes();
+        let [i, j, k, l] = self.back.to_ne_bytes();
         ([a, b, c, d, e, f], [g, h, i, j, k, l])
+    }
+
+    /// Puts them where a frame has them.
+    #[inline(always)]
+    pub(super) fn write(self, place: &mut [u8; ethernet::TYPE]) {
+        let (front, back) = place.split_at_mut(size_of::<u64>());
+        front.copy_from_slice(&self.front.to_ne_bytes());
+        back.copy_from_slice(&self.back.to_ne_bytes());
     }
 }
 
-/// Own addresses that packets were for lately, each with the host's changes at that time.
+/// Own addresses that packets were for lately.
 pub(super) struct LastOwn {
-    v4: [u64; OWN],
+    v4: [u32; OWN],
+    /// The host's changes when they were found.
+    changes: u32,
     v6: Option<(u128, u32)>,
 }
 
@@ -61,16 +79,29 @@ pub(super) struct LastOwn {
 const OWN: usize = 16;
 
 impl LastOwn {
-    /// None yet: no packet that is looked at is for 0.0.0.0.
-    pub(super) const NONE: Self = Self { v4: [0; OWN], v6: None };
+    /// None yet: in every place an address that would be in another one.
+    pub(super) const NONE: Self = {
+        let mut v4 = [0; OWN];
+        v4[0] = 1;
+        Self { v4, changes: 0, v6: None }
+    };
 
+    /// Forgets what was found before the host's last change.
     #[inline(always)]
-    pub(super) const fn is_v4(&self, destination: u32, changes: u32) -> bool {
-        self.v4[Self::place(destination)] == (destination as u64) << 32 | changes as u64
+    pub(super) const fn keep(&mut self, changes: u32) {
+        if self.changes != changes {
+            *self = Self { changes, v6: self.v6, ..Self::NONE };
+        }
     }
 
-    pub(super) const fn set_v4(&mut self, destination: u32, changes: u32) {
-        self.v4[Self::place(destination)] = (destination as u64) << 32 | changes as u64;
+    /// Whether an IPv4 address is one of them, if all have been [kept](Self::keep).
+    #[inline(always)]
+    pub(super) const fn is_v4(&self, destination: u32) -> bool {
+        self.v4[Self::place(destination)] == destination
+    }
+
+    pub(super) const fn set_v4(&mut self, destination: u32) {
+        self.v4[Self::place(destination)] = destination;
     }
 
     /// Neighbouring addresses have places of their own.
@@ -264,7 +295,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame.shrink_front(ethernet::LEN)?;
         let wrapped = tun::wrap(frame, &inner, &outer).and_then(|()| {
             let kind = ether_type(Family::of(way.server));
-            let (to, from) = way.macs();
+            let (to, from) = way.link.macs();
             write_ethernet(frame, to, from, &Tags::NONE, kind).ok_or(DropReason::NoHeadroom)
         });
         Some(wrapped)
@@ -334,7 +365,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 source: self.host.source(hop.port, Family::of(destination)),
                 until: now.plus_millis(WAY_MS),
                 changes: self.host.changes(),
-                link: link(mac.0, port.mac().0),
+                link: LinkHeader::new(mac.0, port.mac().0),
                 port: hop.port,
                 mtu: hop.mtu,
             }),
@@ -386,13 +417,8 @@ pub(super) const fn layout_of(packet: &Packet) -> Layout {
 /// Addresses an Ethernet frame anew; its type stays.
 #[inline]
 fn write_macs(frame: &mut Frame<'_>, way: &Way) -> Option<()> {
-    *frame.bytes_mut().first_chunk_mut()? = way.link;
+    way.link.write(frame.bytes_mut().first_chunk_mut()?);
     Some(())
-}
-
-/// The beginning of a link header.
-const fn link([a, b, c, d, e, f]: [u8; 6], [g, h, i, j, k, l]: [u8; 6]) -> LinkHeader {
-    [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
 /// Where the way to a server is remembered.

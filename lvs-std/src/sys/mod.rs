@@ -15,4 +15,5 @@ pub(crate) mod packet;
 pub(crate) mod pages;
 pub(crate) mod ring;
 pub(crate) mod tun;
+pub(crate) mod vectors;
 pub(crate) mod xsk;

@@ -137,6 +137,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             return Err(WorkerError::Ports { ports: ports.len(), devices: devices.len() });
         }
         director.set_read_ahead(crate::memory::read_ahead());
+        director.set_hash_together(crate::vectors::hash_together());
         let local = forwarder.options().local;
         if let Some(local) = local
             && ports.get(usize::from(local.0)).is_none_or(|port| port.link() != Link::Bare)

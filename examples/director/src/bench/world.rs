@@ -50,6 +50,7 @@ impl World {
         let _ = lvs_std::use_large_pages(&store);
         let mut director = Director::new(Config::new(seed), store);
         director.set_read_ahead(lvs_std::read_ahead());
+        director.set_hash_together(lvs_std::hash_together());
         let mut host = Host::new(seed);
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), 1_500))?;
         host.add_address(port, Ipv4Addr::new(10, 0, 1, 254).into(), 24)?;
