@@ -94,8 +94,8 @@ impl Brain {
             server: ServerId(slot.server),
             helper: None,
         };
-        let (is_there, is_known) =
-            (server.is_available(), slot.state_is(TcpState::Established as u8) && !slot.is_unusual());
+        let is_there = server.is_available();
+        let is_known = slot.state() == State::Tcp(TcpState::Established) && !slot.is_unusual();
         if passed.packets > 0 {
             match direction {
                 // The counter of listings and sync messages has 32 bits.
