@@ -5,6 +5,7 @@ mod key;
 mod late;
 mod slot;
 mod table;
+mod wake;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -19,6 +20,7 @@ pub use key::TemplateTarget;
 pub(crate) use slot::{Note, Slot};
 pub use table::ReadAhead;
 pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};
+pub(crate) use wake::Wake;
 
 /// Names an entry of the connection table while that entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -174,7 +174,7 @@ impl<S: Store> Director<S> {
     }
 
     /// Changes how it behaves. The seed stays what it was: connections are found by it. Other time-outs than before
-    /// make this write 4 bytes for every connection there ever was at one time.
+    /// make this write 2 bytes for every connection there ever was at one time.
     pub fn set_config(&mut self, config: Config) {
         let seed = self.brain.config.seed;
         if config.timeouts != self.brain.config.timeouts {
