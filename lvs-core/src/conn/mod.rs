@@ -14,9 +14,11 @@ use crate::method::Method;
 use crate::proto::State;
 use crate::server::ServerId;
 
+#[cfg(feature = "alloc")]
+pub(crate) use index::cells_for;
 pub(crate) use index::{CELLS_PER_SLOT, Cell, Index, NONE};
-pub(crate) use key::Key;
 pub use key::TemplateTarget;
+pub(crate) use key::Key;
 pub(crate) use slot::{Note, Slot};
 pub use table::ReadAhead;
 pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};

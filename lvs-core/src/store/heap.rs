@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 
 use super::{Queue, Services, Store, Tables, View, private};
 use crate::Seed;
-use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Note, Slot, Wake};
+use crate::conn::{Cell, MAX_SLOTS, Note, Slot, Wake, cells_for};
 use crate::event::Event;
 use crate::flow::Family;
 use crate::persistence::MAX_CALL_ID;
@@ -29,14 +29,14 @@ use crate::service::{Service, ServiceKey};
 /// use lvs_core::Capacity;
 /// let capacity = Capacity::new(1 << 20);
 /// let without = Capacity::new(0).required_bytes();
-/// assert_eq!((capacity.required_bytes() - without) / capacity.connections, 98);
+/// assert_eq!((capacity.required_bytes() - without) / capacity.connections, 97);
 /// // With the defaults for the rest, and a million connections: less than 100 for each.
 /// assert!(Capacity::new(1_000_000).required_bytes() < 100_000_000);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capacity {
-    /// Connections, at most 2^28 (more are cut to that). 98 bytes each.
+    /// Connections, at most 2^28 (more are cut to that). 97 bytes each.
     pub connections: usize,
     /// Virtual services. Default 1,024.
     pub services: usize,
@@ -62,11 +62,11 @@ impl Capacity {
     #[must_use]
     pub const fn required_bytes(&self) -> usize {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
-        let per_connection =
-            size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Wake>() + size_of::<Note>();
+        let per_connection = size_of::<Slot>() + size_of::<Wake>() + size_of::<Note>();
         let per_service = size_of::<Option<Service<Scheduler>>>() + size_of::<Box<[u32]>>();
         connections
             .saturating_mul(per_connection)
+            .saturating_add(cells_for(connections).saturating_mul(size_of::<Cell>()))
             .saturating_add(self.services.saturating_mul(per_service))
             .saturating_add(map_cells(self.services).saturating_mul(size_of::<(ServiceKey, u32)>() + 1))
             .saturating_add(map_cells(self.calls).saturating_mul(size_of::<(u32, Call)>() + 1))
@@ -132,7 +132,7 @@ impl<P> Heap<P> {
         let connections = capacity.connections.min(MAX_SLOTS);
         Self {
             slots: vec![Slot::FREE; connections].into_boxed_slice(),
-            cells: vec![Cell::EMPTY; connections * CELLS_PER_SLOT].into_boxed_slice(),
+            cells: vec![Cell::EMPTY; cells_for(connections)].into_boxed_slice(),
             wakes: vec![Wake::ZERO; connections].into_boxed_slice(),
             notes: vec![Note::EMPTY; connections].into_boxed_slice(),
             servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
