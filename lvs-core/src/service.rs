@@ -167,6 +167,15 @@ impl<P> Service<P> {
         self.key
     }
 
+    /// Its port, unless it goes by a mark.
+    #[inline]
+    pub(crate) const fn port(&self) -> Option<u16> {
+        match self.key {
+            ServiceKey::Address { port, .. } => Some(port),
+            ServiceKey::Mark { .. } => None,
+        }
+    }
+
     /// Its scheduler.
     #[must_use]
     pub const fn scheduler(&self) -> &P {

@@ -18,7 +18,7 @@ use crate::server::ServerId;
 pub(crate) use index::cells_for;
 pub(crate) use index::{CELLS_PER_SLOT, Cell, Index, NONE};
 pub use key::TemplateTarget;
-pub(crate) use key::Key;
+pub(crate) use key::{Key, Target};
 pub(crate) use slot::{Note, Slot};
 pub use table::ReadAhead;
 pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};

@@ -92,6 +92,20 @@ impl Slot {
         }
     }
 
+    /// The same after its first packet.
+    #[inline]
+    pub(crate) const fn moved_on(self, state: State, active: bool, deadline: Stamp) -> Self {
+        let flags = if active { self.flags | ACTIVE } else { self.flags };
+        Self { state: state.number(), flags, deadline, in_packets: 1, ..self }
+    }
+
+    /// The same with what controls it.
+    #[inline]
+    pub(crate) const fn controlled_by(mut self, controller: Option<u32>) -> Self {
+        self.set_controller(controller);
+        self
+    }
+
     pub(crate) const fn is_free(&self) -> bool {
         self.server == NONE
     }

@@ -45,17 +45,16 @@ pub(crate) struct TableState {
 }
 
 impl TableState {
-    pub(crate) const NEW: Self =
-        Self {
-            free: u32::MAX,
-            fresh: 0,
-            live: 0,
-            cursor: 0,
-            round: Stamp::ZERO,
-            reclaim: 0,
-            late: Late::NEW,
-            ahead: None,
-        };
+    pub(crate) const NEW: Self = Self {
+        free: u32::MAX,
+        fresh: 0,
+        live: 0,
+        cursor: 0,
+        round: Stamp::ZERO,
+        reclaim: 0,
+        late: Late::NEW,
+        ahead: None,
+    };
 
     /// How many slots were ever used: the part of the table that is worth a look.
     pub(crate) const fn used(&self) -> u32 {
@@ -187,7 +186,7 @@ impl<'a> Table<'a> {
     }
 
     /// Adds a connection, found by `request` and, under NAT, by `reply`. `None` when the table is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, slot: Slot, request: u32, reply: Option<u32>) -> Option<u32> {
         let id = if self.state.free != u32::MAX {
             let id = self.state.free;
@@ -199,7 +198,7 @@ impl<'a> Table<'a> {
             self.state.fresh += 1;
             id
         };
-        // There are three cells per slot and at most two entries, so neither insertion can fail.
+        // There are more than two cells per slot and at most two entries, so neither insertion can fail.
         self.put(request, id);
         if let Some(reply) = reply {
             self.state.late.mark(reply);
@@ -381,7 +380,7 @@ impl<'a> Table<'a> {
     #[inline]
     pub(crate) fn reply_hash(slot: &Slot, key: &Key, server: core::net::IpAddr, seed: Seed) -> Option<u32> {
         let replies = slot.is_nat() && !slot.is_template();
-        replies.then(|| key.at_server(server, slot.server_port).hash(seed))
+        replies.then(|| key.hash_at_server(server, slot.server_port, seed))
     }
 }
 

@@ -341,7 +341,7 @@ fn inform<P: Schedule, M: Services, Q>(
             own.for_each(|server| server.holds = 0);
         }
         let lookup = tables.by_key.table(index);
-        let occasion = brain.occasion(service.key.family());
+        let (occasion, _) = brain.occasion(&service.key);
         let mut pool =
             Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
         service.scheduler.on_change(&mut pool, change);

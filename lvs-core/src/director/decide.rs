@@ -125,12 +125,12 @@ impl Brain {
                     if slot.children() == 0 || servers[slot.server as usize].is_removed() {
                         tables.connections(&mut self.table).bring_forward(id, now);
                     }
-                    let service = self.service_of_new(tables, packet);
+                    let service = self.service_of_new(tables, packet, &key);
                     return self.schedule(tables, now, packet, (&key, hash), service, payload);
                 }
             }
         }
-        let service = self.service_of_new(tables, packet);
+        let service = self.service_of_new(tables, packet, &key);
         if service.is_none() {
             // Not a client's: what starts a connection with a service is no real server's answer to a client.
             if packet.content != Content::TunnelError
@@ -179,7 +179,7 @@ impl Brain {
                 return self.request(tables, now, packet, id);
             }
             if self.config.tuning.schedule_icmp
-                && let service @ Some(_) = self.service_of_new(tables, packet)
+                && let service @ Some(_) = self.service_of_new(tables, packet, &key)
             {
                 return self.schedule(tables, now, packet, (&key, hash), service, payload);
             }
@@ -478,8 +478,9 @@ impl Brain {
         &mut self,
         tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
+        key: &Key,
     ) -> Option<u32> {
-        if self.may_start(packet.content) { self.find_service(tables, packet) } else { None }
+        if self.may_start(packet.content) { self.find_service(tables, packet, key) } else { None }
     }
 
     /// Whether a packet of this content may be the first of a connection.
@@ -519,7 +520,7 @@ impl Brain {
 }
 
 /// Notes that a template's connection came about.
-fn assure<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32) {
+pub(super) fn assure<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32) {
     if let Some(slot) = tables.slots.get_mut(controller as usize)
         && slot.is_template()
     {

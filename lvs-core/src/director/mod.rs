@@ -27,6 +27,7 @@ use crate::meter::Meter;
 use crate::proto::TimeoutTable;
 use crate::rng::Rng;
 use crate::sched::Occasion;
+use crate::service::ServiceKey;
 use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
@@ -225,17 +226,17 @@ impl Brain {
         self.backup && self.config.tuning.backup_only
     }
 
-    /// What a scheduler of a service of this family learns besides its servers.
-    fn occasion(&self, family: Family) -> Occasion {
-        let tuning = &self.config.tuning;
-        Occasion {
+    /// What the scheduler of a service learns besides its servers, and chance.
+    #[inline(always)]
+    fn occasion<'b>(&'b mut self, service: &'b ServiceKey) -> (Occasion<'b>, &'b mut Rng) {
+        let occasion = Occasion {
             now: self.clock,
-            family,
-            seed: self.scheduling,
+            service,
+            seed: &self.scheduling,
             destination: None,
-            lblc_expiration: tuning.lblc_expiration,
-            lblcr_expiration: tuning.lblcr_expiration,
-        }
+            tuning: &self.config.tuning,
+        };
+        (occasion, &mut self.rng)
     }
 
     #[inline]
