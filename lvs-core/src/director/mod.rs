@@ -15,6 +15,7 @@ mod schedule;
 mod server;
 mod sweep;
 mod sync;
+mod tables;
 mod ticking;
 
 use crate::config::Config;

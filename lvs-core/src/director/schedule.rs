@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::decide::Payload;
 use super::open::Opening;
+use super::tables::build_table;
 use super::{Brain, FTP_DATA_PORT, FTP_PORT};
 use crate::conn::{Key, Target};
 use crate::flow::Family;
@@ -86,6 +87,9 @@ impl Brain {
     ) -> Option<ServerId> {
         let Some(Some(service)) = tables.services.get_mut(index as usize) else { return None };
         let lookup = tables.by_key.table(index);
+        if service.stale {
+            build_table(service, tables.servers, lookup);
+        }
         let (mut occasion, rng) = self.occasion(&service.key);
         if packet.content == Content::Error {
             occasion.destination = Some(packet.flow.addresses.source());

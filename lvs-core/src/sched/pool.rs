@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{ScheduleFlags, walk};
+use super::{Build, Roster, ScheduleFlags, walk};
 use crate::config::Tuning;
 use crate::flow::{Family, Flow};
 use crate::hash::Seed;
@@ -169,6 +169,12 @@ impl<'a> Pool<'a> {
             let server = &mut self.servers[name.id.0 as usize];
             server.holds = server.holds.saturating_sub(1);
         }
+    }
+
+    /// Makes the table.
+    pub(super) fn build(&mut self, build: Build) {
+        let family = self.family();
+        build(&mut Roster::chain(self.servers, self.first, self.len as usize, family), self.table);
     }
 
     /// Servers and table at once, for building the one from the other.
