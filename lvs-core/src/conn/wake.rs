@@ -82,7 +82,8 @@ mod tests {
             let wake = Wake::towards(deadline, now);
             // Where the deadline is further away than can be told, it comes before.
             prop_assert!(wake.reached(now.plus_secs(secs.min(16_778))));
-            prop_assert_eq!(wake.reached(now), Wake::at(deadline) == Wake::at(now), "no look for nothing");
+            let soon = secs < 2 && Wake::at(deadline) == Wake::at(now);
+            prop_assert_eq!(wake.reached(now), soon, "no look for nothing");
             if secs < 16_000 {
                 prop_assert_eq!(wake, Wake::at(deadline));
                 prop_assert!(!wake.reached(deadline.minus_secs(2)) || secs < 2);
