@@ -225,9 +225,16 @@ impl<M: AsMut<[Member]>, T: AsMut<[u32]>> Prepared<M, T> {
         if !self.adds {
             return true;
         }
-        // Servers that have come since were named by their places. So it seems with a cell that names none, and still does.
-        for cell in to.iter_mut().filter(|cell| **cell & NEW != 0) {
-            *cell = members.get((*cell & !NEW) as usize).map_or(u32::MAX, |member| member.cell);
+        // Servers that have come since were named by their places. So it seems with a cell that names none, and still does. Mostly there are
+        // few of them, so many cells are looked at together.
+        let (runs, rest) = to.as_chunks_mut::<RUN>();
+        for run in runs.iter_mut().map(<[u32; RUN]>::as_mut_slice).chain([rest]) {
+            if run.iter().fold(0, |all, cell| all | cell) & NEW == 0 {
+                continue;
+            }
+            for cell in run.iter_mut().filter(|cell| **cell & NEW != 0) {
+                *cell = members.get((*cell & !NEW) as usize).map_or(u32::MAX, |member| member.cell);
+            }
         }
         true
     }
@@ -235,3 +242,5 @@ impl<M: AsMut<[Member]>, T: AsMut<[u32]>> Prepared<M, T> {
 
 /// What tells the place of a server that is still to be added from ids, which are less: a store has room for fewer servers.
 const NEW: u32 = 1 << 31;
+/// Cells that are looked at together.
+const RUN: usize = 32;

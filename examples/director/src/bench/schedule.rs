@@ -117,4 +117,4 @@ const LARGE: usize = 65_521;
 const SERVERS: u32 = 1_000;
 /// Changes: edits, removals and additions in turn.
 const ROUNDS: u16 = 99;
-const EQUAL_RUNS: usize = 3;
+const EQUAL_RUNS: usize = 5;
