@@ -12,7 +12,7 @@
 use core::ptr;
 
 /// Cells for so many slots of a table whose size is known only at run time.
-#[cfg(any(feature = "alloc", test))]
+#[cfg(feature = "alloc")]
 pub(crate) const fn cells_for(slots: usize) -> usize {
     3 * slots - slots / 8
 }

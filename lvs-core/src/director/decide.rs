@@ -22,7 +22,8 @@ impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
     ///
     /// The work is bounded; only a new connection costs more than two look-ups (its scheduler's choice, and under
-    /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots).
+    /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots). The first one after a change to a service under `mh` makes that
+    /// one's table, unless it was made ahead ([`adopt_table`](Self::adopt_table)).
     #[inline]
     pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
         let now = self.brain.clock(now).stamp();

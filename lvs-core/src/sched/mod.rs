@@ -35,7 +35,7 @@ pub use pool::Pool;
 /// Chooses a real server for each new connection of one service.
 ///
 /// The director calls [`on_change`](Self::on_change) once when the scheduler is bound to a service, and after every
-/// addition, edit and removal of a real server, with the list as it is then; and [`pick`](Self::pick) for
+/// addition, edit and removal of a real server, with the list as it is then (or what [`builder`](Self::builder) returns, later); and [`pick`](Self::pick) for
 /// every new connection. Both run on the packet path's thread: neither may block, and `pick` should not
 /// allocate. A scheduler keeps its own state; for a look-up table it borrows cells from the store by
 /// [`table_len`](Self::table_len), so that it works without an allocator.
