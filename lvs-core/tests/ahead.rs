@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::cell::Cell;
+use core::cell::Cell;
+use core::net::SocketAddr;
 
 use lvs_core::sched::Maglev;
 use lvs_core::*;
@@ -59,7 +60,7 @@ fn director(servers: &[(u8, u16)]) -> Director<Heap<Counted>> {
 }
 
 /// To which servers the clients of a network go.
-fn picks<S: Store>(director: &mut Director<S>, network: u8) -> Vec<Option<std::net::SocketAddr>> {
+fn picks<S: Store>(director: &mut Director<S>, network: u8) -> Vec<Option<SocketAddr>> {
     let pick = |client: u16| {
         let [high, low] = client.to_be_bytes();
         let packet = request(WEB, [198, network, high, low], 4_000, SYN);
@@ -149,7 +150,8 @@ fn any_number_of_changes_makes_one_table_at_the_next_connection() {
 
 #[test]
 fn a_table_for_other_servers_is_not_used() {
-    let others: [(&str, fn(&mut Vec<Member>)); 6] = [
+    type Step = fn(&mut Vec<Member>);
+    let others: [(&str, Step); 6] = [
         ("one is missing", |members| _ = members.pop()),
         ("one too many", |members| members.push(Member::new(&server(9, Method::Nat, 1)))),
         ("another order", |members| members.swap(0, 1)),
