@@ -179,7 +179,7 @@ fn populate_noted<const CELLS: usize>(ring: &mut Ring<'_>, table: &mut [u32], no
     let mut last = LastCells { cells: [0; FEW], len: 0 };
     ring.in_turn(CELLS, |stand| {
         if left == FEW && CELLS < MANY {
-            last.collect(table);
+            last.collect(notes);
         }
         match last.nearest::<CELLS>(stand) {
             Some(at) => stand.at = at,
@@ -202,10 +202,17 @@ struct LastCells {
 }
 
 impl LastCells {
-    /// Finds them. There are as many as it has room for.
-    fn collect(&mut self, table: &[u32]) {
-        let free = table.iter().enumerate().filter(|(_, cell)| **cell == FREE);
-        self.len = self.cells.iter_mut().zip(free).map(|(cell, (at, _))| *cell = at as u32).count();
+    /// Finds them by the notes, which have a bit for every cell, and some that stand for none. There are as many as it has room for.
+    fn collect(&mut self, notes: &[u32]) {
+        let free = notes.iter().zip(0..).flat_map(|(&noted, word)| {
+            let mut left = !noted;
+            core::iter::from_fn(move || {
+                let bit = (left != 0).then_some(left.trailing_zeros())?;
+                left &= left - 1;
+                Some(word * u32::BITS + bit)
+            })
+        });
+        self.len = self.cells.iter_mut().zip(free).map(|(cell, at)| *cell = at).count();
     }
 
     /// Takes the one that a server comes to first. `None` as long as they were not collected.
