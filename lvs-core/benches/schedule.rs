@@ -8,8 +8,8 @@ use core::net::Ipv4Addr;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lvs_core::sched::Maglev;
 use lvs_core::{
-    Addresses, Capacity, Config, Content, Director, Flow, Heap, Method, Packet, Protocol, Scheduler, Seed,
-    ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Weight,
+    Addresses, Capacity, Config, Content, Director, Flow, Heap, Member, Method, Packet, Protocol, Scheduler,
+    Seed, ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Weight,
 };
 
 fn schedule(criterion: &mut Criterion) {
@@ -48,7 +48,7 @@ fn schedule(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A change to a service with a large table and many servers: the whole table is built anew.
+/// A change to a service with a large table and many servers: the whole table is made anew, and taken over by the director.
 fn maglev(criterion: &mut Criterion) {
     type Large = Maglev<65_521, 8>;
     let servers = std::env::var("LVS_BENCH_MAX")
@@ -68,8 +68,18 @@ fn maglev(criterion: &mut Criterion) {
     for number in 0..servers {
         director.add_server(service, config(number)).unwrap();
     }
+    let members: Vec<Member> = director.members(service).collect();
+    let recipe = director.recipe(service).unwrap();
+    let mut room = vec![0; recipe.room(members.len())];
     criterion.bench_function(&format!("maglev-65521-table/{servers}"), |bencher| {
-        bencher.iter(|| director.edit_server(service, config(0)).unwrap());
+        bencher.iter(|| recipe.build(members.clone(), &mut room[..]).is_some());
+    });
+    let mut prepared = recipe.build(members, room).unwrap();
+    criterion.bench_function(&format!("maglev-65521-take-over/{servers}"), |bencher| {
+        bencher.iter(|| {
+            director.edit_server(service, config(0)).unwrap();
+            assert!(director.adopt_table(service, &mut prepared));
+        });
     });
 }
 

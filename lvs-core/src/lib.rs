@@ -102,7 +102,9 @@ pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
 pub use persistence::{Engine, MAX_CALL_ID, Mask, Persistence};
 pub use proto::{SctpState, State, TcpState};
 pub use rng::Rng;
-pub use sched::{Change, Pool, Schedule, ScheduleFlags, Scheduler, TableLen};
+pub use sched::{
+    Build, Change, Member, Pool, Prepared, Recipe, Roster, Schedule, ScheduleFlags, Scheduler, TableLen,
+};
 pub use server::{Server, ServerConfig, ServerId, Weight};
 pub use service::{Service, ServiceConfig, ServiceId, ServiceKey};
 #[cfg(feature = "alloc")]

@@ -145,13 +145,25 @@ pub struct Service<P> {
     /// Head of the chain of servers, newest first.
     pub(crate) first: Option<ServerId>,
     pub(crate) servers: u32,
+    /// Whether the look-up table that its scheduler's builder makes is to be made anew.
+    pub(crate) stale: bool,
     pub(crate) meter: Meter,
 }
 
 impl<P> Service<P> {
     pub(crate) fn new(key: ServiceKey, config: ServiceConfig<P>) -> Self {
         let ServiceConfig { scheduler, flags, persistence, one_packet } = config;
-        Self { key, scheduler, flags, persistence, one_packet, first: None, servers: 0, meter: Meter::ZERO }
+        Self {
+            key,
+            scheduler,
+            flags,
+            persistence,
+            one_packet,
+            first: None,
+            servers: 0,
+            stale: false,
+            meter: Meter::ZERO,
+        }
     }
 
     /// Takes over all of a configuration but the scheduler.
@@ -165,6 +177,15 @@ impl<P> Service<P> {
     #[must_use]
     pub const fn key(&self) -> ServiceKey {
         self.key
+    }
+
+    /// Its port, unless it goes by a mark.
+    #[inline]
+    pub(crate) const fn port(&self) -> Option<u16> {
+        match self.key {
+            ServiceKey::Address { port, .. } => Some(port),
+            ServiceKey::Mark { .. } => None,
+        }
     }
 
     /// Its scheduler.

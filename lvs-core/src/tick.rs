@@ -96,6 +96,11 @@ impl Stamp {
         Self(self.0.wrapping_add((past / step + 1).wrapping_mul(step)))
     }
 
+    /// The first moment at `from` or after it that is this one, or lies a whole number of times `secs` after it.
+    pub(crate) const fn first_from(self, from: Self, secs: u32) -> Self {
+        if from.reached(self) { self } else { self.next_after(Self(from.0.wrapping_sub(1)), secs) }
+    }
+
     /// The number of 4 ms units, modulo 2^32.
     pub(crate) const fn units(self) -> u32 {
         self.0
@@ -146,6 +151,10 @@ mod tests {
         assert_eq!(start.next_after(start.plus_secs(59), 60), start.plus_secs(60));
         assert_eq!(start.next_after(start.plus_secs(60), 60), start.plus_secs(120));
         assert_eq!(start.next_after(start.plus_secs(601), 60), start.plus_secs(660));
+        for (from, first) in [(0, 5), (5, 5), (6, 65), (65, 65), (66, 125)] {
+            let from = Stamp::ZERO.plus_secs(from);
+            assert_eq!(start.first_from(from, 60), Stamp::ZERO.plus_secs(first));
+        }
     }
 
     #[test]

@@ -88,6 +88,29 @@ fn the_longest_timeout_is_one() {
 }
 
 #[test]
+fn who_sweeps_but_now_and_then_still_frees_what_has_expired() {
+    // Wake-up times tell some hours, after which they begin anew.
+    for hours in [1, 5, 13, 15, 17, 19, 23, 90] {
+        let mut director = start(config());
+        let _ = decide(&mut director, 7, 4_000, SYN);
+        assert_eq!(director.sweep(at(8), usize::MAX), 0);
+        assert_eq!(director.sweep(at(hours * 3_600), usize::MAX), 1, "after {hours} hours");
+    }
+}
+
+#[test]
+fn a_day_without_a_packet_is_a_time_out_as_any() {
+    let mut config = config();
+    config.timeouts.udp = 86_400;
+    let mut director = start(config);
+    let _ = director.decide(at(7), &request(DNS, CLIENT, 4_000, Content::Udp));
+    for minute in 0..24 * 60 {
+        assert_eq!(director.sweep(at(60 * minute), usize::MAX), 0);
+    }
+    assert_eq!(director.sweep(at(86_407), usize::MAX), 1);
+}
+
+#[test]
 fn the_last_tick_is_a_moment_like_others() {
     let mut director = start(config());
     let end = Tick::from_millis(u64::MAX);

@@ -83,6 +83,24 @@ fn a_template_is_told_of_with_every_packet_of_its_connections() {
 }
 
 #[test]
+fn a_template_that_lives_by_its_connections_is_told_of_once_a_minute() {
+    let mut master = master(scheduler("rr").with_persistence(Persistence::new(100)), Method::Nat);
+    let begin = Tick::from_millis(500);
+    for content in [SYN, ACK] {
+        let _ = master.decide(begin, &request(WEB, CLIENT, 4_000, content));
+    }
+    let _ = told(&mut master);
+    let mut times = Vec::new();
+    // Ten times a second: whoever looks too early must not take it for the moment.
+    for tenth in 0..3_000 {
+        let now = Tick::from_millis(tenth * 100);
+        master.sweep(now, usize::MAX);
+        times.extend(told(&mut master).iter().map(|_| now.as_millis()));
+    }
+    assert_eq!(times, [100_500, 160_500, 220_500, 280_500]);
+}
+
+#[test]
 fn with_sync_persist_mode_only_templates_are_told_of() {
     let mut master = master(scheduler("rr").with_persistence(Persistence::new(300)), Method::Nat);
     let mut config = master.config().clone();

@@ -70,6 +70,7 @@
 //!
 //! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
 
+mod ahead;
 mod assembler;
 mod clock;
 pub mod control;

@@ -6,12 +6,18 @@
 //! makes the newest of equally good matches the one that is found, as in IPVS's chains.
 //!
 //! A cell holds 32 bits of hash and the slot's number, so that most look-ups read one cache line here and one in
-//! the slots. There are three cells per slot: with two entries for every NAT connection the load stays
-//! below 67 %, with one for every other below 34 %.
+//! the slots. There are nearly three cells per slot: with two entries for every NAT connection the load stays
+//! below 70 %, with one for every other below 35 %.
 
 use core::ptr;
 
-/// Cells per slot of the table.
+/// Cells for so many slots of a table whose size is known only at run time.
+#[cfg(feature = "alloc")]
+pub(crate) const fn cells_for(slots: usize) -> usize {
+    3 * slots - slots / 8
+}
+
+/// Cells per slot where the size is a type's, which can be multiplied by a whole number only.
 pub(crate) const CELLS_PER_SLOT: usize = 3;
 
 /// Cells from home on that count as near it.

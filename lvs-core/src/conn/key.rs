@@ -16,6 +16,14 @@ pub(crate) struct Key {
     pub(super) tag: u8,
 }
 
+/// The other end of a key, with its protocol, family and direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    other: u128,
+    port: u16,
+    tag: u8,
+}
+
 impl Key {
     /// Tag bit of a NAT reply's key.
     pub(crate) const REPLY: u8 = 0x40;
@@ -52,6 +60,12 @@ impl Key {
     pub(crate) const fn of_reply(flow: &Flow) -> Self {
         let key = Self::of_request(&flow.reversed());
         Self { tag: key.tag | Self::REPLY, ..key }
+    }
+
+    /// What it is for: protocol, address and port of the other end.
+    #[inline]
+    pub(crate) const fn target(&self) -> Target {
+        Target { other: self.other, port: self.ports as u16, tag: self.tag }
     }
 
     /// The key of the connection with this one's client, whose port is not known yet.
@@ -120,6 +134,23 @@ impl Key {
             ports: self.ports & 0xffff_0000 | u32::from(port),
             tag: self.tag | Self::REPLY,
         }
+    }
+
+    /// The hash of that.
+    #[inline(always)]
+    pub(crate) fn hash_at_server(&self, address: IpAddr, port: u16, seed: Seed) -> u32 {
+        match address {
+            IpAddr::V4(address) if self.tag & Self::V6 == 0 => {
+                let pair = (self.client as u64) << 32 | u64::from(address.to_bits());
+                Self::hash_v4(pair, self.ports & 0xffff_0000 | u32::from(port), self.tag | Self::REPLY, seed)
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => self.hash_at_long_address(address, port, seed),
+        }
+    }
+
+    #[inline(never)]
+    fn hash_at_long_address(&self, address: IpAddr, port: u16, seed: Seed) -> u32 {
+        self.at_server(address, port).hash(seed)
     }
 
     /// Whether the other end has this address.

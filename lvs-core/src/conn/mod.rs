@@ -5,6 +5,7 @@ mod key;
 mod late;
 mod slot;
 mod table;
+mod wake;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -13,12 +14,15 @@ use crate::method::Method;
 use crate::proto::State;
 use crate::server::ServerId;
 
+#[cfg(feature = "alloc")]
+pub(crate) use index::cells_for;
 pub(crate) use index::{CELLS_PER_SLOT, Cell, Index, NONE};
-pub(crate) use key::Key;
 pub use key::TemplateTarget;
+pub(crate) use key::{Key, Target};
 pub(crate) use slot::{Note, Slot};
 pub use table::ReadAhead;
 pub(crate) use table::{Due, MAX_SLOTS, Table, TableState, split};
+pub(crate) use wake::Wake;
 
 /// Names an entry of the connection table while that entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -97,6 +97,23 @@ impl Slot {
         slot
     }
 
+    /// The same after its first packet.
+    #[inline]
+    pub(crate) const fn moved_on(mut self, state: State, active: bool, deadline: Stamp) -> Self {
+        self.set_state(state);
+        if active {
+            self.set(ACTIVE, true);
+        }
+        Self { deadline, in_packets: 1, ..self }
+    }
+
+    /// The same with what controls it.
+    #[inline]
+    pub(crate) const fn controlled_by(mut self, controller: Option<u32>) -> Self {
+        self.set_controller(controller);
+        self
+    }
+
     pub(crate) const fn is_free(&self) -> bool {
         self.server == NONE
     }

@@ -2,7 +2,7 @@
 //!
 //! "Expired is absent": a packet writes its connection's new deadline into the slot, which it has in hand anyway;
 //! look-ups treat entries past their deadline as if they were not there; the sweep frees them. So that the
-//! sweep need not read all slots, each has a wake-up time in an array of its own, 16 to a cache line: no later
+//! sweep need not read all slots, each has a wake-up time in an array of its own, 32 to a cache line: no later
 //! than its deadline, though mostly earlier. The sweep reads that array; where it finds a time that has come it
 //! looks at the slot, frees it, or moves the wake-up on to the present deadline. Packets write the array only
 //! when a deadline comes nearer, that is on some changes of state.
@@ -12,12 +12,13 @@ use core::ptr;
 
 use super::late::Late;
 use super::slot::POSTPONED_SECS;
-use super::{Cell, Index, Key, Slot};
+use super::wake::ROUND_SECS;
+use super::{Cell, Index, Key, Slot, Wake};
 use crate::director::Effort;
 use crate::hash::Seed;
 use crate::hashing::HashTogether;
 use crate::proto::TimeoutTable;
-use crate::tick::Stamp;
+use crate::tick::{STAMPS_PER_SEC, Stamp};
 
 /// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch instruction. Addresses
 /// may be of anything; nothing must be read or written there.
@@ -34,6 +35,8 @@ pub(crate) struct TableState {
     pub(crate) live: u32,
     /// Where the sweep goes on.
     pub(crate) cursor: u32,
+    /// When it last began anew.
+    round: Stamp,
     /// Where the search for something to give up goes on.
     pub(crate) reclaim: u32,
     /// What has changed in the index since a batch began, and what is still to be put into it.
@@ -50,18 +53,12 @@ impl TableState {
         fresh: 0,
         live: 0,
         cursor: 0,
+        round: Stamp::ZERO,
         reclaim: 0,
         late: Late::NEW,
         ahead: None,
         together: None,
     };
-
-    /// Lets the sweep begin anew where it has come to the end.
-    pub(crate) const fn wrap(&mut self) {
-        if self.cursor >= self.fresh {
-            self.cursor = 0;
-        }
-    }
 
     /// How many slots were ever used: the part of the table that is worth a look.
     pub(crate) const fn used(&self) -> u32 {
@@ -74,7 +71,7 @@ impl TableState {
 pub(crate) struct Table<'a> {
     pub(crate) slots: &'a mut [Slot],
     index: Index<'a>,
-    wakes: &'a mut [Stamp],
+    wakes: &'a mut [Wake],
     pub(crate) state: &'a mut TableState,
 }
 
@@ -98,7 +95,7 @@ impl<'a> Table<'a> {
     pub(crate) fn new(
         slots: &'a mut [Slot],
         cells: &'a mut [Cell],
-        wakes: &'a mut [Stamp],
+        wakes: &'a mut [Wake],
         state: &'a mut TableState,
     ) -> Self {
         Self { slots, index: Index::new(cells), wakes, state }
@@ -199,7 +196,7 @@ impl<'a> Table<'a> {
     }
 
     /// Adds a connection, found by `request` and, under NAT, by `reply`. `None` when the table is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, slot: Slot, request: u32, reply: Option<u32>) -> Option<u32> {
         let id = if self.state.free != u32::MAX {
             let id = self.state.free;
@@ -211,7 +208,7 @@ impl<'a> Table<'a> {
             self.state.fresh += 1;
             id
         };
-        // There are three cells per slot and at most two entries, so neither insertion can fail.
+        // There are more than two cells per slot and at most two entries, so neither insertion can fail.
         self.put(request, id);
         if let Some(reply) = reply {
             self.state.late.mark(reply);
@@ -223,7 +220,7 @@ impl<'a> Table<'a> {
                 self.index.insert(reply, id | REPLY);
             }
         }
-        self.wakes[id as usize] = slot.deadline;
+        self.wakes[id as usize] = Wake::at(slot.deadline);
         self.slots[id as usize] = slot;
         self.state.live += 1;
         Some(id)
@@ -283,21 +280,34 @@ impl<'a> Table<'a> {
     pub(crate) fn bring_forward(&mut self, id: u32, deadline: Stamp) {
         self.slots[id as usize].deadline = deadline;
         let wake = &mut self.wakes[id as usize];
-        if deadline.before(*wake) {
-            *wake = deadline;
+        if Wake::at(deadline).before(*wake) {
+            *wake = Wake::at(deadline);
         }
     }
 
     /// Lets the sweep look at every entry again.
     pub(crate) fn wake_all(&mut self, now: Stamp) {
-        self.wakes[..self.state.fresh as usize].fill(now);
+        self.wakes[..self.state.fresh as usize].fill(Wake::at(now));
+    }
+
+    /// Lets the sweep begin anew where it has come to the end.
+    pub(crate) fn wrap(&mut self, now: Stamp) {
+        if self.state.cursor < self.state.fresh {
+            return;
+        }
+        self.state.cursor = 0;
+        // Who sweeps this rarely may have left wake-ups behind for so long that they look like the future.
+        if now.since(self.state.round) > ROUND_SECS * STAMPS_PER_SEC {
+            self.wake_all(now);
+        }
+        self.state.round = now;
     }
 
     /// Goes past runs of slots whose time has not come, the first of which may be the present one.
     pub(crate) fn skip_quiet(&mut self, now: Stamp, effort: &mut Effort) {
         let used = self.state.fresh as usize;
         while effort.slots >= RUN && effort.work > 0 {
-            self.state.wrap();
+            self.wrap(now);
             let from = self.state.cursor as usize;
             let Some(run) = self.wakes.get(from..used).and_then(|wakes| wakes.first_chunk::<RUN>()) else {
                 return;
@@ -332,29 +342,35 @@ impl<'a> Table<'a> {
         let used = self.state.fresh;
         while *budget > 0 && used > 0 {
             *budget -= 1;
-            let id = if self.state.cursor < used { self.state.cursor } else { 0 };
+            self.wrap(now);
+            let id = self.state.cursor;
             self.state.cursor = id + 1;
-            if !self.wakes[id as usize].reached(now) {
+            let wake = &mut self.wakes[id as usize];
+            if !wake.reached(now) {
                 continue;
             }
             let slot = &self.slots[id as usize];
             if slot.is_free() {
                 // Nothing to do until it is used; the wake-up only has to come before it could look like the past.
-                self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
+                *wake = Wake::furthest(now);
             } else if slot.deadline.reached(now) {
                 if slot.children() == 0 {
                     // It ends now. A free slot is left alone as long as that may be.
-                    self.wakes[id as usize] = now.plus_secs(crate::MAX_TIMEOUT_SECS);
+                    *wake = Wake::furthest(now);
                     return Some(Due::Expired(id));
                 }
                 // What it is given for that is found out when its time counts again: then how long they live is known.
-                self.wakes[id as usize] = slot.deadline.next_after(now, POSTPONED_SECS);
-                return Some(Due::Postponed(id));
+                let due = slot.deadline.first_from(wake.begin(now), POSTPONED_SECS);
+                if due.reached(now) {
+                    *wake = Wake::at(slot.deadline.next_after(now, POSTPONED_SECS));
+                    return Some(Due::Postponed(id));
+                }
+                *wake = Wake::at(due);
             } else {
                 // The next packet sets the deadline to this at the earliest; it is before the present one where the
                 // time-outs were shortened since.
                 let next = now.plus_secs(slot.timeout(timeouts));
-                self.wakes[id as usize] = if next.before(slot.deadline) { next } else { slot.deadline };
+                *wake = Wake::towards(if next.before(slot.deadline) { next } else { slot.deadline }, now);
             }
         }
         None
@@ -374,7 +390,7 @@ impl<'a> Table<'a> {
     #[inline]
     pub(crate) fn reply_hash(slot: &Slot, key: &Key, server: core::net::IpAddr, seed: Seed) -> Option<u32> {
         let replies = slot.is_nat() && !slot.is_template();
-        replies.then(|| key.at_server(server, slot.server_port).hash(seed))
+        replies.then(|| key.hash_at_server(server, slot.server_port, seed))
     }
 }
 
@@ -400,7 +416,7 @@ mod tests {
     #[test]
     fn what_goes_in_the_batch_that_it_came_in_leaves_nothing_in_the_index() {
         let (mut slots, mut cells) = ([Slot::FREE; 2], [Cell::EMPTY; 2 * super::super::CELLS_PER_SLOT]);
-        let (mut wakes, mut state) = ([Stamp::ZERO; 2], TableState::NEW);
+        let (mut wakes, mut state) = ([Wake::ZERO; 2], TableState::NEW);
         let mut table = Table::new(&mut slots, &mut cells, &mut wakes, &mut state);
         let slot = Slot::new(&key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.1:80"), 0, 80, Method::Nat);
         table.state.late.begin();
@@ -414,7 +430,7 @@ mod tests {
     #[test]
     fn entries_of_one_hash_are_told_apart_by_every_part_of_their_key() {
         let (mut slots, mut cells) = ([Slot::FREE; 9], [Cell::EMPTY; 9 * super::super::CELLS_PER_SLOT]);
-        let (mut wakes, mut state) = ([Stamp::ZERO; 9], TableState::NEW);
+        let (mut wakes, mut state) = ([Wake::ZERO; 9], TableState::NEW);
         let mut table = Table::new(&mut slots, &mut cells, &mut wakes, &mut state);
         let later = Stamp::ZERO.plus_secs(10);
         let keys = [

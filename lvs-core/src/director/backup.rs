@@ -243,7 +243,7 @@ impl Brain {
         flow: &Flow,
     ) -> Option<ServerId> {
         let packet = Packet::new(*flow, Content::Udp, 0).marked(entry.mark);
-        let service = self.find_service(tables, &packet)?;
+        let service = self.find_service(tables, &packet, &Key::of_request(flow))?;
         let to = entry.server();
         let by_mark = entry.mark != 0 && entry.flags & SyncEntry::METHOD != method_number(Method::Nat);
         let port = if by_mark { 0 } else { to.port() };

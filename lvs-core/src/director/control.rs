@@ -340,11 +340,16 @@ fn inform<P: Schedule, M: Services, Q>(
             let own = tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
             own.for_each(|server| server.holds = 0);
         }
-        let lookup = tables.by_key.table(index);
-        let occasion = brain.occasion(service.key.family());
-        let mut pool =
-            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
-        service.scheduler.on_change(&mut pool, change);
+        if service.scheduler.builder().is_some() {
+            service.stale = true;
+        } else {
+            service.stale = false;
+            let lookup = tables.by_key.table(index);
+            let (occasion, _) = brain.occasion(&service.key);
+            let mut pool =
+                Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
+            service.scheduler.on_change(&mut pool, change);
+        }
         brain.ticking.expect(service.scheduler.next_tick());
     }
 }

@@ -22,7 +22,8 @@ impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
     ///
     /// The work is bounded; only a new connection costs more than two look-ups (its scheduler's choice, and under
-    /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots).
+    /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots). The first one after a change to a service under `mh` makes that
+    /// one's table, unless it was made ahead ([`adopt_table`](Self::adopt_table)).
     #[inline]
     pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
         let now = self.brain.clock(now).stamp();
@@ -125,12 +126,12 @@ impl Brain {
                     if slot.children() == 0 || servers[slot.server as usize].is_removed() {
                         tables.connections(&mut self.table).bring_forward(id, now);
                     }
-                    let service = self.service_of_new(tables, packet);
+                    let service = self.service_of_new(tables, packet, &key);
                     return self.schedule(tables, now, packet, (&key, hash), service, payload);
                 }
             }
         }
-        let service = self.service_of_new(tables, packet);
+        let service = self.service_of_new(tables, packet, &key);
         if service.is_none() {
             // Not a client's: what starts a connection with a service is no real server's answer to a client.
             if packet.content != Content::TunnelError
@@ -179,7 +180,7 @@ impl Brain {
                 return self.request(tables, now, packet, id);
             }
             if self.config.tuning.schedule_icmp
-                && let service @ Some(_) = self.service_of_new(tables, packet)
+                && let service @ Some(_) = self.service_of_new(tables, packet, &key)
             {
                 return self.schedule(tables, now, packet, (&key, hash), service, payload);
             }
@@ -478,8 +479,9 @@ impl Brain {
         &mut self,
         tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
+        key: &Key,
     ) -> Option<u32> {
-        if self.may_start(packet.content) { self.find_service(tables, packet) } else { None }
+        if self.may_start(packet.content) { self.find_service(tables, packet, key) } else { None }
     }
 
     /// Whether a packet of this content may be the first of a connection.
@@ -519,7 +521,7 @@ impl Brain {
 }
 
 /// Notes that a template's connection came about.
-fn assure<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32) {
+pub(super) fn assure<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32) {
     if let Some(slot) = tables.slots.get_mut(controller as usize)
         && slot.is_template()
     {

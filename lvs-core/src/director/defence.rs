@@ -139,7 +139,7 @@ impl Brain {
     }
 }
 
-/// Slots that are looked at together: a cache line of wake-up times.
+/// Slots that are looked at together.
 const RUN: u32 = 16;
 
 #[cfg(test)]

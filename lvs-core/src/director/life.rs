@@ -2,7 +2,7 @@
 
 use super::sweep::{Effort, Hashes, WORK};
 use super::{Brain, Director};
-use crate::conn::{ConnId, Table};
+use crate::conn::{ConnId, Table, Wake};
 use crate::event::{Cause, Event};
 use crate::proto::Worth;
 use crate::server::{Life, Server, ServerId};
@@ -235,8 +235,8 @@ fn release<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32, when: Sta
         // found to be over first. Where both end in the same moment the child is first, as its timer was set last.
         slot.postpone(when);
         let wake = &mut tables.wakes[controller as usize];
-        if slot.deadline.before(*wake) {
-            *wake = slot.deadline;
+        if Wake::at(slot.deadline).before(*wake) {
+            *wake = Wake::at(slot.deadline);
         }
     }
 }

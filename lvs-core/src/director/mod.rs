@@ -16,6 +16,7 @@ mod schedule;
 mod server;
 mod sweep;
 mod sync;
+mod tables;
 mod tally;
 mod ticking;
 
@@ -30,6 +31,7 @@ use crate::meter::Meter;
 use crate::proto::TimeoutTable;
 use crate::rng::Rng;
 use crate::sched::Occasion;
+use crate::service::ServiceKey;
 use crate::store::{Queue as _, Store};
 use crate::tick::Tick;
 
@@ -186,7 +188,7 @@ impl<S: Store> Director<S> {
     }
 
     /// Changes how it behaves. The seed stays what it was: connections are found by it. Other time-outs than before
-    /// make this write 4 bytes for every connection there ever was at one time.
+    /// make this write 2 bytes for every connection there ever was at one time.
     pub fn set_config(&mut self, config: Config) {
         let seed = self.brain.config.seed;
         if config.timeouts != self.brain.config.timeouts {
@@ -237,17 +239,17 @@ impl Brain {
         self.backup && self.config.tuning.backup_only
     }
 
-    /// What a scheduler of a service of this family learns besides its servers.
-    fn occasion(&self, family: Family) -> Occasion {
-        let tuning = &self.config.tuning;
-        Occasion {
+    /// What the scheduler of a service learns besides its servers, and chance.
+    #[inline(always)]
+    fn occasion<'b>(&'b mut self, service: &'b ServiceKey) -> (Occasion<'b>, &'b mut Rng) {
+        let occasion = Occasion {
             now: self.clock,
-            family,
-            seed: self.scheduling,
+            service,
+            seed: &self.scheduling,
             destination: None,
-            lblc_expiration: tuning.lblc_expiration,
-            lblcr_expiration: tuning.lblcr_expiration,
-        }
+            tuning: &self.config.tuning,
+        };
+        (occasion, &mut self.rng)
     }
 
     #[inline]

@@ -2,15 +2,16 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use super::decide::assure;
 use super::{Brain, Director, FTP_PORT};
-use crate::conn::{ConnId, Key, Slot, Table};
+use crate::conn::{ConnId, Key, Note, Slot, Table};
 use crate::counters::Traffic;
 use crate::error::ExpectError;
 use crate::event::Event;
 use crate::flow::Protocol;
 use crate::method::Method;
 use crate::packet::{Content, Packet};
-use crate::proto::{State, TcpState};
+use crate::proto::{State, TcpState, View};
 use crate::server::{Life, Server, ServerId};
 use crate::store::{Queue, Services, Store, Tables};
 use crate::tick::{Stamp, Tick};
@@ -18,8 +19,8 @@ use crate::verdict::{Direction, Forward, Reason, Verdict};
 
 /// A connection to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Opening {
-    pub(super) key: Key,
+pub(super) struct Opening<'k> {
+    pub(super) key: &'k Key,
     pub(super) hash: u32,
     /// It ends with its first packet.
     pub(super) one_packet: bool,
@@ -82,17 +83,74 @@ impl Brain {
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        opening: &Opening,
+        opening: &Opening<'_>,
         server: ServerId,
         port: u16,
     ) -> Verdict {
         if opening.one_packet {
             return self.send_once(tables, now, packet, opening, server, port);
         }
-        match self.open(tables, now, packet, opening, server, port) {
-            Some(id) => self.request(tables, now, packet, id),
-            None => self.drop(Reason::TableFull),
+        let method = tables.servers[server.0 as usize].method;
+        let unusual = self.master || packet.content.is_error() || matches!(method, Method::Bypass);
+        if unusual || is_helped(opening.key, method) {
+            return match self.open(tables, now, packet, opening, server, port) {
+                Some(id) => self.request(tables, now, packet, id),
+                None => self.drop(Reason::TableFull),
+            };
         }
+        self.open_moved_on(tables, now, packet, opening, server, port)
+    }
+
+    /// The same as to make a connection and then to let its first packet go its way, where nothing about them is unusual: it enters the
+    /// table as that packet leaves it, and both are counted at one time.
+    #[inline(always)]
+    fn open_moved_on<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        opening: &Opening<'_>,
+        server: ServerId,
+        port: u16,
+    ) -> Verdict {
+        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
+            return self.drop(Reason::TableFull);
+        }
+        let own = &mut tables.servers[server.0 as usize];
+        let (method, address) = (own.method, own.address.ip());
+        let first = State::first(opening.key.protocol());
+        let view = if method.sees_replies() { View::Input } else { View::InputOnly };
+        let state = first.after(view, packet.content, self.secures_tcp).unwrap_or(first);
+        let active = state != first && state.is_active();
+        let deadline = now.plus_secs(self.timeouts.of(state));
+        let overloaded = own.bind();
+        own.active += u32::from(active);
+        let reply = matches!(method, Method::Nat)
+            .then(|| opening.key.hash_at_server(address, port, self.config.seed));
+        let slot = Slot::new(opening.key, server.0, port, method)
+            .moved_on(state, active, deadline)
+            .controlled_by(opening.controller);
+        let Some(id) = tables.connections(&mut self.table).insert(slot, opening.hash, reply) else {
+            return self.drop(Reason::TableFull);
+        };
+        tables.notes[id as usize] = Note { mark: packet.mark, ..Note::EMPTY };
+        if let Some(controller) = opening.controller {
+            tables.slots[controller as usize].gain_child();
+            if state != first && state.is_established() {
+                assure(tables, controller);
+            }
+        }
+        if overloaded {
+            self.note(tables, Event::Overloaded { server });
+        }
+        self.count_at(tables, server, |traffic| {
+            traffic.connections += 1;
+            traffic.count_in(packet.length);
+        });
+        let connection = ConnId(id);
+        self.note(tables, Event::Opened { connection, flow: packet.flow, server });
+        let (direction, target) = (Direction::Request, SocketAddr::new(address, port));
+        Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
     }
 
     /// Makes a connection to `server`.
@@ -101,14 +159,13 @@ impl Brain {
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        opening: &Opening,
+        opening: &Opening<'_>,
         server: ServerId,
         port: u16,
     ) -> Option<u32> {
         let method = tables.servers[server.0 as usize].method;
-        let mut slot = Slot::new(&opening.key, server.0, port, method);
-        let key = &opening.key;
-        if key.protocol() == Protocol::Tcp && slot.is_nat() && key.other_port() == FTP_PORT {
+        let mut slot = Slot::new(opening.key, server.0, port, method);
+        if is_helped(opening.key, method) {
             slot.set_helped();
         }
         // An ICMP error moves no state on: its connection has what IPVS gives every new one.
@@ -138,7 +195,7 @@ impl Brain {
         let address = tables.servers[server.0 as usize].address.ip();
         let reply = Table::reply_hash(&slot, &slot.key(), address, self.config.seed);
         let id = tables.connections(&mut self.table).insert(slot, hash, reply)?;
-        tables.notes[id as usize] = crate::conn::Note::EMPTY;
+        tables.notes[id as usize] = Note::EMPTY;
         self.without_client_port += u32::from(slot.lacks_client_port());
         if let Some(controller) = controller {
             tables.slots[controller as usize].gain_child();
@@ -155,7 +212,7 @@ impl Brain {
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        opening: &Opening,
+        opening: &Opening<'_>,
         server: ServerId,
         port: u16,
     ) -> Verdict {
@@ -317,6 +374,12 @@ impl Brain {
         server.weight = 1;
         Some(ServerId(at as u32))
     }
+}
+
+/// Whether a helper reads what is said on a connection with this key.
+#[inline]
+fn is_helped(key: &Key, method: Method) -> bool {
+    key.other_port() == FTP_PORT && key.protocol() == Protocol::Tcp && method.sees_replies()
 }
 
 /// Seconds that IPVS gives an entry until its first packet sets a state's time-out.

@@ -29,7 +29,7 @@ impl Brain {
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        opening: Opening,
+        opening: &Opening<'_>,
         index: u32,
         (persistence, call): (&Persistence, Option<&[u8]>),
     ) -> Verdict {
@@ -42,7 +42,7 @@ impl Brain {
             Some(id) => id,
             None => {
                 let Some(server) = self.pick(tables, packet, index) else {
-                    return self.leave(tables, now, packet, opening, service_key);
+                    return self.leave(tables, now, packet, opening, index);
                 };
                 match self.open_template(tables, now, &wanted, server, persistence.timeout, packet.mark) {
                     Ok(id) => id,
@@ -56,7 +56,7 @@ impl Brain {
         let port = if wanted_port(&service_key) == port && own != 0 { own } else { port };
         // It must not make room for its own connection.
         tables.slots[template as usize].gain_child();
-        let opening = Opening { controller: Some(template), ..opening };
+        let opening = Opening { controller: Some(template), ..*opening };
         let verdict = self.open_and_send(tables, now, packet, &opening, server, port);
         tables.slots[template as usize].lose_child();
         self.refresh_template(tables, now, template);

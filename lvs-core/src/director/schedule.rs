@@ -4,8 +4,9 @@ use core::net::IpAddr;
 
 use super::decide::Payload;
 use super::open::Opening;
+use super::tables::build_table;
 use super::{Brain, FTP_DATA_PORT, FTP_PORT};
-use crate::conn::Key;
+use crate::conn::{Key, Target};
 use crate::flow::Family;
 use crate::flow::Protocol;
 use crate::method::Method;
@@ -36,7 +37,8 @@ impl Brain {
         let Some(Some(service)) = tables.services.get(index as usize) else {
             return self.pass(Reason::NoService);
         };
-        let (service_key, one_packet) = (service.key, service.one_packet);
+        let service_port = service.port();
+        let one_packet = service.one_packet && packet.flow.protocol == Protocol::Udp;
         // Nothing may have changed yet when the answer is that the payload must be looked into.
         let engine = service.persistence.as_ref().and_then(|persistence| persistence.engine);
         let call = match (engine, payload) {
@@ -53,24 +55,17 @@ impl Brain {
         if packet.flow.source_port == FTP_DATA_PORT {
             return self.pass(Reason::FtpDataPort);
         }
-        let opening = Opening {
-            key: *key.0,
-            hash: key.1,
-            one_packet: one_packet && packet.flow.protocol == Protocol::Udp,
-            controller: None,
-        };
+        let opening = Opening { key: key.0, hash: key.1, one_packet, controller: None };
         if let Some(persistence) = service.persistence {
             let call = match call {
                 None => None,
                 Some(Some(call)) => Some(call),
                 Some(None) => return self.drop(Reason::NoCallId),
             };
-            return self.schedule_persistent(tables, now, packet, opening, index, (&persistence, call));
+            return self.schedule_persistent(tables, now, packet, &opening, index, (&persistence, call));
         }
-        if let ServiceKey::Address { port, .. } = service_key
-            && port != packet.flow.destination_port
-        {
-            return self.leave(tables, now, packet, opening, service_key);
+        if service_port.is_some_and(|port| port != packet.flow.destination_port) {
+            return self.leave(tables, now, packet, &opening, index);
         }
         match self.pick(tables, packet, index) {
             Some(server) => {
@@ -78,11 +73,12 @@ impl Brain {
                 let port = if own == 0 { packet.flow.destination_port } else { own };
                 self.open_and_send(tables, now, packet, &opening, server, port)
             }
-            None => self.leave(tables, now, packet, opening, service_key),
+            None => self.leave(tables, now, packet, &opening, index),
         }
     }
 
     /// The scheduler's choice.
+    #[inline(always)]
     pub(super) fn pick<P: Schedule, M: Services, Q>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
@@ -91,35 +87,42 @@ impl Brain {
     ) -> Option<ServerId> {
         let Some(Some(service)) = tables.services.get_mut(index as usize) else { return None };
         let lookup = tables.by_key.table(index);
-        let mut occasion = self.occasion(service.key.family());
+        if service.stale {
+            build_table(service, tables.servers, lookup);
+        }
+        let (mut occasion, rng) = self.occasion(&service.key);
         if packet.content == Content::Error {
             occasion.destination = Some(packet.flow.addresses.source());
         }
         let mut pool =
             Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
-        let picked = service.scheduler.pick(&mut pool, &packet.flow, &mut self.rng)?;
+        let picked = service.scheduler.pick(&mut pool, &packet.flow, rng)?;
         // A scheduler of the embedder's may name a server that is not there, or another service's.
         tables.servers.get(picked.0 as usize).is_some_and(|server| server.serves(index)).then_some(picked)
     }
 
-    /// What becomes of a packet that no real server takes.
+    /// What becomes of a packet that no real server of the service at `index` takes.
+    #[inline(never)]
     pub(super) fn leave<P, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        opening: Opening,
-        service: ServiceKey,
+        opening: &Opening<'_>,
+        index: u32,
     ) -> Verdict {
+        let Some(Some(service)) = tables.services.get(index as usize) else {
+            return self.pass(Reason::NoService);
+        };
         let is_error = packet.content == Content::Error;
-        match service {
+        match service.key {
             ServiceKey::Mark { .. }
                 if self.config.tuning.cache_bypass
                     && !is_error
                     && packet.path == Path::Captured
                     && is_unicast(packet.flow.addresses.destination()) =>
             {
-                self.bypass(tables, now, packet, &opening)
+                self.bypass(tables, now, packet, opening)
             }
             ServiceKey::Address { port: FTP_PORT, .. } if packet.flow.destination_port != FTP_PORT => {
                 self.pass(Reason::NoServer)
@@ -135,7 +138,7 @@ impl Brain {
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-        opening: &Opening,
+        opening: &Opening<'_>,
     ) -> Verdict {
         let nowhere = match packet.flow.addresses.family() {
             Family::V4 => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
@@ -147,24 +150,29 @@ impl Brain {
         self.open_and_send(tables, now, packet, opening, server, 0)
     }
 
-    /// The service of a packet. New connections are mostly for the service that the last one was for, so the last answer is kept.
-    #[inline]
+    /// The service of a packet with this request key. New connections are mostly for the service that the last one was for, so the
+    /// last answer is kept.
+    #[inline(always)]
     pub(super) fn find_service<P, M: Services, Q>(
         &mut self,
         tables: &Tables<'_, P, M, Q>,
         packet: &Packet,
+        key: &Key,
     ) -> Option<u32> {
-        let sought = Sought {
-            address: packet.flow.addresses.destination(),
-            port: packet.flow.destination_port,
-            protocol: packet.flow.protocol,
-            mark: packet.mark,
-        };
-        if let Some((last, found)) = self.last_service
-            && last == sought
-        {
-            return found;
+        let sought = Sought { target: key.target(), mark: packet.mark };
+        match self.last_service {
+            Some((last, found)) if last == sought => found,
+            Some(_) | None => self.find_another_service(tables, packet, sought),
         }
+    }
+
+    #[inline(never)]
+    fn find_another_service<P, M: Services, Q>(
+        &mut self,
+        tables: &Tables<'_, P, M, Q>,
+        packet: &Packet,
+        sought: Sought,
+    ) -> Option<u32> {
         let found = self.look_for_service(tables, packet);
         self.last_service = Some((sought, found));
         found
@@ -198,9 +206,7 @@ impl Brain {
 /// What a packet's service is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sought {
-    address: IpAddr,
-    port: u16,
-    protocol: Protocol,
+    target: Target,
     mark: u32,
 }
 

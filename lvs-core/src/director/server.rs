@@ -99,7 +99,7 @@ impl Brain {
         tables.slots[template as usize].gain_child();
         let request_key = Key::of_request(&flow);
         let opening = Opening {
-            key: request_key,
+            key: &request_key,
             hash: request_key.hash(self.config.seed),
             one_packet,
             controller: Some(template),

@@ -114,7 +114,7 @@ impl Brain {
             if !effort.lasts() {
                 return;
             }
-            self.table.wrap();
+            tables.connections(&mut self.table).wrap(now);
             let mut piece = PIECE.min(effort.slots);
             let slots = piece;
             let foreseen = self.foresee(tables, now, piece);

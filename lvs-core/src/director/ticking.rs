@@ -40,7 +40,7 @@ impl Brain {
             let Some(Some(service)) = tables.services.get_mut(index) else { continue };
             if !called && service.scheduler.next_tick().is_some_and(|at| now >= at) {
                 let lookup = tables.by_key.table(index as u32);
-                let occasion = self.occasion(service.key.family());
+                let (occasion, _) = self.occasion(&service.key);
                 let mut pool = Pool::new(
                     tables.servers,
                     service.first,

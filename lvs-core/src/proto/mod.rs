@@ -26,6 +26,12 @@ pub enum State {
 }
 
 impl State {
+    /// The state of a connection that nothing has happened to yet.
+    #[inline]
+    pub(crate) const fn first(protocol: Protocol) -> Self {
+        Self::from_number(protocol, 0)
+    }
+
     /// The state in a slot: its number under the slot's protocol. The numbers are those of IPVS's sync messages.
     pub(crate) const fn from_number(protocol: Protocol, number: u8) -> Self {
         match protocol {

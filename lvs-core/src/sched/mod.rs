@@ -4,12 +4,14 @@
 //! explain most of them: **the server added last comes first** in every walk, and among equals the first one
 //! that was met wins.
 
+mod ahead;
 mod cache;
 mod dh;
 mod fo;
 mod lblc;
 mod lblcr;
 mod lc;
+mod maglev;
 mod mh;
 mod nq;
 mod ovf;
@@ -26,13 +28,14 @@ use crate::rng::Rng;
 use crate::server::{Server, ServerId};
 use crate::tick::Tick;
 
+pub use ahead::{Build, Member, Prepared, Recipe, Roster};
 pub(crate) use pool::Occasion;
 pub use pool::Pool;
 
 /// Chooses a real server for each new connection of one service.
 ///
 /// The director calls [`on_change`](Self::on_change) once when the scheduler is bound to a service, and after every
-/// addition, edit and removal of a real server, with the list as it is then; and [`pick`](Self::pick) for
+/// addition, edit and removal of a real server, with the list as it is then (or what [`builder`](Self::builder) returns, later); and [`pick`](Self::pick) for
 /// every new connection. Both run on the packet path's thread: neither may block, and `pick` should not
 /// allocate. A scheduler keeps its own state; for a look-up table it borrows cells from the store by
 /// [`table_len`](Self::table_len), so that it works without an allocator.
@@ -80,6 +83,14 @@ pub trait Schedule {
     /// all `u32::MAX` when the scheduler is bound.
     fn table_len(&self) -> TableLen {
         TableLen::NONE
+    }
+
+    /// What makes its look-up table, for a scheduler whose table follows from the servers' order, addresses and weights and from the service's
+    /// family alone; none by default. The director then calls that instead of [`on_change`](Self::on_change): once before the
+    /// first [`pick`](Self::pick) after any number of changes, unless it has been given a table that was made
+    /// [ahead](Recipe).
+    fn builder(&self) -> Option<Build> {
+        None
     }
 
     /// When [`on_tick`](Self::on_tick) is to be called next, never by default. Asked after every
@@ -234,6 +245,10 @@ macro_rules! schedulers {
 
             fn table_len(&self) -> TableLen {
                 match self { $(Self::$variant(scheduler) => scheduler.table_len(),)+ }
+            }
+
+            fn builder(&self) -> Option<Build> {
+                match self { $(Self::$variant(scheduler) => scheduler.builder(),)+ }
             }
 
             fn next_tick(&self) -> Option<Tick> {

@@ -2,10 +2,12 @@
 
 use core::net::IpAddr;
 
-use super::{ScheduleFlags, walk};
+use super::{Build, Roster, ScheduleFlags, walk};
+use crate::config::Tuning;
 use crate::flow::{Family, Flow};
 use crate::hash::Seed;
 use crate::server::{Life, Server, ServerId};
+use crate::service::ServiceKey;
 use crate::tick::Tick;
 
 /// The real servers of a service, lent to its scheduler: newest first.
@@ -16,33 +18,31 @@ pub struct Pool<'a> {
     len: u32,
     table: &'a mut [u32],
     flags: ScheduleFlags,
-    occasion: Occasion,
+    occasion: Occasion<'a>,
 }
 
 /// When and for whom a scheduler is asked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Occasion {
+pub(crate) struct Occasion<'a> {
     pub(crate) now: Tick,
-    /// The service's family: that of clients and virtual addresses. Servers behind tunnels may be of the other.
-    pub(crate) family: Family,
+    /// The service.
+    pub(crate) service: &'a ServiceKey,
     /// What a client chooses is hashed with this.
-    pub(crate) seed: Seed,
+    pub(crate) seed: &'a Seed,
     /// The destination that hashing by destination sees, where it is not the flow's.
     pub(crate) destination: Option<IpAddr>,
-    /// [`Tuning::lblc_expiration`](crate::Tuning::lblc_expiration), in seconds.
-    pub(crate) lblc_expiration: u32,
-    /// [`Tuning::lblcr_expiration`](crate::Tuning::lblcr_expiration), in seconds.
-    pub(crate) lblcr_expiration: u32,
+    pub(crate) tuning: &'a Tuning,
 }
 
 impl<'a> Pool<'a> {
+    #[inline(always)]
     pub(crate) fn new(
         servers: &'a mut [Server],
         first: Option<ServerId>,
         len: u32,
         table: &'a mut [u32],
         flags: ScheduleFlags,
-        occasion: Occasion,
+        occasion: Occasion<'a>,
     ) -> Self {
         Self { servers, first, len, table, flags, occasion }
     }
@@ -64,7 +64,7 @@ impl<'a> Pool<'a> {
     /// A server by its id, also one that was removed or is another service's; `None` for an id that names none.
     #[must_use]
     pub fn get(&self, id: ServerId) -> Option<&Server> {
-        self.servers.get(id.0 as usize).filter(|server| server.life != Life::Vacant)
+        self.servers.get(id.0 as usize).filter(|server| !matches!(server.life, Life::Vacant))
     }
 
     /// How many servers there are.
@@ -94,7 +94,7 @@ impl<'a> Pool<'a> {
     /// The family of clients and virtual addresses. Servers behind tunnels may be of the other one.
     #[must_use]
     pub fn family(&self) -> Family {
-        self.occasion.family
+        self.occasion.service.family()
     }
 
     /// The address that scheduling by destination goes by: the virtual address of `flow`. For a connection that an
@@ -142,7 +142,7 @@ impl<'a> Pool<'a> {
 
     /// How long `lblc` and `lblcr` remember, in seconds.
     pub(super) fn expirations(&self) -> (u32, u32) {
-        (self.occasion.lblc_expiration, self.occasion.lblcr_expiration)
+        (self.occasion.tuning.lblc_expiration, self.occasion.tuning.lblcr_expiration)
     }
 
     /// A server as a cache names it.
@@ -169,6 +169,12 @@ impl<'a> Pool<'a> {
             let server = &mut self.servers[name.id.0 as usize];
             server.holds = server.holds.saturating_sub(1);
         }
+    }
+
+    /// Makes the table.
+    pub(super) fn build(&mut self, build: Build) {
+        let family = self.family();
+        build(&mut Roster::chain(self.servers, self.first, self.len as usize, family), self.table);
     }
 
     /// Servers and table at once, for building the one from the other.

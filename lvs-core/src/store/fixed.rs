@@ -3,15 +3,14 @@
 use core::fmt;
 
 use super::{Queue, Services, Store, Tables, View, private};
-use crate::conn::{CELLS_PER_SLOT, Cell, Note, Slot};
+use crate::conn::{CELLS_PER_SLOT, Cell, Note, Slot, Wake};
 use crate::event::Event;
 use crate::persistence::MAX_CALL_ID;
 use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
-use crate::tick::Stamp;
 
-/// A store whose size is its type: `CONNS` connections (100 bytes each), `SERVICES` virtual services, `SERVERS` real
+/// A store whose size is its type: `CONNS` connections (98 bytes each), `SERVICES` virtual services, `SERVERS` real
 /// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE` cells
 /// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 256 or more for
 /// `lblc` and `lblcr`, which remember about a virtual address per 9 or 15 cells; 0 if none of these is used).
@@ -37,7 +36,7 @@ pub struct Fixed<
 > {
     slots: [Slot; CONNS],
     cells: [[Cell; CELLS_PER_SLOT]; CONNS],
-    wakes: [Stamp; CONNS],
+    wakes: [Wake; CONNS],
     notes: [Note; CONNS],
     servers: [Server; SERVERS],
     services: [Option<Service<P>>; SERVICES],
@@ -56,7 +55,7 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
         Self {
             slots: [Slot::FREE; C],
             cells: [[Cell::EMPTY; CELLS_PER_SLOT]; C],
-            wakes: [Stamp::ZERO; C],
+            wakes: [Wake::ZERO; C],
             notes: [Note::EMPTY; C],
             servers: [const { Server::VACANT }; R],
             services: [const { None }; S],

@@ -14,14 +14,13 @@ use siphasher::sip::SipHasher13;
 
 use super::{Queue, Services, Store, Tables, View, private};
 use crate::Seed;
-use crate::conn::{CELLS_PER_SLOT, Cell, MAX_SLOTS, Note, Slot};
+use crate::conn::{Cell, MAX_SLOTS, Note, Slot, Wake, cells_for};
 use crate::event::Event;
 use crate::flow::Family;
 use crate::persistence::MAX_CALL_ID;
 use crate::sched::{Schedule, Scheduler, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
-use crate::tick::Stamp;
 
 /// How much a [`Heap`] holds. Everything but the look-up tables of hashing schedulers is allocated at once when the
 /// store is made, so the memory is known before the start.
@@ -30,12 +29,14 @@ use crate::tick::Stamp;
 /// use lvs_core::Capacity;
 /// let capacity = Capacity::new(1 << 20);
 /// let without = Capacity::new(0).required_bytes();
-/// assert_eq!((capacity.required_bytes() - without) / capacity.connections, 100);
+/// assert_eq!((capacity.required_bytes() - without) / capacity.connections, 97);
+/// // With the defaults for the rest, and a million connections: less than 100 for each.
+/// assert!(Capacity::new(1_000_000).required_bytes() < 100_000_000);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capacity {
-    /// Connections, at most 2^28 (more are cut to that). 100 bytes each.
+    /// Connections, at most 2^28 (more are cut to that). 97 bytes each.
     pub connections: usize,
     /// Virtual services. Default 1,024.
     pub services: usize,
@@ -43,8 +44,8 @@ pub struct Capacity {
     pub servers: usize,
     /// Events that wait to be read; further ones are lost and counted. Default 1,024.
     pub events: usize,
-    /// Calls that services with [`Engine::Sip`](crate::Engine::Sip) tell apart at one time. Default 1,024, of 272 bytes
-    /// each. Without room a packet that begins a call is dropped and counted.
+    /// Calls that services with [`Engine::Sip`](crate::Engine::Sip) tell apart at one time. Default 896, the most that
+    /// a map of 1,024 cells holds, of 272 bytes each. Without room a packet that begins a call is dropped and counted.
     pub calls: usize,
 }
 
@@ -52,7 +53,7 @@ impl Capacity {
     /// Room for so many connections, and the defaults for the rest.
     #[must_use]
     pub const fn new(connections: usize) -> Self {
-        Self { connections, services: 1_024, servers: 4_096, events: 1_024, calls: 1_024 }
+        Self { connections, services: 1_024, servers: 4_096, events: 1_024, calls: 896 }
     }
 
     /// Bytes that a store of this capacity allocates, apart from the look-up tables of `sh` and `dh` (1 KiB for each
@@ -61,11 +62,11 @@ impl Capacity {
     #[must_use]
     pub const fn required_bytes(&self) -> usize {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
-        let per_connection =
-            size_of::<Slot>() + CELLS_PER_SLOT * size_of::<Cell>() + size_of::<Stamp>() + size_of::<Note>();
+        let per_connection = size_of::<Slot>() + size_of::<Wake>() + size_of::<Note>();
         let per_service = size_of::<Option<Service<Scheduler>>>() + size_of::<Box<[u32]>>();
         connections
             .saturating_mul(per_connection)
+            .saturating_add(cells_for(connections).saturating_mul(size_of::<Cell>()))
             .saturating_add(self.services.saturating_mul(per_service))
             .saturating_add(map_cells(self.services).saturating_mul(size_of::<(ServiceKey, u32)>() + 1))
             .saturating_add(map_cells(self.calls).saturating_mul(size_of::<(u32, Call)>() + 1))
@@ -99,7 +100,7 @@ const fn map_cells(entries: usize) -> usize {
 pub struct Heap<P = Scheduler> {
     slots: Box<[Slot]>,
     cells: Box<[Cell]>,
-    wakes: Box<[Stamp]>,
+    wakes: Box<[Wake]>,
     notes: Box<[Note]>,
     servers: Box<[Server]>,
     services: Box<[Option<Service<P>>]>,
@@ -131,8 +132,8 @@ impl<P> Heap<P> {
         let connections = capacity.connections.min(MAX_SLOTS);
         Self {
             slots: vec![Slot::FREE; connections].into_boxed_slice(),
-            cells: vec![Cell::EMPTY; connections * CELLS_PER_SLOT].into_boxed_slice(),
-            wakes: vec![Stamp::ZERO; connections].into_boxed_slice(),
+            cells: vec![Cell::EMPTY; cells_for(connections)].into_boxed_slice(),
+            wakes: vec![Wake::ZERO; connections].into_boxed_slice(),
             notes: vec![Note::EMPTY; connections].into_boxed_slice(),
             servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
             services: (0..capacity.services).map(|_| None).collect(),

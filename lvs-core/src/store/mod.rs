@@ -7,12 +7,11 @@ mod fixed;
 #[cfg(feature = "alloc")]
 mod heap;
 
-use crate::conn::{Cell, Note, Slot, Table, TableState};
+use crate::conn::{Cell, Note, Slot, Table, TableState, Wake};
 use crate::event::Event;
 use crate::sched::{Schedule, TableLen};
 use crate::server::Server;
 use crate::service::{Service, ServiceKey};
-use crate::tick::Stamp;
 
 pub use fixed::Fixed;
 #[cfg(feature = "alloc")]
@@ -56,7 +55,7 @@ pub type SchedulerOf<S> = <S as private::Parts>::Scheduler;
 pub struct Tables<'a, P, M, Q> {
     pub(crate) slots: &'a mut [Slot],
     pub(crate) cells: &'a mut [Cell],
-    pub(crate) wakes: &'a mut [Stamp],
+    pub(crate) wakes: &'a mut [Wake],
     pub(crate) notes: &'a mut [Note],
     pub(crate) servers: &'a mut [Server],
     pub(crate) services: &'a mut [Option<Service<P>>],

@@ -1,14 +1,16 @@
 //! One director that several workers share: what is told to all of them, and what they say together.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lvs_core::{Director, Rates, Scheduler, SchedulerOf, ServerConfig, ServiceKey, Store, Traffic};
 
 use super::change::Change;
+use super::outlook::tables_for;
 use super::reach::Reach;
 use super::table::{self, LiveServer};
 use super::{Errno, Stats};
+use crate::ahead::Tables;
 use crate::worker::WorkerGone;
 
 /// Applies steps to all directors, or to none: first what adds and changes, which is taken back everywhere when one of them refuses; then what
@@ -31,18 +33,18 @@ where
     }
     let workers = reach.workers();
     if workers == 1 {
-        let work =
-            move |director: &mut _, forwarder: &mut _, now| table::apply(director, forwarder, now, &changes);
-        return reach.with(work).unwrap_or(Err(GONE));
+        let mut tables = tables_for(reach, &changes)?.pop().unwrap_or_default();
+        let work = move |director: &mut _, forwarder: &mut _, now| {
+            let done = table::apply(director, forwarder, now, &changes);
+            tables.adopt(director);
+            (done, tables)
+        };
+        return reach.with(work).map_err(|WorkerGone| GONE)?.0;
     }
     let (removals, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(Change::removes);
     if !others.is_empty() {
         let shares: Arc<[Vec<Change>]> = (0..workers).map(|at| of_share(&others, at, workers)).collect();
-        let all = shares.clone();
-        let done = reach.with_each(move |at, director: &mut Director<S>, forwarder, now| {
-            table::apply(director, forwarder, now, all.get(at).map(Vec::as_slice).unwrap_or_default())
-        });
-        let done = done.map_err(|WorkerGone| GONE)?;
+        let done = apply_to_each(reach, &others, shares.clone())?;
         if let Some(refused) = done.iter().find_map(|done| done.err()) {
             let took: Vec<bool> = done.iter().map(Result::is_ok).collect();
             let undone = reach.with_each(move |at, director, _, _| {
@@ -54,13 +56,38 @@ where
         }
     }
     if !removals.is_empty() {
-        let removals: Arc<[Change]> = removals.into();
-        let done = reach.with_each(move |_, director: &mut Director<S>, forwarder, now| {
-            table::apply(director, forwarder, now, &removals)
-        });
-        return done.map_err(|WorkerGone| GONE)?.into_iter().collect();
+        let same: Arc<[Vec<Change>]> = vec![removals.clone(); workers].into();
+        return apply_to_each(reach, &removals, same)?.into_iter().collect();
     }
     Ok(())
+}
+
+/// Applies steps to several directors, to each its own share of them.
+fn apply_to_each<S, const A: usize, const N: usize>(
+    reach: &impl Reach<S, A, N>,
+    changes: &[Change],
+    shares: Arc<[Vec<Change>]>,
+) -> Result<Vec<Result<(), Errno>>, Errno>
+where
+    S: Store + 'static,
+    SchedulerOf<S>: From<Scheduler>,
+{
+    // Each worker takes its own ones, so none waits for another at their locks.
+    let tables: Arc<[Mutex<Tables>]> = tables_for(reach, changes)?.into_iter().map(Mutex::new).collect();
+    let theirs = tables.clone();
+    let done = reach.with_each(move |at, director: &mut Director<S>, forwarder, now| {
+        let share = shares.get(at).map(Vec::as_slice).unwrap_or_default();
+        let done = table::apply(director, forwarder, now, share);
+        if let Some(tables) = theirs.get(at) {
+            tables.lock().unwrap_or_else(PoisonError::into_inner).adopt(director);
+        }
+        done
+    });
+    // Whoever lets go of them last, it is not a worker that has to return their memory.
+    for tables in tables.iter() {
+        drop(core::mem::take(&mut *tables.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+    done.map_err(|WorkerGone| GONE)
 }
 
 /// What one of several directors is told: of a server's thresholds it has its part.

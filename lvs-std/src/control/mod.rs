@@ -16,6 +16,7 @@ mod each;
 mod errno;
 mod journal;
 mod ledger;
+mod outlook;
 mod place;
 mod proc;
 mod reach;

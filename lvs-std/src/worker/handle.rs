@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{
     AddServerError, AddServiceError, ConnId, Connection, Director, EditServerError, EditServiceError, Heap,
-    RemoveServerError, RemoveServiceError, Schedule, ScheduleFlags, SchedulerOf, Server, ServerConfig,
-    ServerId, Service, ServiceConfig, ServiceId, ServiceKey, Store, Tick, Traffic,
+    Recipe, RemoveServerError, RemoveServiceError, Schedule, ScheduleFlags, SchedulerOf, Server,
+    ServerConfig, ServerId, Service, ServiceConfig, ServiceId, ServiceKey, Store, Tick, Traffic,
 };
 use lvs_forward::Forwarder;
 
+use crate::ahead::{Outline, Tables};
 use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
@@ -148,7 +149,19 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     where
         SchedulerOf<S>: Send + 'static,
     {
-        self.with(move |director, _, _| director.edit_service(key, config))
+        let next = Recipe::of(&config.scheduler, key.family());
+        let name = config.scheduler.name();
+        let read = move |director: &mut Director<S>, _: &mut _, _| {
+            // Another one of the same name changes nothing.
+            let keeps = director.service(key).is_none_or(|service| service.scheduler().name() == name);
+            if keeps { None } else { Outline::read(director, key, true) }
+        };
+        let outline = if next.is_some() { self.with(read)? } else { None };
+        let tables = outline.map(|mut outline| {
+            outline.reschedule(&config.scheduler);
+            Tables::of(&[outline])
+        });
+        self.with_tables(tables, move |director, _, _| director.edit_service(key, config))
     }
 
     /// [`Director::remove_service`].
@@ -168,7 +181,8 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         server: ServerConfig,
     ) -> Result<Result<ServerId, AddServerError>, WorkerGone> {
-        self.with(move |director, forwarder, now| {
+        let tables = self.tables(service, |outline| outline.add(&server))?;
+        self.with_tables(tables, move |director, forwarder, now| {
             let added = director.add_server(service, server);
             if added.is_ok() {
                 forwarder.host_mut().look_for(now, server.address.ip());
@@ -186,7 +200,8 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         server: ServerConfig,
     ) -> Result<Result<(), EditServerError>, WorkerGone> {
-        self.with(move |director, _, _| director.edit_server(service, server))
+        let tables = self.tables(service, |outline| outline.edit(&server))?;
+        self.with_tables(tables, move |director, _, _| director.edit_server(service, server))
     }
 
     /// [`Director::remove_server`].
@@ -198,7 +213,37 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         address: SocketAddr,
     ) -> Result<Result<(), RemoveServerError>, WorkerGone> {
-        self.with(move |director, _, _| director.remove_server(service, address))
+        let tables = self.tables(service, |outline| outline.remove(address))?;
+        self.with_tables(tables, move |director, _, _| director.remove_server(service, address))
+    }
+
+    /// The look-up table that a service is going to need, if it can be made ahead: here, while the worker goes on.
+    fn tables(
+        &self,
+        service: ServiceKey,
+        change: impl FnOnce(&mut Outline),
+    ) -> Result<Option<Tables>, WorkerGone> {
+        let outline = self.with(move |director, _, _| Outline::read(director, service, false))?;
+        Ok(outline.map(|mut outline| {
+            change(&mut outline);
+            Tables::of(&[outline])
+        }))
+    }
+
+    /// Runs a closure as [`with`](Self::with) does, and gives the director these tables after it.
+    fn with_tables<R: Send + 'static>(
+        &self,
+        tables: Option<Tables>,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+    ) -> Result<R, WorkerGone> {
+        let Some(mut tables) = tables else { return self.with(work) };
+        let work = move |director: &mut Director<S>, forwarder: &mut _, now| {
+            let done = work(director, forwarder, now);
+            tables.adopt(director);
+            // Back to where they were made: the worker need not return their memory.
+            (done, tables)
+        };
+        self.with(work).map(|(done, _)| done)
     }
 
     /// Announces one of the director's own addresses on its links, or all of them with `None`: take-over from another

@@ -99,4 +99,4 @@ const BATCHES: usize = 2_048;
 const EQUAL_RUNS: usize = 3;
 /// A new NAT connection writes two cells of the index, its slot and its wake-up time.
 const ACCESSES: usize = 4;
-const BYTES: usize = 100;
+const BYTES: usize = 97;
