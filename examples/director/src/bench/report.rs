@@ -8,7 +8,7 @@ pub(super) struct Row {
     pub(super) label: String,
     pub(super) value: f64,
     pub(super) unit: &'static str,
-    /// What memory takes for the same accesses, in nanoseconds.
+    /// What memory takes for the same accesses, in nanoseconds; of a ratio, what the machine allows.
     pub(super) floor: Option<f64>,
     /// The aim, in the same unit as the value.
     pub(super) aim: Option<f64>,
@@ -66,7 +66,8 @@ impl Report {
             println!("{:<58} {:>14} {:>10} {:>10}", "what", "measured", "floor", "aim");
             self.begun = true;
         }
-        let floor = row.floor.map(|floor| format!("{floor:.1} ns")).unwrap_or_default();
+        let unit = if row.unit == "x" { "x" } else { "ns" };
+        let floor = row.floor.map(|floor| format!("{floor:.1} {unit}")).unwrap_or_default();
         let aim = row.aim.map(|aim| format!("{aim} {}", row.unit)).unwrap_or_default();
         let value = format!("{:.1} {}", row.value, row.unit);
         println!("{:<58} {value:>14} {floor:>10} {aim:>10}", row.label);
