@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`device`] | ports: packet sockets, TUN and TAP, an in-memory pair, captures; wrappers that record or disturb |
 //! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
+//! | [`shortcut`] | bulk TCP past a worker, inside the kernel and in the director's charge |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |

@@ -86,6 +86,7 @@ pub(super) fn ingress(gate: &Gate, routes: &Map, cells: &Map) -> Option<Vec<Inst
     recognise(&mut program, gate, routes, cells);
     is_plain(&mut program);
     count(&mut program);
+    trim(&mut program);
     for at in (0..12).step_by(2) {
         copy(&mut program, Size::Half, (R9, route::MACS + at), stack::FRAME + at);
     }
@@ -151,6 +152,11 @@ fn recognise(program: &mut Assembler, gate: &Gate, routes: &Map, cells: &Map) {
         .load(Size::Word, R1, R0, cell::CLOSED)
         .jump(When::IsNot(R1, 0), LEAVE_IT)
         .store(Size::Double, STACK, stack::CELL, R0)
+        // Cut short.
+        .load(Size::Word, R1, R6, packet::LENGTH)
+        .copy(R2, R8)
+        .add(R2, 14)
+        .jump(When::Beyond(R2, R1), LEAVE_IT)
         // Of a merged frame, each segment has to fit.
         .copy(R2, R8)
         .load(Size::Word, R1, R6, packet::SEGMENT)
@@ -251,6 +257,21 @@ fn count(program: &mut Assembler) {
         .add_to_memory(R3, cell::REPLIES, R1)
         .add_to_memory(R3, cell::REPLIES + 8, R8)
         .label("counted");
+}
+
+/// Takes off what filled a short frame up.
+fn trim(program: &mut Assembler) {
+    program
+        .load(Size::Word, R1, R6, packet::LENGTH)
+        .copy(R2, R8)
+        .add(R2, 14)
+        .subtract(R1, R2)
+        .jump(When::Null(R1), "trimmed")
+        .copy(R1, R6)
+        .set(R3, 0)
+        .call(CHANGE_TAIL)
+        .jump(When::IsNot(R0, 0), "lost")
+        .label("trimmed");
 }
 
 /// A hop less, the checksum of that and of the addresses (RFC 1624 §3, equation 3), addresses and ports.
@@ -414,6 +435,7 @@ mod stack {
 
 /// Where `struct __sk_buff` has them.
 mod packet {
+    pub(super) const LENGTH: i16 = 0;
     pub(super) const KIND: i16 = 4;
     pub(super) const IS_TAGGED: i16 = 20;
     pub(super) const SEGMENT: i16 = 176;
@@ -441,3 +463,4 @@ const STORE_BYTES: i32 = 9;
 const REPLACE_CHECKSUM: i32 = 11;
 const REDIRECT: i32 = 23;
 const LOAD_BYTES: i32 = 26;
+const CHANGE_TAIL: i32 = 38;

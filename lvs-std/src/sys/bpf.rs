@@ -167,7 +167,7 @@ impl Program {
 
     /// Runs it on a frame as if that had come in; says what the program answered, and leaves the frame as the program did.
     #[cfg(test)]
-    pub(crate) fn run(&self, frame: &mut [u8]) -> io::Result<u32> {
+    pub(crate) fn run(&self, frame: &mut Vec<u8>) -> io::Result<u32> {
         let length = u32::try_from(frame.len()).map_err(|_| invalid())?;
         let bytes = frame.as_mut_ptr() as u64;
         let program = self.0.as_raw_fd() as u32;
@@ -182,6 +182,7 @@ impl Program {
             duration: 0,
         };
         call(TEST_RUN, &mut attributes)?;
+        frame.truncate(attributes.room as usize);
         Ok(attributes.answer)
     }
 }

@@ -218,6 +218,21 @@ fn the_program_does_what_the_route_says() {
 }
 
 #[test]
+fn what_fills_a_short_frame_up_is_taken_off() {
+    for net in [Net::V4, Net::V6] {
+        let Some((filter, ingress, _cells)) = programs(&GATE, net) else { return };
+        let [(_, mut frame, expected), ..] = net.examples(64);
+        let short = frame[..frame.len() - 1].to_vec();
+        frame.extend([0; 6]);
+        assert!(!filter.takes(&frame));
+        assert_eq!(ingress.run(&mut frame).unwrap(), REDIRECT);
+        assert_eq!(frame.len(), expected.len());
+        assert!(frame == expected);
+        assert!(filter.takes(&short), "cut short: to the director");
+    }
+}
+
+#[test]
 fn whatever_is_out_of_the_ordinary_is_the_directors() {
     for net in [Net::V4, Net::V6] {
         let Some((filter, ingress, cells)) = programs(&GATE, net) else { return };
@@ -247,6 +262,7 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
         let too_long = if shape.is_v6 { 1_461_u16 } else { 1_501 };
         let place = if shape.is_v6 { 18 } else { 16 };
         long[place..place + 2].copy_from_slice(&too_long.to_be_bytes());
+        long.resize(14 + 1_501, 0);
         odd.push(("too long", long));
         for (what, frame) in odd {
             assert!(filter.takes(&frame), "{net:?}, {what}: to the director");
