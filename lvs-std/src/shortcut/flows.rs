@@ -32,6 +32,8 @@ pub(super) struct Lesson {
 /// Bounded by the cells, each of which is a flow's or free.
 pub(super) struct Flows {
     active: Vec<Flow>,
+    /// Which of them is settled next.
+    next: usize,
     /// Those longest free come first: a program that was at work while a flow ended may still count in its cell.
     free: VecDeque<u32>,
     /// What is still in the map, though it does no longer count.
@@ -67,6 +69,7 @@ impl Flows {
         let room = count as usize;
         Self {
             active: Vec::with_capacity(room),
+            next: 0,
             free: (0..count).collect(),
             stale: VecDeque::with_capacity(room),
         }
@@ -79,6 +82,11 @@ impl Flows {
 
     pub(super) fn is_empty(&self) -> bool {
         self.active.is_empty() && self.stale.is_empty()
+    }
+
+    /// How many have a shortcut.
+    pub(super) const fn len(&self) -> usize {
+        self.active.len()
     }
 
     pub(super) fn knows(&self, key: &Key) -> bool {
@@ -110,57 +118,88 @@ impl Flows {
         Some(())
     }
 
-    /// Hands what has passed to `count`, which says by which way further packets go, if they may.
+    /// Hands what has passed of so many flows, those that have waited longest, to `count`, which says by which way further packets go, if
+    /// they may.
     pub(super) fn settle(
         &mut self,
         now: Tick,
+        most: usize,
         cells: &Cells,
         counters: &mut ShortcutCounters,
         mut count: impl FnMut(&Packet, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
     ) {
-        let Self { active, stale, .. } = self;
-        active.retain_mut(|flow| {
-            let Some(values) = cells.all().get(flow.cell as usize) else { return false };
-            let mut goes_on = values[cell::CLOSED as usize / 8].load(Ordering::Relaxed) == 0;
-            for direction in [Direction::Request, Direction::Reply] {
-                let Some(way) = &mut flow.ways[place(direction)] else { continue };
-                let total = read(values, direction);
-                let passed = Passed {
-                    packets: total.packets.wrapping_sub(way.counted.packets),
-                    bytes: total.bytes.wrapping_sub(way.counted.bytes),
-                };
-                way.counted = total;
-                if passed.packets > 0 {
-                    flow.used = now;
-                    counters.packets += passed.packets;
-                    counters.bytes += passed.bytes;
-                }
-                let next = count(&way.packet, passed, way.hop);
-                goes_on &= next == Some((way.port, way.mac, way.mtu));
+        for _ in 0..most.min(self.active.len()) {
+            if self.next >= self.active.len() {
+                self.next = 0;
             }
-            goes_on &= now.millis_since(flow.used) < IDLE_MS;
-            if !goes_on {
-                // At once, for all processors; the map is tidied up when there is time.
-                values[cell::CLOSED as usize / 8].store(1, Ordering::Relaxed);
-                let keys = flow.ways.each_ref().map(|way| way.as_ref().map(|way| way.key));
-                stale.push_back(Stale { keys, cell: flow.cell });
+            let Some(flow) = self.active.get_mut(self.next) else { return };
+            let Some(values) = cells.all().get(flow.cell as usize) else { return };
+            let closed = &values[cell::CLOSED as usize / 8];
+            let goes_on = closed.load(Ordering::Relaxed) == 0
+                && flow.settle(now, values, counters, &mut count)
+                && now.millis_since(flow.used) < IDLE_MS;
+            if goes_on {
+                self.next += 1;
+                continue;
             }
-            goes_on
-        });
+            // At once, for all processors; the map is tidied up when there is time.
+            closed.store(1, Ordering::Relaxed);
+            flow.settle(now, values, counters, &mut count);
+            let keys = flow.ways.each_ref().map(|way| way.as_ref().map(|way| way.key));
+            self.stale.push_back(Stale { keys, cell: flow.cell });
+            self.active.swap_remove(self.next);
+        }
+    }
+
+    /// The next settling begins with the first flow, so that it comes by all of them if it is long enough.
+    pub(super) const fn rewind(&mut self) {
+        self.next = 0;
     }
 
     /// Takes some of what no longer counts out of the map.
     pub(super) fn forget(&mut self, routes: &Map) {
         for _ in 0..FORGOTTEN {
-            let Some(Stale { keys, cell }) = self.stale.pop_front() else { return };
-            for key in keys.into_iter().flatten() {
+            let Some(Stale { keys, .. }) = self.stale.front() else { return };
+            for key in keys.iter().flatten() {
                 // It may have been shown anew meanwhile, with another cell.
-                if !self.knows(&key) {
-                    let _ = routes.remove(&key);
+                if !self.knows(key) && routes.remove(key).is_err() {
+                    // The cell is not another flow's before nobody counts in it. The next time will do.
+                    return;
                 }
             }
-            self.free.push_back(cell);
+            if let Some(Stale { cell, .. }) = self.stale.pop_front() {
+                self.free.push_back(cell);
+            }
         }
+    }
+}
+
+impl Flow {
+    /// Whether all of its ways are still right.
+    fn settle(
+        &mut self,
+        now: Tick,
+        values: &Cell,
+        counters: &mut ShortcutCounters,
+        count: &mut impl FnMut(&Packet, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+    ) -> bool {
+        let mut right = true;
+        for direction in [Direction::Request, Direction::Reply] {
+            let Some(way) = &mut self.ways[place(direction)] else { continue };
+            let total = read(values, direction);
+            let passed = Passed {
+                packets: total.packets.wrapping_sub(way.counted.packets),
+                bytes: total.bytes.wrapping_sub(way.counted.bytes),
+            };
+            way.counted = total;
+            if passed.packets > 0 {
+                self.used = now;
+                counters.packets += passed.packets;
+                counters.bytes += passed.bytes;
+            }
+            right &= count(&way.packet, passed, way.hop) == Some((way.port, way.mac, way.mtu));
+        }
+        right
     }
 }
 
@@ -184,4 +223,4 @@ const fn place(direction: Direction) -> usize {
 /// Without packets for so long, a connection goes by the director again.
 const IDLE_MS: u64 = 10_000;
 /// Flows that are taken out of the map at a time: two system calls each.
-const FORGOTTEN: usize = 32;
+const FORGOTTEN: usize = 4;

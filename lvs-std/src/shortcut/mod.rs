@@ -53,6 +53,8 @@ pub struct Shortcut {
     /// Frames of the batch at hand that something is to be learnt from.
     samples: heapless::Vec<Sample, SAMPLES>,
     settled: Tick,
+    /// Connections that wait to be settled since then.
+    unsettled: usize,
     counters: ShortcutCounters,
 }
 
@@ -111,6 +113,7 @@ impl Shortcut {
             watch: Watch::new(),
             samples: heapless::Vec::new(),
             settled: Tick::ZERO,
+            unsettled: 0,
             counters: ShortcutCounters::default(),
         })
     }
@@ -253,7 +256,8 @@ impl Shortcut {
         }
     }
 
-    /// Counts what has passed, and ends what is no longer right; at least ten times a second, and if `at_once`, now.
+    /// Counts what has passed, and ends what is no longer right: of all connections if `at_once`, else of each ten times a second, a few at
+    /// a time.
     pub(crate) fn settle<S: Store, const A: usize, const N: usize>(
         &mut self,
         now: Tick,
@@ -261,16 +265,29 @@ impl Shortcut {
         host: &mut Host<A, N>,
         at_once: bool,
     ) {
-        if self.flows.is_empty() || (!at_once && now.millis_since(self.settled) < SETTLE_MS) {
+        if self.flows.is_empty() {
             return;
         }
-        self.settled = now;
-        self.watch.give_up();
-        self.flows.settle(now, &self.cells, &mut self.counters, |packet, passed, hop| {
+        if at_once || now.millis_since(self.settled) >= SETTLE_MS {
+            self.settled = now;
+            self.unsettled = self.flows.len();
+            self.watch.give_up();
+        }
+        if at_once {
+            self.flows.rewind();
+        }
+        let most = if at_once { self.unsettled } else { self.unsettled.min(PIECE) };
+        self.unsettled -= most;
+        self.flows.settle(now, most, &self.cells, &mut self.counters, |packet, passed, hop| {
             let goes_on = director.pass_by(now, packet, passed).is_some();
             goes_on.then(|| host.way_to(now, hop)).flatten()
         });
         self.flows.forget(&self.routes);
+    }
+
+    /// Whether connections still wait to be settled in this tenth of a second.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.unsettled > 0
     }
 
     fn interface(&self, port: PortId) -> Option<u32> {
@@ -335,3 +352,5 @@ impl core::error::Error for ShortcutError {
 pub const CONNECTIONS: u16 = 1_024;
 const SAMPLES: usize = 4;
 const SETTLE_MS: u64 = 100;
+/// Connections that are settled between two batches: some ten microseconds' work.
+const PIECE: usize = 32;

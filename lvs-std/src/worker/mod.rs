@@ -207,7 +207,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 self.finish();
                 return end;
             }
-            if !self.busy_poll && self.unswept == 0 && last_moved.elapsed() >= self.linger {
+            let behind = self.unswept > 0 || self.shortcut.as_ref().is_some_and(Shortcut::is_behind);
+            if !self.busy_poll && !behind && last_moved.elapsed() >= self.linger {
                 self.wait(waiting);
             }
         }
