@@ -96,6 +96,34 @@ fn nothing_passes_by_that_the_director_has_to_see<S: Store<Scheduler = Scheduler
     assert_eq!(director.pass_by(at(100_000), &asks(ACK), Passed { packets: 1, bytes: 60 }), None, "expired");
 }
 
+fn what_passed_by_counts_for_the_server_that_got_it<S: Store<Scheduler = Scheduler>>(
+    make: impl Fn() -> Director<S> + Copy,
+) {
+    let mut director = start(make, Method::Nat);
+    let known = director.pass_by(at(1), &asks(ACK), Passed::default()).unwrap();
+    let passed = Passed { packets: 7, bytes: 7_000 };
+    assert!(director.pass_by_as(at(1), &asks(ACK), &known, passed));
+    // The client ends it and uses its port again; it is the other server's turn.
+    director.add_server(WEB, server(2, Method::Nat, 1)).unwrap();
+    director.edit_server(WEB, server(1, Method::Nat, 0)).unwrap();
+    forwarded(director.decide(at(1), &asks(RST))).unwrap();
+    let again = forwarded(director.decide(at(1), &asks(SYN))).unwrap();
+    assert_ne!(again.server, known.server);
+    let packets = |director: &Director<S>| -> Vec<u64> {
+        director.servers(WEB).map(|(_, server)| server.meter().live().in_packets).collect()
+    };
+    let (before, listed) = (packets(&director), shown(&director, at(1)));
+    assert!(!director.pass_by_as(at(1), &asks(ACK), &known, Passed::default()));
+    assert_eq!(shown(&director, at(1)), listed, "nothing passed");
+    assert!(!director.pass_by_as(at(1), &asks(ACK), &known, passed));
+    let mut after = packets(&director);
+    after.iter_mut().zip(&before).for_each(|(after, before)| *after -= before);
+    after.sort_unstable();
+    assert_eq!(after, [0, 7], "the server that got them, and no other");
+    let counted = director.servers(WEB).find(|(id, _)| *id == known.server).unwrap().1;
+    assert_eq!(counted.meter().live().in_bytes, 7_000 * 2 + 60 * 3);
+}
+
 fn what_passes_by_keeps_a_connection_alive<S: Store<Scheduler = Scheduler>>(
     make: impl Fn() -> Director<S> + Copy,
 ) {
@@ -133,5 +161,6 @@ macro_rules! on_both_stores {
 on_both_stores! {
     packets_that_pass_by_count_as_decided_ones
     nothing_passes_by_that_the_director_has_to_see
+    what_passed_by_counts_for_the_server_that_got_it
     what_passes_by_keeps_a_connection_alive
 }

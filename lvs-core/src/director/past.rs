@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 
 use super::{Brain, Director};
 use crate::conn::{ConnId, Key};
+use crate::counters::Traffic;
 use crate::packet::{Content, Packet, Path};
 use crate::proto::{State, TcpState};
 use crate::sched::Schedule;
@@ -58,9 +59,73 @@ impl<S: Store> Director<S> {
         let now = self.brain.clock(now).stamp();
         self.brain.pass_by(&mut self.store.parts(), now, packet, passed)
     }
+
+    /// The same for packets that went where `known` says, which an earlier call of [`pass_by`](Self::pass_by) has said. Whether further ones may:
+    /// not if the director says anything else of them by now, such as another real server because the client has used its port
+    /// again. What has passed then counts for the real server that got it, and for no connection.
+    pub fn pass_by_as(&mut self, now: Tick, packet: &Packet, known: &Forward, passed: Passed) -> bool {
+        let now = self.brain.clock(now).stamp();
+        let mut tables = self.store.parts();
+        let found = self.brain.pass_by(&mut tables, now, packet, Passed::default());
+        let same = self.brain.is_same(&mut tables, now, packet, known);
+        if passed.packets > 0 {
+            if same {
+                self.brain.pass_by(&mut tables, now, packet, passed);
+            } else if tables.servers.get(known.server.0 as usize).is_some() {
+                self.brain
+                    .count_at(&mut tables, known.server, |traffic| passed.add_to(traffic, known.direction));
+            }
+        }
+        same && found == Some(*known)
+    }
+}
+
+impl Passed {
+    fn add_to(self, traffic: &mut Traffic, direction: Direction) {
+        match direction {
+            Direction::Request => {
+                traffic.in_packets += self.packets;
+                traffic.in_bytes += self.bytes;
+            }
+            Direction::Reply => {
+                traffic.out_packets += self.packets;
+                traffic.out_bytes += self.bytes;
+            }
+        }
+    }
 }
 
 impl Brain {
+    /// The connection of a packet, and which way that goes.
+    fn find_passing<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+    ) -> Option<(u32, Direction)> {
+        Some(match packet.path {
+            Path::Local | Path::Captured => {
+                let key = Key::of_request(&packet.flow);
+                let hash = key.hash(self.config.seed);
+                (self.find_request(tables, now, &key, hash)?, Direction::Request)
+            }
+            Path::Through => (self.find_reply(tables, now, packet, None)?, Direction::Reply),
+        })
+    }
+
+    /// Whether a packet's connection is in the same place and has the same real server.
+    fn is_same<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        known: &Forward,
+    ) -> bool {
+        let found = self.find_passing(tables, now, packet);
+        found == Some((known.connection.0, known.direction))
+            && tables.slots.get(known.connection.0 as usize).is_some_and(|slot| slot.server == known.server.0)
+    }
+
     fn pass_by<P: Schedule, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
@@ -69,14 +134,7 @@ impl Brain {
         passed: Passed,
     ) -> Option<Forward> {
         let Content::Tcp(flags) = packet.content else { return None };
-        let (id, direction) = match packet.path {
-            Path::Local | Path::Captured => {
-                let key = Key::of_request(&packet.flow);
-                let hash = key.hash(self.config.seed);
-                (self.find_request(tables, now, &key, hash)?, Direction::Request)
-            }
-            Path::Through => (self.find_reply(tables, now, packet, None)?, Direction::Reply),
-        };
+        let (id, direction) = self.find_passing(tables, now, packet)?;
         let slot = tables.slots.get_mut(id as usize)?;
         let server = tables.servers.get(slot.server as usize)?;
         if direction == Direction::Reply && !slot.is_nat() {
@@ -105,16 +163,7 @@ impl Brain {
             if is_known {
                 slot.deadline = now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established)));
             }
-            self.count(tables, id, |traffic| match direction {
-                Direction::Request => {
-                    traffic.in_packets += passed.packets;
-                    traffic.in_bytes += passed.bytes;
-                }
-                Direction::Reply => {
-                    traffic.out_packets += passed.packets;
-                    traffic.out_bytes += passed.bytes;
-                }
-            });
+            self.count(tables, id, |traffic| passed.add_to(traffic, direction));
         }
         let by_one = self.watches_local || self.master;
         (flags.is_plain_ack() && is_known && is_there && !by_one).then_some(forward)

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 
-use lvs_core::{ConnId, Direction, Packet, Passed, Tick};
+use lvs_core::{ConnId, Direction, Forward, Packet, Passed, Tick};
 use lvs_forward::PortId;
 use lvs_forward::host::MacAddress;
 
@@ -16,8 +16,8 @@ use crate::sys::cells::{Cell, Cells};
 
 /// A direction of a connection, as a frame showed it.
 pub(super) struct Lesson {
-    pub(super) connection: ConnId,
-    pub(super) direction: Direction,
+    /// What the director says of them.
+    pub(super) forward: Forward,
     /// What the core knows its segments by.
     pub(super) packet: Packet,
     pub(super) key: Key,
@@ -50,6 +50,7 @@ struct Flow {
 
 struct Way {
     packet: Packet,
+    forward: Forward,
     key: Key,
     hop: IpAddr,
     port: PortId,
@@ -95,7 +96,8 @@ impl Flows {
 
     /// Shows a direction to the programs. `None` when there is no room, or when they know it.
     pub(super) fn show(&mut self, now: Tick, routes: &Map, cells: &Cells, lesson: Lesson) -> Option<()> {
-        let Lesson { connection, direction, packet, key, route, hop, port, interface, mtu } = lesson;
+        let Lesson { forward, packet, key, route, hop, port, interface, mtu } = lesson;
+        let Forward { connection, direction, .. } = forward;
         let at = self.active.iter().position(|flow| flow.connection == connection);
         let at = at.unwrap_or(self.active.len());
         let cell = match self.active.get(at) {
@@ -113,7 +115,7 @@ impl Flows {
             self.free.pop_front();
             self.active.push(Flow { connection, cell, used: now, ways: [None, None] });
         }
-        let way = Way { packet, key, hop, port, mac: route.next(), mtu, counted: Passed::default() };
+        let way = Way { packet, forward, key, hop, port, mac: route.next(), mtu, counted: Passed::default() };
         self.active.get_mut(at)?.ways[place(direction)] = Some(way);
         Some(())
     }
@@ -126,7 +128,7 @@ impl Flows {
         most: usize,
         cells: &Cells,
         counters: &mut ShortcutCounters,
-        mut count: impl FnMut(&Packet, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+        mut count: impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
     ) {
         for _ in 0..most.min(self.active.len()) {
             if self.next >= self.active.len() {
@@ -181,7 +183,7 @@ impl Flow {
         now: Tick,
         values: &Cell,
         counters: &mut ShortcutCounters,
-        count: &mut impl FnMut(&Packet, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+        count: &mut impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
     ) -> bool {
         let mut right = true;
         for direction in [Direction::Request, Direction::Reply] {
@@ -197,7 +199,7 @@ impl Flow {
                 counters.packets += passed.packets;
                 counters.bytes += passed.bytes;
             }
-            right &= count(&way.packet, passed, way.hop) == Some((way.port, way.mac, way.mtu));
+            right &= count(&way.packet, &way.forward, passed, way.hop) == Some((way.port, way.mac, way.mtu));
         }
         right
     }

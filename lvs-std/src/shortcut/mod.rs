@@ -224,21 +224,10 @@ impl Shortcut {
             Direction::Reply => destination,
         };
         let (port, mac, mtu) = host.way_to(now, hop)?;
-        if port != frame.port || mac != route.next() {
+        if host.owns(hop) || port != frame.port || mac != route.next() {
             return None;
         }
-        let connection = forward.connection;
-        Some(Lesson {
-            connection,
-            direction: forward.direction,
-            packet,
-            route,
-            hop,
-            port,
-            interface,
-            mtu,
-            key: sample.key,
-        })
+        Some(Lesson { forward, packet, route, hop, port, interface, mtu, key: sample.key })
     }
 
     fn show(&mut self, now: Tick, sample: &Sample, frame: &Frame<'_>, lesson: Lesson) {
@@ -278,9 +267,12 @@ impl Shortcut {
         }
         let most = if at_once { self.unsettled } else { self.unsettled.min(PIECE) };
         self.unsettled -= most;
-        self.flows.settle(now, most, &self.cells, &mut self.counters, |packet, passed, hop| {
-            let goes_on = director.pass_by(now, packet, passed).is_some();
-            goes_on.then(|| host.way_to(now, hop)).flatten()
+        self.flows.settle(now, most, &self.cells, &mut self.counters, |packet, forward, passed, hop| {
+            let goes_on = director.pass_by_as(now, packet, forward, passed);
+            let is_local = host.owns(packet.flow.addresses.destination());
+            // Addresses come and go; what was for the director may be another host's now.
+            let same = is_local == (packet.path == Path::Local) && !host.owns(hop);
+            (goes_on && same).then(|| host.way_to(now, hop)).flatten()
         });
         self.flows.forget(&self.routes);
     }

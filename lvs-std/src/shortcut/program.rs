@@ -226,7 +226,9 @@ fn tcp(program: &mut Assembler, network: i16) {
         .shift_right(R1, 2)
         .mask(R1, 0x3c)
         .add(R1, network.into())
-        .store(Size::Word, STACK, stack::HEADERS, R1);
+        .store(Size::Word, STACK, stack::HEADERS, R1)
+        // The packet ends behind its headers.
+        .jump(When::Beyond(R1, R8), LEAVE_IT);
 }
 
 /// Of SYN, FIN, RST, URG and ACK, only ACK is set.

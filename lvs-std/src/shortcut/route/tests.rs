@@ -258,6 +258,12 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
             odd.push(("a fragment", with(20, 0x20)));
             odd.push(("a later fragment", with(21, 0x01)));
         }
+        for length in [0_u16, 4, 19] {
+            let mut short = plain.clone();
+            let (at, headers) = if shape.is_v6 { (18, 0) } else { (16, 20) };
+            short[at..at + 2].copy_from_slice(&(headers + length).to_be_bytes());
+            odd.push(("an end inside of the TCP header", short));
+        }
         let mut long = plain.clone();
         let too_long = if shape.is_v6 { 1_461_u16 } else { 1_501 };
         let place = if shape.is_v6 { 18 } else { 16 };
