@@ -20,11 +20,26 @@ pub struct Pulse {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
-    /// In microseconds.
+    start: Instant,
+    /// In microseconds, as all here.
     longest: AtomicU64,
+    /// When it ran last, from the start.
+    last: AtomicU64,
+}
+
+impl Shared {
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// How much longer than a beat it is since it ran.
+    fn missed(&self) -> u64 {
+        let since = self.elapsed().saturating_sub(self.last.load(Ordering::Relaxed));
+        since.saturating_sub(BEAT.as_micros() as u64)
+    }
 }
 
 impl Pulse {
@@ -33,26 +48,29 @@ impl Pulse {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start() -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            start: Instant::now(),
+            longest: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+        });
         let watched = shared.clone();
         let watch = move || {
-            let mut last = Instant::now();
             while !watched.stop.load(Ordering::Relaxed) {
                 thread::sleep(BEAT);
-                let now = Instant::now();
-                let missed = (now - last).saturating_sub(BEAT).as_micros();
-                watched.longest.fetch_max(u64::try_from(missed).unwrap_or(u64::MAX), Ordering::Relaxed);
-                last = now;
+                watched.longest.fetch_max(watched.missed(), Ordering::Relaxed);
+                watched.last.store(watched.elapsed(), Ordering::Relaxed);
             }
         };
         let thread = thread::Builder::new().name("pulse".to_owned()).spawn(watch)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// For how long it was kept from running at the longest.
+    /// For how long it was kept from running at the longest, the present moment included: whoever asks may be awake before it.
     #[must_use]
     pub fn longest_gap(&self) -> Duration {
-        Duration::from_micros(self.shared.longest.load(Ordering::Relaxed))
+        let now = self.shared.missed();
+        Duration::from_micros(self.shared.longest.load(Ordering::Relaxed).max(now))
     }
 }
 

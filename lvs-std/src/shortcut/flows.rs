@@ -61,8 +61,9 @@ struct Way {
 }
 
 struct Stale {
-    keys: [Option<Key>; 2],
-    cell: u32,
+    flow: Flow,
+    /// Since when no program begins to count in its cell.
+    since: Tick,
 }
 
 impl Flows {
@@ -90,14 +91,19 @@ impl Flows {
         self.active.len()
     }
 
+    /// Whether a flow has this key, or had it lately.
     pub(super) fn knows(&self, key: &Key) -> bool {
-        self.active.iter().flat_map(|flow| flow.ways.iter().flatten()).any(|way| way.key == *key)
+        let flows = self.active.iter().chain(self.stale.iter().map(|stale| &stale.flow));
+        flows.flat_map(|flow| flow.ways.iter().flatten()).any(|way| way.key == *key)
     }
 
-    /// Shows a direction to the programs. `None` when there is no room, or when they know it.
+    /// Shows a direction to the programs. `None` when there is no room, or when a flow has the key: each belongs to one.
     pub(super) fn show(&mut self, now: Tick, routes: &Map, cells: &Cells, lesson: Lesson) -> Option<()> {
         let Lesson { forward, packet, key, route, hop, port, interface, mtu } = lesson;
         let Forward { connection, direction, .. } = forward;
+        if self.knows(&key) {
+            return None;
+        }
         let at = self.active.iter().position(|flow| flow.connection == connection);
         let at = at.unwrap_or(self.active.len());
         let cell = match self.active.get(at) {
@@ -144,12 +150,11 @@ impl Flows {
                 self.next += 1;
                 continue;
             }
-            // At once, for all processors; the map is tidied up when there is time.
+            // At once, for all processors; what still counts then is asked once more before the map forgets it.
             closed.store(1, Ordering::Relaxed);
             flow.settle(now, values, counters, &mut count);
-            let keys = flow.ways.each_ref().map(|way| way.as_ref().map(|way| way.key));
-            self.stale.push_back(Stale { keys, cell: flow.cell });
-            self.active.swap_remove(self.next);
+            let flow = self.active.swap_remove(self.next);
+            self.stale.push_back(Stale { flow, since: now });
         }
     }
 
@@ -158,20 +163,39 @@ impl Flows {
         self.next = 0;
     }
 
-    /// Takes some of what no longer counts out of the map.
-    pub(super) fn forget(&mut self, routes: &Map) {
+    /// Everything is the director's from now on.
+    pub(super) fn close(&self, cells: &Cells) {
+        for flow in &self.active {
+            if let Some(values) = cells.all().get(flow.cell as usize) {
+                values[cell::CLOSED as usize / 8].store(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes some of what no longer counts out of the map, when no program can be at work with it any more.
+    pub(super) fn forget(
+        &mut self,
+        now: Tick,
+        routes: &Map,
+        cells: &Cells,
+        counters: &mut ShortcutCounters,
+        mut count: impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+    ) {
         for _ in 0..FORGOTTEN {
-            let Some(Stale { keys, .. }) = self.stale.front() else { return };
-            for key in keys.iter().flatten() {
-                // It may have been shown anew meanwhile, with another cell.
-                if !self.knows(key) && routes.remove(key).is_err() {
-                    // The cell is not another flow's before nobody counts in it. The next time will do.
-                    return;
-                }
+            let Some(Stale { flow, since }) = self.stale.front_mut() else { return };
+            if now.millis_since(*since) < LINGER_MS {
+                return;
             }
-            if let Some(Stale { cell, .. }) = self.stale.pop_front() {
-                self.free.push_back(cell);
+            if let Some(values) = cells.all().get(flow.cell as usize) {
+                flow.settle(now, values, counters, &mut count);
             }
+            let cell = flow.cell;
+            if flow.ways.iter().flatten().any(|way| routes.remove(&way.key).is_err()) {
+                // The cell is not another flow's before nobody counts in it. The next time will do.
+                return;
+            }
+            self.stale.pop_front();
+            self.free.push_back(cell);
         }
     }
 }
@@ -226,3 +250,5 @@ const fn place(direction: Direction) -> usize {
 const IDLE_MS: u64 = 10_000;
 /// Flows that are taken out of the map at a time: two system calls each.
 const FORGOTTEN: usize = 4;
+/// How long a program may be at work with one packet, and far more.
+const LINGER_MS: u64 = 100;

@@ -30,7 +30,7 @@ use core::fmt;
 use core::ops::AddAssign;
 use std::io;
 
-use lvs_core::{Direction, Director, Method, Passed, Path, Store, Tick};
+use lvs_core::{Direction, Director, Forward, Method, Packet, Passed, Path, Store, Tick};
 use lvs_forward::host::Host;
 use lvs_forward::{Checksum, Forwarder, Frame, Outcome, PortId};
 
@@ -267,14 +267,20 @@ impl Shortcut {
         }
         let most = if at_once { self.unsettled } else { self.unsettled.min(PIECE) };
         self.unsettled -= most;
-        self.flows.settle(now, most, &self.cells, &mut self.counters, |packet, forward, passed, hop| {
+        let mut count = |packet: &Packet, forward: &Forward, passed, hop| {
             let goes_on = director.pass_by_as(now, packet, forward, passed);
             let is_local = host.owns(packet.flow.addresses.destination());
             // Addresses come and go; what was for the director may be another host's now.
             let same = is_local == (packet.path == Path::Local) && !host.owns(hop);
             (goes_on && same).then(|| host.way_to(now, hop)).flatten()
-        });
-        self.flows.forget(&self.routes);
+        };
+        self.flows.settle(now, most, &self.cells, &mut self.counters, &mut count);
+        self.flows.forget(now, &self.routes, &self.cells, &mut self.counters, &mut count);
+    }
+
+    /// From now on everything is the director's again.
+    pub(crate) fn close(&self) {
+        self.flows.close(&self.cells);
     }
 
     /// Whether connections still wait to be settled in this tenth of a second.
@@ -294,6 +300,13 @@ fn head(frame: &Frame<'_>) -> Head {
     let len = bytes.len().min(head.len());
     head[..len].copy_from_slice(&bytes[..len]);
     head
+}
+
+impl Drop for Shortcut {
+    fn drop(&mut self) {
+        // The filters stay with their sockets, and would keep from the director what nobody forwards any more.
+        self.close();
+    }
 }
 
 impl fmt::Debug for Shortcut {
@@ -340,8 +353,8 @@ impl core::error::Error for ShortcutError {
     }
 }
 
-/// Connections for which a director asks by default.
-pub const CONNECTIONS: u16 = 1_024;
+/// Connections for which a director asks by default. Each command settles all of them, which takes the longer the more they are.
+pub const CONNECTIONS: u16 = 256;
 const SAMPLES: usize = 4;
 const SETTLE_MS: u64 = 100;
 /// Connections that are settled between two batches: some ten microseconds' work.

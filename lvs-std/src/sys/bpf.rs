@@ -205,10 +205,10 @@ impl Attachment {
         Ok(Self(made(call(CREATE_LINK, &mut attributes)?)))
     }
 
-    /// Attaches a program to what comes in by an interface, behind those that are there. Needs Linux 6.6 or newer.
+    /// Attaches a program to what comes in by an interface, before those that are there. Needs Linux 6.6 or newer.
     pub(crate) fn ingress(program: &Program, interface: u32) -> io::Result<Self> {
         let program = program.0.as_raw_fd() as u32;
-        let mut attributes = CreateLink { program, interface, attach: ATTACH_INGRESS, flags: 0 };
+        let mut attributes = CreateLink { program, interface, attach: ATTACH_INGRESS, flags: FLAG_BEFORE };
         Ok(Self(made(call(CREATE_LINK, &mut attributes)?)))
     }
 }
@@ -326,6 +326,8 @@ const CREATE_LINK: u32 = 28;
 const ATTACH_XDP: u32 = 37;
 /// `BPF_TCX_INGRESS`.
 const ATTACH_INGRESS: u32 = 46;
+/// `BPF_F_BEFORE`: without naming another one, before all.
+const FLAG_BEFORE: u32 = 1 << 3;
 /// `BPF_F_MMAPABLE`.
 const MAPPABLE: u32 = 1 << 10;
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` (`linux/if_link.h`).

@@ -21,7 +21,10 @@ use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
 pub(super) type Command<S, const A: usize, const N: usize> =
-    Box<dyn FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) + Send>;
+    Box<dyn FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> Answer + Send>;
+
+/// Tells the asker, once all that follows from the command is done.
+pub(super) type Answer = Box<dyn FnOnce()>;
 
 /// Commands that wait at most; further ones wait in [`Handle::with`].
 const COMMANDS: usize = 64;
@@ -109,8 +112,11 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     ) -> Result<Receiver<R>, WorkerGone> {
         let (sender, receiver) = bounded(1);
         let command: Command<S, A, N> = Box::new(move |director, forwarder, now| {
-            // Nobody waits for it if the asker died.
-            let _ = sender.send(work(director, forwarder, now));
+            let result = work(director, forwarder, now);
+            Box::new(move || {
+                // Nobody waits for it if the asker died.
+                let _ = sender.send(result);
+            })
         });
         self.commands.send(command).map_err(|_| WorkerGone)?;
         self.bell.ring();

@@ -257,9 +257,12 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 self.settle(now, true);
                 commanded = true;
             }
-            command(&mut self.director, &mut self.forwarder, now);
+            let answer = command(&mut self.director, &mut self.forwarder, now);
+            // What it ends shall have ended when it is answered.
+            self.settle(now, true);
+            answer();
         }
-        self.settle(now, commanded);
+        self.settle(now, false);
         while let Some(mut frame) = self.forwarder.poll_transmit(now, &mut self.buffer) {
             self.output.send(&mut frame);
         }
@@ -394,6 +397,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     fn finish(&mut self) {
         self.output.flush();
         let now = self.clock.now();
+        if let Some(shortcut) = &self.shortcut {
+            shortcut.close();
+        }
         self.settle(now, true);
         self.publish(now);
     }
