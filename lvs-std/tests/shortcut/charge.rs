@@ -41,6 +41,10 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         trials.push(trial(format!("a removed server gets nothing more over {over}"), move || {
             removes(lab, plan, family)
         }));
+        trials.push(trial(
+            format!("nothing passes to a virtual address that is gone over {over}"),
+            move || loses_its_address(lab, plan, family),
+        ));
         let plan = plan.with_workers(2, By::Endpoint);
         trials.push(trial(format!("each of two workers has a shortcut over {over}"), move || {
             shares(lab, plan, family)
@@ -165,6 +169,22 @@ fn removes(lab: Lab, plan: Plan, family: Family) -> Outcome {
     let again = SocketAddr::new(Cluster::server_address(server, family), 8080);
     balancer.handle().add_server(web, ServerConfig::new(again, Method::Nat))??;
     assert_eq!(talk.join().expect("no panic")?, server, "it goes on when the server is back");
+    balancer.stop().map(drop)
+}
+
+fn loses_its_address(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
+    session.exchange(BULK, BULK)?;
+    assert!(shown(balancer.handle())? > 0);
+    let vip = balancer.vip().ip();
+    assert!(balancer.handle().with(move |_, forwarder, _| forwarder.host_mut().remove_address(vip))?);
+    let before = passed(balancer.handle())?;
+    let talk = thread::spawn(move || session.exchange(BULK, BULK));
+    sleep(Duration::from_millis(300));
+    assert_eq!(passed(balancer.handle())?, before, "it is another host's now");
+    balancer.handle().with(move |_, forwarder, _| forwarder.host_mut().add_virtual_address(vip))??;
+    talk.join().expect("no panic")?;
     balancer.stop().map(drop)
 }
 
