@@ -125,6 +125,13 @@ impl Assembler {
         self.push(0, R0, R0, 0, 0)
     }
 
+    /// Sets a register to the address of the value of an array map that has one alone. Takes the place of two instructions.
+    pub(crate) fn map_value(&mut self, to: Register, map: &Map) -> &mut Self {
+        // The source's number says that the number is a descriptor, and the value's address is wanted (`BPF_PSEUDO_MAP_VALUE`).
+        self.push(LOAD_WIDE, to, R2, 0, map.number());
+        self.push(0, R0, R0, 0, 0)
+    }
+
     /// Calls a function of the kernel's (`BPF_FUNC_*`).
     pub(crate) fn call(&mut self, function: i32) -> &mut Self {
         self.push(CALL, R0, R0, 0, function)

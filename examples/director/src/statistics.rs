@@ -77,6 +77,10 @@ pub(crate) fn frames(
         (forwarder.icmp_suppressed, "ICMP errors not sent".to_owned()),
         (forwarder.waited, "waited for a neighbour's address".to_owned()),
         (worker.shortcut.packets, "of bulk transfers, past the director in the kernel".to_owned()),
+        (
+            worker.shortcut.lost,
+            "of them lost: another program on the interface takes them, so none pass any more".to_owned(),
+        ),
         (worker.cut, "cut into pieces".to_owned()),
         (worker.unsendable, "lost: cannot be sent".to_owned()),
         (worker.posted, "handed from worker to worker, copies included".to_owned()),

@@ -57,7 +57,10 @@ impl<S: Store> Director<S> {
     /// ```
     pub fn pass_by(&mut self, now: Tick, packet: &Packet, passed: Passed) -> Option<Forward> {
         let now = self.brain.clock(now).stamp();
-        self.brain.pass_by(&mut self.store.parts(), now, packet, passed)
+        let mut tables = self.store.parts();
+        let passing = self.brain.passing(&mut tables, now, packet)?;
+        self.brain.count_passed(&mut tables, now, &passing.forward, passed);
+        passing.goes_on.then_some(passing.forward)
     }
 
     /// The same for packets that went where `known` says, which an earlier call of [`pass_by`](Self::pass_by) has said. Whether further ones may:
@@ -66,17 +69,17 @@ impl<S: Store> Director<S> {
     pub fn pass_by_as(&mut self, now: Tick, packet: &Packet, known: &Forward, passed: Passed) -> bool {
         let now = self.brain.clock(now).stamp();
         let mut tables = self.store.parts();
-        let found = self.brain.pass_by(&mut tables, now, packet, Passed::default());
-        let same = self.brain.is_same(&mut tables, now, packet, known);
-        if passed.packets > 0 {
-            if same {
-                self.brain.pass_by(&mut tables, now, packet, passed);
-            } else if tables.servers.get(known.server.0 as usize).is_some() {
-                self.brain
-                    .count_at(&mut tables, known.server, |traffic| passed.add_to(traffic, known.direction));
-            }
+        let passing = self.brain.passing(&mut tables, now, packet);
+        let is_same = |forward: &Forward| {
+            let of = |forward: &Forward| (forward.connection, forward.direction, forward.server);
+            of(forward) == of(known)
+        };
+        if passing.is_some_and(|passing| is_same(&passing.forward)) {
+            self.brain.count_passed(&mut tables, now, known, passed);
+        } else if passed.packets > 0 && tables.servers.get(known.server.0 as usize).is_some() {
+            self.brain.count_at(&mut tables, known.server, |traffic| passed.add_to(traffic, known.direction));
         }
-        same && found == Some(*known)
+        passing.is_some_and(|passing| passing.goes_on && passing.forward == *known)
     }
 }
 
@@ -95,47 +98,31 @@ impl Passed {
     }
 }
 
+/// What the director knows of a packet that may pass.
+#[derive(Clone, Copy)]
+struct Passing {
+    forward: Forward,
+    /// Whether further ones need not be decided.
+    goes_on: bool,
+}
+
 impl Brain {
-    /// The connection of a packet, and which way that goes.
-    fn find_passing<P: Schedule, M: Services, Q: Queue>(
+    fn passing<P: Schedule, M: Services, Q: Queue>(
         &mut self,
         tables: &mut Tables<'_, P, M, Q>,
         now: Stamp,
         packet: &Packet,
-    ) -> Option<(u32, Direction)> {
-        Some(match packet.path {
+    ) -> Option<Passing> {
+        let Content::Tcp(flags) = packet.content else { return None };
+        let (id, direction) = match packet.path {
             Path::Local | Path::Captured => {
                 let key = Key::of_request(&packet.flow);
                 let hash = key.hash(self.config.seed);
                 (self.find_request(tables, now, &key, hash)?, Direction::Request)
             }
             Path::Through => (self.find_reply(tables, now, packet, None)?, Direction::Reply),
-        })
-    }
-
-    /// Whether a packet's connection is in the same place and has the same real server.
-    fn is_same<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        known: &Forward,
-    ) -> bool {
-        let found = self.find_passing(tables, now, packet);
-        found == Some((known.connection.0, known.direction))
-            && tables.slots.get(known.connection.0 as usize).is_some_and(|slot| slot.server == known.server.0)
-    }
-
-    fn pass_by<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        passed: Passed,
-    ) -> Option<Forward> {
-        let Content::Tcp(flags) = packet.content else { return None };
-        let (id, direction) = self.find_passing(tables, now, packet)?;
-        let slot = tables.slots.get_mut(id as usize)?;
+        };
+        let slot = tables.slots.get(id as usize)?;
         let server = tables.servers.get(slot.server as usize)?;
         if direction == Direction::Reply && !slot.is_nat() {
             return None;
@@ -152,20 +139,34 @@ impl Brain {
             server: ServerId(slot.server),
             helper: None,
         };
-        let is_there = server.is_available();
         let is_known = slot.state() == State::Tcp(TcpState::Established) && !slot.is_unusual();
-        if passed.packets > 0 {
-            match direction {
-                // The counter of listings and sync messages has 32 bits.
-                Direction::Request => slot.in_packets = slot.in_packets.wrapping_add(passed.packets as u32),
-                Direction::Reply => slot.saw_output(),
-            }
-            if is_known {
-                slot.deadline = now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established)));
-            }
-            self.count(tables, id, |traffic| passed.add_to(traffic, direction));
-        }
         let by_one = self.watches_local || self.master;
-        (flags.is_plain_ack() && is_known && is_there && !by_one).then_some(forward)
+        let goes_on = flags.is_plain_ack() && is_known && server.is_available() && !by_one;
+        Some(Passing { forward, goes_on })
+    }
+
+    /// Counts packets of a connection, and moves its deadline if it is established.
+    fn count_passed<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        forward: &Forward,
+        passed: Passed,
+    ) {
+        let id = forward.connection.0;
+        let Some(slot) = tables.slots.get_mut(id as usize) else { return };
+        if passed.packets == 0 {
+            return;
+        }
+        match forward.direction {
+            // The counter of listings and sync messages has 32 bits.
+            Direction::Request => slot.in_packets = slot.in_packets.wrapping_add(passed.packets as u32),
+            Direction::Reply => slot.saw_output(),
+        }
+        let established = State::Tcp(TcpState::Established);
+        if slot.state() == established && !slot.is_unusual() {
+            slot.deadline = now.plus_secs(self.timeouts.of(established));
+        }
+        self.count(tables, id, |traffic| passed.add_to(traffic, forward.direction));
     }
 }

@@ -36,6 +36,7 @@ mod error;
 mod isolate;
 pub(crate) mod netlink;
 mod node;
+mod obstacle;
 mod pulse;
 
 pub use balancer::{Balanced, Balancer, BalancerCounters};
@@ -43,6 +44,7 @@ pub use cluster::{Arms, Cluster, Plan};
 pub use error::LabError;
 pub use netlink::Interface;
 pub use node::Node;
+pub use obstacle::Obstacle;
 pub use pulse::{Pulse, undisturbed};
 
 /// The place where nodes are made: a process that has left the machine's network.

@@ -9,10 +9,9 @@ use lvs_forward::PortId;
 use lvs_forward::host::MacAddress;
 
 use super::ShortcutCounters;
-use super::program::cell;
+use super::maps::{Maps, cell};
 use super::route::{Key, Route};
-use crate::sys::bpf::Map;
-use crate::sys::cells::{Cell, Cells};
+use crate::sys::cells::Cell;
 
 /// A direction of a connection, as a frame showed it.
 pub(super) struct Lesson {
@@ -21,6 +20,8 @@ pub(super) struct Lesson {
     /// What the core knows its segments by.
     pub(super) packet: Packet,
     pub(super) key: Key,
+    /// That of answers which come back this way.
+    pub(super) answers: Option<Key>,
     pub(super) route: Route,
     /// To whom packets go, by which port and interface, and how long they may be there.
     pub(super) hop: IpAddr,
@@ -38,6 +39,8 @@ pub(super) struct Flows {
     free: VecDeque<u32>,
     /// What is still in the map, though it does no longer count.
     stale: VecDeque<Stale>,
+    /// Everything is the director's.
+    closed: bool,
 }
 
 struct Flow {
@@ -46,6 +49,8 @@ struct Flow {
     used: Tick,
     /// By request and by reply.
     ways: [Option<Way>; 2],
+    /// Of the way that was shown first.
+    answers: Option<Key>,
 }
 
 struct Way {
@@ -74,16 +79,23 @@ impl Flows {
             next: 0,
             free: (0..count).collect(),
             stale: VecDeque::with_capacity(room),
+            closed: false,
         }
     }
 
     /// With the counters that are shared with the kernel.
     pub(super) const fn required_bytes(count: usize) -> usize {
         count * (size_of::<Flow>() + size_of::<u32>() + size_of::<Stale>() + size_of::<Cell>())
+            + size_of::<Cell>()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.active.is_empty() && self.stale.is_empty()
+    }
+
+    /// Whether a further connection can be shown.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty()
     }
 
     /// How many have a shortcut.
@@ -98,8 +110,8 @@ impl Flows {
     }
 
     /// Shows a direction to the programs. `None` when there is no room, or when a flow has the key: each belongs to one.
-    pub(super) fn show(&mut self, now: Tick, routes: &Map, cells: &Cells, lesson: Lesson) -> Option<()> {
-        let Lesson { forward, packet, key, route, hop, port, interface, mtu } = lesson;
+    pub(super) fn show(&mut self, now: Tick, maps: &Maps, lesson: Lesson) -> Option<()> {
+        let Lesson { forward, packet, key, answers, route, hop, port, interface, mtu } = lesson;
         let Forward { connection, direction, .. } = forward;
         if self.knows(&key) {
             return None;
@@ -111,42 +123,58 @@ impl Flows {
             Some(flow) => flow.cell,
             None => {
                 let cell = *self.free.front()?;
-                let values = cells.all().get(cell as usize)?;
+                let values = maps.cells.all().get(cell as usize)?;
                 values.iter().for_each(|value| value.store(0, Ordering::Relaxed));
                 cell
             }
         };
-        routes.set(&key, route.by(interface, mtu, cell).bytes()).ok()?;
+        maps.routes.set(&key, route.by(interface, mtu, cell, direction).bytes()).ok()?;
         if at == self.active.len() {
             self.free.pop_front();
-            self.active.push(Flow { connection, cell, used: now, ways: [None, None] });
+            self.active.push(Flow { connection, cell, used: now, ways: [None, None], answers });
         }
         let way = Way { packet, forward, key, hop, port, mac: route.next(), mtu, counted: Passed::default() };
         self.active.get_mut(at)?.ways[place(direction)] = Some(way);
+        self.set_in_use(maps);
         Some(())
     }
 
     /// Hands what has passed of so many flows, those that have waited longest, to `count`, which says by which way further packets go, if
-    /// they may.
+    /// they may; and the key of answers that are still to be shown to `want`.
     pub(super) fn settle(
         &mut self,
         now: Tick,
         most: usize,
-        cells: &Cells,
+        maps: &Maps,
         counters: &mut ShortcutCounters,
         mut count: impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+        mut want: impl FnMut(Key),
     ) {
         for _ in 0..most.min(self.active.len()) {
             if self.next >= self.active.len() {
                 self.next = 0;
             }
             let Some(flow) = self.active.get_mut(self.next) else { return };
-            let Some(values) = cells.all().get(flow.cell as usize) else { return };
+            let Some(values) = maps.cells.all().get(flow.cell as usize) else { return };
             let closed = &values[cell::CLOSED as usize / 8];
-            let goes_on = closed.load(Ordering::Relaxed) == 0
-                && flow.settle(now, values, counters, &mut count)
+            let left_out = values[cell::LEFT_OUT as usize / 8].load(Ordering::Acquire);
+            let right = flow.settle(now, values, counters, &mut count);
+            // Those that are on their way between the two programs are as many as processors at most.
+            let lost = left_out.saturating_sub(flow.passed());
+            if lost > LOST {
+                counters.lost += lost;
+            }
+            let goes_on = right
+                && closed.load(Ordering::Relaxed) == 0
+                && counters.lost == 0
                 && now.millis_since(flow.used) < IDLE_MS;
             if goes_on {
+                if flow.used == now
+                    && flow.ways.iter().any(Option::is_none)
+                    && let Some(answers) = flow.answers
+                {
+                    want(answers);
+                }
                 self.next += 1;
                 continue;
             }
@@ -156,6 +184,7 @@ impl Flows {
             let flow = self.active.swap_remove(self.next);
             self.stale.push_back(Stale { flow, since: now });
         }
+        self.set_in_use(maps);
     }
 
     /// The next settling begins with the first flow, so that it comes by all of them if it is long enough.
@@ -164,20 +193,20 @@ impl Flows {
     }
 
     /// Everything is the director's from now on.
-    pub(super) fn close(&self, cells: &Cells) {
-        for flow in &self.active {
-            if let Some(values) = cells.all().get(flow.cell as usize) {
-                values[cell::CLOSED as usize / 8].store(1, Ordering::Relaxed);
-            }
-        }
+    pub(super) fn close(&mut self, maps: &Maps) {
+        self.closed = true;
+        self.set_in_use(maps);
+    }
+
+    fn set_in_use(&self, maps: &Maps) {
+        maps.set_in_use(!self.closed && !self.active.is_empty());
     }
 
     /// Takes some of what no longer counts out of the map, when no program can be at work with it any more.
     pub(super) fn forget(
         &mut self,
         now: Tick,
-        routes: &Map,
-        cells: &Cells,
+        maps: &Maps,
         counters: &mut ShortcutCounters,
         mut count: impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
     ) {
@@ -186,11 +215,11 @@ impl Flows {
             if now.millis_since(*since) < LINGER_MS {
                 return;
             }
-            if let Some(values) = cells.all().get(flow.cell as usize) {
+            if let Some(values) = maps.cells.all().get(flow.cell as usize) {
                 flow.settle(now, values, counters, &mut count);
             }
             let cell = flow.cell;
-            if flow.ways.iter().flatten().any(|way| routes.remove(&way.key).is_err()) {
+            if flow.ways.iter().flatten().any(|way| maps.routes.remove(&way.key).is_err()) {
                 // The cell is not another flow's before nobody counts in it. The next time will do.
                 return;
             }
@@ -201,6 +230,11 @@ impl Flows {
 }
 
 impl Flow {
+    /// Packets of both directions that have passed so far.
+    fn passed(&self) -> u64 {
+        self.ways.iter().flatten().map(|way| way.counted.packets).sum()
+    }
+
     /// Whether all of its ways are still right.
     fn settle(
         &mut self,
@@ -248,7 +282,12 @@ const fn place(direction: Direction) -> usize {
 
 /// Without packets for so long, a connection goes by the director again.
 const IDLE_MS: u64 = 10_000;
+/// So many packets of a connection may have been left out and not have passed yet.
+const LOST: u64 = 4;
 /// Flows that are taken out of the map at a time: two system calls each.
 const FORGOTTEN: usize = 4;
 /// How long a program may be at work with one packet, and far more.
 const LINGER_MS: u64 = 100;
+
+#[cfg(test)]
+mod tests;

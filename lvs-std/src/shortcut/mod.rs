@@ -14,6 +14,8 @@
 //!   director ([`Director::pass_by`]), which also moves deadlines; and whether the way is still the right one is asked. A server
 //!   that is removed, a connection that is cut, a neighbour with a new MAC address end it.
 //! * When the process ends, however it does, the programs are gone with it.
+//! * Packets that were kept from the director and did not come to the program on the interface, because somebody put another
+//!   one before it that takes them, are missed within some tenths of a second. Then there is no shortcut any more.
 //!
 //! Such segments are not seen by wrappers of the devices ([`pcap::record`](crate::device::pcap::record) among them). With sync daemons
 //! as master the director sees every packet, so nothing is shown.
@@ -22,7 +24,9 @@
 //! `CAP_BPF` and `CAP_NET_ADMIN` of the machine itself.
 
 mod flows;
+mod maps;
 mod program;
+mod recognise;
 mod route;
 mod watch;
 
@@ -35,17 +39,16 @@ use lvs_forward::host::Host;
 use lvs_forward::{Checksum, Forwarder, Frame, Outcome, PortId};
 
 use self::flows::{Flows, Lesson};
-use self::program::{Gate, key, route as layout};
+use self::maps::Maps;
+use self::recognise::Gate;
 use self::route::{Head, Key, Route, Shape, key_of_answers};
 use self::watch::Watch;
 use crate::device::packet::Tap;
-use crate::sys::bpf::{Attachment, Kind, Map, Program, Purpose};
-use crate::sys::cells::Cells;
+use crate::sys::bpf::{Attachment, Program, Purpose};
 
 /// Programs on some interfaces, and what they have been shown; for one [worker](crate::worker::Worker::set_shortcut).
 pub struct Shortcut {
-    routes: Map,
-    cells: Cells,
+    maps: Maps,
     /// By the ports' numbers.
     ports: Vec<Option<Port>>,
     flows: Flows,
@@ -82,15 +85,19 @@ pub struct ShortcutCounters {
     pub packets: u64,
     /// Bytes of these IP packets.
     pub bytes: u64,
+    /// Packets that were to pass and did not: another program at the interface has taken them, and TCP has sent them again. Once there
+    /// are some, everything is the director's for good.
+    pub lost: u64,
 }
 
 impl AddAssign for ShortcutCounters {
     /// What those of several workers did, together.
     fn add_assign(&mut self, other: Self) {
-        let Self { shown, packets, bytes } = other;
+        let Self { shown, packets, bytes, lost } = other;
         self.shown += shown;
         self.packets += packets;
         self.bytes += bytes;
+        self.lost += lost;
     }
 }
 
@@ -102,12 +109,9 @@ impl Shortcut {
     /// [`ShortcutError`], when the kernel does not let this process.
     pub fn new(connections: u16) -> Result<Self, ShortcutError> {
         let connections = u32::from(connections.max(1));
-        let failed = |source| ShortcutError { step: Step::Maps, source };
-        let routes = Map::new(Kind::Hash, key::LEN, layout::LEN, 2 * connections).map_err(failed)?;
-        let cells = Cells::new(connections).map_err(failed)?;
+        let maps = Maps::new(connections).map_err(|source| ShortcutError { step: Step::Maps, source })?;
         Ok(Self {
-            routes,
-            cells,
+            maps,
             ports: Vec::new(),
             flows: Flows::new(connections),
             watch: Watch::new(),
@@ -130,8 +134,8 @@ impl Shortcut {
             let built = built.ok_or(io::ErrorKind::InvalidData);
             built.map_err(io::Error::from).and_then(|program| Program::load(purpose, &program))
         };
-        let filter = load(Purpose::Filter, program::filter(&gate, &self.routes, self.cells.map()));
-        let ingress = load(Purpose::Ingress, program::ingress(&gate, &self.routes, self.cells.map()));
+        let filter = load(Purpose::Filter, program::filter(&gate, &self.maps));
+        let ingress = load(Purpose::Ingress, program::ingress(&gate, &self.maps));
         let (filter, ingress) = (filter.map_err(failed(Step::Load))?, ingress.map_err(failed(Step::Load))?);
         let attached = Attachment::ingress(&ingress, tap.interface).map_err(failed(Step::Attach))?;
         filter.attach_to(tap.socket()).map_err(failed(Step::Attach))?;
@@ -158,9 +162,12 @@ impl Shortcut {
     /// Looks at frames before they are decided.
     pub(crate) fn look(&mut self, frames: &[Frame<'_>]) {
         self.samples.clear();
-        let curious = self.watch.is_curious();
+        if self.counters.lost > 0 {
+            return;
+        }
+        let (curious, has_room) = (self.watch.is_curious(), self.flows.has_room());
         for (at, frame) in frames.iter().enumerate() {
-            let merged = frame.offload.merged.is_some();
+            let merged = has_room && frame.offload.merged.is_some();
             if !merged && !curious {
                 continue;
             }
@@ -189,7 +196,7 @@ impl Shortcut {
             if let (Some(frame), Some(Outcome::Send)) = (frame, outcome)
                 && let Some(lesson) = self.lesson(now, director, forwarder.host_mut(), &sample, frame)
             {
-                self.show(now, &sample, frame, lesson);
+                self.show(now, lesson);
             }
         }
     }
@@ -227,20 +234,20 @@ impl Shortcut {
         if host.owns(hop) || port != frame.port || mac != route.next() {
             return None;
         }
-        Some(Lesson { forward, packet, route, hop, port, interface, mtu, key: sample.key })
+        let answers = route.is_nat().then(|| key_of_answers(&head(frame), sample.shape, interface));
+        Some(Lesson { forward, packet, key: sample.key, answers, route, hop, port, interface, mtu })
     }
 
-    fn show(&mut self, now: Tick, sample: &Sample, frame: &Frame<'_>, lesson: Lesson) {
-        let (key, route, interface) = (lesson.key, lesson.route, lesson.interface);
+    fn show(&mut self, now: Tick, lesson: Lesson) {
+        let (key, answers) = (lesson.key, lesson.answers);
         // When the map is full, or the kernel has no memory, the connection goes on as before.
-        if self.flows.show(now, &self.routes, &self.cells, lesson).is_some() {
+        if self.flows.show(now, &self.maps, lesson).is_some() {
             self.counters.shown += 1;
             self.watch.has(&key);
-            if route.is_nat() {
-                let answers = key_of_answers(&head(frame), sample.shape, interface);
-                if !self.flows.knows(&answers) {
-                    self.watch.want(answers);
-                }
+            if let Some(answers) = answers
+                && !self.flows.knows(&answers)
+            {
+                self.watch.want(answers);
             }
         }
     }
@@ -274,13 +281,17 @@ impl Shortcut {
             let same = is_local == (packet.path == Path::Local) && !host.owns(hop);
             (goes_on && same).then(|| host.way_to(now, hop)).flatten()
         };
-        self.flows.settle(now, most, &self.cells, &mut self.counters, &mut count);
-        self.flows.forget(now, &self.routes, &self.cells, &mut self.counters, &mut count);
+        let watch = &mut self.watch;
+        self.flows.settle(now, most, &self.maps, &mut self.counters, &mut count, |key| watch.want(key));
+        if self.counters.lost > 0 {
+            self.flows.close(&self.maps);
+        }
+        self.flows.forget(now, &self.maps, &mut self.counters, &mut count);
     }
 
     /// From now on everything is the director's again.
-    pub(crate) fn close(&self) {
-        self.flows.close(&self.cells);
+    pub(crate) fn close(&mut self) {
+        self.flows.close(&self.maps);
     }
 
     /// Whether connections still wait to be settled in this tenth of a second.

@@ -2,10 +2,10 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lvs_core::{Content, Flow, Packet, Protocol, TcpFlags};
+use lvs_core::{Content, Direction, Flow, Packet, Protocol, TcpFlags};
 use lvs_forward::host::MacAddress;
 
-use super::program::{key, rewrite, route};
+use super::maps::{direction, key, rewrite, route};
 
 /// What a segment is found by, as the maps have it.
 pub(super) type Key = [u8; key::LEN];
@@ -132,7 +132,12 @@ impl Route {
     }
 
     /// The same, to leave by an interface whose packets may be so long, counted in a cell.
-    pub(super) fn by(mut self, interface: u32, mtu: u16, cell: u32) -> Self {
+    pub(super) fn by(mut self, interface: u32, mtu: u16, cell: u32, direction: Direction) -> Self {
+        let direction = match direction {
+            Direction::Request => direction::REQUEST,
+            Direction::Reply => direction::REPLY,
+        };
+        put(&mut self.bytes, route::DIRECTION, &direction.to_ne_bytes());
         put(&mut self.bytes, route::MTU, &u32::from(mtu).to_ne_bytes());
         put(&mut self.bytes, route::INTERFACE, &interface.to_ne_bytes());
         put(&mut self.bytes, route::CELL, &cell.to_ne_bytes());

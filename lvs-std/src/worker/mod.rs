@@ -97,6 +97,8 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     post: Option<Post>,
     /// What takes bulk transfers past it, if there is something.
     shortcut: Option<Shortcut>,
+    /// The director or the forwarder may have been changed since the last turn.
+    touched: bool,
     inbox: Inbox<S, A, N>,
     events: Sender<Event>,
     clock: Clock,
@@ -177,6 +179,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             output: Output::new(outs, local),
             post: None,
             shortcut: None,
+            touched: false,
             inbox,
             events,
             clock,
@@ -220,14 +223,25 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         self.round().0
     }
 
-    /// The director, between two turns.
-    pub const fn director(&mut self) -> &mut Director<S> {
+    /// The director, between two turns. What passed it by has been counted; connections that it is to forward no more end with
+    /// the next turn.
+    pub fn director(&mut self) -> &mut Director<S> {
+        self.touch();
         &mut self.director
     }
 
     /// The forwarder, between two turns.
     pub fn forwarder(&mut self) -> &mut Forwarder<A, N> {
+        self.touch();
         &mut self.forwarder
+    }
+
+    /// Before somebody looks at either, and perhaps changes it.
+    fn touch(&mut self) {
+        if self.shortcut.is_some() {
+            self.settle(self.clock.now(), true);
+            self.touched = true;
+        }
     }
 
     /// Lets bulk transfers go past it. The shortcut's ports are those of the worker's devices.
@@ -243,6 +257,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// A turn; also says how many frames still wait to be sent.
     fn round(&mut self) -> (usize, usize) {
         let mut moved = 0;
+        if core::mem::take(&mut self.touched) {
+            self.settle(self.clock.now(), true);
+        }
         for index in 0..self.inputs.len() {
             moved += self.receive(index);
         }
@@ -397,7 +414,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     fn finish(&mut self) {
         self.output.flush();
         let now = self.clock.now();
-        if let Some(shortcut) = &self.shortcut {
+        if let Some(shortcut) = &mut self.shortcut {
             shortcut.close();
         }
         self.settle(now, true);

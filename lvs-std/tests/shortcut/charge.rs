@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use libtest_mimic::Trial;
 use lvs_core::{Family, Method, ServerConfig, ServiceKey, State, TcpState, Traffic};
-use lvs_std::lab::{Arms, Cluster, Lab, Node, Plan};
+use lvs_std::lab::{Arms, Cluster, Lab, Node, Obstacle, Plan};
 use lvs_std::steer::By;
 use lvs_std::worker::Handle;
 
@@ -44,6 +44,10 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         trials.push(trial(
             format!("nothing passes to a virtual address that is gone over {over}"),
             move || loses_its_address(lab, plan, family),
+        ));
+        trials.push(trial(
+            format!("where another program takes what was to pass over {over}, transfers go by the director"),
+            move || is_obstructed(lab, plan, family),
         ));
         let plan = plan.with_workers(2, By::Endpoint);
         trials.push(trial(format!("each of two workers has a shortcut over {over}"), move || {
@@ -186,6 +190,24 @@ fn loses_its_address(lab: Lab, plan: Plan, family: Family) -> Outcome {
     balancer.handle().with(move |_, forwarder, _| forwarder.host_mut().add_virtual_address(vip))??;
     talk.join().expect("no panic")?;
     balancer.stop().map(drop)
+}
+
+fn is_obstructed(lab: Lab, plan: Plan, family: Family) -> Outcome {
+    let balancer = Balancer::start(lab, &plan, family, "rr")?;
+    let mut session = balancer.client().run(|| Session::open(balancer.vip()))??;
+    session.exchange(BULK, BULK)?;
+    let shown = shown(balancer.handle())?;
+    assert!(shown > 0);
+    let obstacle = balancer.cluster.director.run(|| Obstacle::put("eth0"))??;
+    let before = passed(balancer.handle())?;
+    session.exchange(BULK, BULK)?;
+    let others = balancer.client().run(|| Session::open(balancer.vip()))??.exchange(BULK, BULK)?;
+    assert!(passed(balancer.handle())? > before + (BULK >> 16) as u64, "server {others} was reached");
+    drop(obstacle);
+    let shortcut = balancer.stop()?.director.worker.shortcut;
+    assert!(shortcut.lost > 0, "it is noticed");
+    assert_eq!(shortcut.shown, shown, "nothing is shown any more");
+    Ok(())
 }
 
 fn shares(lab: Lab, plan: Plan, family: Family) -> Outcome {

@@ -17,7 +17,7 @@ use lvs_core::{Method, Protocol};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::contender;
-use super::director::{self, Duty};
+use super::director::{self, Bulk, Duty};
 use super::stage::{CLIENT_OF_DR, CLIENT_OF_KERNEL, CLIENT_OF_NAT, SERVER, SERVICE, Stage};
 
 /// Gbit/s by the kernel's destination NAT.
@@ -28,14 +28,14 @@ pub(super) fn kernel_nat(stage: &Stage) -> Result<f64, Box<dyn Error>> {
     rate
 }
 
-/// Gbit/s by a director with packet sockets, NAT: everything passes it both ways, or by the shortcut.
-pub(super) fn nat(stage: &Stage, shortcut: bool) -> Result<f64, Box<dyn Error>> {
-    through(stage, CLIENT_OF_NAT, Method::Nat, SERVICE.port(), shortcut)
+/// Gbit/s by a director with packet sockets, NAT: everything goes through it both ways, or by the shortcut.
+pub(super) fn nat(stage: &Stage, bulk: Bulk) -> Result<f64, Box<dyn Error>> {
+    through(stage, CLIENT_OF_NAT, Method::Nat, SERVICE.port(), bulk)
 }
 
 /// Gbit/s by a director with packet sockets, direct routing: acknowledgements go past it.
-pub(super) fn direct(stage: &Stage, shortcut: bool) -> Result<f64, Box<dyn Error>> {
-    through(stage, CLIENT_OF_DR, Method::Direct, SERVER.port(), shortcut)
+pub(super) fn direct(stage: &Stage, bulk: Bulk) -> Result<f64, Box<dyn Error>> {
+    through(stage, CLIENT_OF_DR, Method::Direct, SERVER.port(), bulk)
 }
 
 fn through(
@@ -43,9 +43,9 @@ fn through(
     client: Ipv4Addr,
     method: Method,
     port: u16,
-    shortcut: bool,
+    bulk: Bulk,
 ) -> Result<f64, Box<dyn Error>> {
-    let duty = Duty { protocol: Protocol::Tcp, method, port, pinned: false, shortcut };
+    let duty = Duty { protocol: Protocol::Tcp, method, port, pinned: false, bulk };
     let director = director::by_packet(stage, duty)?;
     let rate = gigabits(stage, client, SocketAddrV4::new(*SERVICE.ip(), port));
     director.stop();

@@ -25,8 +25,18 @@ pub(super) struct Duty {
     pub(super) port: u16,
     /// Whether it keeps to a processor of its own.
     pub(super) pinned: bool,
-    /// Whether bulk transfers take the shortcut.
-    pub(super) shortcut: bool,
+    pub(super) bulk: Bulk,
+}
+
+/// How bulk transfers go by packet sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bulk {
+    /// Through the director, copied.
+    Copied,
+    /// By the shortcut.
+    Shortcut,
+    /// As `director run` has it by itself: by the shortcut where that can be had.
+    Auto,
 }
 
 impl Duty {
@@ -36,7 +46,7 @@ impl Duty {
         method: Method::Nat,
         port: SERVICE.port(),
         pinned: true,
-        shortcut: false,
+        bulk: Bulk::Auto,
     };
 }
 
@@ -70,13 +80,22 @@ pub(super) fn by_packet(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Er
     };
     let opened = stage.middle.run(|| {
         let (mut devices, mut shortcut) = (Vec::new(), None);
-        if duty.shortcut {
-            shortcut = Some(Shortcut::new(shortcut::CONNECTIONS)?);
+        if duty.bulk != Bulk::Copied {
+            match Shortcut::new(shortcut::CONNECTIONS) {
+                Ok(made) => shortcut = Some(made),
+                Err(_) if duty.bulk == Bulk::Auto => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         for (port, at) in PORTS.into_iter().zip(0..) {
             let packet = open(port)?;
-            if let Some(shortcut) = &mut shortcut {
-                shortcut.add_port(PortId(at), &packet.tap)?;
+            if let Some(added) = shortcut.as_mut().map(|shortcut| shortcut.add_port(PortId(at), &packet.tap))
+            {
+                match added {
+                    Ok(()) => {}
+                    Err(_) if duty.bulk == Bulk::Auto => shortcut = None,
+                    Err(error) => return Err(error.into()),
+                }
             }
             devices.push(packet.device);
         }
@@ -105,7 +124,7 @@ fn start(
     shortcut: Option<Shortcut>,
     duty: Duty,
 ) -> Result<Running, Box<dyn Error>> {
-    let Duty { protocol, method, port, pinned, shortcut: _ } = duty;
+    let Duty { protocol, method, port, pinned, bulk: _ } = duty;
     let seed = lvs_std::random_seed()?;
     let mut host: Host = Host::new(seed);
     for ((_, mac), address) in PORTS.into_iter().zip([DIRECTOR_OUTSIDE, DIRECTOR_INSIDE]) {

@@ -20,6 +20,7 @@ use lvs_std::lab::Lab;
 use serde_json::json;
 
 use contender::packets;
+use director::Bulk;
 use stage::Stage;
 
 /// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON each.
@@ -144,7 +145,7 @@ const CONTENDERS: [Contender; 9] = [
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: Some(0.8),
-        measure: |stage| bulk::nat(stage, true),
+        measure: |stage| bulk::nat(stage, Bulk::Shortcut),
     },
     Contender {
         name: "tcp-dr",
@@ -152,7 +153,7 @@ const CONTENDERS: [Contender; 9] = [
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: Some(0.8),
-        measure: |stage| bulk::direct(stage, true),
+        measure: |stage| bulk::direct(stage, Bulk::Shortcut),
     },
     Contender {
         name: "tcp-copied-nat",
@@ -160,7 +161,7 @@ const CONTENDERS: [Contender; 9] = [
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: None,
-        measure: |stage| bulk::nat(stage, false),
+        measure: |stage| bulk::nat(stage, Bulk::Copied),
     },
     Contender {
         name: "tcp-copied-dr",
@@ -168,7 +169,7 @@ const CONTENDERS: [Contender; 9] = [
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: None,
-        measure: |stage| bulk::direct(stage, false),
+        measure: |stage| bulk::direct(stage, Bulk::Copied),
     },
 ];
 

@@ -1,4 +1,5 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::Ordering;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
@@ -6,9 +7,10 @@ use std::os::unix::net::UnixDatagram;
 use etherparse::PacketBuilder;
 
 use super::*;
-use crate::shortcut::program::{self, Gate, NEXT, cell};
-use crate::sys::bpf::{Kind, Map, Program, Purpose};
-use crate::sys::cells::Cells;
+use crate::shortcut::maps::{Maps, cell};
+use crate::shortcut::program::{self, NEXT};
+use crate::shortcut::recognise::Gate;
+use crate::sys::bpf::{Program, Purpose};
 
 const DIRECTOR: [u8; 6] = [2, 0, 0x5e, 0, 0x53, 0xfe];
 const CLIENT: ([u8; 6], u16) = ([2, 0, 0, 0, 0, 7], 40_000);
@@ -70,6 +72,16 @@ impl Net {
             (rewrite::NOTHING, request, self.segment([OUT, server.0], [7, 100], [client.1, 80], less)),
         ]
     }
+}
+
+/// The same with a right checksum of the IPv4 header (RFC 791 §3.1).
+fn sound(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame[12..14] == [0x08, 0x00] {
+        frame[24..26].fill(0);
+        let sum = renew(u16::MAX, delta(&[0; 20], &frame[14..34]));
+        frame[24..26].copy_from_slice(&sum.to_ne_bytes());
+    }
+    frame
 }
 
 fn head(frame: &[u8]) -> Head {
@@ -174,9 +186,9 @@ impl Filter {
 
 /// Programs that know these routes, by their examples; `None` where this process may not load any, which is an error if
 /// `LVS_REQUIRE_XDP` is 1.
-fn programs(gate: &Gate, net: Net) -> Option<(Filter, Program, Cells)> {
-    let cells = match Cells::new(3) {
-        Ok(cells) => cells,
+fn programs(gate: &Gate, net: Net) -> Option<(Filter, Program, Maps)> {
+    let maps = match Maps::new(3) {
+        Ok(maps) => maps,
         Err(error) => {
             let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
             assert!(!required, "BPF is refused: {error}");
@@ -184,16 +196,18 @@ fn programs(gate: &Gate, net: Net) -> Option<(Filter, Program, Cells)> {
             return None;
         }
     };
-    let routes = Map::new(Kind::Hash, key::LEN, route::LEN, 8).unwrap();
     // Direct routing has the key that the request by NAT has.
     for (cell, (_, before, after)) in (0..).zip(net.examples(64)).take(2) {
-        let route = Route::learn(&head(&before), &head(&after), false).unwrap().by(INTERFACE, 1_500, cell);
-        routes.set(&net.shape().key(&head(&before), INTERFACE), route.bytes()).unwrap();
+        let direction = if cell == 0 { Direction::Request } else { Direction::Reply };
+        let route = Route::learn(&head(&before), &head(&after), false).unwrap();
+        let route = route.by(INTERFACE, 1_500, cell, direction);
+        maps.routes.set(&net.shape().key(&head(&before), INTERFACE), route.bytes()).unwrap();
     }
-    let filter = program::filter(gate, &routes, cells.map()).unwrap();
-    let ingress = program::ingress(gate, &routes, cells.map()).unwrap();
+    let filter = program::filter(gate, &maps).unwrap();
+    let ingress = program::ingress(gate, &maps).unwrap();
     let load = |purpose, program: &[_]| Program::load(purpose, program).unwrap();
-    Some((Filter::new(&load(Purpose::Filter, &filter)), load(Purpose::Ingress, &ingress), cells))
+    maps.set_in_use(true);
+    Some((Filter::new(&load(Purpose::Filter, &filter)), load(Purpose::Ingress, &ingress), maps))
 }
 
 const GATE: Gate = Gate { mac: DIRECTOR, chooses: true, shares: false, interface: INTERFACE };
@@ -201,7 +215,7 @@ const GATE: Gate = Gate { mac: DIRECTOR, chooses: true, shares: false, interface
 #[test]
 fn the_program_does_what_the_route_says() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, cells)) = programs(&GATE, net) else { return };
+        let Some((filter, ingress, maps)) = programs(&GATE, net) else { return };
         for (number, (_, before, after)) in net.examples(64).into_iter().enumerate().take(2) {
             let length = before.len() as u64 - 14;
             for round in 1..=2 {
@@ -210,8 +224,9 @@ fn the_program_does_what_the_route_says() {
                 assert_eq!(ingress.run(&mut frame).unwrap(), REDIRECT);
                 assert!(frame == after, "{net:?} {number}: {frame:x?}\n{after:x?}");
                 let at = if number == 0 { cell::REQUESTS } else { cell::REPLIES } as usize / 8;
-                let read = |at: usize| cells.all()[number][at].load(core::sync::atomic::Ordering::Relaxed);
+                let read = |at: usize| maps.cells.all()[number][at].load(Ordering::Relaxed);
                 assert_eq!((read(at), read(at + 1)), (round, round * length));
+                assert_eq!(read(cell::LEFT_OUT as usize / 8), round, "what the director did not get");
             }
         }
     }
@@ -220,7 +235,7 @@ fn the_program_does_what_the_route_says() {
 #[test]
 fn what_fills_a_short_frame_up_is_taken_off() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, _cells)) = programs(&GATE, net) else { return };
+        let Some((filter, ingress, _maps)) = programs(&GATE, net) else { return };
         let [(_, mut frame, expected), ..] = net.examples(64);
         let short = frame[..frame.len() - 1].to_vec();
         frame.extend([0; 6]);
@@ -235,15 +250,16 @@ fn what_fills_a_short_frame_up_is_taken_off() {
 #[test]
 fn whatever_is_out_of_the_ordinary_is_the_directors() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, cells)) = programs(&GATE, net) else { return };
+        let Some((filter, ingress, maps)) = programs(&GATE, net) else { return };
         let [(_, plain, _), ..] = net.examples(64);
         let shape = net.shape();
         let flags = shape.transport + 13;
         let with = |at: usize, value: u8| {
             let mut frame = plain.clone();
             frame[at] = value;
-            frame
+            sound(frame)
         };
+        assert_eq!(sound(plain.clone()), plain);
         let mut odd = vec![
             ("URG", with(flags, 0x30)),
             ("another port", with(shape.transport, 1)),
@@ -257,19 +273,24 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
             odd.push(("options", with(14, 0x46)));
             odd.push(("a fragment", with(20, 0x20)));
             odd.push(("a later fragment", with(21, 0x01)));
+            for at in [15, 18, 24, 25] {
+                let mut broken = plain.clone();
+                broken[at] ^= 0x10;
+                odd.push(("a wrong checksum of the header", broken));
+            }
         }
         for length in [0_u16, 4, 19] {
             let mut short = plain.clone();
             let (at, headers) = if shape.is_v6 { (18, 0) } else { (16, 20) };
             short[at..at + 2].copy_from_slice(&(headers + length).to_be_bytes());
-            odd.push(("an end inside of the TCP header", short));
+            odd.push(("an end inside of the TCP header", sound(short)));
         }
         let mut long = plain.clone();
         let too_long = if shape.is_v6 { 1_461_u16 } else { 1_501 };
         let place = if shape.is_v6 { 18 } else { 16 };
         long[place..place + 2].copy_from_slice(&too_long.to_be_bytes());
         long.resize(14 + 1_501, 0);
-        odd.push(("too long", long));
+        odd.push(("too long", sound(long)));
         for (what, frame) in odd {
             assert!(filter.takes(&frame), "{net:?}, {what}: to the director");
             let mut seen = frame.clone();
@@ -283,9 +304,7 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
         // To another host's MAC address: to nobody here. To a group: the director hears it.
         assert!(!filter.takes(&with(5, 0xff)));
         assert!(filter.takes(&with(0, 0x33)));
-        assert!(
-            cells.all().iter().flatten().all(|value| value.load(core::sync::atomic::Ordering::Relaxed) == 0)
-        );
+        assert!(maps.cells.all().iter().flatten().all(|value| value.load(Ordering::Relaxed) == 0));
     }
 }
 
@@ -293,7 +312,7 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
 fn after_a_fin_everything_is_the_directors() {
     for net in [Net::V4, Net::V6] {
         for closing in [0x11, 0x14, 0x02, 0x12] {
-            let Some((filter, ingress, _cells)) = programs(&GATE, net) else { return };
+            let Some((filter, ingress, _maps)) = programs(&GATE, net) else { return };
             let [(_, plain, _), (_, answer, _), _] = net.examples(64);
             assert!(!filter.takes(&plain));
             let mut last = plain.clone();
@@ -304,6 +323,20 @@ fn after_a_fin_everything_is_the_directors() {
             assert_eq!(ingress.run(&mut plain.clone()).unwrap().cast_signed(), NEXT);
             // The other connection goes on.
             assert!(!filter.takes(&answer));
+        }
+    }
+}
+
+#[test]
+fn where_none_is_in_use_everything_is_the_directors() {
+    for net in [Net::V4, Net::V6] {
+        let Some((filter, ingress, maps)) = programs(&GATE, net) else { return };
+        let [(_, plain, _), ..] = net.examples(64);
+        for in_use in [true, false, true] {
+            maps.set_in_use(in_use);
+            assert_eq!(filter.takes(&plain), !in_use);
+            let verdict = ingress.run(&mut plain.clone()).unwrap();
+            assert_eq!(verdict.cast_signed() != NEXT, in_use, "{verdict}");
         }
     }
 }
