@@ -63,6 +63,12 @@ fn packets_that_pass_by_count_as_decided_ones<S: Store<Scheduler = Scheduler>>(
         assert_eq!(counts.pass_by(at(5), &packet, passed), last, "{method:?}");
         assert!(last.is_some());
         assert_eq!(shown(&counts, at(6)), shown(&decides, at(6)), "{method:?}");
+        // Bytes may be told after their packet.
+        let (mut late, halves) = (start(make, method), [(1_000, 0), (0, passed.bytes)]);
+        for (packets, bytes) in halves {
+            assert_eq!(late.pass_by(at(5), &packet, Passed { packets, bytes }), last);
+        }
+        assert_eq!(shown(&late, at(6)), shown(&decides, at(6)), "{method:?}");
         // Nothing passed: nothing changes, the deadline neither.
         assert_eq!(counts.pass_by(at(9), &packet, Passed::default()), last);
         assert_eq!(shown(&counts, at(9)), shown(&decides, at(9)), "{method:?}");

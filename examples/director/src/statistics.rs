@@ -79,7 +79,8 @@ pub(crate) fn frames(
         (worker.shortcut.packets, "of bulk transfers, past the director in the kernel".to_owned()),
         (
             worker.shortcut.lost,
-            "of them lost: another program on the interface takes them, so none pass any more".to_owned(),
+            "lost on that way: another program on the interface takes them, so none go it any more"
+                .to_owned(),
         ),
         (worker.cut, "cut into pieces".to_owned()),
         (worker.unsendable, "lost: cannot be sent".to_owned()),

@@ -76,7 +76,7 @@ impl<S: Store> Director<S> {
         };
         if passing.is_some_and(|passing| is_same(&passing.forward)) {
             self.brain.count_passed(&mut tables, now, known, passed);
-        } else if passed.packets > 0 && tables.servers.get(known.server.0 as usize).is_some() {
+        } else if passed != Passed::default() && tables.servers.get(known.server.0 as usize).is_some() {
             self.brain.count_at(&mut tables, known.server, |traffic| passed.add_to(traffic, known.direction));
         }
         passing.is_some_and(|passing| passing.goes_on && passing.forward == *known)
@@ -155,7 +155,7 @@ impl Brain {
     ) {
         let id = forward.connection.0;
         let Some(slot) = tables.slots.get_mut(id as usize) else { return };
-        if passed.packets == 0 {
+        if passed == Passed::default() {
             return;
         }
         match forward.direction {

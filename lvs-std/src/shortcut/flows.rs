@@ -159,7 +159,7 @@ impl Flows {
             let closed = &values[cell::CLOSED as usize / 8];
             let left_out = values[cell::LEFT_OUT as usize / 8].load(Ordering::Acquire);
             let right = flow.settle(now, values, counters, &mut count);
-            // Those that are on their way between the two programs are as many as processors at most.
+            // Some are on their way between the two programs.
             let lost = left_out.saturating_sub(flow.passed());
             if lost > LOST {
                 counters.lost += lost;
@@ -252,7 +252,8 @@ impl Flow {
                 bytes: total.bytes.wrapping_sub(way.counted.bytes),
             };
             way.counted = total;
-            if passed.packets > 0 {
+            // Bytes may come after their packet, which was just about to be counted.
+            if passed != Passed::default() {
                 self.used = now;
                 counters.packets += passed.packets;
                 counters.bytes += passed.bytes;
@@ -282,7 +283,8 @@ const fn place(direction: Direction) -> usize {
 
 /// Without packets for so long, a connection goes by the director again.
 const IDLE_MS: u64 = 10_000;
-/// So many packets of a connection may have been left out and not have passed yet.
+/// So many packets of a connection may have been left out and not have passed yet: one or two are, as each direction is handled by one
+/// processor at a time.
 const LOST: u64 = 4;
 /// Flows that are taken out of the map at a time: two system calls each.
 const FORGOTTEN: usize = 4;

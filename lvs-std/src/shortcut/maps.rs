@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 use std::io;
 
 use crate::sys::bpf::{Kind, Map};
-use crate::sys::cells::Cells;
+use crate::sys::cells::{Cell, Cells};
 
 /// What the programs of all ports share with each other and with this process.
 pub(super) struct Maps {
@@ -29,9 +29,18 @@ impl Maps {
 
     /// Spares the programs the look-up of every frame where no connection has a shortcut.
     pub(super) fn set_in_use(&self, in_use: bool) {
-        for values in self.common.all() {
-            values[common::IN_USE as usize / 8].store(in_use.into(), Ordering::Relaxed);
+        // What all programs read is written only when it changes.
+        if self.is_in_use() != in_use {
+            for values in self.common.all() {
+                values[common::IN_USE as usize / 8].store(in_use.into(), Ordering::Relaxed);
+            }
         }
+    }
+
+    /// What the programs are told.
+    pub(super) fn is_in_use(&self) -> bool {
+        let in_use = |values: &Cell| values[common::IN_USE as usize / 8].load(Ordering::Relaxed) != 0;
+        self.common.all().iter().any(in_use)
     }
 }
 

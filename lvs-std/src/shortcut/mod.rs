@@ -15,7 +15,7 @@
 //!   that is removed, a connection that is cut, a neighbour with a new MAC address end it.
 //! * When the process ends, however it does, the programs are gone with it.
 //! * Packets that were kept from the director and did not come to the program on the interface, because somebody put another
-//!   one before it that takes them, are missed within some tenths of a second. Then there is no shortcut any more.
+//!   one before it that takes them, are missed: within some tenths of a second if there are many. Then there is no shortcut any more.
 //!
 //! Such segments are not seen by wrappers of the devices ([`pcap::record`](crate::device::pcap::record) among them). With sync daemons
 //! as master the director sees every packet, so nothing is shown.
@@ -368,5 +368,5 @@ impl core::error::Error for ShortcutError {
 pub const CONNECTIONS: u16 = 256;
 const SAMPLES: usize = 4;
 const SETTLE_MS: u64 = 100;
-/// Connections that are settled between two batches: some ten microseconds' work.
+/// Connections that are settled between two batches: some microseconds' work.
 const PIECE: usize = 32;

@@ -45,7 +45,7 @@ pub(super) fn filter(gate: &Gate, maps: &Maps) -> Option<Vec<Instruction>> {
         .label("closing")
         // From now on the director sees all of it.
         .set(R1, 1)
-        .store(Size::Word, R0, cell::CLOSED, R1)
+        .store(Size::Double, R0, cell::CLOSED, R1)
         .label(LEAVE_IT);
     if gate.chooses {
         program

@@ -22,7 +22,7 @@ pub(super) struct Gate {
 pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Maps) {
     program
         .map_value(R1, maps.common())
-        .load(Size::Word, R1, R1, common::IN_USE)
+        .load(Size::Double, R1, R1, common::IN_USE)
         .jump(When::Is(R1, 0), LEAVE_IT)
         .load(Size::Word, R1, R6, packet::IS_TAGGED)
         .jump(When::IsNot(R1, 0), LEAVE_IT);
@@ -51,7 +51,7 @@ pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Maps) {
     look_up(program, maps.cells.map(), stack::NUMBER);
     program
         .jump(When::Null(R0), LEAVE_IT)
-        .load(Size::Word, R1, R0, cell::CLOSED)
+        .load(Size::Double, R1, R0, cell::CLOSED)
         .jump(When::IsNot(R1, 0), LEAVE_IT)
         .store(Size::Double, STACK, stack::CELL, R0)
         // Cut short.

@@ -22,7 +22,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// That of a segment that may take the shortcut. The programs ask the same.
+    /// That of a segment that may take the shortcut. The programs ask the same, and for the sum of an IPv4 header.
     pub(super) fn of(head: &Head) -> Option<Self> {
         let shape = match [head[12], head[13]] {
             [0x08, 0x00] => {

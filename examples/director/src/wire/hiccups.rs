@@ -10,24 +10,47 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::median;
 use super::stage::{DIRECTOR_PROCESSOR, SOURCE_PROCESSOR, pin};
 
-/// Measures and prints the row, if it is wanted.
-pub(super) fn run(json: bool, only: Option<&str>) {
-    if only.is_some_and(|part| !NAME.contains(part)) {
-        return;
-    }
+/// What came of a turn, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hiccups {
+    /// What a thousandth would exceed.
+    slow: f64,
+    longest: f64,
+}
+
+/// Whether the row is.
+pub(super) fn are_wanted(only: Option<&str>) -> bool {
+    only.is_none_or(|part| NAME.contains(part))
+}
+
+/// A turn, in each round of those who forward.
+pub(super) fn measure() -> Hiccups {
     let gaps = watch();
-    let slow = exceeded_by_a_thousandth(&gaps, TURN).as_nanos() as f64 / 1e3;
-    let longest = gaps.iter().max().copied().unwrap_or_default().as_nanos() as f64 / 1e3;
+    let micros = |gap: Duration| gap.as_nanos() as f64 / 1e3;
+    let longest = gaps.iter().max().copied().unwrap_or_default();
+    Hiccups { slow: micros(exceeded_by_a_thousandth(&gaps, TURN)), longest: micros(longest) }
+}
+
+/// Prints the medians over turns.
+pub(super) fn print(json: bool, turns: &[Hiccups]) {
+    let of = |what: fn(&Hiccups) -> f64| median(turns.iter().map(what).collect());
+    let (Some(slow), Some(longest)) = (of(|turn| turn.slow), of(|turn| turn.longest)) else { return };
     if json {
         let rounded = |figure: f64| (figure * 10.0).round() / 10.0;
         println!(
             "{}",
-            json!({ "row": format!("wire-{NAME}"), "p999_us": rounded(slow), "longest_us": rounded(longest) })
+            json!({
+                "row": format!("wire-{NAME}"),
+                "rounds": turns.len(),
+                "p999_us": rounded(slow),
+                "longest_us": rounded(longest),
+            })
         );
     } else {
-        println!("\n{:<52} {:>10} {:>10.1}", "the machine, whoever forwards", "", slow);
+        println!("{:<52} {:>10} {slow:>10.1}", "the machine, whoever forwards", "");
     }
 }
 
@@ -73,7 +96,7 @@ fn exceeded_by_a_thousandth(gaps: &[Duration], turn: Duration) -> Duration {
 }
 
 const NAME: &str = "latency-machine";
-const TURN: Duration = Duration::from_secs(3);
+const TURN: Duration = Duration::from_secs(1);
 /// What is shorter is no gap.
 const SHORT: Duration = Duration::from_micros(5);
 

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::contender::{self, Start};
 use super::flood::{self, Entrance, HEADERS, LENGTH};
-use super::median;
 use super::stage::{SERVER, SOURCE_PROCESSOR, Stage, pin};
+use super::{hiccups, median};
 
 /// What is measured in a turn.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +33,12 @@ struct Delays {
 /// Measures and prints the rows that are wanted, at `rate` packets per second.
 pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, rate: f64) {
     let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
-    if !WAYS.iter().any(|way| wanted(way.name)) {
+    let watched = hiccups::are_wanted(only);
+    if !watched && !WAYS.iter().any(|way| wanted(way.name)) {
         return;
     }
     let mut results: Vec<(Vec<Delays>, Option<String>)> = WAYS.iter().map(|_| Default::default()).collect();
+    let mut machine = Vec::new();
     for _ in 0..rounds.max(1) {
         for (way, (delays, refused)) in WAYS.iter().zip(&mut results) {
             // The first one is what the others are compared with.
@@ -46,6 +48,9 @@ pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, ra
                     Err(error) => *refused = Some(error.to_string()),
                 }
             }
+        }
+        if watched {
+            machine.push(hiccups::measure());
         }
     }
     if !json {
@@ -64,6 +69,7 @@ pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, ra
             print(json, way, rate, delays, refused.as_deref(), cable.filter(|_| way.start.is_some()));
         }
     }
+    hiccups::print(json, &machine);
 }
 
 fn print(json: bool, way: &Way, rate: f64, delays: &[Delays], refused: Option<&str>, cable: Option<f64>) {
@@ -243,7 +249,8 @@ const MARK: [u8; 4] = *b"wire";
 const LATE: u64 = 100_000;
 /// Slots of the sink's ring: some milliseconds' worth.
 const SLOTS: usize = 510;
-const WARM_UP: Duration = Duration::from_millis(300);
+/// Until what earlier turns gave back is done with: Linux reports free memory to the host of a virtual machine after two seconds.
+const WARM_UP: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_secs(1);
 /// How long the last ones are waited for.
 const GRACE: Duration = Duration::from_millis(50);

@@ -64,7 +64,6 @@ fn run(json: bool, rounds: u32, only: Option<&str>) -> Result<(), Box<dyn Error>
     let reached = CONTENDERS.iter().zip(&results).find(|(contender, _)| contender.name == "af-xdp");
     let reached = reached.and_then(|(_, outcome)| median(outcome.rates.clone()));
     latency::run(&stage, json, rounds, only, reached.map_or(UNKNOWN_LOAD, |rate| rate / 10.0));
-    hiccups::run(json, only);
     idle::run(&stage, json, only);
     Ok(())
 }

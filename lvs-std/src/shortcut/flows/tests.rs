@@ -74,7 +74,7 @@ impl Shown {
             assert!(flows.has_room());
             flows.show(Tick::ZERO, &maps, lesson(number, answers)).expect("there is room");
         }
-        assert!(!flows.has_room());
+        assert!(!flows.has_room() && maps.is_in_use());
         Some(Self { maps, flows, counters: ShortcutCounters::default() })
     }
 
@@ -104,14 +104,37 @@ fn what_is_left_out_and_never_comes_ends_all() {
         shown.settle(100 * at);
         assert_eq!((shown.flows.len(), shown.counters.packets, shown.counters.lost), (2, 10 * at - 1, 0));
     }
-    shown.add(0, cell::LEFT_OUT, LOST);
+    shown.add(0, cell::LEFT_OUT, LOST - 1);
     shown.settle(400);
-    assert_eq!(shown.counters.lost, LOST + 1);
+    assert_eq!((shown.flows.len(), shown.counters.lost), (2, 0), "so many may be on their way");
+    shown.add(0, cell::LEFT_OUT, 1);
     shown.settle(500);
+    assert_eq!(shown.counters.lost, LOST + 1);
+    shown.settle(600);
     assert_eq!(shown.flows.len(), 0, "the other one neither");
+    assert!(!shown.maps.is_in_use(), "the programs need not look");
     // Their cells are free again when nobody can be at work with them.
-    shown.settle(700);
+    shown.settle(800);
     assert!(shown.flows.has_room() && shown.flows.is_empty());
+}
+
+#[test]
+fn bytes_that_come_after_their_packet_count() {
+    let Some(mut shown) = Shown::new(None) else { return };
+    shown.add(1, cell::REQUESTS, 1);
+    shown.settle(100);
+    shown.add(1, cell::REQUESTS + 8, 1_500);
+    shown.settle(200);
+    assert_eq!((shown.counters.packets, shown.counters.bytes), (1, 1_500));
+}
+
+#[test]
+fn what_is_closed_stays_closed() {
+    let Some(mut shown) = Shown::new(None) else { return };
+    shown.flows.close(&shown.maps);
+    assert!(!shown.maps.is_in_use());
+    shown.settle(100);
+    assert_eq!((shown.flows.len(), shown.maps.is_in_use()), (2, false), "settling a last time opens nothing");
 }
 
 #[test]
