@@ -292,4 +292,4 @@ const FORGOTTEN: usize = 4;
 const LINGER_MS: u64 = 100;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -370,3 +370,6 @@ const SAMPLES: usize = 4;
 const SETTLE_MS: u64 = 100;
 /// Connections that are settled between two batches: some microseconds' work.
 const PIECE: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -98,15 +98,9 @@ fn recognise_v4(program: &mut Assembler) {
         .load(Size::Byte, R1, STACK, at(0))
         .jump(When::IsNot(R1, 0x45), LEAVE_IT)
         .load(Size::Half, R1, STACK, at(6))
-        .jump(When::Has(R1, network_order(0x3fff)), LEAVE_IT)
-        .load(Size::Byte, R1, STACK, at(9))
-        .jump(When::IsNot(R1, TCP), LEAVE_IT)
-        .load(Size::Byte, R1, STACK, at(8))
-        .jump(When::Is(R1, 0), LEAVE_IT)
-        .jump(When::Is(R1, 1), LEAVE_IT)
-        .load(Size::Half, R8, STACK, at(2))
-        .swap_half(R8)
-        .set(R7, 34);
+        .jump(When::Has(R1, network_order(0x3fff)), LEAVE_IT);
+    is_tcp_with_hops(program, at(9), at(8));
+    program.load(Size::Half, R8, STACK, at(2)).swap_half(R8).set(R7, 34);
     clear_key(program);
     copy(program, Size::Word, (STACK, at(12)), stack::KEY + key::SOURCE);
     copy(program, Size::Word, (STACK, at(16)), stack::KEY + key::DESTINATION);
@@ -117,24 +111,24 @@ fn recognise_v4(program: &mut Assembler) {
 fn recognise_v6(program: &mut Assembler) {
     let at = |offset: i16| stack::NETWORK + offset;
     read(program, 54, 20);
-    program
-        .load(Size::Byte, R1, STACK, at(0))
-        .mask(R1, 0xf0)
-        .jump(When::IsNot(R1, 0x60), LEAVE_IT)
-        .load(Size::Byte, R1, STACK, at(6))
-        .jump(When::IsNot(R1, TCP), LEAVE_IT)
-        .load(Size::Byte, R1, STACK, at(7))
-        .jump(When::Is(R1, 0), LEAVE_IT)
-        .jump(When::Is(R1, 1), LEAVE_IT)
-        .load(Size::Half, R8, STACK, at(4))
-        .swap_half(R8)
-        .add(R8, 40)
-        .set(R7, TRANSPORT_V6.cast_signed());
+    program.load(Size::Byte, R1, STACK, at(0)).mask(R1, 0xf0).jump(When::IsNot(R1, 0x60), LEAVE_IT);
+    is_tcp_with_hops(program, at(6), at(7));
+    program.load(Size::Half, R8, STACK, at(4)).swap_half(R8).add(R8, 40).set(R7, TRANSPORT_V6.cast_signed());
     for word in (0..16).step_by(4) {
         copy(program, Size::Word, (STACK, at(8) + word), stack::KEY + key::SOURCE + word);
         copy(program, Size::Word, (STACK, at(24) + word), stack::KEY + key::DESTINATION + word);
     }
     tcp(program, 40);
+}
+
+/// By the fields of an IP header that say so.
+fn is_tcp_with_hops(program: &mut Assembler, protocol: i16, hops: i16) {
+    program
+        .load(Size::Byte, R1, STACK, protocol)
+        .jump(When::IsNot(R1, TCP), LEAVE_IT)
+        .load(Size::Byte, R1, STACK, hops)
+        .jump(When::Is(R1, 0), LEAVE_IT)
+        .jump(When::Is(R1, 1), LEAVE_IT);
 }
 
 /// Ports into the key; flags, and how long the headers are (RFC 9293 §3.1), onto the stack.

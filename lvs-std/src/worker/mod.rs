@@ -249,6 +249,12 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         self.shortcut = Some(shortcut);
     }
 
+    /// What it was given.
+    #[cfg(test)]
+    pub(crate) const fn shortcut(&self) -> Option<&Shortcut> {
+        self.shortcut.as_ref()
+    }
+
     /// Both, to look at them together.
     pub(crate) const fn parts(&self) -> (&Director<S>, &Host<A, N>) {
         (&self.director, self.forwarder.host())

@@ -11,7 +11,7 @@ use lvs_forward::{Forwarder, Options, PortId};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::{self, Steering, XdpOptions};
-use lvs_std::shortcut::{self, Shortcut};
+use lvs_std::shortcut::{self, Shortcut, ShortcutError};
 use lvs_std::worker::{Handle, Worker, WorkerOptions};
 
 use super::stage::{DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, DIRECTOR_PROCESSOR, SERVER, SERVICE, Stage, pin};
@@ -79,27 +79,22 @@ pub(super) fn by_packet(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Er
         packet::open(name, &options)
     };
     let opened = stage.middle.run(|| {
-        let (mut devices, mut shortcut) = (Vec::new(), None);
-        if duty.bulk != Bulk::Copied {
-            match Shortcut::new(shortcut::CONNECTIONS) {
-                Ok(made) => shortcut = Some(made),
-                Err(_) if duty.bulk == Bulk::Auto => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for (port, at) in PORTS.into_iter().zip(0..) {
-            let packet = open(port)?;
-            if let Some(added) = shortcut.as_mut().map(|shortcut| shortcut.add_port(PortId(at), &packet.tap))
-            {
-                match added {
-                    Ok(()) => {}
-                    Err(_) if duty.bulk == Bulk::Auto => shortcut = None,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            devices.push(packet.device);
-        }
-        Ok::<_, Box<dyn Error + Send + Sync>>((devices, shortcut))
+        let packets = PORTS.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let attach = || {
+            let mut shortcut = Shortcut::new(shortcut::CONNECTIONS)?;
+            packets
+                .iter()
+                .zip(0..)
+                .try_for_each(|(packet, at)| shortcut.add_port(PortId(at), &packet.tap))?;
+            Ok::<_, ShortcutError>(shortcut)
+        };
+        let shortcut = match duty.bulk {
+            Bulk::Copied => None,
+            Bulk::Shortcut => Some(attach()?),
+            Bulk::Auto => attach().ok(),
+        };
+        let devices = packets.into_iter().map(|packet| packet.device).collect();
+        Ok::<(Vec<Device>, _), Box<dyn Error + Send + Sync>>((devices, shortcut))
     })?;
     let (devices, shortcut) = opened.map_err(|error| -> Box<dyn Error> { error })?;
     start(stage, devices, None, shortcut, duty)

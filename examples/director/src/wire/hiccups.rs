@@ -21,11 +21,6 @@ pub(super) struct Hiccups {
     longest: f64,
 }
 
-/// Whether the row is.
-pub(super) fn are_wanted(only: Option<&str>) -> bool {
-    only.is_none_or(|part| NAME.contains(part))
-}
-
 /// A turn, in each round of those who forward.
 pub(super) fn measure() -> Hiccups {
     let gaps = watch();
@@ -95,7 +90,8 @@ fn exceeded_by_a_thousandth(gaps: &[Duration], turn: Duration) -> Duration {
     high
 }
 
-const NAME: &str = "latency-machine";
+/// The row's.
+pub(super) const NAME: &str = "latency-machine";
 const TURN: Duration = Duration::from_secs(1);
 /// What is shorter is no gap.
 const SHORT: Duration = Duration::from_micros(5);

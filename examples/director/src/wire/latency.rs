@@ -33,7 +33,7 @@ struct Delays {
 /// Measures and prints the rows that are wanted, at `rate` packets per second.
 pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, rate: f64) {
     let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
-    let watched = hiccups::are_wanted(only);
+    let watched = wanted(hiccups::NAME);
     if !watched && !WAYS.iter().any(|way| wanted(way.name)) {
         return;
     }

@@ -6,9 +6,9 @@ use super::*;
 use crate::shortcut::maps::key;
 use crate::shortcut::route::Head;
 
-const PORT: PortId = PortId(0);
-const NEXT: MacAddress = MacAddress([2, 0, 0, 0, 0, 11]);
-const MTU: u16 = 1_500;
+pub(in crate::shortcut) const PORT: PortId = PortId(0);
+pub(in crate::shortcut) const NEXT: MacAddress = MacAddress([2, 0, 0, 0, 0, 11]);
+pub(in crate::shortcut) const MTU: u16 = 1_500;
 
 /// Maps for two connections; `None` where this process may not make any, which is an error if `LVS_REQUIRE_XDP` is 1.
 fn maps() -> Option<Maps> {
@@ -28,7 +28,7 @@ fn key(number: u8) -> Key {
 }
 
 /// The requests of a connection with direct routing; answers come back only if it is said how they are found.
-fn lesson(number: u8, answers: Option<Key>) -> Lesson {
+pub(in crate::shortcut) fn lesson(number: u8, answers: Option<Key>) -> Lesson {
     let mut before: Head = [0; size_of::<Head>()];
     before[..24]
         .copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6]);
