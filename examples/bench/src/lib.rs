@@ -8,6 +8,7 @@
 mod floor;
 mod forward;
 mod longest;
+mod net;
 mod report;
 mod schedule;
 mod table;
@@ -20,7 +21,7 @@ use report::{Report, Row};
 
 /// What `director bench` can be told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Print a line of JSON for every row instead of a table
     #[arg(long)]
     json: bool,
@@ -39,9 +40,10 @@ pub(crate) struct Arguments {
 }
 
 /// Measures and prints row by row. A missed aim is not a failure; status 1 when nothing can be measured.
-pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+#[must_use]
+pub fn main(arguments: &Arguments) -> ExitCode {
     if arguments.wire {
-        return crate::wire::main(arguments.json, arguments.rounds, arguments.only.as_deref());
+        return net::main(arguments.json, arguments.rounds, arguments.only.as_deref());
     }
     let mut report = Report::new(arguments.json);
     for (name, flows, measure) in ROWS {

@@ -1,5 +1,6 @@
 //! Rows, as a table for people and as JSON.
 
+use lvs_support::println;
 use serde_json::{Map, Value};
 
 /// One measured figure.

@@ -8,10 +8,11 @@ use lvs_core::{Capacity, Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull}
 
 use lvs_std::device::mark::MarkRule;
 use lvs_std::health::{Initially, OnFailure, Probe};
+use lvs_support::print;
+use lvs_support::text::{bytes, columns};
 
 use crate::config::{AnswerFor, Configuration, Health, Interface, Mac, Service, Wire, Work};
 use crate::run;
-use crate::text::{bytes, columns};
 
 /// Prints what the file would do, or what is wrong with it.
 pub(crate) fn main(file: &Path) -> ExitCode {

@@ -10,6 +10,7 @@ use lvs_std::control::{
     Command, Declared, DeclaredServer, Ledger, ServerReport, ServiceName, ServiceReport, Stats, change,
     flags, method, tunnel, whole,
 };
+use lvs_support::print;
 
 use crate::config::Configuration;
 use crate::lvsadm::{parse_save, save_text};

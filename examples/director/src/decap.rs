@@ -11,6 +11,7 @@ use lvs_forward::{Decapsulator, GUE_PORT};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::tun::{self, Layer};
 use lvs_std::{Inner, TunnelEnd};
+use lvs_support::println;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// What `director decap` can be told.
@@ -42,7 +43,7 @@ pub(crate) struct Arguments {
 
 /// Unwraps until SIGINT or SIGTERM. Status 1 when it cannot be started or the interface is gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    crate::supervise(|| run(arguments))
+    lvs_support::supervise(|| run(arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {

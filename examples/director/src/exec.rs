@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use lvs_std::control::{self, Client};
+use lvs_support::println;
 
 /// What `director exec` can be told.
 #[derive(Debug, clap::Args)]

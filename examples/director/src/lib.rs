@@ -6,16 +6,6 @@
 //! configuration means; `director decap` is the real server's side of its tunnels; `director replay` plays
 //! recordings through a director, in memory; `director bench` measures one.
 
-// Before all modules: these stand in for the standard library's, which panic when nobody reads (`director bench | head`).
-macro_rules! print {
-    ($($what:tt)*) => { $crate::say(core::format_args!($($what)*)) };
-}
-macro_rules! println {
-    () => { $crate::say(core::format_args!("\n")) };
-    ($($what:tt)*) => { $crate::say(core::format_args!("{}\n", core::format_args!($($what)*))) };
-}
-
-mod bench;
 mod check;
 mod config;
 mod control;
@@ -31,12 +21,7 @@ mod ports;
 pub mod replay;
 mod run;
 mod statistics;
-mod terminal;
-mod text;
-mod wire;
 
-use core::error::Error;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,7 +76,7 @@ enum Command {
     /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
     Exec(exec::Arguments),
     /// Measure how fast the director is on this machine: in memory, or between two cables against the kernel
-    Bench(bench::Arguments),
+    Bench(lvs_bench::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
 }
@@ -116,24 +101,7 @@ pub fn main() -> ExitCode {
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),
-        Command::Bench(arguments) => bench::main(&arguments),
+        Command::Bench(arguments) => lvs_bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
-    }
-}
-
-/// Prints to standard output, if anybody reads it.
-fn say(text: core::fmt::Arguments<'_>) {
-    let _ = io::stdout().write_fmt(text);
-}
-
-/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
-fn supervise(work: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
-    match work() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -17,6 +17,7 @@ use lvs_std::device::xdp::XdpOptions;
 use lvs_std::shortcut::{self, Shortcut};
 use lvs_std::steer::Steer;
 use lvs_std::worker::{Crew, End, Worker, WorkerOptions, processors, stay_on};
+use lvs_support::print;
 
 use crate::check;
 use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire, Work};
@@ -54,7 +55,7 @@ pub(crate) const NEIGHBOURS: usize = 4_096;
 
 /// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    crate::supervise(|| match (&arguments.config, &arguments.scenario) {
+    lvs_support::supervise(|| match (&arguments.config, &arguments.scenario) {
         (Some(config), _) => run(config, arguments),
         (None, Some(scenario)) => run_scenario(scenario, arguments),
         // The command line asks for one of them.

@@ -3,10 +3,10 @@
 use lvs_core::{Reason, Schedule, Traffic};
 use lvs_forward::{DropReason, PassReason};
 use lvs_std::worker::{Snapshot, WorkerCounters};
+use lvs_support::text::{bytes, columns};
 
 use crate::config::Configuration;
 use crate::run::{LargeCrew, LargeWorker};
-use crate::text::{bytes, columns};
 
 /// Everything that was counted: frames by what became of them, and traffic by service and real server.
 pub(crate) fn describe(

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 /// What standard output can show.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terminal {
+pub struct Terminal {
     /// Whether a person watches: lines may be overwritten and coloured.
     live: bool,
     colour: bool,
@@ -14,20 +14,23 @@ pub(crate) struct Terminal {
 
 /// What a piece of text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
+    /// As it should be.
     Good,
+    /// Not as it should be.
     Bad,
+    /// A title.
     Title,
 }
 
 impl Terminal {
     /// Plain ASCII text, as for a file.
-    #[cfg(test)]
-    pub(crate) const PLAIN: Self = Self { live: false, colour: false, unicode: false };
+    pub const PLAIN: Self = Self { live: false, colour: false, unicode: false };
 
     /// What this process's standard output can show: colours only on a terminal and without `NO_COLOR`, bars of block
     /// characters only in a UTF-8 locale.
-    pub(crate) fn detect() -> Self {
+    #[must_use]
+    pub fn detect() -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let live = io::stdout().is_terminal() && set("TERM").is_none_or(|term| term != "dumb");
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
@@ -36,7 +39,7 @@ impl Terminal {
     }
 
     /// A line that the next one overwrites; nothing where that cannot be.
-    pub(crate) fn progress(self, text: &str) {
+    pub fn progress(self, text: &str) {
         if self.live {
             let mut out = io::stdout().lock();
             // A terminal that is gone needs no progress.
@@ -45,7 +48,8 @@ impl Terminal {
     }
 
     /// Text in a tone.
-    pub(crate) fn paint(self, tone: Tone, text: impl fmt::Display) -> String {
+    #[must_use]
+    pub fn paint(self, tone: Tone, text: impl fmt::Display) -> String {
         if !self.colour {
             return text.to_string();
         }
@@ -58,7 +62,8 @@ impl Terminal {
     }
 
     /// A bar of `width` places that is full at `full`, with a mark where `wanted` would end.
-    pub(crate) fn bar(self, got: u64, wanted: u64, full: u64, width: usize) -> String {
+    #[must_use]
+    pub fn bar(self, got: u64, wanted: u64, full: u64, width: usize) -> String {
         let (block, rest, mark) = if self.unicode { ('█', ' ', '│') } else { ('#', ' ', '|') };
         let places = |value: u64| (value.min(full) as usize * width).checked_div(full as usize).unwrap_or(0);
         let (got, wanted) = (places(got), places(wanted));

@@ -1,7 +1,8 @@
 //! Numbers and tables as text.
 
 /// A number of bytes for people, in at most nine places.
-pub(crate) fn bytes(count: u64) -> String {
+#[must_use]
+pub fn bytes(count: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -16,7 +17,8 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// Columns that are as wide as their widest cell. Cells of the columns in `right` stand at the right.
-pub(crate) fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
+#[must_use]
+pub fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         .map(|column| {

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::thread;
 use std::time::Instant;
 
+use lvs_support::println;
 use serde_json::json;
 
 use super::director::{self, Duty, Running};

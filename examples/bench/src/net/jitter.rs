@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::thread;
 use std::time::Instant;
 
+use lvs_support::println;
 use serde_json::json;
 
 use super::median;
@@ -15,23 +16,23 @@ use super::stage::{DIRECTOR_PROCESSOR, SOURCE_PROCESSOR, pin};
 
 /// What came of a turn, in microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hiccups {
+pub(super) struct Jitter {
     /// What a thousandth would exceed.
     slow: f64,
     longest: f64,
 }
 
 /// A turn, in each round of those who forward.
-pub(super) fn measure() -> Hiccups {
+pub(super) fn measure() -> Jitter {
     let gaps = watch();
     let micros = |gap: Duration| gap.as_nanos() as f64 / 1e3;
     let longest = gaps.iter().max().copied().unwrap_or_default();
-    Hiccups { slow: micros(exceeded_by_a_thousandth(&gaps, TURN)), longest: micros(longest) }
+    Jitter { slow: micros(exceeded_by_a_thousandth(&gaps, TURN)), longest: micros(longest) }
 }
 
 /// Prints the medians over turns.
-pub(super) fn print(json: bool, turns: &[Hiccups]) {
-    let of = |what: fn(&Hiccups) -> f64| median(turns.iter().map(what).collect());
+pub(super) fn print(json: bool, turns: &[Jitter]) {
+    let of = |what: fn(&Jitter) -> f64| median(turns.iter().map(what).collect());
     let (Some(slow), Some(longest)) = (of(|turn| turn.slow), of(|turn| turn.longest)) else { return };
     if json {
         let rounded = |figure: f64| (figure * 10.0).round() / 10.0;

@@ -12,12 +12,13 @@ use std::time::Instant;
 use lvs_forward::{Frame, PortId};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_support::println;
 use serde_json::json;
 
 use super::contender::{self, Start};
 use super::flood::{self, Entrance, HEADERS, LENGTH};
 use super::stage::{SERVER, SOURCE_PROCESSOR, Stage, pin};
-use super::{hiccups, median};
+use super::{jitter, median};
 
 /// What is measured in a turn.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ struct Delays {
 /// Measures and prints the rows that are wanted, at `rate` packets per second.
 pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, rate: f64) {
     let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
-    let watched = wanted(hiccups::NAME);
+    let watched = wanted(jitter::NAME);
     if !watched && !WAYS.iter().any(|way| wanted(way.name)) {
         return;
     }
@@ -50,7 +51,7 @@ pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, ra
             }
         }
         if watched {
-            machine.push(hiccups::measure());
+            machine.push(jitter::measure());
         }
     }
     if !json {
@@ -69,7 +70,7 @@ pub(super) fn run(stage: &Stage, json: bool, rounds: u32, only: Option<&str>, ra
             print(json, way, rate, delays, refused.as_deref(), cable.filter(|_| way.start.is_some()));
         }
     }
-    hiccups::print(json, &machine);
+    jitter::print(json, &machine);
 }
 
 fn print(json: bool, way: &Way, rate: f64, delays: &[Delays], refused: Option<&str>, cable: Option<f64>) {

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use lvs_support::text::columns;
+use lvs_support::{print, println};
 use serde_json::Value;
 
 use super::explain::Question;
@@ -13,7 +15,6 @@ use super::requests::{HealthRow, Request, Response};
 use super::{Place, beside};
 use crate::check;
 use crate::lvsadm;
-use crate::text::columns;
 
 /// `director lvsadm` and `director ipvsadm`.
 #[derive(Debug, clap::Args)]

@@ -21,8 +21,9 @@ use lvs_std::lab::Lab;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::terminal::{Terminal, Tone};
 use folder::Folder;
+use lvs_support::println;
+use lvs_support::{Terminal, Tone};
 use outage::Outage;
 use report::Round;
 use stage::Stage;

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use lvs_core::Family;
 use lvs_std::health::{Event, Schedule, State};
 use lvs_std::lab::{Cluster, Pulse};
+use lvs_support::{Terminal, Tone};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -22,7 +23,6 @@ use super::folder::Folder;
 use super::http;
 use super::stage::{self, Stage};
 use crate::health::Keeper;
-use crate::terminal::{Terminal, Tone};
 
 /// What happened.
 pub(super) struct Outage {

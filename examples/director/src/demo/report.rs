@@ -2,10 +2,10 @@
 
 use lvs_forward::DropReason;
 use lvs_std::lab::BalancerCounters;
+use lvs_support::text::{bytes, columns};
+use lvs_support::{Terminal, Tone};
 
 use super::load::{Share, Tally};
-use crate::terminal::{Terminal, Tone};
-use crate::text::{bytes, columns};
 
 /// One method over one address family, ready to be printed and judged.
 pub(super) struct Round<'a> {

@@ -15,13 +15,13 @@ use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
 use lvs_std::worker::WorkerCounters;
+use lvs_support::text::columns;
 
 use super::survey::{Survey, interface_of, interface_of_packet};
 use crate::check;
 use crate::config::{Configuration, MAX_ADDRESSES};
 use crate::run::NEIGHBOURS;
 use crate::statistics;
-use crate::text::columns;
 
 /// Which files.
 #[derive(Debug)]

@@ -30,6 +30,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lvs_support::{print, println};
+
 /// What `director replay` can be told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
