@@ -69,12 +69,12 @@ fn maglev(criterion: &mut Criterion) {
         director.add_server(service, config(number)).unwrap();
     }
     let members: Vec<Member> = director.members(service).collect();
-    let recipe = director.recipe(service).unwrap();
-    let mut room = vec![0; recipe.room(members.len())];
+    let builder = director.table_builder(service).unwrap();
+    let mut room = vec![0; builder.room(members.len())];
     criterion.bench_function(&format!("maglev-65521-table/{servers}"), |bencher| {
-        bencher.iter(|| recipe.build(members.clone(), &mut room[..]).is_some());
+        bencher.iter(|| builder.build(members.clone(), &mut room[..]).is_some());
     });
-    let mut prepared = recipe.build(members, room).unwrap();
+    let mut prepared = builder.build(members, room).unwrap();
     criterion.bench_function(&format!("maglev-65521-take-over/{servers}"), |bencher| {
         bencher.iter(|| {
             director.edit_server(service, config(0)).unwrap();

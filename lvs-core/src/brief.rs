@@ -3,10 +3,10 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use crate::conn::Key;
-use crate::flow::{Addresses, Flow, Protocol};
-use crate::hash::Seed;
-use crate::packet::{Content, Packet, Path, TcpFlags};
+use crate::conntrack::key::Key;
+use crate::model::flow::{Addresses, Flow, Protocol};
+use crate::model::packet::{Content, Packet, Path, TcpFlags};
+use crate::model::seed::Seed;
 
 /// A whole IPv4 packet with TCP or UDP and without a firewall mark: all that a decision rests on.
 ///

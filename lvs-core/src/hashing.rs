@@ -8,7 +8,7 @@
 use core::marker::PhantomData;
 
 use crate::brief::Brief;
-use crate::hash::Seed;
+use crate::model::seed::Seed;
 
 /// Packets whose hashes are asked for; see [`HashTogether`].
 #[derive(Debug)]

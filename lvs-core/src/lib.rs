@@ -60,55 +60,49 @@
 extern crate alloc;
 
 mod brief;
-mod config;
-mod conn;
-mod counters;
+mod conntrack;
 mod director;
-mod error;
-mod event;
-mod flow;
-mod hash;
 mod hashing;
-mod meter;
-mod method;
-mod packet;
-mod persistence;
+mod model;
 mod proto;
-mod rng;
 pub mod sched;
-mod server;
-mod service;
 mod store;
 pub mod sync;
-mod tick;
-mod verdict;
 
 pub use brief::Brief;
-pub use config::{Config, Defence, Timeouts, Tuning, WhenFull};
-pub use conn::{ConnId, Connection, ReadAhead, Template, TemplateTarget};
-pub use counters::{Counters, Traffic};
-pub use director::{BATCH, Carry, Director, Expectation, Found, Next, Passed, Swept};
-pub use error::{
+pub use conntrack::table::ReadAhead;
+pub use director::offload::Offloaded;
+pub use director::slow::open::Expectation;
+pub use director::time::sweep::Swept;
+pub use director::{BATCH, Carry, Director, Found, Next};
+pub use hashing::{HashTogether, Hashed, Hashing};
+pub use model::config::{Config, Defence, ScheduleFlags, Timeouts, Tuning, WhenFull};
+pub use model::counters::Counters;
+pub use model::error::{
     AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
     RemoveServerError, RemoveServiceError, ZeroError,
 };
-pub use event::{Cause, Event};
-pub use flow::{Addresses, Family, Flow, Protocol};
-pub use hash::Seed;
-pub use hashing::{HashTogether, Hashed, Hashing};
-pub use meter::{Meter, Rates};
-pub use method::{Method, Tunnel};
-pub use packet::{Chunk, Content, Packet, Path, TcpFlags};
-pub use persistence::{Engine, MAX_CALL_ID, Mask, Persistence};
-pub use proto::{SctpState, State, TcpState};
-pub use rng::Rng;
+pub use model::event::{Cause, Event};
+pub use model::flow::{Addresses, Family, Flow, Protocol};
+pub use model::id::{ConnId, ServerId, ServiceId};
+pub use model::key::{ServiceKey, TemplateTarget};
+pub use model::listing::{Connection, Template};
+pub use model::meter::{Meter, Rates};
+pub use model::method::{Method, Tunnel};
+pub use model::packet::{Chunk, Content, Packet, Path, TcpFlags};
+pub use model::persistence::{Engine, MAX_CALL_ID, Mask, Persistence};
+pub use model::reason::Reason;
+pub use model::rng::Rng;
+pub use model::seed::Seed;
+pub use model::server::{Server, ServerConfig, Weight};
+pub use model::state::{SctpState, State, TcpState};
+pub use model::tick::{MAX_TIMEOUT_SECS, Tick};
+pub use model::traffic::Traffic;
+pub use model::verdict::{Direction, Forward, Helper, Verdict};
 pub use sched::{
-    Build, Change, Member, Pool, Prepared, Recipe, Roster, Schedule, ScheduleFlags, Scheduler, TableLen,
+    Build, Change, Member, Pool, PrebuiltTable, Schedule, Scheduler, ServerList, TableBuilder, TableLen,
 };
-pub use server::{Server, ServerConfig, ServerId, Weight};
-pub use service::{Service, ServiceConfig, ServiceId, ServiceKey};
+pub use store::service::{Service, ServiceConfig};
 #[cfg(feature = "alloc")]
 pub use store::{Capacity, Heap};
 pub use store::{Fixed, SchedulerOf, Store};
-pub use tick::{MAX_TIMEOUT_SECS, Tick};
-pub use verdict::{Direction, Forward, Helper, Reason, Verdict};

@@ -1,17 +1,17 @@
 //! Look-up tables of services that are about to change, made by the thread that changes them.
 //!
 //! A worker has the new table within microseconds then, where it would take a millisecond to make a large one
-//! (`mh`), and hold up packets of all services for that time. See [`lvs_core::Recipe`].
+//! (`mh`), and hold up packets of all services for that time. See [`lvs_core::TableBuilder`].
 
 use core::net::SocketAddr;
 
-use lvs_core::{Director, Member, Prepared, Recipe, Schedule, ServerConfig, ServiceKey, Store};
+use lvs_core::{Director, Member, PrebuiltTable, Schedule, ServerConfig, ServiceKey, Store, TableBuilder};
 
 /// A service as a director has it, and as it is going to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Outline {
     key: ServiceKey,
-    recipe: Option<Recipe>,
+    recipe: Option<TableBuilder>,
     members: Vec<Member>,
     /// Whether the table will have to be another one.
     changes: bool,
@@ -21,7 +21,7 @@ impl Outline {
     /// A service as it is. `None` if there is no such service, or no table of its can be made ahead, unless it `gets` a scheduler whose
     /// table can.
     pub(crate) fn read<S: Store>(director: &Director<S>, key: ServiceKey, gets: bool) -> Option<Self> {
-        let recipe = director.recipe(key);
+        let recipe = director.table_builder(key);
         if recipe.is_none() && !gets {
             return None;
         }
@@ -31,7 +31,7 @@ impl Outline {
 
     /// A service that is still to be added.
     pub(crate) fn new<P: Schedule>(key: ServiceKey, scheduler: &P) -> Self {
-        Self { key, recipe: Recipe::of(scheduler, key.family()), members: Vec::new(), changes: true }
+        Self { key, recipe: TableBuilder::of(scheduler, key.family()), members: Vec::new(), changes: true }
     }
 
     pub(crate) const fn key(&self) -> ServiceKey {
@@ -40,7 +40,7 @@ impl Outline {
 
     /// Its scheduler will be another one.
     pub(crate) fn reschedule<P: Schedule>(&mut self, scheduler: &P) {
-        self.recipe = Recipe::of(scheduler, self.key.family());
+        self.recipe = TableBuilder::of(scheduler, self.key.family());
         self.changes = true;
     }
 
@@ -85,7 +85,7 @@ impl Outline {
 #[derive(Clone, Debug)]
 struct Table {
     key: ServiceKey,
-    prepared: Prepared<Vec<Member>, Vec<u32>>,
+    prepared: PrebuiltTable<Vec<Member>, Vec<u32>>,
 }
 
 /// Tables for services after a change. They are some hundred kilobytes each: whoever made them should get them back, so that no worker has to

@@ -75,7 +75,7 @@ fn change<const N: usize, const BITS: u32>(
     pieces: &mut Vec<u64>,
 ) -> Result<f64, Box<dyn Error>> {
     let begin = Instant::now();
-    let recipe = director.recipe(SERVICE).ok_or("no recipe")?;
+    let recipe = director.table_builder(SERVICE).ok_or("no recipe")?;
     let mut members: Vec<Member> = director.members(SERVICE).collect();
     pieces.push(begin.elapsed().as_nanos() as u64);
     let place = members.iter().position(|member| member.address() == config.address);

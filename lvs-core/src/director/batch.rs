@@ -10,14 +10,15 @@
 
 use core::hint::black_box;
 
-use super::decide::Hint;
+use super::slow::decide::Hint;
 use super::{Brain, Director};
-use crate::conn::{Key, Table};
-use crate::packet::{Packet, Path};
-use crate::sched::Schedule;
+use crate::conntrack::key::Key;
+use crate::conntrack::table::Table;
+use crate::model::packet::{Packet, Path};
+use crate::model::tick::{Stamp, Tick};
+use crate::model::verdict::Verdict;
+use crate::sched::schedule::Schedule;
 use crate::store::{Queue, Services, Store, Tables};
-use crate::tick::{Stamp, Tick};
-use crate::verdict::Verdict;
 
 /// Packets that are looked up together. More than the memory reads that a core keeps under way, few enough that what
 /// was read stays in the first-level cache.
@@ -28,7 +29,7 @@ impl<S: Store> Director<S> {
     /// many connections. Any number of packets; those past the length of `verdicts` (or the other way round)
     /// are left alone.
     ///
-    /// Returns how many it decided. That is all, unless a verdict [needs attention](Verdict::needs_attention): it is the
+    /// Returns how many it decided. That is all, unless a verdict [needs attention](Verdict::requires_helper): it is the
     /// last then, and once it is carried out the rest can be decided by another call.
     #[must_use = "packets after a verdict that needs attention are not decided yet"]
     pub fn decide_batch(&mut self, now: Tick, packets: &[Packet], verdicts: &mut [Verdict]) -> usize {
@@ -79,12 +80,12 @@ impl Brain {
     ) -> (usize, bool) {
         let mut hints = [Hint { hash: 0, slot: None, absent: false }; BATCH];
         self.look_ahead(tables, packets, &mut hints);
-        self.table.late.begin();
+        self.table.deferred.begin();
         let pace = self.pace(now);
         let mut stopped = None;
         for (at, (packet, hint)) in packets.iter().zip(&hints).enumerate() {
             if let Some(id) = hint.slot
-                && !self.table.late.is_marked(hint.hash)
+                && !self.table.deferred.is_marked(hint.hash)
                 && let Some(forward) = self.follow(tables, &pace, packet, id)
             {
                 each(at, packet, &Verdict::Forward(forward));
@@ -92,13 +93,13 @@ impl Brain {
             }
             let verdict = self.decide_hinted(tables, now, packet, hint);
             hand_over(each, at, packet, &verdict);
-            if verdict.needs_attention() {
+            if verdict.requires_helper() {
                 stopped = Some(at + 1);
                 break;
             }
         }
         tables.connections(&mut self.table).settle();
-        self.table.late.end();
+        self.table.deferred.end();
         (stopped.unwrap_or(packets.len()), stopped.is_some())
     }
 
@@ -111,7 +112,7 @@ impl Brain {
         packet: &Packet,
         hint: &Hint,
     ) -> Verdict {
-        let holds = !self.table.late.is_marked(hint.hash);
+        let holds = !self.table.deferred.is_marked(hint.hash);
         // The time may be up, also because a packet before this one brought the deadline forward.
         let slot = hint.slot.filter(|&id| holds && tables.slots[id as usize].is_alive(now));
         self.decide(tables, now, packet, Some(Hint { slot, absent: hint.absent && holds, ..*hint }))

@@ -2,19 +2,23 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::life::TRASH_PERIOD_SECS;
+use super::time::lifecycle::TRASH_PERIOD_SECS;
 use super::{Brain, Director, FTP_PORT, family_index};
-use crate::error::{
+use crate::model::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError,
     RemoveServiceError, ZeroError,
 };
-use crate::event::Event;
-use crate::flow::Family;
-use crate::method::Method;
-use crate::persistence::Persistence;
-use crate::sched::{Change, Pool, Schedule};
-use crate::server::{Life, Server, ServerConfig, ServerId, has_tunnel_port};
-use crate::service::{Service, ServiceConfig, ServiceId, ServiceKey};
+use crate::model::event::Event;
+use crate::model::flow::Family;
+use crate::model::id::ServerId;
+use crate::model::id::ServiceId;
+use crate::model::key::ServiceKey;
+use crate::model::method::Method;
+use crate::model::persistence::Persistence;
+use crate::model::server::{Life, Server, ServerConfig, has_tunnel_port};
+use crate::sched::pool::Pool;
+use crate::sched::schedule::{Change, Schedule};
+use crate::store::service::{Service, ServiceConfig};
 use crate::store::{Queue, SchedulerOf, Services, Store, Tables};
 
 impl<S: Store> Director<S> {
@@ -154,7 +158,7 @@ impl<S: Store> Director<S> {
         };
         let server = &mut tables.servers[id.0 as usize];
         if server.service != ServiceId(index) {
-            server.meter = crate::Meter::ZERO;
+            server.meter = crate::model::meter::Meter::ZERO;
         }
         server.address = config.address;
         server.method = config.method;
@@ -345,12 +349,12 @@ fn inform<P: Schedule, M: Services, Q>(
         } else {
             service.stale = false;
             let lookup = tables.by_key.table(index);
-            let (occasion, _) = brain.occasion(&service.key);
+            let (context, _) = brain.pick_context(&service.key);
             let mut pool =
-                Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, occasion);
+                Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, context);
             service.scheduler.on_change(&mut pool, change);
         }
-        brain.ticking.expect(service.scheduler.next_tick());
+        brain.timers.expect(service.scheduler.next_tick());
     }
 }
 
@@ -367,7 +371,7 @@ pub(super) fn find_server<P, M, Q>(
 ) -> Option<Found> {
     let first = tables.services.get(index as usize)?.as_ref()?.first;
     let mut before = None;
-    for (server, config) in crate::sched::walk(tables.servers, first) {
+    for (server, config) in crate::sched::order::walk(tables.servers, first) {
         if config.address == address {
             return Some(Found { server, before });
         }

@@ -7,13 +7,15 @@
 use core::net::SocketAddr;
 
 use super::Brain;
-use crate::conn::{ConnId, Slot};
-use crate::packet::{Content, Packet, Path};
-use crate::proto::{State, TcpState};
-use crate::server::{Server, ServerId};
+use crate::conntrack::slot::Slot;
+use crate::model::id::ConnId;
+use crate::model::id::ServerId;
+use crate::model::packet::{Content, Packet, Path};
+use crate::model::server::Server;
+use crate::model::state::{State, TcpState};
+use crate::model::tick::Stamp;
+use crate::model::verdict::{Direction, Forward};
 use crate::store::Tables;
-use crate::tick::Stamp;
-use crate::verdict::{Direction, Forward};
 
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]

@@ -10,22 +10,26 @@ use core::net::{IpAddr, SocketAddr};
 use core::ptr;
 
 use super::batch::BATCH;
-use super::decide::Hint;
 use super::follow::{Pace, Step, advance};
+use super::slow::decide::Hint;
 use super::tally::Tally;
 use super::{Brain, Director};
 use crate::brief::Brief;
-use crate::conn::{ConnId, NONE, Slot, Table, split};
-use crate::counters::Traffic;
-use crate::hash::Seed;
+use crate::conntrack::index::NONE;
+use crate::conntrack::slot::Slot;
+use crate::conntrack::table::{Table, split};
 use crate::hashing::{HashTogether, Hashing};
-use crate::method::{Method, Tunnel};
-use crate::packet::Packet;
-use crate::sched::Schedule;
-use crate::server::{Server, ServerId};
+use crate::model::id::ConnId;
+use crate::model::id::ServerId;
+use crate::model::method::{Method, Tunnel};
+use crate::model::packet::Packet;
+use crate::model::seed::Seed;
+use crate::model::server::Server;
+use crate::model::tick::{Stamp, Tick};
+use crate::model::traffic::Traffic;
+use crate::model::verdict::{Direction, Forward, Verdict};
+use crate::sched::schedule::Schedule;
 use crate::store::{Queue, Services, Store, Tables};
-use crate::tick::{Stamp, Tick};
-use crate::verdict::{Direction, Forward, Verdict};
 
 /// What is done with packets as soon as they are decided; see [`Director::decide_briefs`].
 pub trait Carry {
@@ -134,7 +138,7 @@ impl<S: Store> Director<S> {
     /// order. Faster than [`decide_batch`](Self::decide_batch), for packets that a [`Brief`] can say.
     ///
     /// Returns how many it decided: all, unless `carry` said [`Next::Stop`] for the last of them. It must do so for a
-    /// verdict that [needs attention](Verdict::needs_attention).
+    /// verdict that [needs attention](Verdict::requires_helper).
     #[inline]
     #[must_use = "packets after the one that stopped it are not decided yet"]
     pub fn decide_briefs(&mut self, now: Tick, briefs: &[Brief], carry: &mut impl Carry) -> usize {
@@ -163,7 +167,7 @@ impl Brain {
     ) -> (usize, Next) {
         let (mut hashes, mut guesses) = ([0; BATCH], [NONE; BATCH]);
         self.guess(tables, briefs, &mut hashes, &mut guesses);
-        self.table.late.begin();
+        self.table.deferred.begin();
         let pace = self.pace(now);
         let mut tally = Tally::default();
         let mut last = Next::Go;
@@ -172,7 +176,8 @@ impl Brain {
             (briefs.get(done), hashes.get(done), guesses.get(done))
         {
             done += 1;
-            let guess = if self.table.late.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
+            let guess =
+                if self.table.deferred.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
             let total = self.meter.live_mut();
             // Each direction is compiled for itself, together with what is done with its packets.
             last = 'next: {
@@ -191,7 +196,7 @@ impl Brain {
             }
         }
         tables.connections(&mut self.table).settle();
-        self.table.late.end();
+        self.table.deferred.end();
         tally.settle(tables.services, self.meter.live_mut());
         (done, last)
     }

@@ -3,11 +3,15 @@
 use core::net::SocketAddr;
 
 use super::Director;
-use crate::conn::{ConnId, Connection, Slot, Template};
-use crate::server::{Server, ServerId};
-use crate::service::{Service, ServiceKey};
+use crate::conntrack::slot::Slot;
+use crate::model::id::ConnId;
+use crate::model::id::ServerId;
+use crate::model::key::ServiceKey;
+use crate::model::listing::{Connection, Template};
+use crate::model::server::Server;
+use crate::model::tick::{Stamp, Tick};
+use crate::store::service::Service;
 use crate::store::{SchedulerOf, Services as _, Store, View};
-use crate::tick::{Stamp, Tick};
 
 impl<S: Store> Director<S> {
     /// How many connections the table can hold.
@@ -29,13 +33,13 @@ impl<S: Store> Director<S> {
     /// The real servers of a service, the one added last first; none if there is no such service.
     pub fn servers(&self, key: ServiceKey) -> impl Iterator<Item = (ServerId, &Server)> {
         let first = self.service(key).and_then(|service| service.first);
-        crate::sched::walk(self.store.view().servers, first)
+        crate::sched::order::walk(self.store.view().servers, first)
     }
 
     /// A real server, also a removed one that is still referred to.
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         let server = self.store.view().servers.get(id.0 as usize)?;
-        (server.life != crate::server::Life::Vacant).then_some(server)
+        (server.life != crate::model::server::Life::Vacant).then_some(server)
     }
 
     /// The connections that are alive at `now`, in the order of their entries.

@@ -1,46 +1,34 @@
 //! The director: everything together.
 
-mod backup;
 mod batch;
 mod control;
-mod decide;
-mod defence;
 mod follow;
 mod lane;
-mod life;
 mod listing;
-mod open;
-mod past;
-mod persist;
-mod schedule;
-mod server;
-mod sweep;
+pub(crate) mod offload;
+mod prebuilt;
+pub(crate) mod slow;
 mod sync;
-mod tables;
 mod tally;
-mod ticking;
+pub(crate) mod time;
 
-use crate::config::Config;
-use crate::conn::{ReadAhead, TableState};
-use crate::counters::Counters;
-use crate::event::Event;
-use crate::flow::Family;
-use crate::hash::Seed;
+use crate::conntrack::table::{ReadAhead, TableState};
 use crate::hashing::HashTogether;
-use crate::meter::Meter;
-use crate::proto::TimeoutTable;
-use crate::rng::Rng;
-use crate::sched::Occasion;
-use crate::service::ServiceKey;
+use crate::model::config::Config;
+use crate::model::counters::Counters;
+use crate::model::event::Event;
+use crate::model::flow::Family;
+use crate::model::key::ServiceKey;
+use crate::model::meter::Meter;
+use crate::model::rng::Rng;
+use crate::model::seed::Seed;
+use crate::model::tick::Tick;
+use crate::proto::timeouts::TimeoutTable;
+use crate::sched::pool::PickContext;
 use crate::store::{Queue as _, Store};
-use crate::tick::Tick;
 
 pub use batch::BATCH;
 pub use lane::{Carry, Found, Next};
-pub use open::Expectation;
-pub use past::Passed;
-pub(crate) use sweep::Effort;
-pub use sweep::Swept;
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
@@ -94,7 +82,7 @@ struct Brain {
     rng: Rng,
     /// What schedulers hash with.
     scheduling: Seed,
-    ticking: ticking::Ticking,
+    timers: time::timers::Timers,
     /// Services per family: without any, packets of that family are left alone.
     families: [u32; 2],
     /// Services for all ports.
@@ -103,13 +91,13 @@ struct Brain {
     ftp_services: u32,
     call_services: u32,
     /// What the last answer was to the question for a packet's service; `None` when services came or went since.
-    last_service: Option<(schedule::Sought, Option<u32>)>,
+    last_service: Option<(slow::schedule::Sought, Option<u32>)>,
     /// Connections whose client port is not known yet.
     without_client_port: u32,
     /// Whether connections are sent to a backup, and whether this is one.
     master: bool,
     backup: bool,
-    defence: defence::State,
+    overload: time::overload::State,
     /// Whether the stricter TCP table is in use.
     secures_tcp: bool,
     /// Whether packets to the director need a look among replies first.
@@ -140,7 +128,7 @@ impl<S: Store> Director<S> {
                 next_estimate: Tick::ZERO,
                 rng,
                 scheduling,
-                ticking: ticking::Ticking::NEW,
+                timers: time::timers::Timers::NEW,
                 families: [0; 2],
                 wildcards: 0,
                 ftp_services: 0,
@@ -149,7 +137,7 @@ impl<S: Store> Director<S> {
                 without_client_port: 0,
                 master: false,
                 backup: false,
-                defence: defence::State::NEW,
+                overload: time::overload::State::NEW,
                 secures_tcp: false,
                 watches_local: false,
                 next_trash: Tick::ZERO,
@@ -241,15 +229,15 @@ impl Brain {
 
     /// What the scheduler of a service learns besides its servers, and chance.
     #[inline(always)]
-    fn occasion<'b>(&'b mut self, service: &'b ServiceKey) -> (Occasion<'b>, &'b mut Rng) {
-        let occasion = Occasion {
+    fn pick_context<'b>(&'b mut self, service: &'b ServiceKey) -> (PickContext<'b>, &'b mut Rng) {
+        let context = PickContext {
             now: self.clock,
             service,
             seed: &self.scheduling,
             destination: None,
             tuning: &self.config.tuning,
         };
-        (occasion, &mut self.rng)
+        (context, &mut self.rng)
     }
 
     #[inline]

@@ -1,8 +1,9 @@
 //! What service and director count of a batch, in registers as long as its packets are one service's.
 
 use super::batch::BATCH;
-use crate::counters::Traffic;
-use crate::service::{Service, ServiceId};
+use crate::model::id::ServiceId;
+use crate::model::traffic::Traffic;
+use crate::store::service::Service;
 
 /// The traffic of a service since the packet before was another's: packets in the upper half, bytes in the lower one. A batch of packets of 64
 /// KiB fits. It is the service's and the director's in one.

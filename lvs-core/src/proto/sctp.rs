@@ -1,65 +1,10 @@
 //! SCTP: the state table of IPVS (`ip_vs_proto_sctp`), as data. The event is the first chunk (RFC 9260 §3.2).
 
-use super::{View, Worth};
-use crate::packet::Chunk;
-
-/// An SCTP association's state, numbered as in IPVS's sync messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[expect(clippy::exhaustive_enums, reason = "the columns of the state table")]
-pub enum SctpState {
-    /// Nothing seen yet; 2 s.
-    None = 0,
-    /// The first INIT; 4 s.
-    Init1 = 1,
-    /// A further INIT; 61 s.
-    Init = 2,
-    /// The server sent its cookie; 61 s.
-    CookieSent = 3,
-    /// The client returned it; 61 s.
-    CookieReplied = 4,
-    /// Waiting for a cookie; 61 s.
-    CookieWait = 5,
-    /// A cookie was seen; 61 s.
-    Cookie = 6,
-    /// The server returned a cookie; 61 s.
-    CookieEchoed = 7,
-    /// Both ends talk; 900 s. The only active state.
-    Established = 8,
-    /// The server sent SHUTDOWN; 61 s.
-    ShutdownSent = 9,
-    /// The client sent SHUTDOWN; 61 s.
-    ShutdownReceived = 10,
-    /// SHUTDOWN was acknowledged; 61 s.
-    ShutdownAckSent = 11,
-    /// Aborted in the handshake; 4 s.
-    Rejected = 12,
-    /// Closed; 61 s.
-    Closed = 13,
-}
+use super::view::{View, Worth};
+use crate::model::packet::Chunk;
+use crate::model::state::SctpState;
 
 impl SctpState {
-    pub(crate) const ALL: [Self; 14] = [
-        Self::None,
-        Self::Init1,
-        Self::Init,
-        Self::CookieSent,
-        Self::CookieReplied,
-        Self::CookieWait,
-        Self::Cookie,
-        Self::CookieEchoed,
-        Self::Established,
-        Self::ShutdownSent,
-        Self::ShutdownReceived,
-        Self::ShutdownAckSent,
-        Self::Rejected,
-        Self::Closed,
-    ];
-
-    pub(crate) const fn from_number(number: u8) -> Self {
-        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::None }
-    }
-
     pub(super) const fn timeout(self) -> u32 {
         match self {
             Self::None => 2,
@@ -94,25 +39,6 @@ impl SctpState {
             | Self::ShutdownAckSent
             | Self::Rejected
             | Self::Closed => Worth::Closing,
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::None => "NONE",
-            Self::Init1 => "INIT1",
-            Self::Init => "INIT",
-            Self::CookieSent => "C-SENT",
-            Self::CookieReplied => "C-REPLIED",
-            Self::CookieWait => "C-WAIT",
-            Self::Cookie => "COOKIE",
-            Self::CookieEchoed => "C-ECHOED",
-            Self::Established => "ESTABLISHED",
-            Self::ShutdownSent => "S-SENT",
-            Self::ShutdownReceived => "S-RECEIVED",
-            Self::ShutdownAckSent => "S-ACK-SENT",
-            Self::Rejected => "REJECTED",
-            Self::Closed => "CLOSED",
         }
     }
 

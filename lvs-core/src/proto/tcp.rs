@@ -3,62 +3,11 @@
 //! A director sees one or both directions of a connection that others hold. Its states are therefore guesses
 //! that only need to be good enough to choose a time-out and to count; they are not those of RFC 9293.
 
-use super::{View, Worth};
-use crate::packet::TcpFlags;
-
-/// A TCP connection's state, numbered as in IPVS's sync messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[expect(clippy::exhaustive_enums, reason = "the columns of the state table")]
-pub enum TcpState {
-    /// Nothing seen yet; 2 s.
-    None = 0,
-    /// Both ends talk; 900 s unless [`Timeouts::tcp`](crate::Timeouts::tcp) says otherwise.
-    Established = 1,
-    /// The real server's side opened; 120 s.
-    SynSent = 2,
-    /// The client's SYN was seen; 60 s. Counts as active.
-    SynRecv = 3,
-    /// The server closed first (or the client, when replies are not seen); 120 s unless
-    /// [`Timeouts::tcp_fin`](crate::Timeouts::tcp_fin) says otherwise.
-    FinWait = 4,
-    /// Both ends closed; 120 s.
-    TimeWait = 5,
-    /// Reset, or closed; 10 s.
-    Close = 6,
-    /// The client closed first; 60 s.
-    CloseWait = 7,
-    /// Waiting for the last acknowledgement; 30 s.
-    LastAck = 8,
-    /// A helper expects the connection; 120 s.
-    Listen = 9,
-    /// Waiting for the handshake's last acknowledgement (`secure_tcp`); 120 s.
-    SynAck = 10,
-}
+use super::view::{View, Worth};
+use crate::model::packet::TcpFlags;
+use crate::model::state::TcpState;
 
 impl TcpState {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::None,
-        Self::Established,
-        Self::SynSent,
-        Self::SynRecv,
-        Self::FinWait,
-        Self::TimeWait,
-        Self::Close,
-        Self::CloseWait,
-        Self::LastAck,
-        Self::Listen,
-        Self::SynAck,
-    ];
-
-    pub(crate) const fn from_number(number: u8) -> Self {
-        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { Self::None }
-    }
-
-    pub(super) const fn is_active(self) -> bool {
-        matches!(self, Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck)
-    }
-
     pub(super) const fn timeout(self) -> u32 {
         match self {
             Self::None => 2,
@@ -75,22 +24,6 @@ impl TcpState {
             Self::Established => Worth::Established,
             Self::None | Self::SynSent | Self::SynRecv | Self::SynAck | Self::Listen => Worth::HalfOpen,
             Self::FinWait | Self::TimeWait | Self::Close | Self::CloseWait | Self::LastAck => Worth::Closing,
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::None => "NONE",
-            Self::Established => "ESTABLISHED",
-            Self::SynSent => "SYN_SENT",
-            Self::SynRecv => "SYN_RECV",
-            Self::FinWait => "FIN_WAIT",
-            Self::TimeWait => "TIME_WAIT",
-            Self::Close => "CLOSE",
-            Self::CloseWait => "CLOSE_WAIT",
-            Self::LastAck => "LAST_ACK",
-            Self::Listen => "LISTEN",
-            Self::SynAck => "SYNACK",
         }
     }
 

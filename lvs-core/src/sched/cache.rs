@@ -9,8 +9,9 @@
 
 use core::net::IpAddr;
 
-use super::{Pool, TableLen};
-use crate::tick::{MAX_TIMEOUT_SECS, STAMPS_PER_SEC, Stamp, Tick};
+use super::pool::Pool;
+use super::schedule::TableLen;
+use crate::model::tick::{MAX_TIMEOUT_SECS, STAMPS_PER_SEC, Stamp, Tick};
 
 /// A map from addresses to two words, with the ageing of IPVS.
 #[derive(Clone, Copy, Debug)]

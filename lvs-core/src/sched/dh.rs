@@ -1,9 +1,11 @@
 //! `dh`: destination hashing.
 
-use super::{Change, Pool, Schedule, TableLen, fold, hash8};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::order::{fold, hash8};
+use super::pool::Pool;
+use super::schedule::{Change, Schedule, TableLen};
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives all connections to one virtual address to one server. Of use with firewall marks, where a service has many
 /// addresses. Weights do not matter, except that 0 refuses: there is no other choice for that address.

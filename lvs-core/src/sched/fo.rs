@@ -1,9 +1,10 @@
 //! `fo`: weighted fail-over.
 
-use super::{Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::pool::Pool;
+use super::schedule::Schedule;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives every connection to the usable server of the highest weight. Of equals, the one added last.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,11 +2,14 @@
 
 use super::cache::{Cache, Entry};
 use super::pool::Named;
-use super::{Change, Pool, Schedule, TableLen, wlc};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::{Server, ServerId};
-use crate::tick::Tick;
+use super::pool::Pool;
+use super::schedule::{Change, Schedule, TableLen};
+use super::wlc;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
+use crate::model::server::Server;
+use crate::model::tick::Tick;
 
 /// Gives all connections to one virtual address to one server, chosen as `wlc` would when the first one came, until
 /// that server is quiesced, removed, or overrun: with more active connections than its weight, while

@@ -2,12 +2,16 @@
 
 use super::cache::{Cache, Entry, NONE, Slab, is_past};
 use super::lblc::is_overrun;
+use super::order::lighter;
 use super::pool::Named;
-use super::{Change, Pool, Schedule, TableLen, lighter, wlc};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::{Server, ServerId};
-use crate::tick::Tick;
+use super::pool::Pool;
+use super::schedule::{Change, Schedule, TableLen};
+use super::wlc;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
+use crate::model::server::Server;
+use crate::model::tick::Tick;
 
 /// Gives all connections to one virtual address to a set of servers, to the least loaded one in it. When that one
 /// is overrun (as by `lblc`), the least loaded of all joins the set; a set that has not changed for

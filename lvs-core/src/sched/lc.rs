@@ -1,9 +1,10 @@
 //! `lc`: least connections.
 
-use super::{Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::pool::Pool;
+use super::schedule::Schedule;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives a connection to the server with the least [overhead](crate::Server::overhead); weights only matter as zero
 /// or not. Of equals, the one added last.

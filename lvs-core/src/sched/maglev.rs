@@ -2,30 +2,32 @@
 
 use core::net::SocketAddr;
 
-use super::ahead::Source;
+use super::order::fold_as;
+use super::server_list::ServerList;
+use super::server_list::Source;
 use super::wrr::gcd;
-use super::{Roster, fold_as};
-use crate::flow::Family;
-use crate::hash::Seed;
-use crate::server::{Server, ServerId};
+use crate::model::flow::Family;
+use crate::model::id::ServerId;
+use crate::model::seed::Seed;
+use crate::model::server::Server;
 
 /// Makes the table in the first cells, and notes in those that follow, if there is room for them. A list of servers needs room for itself as
 /// well.
 pub(super) fn build<const CELLS: usize, const WEIGHT_BITS: u32>(
-    roster: &mut Roster<'_>,
+    list: &mut ServerList<'_>,
     table: &mut [u32],
 ) -> bool {
-    if roster.len() > CELLS {
+    if list.len() > CELLS {
         return false;
     }
     // A scheduler that wraps this one may have asked for another size.
     let Some((table, rest)) = table.split_at_mut_checked(CELLS) else { return false };
     let len = if CELLS > NEAR { CELLS.div_ceil(NOTES) } else { 0 };
     let (notes, rest) = rest.split_at_mut_checked(len).unwrap_or_default();
-    let scale = Scale::of::<WEIGHT_BITS>(roster);
-    let family = roster.family();
+    let scale = Scale::of::<WEIGHT_BITS>(list);
+    let family = list.family();
     let (rows, _) = rest.as_chunks_mut();
-    let mut ring = match (&mut roster.source, rows) {
+    let mut ring = match (&mut list.source, rows) {
         (Source::Chain { servers, first }, _) => {
             scale.prepare::<CELLS>(servers, *first, family);
             Ring::Chain { servers, first: *first }
@@ -54,8 +56,8 @@ struct Scale {
 }
 
 impl Scale {
-    fn of<const WEIGHT_BITS: u32>(roster: &Roster<'_>) -> Self {
-        let weights = || roster.iter().map(|member| member.last_weight());
+    fn of<const WEIGHT_BITS: u32>(list: &ServerList<'_>) -> Self {
+        let weights = || list.iter().map(|member| member.last_weight());
         let divisor = weights().filter(|&weight| weight > 0).map(i64::from).fold(0, gcd).max(1) as u32;
         let largest = weights().max().unwrap_or(0) / divisor;
         let bits = u32::BITS - largest.leading_zeros();
@@ -100,7 +102,7 @@ impl Ring<'_> {
     fn in_turn(&mut self, mut free: usize, mut take: impl FnMut(&mut Stand)) {
         match self {
             Self::Chain { servers, first } => {
-                if !super::walk(servers, *first).any(|(_, server)| server.scratch[TURNS] > 0) {
+                if !super::order::walk(servers, *first).any(|(_, server)| server.scratch[TURNS] > 0) {
                     return;
                 }
                 while free > 0 {
@@ -308,7 +310,7 @@ pub(super) fn hash(key: Seed, family: Family, of: SocketAddr, offset: u32) -> u3
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Maglev, Member, Recipe};
+    use super::super::{Maglev, Member, TableBuilder};
     use super::*;
 
     #[test]
@@ -339,14 +341,14 @@ mod tests {
             member
         });
         let (mut plain, mut noted) = ([7; CELLS], [7; room(CELLS)]);
-        let mut chain = Roster::chain(&mut servers, first, 37, Family::V4);
+        let mut chain = ServerList::chain(&mut servers, first, 37, Family::V4);
         assert!(build::<CELLS, 6>(&mut chain, &mut plain) && build::<CELLS, 6>(&mut chain, &mut noted));
         assert_eq!(plain, noted[..CELLS]);
         assert!(!plain.contains(&FREE));
-        let recipe = Recipe::of(&Maglev::<CELLS, 6>, Family::V4).unwrap();
+        let builder = TableBuilder::of(&Maglev::<CELLS, 6>, Family::V4).unwrap();
         let mut memory = [7; CELLS + CELLS.div_ceil(NOTES) + 4 * 37];
-        assert!(recipe.build(members, &mut memory[1..]).is_none(), "too little room");
-        assert!(recipe.build(members, &mut memory[..]).is_some());
+        assert!(builder.build(members, &mut memory[1..]).is_none(), "too little room");
+        assert!(builder.build(members, &mut memory[..]).is_some());
         assert_eq!(plain, memory[..CELLS]);
     }
 

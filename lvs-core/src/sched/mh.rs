@@ -3,10 +3,12 @@
 use core::net::SocketAddr;
 
 use super::maglev::{self, FIRST_KEY, hash};
-use super::{Build, Change, Pool, Schedule, TableLen};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::pool::Pool;
+use super::schedule::{Change, Schedule, TableLen};
+use super::server_list::Build;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives all connections of one client to one server, by weight, such that few clients move when a server comes or
 /// goes. A quiesced server keeps its places: its clients are rejected, unless

@@ -1,10 +1,11 @@
 //! `nq`: never queue.
 
+use super::pool::Pool;
+use super::schedule::Schedule;
 use super::sed::shorter_delay;
-use super::{Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives a connection to the first server without active connections, whatever its weight, and otherwise to the one
 /// that `sed` would take.

@@ -1,9 +1,10 @@
 //! `ovf`: weighted overflow.
 
-use super::{Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::pool::Pool;
+use super::schedule::Schedule;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives a connection to the server of the highest weight among those with no more active connections than their
 /// weight; so a weight of w admits w + 1. None when all are full. UDP flows are never active, so all of

@@ -2,13 +2,16 @@
 
 use core::net::IpAddr;
 
-use super::{Build, Roster, ScheduleFlags, walk};
-use crate::config::Tuning;
-use crate::flow::{Family, Flow};
-use crate::hash::Seed;
-use crate::server::{Life, Server, ServerId};
-use crate::service::ServiceKey;
-use crate::tick::Tick;
+use super::order::walk;
+use super::server_list::{Build, ServerList};
+use crate::model::config::ScheduleFlags;
+use crate::model::config::Tuning;
+use crate::model::flow::{Family, Flow};
+use crate::model::id::ServerId;
+use crate::model::key::ServiceKey;
+use crate::model::seed::Seed;
+use crate::model::server::{Life, Server};
+use crate::model::tick::Tick;
 
 /// The real servers of a service, lent to its scheduler: newest first.
 #[derive(Debug)]
@@ -18,12 +21,12 @@ pub struct Pool<'a> {
     len: u32,
     table: &'a mut [u32],
     flags: ScheduleFlags,
-    occasion: Occasion<'a>,
+    context: PickContext<'a>,
 }
 
 /// When and for whom a scheduler is asked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Occasion<'a> {
+pub(crate) struct PickContext<'a> {
     pub(crate) now: Tick,
     /// The service.
     pub(crate) service: &'a ServiceKey,
@@ -42,9 +45,9 @@ impl<'a> Pool<'a> {
         len: u32,
         table: &'a mut [u32],
         flags: ScheduleFlags,
-        occasion: Occasion<'a>,
+        context: PickContext<'a>,
     ) -> Self {
-        Self { servers, first, len, table, flags, occasion }
+        Self { servers, first, len, table, flags, context }
     }
 
     /// The servers in order, newest first.
@@ -88,13 +91,13 @@ impl<'a> Pool<'a> {
     /// The present moment.
     #[must_use]
     pub fn now(&self) -> Tick {
-        self.occasion.now
+        self.context.now
     }
 
     /// The family of clients and virtual addresses. Servers behind tunnels may be of the other one.
     #[must_use]
     pub fn family(&self) -> Family {
-        self.occasion.service.family()
+        self.context.service.family()
     }
 
     /// The address that scheduling by destination goes by: the virtual address of `flow`. For a connection that an
@@ -102,17 +105,17 @@ impl<'a> Pool<'a> {
     /// quotes, which is the client, as in IPVS.
     #[must_use]
     pub fn destination(&self, flow: &Flow) -> IpAddr {
-        self.occasion.destination.unwrap_or_else(|| flow.addresses.destination())
+        self.context.destination.unwrap_or_else(|| flow.addresses.destination())
     }
 
     /// A hash of an address with a secret of this director, for tables whose keys clients choose.
     #[must_use]
     pub fn hash(&self, address: IpAddr) -> u64 {
         match address {
-            IpAddr::V4(address) => self.occasion.seed.hash([], 4 << 56 | u64::from(address.to_bits())),
+            IpAddr::V4(address) => self.context.seed.hash([], 4 << 56 | u64::from(address.to_bits())),
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
-                self.occasion.seed.hash([(bits >> 64) as u64, bits as u64], 16 << 56)
+                self.context.seed.hash([(bits >> 64) as u64, bits as u64], 16 << 56)
             }
         }
     }
@@ -142,7 +145,7 @@ impl<'a> Pool<'a> {
 
     /// How long `lblc` and `lblcr` remember, in seconds.
     pub(super) fn expirations(&self) -> (u32, u32) {
-        (self.occasion.tuning.lblc_expiration, self.occasion.tuning.lblcr_expiration)
+        (self.context.tuning.lblc_expiration, self.context.tuning.lblcr_expiration)
     }
 
     /// A server as a cache names it.
@@ -174,7 +177,7 @@ impl<'a> Pool<'a> {
     /// Makes the table.
     pub(super) fn build(&mut self, build: Build) {
         let family = self.family();
-        build(&mut Roster::chain(self.servers, self.first, self.len as usize, family), self.table);
+        build(&mut ServerList::chain(self.servers, self.first, self.len as usize, family), self.table);
     }
 
     /// Servers and table at once, for building the one from the other.

@@ -1,9 +1,10 @@
 //! `rr`: round robin.
 
-use super::{Change, Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::pool::Pool;
+use super::schedule::{Change, Schedule};
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives connections to the usable servers in turn: after the one used last comes the one added before it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,7 +19,7 @@ impl Schedule for RoundRobin {
     }
 
     fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
-        let usable = |found: &(ServerId, &crate::Server)| found.1.is_usable();
+        let usable = |found: &(ServerId, &crate::model::server::Server)| found.1.is_usable();
         let to_the_end = pool.iter_after(self.last).find(usable).map(|(id, _)| id);
         let picked = to_the_end.or_else(|| {
             // A second pass runs from the start up to the server used last, and that one included.

@@ -1,9 +1,12 @@
 //! `sed`: shortest expected delay.
 
-use super::{Pool, Schedule, lighter};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::{Server, ServerId};
+use super::order::lighter;
+use super::pool::Pool;
+use super::schedule::Schedule;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
+use crate::model::server::Server;
 
 /// Gives a connection to the server where active connections, this one included, per weight are fewest. Of equals,
 /// the one added last.

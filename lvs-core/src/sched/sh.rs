@@ -1,9 +1,12 @@
 //! `sh`: source hashing.
 
-use super::{Change, Pool, Schedule, TableLen, fold, hash8};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::{Server, ServerId};
+use super::order::{fold, hash8};
+use super::pool::Pool;
+use super::schedule::{Change, Schedule, TableLen};
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
+use crate::model::server::Server;
 
 /// Gives all connections of one client to one server, as often as weights say. A client whose server is
 /// quiesced or overloaded is rejected, unless [`fallback`](super::ScheduleFlags::fallback) is set.
@@ -53,14 +56,14 @@ impl Schedule for SourceHash {
 /// Fills the table with the servers in order, each in a run of `run` cells, round and round.
 pub(super) fn fill(pool: &mut Pool<'_>, run: impl Fn(&Server) -> u32) {
     let (servers, first, table) = pool.parts();
-    let mut turn = super::walk(servers, first);
+    let mut turn = super::order::walk(servers, first);
     let mut current = None;
     let mut left = 0;
     for cell in table {
         if left == 0 {
             current = turn.next();
             if current.is_none() {
-                turn = super::walk(servers, first);
+                turn = super::order::walk(servers, first);
                 current = turn.next();
             }
             left = current.map_or(1, |(_, server)| run(server));

@@ -1,9 +1,11 @@
 //! `twos`: the power of two choices (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).
 
-use super::{Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::{Server, ServerId};
+use super::pool::Pool;
+use super::schedule::Schedule;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
+use crate::model::server::Server;
 
 /// Draws two usable servers by weight, possibly the same one twice, and gives the connection to the one with less
 /// [overhead](crate::Server::overhead) per weight; of equals, to the first one drawn.

@@ -1,9 +1,11 @@
 //! `wlc`: weighted least connections.
 
-use super::{Pool, Schedule, lighter};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::order::lighter;
+use super::pool::Pool;
+use super::schedule::Schedule;
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives a connection to the server with the least [overhead](crate::Server::overhead) per weight. Of equals, the one
 /// added last.

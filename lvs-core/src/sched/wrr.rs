@@ -1,9 +1,10 @@
 //! `wrr`: weighted round robin.
 
-use super::{Change, Pool, Schedule};
-use crate::flow::Flow;
-use crate::rng::Rng;
-use crate::server::ServerId;
+use super::pool::Pool;
+use super::schedule::{Change, Schedule};
+use crate::model::flow::Flow;
+use crate::model::id::ServerId;
+use crate::model::rng::Rng;
 
 /// Gives connections in turn, by weight: rounds in which only servers of at least the round's weight take part, the
 /// weight falling by the greatest common divisor from round to round.

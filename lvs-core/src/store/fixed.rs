@@ -3,12 +3,16 @@
 use core::fmt;
 
 use super::{Queue, Services, Store, Tables, View, private};
-use crate::conn::{CELLS_PER_SLOT, Cell, Note, Slot, Wake};
-use crate::event::Event;
-use crate::persistence::MAX_CALL_ID;
-use crate::sched::{Schedule, Scheduler, TableLen};
-use crate::server::Server;
-use crate::service::{Service, ServiceKey};
+use crate::conntrack::expiry::Wake;
+use crate::conntrack::index::{CELLS_PER_SLOT, Cell};
+use crate::conntrack::slot::{Note, Slot};
+use crate::model::event::Event;
+use crate::model::key::ServiceKey;
+use crate::model::persistence::MAX_CALL_ID;
+use crate::model::server::Server;
+use crate::sched::Scheduler;
+use crate::sched::schedule::{Schedule, TableLen};
+use crate::store::service::Service;
 
 /// A store whose size is its type: `CONNS` connections (98 bytes each), `SERVICES` virtual services, `SERVERS` real
 /// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE` cells
@@ -50,7 +54,7 @@ impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: us
     /// An empty store. `const`, so that a `static` can hold it.
     #[must_use]
     pub const fn new() -> Self {
-        const { assert!(C <= crate::conn::MAX_SLOTS, "a table holds at most 2^28 connections") };
+        const { assert!(C <= crate::conntrack::table::MAX_SLOTS, "a table holds at most 2^28 connections") };
         const { assert!(E > 0, "the queue of events holds at least one") };
         Self {
             slots: [Slot::FREE; C],
@@ -145,7 +149,7 @@ impl<
         true
     }
 
-    fn prepare(&mut self, _seed: crate::Seed) {
+    fn prepare(&mut self, _seed: crate::model::seed::Seed) {
         self.slots.fill(Slot::FREE);
         self.cells.as_flattened_mut().fill(Cell::EMPTY);
         self.servers.fill(Server::VACANT);
@@ -175,7 +179,7 @@ impl<S: Store + ?Sized> private::Parts for &mut S {
         S::lend_table(self, index, len)
     }
 
-    fn prepare(&mut self, seed: crate::Seed) {
+    fn prepare(&mut self, seed: crate::model::seed::Seed) {
         S::prepare(self, seed);
     }
 }

@@ -13,14 +13,19 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use super::{Queue, Services, Store, Tables, View, private};
-use crate::Seed;
-use crate::conn::{Cell, MAX_SLOTS, Note, Slot, Wake, cells_for};
-use crate::event::Event;
-use crate::flow::Family;
-use crate::persistence::MAX_CALL_ID;
-use crate::sched::{Schedule, Scheduler, TableLen};
-use crate::server::Server;
-use crate::service::{Service, ServiceKey};
+use crate::conntrack::expiry::Wake;
+use crate::conntrack::index::{Cell, cells_for};
+use crate::conntrack::slot::{Note, Slot};
+use crate::conntrack::table::MAX_SLOTS;
+use crate::model::event::Event;
+use crate::model::flow::Family;
+use crate::model::key::ServiceKey;
+use crate::model::persistence::MAX_CALL_ID;
+use crate::model::seed::Seed;
+use crate::model::server::Server;
+use crate::sched::Scheduler;
+use crate::sched::schedule::{Schedule, TableLen};
+use crate::store::service::Service;
 
 /// How much a [`Heap`] holds. Everything but the look-up tables of hashing schedulers is allocated at once when the
 /// store is made, so the memory is known before the start.

@@ -6,12 +6,17 @@
 mod fixed;
 #[cfg(feature = "alloc")]
 mod heap;
+pub(crate) mod service;
 
-use crate::conn::{Cell, Note, Slot, Table, TableState, Wake};
-use crate::event::Event;
-use crate::sched::{Schedule, TableLen};
-use crate::server::Server;
-use crate::service::{Service, ServiceKey};
+use crate::conntrack::expiry::Wake;
+use crate::conntrack::index::Cell;
+use crate::conntrack::slot::{Note, Slot};
+use crate::conntrack::table::{Table, TableState};
+use crate::model::event::Event;
+use crate::model::key::ServiceKey;
+use crate::model::server::Server;
+use crate::sched::schedule::{Schedule, TableLen};
+use crate::store::service::Service;
 
 pub use fixed::Fixed;
 #[cfg(feature = "alloc")]
@@ -43,7 +48,7 @@ pub(crate) mod private {
         fn lend_table(&mut self, index: u32, len: TableLen) -> bool;
 
         /// Takes the seed, before anything else happens, and forgets what another director may have left.
-        fn prepare(&mut self, seed: crate::Seed);
+        fn prepare(&mut self, seed: crate::model::seed::Seed);
     }
 }
 

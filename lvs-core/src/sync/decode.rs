@@ -4,12 +4,13 @@ use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Addresses, ENTRY_V0, FIXED, HEADER, HEADER_V0, OPTION_DATA, OPTION_MAY_BE_IGNORED, OPTION_NAME,
-    OPTION_SEQUENCES, SEQUENCES, Sequences, Shift, SyncEntry, TYPE_V6, Version,
+    ENTRY_V0, FIXED, HEADER, HEADER_V0, OPTION_DATA, OPTION_MAY_BE_IGNORED, OPTION_NAME, OPTION_SEQUENCES,
+    SEQUENCES, Sequences, Shift, SyncEntry, TYPE_V6, Version,
 };
-use crate::flow::Protocol;
-use crate::persistence::Engine;
-use crate::proto::{SctpState, TcpState};
+use crate::model::flow::Protocol;
+use crate::model::persistence::Engine;
+use crate::model::state::{SctpState, TcpState};
+use crate::model::sync_entry::Addresses;
 
 /// Takes a datagram apart that came from another director. `syncid` is the receiver's own; 0 takes messages of all groups.
 ///

@@ -3,10 +3,11 @@
 use core::fmt;
 
 use super::{
-    Addresses, ENTRY_V0, FIXED, HEADER, HEADER_V0, OPTION_DATA, OPTION_NAME, OPTION_SEQUENCES, SEQUENCES,
-    Sequences, SyncEntry, TYPE_V6,
+    ENTRY_V0, FIXED, HEADER, HEADER_V0, OPTION_DATA, OPTION_NAME, OPTION_SEQUENCES, SEQUENCES, Sequences,
+    SyncEntry, TYPE_V6,
 };
-use crate::persistence::{Engine, MAX_CALL_ID};
+use crate::model::persistence::{Engine, MAX_CALL_ID};
+use crate::model::sync_entry::Addresses;
 
 /// The two formats (`net.ipv4.vs.sync_version`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::encode::Pen;
 use super::{PushError, SyncEntry, Version};
-use crate::persistence::Engine;
-use crate::tick::Tick;
+use crate::model::persistence::Engine;
+use crate::model::tick::Tick;
 
 /// Packs entries into messages and says when they are to be sent, as the kernel's sync daemon does.
 ///

@@ -145,7 +145,7 @@ fn conclude<const A: usize, const N: usize>(
     (packet, verdict): (&Packet, &Verdict),
     waiting: &mut Option<(Packet, Verdict)>,
 ) -> Next {
-    if verdict.needs_attention() || forwarder.answers_as_server(verdict) {
+    if verdict.requires_helper() || forwarder.answers_as_server(verdict) {
         *waiting = Some((*packet, *verdict));
         return Next::Stop;
     }

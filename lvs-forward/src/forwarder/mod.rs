@@ -295,7 +295,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 && let Some(done) = self.stride(now, frame, packet, forward)
             {
                 *outcome = done;
-            } else if verdict.needs_attention() {
+            } else if verdict.requires_helper() {
                 waiting = Some(*verdict);
             } else {
                 *outcome =
@@ -417,7 +417,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         decision: Option<(&Packet, &Verdict)>,
     ) -> Outcome {
         if let Some((packet, verdict)) = decision {
-            if verdict.needs_attention() {
+            if verdict.requires_helper() {
                 return self.attend(director, now, frame, task, packet, verdict);
             }
             if let Task::Flow(layout) = task

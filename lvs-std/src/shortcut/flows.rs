@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 
-use lvs_core::{ConnId, Direction, Forward, Packet, Passed, Tick};
+use lvs_core::{ConnId, Direction, Forward, Offloaded, Packet, Tick};
 use lvs_forward::PortId;
 use lvs_forward::host::MacAddress;
 
@@ -62,7 +62,7 @@ struct Way {
     mac: MacAddress,
     mtu: u16,
     /// What was counted of it before.
-    counted: Passed,
+    counted: Offloaded,
 }
 
 struct Stale {
@@ -133,7 +133,8 @@ impl Flows {
             self.free.pop_front();
             self.active.push(Flow { connection, cell, used: now, ways: [None, None], answers });
         }
-        let way = Way { packet, forward, key, hop, port, mac: route.next(), mtu, counted: Passed::default() };
+        let way =
+            Way { packet, forward, key, hop, port, mac: route.next(), mtu, counted: Offloaded::default() };
         self.active.get_mut(at)?.ways[place(direction)] = Some(way);
         self.set_in_use(maps);
         Some(())
@@ -147,7 +148,7 @@ impl Flows {
         most: usize,
         maps: &Maps,
         counters: &mut ShortcutCounters,
-        mut count: impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+        mut count: impl FnMut(&Packet, &Forward, Offloaded, IpAddr) -> Option<(PortId, MacAddress, u16)>,
         mut want: impl FnMut(Key),
     ) {
         for _ in 0..most.min(self.active.len()) {
@@ -208,7 +209,7 @@ impl Flows {
         now: Tick,
         maps: &Maps,
         counters: &mut ShortcutCounters,
-        mut count: impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+        mut count: impl FnMut(&Packet, &Forward, Offloaded, IpAddr) -> Option<(PortId, MacAddress, u16)>,
     ) {
         for _ in 0..FORGOTTEN {
             let Some(Stale { flow, since }) = self.stale.front_mut() else { return };
@@ -241,19 +242,19 @@ impl Flow {
         now: Tick,
         values: &Cell,
         counters: &mut ShortcutCounters,
-        count: &mut impl FnMut(&Packet, &Forward, Passed, IpAddr) -> Option<(PortId, MacAddress, u16)>,
+        count: &mut impl FnMut(&Packet, &Forward, Offloaded, IpAddr) -> Option<(PortId, MacAddress, u16)>,
     ) -> bool {
         let mut right = true;
         for direction in [Direction::Request, Direction::Reply] {
             let Some(way) = &mut self.ways[place(direction)] else { continue };
             let total = read(values, direction);
-            let passed = Passed {
+            let passed = Offloaded {
                 packets: total.packets.wrapping_sub(way.counted.packets),
                 bytes: total.bytes.wrapping_sub(way.counted.bytes),
             };
             way.counted = total;
             // Bytes may come after their packet, which was just about to be counted.
-            if passed != Passed::default() {
+            if passed != Offloaded::default() {
                 self.used = now;
                 counters.packets += passed.packets;
                 counters.bytes += passed.bytes;
@@ -265,13 +266,13 @@ impl Flow {
 }
 
 /// What the programs have counted.
-fn read(values: &Cell, direction: Direction) -> Passed {
+fn read(values: &Cell, direction: Direction) -> Offloaded {
     let at = match direction {
         Direction::Request => cell::REQUESTS as usize / 8,
         Direction::Reply => cell::REPLIES as usize / 8,
     };
     let value = |at: usize| values.get(at).map_or(0, |value| value.load(Ordering::Relaxed));
-    Passed { packets: value(at), bytes: value(at + 1) }
+    Offloaded { packets: value(at), bytes: value(at + 1) }
 }
 
 const fn place(direction: Direction) -> usize {

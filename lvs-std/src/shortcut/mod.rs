@@ -11,7 +11,7 @@
 //!   no hops left), still comes to it, and after a FIN or RST everything does.
 //! * What is shown is learnt from a frame that the director itself has rewritten, and only if it explains every byte of that.
 //! * Ten times a second, and before and after every command, what has passed is counted at connection, real server, service and
-//!   director ([`Director::pass_by`]), which also moves deadlines; and whether the way is still the right one is asked. A server
+//!   director ([`Director::account_offloaded`]), which also moves deadlines; and whether the way is still the right one is asked. A server
 //!   that is removed, a connection that is cut, a neighbour with a new MAC address end it.
 //! * When the process ends, however it does, the programs are gone with it.
 //! * Packets that were kept from the director and did not come to the program on the interface, because somebody put another
@@ -34,7 +34,7 @@ use core::fmt;
 use core::ops::AddAssign;
 use std::io;
 
-use lvs_core::{Direction, Director, Forward, Method, Packet, Passed, Path, Store, Tick};
+use lvs_core::{Direction, Director, Forward, Method, Offloaded, Packet, Path, Store, Tick};
 use lvs_forward::host::Host;
 use lvs_forward::{Checksum, Forwarder, Frame, Outcome, PortId};
 
@@ -221,7 +221,7 @@ impl Shortcut {
         if !host.owns(destination) {
             packet.path = Path::Through;
         }
-        let forward = director.pass_by(now, &packet, Passed::default())?;
+        let forward = director.account_offloaded(now, &packet, Offloaded::default())?;
         match forward.method {
             Method::Nat | Method::Direct => {}
             Method::Bypass | Method::Local | Method::Tunnel(_) => return None,
@@ -275,7 +275,7 @@ impl Shortcut {
         let most = if at_once { self.unsettled } else { self.unsettled.min(PIECE) };
         self.unsettled -= most;
         let mut count = |packet: &Packet, forward: &Forward, passed, hop| {
-            let goes_on = director.pass_by_as(now, packet, forward, passed);
+            let goes_on = director.account_offloaded_as(now, packet, forward, passed);
             let is_local = host.owns(packet.flow.addresses.destination());
             // Addresses come and go; what was for the director may be another host's now.
             let same = is_local == (packet.path == Path::Local) && !host.owns(hop);

@@ -41,8 +41,9 @@ fn who_asks_a_worker_for_its_director_sees_what_has_passed_and_ends_it_by_the_ne
         let _ = director.decide(Tick::ZERO, &Packet::new(flow, Content::Tcp(flags), 60));
     }
     let counted = director.counters().traffic.in_bytes;
-    lesson.forward =
-        director.pass_by(Tick::ZERO, &lesson.packet, Passed::default()).expect("it is established");
+    lesson.forward = director
+        .account_offloaded(Tick::ZERO, &lesson.packet, Offloaded::default())
+        .expect("it is established");
     lesson.hop = SERVER;
     shortcut.flows.show(Tick::ZERO, &shortcut.maps, lesson).expect("there is room");
 

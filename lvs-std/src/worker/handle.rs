@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{
     AddServerError, AddServiceError, ConnId, Connection, Director, EditServerError, EditServiceError, Heap,
-    Recipe, RemoveServerError, RemoveServiceError, Schedule, ScheduleFlags, SchedulerOf, Server,
-    ServerConfig, ServerId, Service, ServiceConfig, ServiceId, ServiceKey, Store, Tick, Traffic,
+    RemoveServerError, RemoveServiceError, Schedule, ScheduleFlags, SchedulerOf, Server, ServerConfig,
+    ServerId, Service, ServiceConfig, ServiceId, ServiceKey, Store, TableBuilder, Tick, Traffic,
 };
 use lvs_forward::Forwarder;
 
@@ -155,7 +155,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     where
         SchedulerOf<S>: Send + 'static,
     {
-        let next = Recipe::of(&config.scheduler, key.family());
+        let next = TableBuilder::of(&config.scheduler, key.family());
         let name = config.scheduler.name();
         let read = move |director: &mut Director<S>, _: &mut _, _| {
             // Another one of the same name changes nothing.

@@ -1,0 +1,8 @@
+//! The connection table: fixed capacity, keyed hashes, one cache line per connection.
+
+pub(crate) mod deferred_inserts;
+pub(crate) mod expiry;
+pub(crate) mod index;
+pub(crate) mod key;
+pub(crate) mod slot;
+pub(crate) mod table;

@@ -1,0 +1,226 @@
+//! A packet without a connection: its service, its real server, and what if there is none.
+
+use core::net::IpAddr;
+
+use super::decide::Payload;
+use super::open::Opening;
+use crate::conntrack::key::{Key, Target};
+use crate::director::prebuilt::build_table;
+use crate::director::{Brain, FTP_DATA_PORT, FTP_PORT};
+use crate::model::flow::Family;
+use crate::model::flow::Protocol;
+use crate::model::id::ServerId;
+use crate::model::key::ServiceKey;
+use crate::model::method::Method;
+use crate::model::packet::{Content, Packet, Path};
+use crate::model::persistence::Engine;
+use crate::model::reason::Reason;
+use crate::model::tick::Stamp;
+use crate::model::verdict::Verdict;
+use crate::sched::pool::Pool;
+use crate::sched::schedule::Schedule;
+use crate::store::{Queue, Services, Tables};
+
+impl Brain {
+    /// Gives a packet without a connection to a real server of its service, if it may start one.
+    pub(crate) fn schedule<P: Schedule, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        key: (&Key, u32),
+        service: Option<u32>,
+        payload: &Payload<'_>,
+    ) -> Verdict {
+        let Some(index) = service else {
+            let starts = self.may_start(packet.content);
+            return self.pass(if starts { Reason::NoService } else { Reason::NotStarting });
+        };
+        let Some(Some(service)) = tables.services.get(index as usize) else {
+            return self.pass(Reason::NoService);
+        };
+        let service_port = service.port();
+        let one_packet = service.one_packet && packet.flow.protocol == Protocol::Udp;
+        // Nothing may have changed yet when the answer is that the payload must be looked into.
+        let engine = service.persistence.as_ref().and_then(|persistence| persistence.engine);
+        let call = match (engine, payload) {
+            (None, _) => None,
+            (Some(Engine::Sip), Payload::Unseen) if packet.content == Content::Udp => {
+                return Verdict::Inspect;
+            }
+            (Some(Engine::Sip), Payload::Unseen) => Some(None),
+            (Some(Engine::Sip), Payload::Seen(call)) => Some(*call),
+        };
+        if self.refuses_new() {
+            return self.drop(Reason::Defence);
+        }
+        if packet.flow.source_port == FTP_DATA_PORT {
+            return self.pass(Reason::FtpDataPort);
+        }
+        let opening = Opening { key: key.0, hash: key.1, one_packet, controller: None };
+        if let Some(persistence) = service.persistence {
+            let call = match call {
+                None => None,
+                Some(Some(call)) => Some(call),
+                Some(None) => return self.drop(Reason::NoCallId),
+            };
+            return self.schedule_persistent(tables, now, packet, &opening, index, (&persistence, call));
+        }
+        if service_port.is_some_and(|port| port != packet.flow.destination_port) {
+            return self.leave(tables, now, packet, &opening, index);
+        }
+        match self.pick(tables, packet, index) {
+            Some(server) => {
+                let own = tables.servers[server.0 as usize].address.port();
+                let port = if own == 0 { packet.flow.destination_port } else { own };
+                self.open_and_send(tables, now, packet, &opening, server, port)
+            }
+            None => self.leave(tables, now, packet, &opening, index),
+        }
+    }
+
+    /// The scheduler's choice.
+    #[inline(always)]
+    pub(crate) fn pick<P: Schedule, M: Services, Q>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        packet: &Packet,
+        index: u32,
+    ) -> Option<ServerId> {
+        let Some(Some(service)) = tables.services.get_mut(index as usize) else { return None };
+        let lookup = tables.by_key.table(index);
+        if service.stale {
+            build_table(service, tables.servers, lookup);
+        }
+        let (mut context, rng) = self.pick_context(&service.key);
+        if packet.content == Content::Error {
+            context.destination = Some(packet.flow.addresses.source());
+        }
+        let mut pool =
+            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, context);
+        let picked = service.scheduler.pick(&mut pool, &packet.flow, rng)?;
+        // A scheduler of the embedder's may name a server that is not there, or another service's.
+        tables.servers.get(picked.0 as usize).is_some_and(|server| server.serves(index)).then_some(picked)
+    }
+
+    /// What becomes of a packet that no real server of the service at `index` takes.
+    #[inline(never)]
+    pub(crate) fn leave<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        opening: &Opening<'_>,
+        index: u32,
+    ) -> Verdict {
+        let Some(Some(service)) = tables.services.get(index as usize) else {
+            return self.pass(Reason::NoService);
+        };
+        let is_error = packet.content == Content::Error;
+        match service.key {
+            ServiceKey::Mark { .. }
+                if self.config.tuning.cache_bypass
+                    && !is_error
+                    && packet.path == Path::Captured
+                    && is_unicast(packet.flow.addresses.destination()) =>
+            {
+                self.bypass(tables, now, packet, opening)
+            }
+            ServiceKey::Address { port: FTP_PORT, .. } if packet.flow.destination_port != FTP_PORT => {
+                self.pass(Reason::NoServer)
+            }
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } if is_error => self.drop(Reason::NoServer),
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } => self.reject(Reason::NoServer),
+        }
+    }
+
+    /// Lets a connection go to where its packets are addressed.
+    fn bypass<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        packet: &Packet,
+        opening: &Opening<'_>,
+    ) -> Verdict {
+        let nowhere = match packet.flow.addresses.family() {
+            Family::V4 => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
+        };
+        let Some(server) = self.standin(tables.servers, nowhere, Method::Bypass) else {
+            return self.drop(Reason::TableFull);
+        };
+        self.open_and_send(tables, now, packet, opening, server, 0)
+    }
+
+    /// The service of a packet with this request key. New connections are mostly for the service that the last one was for, so the
+    /// last answer is kept.
+    #[inline(always)]
+    pub(crate) fn find_service<P, M: Services, Q>(
+        &mut self,
+        tables: &Tables<'_, P, M, Q>,
+        packet: &Packet,
+        key: &Key,
+    ) -> Option<u32> {
+        let sought = Sought { target: key.target(), mark: packet.mark };
+        match self.last_service {
+            Some((last, found)) if last == sought => found,
+            Some(_) | None => self.find_another_service(tables, packet, sought),
+        }
+    }
+
+    #[inline(never)]
+    fn find_another_service<P, M: Services, Q>(
+        &mut self,
+        tables: &Tables<'_, P, M, Q>,
+        packet: &Packet,
+        sought: Sought,
+    ) -> Option<u32> {
+        let found = self.look_for_service(tables, packet);
+        self.last_service = Some((sought, found));
+        found
+    }
+
+    /// By its mark, else by its address and port, else that of FTP for what may be its data, else the one for all ports.
+    fn look_for_service<P, M: Services, Q>(
+        &self,
+        tables: &Tables<'_, P, M, Q>,
+        packet: &Packet,
+    ) -> Option<u32> {
+        let flow = &packet.flow;
+        let marked = match packet.mark {
+            0 => None,
+            mark => tables.by_key.find(&ServiceKey::Mark { family: flow.addresses.family(), mark }),
+        };
+        let address = flow.addresses.destination();
+        let by_port =
+            |port| tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
+        let port = flow.destination_port;
+        let may_be_ftp_data = self.ftp_services > 0
+            && flow.protocol == Protocol::Tcp
+            && (port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT);
+        marked
+            .or_else(|| by_port(port))
+            .or_else(|| if may_be_ftp_data { by_port(FTP_PORT) } else { None })
+            .or_else(|| if self.wildcards > 0 { by_port(0) } else { None })
+    }
+}
+
+/// What a packet's service is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sought {
+    target: Target,
+    mark: u32,
+}
+
+/// Whether packets to this address are for one host.
+fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()
+        }
+        IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified(),
+    }
+}
+
+/// Linux's default of `ip_unprivileged_port_start`.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1_024;

@@ -1,0 +1,202 @@
+//! What a backup is told, and when.
+
+use core::net::SocketAddr;
+
+use crate::conntrack::slot::Slot;
+use crate::director::Brain;
+use crate::model::event::Event;
+use crate::model::id::ConnId;
+use crate::model::method::Method;
+use crate::model::state::{SctpState, State, TcpState};
+use crate::model::sync_entry::SyncEntry;
+use crate::model::tick::Stamp;
+use crate::store::{Queue, Services, Tables};
+
+impl Brain {
+    /// Tells backups about a connection, if its packet is one of those that call for it, and about what controls it.
+    pub(crate) fn synchronise<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        id: u32,
+        packets: u32,
+    ) {
+        let old_format = self.config.tuning.sync_version == 0;
+        let mut next = Some((id, packets));
+        while let Some((id, packets)) = next {
+            let wanted = self.is_to_be_sent(tables, now, id, packets);
+            if wanted {
+                self.announce(tables, id);
+            }
+            if old_format && !wanted {
+                return;
+            }
+            let controller = tables.slots[id as usize].controller();
+            next = controller.map(|id| (id, self.packets_of_controller(tables, id)));
+        }
+    }
+
+    /// By how many packets what controls a connection is judged: a template by its connections' packets.
+    pub(crate) fn packets_of_controller<P, M, Q>(&self, tables: &mut Tables<'_, P, M, Q>, id: u32) -> u32 {
+        let slot = &mut tables.slots[id as usize];
+        if !slot.is_template() {
+            return self.config.tuning.sync_threshold;
+        }
+        slot.in_packets = slot.in_packets.wrapping_add(1);
+        slot.in_packets
+    }
+
+    /// The same for an entry whose time was up but that lives on.
+    pub(crate) fn postponed<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        id: u32,
+    ) {
+        if self.master {
+            let threshold = self.config.tuning.sync_threshold;
+            self.synchronise(tables, now, id, threshold);
+        }
+    }
+
+    /// IPVS's rule (`sync_conn_needed`): by state, by the number of packets, and by the time since it was last sent.
+    fn is_to_be_sent<P, M, Q>(
+        &self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        id: u32,
+        packets: u32,
+    ) -> bool {
+        let tuning = &self.config.tuning;
+        let slot = &tables.slots[id as usize];
+        let template = slot.is_template();
+        if !template && tuning.sync_persist_mode && has_template(tables, slot) {
+            return false;
+        }
+        let mut forced = false;
+        if !template {
+            let established = slot.state().is_established();
+            match slot.state() {
+                State::Udp => {}
+                state if established || is_ending(state) => {
+                    forced = !established && state.number() != slot.sent_state;
+                }
+                State::Tcp(_) | State::Sctp(_) => return false,
+            }
+        }
+        let timeout = slot.timeout(&self.timeouts).wrapping_mul(UNITS_PER_SEC);
+        let mut end = now.units().wrapping_add(timeout) & !3;
+        if !forced {
+            let last = tables.notes[id as usize].sync_end;
+            let refresh = tuning.sync_refresh_period.saturating_mul(UNITS_PER_SEC);
+            if refresh > 0 {
+                let least = (timeout / 2).max(10 * UNITS_PER_SEC);
+                if (end.wrapping_sub(last) as i32).unsigned_abs() < refresh.min(least) {
+                    let repeats = last & 3;
+                    let again = last.wrapping_sub(timeout).wrapping_add(refresh / 8);
+                    if repeats >= u32::from(tuning.sync_retries)
+                        || (now.units().wrapping_sub(again) as i32) < 0
+                    {
+                        return false;
+                    }
+                    end |= repeats + 1;
+                }
+            }
+            if tuning.sync_period > 0 {
+                if !template && packets % tuning.sync_period != tuning.sync_threshold {
+                    return false;
+                }
+            } else if refresh == 0 && packets != tuning.sync_threshold {
+                return false;
+            }
+        }
+        let slot = &mut tables.slots[id as usize];
+        if !template {
+            slot.sent_state = slot.state().number();
+        }
+        tables.notes[id as usize].sync_end = end;
+        true
+    }
+
+    /// Puts an entry as it is now among the events.
+    fn announce<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32) {
+        let slot = &tables.slots[id as usize];
+        let server = &tables.servers[slot.server as usize];
+        let flow = slot.flow();
+        let template = slot.is_template();
+        let protocol =
+            if template && slot.key().is_for_every_protocol() { 0 } else { flow.protocol.number() };
+        let destination = SocketAddr::new(server.address.ip(), slot.server_port);
+        let Some(mut entry) = SyncEntry::new(protocol, flow.source(), flow.destination(), destination) else {
+            // A server of the other family, which no message has a place for.
+            return;
+        };
+        entry.flags = method_number(slot.method(server.method));
+        let flags = [
+            (slot.is_synced(), SyncEntry::SYNC),
+            (slot.is_one_way(), SyncEntry::NO_OUTPUT),
+            (template || !slot.is_active(), SyncEntry::INACTIVE),
+            (slot.lacks_client_port(), SyncEntry::NO_CLIENT_PORT),
+            (template, SyncEntry::TEMPLATE),
+            (
+                slot.is_helped() || slot.controller().is_some_and(|of| !is_template(tables, of)),
+                KEEPS_CONNTRACK,
+            ),
+        ];
+        entry.flags |= flags.into_iter().filter(|flag| flag.0).fold(0, |all, flag| all | flag.1);
+        entry.state = if template { u16::from(slot.is_assured()) } else { u16::from(slot.state().number()) };
+        entry.mark = tables.notes[id as usize].mark;
+        entry.timeout = slot.timeout(&self.timeouts);
+        entry.engine = slot.is_call().then_some(ConnId(id));
+        self.note(tables, Event::Sync(entry));
+    }
+}
+
+fn is_template<P, M, Q>(tables: &Tables<'_, P, M, Q>, id: u32) -> bool {
+    tables.slots.get(id as usize).is_some_and(Slot::is_template)
+}
+
+/// Whether a template is above a connection.
+fn has_template<P, M, Q>(tables: &Tables<'_, P, M, Q>, slot: &Slot) -> bool {
+    let mut next = slot.controller();
+    while let Some(slot) = next.and_then(|id| tables.slots.get(id as usize)) {
+        if slot.is_template() {
+            return true;
+        }
+        next = slot.controller();
+    }
+    false
+}
+
+/// The states after the established one that backups are told of.
+const fn is_ending(state: State) -> bool {
+    match state {
+        State::Tcp(state) => {
+            matches!(state, TcpState::FinWait | TcpState::Close | TcpState::CloseWait | TcpState::TimeWait)
+        }
+        State::Sctp(state) => matches!(
+            state,
+            SctpState::ShutdownSent
+                | SctpState::ShutdownReceived
+                | SctpState::ShutdownAckSent
+                | SctpState::Closed
+        ),
+        State::Udp => false,
+    }
+}
+
+/// IPVS's number of a method.
+pub(crate) const fn method_number(method: Method) -> u32 {
+    match method {
+        Method::Nat => 0,
+        Method::Local => 1,
+        Method::Tunnel(_) => 2,
+        Method::Direct => 3,
+        Method::Bypass => 4,
+    }
+}
+
+/// The flag that the kernel's FTP connections have; it concerns the kernel alone.
+const KEEPS_CONNTRACK: u32 = 0x1_0000;
+/// Units of time per second, as many as in Linux with `HZ` 250.
+const UNITS_PER_SEC: u32 = 250;

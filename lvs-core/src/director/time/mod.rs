@@ -1,0 +1,6 @@
+//! What time brings: entries that expire, schedulers' timers, and what is done about overload.
+
+pub(crate) mod lifecycle;
+pub(crate) mod overload;
+pub(crate) mod sweep;
+pub(crate) mod timers;

@@ -1,0 +1,187 @@
+//! Defences against floods, looked at each second: `drop_entry`, `drop_packet`, `secure_tcp`.
+
+use crate::director::{Brain, Director};
+use crate::model::event::Cause;
+use crate::model::flow::Protocol;
+use crate::model::state::{SctpState, State as ProtocolState, TcpState};
+use crate::model::tick::{Stamp, Tick};
+use crate::store::{Queue, Services, Store, Tables};
+
+impl<S: Store> Director<S> {
+    /// Tells how much memory (or any other resource that floods use up) is left, in the unit of
+    /// [`Tuning::amemthresh`](crate::Tuning::amemthresh); IPVS counts pages. Below that threshold the defences in mode
+    /// [`Automatic`](crate::Defence::Automatic) are on. As long as nothing is reported nothing is short.
+    pub fn report_available(&mut self, available: u64) {
+        self.brain.overload.available = available;
+    }
+}
+
+/// What the defences remember.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    available: u64,
+    /// When they are looked at next.
+    next: Tick,
+    /// One of so many new connections is refused; 0 for none.
+    rate: u32,
+    counter: u32,
+    /// By a connection's packets so far: how many of those that might be given up still are not.
+    spared: [u8; 9],
+}
+
+impl State {
+    pub(crate) const NEW: Self =
+        Self { available: u64::MAX, next: Tick::ZERO, rate: 0, counter: 0, spared: [0; 9] };
+}
+
+impl Brain {
+    /// Whether memory is short.
+    fn is_short(&self) -> bool {
+        self.overload.available < u64::from(self.config.tuning.amemthresh)
+    }
+
+    /// Switches defences on and off as the modes and the memory want it.
+    pub(crate) fn look_at_memory(&mut self) {
+        let short = self.is_short();
+        let tuning = &self.config.tuning;
+        self.secures_tcp = tuning.secure_tcp.is_on(short);
+        let threshold = u64::from(tuning.amemthresh);
+        match tuning.drop_packet {
+            crate::model::config::Defence::Automatic if short => {
+                let missing = threshold.saturating_sub(self.overload.available).max(1);
+                self.overload.rate = u32::try_from(threshold / missing).unwrap_or(u32::MAX);
+                self.overload.counter = self.overload.rate;
+            }
+            crate::model::config::Defence::Automatic | crate::model::config::Defence::Never => {
+                self.overload.rate = 0;
+            }
+            // The counter goes on from where it was.
+            crate::model::config::Defence::Always => self.overload.rate = tuning.am_droprate,
+        }
+    }
+
+    /// Whether the next new connection is refused.
+    #[inline]
+    pub(crate) fn refuses_new(&mut self) -> bool {
+        let state = &mut self.overload;
+        if state.rate == 0 {
+            return false;
+        }
+        state.counter = state.counter.saturating_sub(1);
+        if state.counter > 0 {
+            return false;
+        }
+        state.counter = state.rate;
+        true
+    }
+
+    /// What is due each second.
+    pub(crate) fn defend<P, M: Services, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
+        if now < self.overload.next {
+            return;
+        }
+        self.overload.next = now.plus_secs(1);
+        self.look_at_memory();
+        if self.config.tuning.drop_entry.is_on(self.is_short()) {
+            self.drop_entries(tables, now.stamp());
+        }
+    }
+
+    /// Looks at a 32nd of the table, in runs of 16 slots at random places, for what can be given up.
+    fn drop_entries<P, M: Services, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp) {
+        let used = self.table.used();
+        for _ in 0..used.div_ceil(32 * RUN) {
+            let start = self.rng.below(used);
+            for id in start..used.min(start + RUN) {
+                if self.is_dispensable(tables, id, now) {
+                    self.give_up(tables, id, now, Cause::Dropped, false);
+                }
+            }
+        }
+    }
+
+    fn is_dispensable<P, M, Q>(&mut self, tables: &Tables<'_, P, M, Q>, id: u32, now: Stamp) -> bool {
+        let slot = &tables.slots[id as usize];
+        if slot.is_free() || slot.children() > 0 {
+            return false;
+        }
+        let candidate = if slot.is_template() {
+            let server = &tables.servers[slot.server as usize];
+            let service = tables.services.get(server.service.0 as usize).and_then(Option::as_ref);
+            if !service.is_some_and(|service| service.one_packet) {
+                return !slot.is_assured();
+            }
+            true
+        } else {
+            match (slot.protocol(), slot.state()) {
+                (_, ProtocolState::Tcp(TcpState::SynRecv | TcpState::SynAck))
+                | (_, ProtocolState::Sctp(SctpState::Init1 | SctpState::Init)) => return true,
+                (_, ProtocolState::Tcp(TcpState::Established))
+                | (_, ProtocolState::Sctp(SctpState::Established))
+                | (Protocol::Udp, _) => true,
+                (Protocol::Tcp | Protocol::Sctp, _) => false,
+            }
+        };
+        candidate
+            && self.is_unlucky(slot.last_used(&self.timeouts).plus_secs(60).reached(now), slot.in_packets)
+    }
+
+    /// Of the idle entries with 1 to 8 packets, one of as many as it has packets.
+    fn is_unlucky(&mut self, idle: bool, packets: u32) -> bool {
+        let Some(spared) = self.overload.spared.get_mut(packets as usize).filter(|_| idle && packets > 0)
+        else {
+            return false;
+        };
+        *spared = spared.saturating_sub(1);
+        if *spared > 0 {
+            return false;
+        }
+        *spared = packets as u8;
+        true
+    }
+}
+
+/// Slots that are looked at together.
+const RUN: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::{Config, Defence};
+    use crate::model::seed::Seed;
+    use crate::store::Fixed;
+
+    fn rates(drop_packet: Defence, available: u64) -> u32 {
+        let mut store: Fixed<1, 1, 1, 1> = Fixed::new();
+        let mut config = Config::new(Seed::from_bytes([0; 16]));
+        config.tuning.drop_packet = drop_packet;
+        let mut director = Director::new(config, &mut store);
+        director.report_available(available);
+        director.sweep(Tick::ZERO, 1);
+        let refused = (0..1_000).filter(|_| director.brain.refuses_new()).count();
+        refused as u32
+    }
+
+    #[test]
+    fn the_shorter_memory_is_the_more_is_refused() {
+        assert_eq!(rates(Defence::Never, 0), 0);
+        assert_eq!(rates(Defence::Automatic, 1_024), 0);
+        assert_eq!(rates(Defence::Automatic, 768), 250, "a quarter is missing");
+        assert_eq!(rates(Defence::Automatic, 0), 1_000);
+        // The first of them at once, as IPVS's counter begins at 0.
+        assert_eq!(rates(Defence::Always, u64::MAX), 100);
+    }
+
+    #[test]
+    fn of_idle_entries_with_few_packets_one_in_so_many_is_given_up() {
+        let mut store: Fixed<1, 1, 1, 1> = Fixed::new();
+        let mut director = Director::new(Config::new(Seed::from_bytes([0; 16])), &mut store);
+        let mut unlucky =
+            |idle, packets| (0..100).filter(|_| director.brain.is_unlucky(idle, packets)).count();
+        assert_eq!(unlucky(true, 1), 100);
+        assert_eq!(unlucky(true, 4), 25);
+        assert_eq!(unlucky(true, 0), 0);
+        assert_eq!(unlucky(true, 9), 0);
+        assert_eq!(unlucky(false, 1), 0);
+    }
+}

@@ -1,0 +1,165 @@
+//! The sweep: what has expired is freed, in pieces that hold no packet up.
+//!
+//! An entry that ends is three places of memory that nobody has touched lately: its slot, and in the index where its requests and
+//! its replies are found. As with the packets of a batch, a piece first reads them all, so that the reads overlap, and
+//! then ends one entry after the other.
+
+use core::hint::black_box;
+
+use crate::conntrack::table::{Due, Table};
+use crate::director::{Brain, Director};
+use crate::model::budget::Budget;
+use crate::model::tick::{Stamp, Tick};
+use crate::store::{Queue, Services, Store, Tables};
+
+impl<S: Store> Director<S> {
+    /// Frees what has expired, looking at no more than `budget` slots (less than 1 ns for each whose time has not come).
+    /// Returns how many entries it freed.
+    ///
+    /// Expired connections are ignored from their deadline on, swept or not; but until they are swept they take their
+    /// places and count for schedulers and thresholds. A budget of a hundredth of the capacity every 10 ms goes
+    /// once around each second. While there are removed servers, a call once in 60 s also looks over all places for
+    /// servers.
+    ///
+    /// Many slots may hold many expired entries: see [`sweep_briefly`](Self::sweep_briefly) for an end to that.
+    pub fn sweep(&mut self, now: Tick, budget: usize) -> usize {
+        self.sweep_within(now, Budget { slots: budget, work: usize::MAX }).freed
+    }
+
+    /// The same, but for some 10 microseconds at most: packets can wait for that, and the rest can be swept after them. Says
+    /// how far it came.
+    ///
+    /// ```
+    /// # use lvs_core::{Config, Director, Heap, Seed, Tick};
+    /// # let store: Heap = Heap::with_capacity(1_000);
+    /// # let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
+    /// // Once around each second: so many slots are owed for the milliseconds since the last time.
+    /// let mut owed = director.capacity() / 100;
+    /// while owed > 0 {
+    ///     // .. a batch of packets ..
+    ///     owed -= director.sweep_briefly(Tick::ZERO, owed).slots;
+    /// }
+    /// ```
+    pub fn sweep_briefly(&mut self, now: Tick, budget: usize) -> Swept {
+        self.sweep_within(now, Budget { slots: budget, work: BRIEF })
+    }
+
+    fn sweep_within(&mut self, now: Tick, mut budget: Budget) -> Swept {
+        let now = self.brain.clock(now);
+        let mut tables = self.store.parts();
+        let stamp = now.stamp();
+        let before = self.brain.table.live;
+        let asked = budget.slots;
+        let mut flushing = Budget { slots: asked.div_ceil(2), work: budget.work / 2 };
+        self.brain.flush_orphans(&mut tables, stamp, &mut flushing);
+        budget.slots -= asked.div_ceil(2) - flushing.slots;
+        budget.work -= budget.work / 2 - flushing.work;
+        let all = self.brain.table.used() as usize;
+        let around = budget.slots >= all;
+        budget.slots = budget.slots.min(all);
+        self.brain.free_expired(&mut tables, stamp, &mut budget);
+        self.brain.defend(&mut tables, now);
+        self.brain.estimate(&mut tables, now);
+        if self.brain.trash > 0 && now >= self.brain.next_trash {
+            self.brain.empty_trash(tables.servers, now);
+        }
+        self.brain.tick(&mut tables, now);
+        let freed = before.saturating_sub(self.brain.table.live) as usize;
+        // Slots that were never used need no look.
+        let slots = if around && budget.slots == 0 { asked } else { asked.min(all) - budget.slots };
+        Swept { slots, freed }
+    }
+}
+
+/// How far a sweep came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// How many slots of its budget it is through with.
+    pub slots: usize,
+    /// How many entries it freed.
+    pub freed: usize,
+}
+
+impl Brain {
+    fn free_expired<P, M: Services, Q: Queue>(
+        &mut self,
+        tables: &mut Tables<'_, P, M, Q>,
+        now: Stamp,
+        budget: &mut Budget,
+    ) {
+        while budget.lasts() {
+            tables.connections(&mut self.table).skip_quiet(now, budget);
+            if !budget.lasts() {
+                return;
+            }
+            tables.connections(&mut self.table).wrap(now);
+            let mut piece = PIECE.min(budget.slots);
+            let slots = piece;
+            let foreseen = self.foresee(tables, now, piece);
+            while let Some(due) =
+                tables.connections(&mut self.table).next_due(now, &self.timeouts, &mut piece)
+            {
+                match due {
+                    Due::Expired(id) => self.expire(tables, id, now, foreseen.hashes(id)),
+                    Due::Postponed(id) => self.postponed(tables, now, id),
+                }
+            }
+            budget.spend(slots, slots + foreseen.due * WORK);
+        }
+    }
+
+    /// Reads what the next slots need whose time may have come.
+    fn foresee<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp, slots: usize) -> Foreseen {
+        let mut foreseen = Foreseen { due: 0, first: u32::MAX, hashes: [None; PIECE] };
+        let seed = self.config.seed;
+        let servers = &*tables.servers;
+        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        let due = || table.due_ahead(now, slots);
+        black_box(due().fold(0, |sum, (_, id)| sum ^ table.touch_slot(id)));
+        for (at, id) in due() {
+            foreseen.due += 1;
+            let Some(slot) = table.slots.get(id as usize) else { continue };
+            // Templates are found by what is kept elsewhere.
+            if slot.is_free() || slot.is_alive(now) || slot.is_template() {
+                continue;
+            }
+            let Some(server) = servers.get(slot.server as usize) else { continue };
+            if let Some(place) = foreseen.hashes.get_mut(at) {
+                *place = Some(Table::hashes(slot, &slot.key(), server.address.ip(), seed));
+            }
+        }
+        let known = foreseen.hashes.iter().flatten();
+        black_box(known.fold(0, |sum, &(request, reply)| {
+            sum ^ table.touch_home(request) ^ reply.map_or(0, |reply| table.touch_home(reply))
+        }));
+        foreseen.first = table.state.cursor;
+        foreseen
+    }
+}
+
+/// What was found out about the slots that are swept next.
+struct Foreseen {
+    /// How many have to be looked at.
+    due: usize,
+    /// The slot that the first of the hashes belongs to.
+    first: u32,
+    /// By what those that have expired are found.
+    hashes: [Option<Hashes>; PIECE],
+}
+
+/// By what an entry is found by requests, and by replies.
+pub(crate) type Hashes = (u32, Option<u32>);
+
+impl Foreseen {
+    fn hashes(&self, id: u32) -> Option<Hashes> {
+        *self.hashes.get(id.wrapping_sub(self.first) as usize)?
+    }
+}
+
+/// Slots that are read ahead together.
+const PIECE: usize = 32;
+/// What an entry that is due costs, where a slot whose time has not come costs 1.
+pub(crate) const WORK: usize = 256;
+/// The work of a brief sweep.
+const BRIEF: usize = 32 * WORK;

@@ -1,0 +1,67 @@
+//! What happened, for whoever wants to log, replicate or drain: a bounded queue that the caller empties.
+
+use crate::model::flow::Flow;
+use crate::model::id::ConnId;
+use crate::model::id::ServerId;
+use crate::model::state::State;
+use crate::model::sync_entry::SyncEntry;
+
+/// Something that happened to a connection or a real server. Read with
+/// [`Director::poll_event`](crate::Director::poll_event).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection left the table.
+    Closed {
+        /// The entry that it had; it may be in use again.
+        connection: ConnId,
+        /// Client and virtual address.
+        flow: Flow,
+        /// Its real server.
+        server: ServerId,
+        /// The state that it was in.
+        state: State,
+        /// Why.
+        cause: Cause,
+    },
+    /// The last connection of a real server that was removed or has weight 0 is gone.
+    Drained {
+        /// The real server.
+        server: ServerId,
+    },
+    /// A connection was scheduled.
+    Opened {
+        /// Its entry.
+        connection: ConnId,
+        /// Client and virtual address.
+        flow: Flow,
+        /// The chosen real server.
+        server: ServerId,
+    },
+    /// As a master: a backup is to be told this ([`Director::set_sync_role`](crate::Director::set_sync_role),
+    /// [`Master::push`](crate::sync::Master::push)).
+    Sync(SyncEntry),
+    /// A real server reached its upper threshold: schedulers leave it out.
+    Overloaded {
+        /// The real server.
+        server: ServerId,
+    },
+    /// A real server fell below its lower threshold and is scheduled again.
+    Relieved {
+        /// The real server.
+        server: ServerId,
+    },
+}
+
+/// Why a connection left the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "matches must name every cause")]
+pub enum Cause {
+    /// Its time was up.
+    Expired,
+    /// It was given up before its time: by the defence [`drop_entry`](crate::Tuning::drop_entry), because its real server
+    /// was removed ([`expire_nodest_conn`](crate::Tuning::expire_nodest_conn)), or by [`cut`](crate::Director::cut).
+    Dropped,
+    /// It made room while the table was full.
+    Reclaimed,
+}

@@ -1,0 +1,87 @@
+//! What is to be done with a packet: plain values, without a borrow of the director.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::model::id::ConnId;
+use crate::model::id::ServerId;
+use crate::model::method::Method;
+use crate::model::reason::Reason;
+
+/// The director's answer for one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a verdict that is not carried out loses the packet"]
+#[expect(clippy::exhaustive_enums, reason = "whoever carries verdicts out must handle each")]
+pub enum Verdict {
+    /// Discard it silently; counted by reason.
+    Drop(Reason),
+    /// Send it on as [`Forward`] says.
+    Forward(Forward),
+    /// It may start a connection of a service whose persistence looks into packets ([`Engine`](crate::Engine)): find
+    /// the Call-ID in its payload and ask again with [`Director::decide_call`](crate::Director::decide_call).
+    /// Nothing has been counted or changed yet.
+    Inspect,
+    /// It is not the director's: leave it to the host (IPVS's `ACCEPT`); counted by reason.
+    Pass(Reason),
+    /// Discard it and answer its source with ICMP port unreachable (IPv4 type 3 code 3, `ICMPv6` type 1 code 4),
+    /// quoting the packet unmodified. IPVS does this for TCP too when no real server can take a connection.
+    Reject(Reason),
+}
+
+impl Verdict {
+    /// Whether it must be carried out before the next packet is decided, because carrying it out tells the
+    /// director something; see [`Director::decide_batch`](crate::Director::decide_batch).
+    #[must_use]
+    pub const fn requires_helper(&self) -> bool {
+        match self {
+            Self::Inspect => true,
+            Self::Forward(forward) => forward.helper.is_some(),
+            Self::Drop(_) | Self::Pass(_) | Self::Reject(_) => false,
+        }
+    }
+}
+
+/// Something that reads and rewrites the payload of a connection's packets, because it carries addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Helper {
+    /// FTP (RFC 959, RFC 2428): bound to the connections of virtual port 21 under NAT. What it reads it tells the
+    /// director by [`Director::expect`](crate::Director::expect).
+    Ftp,
+}
+
+/// How a packet is to be rewritten and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a plain answer, also built by tests of transforms")]
+pub struct Forward {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// The connection's forwarding method (kept from its creation) with the server's present tunnel options.
+    pub method: Method,
+    /// Request: the real server's address and port, the next destination. Reply: the virtual address and port,
+    /// which under NAT become the source; otherwise nothing is rewritten.
+    pub target: SocketAddr,
+    /// The connection.
+    pub connection: ConnId,
+    /// The real server.
+    pub server: ServerId,
+    /// What else is to be done to the packet's payload.
+    pub helper: Option<Helper>,
+}
+
+impl Forward {
+    /// The address part of the target.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.target.ip()
+    }
+}
+
+/// The way a packet of a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
+pub enum Direction {
+    /// From the client to the real server.
+    Request,
+    /// From the real server to the client.
+    Reply,
+}

@@ -1,0 +1,156 @@
+//! Virtual services: what clients talk to.
+
+use crate::model::config::ScheduleFlags;
+use crate::model::id::ServerId;
+use crate::model::key::ServiceKey;
+use crate::model::meter::Meter;
+use crate::model::persistence::Persistence;
+use crate::model::traffic::Traffic;
+
+/// How a virtual service behaves.
+///
+/// ```
+/// use lvs_core::{ScheduleFlags, Scheduler, ServiceConfig};
+/// let by_client_port = ScheduleFlags { port: true, ..ScheduleFlags::default() };
+/// let config = ServiceConfig::new(Scheduler::from_name("sh").unwrap()).with_flags(by_client_port);
+/// assert!(config.flags.port);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServiceConfig<P = crate::sched::Scheduler> {
+    /// Chooses the real server of a new connection.
+    pub scheduler: P,
+    /// Options of the hashing schedulers.
+    pub flags: ScheduleFlags,
+    /// Whether clients stay with their server. Default not.
+    pub persistence: Option<Persistence>,
+    /// Whether every UDP datagram is scheduled anew (ipvsadm `-o`), so that there is no connection and replies under NAT
+    /// are not translated. Default false; it has no effect on other protocols.
+    pub one_packet: bool,
+}
+
+impl<P> ServiceConfig<P> {
+    /// A service with this scheduler and no flags.
+    #[must_use]
+    pub fn new(scheduler: P) -> Self {
+        Self { scheduler, flags: ScheduleFlags::default(), persistence: None, one_packet: false }
+    }
+
+    /// The same with persistence.
+    #[must_use]
+    pub fn with_persistence(mut self, persistence: Persistence) -> Self {
+        self.persistence = Some(persistence);
+        self
+    }
+
+    /// The same that schedules every UDP datagram anew.
+    #[must_use]
+    pub fn with_one_packet(mut self) -> Self {
+        self.one_packet = true;
+        self
+    }
+
+    /// The same with these flags.
+    #[must_use]
+    pub fn with_flags(mut self, flags: ScheduleFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+}
+
+/// A service in a store.
+#[derive(Debug)]
+pub struct Service<P> {
+    pub(crate) key: ServiceKey,
+    pub(crate) scheduler: P,
+    pub(crate) flags: ScheduleFlags,
+    pub(crate) persistence: Option<Persistence>,
+    pub(crate) one_packet: bool,
+    /// Head of the chain of servers, newest first.
+    pub(crate) first: Option<ServerId>,
+    pub(crate) servers: u32,
+    /// Whether the look-up table that its scheduler's builder makes is to be made anew.
+    pub(crate) stale: bool,
+    pub(crate) meter: Meter,
+}
+
+impl<P> Service<P> {
+    pub(crate) fn new(key: ServiceKey, config: ServiceConfig<P>) -> Self {
+        let ServiceConfig { scheduler, flags, persistence, one_packet } = config;
+        Self {
+            key,
+            scheduler,
+            flags,
+            persistence,
+            one_packet,
+            first: None,
+            servers: 0,
+            stale: false,
+            meter: Meter::ZERO,
+        }
+    }
+
+    /// Takes over all of a configuration but the scheduler.
+    pub(crate) fn behave(&mut self, config: &ServiceConfig<P>) {
+        self.flags = config.flags;
+        self.persistence = config.persistence;
+        self.one_packet = config.one_packet;
+    }
+
+    /// What it is reached by.
+    #[must_use]
+    pub const fn key(&self) -> ServiceKey {
+        self.key
+    }
+
+    /// Its port, unless it goes by a mark.
+    #[inline]
+    pub(crate) const fn port(&self) -> Option<u16> {
+        match self.key {
+            ServiceKey::Address { port, .. } => Some(port),
+            ServiceKey::Mark { .. } => None,
+        }
+    }
+
+    /// Its scheduler.
+    #[must_use]
+    pub const fn scheduler(&self) -> &P {
+        &self.scheduler
+    }
+
+    /// Options of the hashing schedulers.
+    #[must_use]
+    pub const fn flags(&self) -> ScheduleFlags {
+        self.flags
+    }
+
+    /// Whether clients stay with their server.
+    #[must_use]
+    pub const fn persistence(&self) -> Option<Persistence> {
+        self.persistence
+    }
+
+    /// Whether every UDP datagram is scheduled anew.
+    #[must_use]
+    pub const fn one_packet(&self) -> bool {
+        self.one_packet
+    }
+
+    /// How many real servers it has.
+    #[must_use]
+    pub const fn server_count(&self) -> u32 {
+        self.servers
+    }
+
+    /// What went through it.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.meter.live()
+    }
+
+    /// The same as `ipvsadm` shows it, up to two seconds late, and its rates.
+    #[must_use]
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}
