@@ -9,6 +9,7 @@
 //! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
 //! | [`shortcut`] | bulk TCP past a worker, inside the kernel and in the director's charge |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
+//! | `ipvsadm` | ipvsadm's command line, listings and save format (feature `ipvsadm`) |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
@@ -78,6 +79,8 @@ pub mod control;
 pub mod device;
 pub mod health;
 mod host_addresses;
+#[cfg(feature = "ipvsadm")]
+pub mod ipvsadm;
 pub mod lab;
 mod memory;
 mod seed;

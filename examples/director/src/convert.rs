@@ -10,10 +10,10 @@ use lvs_std::control::{
     Command, Declared, DeclaredServer, Ledger, ServerReport, ServiceName, ServiceReport, Stats, change,
     flags, method, tunnel, whole,
 };
+use lvs_std::ipvsadm::{System, parse_save, save_text};
 use lvs_support::print;
 
 use crate::config::Configuration;
-use crate::lvsadm::{parse_save, save_text};
 
 /// Prints the services of a file in the other format: those of a configuration as ipvsadm's lines, ipvsadm's lines as a part of a
 /// configuration.
@@ -27,7 +27,9 @@ pub(crate) fn main(file: &Path) -> ExitCode {
         }
     };
     let converted = if is_saved(&text) {
-        parse_save(&text).map_err(|error| format!("{name}, {error}")).and_then(|commands| to_toml(&commands))
+        parse_save(&text, &System)
+            .map_err(|error| format!("{name}, {error}"))
+            .and_then(|commands| to_toml(&commands))
     } else {
         let configuration = Configuration::parse(&text);
         configuration.map(|of| to_saved(&of)).map_err(|error| error.show(&name.to_string()).to_string())
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_was_saved_is_the_same_after_a_configuration() {
-        let toml = to_toml(&parse_save(SAVED).unwrap()).unwrap();
+        let toml = to_toml(&parse_save(SAVED, &System).unwrap()).unwrap();
         let head = "[[interface]]\nname = \"eth0\"\naddresses = [\"10.0.1.254/24\", \"192.0.2.254/24\", \"2001:db8:1::fe/64\"]\n";
         let configuration =
             Configuration::parse(&format!("{head}{toml}")).map_err(|error| error.show("").to_string());
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_a_configuration_cannot_say_is_refused_by_name() {
-        let refusal = |saved| to_toml(&parse_save(saved).unwrap()).unwrap_err();
+        let refusal = |saved| to_toml(&parse_save(saved, &System).unwrap()).unwrap_err();
         let text = refusal("-A -t 192.0.2.1:80 -s rr -p 9 -M 255.0.255.0");
         assert_eq!(text, "TCP 192.0.2.1:80: its mask has holes, which a configuration cannot say");
     }

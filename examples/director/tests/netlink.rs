@@ -10,10 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lvs_core::{Capacity, Config, Director, Heap, Seed};
-use lvs_director::lvsadm::{self, Channel, ChannelError, System};
 use lvs_forward::host::{Host, Port};
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{Answer, Command, DaemonSpec, Daemons, Desk, Errno, Local, Office, Role, Session};
+use lvs_std::ipvsadm::{self, Channel, ChannelError, System};
 
 type TestDesk = Desk<Heap, 64, 256, Local<Heap, 64, 256>>;
 
@@ -96,13 +96,14 @@ fn ipvsadm(desk: &mut TestDesk, line: &str) -> u8 {
     let Some(words) = line.strip_prefix("ipvsadm ") else { return 0 };
     let words: Vec<&str> = words.split_whitespace().collect();
     let (mut out, mut errors) = (Vec::new(), Vec::new());
-    lvsadm::Session {
+    ipvsadm::Session {
         program: "ipvsadm",
         names: &System,
         channel: &mut Direct(desk),
         input: &mut std::io::empty(),
         out: &mut out,
         errors: &mut errors,
+        more_help: "",
     }
     .run(&words)
 }

@@ -7,6 +7,7 @@
 //! | [`Desk`] | carries commands out on a director; its [`Ledger`] remembers what was declared, its [`Journal`] makes that last |
 //! | [`Session`] | a client's conversation: netlink messages in, netlink messages out |
 //! | [`serve`] | conversations at a Unix socket, as many as there are clients |
+//! | [`SyncDaemons`] | the sync daemons' messages, without sockets or threads |
 //! | [`switches`] | `net.ipv4.vs.*` by name |
 
 pub mod change;
@@ -23,6 +24,7 @@ mod reach;
 mod server;
 mod session;
 pub mod switches;
+mod sync_daemons;
 mod table;
 mod types;
 mod wire;
@@ -36,6 +38,7 @@ pub use place::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
 pub use reach::{Local, Reach};
 pub use server::{ServeOptions, Serving, serve};
 pub use session::{Office, Session};
+pub use sync_daemons::{SyncDaemonError, SyncDaemons};
 pub use types::{
     Answer, Command, DaemonSpec, Info, Role, ServerReport, ServerSpec, ServiceName, ServiceReport,
     ServiceSpec, Stats, Timeouts, flags, method, tunnel, whole,

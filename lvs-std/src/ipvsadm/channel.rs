@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use lvs_std::control::{Answer, Client, ClientError, Command, Errno};
+use crate::control::{Answer, Client, ClientError, Command, Errno};
 
 /// A way to a director.
 pub trait Channel {

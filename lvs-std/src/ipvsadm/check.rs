@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{Family, Method, Protocol, ServiceKey, Tunnel, Weight};
 
-use super::options::{Opt, Rule, Verb};
+use super::options::{Opt, Rule, SCHEDULER_FLAGS, SchedulerFlag, Verb};
 use super::scan::{self, Given, MAX_TIMEOUT, Way};
 use super::value::number;
 use super::{
@@ -96,20 +96,14 @@ fn flags(given: &Given) -> Result<[bool; 3], UsageError> {
         if name.is_empty() {
             continue;
         }
-        let (number, of) = match name {
-            "flag-1" => (0, None),
-            "flag-2" => (1, None),
-            "flag-3" => (2, None),
-            "sh-fallback" => (0, Some("sh")),
-            "sh-port" => (1, Some("sh")),
-            "mh-fallback" => (0, Some("mh")),
-            "mh-port" => (1, Some("mh")),
-            _ => return Err(UsageError::InvalidFlag(name.to_owned())),
+        let known = SCHEDULER_FLAGS.iter().find(|flag| flag.name == name);
+        let Some(&SchedulerFlag { number, of, .. }) = known else {
+            return Err(UsageError::InvalidFlag(name.to_owned()));
         };
         if of.is_some_and(|of| of != scheduler) {
             return Err(UsageError::IncompatibleFlag(name.to_owned()));
         }
-        if let Some(flag) = flags.get_mut::<usize>(number) {
+        if let Some(flag) = flags.get_mut(number) {
             *flag = true;
         }
     }

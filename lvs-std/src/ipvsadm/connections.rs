@@ -2,8 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::Names;
 use super::table::endpoint;
-use crate::ipvsadm::Names;
 
 /// The file from which the table is read, as ipvsadm does.
 pub(super) const FILE: &str = "/proc/net/ip_vs_conn";

@@ -1,12 +1,15 @@
 //! `-h`, in our words.
 
+use lvs_core::Scheduler;
+
 /// What `-v` prints: the release that this is equal to.
 pub const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";
 
 /// What `-h` prints. `program` is the name by which it was called.
 #[must_use]
 pub fn help(program: &str) -> String {
-    format!("{VERSION}\n{}", TEXT.replace("PROGRAM", program))
+    let text = TEXT.replace("PROGRAM", program).replace("SCHEDULERS", &Scheduler::NAMES.join(" "));
+    format!("{VERSION}\n{text}")
 }
 
 const TEXT: &str = "\
@@ -40,7 +43,7 @@ Service: HOST[:PORT], [IPV6]:PORT, names or numbers
       --sctp-service ADDRESS    SCTP
   -f  --fwmark-service MARK     packets with this firewall mark, 1 or more
   -6  --ipv6                    .. of IPv6; after -f
-  -s  --scheduler NAME          rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh; default wlc
+  -s  --scheduler NAME          SCHEDULERS; default wlc
   -p  --persistent [SECONDS]    a client stays with its server; default 360
   -M  --netmask MASK            .. and so does its network: a mask of IPv4, a prefix length of IPv6
       --pe NAME                 .. by what the payload says: sip
@@ -78,18 +81,11 @@ Daemon
       --mcast-group ADDRESS     default 224.0.0.81
       --mcast-port PORT         default 8848
       --mcast-ttl NUMBER        default 1
-
-Beyond ipvsadm
-      --drain SERVICE -r SERVER    no new connections, until none is left [--deadline SECONDS] [--no-wait]
-      --undrain SERVICE -r SERVER  new connections again
-      --drains                     what is being drained
-
-Which director: --director NAME|PATH before the command, or else the variable LVS_DIRECTOR, or else `default'.
 ";
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{Meaning, SPELLINGS, Verb};
+    use super::super::options::{Meaning, SCHEDULER_FLAGS, SPELLINGS, Verb};
     use super::*;
 
     #[test]
@@ -101,6 +97,9 @@ mod tests {
             if let Some(short) = spelling.short {
                 assert!(words.contains(&format!("-{short}").as_str()), "{spelling:?}");
             }
+        }
+        for name in Scheduler::NAMES.iter().copied().chain(SCHEDULER_FLAGS.iter().map(|flag| flag.name)) {
+            assert!(words.iter().any(|word| word.trim_end_matches([',', ';']) == name), "{name}: {text}");
         }
         assert!(text.contains("\nlvsadm COMMAND"), "{text}");
     }

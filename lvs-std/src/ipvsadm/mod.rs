@@ -1,23 +1,43 @@
-//! The command line of ipvsadm: from words to what a director is to do.
+//! ipvsadm for a director: its command line, its listings and the format in which it saves.
 //!
-//! Everything that ipvsadm 1.31 accepts is understood here, and what it refuses is refused with its words and its exit status, so
-//! that scripts cannot tell the two apart. [`parse`] only reads; [`carry_out`](control::carry_out) does what was read.
+//! Everything that ipvsadm 1.31 accepts is understood here. What it refuses is refused with its words and its exit
+//! status, so that scripts cannot tell the two apart.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`parse`] | words to a typed [`Command`], or the [`UsageError`] that ipvsadm reports |
+//! | [`request`] | a command of the line as the [`control::Command`](crate::control::Command) that carries it out |
+//! | [`Session`] | a whole call: words in; text, errors and an exit status out; the director is behind a [`Channel`] |
+//! | [`save_text`], [`parse_save`] | the format of `ipvsadm --save`, which `ipvsadm --restore` reads |
+//! | [`Names`] | looks up names of hosts and ports: [`System`] as this machine knows them, [`Numeric`] not at all |
 
+mod channel;
 mod check;
-pub mod control;
+mod connections;
 mod error;
 mod help;
-pub mod list;
+mod names;
 mod options;
+mod order;
+mod refusal;
+mod request;
+mod save;
 mod scan;
+mod session;
+mod table;
 mod value;
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{Method, ServiceKey, Weight};
 
+pub use channel::{Channel, ChannelError};
 pub use error::{UsageError, Value, said_by};
 pub use help::{VERSION, help};
+pub use names::System;
+pub use request::request;
+pub use save::{SaveError, parse_save, save_text};
+pub use session::{NOT_ROOT, Session, UNREACHABLE, cannot_initialize};
 pub use value::{Names, Numeric};
 
 /// One call of ipvsadm.
@@ -199,7 +219,7 @@ pub struct Daemon {
 /// What ipvsadm says to such words, with its [exit status](UsageError::status).
 ///
 /// ```
-/// use lvs_director::ipvsadm::{Command, Numeric, parse};
+/// use lvs_std::ipvsadm::{Command, Numeric, parse};
 /// let words = ["-a", "-t", "10.99.0.1:80", "-r", "10.0.1.11:8080", "-mw", "3"];
 /// let Ok(Command::AddServer(_, server)) = parse(words, &Numeric) else { panic!() };
 /// assert_eq!(server.weight.get(), 3);

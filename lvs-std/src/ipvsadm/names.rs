@@ -6,7 +6,7 @@ use std::fs;
 use dns_lookup::{AddrInfoHints, getaddrinfo, getnameinfo};
 use lvs_core::Protocol;
 
-use crate::ipvsadm::Names;
+use super::Names;
 
 /// The system's resolver (`/etc/hosts`, DNS, ..) and `/etc/services`.
 #[derive(Clone, Copy, Debug, Default)]

@@ -106,6 +106,32 @@ pub(super) struct Spelling {
     pub(super) meaning: Meaning,
 }
 
+/// A name that `-b` knows, and that listings show.
+#[derive(Debug)]
+pub(super) struct SchedulerFlag {
+    pub(super) name: &'static str,
+    /// Which of a service's three flags it means, from 0.
+    pub(super) number: usize,
+    /// The only scheduler under which the flag has this name.
+    pub(super) of: Option<&'static str>,
+}
+
+/// Every name of a scheduler's flag.
+pub(super) const SCHEDULER_FLAGS: &[SchedulerFlag] = {
+    const fn f(name: &'static str, number: usize, of: Option<&'static str>) -> SchedulerFlag {
+        SchedulerFlag { name, number, of }
+    }
+    &[
+        f("flag-1", 0, None),
+        f("flag-2", 1, None),
+        f("flag-3", 2, None),
+        f("sh-fallback", 0, Some("sh")),
+        f("sh-port", 1, Some("sh")),
+        f("mh-fallback", 0, Some("mh")),
+        f("mh-port", 1, Some("mh")),
+    ]
+};
+
 /// Every option.
 pub(super) const SPELLINGS: &[Spelling] = {
     use Meaning as M;

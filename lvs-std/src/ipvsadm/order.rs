@@ -6,8 +6,8 @@
 use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv6Addr};
 
+use crate::control::{ServerReport, ServiceName};
 use lvs_core::Family;
-use lvs_std::control::{ServerReport, ServiceName};
 
 /// Services by mark, family, protocol, address and port.
 pub(super) fn services(one: &ServiceName, other: &ServiceName) -> Ordering {

@@ -1,9 +1,8 @@
 //! What ipvsadm says when the director refuses something.
 
-use lvs_std::control::Errno;
+use crate::control::Errno;
 
-use super::ChannelError;
-use crate::ipvsadm::Command;
+use super::{ChannelError, Command};
 
 /// The words for an error, and the exit status.
 pub(super) fn refusal(line: &Command, error: &ChannelError) -> (String, u8) {

@@ -2,19 +2,18 @@
 
 use core::net::IpAddr;
 
-use lvs_core::{Family, Method, ServiceKey, Tunnel};
-use lvs_std::control::change::name;
-use lvs_std::control::{
+use crate::control::change::name;
+use crate::control::{
     Command, DaemonSpec, Role, ServerSpec, ServiceSpec, Timeouts, flags, method, tunnel, whole,
 };
+use lvs_core::{Family, Method, ServiceKey, Tunnel};
 
-use crate::ipvsadm::{self, Daemon, Mask, ServerOptions, ServiceOptions};
+use super::{self as ipvsadm, Daemon, Mask, ServerOptions, ServiceOptions};
 
 /// The command that carries this one out; `None` for those that only show something (`-L`, `-S`, `-h`, `-v`) and for `-R`.
 ///
 /// ```
-/// use lvs_director::ipvsadm::{Numeric, parse};
-/// use lvs_director::lvsadm::request;
+/// use lvs_std::ipvsadm::{Numeric, parse, request};
 /// use lvs_std::control::{Command, ServiceName};
 /// let line = parse(["-D", "-t", "10.99.0.1:80"], &Numeric).unwrap();
 /// let service = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
@@ -118,7 +117,7 @@ const ALL_FLAGS: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
-    use lvs_std::control::ServiceName;
+    use crate::control::ServiceName;
 
     use super::*;
     use crate::ipvsadm::{Numeric, parse};

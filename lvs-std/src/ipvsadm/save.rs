@@ -3,15 +3,12 @@
 use core::fmt;
 use core::net::SocketAddr;
 
+use crate::control::{Command, ServerReport, ServerSpec, ServiceName, ServiceReport, flags, method, tunnel};
 use lvs_core::Family;
-use lvs_std::control::{
-    Command, ServerReport, ServerSpec, ServiceName, ServiceReport, flags, method, tunnel,
-};
 
-use super::names::System;
 use super::request::request;
 use super::table::{self, endpoint, protocol};
-use crate::ipvsadm::{self, Names, Numeric, UsageError};
+use super::{self as ipvsadm, Names, Numeric, UsageError};
 
 /// Services and servers as lines that add them, in ipvsadm's order, addresses and ports as numbers: what `ipvsadm -Sn` prints.
 ///
@@ -22,20 +19,20 @@ pub fn save_text(services: &[(ServiceReport, Vec<ServerReport>)]) -> String {
 }
 
 /// What the lines of a saved table ask for, in order. The word `ipvsadm` may stand before each; empty lines and those that begin with `#` say
-/// nothing. Names of hosts are looked up.
+/// nothing. `names` looks up the names of hosts and ports, such as [`System`](super::System).
 ///
 /// # Errors
 ///
 /// The first line that ipvsadm would refuse, or that changes nothing (`-L`, `-S`, `-R`, `-h`, `-v`).
 ///
 /// ```
-/// use lvs_director::lvsadm::parse_save;
+/// use lvs_std::ipvsadm::{Numeric, parse_save};
 /// let saved = "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.1.11:80 -g -w 1\n";
-/// assert_eq!(parse_save(saved).unwrap().len(), 2);
-/// let error = parse_save("\n-A -t 192.0.2.1:80 -w 1").unwrap_err();
+/// assert_eq!(parse_save(saved, &Numeric).unwrap().len(), 2);
+/// let error = parse_save("\n-A -t 192.0.2.1:80 -w 1", &Numeric).unwrap_err();
 /// assert_eq!(error.to_string(), "line 2: Illegal 'weight' option with the 'add-service' command");
 /// ```
-pub fn parse_save(saved: &str) -> Result<Vec<Command>, SaveError> {
+pub fn parse_save(saved: &str, names: &dyn Names) -> Result<Vec<Command>, SaveError> {
     let mut commands = Vec::new();
     for (at, line) in saved.lines().enumerate() {
         let words = words(line);
@@ -43,8 +40,7 @@ pub fn parse_save(saved: &str) -> Result<Vec<Command>, SaveError> {
             continue;
         }
         let line = at + 1;
-        let command =
-            ipvsadm::parse(words, &System).map_err(|usage| SaveError { line, usage: Some(usage) })?;
+        let command = ipvsadm::parse(words, names).map_err(|usage| SaveError { line, usage: Some(usage) })?;
         commands.push(request(&command).ok_or(SaveError { line, usage: None })?);
     }
     Ok(commands)

@@ -2,15 +2,16 @@
 
 use std::io::{BufRead, Write};
 
+use crate::control::change::name;
+use crate::control::{Answer, Command, DaemonSpec, Errno, Info, Role, ServiceReport};
 use lvs_core::ServiceKey;
-use lvs_std::control::change::name;
-use lvs_std::control::{Answer, Command, DaemonSpec, Errno, Info, Role, ServiceReport};
 
 use super::refusal::refusal;
 use super::request::request;
 use super::table::{self, Entry};
-use super::{Channel, ChannelError, connections, save};
-use crate::ipvsadm::{self, Listing, Names, Numeric, Subject, UsageError};
+use super::{
+    self as ipvsadm, Channel, ChannelError, Listing, Names, Numeric, Subject, UsageError, connections, save,
+};
 
 /// A tool that is called as ipvsadm is.
 #[expect(missing_debug_implementations, reason = "it is made of streams")]
@@ -28,6 +29,8 @@ pub struct Session<'a> {
     pub out: &'a mut dyn Write,
     /// Standard error.
     pub errors: &'a mut dyn Write,
+    /// What `-h` prints after ipvsadm's own options: those that this tool has besides. May be empty.
+    pub more_help: &'a str,
 }
 
 /// What is said on standard error, and the exit status.
@@ -88,7 +91,7 @@ impl Session<'_> {
                 let entries = table::sort(self.entries().map_err(|error| refused(line, &error))?);
                 save::text(&entries, self.names_for(*numeric))
             }
-            ipvsadm::Command::Help => ipvsadm::help(self.program),
+            ipvsadm::Command::Help => ipvsadm::help(self.program) + self.more_help,
             ipvsadm::Command::Version => format!("{}\n", ipvsadm::VERSION),
             ipvsadm::Command::AddService(..)
             | ipvsadm::Command::EditService(..)
@@ -216,8 +219,9 @@ impl Session<'_> {
     }
 }
 
-/// What ipvsadm says when there is no IPVS.
-pub(super) fn cannot_initialize(why: &str) -> String {
+/// What ipvsadm says when there is no IPVS to talk to; `why` is the system's word for it.
+#[must_use]
+pub fn cannot_initialize(why: &str) -> String {
     format!(
         "Can't initialize ipvs: {why}\nAre you sure that IP Virtual Server is built in the kernel or as module?"
     )
@@ -255,6 +259,7 @@ fn daemon(spec: &DaemonSpec) -> String {
     text + ")\n"
 }
 
-pub(super) const NOT_ROOT: &str = "Permission denied (you must be root)";
-/// The exit status without a director.
-pub(super) const UNREACHABLE: u8 = 2;
+/// What ipvsadm says to whom the kernel refuses for want of `CAP_NET_ADMIN`.
+pub const NOT_ROOT: &str = "Permission denied (you must be root)";
+/// ipvsadm's exit status when there is no IPVS, here no director, to talk to.
+pub const UNREACHABLE: u8 = 2;

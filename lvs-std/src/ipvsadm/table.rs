@@ -2,13 +2,14 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 
-use lvs_core::Family;
-use lvs_std::control::{
+use crate::control::{
     Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats, flags, method, tunnel, whole,
 };
+use lvs_core::Family;
 
+use super::options::SCHEDULER_FLAGS;
 use super::order;
-use crate::ipvsadm::{Listing, Names};
+use super::{Listing, Names};
 
 /// A service with its servers.
 pub(super) type Entry = (ServiceReport, Vec<ServerReport>);
@@ -234,15 +235,14 @@ fn options(service: &ServiceReport) -> String {
 
 /// The flags by the names that they have under this scheduler. Under `sh` and `mh` the third has none and is not shown.
 pub(super) fn scheduler_flags(service: &ServiceReport) -> Option<String> {
-    let names: [&str; 3] = match service.spec.scheduler.as_str() {
-        "sh" => ["sh-fallback", "sh-port", ""],
-        "mh" => ["mh-fallback", "mh-port", ""],
-        _ => ["flag-1", "flag-2", "flag-3"],
-    };
+    let scheduler = service.spec.scheduler.as_str();
+    // A scheduler with names of its own shows no others.
+    let own = SCHEDULER_FLAGS.iter().any(|flag| flag.of == Some(scheduler)).then_some(scheduler);
     let bits = [flags::SCHED_1, flags::SCHED_2, flags::SCHED_3];
     let set = service.spec.flags;
-    let shown = names.into_iter().zip(bits).filter(|(name, bit)| !name.is_empty() && set & bit != 0);
-    let shown: Vec<&str> = shown.map(|(name, _)| name).collect();
+    let is_set = |number: usize| bits.get(number).is_some_and(|bit| set & bit != 0);
+    let shown = SCHEDULER_FLAGS.iter().filter(|flag| flag.of == own && is_set(flag.number));
+    let shown: Vec<&str> = shown.map(|flag| flag.name).collect();
     (set & bits.iter().sum::<u32>() != 0).then(|| shown.join(","))
 }
 

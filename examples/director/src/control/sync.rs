@@ -12,13 +12,10 @@ use lvs_core::sync::SyncEntry;
 use lvs_core::{Event, Store};
 use lvs_forward::host::Port;
 use lvs_forward::{Frame, HEADROOM, PortId};
-use lvs_std::control::{self, DaemonSpec, Errno};
+use lvs_std::control::{self, DaemonSpec, Errno, SyncDaemons};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::worker::{Crew, Handle, WorkerGone};
-
-use crate::daemon::Daemons;
-use crate::ipvsadm::{Daemon, Role};
 
 /// The daemons, and the interfaces by which they may talk: the director's ports, in order.
 #[derive(Clone)]
@@ -31,7 +28,7 @@ pub(super) struct Sync {
 
 #[derive(Default)]
 struct State {
-    daemons: Daemons,
+    daemons: SyncDaemons,
     /// Interfaces that are open.
     open: Vec<(PortId, Device)>,
 }
@@ -77,7 +74,7 @@ impl Sync {
             .with(move |director, forwarder, now| {
                 let mtu = forwarder.host().port(port).map_or(1_500, Port::mtu);
                 let filled = filled(wanted, mtu);
-                let done = daemons.start(director, now, role(filled.role), &daemon(&filled), |_| Some(port));
+                let done = daemons.start(director, now, &filled, Some(port));
                 (daemons, done.map(|()| filled))
             })
             .map_err(|WorkerGone| Errno::NoDevice)?;
@@ -176,7 +173,7 @@ impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for Sy
 
     fn stop(&mut self, stopped: control::Role) {
         // The desk knows that it runs.
-        let _ = self.sync.state().daemons.stop(role(stopped));
+        let _ = self.sync.state().daemons.stop(stopped);
     }
 }
 
@@ -193,25 +190,6 @@ fn filled(mut spec: DaemonSpec, mtu: u16) -> DaemonSpec {
     spec.port.get_or_insert(8_848);
     spec.ttl.get_or_insert(1);
     spec
-}
-
-fn daemon(spec: &DaemonSpec) -> Daemon {
-    Daemon {
-        interface: spec.interface.clone(),
-        // Messages have a byte for it.
-        sync_id: spec.sync_id as u8,
-        max_len: spec.max_len,
-        group: spec.group,
-        port: spec.port,
-        ttl: spec.ttl,
-    }
-}
-
-const fn role(role: control::Role) -> Role {
-    match role {
-        control::Role::Master => Role::Master,
-        control::Role::Backup => Role::Backup,
-    }
 }
 
 /// The group that IPVS uses.

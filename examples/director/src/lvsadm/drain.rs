@@ -7,12 +7,10 @@ use std::path::Path;
 use std::thread;
 
 use lvs_std::control::change;
+use lvs_std::ipvsadm::{self, Command, System, UNREACHABLE};
 
-use super::System;
-use super::session::UNREACHABLE;
 use crate::control::json::ask;
 use crate::control::{DrainRow, Request, beside};
-use crate::ipvsadm::{self, Command};
 
 /// What is asked.
 #[derive(Debug, PartialEq)]

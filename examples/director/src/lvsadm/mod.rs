@@ -1,27 +1,10 @@
 //! `lvsadm`: ipvsadm's command line for a director.
 //!
-//! Words are read by [`ipvsadm`](crate::ipvsadm), carried out by a director behind a [`Channel`], and what it answers is shown as ipvsadm
-//! shows what the kernel answers: the same listings, the same errors, the same exit statuses. Installed as `ipvsadm`, the program
-//! stands in for it.
+//! The library reads the words, has a director carry them out and shows the answers
+//! ([`ipvsadm`](lvs_std::ipvsadm)). The program finds the director, looks at the name by which it was called, and has
+//! a few commands of its own. Installed as `ipvsadm`, it stands in for that.
 
-mod channel;
-mod connections;
 mod drain;
-mod names;
-mod order;
 mod program;
-mod refusal;
-mod request;
-mod save;
-mod session;
-mod table;
 
-pub use channel::{Channel, ChannelError};
-pub use names::System;
 pub use program::{call, main};
-pub use request::request;
-pub use save::{SaveError, parse_save, save_text};
-pub use session::Session;
-
-#[cfg(test)]
-mod tests;

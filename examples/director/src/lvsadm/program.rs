@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
+use lvs_std::ipvsadm::{Channel, NOT_ROOT, Session, System, UNREACHABLE, cannot_initialize};
 
-use super::session::{NOT_ROOT, Session, UNREACHABLE, cannot_initialize};
-use super::{Channel, System, drain};
+use super::drain;
 
 /// `lvsadm`: does what its command line says, as ipvsadm, `ipvsadm-save` or `ipvsadm-restore` would if it was called so.
 #[must_use]
@@ -89,8 +89,16 @@ fn tool(program: &str, channel: &mut dyn Channel, input: &mut dyn BufRead, words
     // As the C library does it: what goes to a person goes line by line, all else in pieces.
     let mut out = BufWriter::with_capacity(if terminal { 0 } else { PIECE }, io::stdout().lock());
     let mut errors = io::stderr().lock();
-    let status =
-        Session { program, names: &System, channel, input, out: &mut out, errors: &mut errors }.run(words);
+    let mut session = Session {
+        program,
+        names: &System,
+        channel,
+        input,
+        out: &mut out,
+        errors: &mut errors,
+        more_help: MORE_HELP,
+    };
+    let status = session.run(words);
     // Whoever closes it wants no more.
     drop(out.flush());
     status
@@ -144,6 +152,15 @@ impl fmt::Display for Unreachable<'_> {
     }
 }
 
+/// What `-h` says after ipvsadm's own options.
+const MORE_HELP: &str = "
+Beyond ipvsadm
+      --drain SERVICE -r SERVER    no new connections, until none is left [--deadline SECONDS] [--no-wait]
+      --undrain SERVICE -r SERVER  new connections again
+      --drains                     what is being drained
+
+Which director: --director NAME|PATH before the command, or else the variable LVS_DIRECTOR, or else `default'.
+";
 /// Bytes that are written at once.
 const PIECE: usize = 4_096;
 /// The exit status for words that are none of ipvsadm's.

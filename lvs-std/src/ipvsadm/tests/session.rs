@@ -2,14 +2,13 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use lvs_core::{Family, Protocol};
-use lvs_std::control::{
+use crate::control::{
     Answer, Command, DaemonSpec, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport,
     ServiceSpec, Stats, Timeouts, method,
 };
+use lvs_core::{Family, Protocol};
 
-use super::*;
-use crate::ipvsadm::{Names, Numeric};
+use crate::ipvsadm::*;
 
 #[derive(Default)]
 struct Memory {
@@ -139,6 +138,7 @@ fn run_with(memory: &mut Memory, line: &str, mut input: &[u8]) -> (String, Strin
         input: &mut input,
         out: &mut out,
         errors: &mut errors,
+        more_help: "",
     }
     .run(&words);
     (String::from_utf8(out).unwrap(), String::from_utf8(errors).unwrap(), status)
@@ -276,7 +276,7 @@ fn a_restored_table_saves_as_the_same_lines() {
     assert_eq!(lines(&sorted), lines(saved));
     assert_eq!(save_text(&memory.services), sorted);
     let mut again = Memory::default();
-    for command in parse_save(&sorted).unwrap() {
+    for command in parse_save(&sorted, &Numeric).unwrap() {
         again.answer(&command).unwrap();
     }
     assert_eq!(save_text(&again.services), sorted);
@@ -309,7 +309,7 @@ fn restoring_ends_at_words_that_are_none_and_goes_on_after_a_refusal() {
 
 #[test]
 fn a_saved_table_with_a_wrong_line_is_refused_by_its_number() {
-    let error = parse_save("# table\n-A -t 10.99.0.1:80\n\n-L\n").unwrap_err();
+    let error = parse_save("# table\n-A -t 10.99.0.1:80\n\n-L\n", &Numeric).unwrap_err();
     assert_eq!(error.line(), 4);
     assert_eq!(error.to_string(), "line 4: this command changes nothing; a saved table has -A and -a");
 }
@@ -335,6 +335,6 @@ fn long_addresses_push_the_rest_of_the_line() {
     let address = "[2001:db8:1:1111:2222:3333:4444:5555]:65535".parse().unwrap();
     let service = service(name, ServiceSpec::new(Family::V6, "wlc"));
     let entry = (service, vec![server(address, ServerSpec::new(method::MASQUERADING, 65_535))]);
-    let text = table::table(&crate::ipvsadm::Listing::default(), &[entry], &Numeric);
+    let text = table::table(&Listing::default(), &[entry], &Numeric);
     assert!(text.contains("  -> [2001:db8:1:1111:2222:3333:4444:5555]:65535 Masq    65535  0"), "{text}");
 }
