@@ -1,23 +1,30 @@
-//! Commands carried out on a director.
+//! ipvsadm's commands carried out on a director in memory.
 
 use core::fmt;
 use core::net::Ipv4Addr;
 
 use lvs_core::{
-    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, Engine, Persistence,
-    RemoveServerError, RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig,
-    ServiceConfig, ServiceKey, Store, ZeroError,
+    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, Engine, Family,
+    Persistence, RemoveServerError, RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig,
+    ServiceConfig, ServiceKey, Store, Tick, ZeroError,
 };
+use lvs_forward::PortId;
+use lvs_std::control::{self, SyncDaemonError, SyncDaemons};
+use lvs_std::ipvsadm::{Command, Mask, ServerOptions, ServiceOptions, request};
 
-use super::{Command, Mask, ServerOptions, ServiceOptions};
-
-/// Does what a command says to the services, servers and time-outs of a director.
+/// Does what a command says to a director in memory and to its sync daemons. `port` finds an interface by its name.
 ///
 /// # Errors
 ///
-/// What ipvsadm says when the kernel refuses it, with [its exit status](ControlError::status); nothing has changed then.
-/// Commands that are not about these (listings, daemons) are [`ControlError::Unsupported`].
-pub fn carry_out<S>(director: &mut Director<S>, command: &Command) -> Result<(), ControlError>
+/// What ipvsadm says when the kernel refuses it, with [its exit status](ApplyError::status); nothing has changed then.
+/// Commands that only show something are [`ApplyError::Unsupported`].
+pub(crate) fn apply<S>(
+    director: &mut Director<S>,
+    daemons: &mut SyncDaemons,
+    now: Tick,
+    command: &Command,
+    port: impl FnOnce(&str) -> Option<PortId>,
+) -> Result<(), ApplyError>
 where
     S: Store,
     SchedulerOf<S>: From<Scheduler>,
@@ -35,9 +42,13 @@ where
             }
         }
         Command::AddServer(key, options) => {
+            refuse_mixed(daemons, *key, options)?;
             director.add_server(*key, server(options))?;
         }
-        Command::EditServer(key, options) => director.edit_server(*key, server(options))?,
+        Command::EditServer(key, options) => {
+            refuse_mixed(daemons, *key, options)?;
+            director.edit_server(*key, server(options))?;
+        }
         Command::DeleteServer(key, address) => director.remove_server(*key, *address)?,
         Command::Set { tcp, tcp_fin, udp } => {
             let mut config = director.config().clone();
@@ -49,22 +60,35 @@ where
             director.set_config(config);
         }
         Command::Zero(key) => director.zero(*key)?,
-        Command::Restore
-        | Command::Save { .. }
-        | Command::List(_)
-        | Command::StartDaemon(..)
-        | Command::StopDaemon(_)
-        | Command::Help
-        | Command::Version => return Err(ControlError::Unsupported),
+        Command::StartDaemon(..) | Command::StopDaemon(_) => {
+            match request(command) {
+                Some(control::Command::NewDaemon(asked)) => {
+                    daemons.start(director, now, &asked, port(&asked.interface))?;
+                }
+                Some(control::Command::DelDaemon(role)) => daemons.stop(role)?,
+                _ => return Err(ApplyError::Unsupported),
+            }
+            let (master, backup) = daemons.roles();
+            director.set_sync_role(master, backup);
+        }
+        Command::Restore | Command::Save { .. } | Command::List(_) | Command::Help | Command::Version => {
+            return Err(ApplyError::Unsupported);
+        }
     }
     Ok(())
 }
 
-fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig<P>, ControlError> {
-    let scheduler = Scheduler::from_name(&options.scheduler).ok_or(ControlError::NoScheduler)?;
+/// No message has a place for a server of another family than its service's (`EINVAL`), once a daemon runs.
+fn refuse_mixed(daemons: &SyncDaemons, key: ServiceKey, server: &ServerOptions) -> Result<(), ApplyError> {
+    let mixed = Family::of(server.address.ip()) != key.family();
+    if mixed && daemons.is_running() { Err(ApplyError::Invalid) } else { Ok(()) }
+}
+
+fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig<P>, ApplyError> {
+    let scheduler = Scheduler::from_name(&options.scheduler).ok_or(ApplyError::NoScheduler)?;
     let engine = match options.engine.as_deref() {
         None | Some("") => None,
-        Some(name) => Some(Engine::from_name(name).ok_or(ControlError::NoScheduler)?),
+        Some(name) => Some(Engine::from_name(name).ok_or(ApplyError::NoScheduler)?),
     };
     let [fallback, port, _] = options.flags;
     let mut config = ServiceConfig::new(scheduler.into()).with_flags(ScheduleFlags { fallback, port });
@@ -91,8 +115,7 @@ fn server(options: &ServerOptions) -> ServerConfig {
 
 /// Why a command was not carried out. Shown as ipvsadm shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ControlError {
+pub(crate) enum ApplyError {
     /// Such a sync daemon runs already.
     DaemonRuns,
     /// The service has this server.
@@ -121,15 +144,15 @@ pub enum ControlError {
     Unsupported,
 }
 
-impl ControlError {
+impl ApplyError {
     /// ipvsadm's exit status.
     #[must_use]
-    pub const fn status(self) -> u8 {
+    pub(crate) const fn status(self) -> u8 {
         255
     }
 }
 
-impl fmt::Display for ControlError {
+impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DaemonRuns => "Daemon has already run",
@@ -149,9 +172,20 @@ impl fmt::Display for ControlError {
     }
 }
 
-impl core::error::Error for ControlError {}
+impl core::error::Error for ApplyError {}
 
-impl From<AddServiceError> for ControlError {
+impl From<SyncDaemonError> for ApplyError {
+    fn from(error: SyncDaemonError) -> Self {
+        match error {
+            SyncDaemonError::Running => Self::DaemonRuns,
+            SyncDaemonError::NotRunning => Self::NoDaemon,
+            SyncDaemonError::NoDevice => Self::NoDevice,
+            SyncDaemonError::MixedFamilies | _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<AddServiceError> for ApplyError {
     fn from(error: AddServiceError) -> Self {
         match error {
             AddServiceError::Exists => Self::ServiceExists,
@@ -162,7 +196,7 @@ impl From<AddServiceError> for ControlError {
     }
 }
 
-impl From<EditServiceError> for ControlError {
+impl From<EditServiceError> for ApplyError {
     fn from(error: EditServiceError) -> Self {
         match error {
             EditServiceError::NotFound => Self::NoService,
@@ -172,7 +206,7 @@ impl From<EditServiceError> for ControlError {
     }
 }
 
-impl From<RemoveServiceError> for ControlError {
+impl From<RemoveServiceError> for ApplyError {
     fn from(error: RemoveServiceError) -> Self {
         match error {
             RemoveServiceError::NotFound => Self::NoService,
@@ -181,7 +215,7 @@ impl From<RemoveServiceError> for ControlError {
     }
 }
 
-impl From<ZeroError> for ControlError {
+impl From<ZeroError> for ApplyError {
     fn from(error: ZeroError) -> Self {
         match error {
             ZeroError::NotFound => Self::NoService,
@@ -190,7 +224,7 @@ impl From<ZeroError> for ControlError {
     }
 }
 
-impl From<AddServerError> for ControlError {
+impl From<AddServerError> for ApplyError {
     fn from(error: AddServerError) -> Self {
         match error {
             AddServerError::BadThresholds => Self::Range,
@@ -205,7 +239,7 @@ impl From<AddServerError> for ControlError {
     }
 }
 
-impl From<EditServerError> for ControlError {
+impl From<EditServerError> for ApplyError {
     fn from(error: EditServerError) -> Self {
         match error {
             EditServerError::BadThresholds => Self::Range,
@@ -216,7 +250,7 @@ impl From<EditServerError> for ControlError {
     }
 }
 
-impl From<RemoveServerError> for ControlError {
+impl From<RemoveServerError> for ApplyError {
     fn from(error: RemoveServerError) -> Self {
         match error {
             RemoveServerError::NotFound => Self::NoDestination,

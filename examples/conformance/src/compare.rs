@@ -1,8 +1,8 @@
 //! Equal or not, and where: what was expected against what was done.
 
-use super::fields::{Field, fields, show};
-use super::scenario::{Action, Expected, Hex, Step};
-use crate::ipvsadm::list::{ConnectionRow, ServiceName, ServiceRow};
+use crate::fields::{Field, fields, show};
+use crate::rows::{ConnectionRow, ServiceName, ServiceRow};
+use crate::scenario::{Action, Expected, Hex, Step};
 
 /// What a director did in one step.
 #[derive(Clone, Debug, Default, serde::Serialize)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::play::Difference;
+use crate::play::Difference;
 
 /// The list of deliberate differences.
 #[derive(Clone, Debug, Default, serde::Deserialize)]

@@ -5,19 +5,19 @@ use core::ops::Range;
 
 /// A part of a frame with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
+pub(crate) struct Field {
     /// Its header and its name in it.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Where it is.
-    pub(super) range: Range<usize>,
+    pub(crate) range: Range<usize>,
     /// What it says.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Whether it is nothing but bytes.
-    pub(super) opaque: bool,
+    pub(crate) opaque: bool,
 }
 
 /// All fields of an Ethernet frame. What cannot be read is bytes.
-pub(super) fn fields(frame: &[u8]) -> Vec<Field> {
+pub(crate) fn fields(frame: &[u8]) -> Vec<Field> {
     let mut reader = Reader { frame, fields: Vec::new(), prefix: "" };
     if reader.ethernet().is_none() {
         let at = reader.fields.last().map_or(0, |field| field.range.end);
@@ -311,7 +311,7 @@ impl Reader<'_> {
 }
 
 /// Bytes for people: text as text, the rest in hexadecimal, and only the first few.
-pub(super) fn show(bytes: &[u8]) -> String {
+pub(crate) fn show(bytes: &[u8]) -> String {
     let first = bytes.get(..bytes.len().min(SHOWN)).unwrap_or(bytes);
     let dots = if first.len() < bytes.len() { ".." } else { "" };
     let text =

@@ -6,30 +6,31 @@ use lvs_forward::ftp::Controls;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
+use lvs_std::control::SyncDaemons;
 use lvs_std::device::mark::{MarkRule, mark};
+use lvs_std::ipvsadm::{self, Numeric};
 
-use super::compare::Sent;
-use super::scenario::{Hex, Setup};
-use super::setup::port_id;
-use super::sysctl;
-use crate::daemon::Daemons;
-use crate::ipvsadm::list::{self, ConnectionRow, ServiceRow};
-use crate::ipvsadm::{self, Numeric, control};
+use crate::apply;
+use crate::compare::Sent;
+use crate::rows::{self, ConnectionRow, ServiceRow};
+use crate::scenario::{Hex, Setup};
+use crate::setup::port_id;
+use crate::sysctl;
 
 /// A director with everything around it.
-pub(super) struct Lab<S: Store> {
+pub(crate) struct Lab<S: Store> {
     director: Director<S>,
     forwarder: Box<Forwarder>,
     ports: Vec<String>,
     marks: Vec<MarkRule>,
-    daemons: Daemons,
+    daemons: SyncDaemons,
     now: Tick,
 }
 
 /// A frame that comes in.
-pub(super) struct Input<'a> {
-    pub(super) port: &'a str,
-    pub(super) bytes: &'a [u8],
+pub(crate) struct Input<'a> {
+    pub(crate) port: &'a str,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<S> Lab<S>
@@ -38,7 +39,7 @@ where
     SchedulerOf<S>: From<Scheduler>,
 {
     /// Sets the director up.
-    pub(super) fn new(setup: &Setup, store: S) -> Result<Self, String> {
+    pub(crate) fn new(setup: &Setup, store: S) -> Result<Self, String> {
         let seed = Seed::from_bytes(SEED);
         let (config, options) = setup.settings(seed)?;
         Ok(Self {
@@ -50,13 +51,13 @@ where
             ),
             ports: setup.port_names(),
             marks: setup.mark_rules()?,
-            daemons: Daemons::default(),
+            daemons: SyncDaemons::default(),
             now: Tick::ZERO,
         })
     }
 
     /// Lets time pass, and everything end that is due; what leaves meanwhile.
-    pub(super) fn pass(&mut self, millis: u64) -> Vec<Sent> {
+    pub(crate) fn pass(&mut self, millis: u64) -> Vec<Sent> {
         let mut out = Vec::new();
         let mut left = millis;
         while left > 0 {
@@ -71,14 +72,14 @@ where
     }
 
     /// Lets time pass up to a moment of the recording, at least a little; what leaves meanwhile.
-    pub(super) fn pass_until(&mut self, secs: f64) -> Vec<Sent> {
+    pub(crate) fn pass_until(&mut self, secs: f64) -> Vec<Sent> {
         // Negative and absurd moments are none.
         let millis = ((secs * 1_000.0) as u64).min(LONGEST_MILLIS);
         self.pass(millis.saturating_sub(self.now.as_millis()).max(LEAST_MILLIS))
     }
 
     /// Turns a switch.
-    pub(super) fn sysctl(&mut self, key: &str, value: &str) -> Result<(), String> {
+    pub(crate) fn sysctl(&mut self, key: &str, value: &str) -> Result<(), String> {
         let mut config = self.director.config().clone();
         let mut options = *self.forwarder.options();
         sysctl::set(&mut config.tuning, &mut options, key, value)?;
@@ -88,15 +89,14 @@ where
     }
 
     /// Carries out a call of ipvsadm; its exit status, and what it says.
-    pub(super) fn ipvsadm(&mut self, line: &str) -> (i32, Option<String>) {
+    pub(crate) fn ipvsadm(&mut self, line: &str) -> (i32, Option<String>) {
         let command = match ipvsadm::parse(line.split_whitespace(), &Numeric) {
             Ok(command) => command,
             Err(error) => return (error.status().into(), Some(error.to_string())),
         };
         let ports = &self.ports;
         let port = |name: &str| port_id(ports, name).ok();
-        let done = self.daemons.carry_out(&mut self.director, self.now, &command, port);
-        let done = done.unwrap_or_else(|| control::carry_out(&mut self.director, &command));
+        let done = apply::apply(&mut self.director, &mut self.daemons, self.now, &command, port);
         match done {
             Ok(()) => (0, None),
             Err(error) => (error.status().into(), Some(error.to_string())),
@@ -104,7 +104,7 @@ where
     }
 
     /// Puts frames in, as one batch if there are several; what leaves because of each.
-    pub(super) fn frames(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Vec<Sent>>, String> {
+    pub(crate) fn frames(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Vec<Sent>>, String> {
         let mut buffers: Vec<Vec<u8>> = inputs
             .iter()
             .map(|input| [[0xaa; HEADROOM].as_slice(), input.bytes, &[0xaa; TAILROOM]].concat())
@@ -170,8 +170,8 @@ where
     }
 
     /// What the tables hold.
-    pub(super) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
-        (list::services(&self.director), list::connections(&self.director, self.now))
+    pub(crate) fn snapshot(&self) -> (Vec<ServiceRow>, Vec<ConnectionRow>) {
+        (rows::services(&self.director), rows::connections(&self.director, self.now))
     }
 
     /// Takes what the director as a host, and the sync daemon, have to send.

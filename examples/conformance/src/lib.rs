@@ -6,35 +6,36 @@
 //!
 //! A capture with a configuration is an incident: what would a director have sent?
 
-mod capture;
+mod apply;
 mod compare;
 mod deliberate;
 mod fields;
 mod lab;
 mod play;
 mod report;
+mod rows;
 mod scenario;
 mod setup;
-mod survey;
-pub(crate) mod sysctl;
+pub mod sysctl;
 
 pub use compare::{Done, Sent, compare};
 pub use deliberate::{Deliberate, Entry};
 pub use play::{Difference, Manner, Played, StoreKind, play};
 pub use report::{Behaviour, Behaviours, Chance, Verdict};
+pub use rows::{ConnectionRow, ServerRow, ServiceName, ServiceRow};
 pub use scenario::{
     Action, Expected, Hex, MarkSetup, NeighbourSetup, PortSetup, RouteSetup, Scenario, Setup, Step,
 };
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lvs_support::{print, println};
+use lvs_support::println;
 
 /// What `director replay` can be told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Folders of scenarios, or their files
     #[arg(value_name = "SCENARIO", required_unless_present = "config", conflicts_with = "config")]
     scenarios: Vec<PathBuf>,
@@ -67,23 +68,32 @@ pub(crate) struct Arguments {
     mtu: u16,
 }
 
-/// Plays scenarios, or a capture. Status 1 on any difference, and on anything that cannot be played.
-pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    if let (Some(config), Some(input), Some(output)) =
-        (&arguments.config, &arguments.input, &arguments.output)
-    {
-        let files = capture::Files { config, input, output, mtu: arguments.mtu };
-        return match capture::play(&files) {
-            Ok(summary) => {
-                print!("{summary}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        };
+impl Arguments {
+    /// The files of a capture that is to be played; `None` if scenarios are.
+    #[must_use]
+    pub fn capture(&self) -> Option<CaptureFiles<'_>> {
+        let (config, input, output) = (self.config.as_ref()?, self.input.as_ref()?, self.output.as_ref()?);
+        Some(CaptureFiles { config, input, output, mtu: self.mtu })
     }
+}
+
+/// The files of a capture that is to be played.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "what the command line says")]
+pub struct CaptureFiles<'a> {
+    /// The director's configuration.
+    pub config: &'a Path,
+    /// What comes in.
+    pub input: &'a Path,
+    /// Where to write what leaves.
+    pub output: &'a Path,
+    /// MTU of every interface, in bytes.
+    pub mtu: u16,
+}
+
+/// Plays scenarios. Status 1 on any difference, and on anything that cannot be played.
+#[must_use]
+pub fn main(arguments: &Arguments) -> ExitCode {
     match run(arguments) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -2,9 +2,9 @@
 
 use lvs_core::{Capacity, Fixed, Heap, Scheduler, SchedulerOf, Store};
 
-use super::compare::{Done, Sent, compare};
-use super::lab::{Input, Lab};
-use super::scenario::{Action, Scenario, Step};
+use crate::compare::{Done, Sent, compare};
+use crate::lab::{Input, Lab};
+use crate::scenario::{Action, Scenario, Step};
 
 /// How scenarios are played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

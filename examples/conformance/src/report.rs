@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use super::deliberate::Deliberate;
-use super::fields::fields;
-use super::scenario::{Action, Expected, Scenario};
+use crate::deliberate::Deliberate;
+use crate::fields::fields;
+use crate::scenario::{Action, Expected, Scenario};
 
 /// What the recordings show.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -101,8 +101,8 @@ impl Behaviours {
             scenarios.iter().map(counts).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let mut text = format!(
             "# Equal to the kernel\n\n\
-             Written by the test run; do not edit. `UPDATE_CONFORMANCE=1 cargo test -p director --test conformance` writes it anew.\n\n\
-             {} scenarios were recorded from Linux 6.1.192 ([how](../conformance/README.md)) and are played through this \
+             Written by the test run; do not edit. `UPDATE_CONFORMANCE=1 cargo test -p lvs-conformance --test conformance` writes it anew.\n\n\
+             {} scenarios were recorded from Linux 6.1.192 ([how](../examples/conformance/README.md)) and are played through this \
              director, on both stores, frame by frame and in batches: {frames} frames in, {expected} out.\n\n\
              | | scenarios |\n|---|---|\n| equal | {} |\n",
             scenarios.len(),

@@ -69,12 +69,12 @@ pub struct ConnectionRow {
 }
 
 /// All services with their servers, in no particular order.
-pub fn services<S: Store>(director: &Director<S>) -> Vec<ServiceRow> {
+pub(crate) fn services<S: Store>(director: &Director<S>) -> Vec<ServiceRow> {
     director.services().map(|service| service_row(director, service)).collect()
 }
 
 /// All connections and templates, in no particular order.
-pub fn connections<S: Store>(director: &Director<S>, now: Tick) -> Vec<ConnectionRow> {
+pub(crate) fn connections<S: Store>(director: &Director<S>, now: Tick) -> Vec<ConnectionRow> {
     let connections = director.connections(now).map(|connection| connection_row(&connection));
     connections.chain(director.templates(now).map(|template| template_row(&template))).collect()
 }

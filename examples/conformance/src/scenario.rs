@@ -10,7 +10,7 @@ use lvs_forward::host::MacAddress;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-use crate::ipvsadm::list::{ConnectionRow, ServiceRow};
+use crate::rows::{ConnectionRow, ServiceRow};
 
 /// A scenario: how the director is set up, and all steps in order.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -242,7 +242,7 @@ where
 }
 
 /// An address with the length of its prefix; all bits where none is written.
-pub(super) fn prefix(text: &str) -> Option<(IpAddr, u8)> {
+pub(crate) fn prefix(text: &str) -> Option<(IpAddr, u8)> {
     let Some((address, len)) = text.split_once('/') else {
         let address: IpAddr = text.parse().ok()?;
         return Some((address, if address.is_ipv4() { 32 } else { 128 }));

@@ -5,17 +5,17 @@ use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::{Options, PortId};
 use lvs_std::device::mark::MarkRule;
 
-use super::scenario::{MarkSetup, Setup, prefix};
-use super::sysctl;
+use crate::scenario::{MarkSetup, Setup, prefix};
+use crate::sysctl;
 
 impl Setup {
     /// The names of its ports, in order.
-    pub(crate) fn port_names(&self) -> Vec<String> {
+    pub fn port_names(&self) -> Vec<String> {
         self.ports.keys().cloned().collect()
     }
 
     /// Its host, with all ports, addresses, routes and neighbours.
-    pub(crate) fn host<const A: usize, const N: usize>(&self, seed: Seed) -> Result<Box<Host<A, N>>, String> {
+    pub fn host<const A: usize, const N: usize>(&self, seed: Seed) -> Result<Box<Host<A, N>>, String> {
         let mut host = Box::new(Host::<A, N>::new(seed));
         let names = self.port_names();
         for (name, port) in &self.ports {
@@ -45,7 +45,7 @@ impl Setup {
     }
 
     /// Core's and forwarder's settings. The host refuses what it does not serve, as the recorded one did.
-    pub(crate) fn settings(&self, seed: Seed) -> Result<(Config, Options), String> {
+    pub fn settings(&self, seed: Seed) -> Result<(Config, Options), String> {
         let (mut config, mut options) = (Config::new(seed), Options::new());
         options.refuse = true;
         options.icmp_rate = 0;
@@ -56,7 +56,7 @@ impl Setup {
     }
 
     /// What gives packets a mark.
-    pub(crate) fn mark_rules(&self) -> Result<Vec<MarkRule>, String> {
+    pub fn mark_rules(&self) -> Result<Vec<MarkRule>, String> {
         self.marks.iter().map(rule).collect()
     }
 }
@@ -76,7 +76,7 @@ fn rule(setup: &MarkSetup) -> Result<MarkRule, String> {
 }
 
 /// A port by its name.
-pub(super) fn port_id(ports: &[String], name: &str) -> Result<PortId, String> {
+pub(crate) fn port_id(ports: &[String], name: &str) -> Result<PortId, String> {
     let at = ports.iter().position(|port| port == name).and_then(|at| u8::try_from(at).ok());
     at.map(PortId).ok_or_else(|| format!("the director has no port `{name}`"))
 }

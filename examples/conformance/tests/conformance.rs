@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use lvs_director::replay::{Action, Behaviours, Deliberate, Manner, Scenario, StoreKind, Verdict, play};
+use lvs_conformance::{Action, Behaviours, Deliberate, Manner, Scenario, StoreKind, Verdict, play};
 
 #[test]
 fn every_recording_is_reproduced() {
@@ -72,7 +72,7 @@ fn every_recording_is_reproduced() {
     assert!(report.is_empty(), "\n{}", report.join("\n"));
     let behaviours = Behaviours::load(&folder().join("behaviours.toml")).unwrap();
     let faults = behaviours.faults(&scenarios);
-    assert!(faults.is_empty(), "conformance/behaviours.toml:\n{}", faults.join("\n"));
+    assert!(faults.is_empty(), "examples/conformance/behaviours.toml:\n{}", faults.join("\n"));
     hold(&behaviours.describe(&scenarios, &results, &deliberate));
 }
 
@@ -84,7 +84,7 @@ fn is_by_host(scenario: &Scenario, number: u32) -> bool {
 
 /// Holds the document to what it should be, or writes it.
 fn hold(text: &str) {
-    let file = folder().join("../docs/conformance.md");
+    let file = folder().join("../../docs/conformance.md");
     if updates() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
@@ -119,10 +119,10 @@ fn manners() -> impl Iterator<Item = Manner> {
 }
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// How to write it anew.
-const UPDATE: &str = "(UPDATE_CONFORMANCE=1 cargo test -p director --test conformance)";
+const UPDATE: &str = "(UPDATE_CONFORMANCE=1 cargo test -p lvs-conformance --test conformance)";
 /// How many differences of one scenario are shown.
 const SHOWN: usize = 8;

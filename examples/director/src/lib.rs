@@ -6,6 +6,7 @@
 //! configuration means; `director decap` is the real server's side of its tunnels; `director replay` plays
 //! recordings through a director, in memory; `director bench` measures one.
 
+mod capture_replay;
 mod check;
 mod config;
 mod control;
@@ -16,7 +17,6 @@ mod exec;
 mod health;
 pub mod lvsadm;
 mod ports;
-pub mod replay;
 mod run;
 mod statistics;
 
@@ -70,7 +70,7 @@ enum Command {
     /// Print what happens, a line of JSON each
     Events(control::Plain),
     /// Play recorded scenarios through a director, in memory, and say where it does something else
-    Replay(replay::Arguments),
+    Replay(lvs_conformance::Arguments),
     /// Execute a command that configures IPVS, such as ipvsadm or keepalived, so that it configures a director
     Exec(exec::Arguments),
     /// Measure how fast the director is on this machine: in memory, or between two cables against the kernel
@@ -97,7 +97,10 @@ pub fn main() -> ExitCode {
         Command::Statistics(arguments) => control::statistics(&arguments),
         Command::Explain(arguments) => control::explain(&arguments),
         Command::Events(arguments) => control::events(&arguments),
-        Command::Replay(arguments) => replay::main(&arguments),
+        Command::Replay(arguments) => match arguments.capture() {
+            Some(files) => capture_replay::main(&files),
+            None => lvs_conformance::main(&arguments),
+        },
         Command::Exec(arguments) => exec::main(&arguments),
         Command::Bench(arguments) => lvs_bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),

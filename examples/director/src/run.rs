@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crossbeam_channel::Receiver;
+use lvs_conformance::Scenario;
 use lvs_core::{Capacity, Director, Event, Heap, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::Host;
@@ -23,7 +24,6 @@ use crate::check;
 use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire, Work};
 use crate::control::{self, Listen, Origin};
 use crate::ports::{self, Ports};
-use crate::replay::Scenario;
 use crate::statistics;
 
 /// What `director run` can be told.

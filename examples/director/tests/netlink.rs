@@ -210,7 +210,7 @@ fn hex(messages: &[Vec<u8>]) -> String {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/netlink")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/netlink")
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
+use lvs_conformance::{Action, Scenario};
 use lvs_core::{Family, Method, Tunnel};
-use lvs_director::replay::{Action, Scenario};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
@@ -163,7 +163,7 @@ fn play(
     name: &str,
     count: usize,
 ) -> Result<(Program, String), Box<dyn Error>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios").join(name);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../conformance/scenarios").join(name);
     let scenario = Scenario::load(&folder)?;
     let mut ports = BTreeMap::new();
     for port in scenario.director.ports.keys() {

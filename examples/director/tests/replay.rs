@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use lvs_director::replay::{Action, Scenario};
+use lvs_conformance::{Action, Scenario};
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
 
 #[test]
@@ -154,7 +154,7 @@ fn captured(file: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn scenario(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/scenarios").join(name)
 }
 
 fn replay(arguments: &[&str]) -> Output {

@@ -16,7 +16,6 @@ use super::events::{Events, Happening};
 use super::explain::{Question, explain};
 use super::{Reloader, SharedDesk};
 use crate::config::part_of_rate;
-use crate::replay::sysctl;
 use crate::run::LargeCrew;
 use crate::statistics;
 
@@ -284,7 +283,7 @@ impl Clerk {
                 let done = self.crew.with_each(move |_, director, forwarder, _| {
                     let (mut config, mut options) = (director.config().clone(), *forwarder.options());
                     let rate = core::mem::replace(&mut options.icmp_rate, u32::MAX);
-                    sysctl::set(&mut config.tuning, &mut options, &key, &value)?;
+                    lvs_conformance::sysctl::set(&mut config.tuning, &mut options, &key, &value)?;
                     options.icmp_rate = match options.icmp_rate {
                         u32::MAX => rate,
                         asked => part_of_rate(asked, workers),

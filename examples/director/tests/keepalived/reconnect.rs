@@ -20,7 +20,7 @@ pub(crate) fn restart(lab: Lab) -> Outcome {
     for number in [1, 2] {
         outside.add_address("eth0", Ipv4Addr::new(10, 5, 0, number).into(), 24)?;
     }
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/keepalived/03-inhibit");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../conformance/keepalived/03-inhibit");
     let configuration = Recording::load(&folder)?.configuration;
     let cell = Cell::new(&host, "reconnect")?;
     // Removed rather than inhibited, and nobody listens to notes.

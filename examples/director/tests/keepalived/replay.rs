@@ -55,7 +55,7 @@ const RUNS: [(&str, Speech, &[u8]); 19] = [
 ];
 
 fn replay(lab: Lab, name: &str, speech: Speech, up: &[u8]) -> Outcome {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/keepalived").join(name);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../conformance/keepalived").join(name);
     let recording = Recording::load(&folder)?;
     let (host, outside) = (lab.node("host")?, lab.node("servers")?);
     lab.connect((&host, "eth0"), (&outside, "eth0"))?;

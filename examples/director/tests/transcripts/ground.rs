@@ -165,7 +165,7 @@ impl Drop for Running {
 
 /// The director of all scenarios, with the marks of this script.
 fn setup(transcript: &Transcript) -> Result<String, Box<dyn Error>> {
-    let file = repository().join("conformance/scenarios/dr-tcp/scenario.json");
+    let file = repository().join("examples/conformance/scenarios/dr-tcp/scenario.json");
     let mut scenario: serde_json::Value = serde_json::from_str(&fs::read_to_string(file)?)?;
     let marks = transcript.marks().into_iter();
     let marks =

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 const AT_A_TIME: usize = 12;
 
 fn trials(lab: Lab) -> Result<Vec<Trial>, Box<dyn Error>> {
-    let folder = repository().join("conformance/ipvsadm");
+    let folder = repository().join("examples/conformance/ipvsadm");
     let transcripts = Transcript::load(&folder.join("transcripts.txt"))?;
     let differences: Arc<[Difference]> = script::differences(&folder.join("deliberate.toml"))?.into();
     let grounds = Arc::new(Grounds { lab, free: Mutex::default(), made: AtomicUsize::new(0) });

@@ -4,7 +4,9 @@ use core::time::Duration;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use lvs_conformance::CaptureFiles;
 use lvs_core::{Capacity, Director, Heap, Seed, Tick};
 use lvs_forward::fragments::Fragments;
 use lvs_forward::ftp::Controls;
@@ -15,28 +17,35 @@ use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
 use lvs_std::worker::WorkerCounters;
+use lvs_support::print;
 use lvs_support::text::columns;
 
-use super::survey::{Survey, interface_of, interface_of_packet};
 use crate::check;
 use crate::config::{Configuration, MAX_ADDRESSES};
 use crate::run::NEIGHBOURS;
 use crate::statistics;
+use survey::{Survey, interface_of, interface_of_packet};
 
-/// Which files.
-#[derive(Debug)]
-pub(super) struct Files<'a> {
-    pub(super) config: &'a Path,
-    pub(super) input: &'a Path,
-    pub(super) output: &'a Path,
-    /// MTU of every interface, in bytes.
-    pub(super) mtu: u16,
+mod survey;
+
+/// Plays a capture and prints a summary. Status 1 when that cannot be done.
+pub(crate) fn main(files: &CaptureFiles<'_>) -> ExitCode {
+    match play(files) {
+        Ok(summary) => {
+            print!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Plays a capture; the result is a summary in words.
 ///
 /// Time is the capture's, chance has a fixed seed: the same files give the same bytes.
-pub(super) fn play(files: &Files<'_>) -> Result<String, String> {
+fn play(files: &CaptureFiles<'_>) -> Result<String, String> {
     let configuration = check::load(files.config)?;
     if let (Ok(input), Ok(output)) = (files.input.canonicalize(), files.output.canonicalize())
         && input == output
@@ -125,7 +134,7 @@ impl Stage {
         configuration: &Configuration,
         link_type: LinkType,
         survey: &Survey,
-        files: &Files<'_>,
+        files: &CaptureFiles<'_>,
     ) -> Result<Self, String> {
         let seed = Seed::from_bytes(SEED);
         let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
