@@ -83,7 +83,7 @@ fn counted(world: &mut World, frames: &mut [lvs_forward::Frame<'_>; BATCH], outc
 }
 
 fn compare() -> ExitCode {
-    let has_vectors = lvs_std::hash_together().is_some();
+    let has_vectors = lvs_std::cpu::hash_together().is_some();
     if !has_vectors {
         println!("this processor has no AVX2: only {PLAIN} is compared");
     }

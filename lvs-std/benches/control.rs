@@ -12,7 +12,8 @@ use lvs_core::{Config, Content, Director, Flow, Heap, Packet, Protocol, Schedule
 use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{
-    Command, Desk, Local, NoDaemons, Office as _, Reach, ServerSpec, ServiceName, ServiceSpec, method,
+    Backend, Command, CommandHandler as _, Controller, Local, NoDaemons, ServerSpec, ServiceName,
+    ServiceSpec, method,
 };
 use lvs_std::worker::WorkerGone;
 use rustix::time::{ClockId, clock_gettime};
@@ -24,7 +25,7 @@ struct Timed {
     longest: Cell<Duration>,
 }
 
-impl Reach<Heap, 64, 256> for Timed {
+impl Backend<Heap, 64, 256> for Timed {
     fn with<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Director<Heap>, &mut Forwarder<64, 256>, Tick) -> R + Send + 'static,
@@ -49,15 +50,17 @@ fn listing(criterion: &mut Criterion) {
     let director = Director::new(Config::new(seed), Heap::<Scheduler>::with_capacity(connections as usize));
     let host: Host = Host::new(seed);
     let local = Local::new(director, Box::new(Forwarder::new(host, Options::new())));
-    let mut desk = Desk::new(Timed { local, longest: Cell::default() }, Box::new(NoDaemons));
+    let mut controller = Controller::new(Timed { local, longest: Cell::default() }, Box::new(NoDaemons));
     let vip: SocketAddr = "10.99.0.1:80".parse().unwrap();
     let web = ServiceName::tcp(vip);
-    desk.carry_out(&Command::NewService(web, ServiceSpec::new(web.family(), "rr"))).unwrap();
+    controller.carry_out(&Command::NewService(web, ServiceSpec::new(web.family(), "rr"))).unwrap();
     for number in 1..=10 {
         let server = SocketAddr::from(([10, 0, 1, number], 80));
-        desk.carry_out(&Command::NewServer(web, server, ServerSpec::new(method::MASQUERADING, 1))).unwrap();
+        controller
+            .carry_out(&Command::NewServer(web, server, ServerSpec::new(method::MASQUERADING, 1)))
+            .unwrap();
     }
-    let filled = desk.reach().with(move |director, _, now| {
+    let filled = controller.backend().with(move |director, _, now| {
         for number in 0..connections {
             let [_, a, b, c] = number.to_be_bytes();
             let client = SocketAddr::from(([11, a, b, c], 1_024));
@@ -68,13 +71,13 @@ fn listing(criterion: &mut Criterion) {
         director.counters().live
     });
     assert_eq!(filled, Ok(connections));
-    desk.reach().longest.set(Duration::ZERO);
+    controller.backend().longest.set(Duration::ZERO);
     let mut holds = Vec::new();
     criterion.bench_function(&format!("list {connections} connections"), |bencher| {
         bencher.iter(|| {
-            desk.reach().longest.set(Duration::ZERO);
-            black_box(desk.read_file("/proc/net/ip_vs_conn").unwrap().len());
-            holds.push(desk.reach().longest.get());
+            controller.backend().longest.set(Duration::ZERO);
+            black_box(controller.read_file("/proc/net/ip_vs_conn").unwrap().len());
+            holds.push(controller.backend().longest.get());
         });
     });
     holds.sort_unstable();

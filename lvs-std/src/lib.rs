@@ -7,10 +7,12 @@
 //! |---|---|
 //! | [`device`] | ports: packet sockets, TUN and TAP, an in-memory pair, captures; wrappers that record or disturb |
 //! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
-//! | [`shortcut`] | bulk TCP past a worker, inside the kernel and in the director's charge |
+//! | [`offload`] | bulk TCP past a worker, inside the kernel and in the director's charge |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
 //! | `ipvsadm` | ipvsadm's command line, listings and save format (feature `ipvsadm`) |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
+//! | [`steering`] | which of several workers a packet belongs to |
+//! | [`cpu`] | what depends on the machine's processor and memory: prefetching, vector instructions, large pages, pinned threads |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
@@ -72,31 +74,26 @@
 //!
 //! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
 
-mod ahead;
-mod assembler;
+mod bpf;
 mod clock;
 pub mod control;
+pub mod cpu;
 pub mod device;
 pub mod health;
-mod host_addresses;
 #[cfg(feature = "ipvsadm")]
 pub mod ipvsadm;
 pub mod lab;
-mod memory;
+pub mod offload;
 mod seed;
-pub mod shortcut;
-pub mod steer;
+pub mod steering;
 mod sys;
 mod tunnel_end;
-mod vectors;
 pub mod worker;
 
 pub use clock::Clock;
-pub use host_addresses::HostAddresses;
-pub use memory::{available_pages, read_ahead, use_large_pages};
 pub use seed::random_seed;
+pub use sys::host_addresses::HostAddresses;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
-pub use vectors::hash_together;
 
 /// The README's program is compiled and run as a test.
 #[cfg(doctest)]

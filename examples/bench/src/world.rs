@@ -47,10 +47,10 @@ impl World {
         let seed = Seed::from_bytes([7; 16]);
         let store = Heap::new(Capacity::new(capacity as usize));
         // As `director run` does; without them the figures show it.
-        let _ = lvs_std::use_large_pages(&store);
+        let _ = lvs_std::cpu::use_large_pages(&store);
         let mut director = Director::new(Config::new(seed), store);
-        director.set_read_ahead(lvs_std::read_ahead());
-        director.set_hash_together(lvs_std::hash_together());
+        director.set_read_ahead(lvs_std::cpu::read_ahead());
+        director.set_hash_together(lvs_std::cpu::hash_together());
         let mut host = Host::new(seed);
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), 1_500))?;
         host.add_address(port, Ipv4Addr::new(10, 0, 1, 254).into(), 24)?;

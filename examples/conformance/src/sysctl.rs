@@ -2,7 +2,7 @@
 
 use lvs_core::Tuning;
 use lvs_forward::Options;
-use lvs_std::control::switches::{self, SwitchError};
+use lvs_std::control::sysctl::{self, SysctlError};
 
 /// Turns a switch.
 ///
@@ -38,9 +38,9 @@ pub fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: &str) -
         // its sync threads queue.
         "conntrack" | "snat_reroute" | "ignore_tunneled" => drop(flag()?),
         "sync_ports" | "sync_qlen_max" | "sync_sock_size" => drop(number()?),
-        _ => switches::set(tuning, options, name, value).map_err(|error| match error {
-            SwitchError::Unknown => format!("{key} is no switch of this director"),
-            SwitchError::Value | _ => no_value(),
+        _ => sysctl::set(tuning, options, name, value).map_err(|error| match error {
+            SysctlError::Unknown => format!("{key} is no switch of this director"),
+            SysctlError::Value | _ => no_value(),
         })?,
     }
     Ok(())

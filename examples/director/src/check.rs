@@ -86,7 +86,7 @@ pub(crate) fn describe(configuration: &Configuration) -> String {
 
 /// Who does the work, if that is not one thread that waits and runs anywhere.
 fn workers(configuration: &Configuration) -> String {
-    let Work { workers, cpus, busy_poll, shortcut, by } = &configuration.work;
+    let Work { workers, cpus, busy_poll, offload, by } = &configuration.work;
     let mut text = String::new();
     if *workers > 1 {
         text.push_str(&format!("  {workers} share the packets out by the client's {by}\n"));
@@ -98,8 +98,8 @@ fn workers(configuration: &Configuration) -> String {
     if *busy_poll {
         text.push_str("  never waiting: each takes a whole processor\n");
     }
-    if !shortcut {
-        text.push_str("  without a shortcut for bulk transfers\n");
+    if !offload {
+        text.push_str("  without an offload for bulk transfers\n");
     }
     if text.is_empty() { text } else { format!("workers\n{text}") }
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use lvs_core::Family;
 use lvs_std::control::{
-    Command, Declared, DeclaredServer, Ledger, ServerReport, ServiceName, ServiceReport, Stats, change,
-    flags, method, tunnel, whole,
+    Command, DesiredServer, DesiredService, DesiredState, ServerReport, ServiceName, ServiceReport, Stats,
+    convert, flags, method, tunnel, whole,
 };
 use lvs_std::ipvsadm::{System, parse_save, save_text};
 use lvs_support::print;
@@ -57,11 +57,11 @@ fn to_saved(configuration: &Configuration) -> String {
         .services
         .iter()
         .map(|service| {
-            let name = change::name(service.key);
-            let spec = change::service_spec(name.family(), &service.config);
+            let name = convert::name(service.key);
+            let spec = convert::service_spec(name.family(), &service.config);
             let servers = service.servers.iter().map(|server| ServerReport {
                 address: server.address,
-                spec: change::server_spec(server),
+                spec: convert::server_spec(server),
                 active: 0,
                 inactive: 0,
                 persistent: 0,
@@ -74,17 +74,17 @@ fn to_saved(configuration: &Configuration) -> String {
 }
 
 fn to_toml(commands: &[Command]) -> Result<String, String> {
-    let mut ledger = Ledger::new();
+    let mut desired = DesiredState::new();
     for command in commands {
-        match ledger.plan(command, false) {
-            Some(Ok(edit)) => ledger.note(edit),
+        match desired.plan(command, false) {
+            Some(Ok(edit)) => desired.note(edit),
             Some(Err(errno)) => return Err(format!("{command:?}: {errno}")),
             // Time-outs, daemons and counters are no services.
             None => {}
         }
     }
     let mut text = String::from("# Services for a configuration, which begins with its [[interface]].\n");
-    let mut services: Vec<_> = ledger.services().collect();
+    let mut services: Vec<_> = desired.services().collect();
     services.reverse();
     for (name, declared) in services {
         service(&mut text, name, declared)?;
@@ -92,7 +92,7 @@ fn to_toml(commands: &[Command]) -> Result<String, String> {
     Ok(text)
 }
 
-fn service(text: &mut String, name: ServiceName, declared: &Declared) -> Result<(), String> {
+fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> Result<(), String> {
     let spec = &declared.spec;
     // Writing to a string cannot fail, here and below.
     let _ = match name {
@@ -147,7 +147,7 @@ fn service(text: &mut String, name: ServiceName, declared: &Declared) -> Result<
     declared.servers.iter().rev().try_for_each(|of| server(text, name, of))
 }
 
-fn server(text: &mut String, service: ServiceName, server: &DeclaredServer) -> Result<(), String> {
+fn server(text: &mut String, service: ServiceName, server: &DesiredServer) -> Result<(), String> {
     let (address, port, spec) = (server.address.ip(), server.address.port(), &server.spec);
     let way = match spec.method {
         method::MASQUERADING => "nat",

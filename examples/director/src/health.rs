@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use lvs_core::{Heap, ServerConfig, ServiceKey, Weight};
-use lvs_std::control::{Command, DeclaredServer, Errno, Office as _, Standing, change};
-use lvs_std::health::{Engine, Event, Group, Member, Place, ProbeId, Probes, Report, State};
+use lvs_std::control::{Command, CommandHandler as _, DesiredServer, Errno, ServerStatus, convert};
+use lvs_std::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
 use lvs_std::worker::{Handle, WorkerGone};
 
 use crate::config::Service;
-use crate::control::SharedDesk;
+use crate::control::SharedController;
 
 /// A table whose servers are kept as their health says.
 pub(crate) trait Table: Send + 'static {
@@ -28,18 +28,18 @@ pub(crate) trait Table: Send + 'static {
 
 /// What a service should have.
 pub(crate) struct Wanted {
-    servers: Vec<(ServerConfig, Place)>,
+    servers: Vec<(ServerConfig, Presence)>,
     sorry: Option<(ServerConfig, bool)>,
 }
 
 /// Keeps the servers of services as their health says. Stops when it is dropped.
-pub(crate) struct Keeper {
+pub(crate) struct HealthReconciler {
     probes: Option<Probes>,
     engine: Option<JoinHandle<()>>,
     services: Arc<Mutex<Vec<Watched>>>,
 }
 
-impl Keeper {
+impl HealthReconciler {
     /// Starts to check what these services want to have checked, in the network namespace of this thread. `tell` hears of
     /// everything new, once the director has it. `None` when nothing is to be checked.
     pub(crate) fn start(
@@ -85,7 +85,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for HealthReconciler {
     fn drop(&mut self) {
         // The engine ends with them. The other thread ends with the engine's events, but not before a director that does not work any
         // more is gone too, if it has just commanded it: that is not waited for.
@@ -121,7 +121,7 @@ fn watch(services: &[Service], probes: &Probes) -> Vec<Watched> {
 }
 
 /// Where a service's servers belong before anything is known of them.
-pub(crate) fn initial(service: &Service) -> Vec<(ServerConfig, Place)> {
+pub(crate) fn initial(service: &Service) -> Vec<(ServerConfig, Presence)> {
     let decision = group(service).decide();
     service.servers.iter().copied().zip(decision.servers).collect()
 }
@@ -217,36 +217,40 @@ fn keep(
     }
 }
 
-impl Table for SharedDesk {
+impl Table for SharedController {
     fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32> {
-        let desk = self.lock();
-        let servers = desk.ledger().service(change::name(service)).map(|declared| declared.servers.iter());
-        let weight = |server: &DeclaredServer| (server.address, server.spec.weight.cast_unsigned());
+        let controller = self.lock();
+        let servers =
+            controller.desired().service(convert::name(service)).map(|declared| declared.servers.iter());
+        let weight = |server: &DesiredServer| (server.address, server.spec.weight.cast_unsigned());
         servers.into_iter().flatten().map(weight).collect()
     }
 
     fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone> {
-        let name = change::name(service);
-        let mut desk = self.lock();
+        let name = convert::name(service);
+        let mut controller = self.lock();
         for (server, place) in &wanted.servers {
             // An operator may have removed it.
             let Some(declared) =
-                desk.ledger().service(name).and_then(|of| of.server(server.address)).copied()
+                controller.desired().service(name).and_then(|of| of.server(server.address)).copied()
             else {
                 continue;
             };
-            let standing = standing(&declared, *place);
-            if standing != declared.standing {
-                complain(service, server.address, desk.set_standing(name, server.address, standing));
+            let status = status(&declared, *place);
+            if status != declared.status {
+                complain(service, server.address, controller.set_server_status(name, server.address, status));
             }
         }
         if let Some((sorry, serves)) = &wanted.sorry {
-            let there = desk.ledger().service(name).is_some_and(|of| of.server(sorry.address).is_some());
+            let there =
+                controller.desired().service(name).is_some_and(|of| of.server(sorry.address).is_some());
             let done = match (there, serves) {
-                (false, true) => {
-                    desk.stand_in(name, sorry.address, change::server_spec(&sorry.with_weight(Weight::ONE)))
-                }
-                (true, false) => desk.carry_out(&Command::DelServer(name, sorry.address)).map(drop),
+                (false, true) => controller.stand_in(
+                    name,
+                    sorry.address,
+                    convert::server_spec(&sorry.with_weight(Weight::ONE)),
+                ),
+                (true, false) => controller.carry_out(&Command::DelServer(name, sorry.address)).map(drop),
                 (true, true) | (false, false) => Ok(()),
             };
             complain(service, sorry.address, done);
@@ -255,7 +259,7 @@ impl Table for SharedDesk {
     }
 }
 
-/// A director without a desk: what the configuration gave its servers is all that was declared.
+/// A director without a controller: what the configuration gave its servers is all that was declared.
 impl<const A: usize, const N: usize> Table for Handle<Heap, A, N> {
     fn declared(&self, _: ServiceKey) -> HashMap<SocketAddr, u32> {
         HashMap::new()
@@ -264,25 +268,25 @@ impl<const A: usize, const N: usize> Table for Handle<Heap, A, N> {
     fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone> {
         let sorry = wanted
             .sorry
-            .map(|(sorry, serves)| (sorry, if serves { Place::Present(1) } else { Place::Absent }));
+            .map(|(sorry, serves)| (sorry, if serves { Presence::Present(1) } else { Presence::Absent }));
         let wanted: Vec<_> = wanted.servers.iter().copied().chain(sorry).collect();
         let refused = self.with(move |director, forwarder, now| {
             let mut refused = Vec::new();
             for (server, place) in wanted {
                 let there = director.servers(service).any(|(_, there)| there.address() == server.address);
                 let done = match (there, place) {
-                    (false, Place::Present(weight)) => {
+                    (false, Presence::Present(weight)) => {
                         forwarder.host_mut().look_for(now, server.address.ip());
                         let added = director.add_server(service, weighing(server, weight));
                         added.map(drop).map_err(|error| error.to_string())
                     }
-                    (true, Place::Present(weight)) => director
+                    (true, Presence::Present(weight)) => director
                         .edit_server(service, weighing(server, weight))
                         .map_err(|error| error.to_string()),
-                    (true, Place::Absent) => {
+                    (true, Presence::Absent) => {
                         director.remove_server(service, server.address).map_err(|error| error.to_string())
                     }
-                    (false, Place::Absent) => Ok(()),
+                    (false, Presence::Absent) => Ok(()),
                 };
                 refused.extend(done.err().map(|error| (server.address, error)));
             }
@@ -301,17 +305,17 @@ fn weighing(server: ServerConfig, weight: u32) -> ServerConfig {
 }
 
 /// How a declared server does in its place.
-pub(crate) const fn standing(declared: &DeclaredServer, place: Place) -> Standing {
-    let Standing { draining, .. } = declared.standing;
+pub(crate) const fn status(declared: &DesiredServer, place: Presence) -> ServerStatus {
+    let ServerStatus { draining, .. } = declared.status;
     match place {
-        Place::Absent => Standing { absent: true, weight: None, draining },
-        Place::Present(weight) if weight == declared.spec.weight.cast_unsigned() => {
-            Standing { absent: false, weight: None, draining }
+        Presence::Absent => ServerStatus { absent: true, weight: None, draining },
+        Presence::Present(weight) if weight == declared.spec.weight.cast_unsigned() => {
+            ServerStatus { absent: false, weight: None, draining }
         }
-        Place::Present(weight) => {
+        Presence::Present(weight) => {
             // Advice beyond what a server can weigh is as much as it can.
             let weight = if weight > i32::MAX.cast_unsigned() { i32::MAX } else { weight.cast_signed() };
-            Standing { absent: false, weight: Some(weight), draining }
+            ServerStatus { absent: false, weight: Some(weight), draining }
         }
     }
 }

@@ -8,9 +8,9 @@ use lvs_forward::PortId;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, Fan, PacketOptions, Tap};
-use lvs_std::device::xdp::{self, Attach, OpenError, Steering, Xdp, XdpOptions};
-use lvs_std::shortcut::{self, Shortcut};
-use lvs_std::steer::Steer;
+use lvs_std::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions};
+use lvs_std::offload::{self, FlowOffload};
+use lvs_std::steering::Steer;
 
 use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac, Wire};
 
@@ -19,11 +19,11 @@ pub(crate) struct Ports {
     /// Those of each worker.
     pub(crate) lines: Vec<Vec<Device>>,
     /// What tells the XDP program of addresses, if there is one.
-    pub(crate) steering: Option<Steering>,
+    pub(crate) steering: Option<AddressFilter>,
     /// What tells the kernel which frames are whose, if there are several workers.
     pub(crate) fans: Vec<Fan>,
     /// What takes bulk transfers past each worker, or none.
-    pub(crate) shortcuts: Vec<Shortcut>,
+    pub(crate) offloads: Vec<FlowOffload>,
 }
 
 /// A device for each worker, with what the hosts have to know of its interface.
@@ -32,7 +32,7 @@ struct Opened {
     mac: [u8; 6],
     mtu: usize,
     fan: Option<Fan>,
-    /// Where each worker's shortcut can be put; empty where it cannot.
+    /// Where each worker's offload can be put; empty where it cannot.
     taps: Vec<Tap>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn open<const N: usize>(
     let known = configuration.initial_addresses();
     let (mut by_xdp, steering) = open_xdp(interfaces, steer.workers())?;
     let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
-    let (mut fans, mut shortcuts) = (Vec::new(), shortcuts(configuration, steer.workers()));
+    let (mut fans, mut offloads) = (Vec::new(), offloads(configuration, steer.workers()));
     for (interface, at) in interfaces.iter().zip(0..) {
         let xdp = by_xdp.iter().position(|(name, _)| *name == interface.name);
         let opened = match xdp {
@@ -71,19 +71,19 @@ pub(crate) fn open<const N: usize>(
         }
         lines.iter_mut().zip(opened.devices).for_each(|(line, device)| line.push(device));
         fans.extend(opened.fan);
-        let mut taps = shortcuts.iter_mut().zip(&opened.taps);
-        if let Err(error) = taps.try_for_each(|(shortcut, tap)| shortcut.add_port(PortId(at), tap)) {
+        let mut taps = offloads.iter_mut().zip(&opened.taps);
+        if let Err(error) = taps.try_for_each(|(offload, tap)| offload.add_port(PortId(at), tap)) {
             tracing::info!("bulk transfers are copied, because {error}");
-            shortcuts.clear();
+            offloads.clear();
         }
     }
-    Ok(Ports { lines, steering, fans, shortcuts })
+    Ok(Ports { lines, steering, fans, offloads })
 }
 
 /// One for each worker, if they are wanted and to be had.
-fn shortcuts(configuration: &Configuration, workers: usize) -> Vec<Shortcut> {
-    let count = if configuration.work.shortcut { workers } else { 0 };
-    let made: Result<Vec<_>, _> = (0..count).map(|_| Shortcut::new(shortcut::CONNECTIONS)).collect();
+fn offloads(configuration: &Configuration, workers: usize) -> Vec<FlowOffload> {
+    let count = if configuration.work.offload { workers } else { 0 };
+    let made: Result<Vec<_>, _> = (0..count).map(|_| FlowOffload::new(offload::CONNECTIONS)).collect();
     made.unwrap_or_else(|error| {
         tracing::info!("bulk transfers are copied: {error}");
         Vec::new()
@@ -108,7 +108,7 @@ fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<
     Ok(Opened { devices: packet.devices, mac, mtu, fan: Some(packet.fan), taps: packet.taps })
 }
 
-type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<Steering>);
+type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<AddressFilter>);
 
 /// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What does is logged.
 fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<dyn Error>> {
@@ -158,7 +158,7 @@ fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<d
     Ok((ports, Some(steering)))
 }
 
-type Together = Option<(Vec<Xdp>, Steering)>;
+type Together = Option<(Vec<Xdp>, AddressFilter)>;
 
 /// Opens interfaces with one memory; inside, `None` when there are none.
 fn open_together(

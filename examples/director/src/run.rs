@@ -12,17 +12,18 @@ use lvs_forward::Forwarder;
 use lvs_forward::host::Host;
 use lvs_forward::parse::Link;
 use lvs_std::HostAddresses;
+use lvs_std::cpu::{pin_thread, processors};
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::XdpOptions;
-use lvs_std::shortcut::{self, Shortcut};
-use lvs_std::steer::Steer;
-use lvs_std::worker::{Crew, End, Worker, WorkerOptions, processors, stay_on};
+use lvs_std::offload::{self, FlowOffload};
+use lvs_std::steering::Steer;
+use lvs_std::worker::{End, Worker, WorkerGroup, WorkerOptions};
 use lvs_support::print;
 
 use crate::check;
 use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire, Work};
-use crate::control::{self, Listen, Origin};
+use crate::control::{self, ConfigSource, Listen};
 use crate::ports::{self, Ports};
 use crate::statistics;
 
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
 pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
 /// Commands it, or several as one.
-pub(crate) type LargeCrew = Crew<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+pub(crate) type LargeGroup = WorkerGroup<Heap, MAX_ADDRESSES, NEIGHBOURS>;
 
 /// How many connections a scenario's director can have.
 const SCENARIO_CONNECTIONS: usize = 1 << 14;
@@ -67,21 +68,21 @@ fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (text, configuration) = check::load_text(config)?;
     print!("{}", check::describe(&configuration));
     let mut team = make(&configuration)?;
-    let crew = team.crew.clone();
+    let group = team.group.clone();
     if configuration.watches_memory() {
-        watch_memory(crew.clone())?;
+        watch_memory(group.clone())?;
     }
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
-    let origin = Origin { file: config.to_owned(), text, configuration: configuration.clone() };
+    let origin = ConfigSource { file: config.to_owned(), text, configuration: configuration.clone() };
     let end = work(&mut team, names, &arguments.listen, Some(origin))?;
-    print!("{}", statistics::describe(&configuration, &mut team.workers, &team.crew));
+    print!("{}", statistics::describe(&configuration, &mut team.workers, &team.group));
     finish(end)
 }
 
 /// A director that does not work yet: its workers, and what they have in common.
 struct Team {
     workers: Vec<LargeWorker>,
-    crew: LargeCrew,
+    group: LargeGroup,
     events: Vec<Receiver<Event>>,
     /// The processor of each worker; empty if they may run anywhere.
     cpus: Vec<usize>,
@@ -89,7 +90,7 @@ struct Team {
 
 /// Makes the workers that a file asks for, with its interfaces open for all of them.
 fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
-    let Work { workers: count, cpus, busy_poll, shortcut: _, by } = &configuration.work;
+    let Work { workers: count, cpus, busy_poll, offload: _, by } = &configuration.work;
     let allowed = processors()?;
     if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         return Err(format!("there is no processor {cpu} for this process; it may use {allowed:?}").into());
@@ -100,9 +101,9 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
         let seed = lvs_std::random_seed()?;
         hosts.push((seed, Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed))));
     }
-    let Ports { lines, steering, fans, shortcuts } = ports::open(configuration, steer, &mut hosts)?;
+    let Ports { lines, steering, fans, offloads } = ports::open(configuration, steer, &mut hosts)?;
     let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
-    let mut shortcuts = shortcuts.into_iter();
+    let mut offloads = offloads.into_iter();
     for ((seed, mut host), mut devices) in hosts.into_iter().zip(lines) {
         if !configuration.marks.is_empty() {
             let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
@@ -114,7 +115,7 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
             }
         }
         let store = Heap::new(Capacity::new(configuration.connections_each()));
-        if let Err(error) = lvs_std::use_large_pages(&store) {
+        if let Err(error) = lvs_std::cpu::use_large_pages(&store) {
             tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
         }
         let director = Director::new(configuration.core(seed), store);
@@ -123,23 +124,23 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
         options.busy_poll = *busy_poll;
         let (mut worker, handle, fetch): (LargeWorker, _, _) =
             Worker::new(director, forwarder, devices, options)?;
-        if let Some(shortcut) = shortcuts.next() {
-            worker.set_shortcut(shortcut);
+        if let Some(offload) = offloads.next() {
+            worker.set_offload(offload);
         }
         workers.push(worker);
         handles.push(handle);
         events.push(fetch);
     }
     if let (Some(steering), [worker], [handle]) = (steering, &*workers, &*handles) {
-        steering.follow_worker(worker, HostAddresses::open()?.read()?)?;
-        steering.keep(handle.clone(), |error| tracing::error!("{error}"))?;
+        worker.fill_address_filter(&steering, HostAddresses::open()?.read()?)?;
+        handle.keep_address_filter(&steering, |error| tracing::error!("{error}"))?;
     }
-    let crew = LargeCrew::new(&mut workers, handles, steer, fans);
+    let group = LargeGroup::new(&mut workers, handles, steer, fans);
     if let Some(first) = workers.first_mut() {
         // It speaks for all.
         first.forwarder().host_mut().announce_all(Tick::ZERO);
     }
-    Ok(Team { workers, crew, events, cpus: cpus.clone() })
+    Ok(Team { workers, group, events, cpus: cpus.clone() })
 }
 
 /// The director that a scenario describes. Its neighbours are known, and it announces nothing.
@@ -164,17 +165,17 @@ fn run_scenario(scenario: &Path, arguments: &Arguments) -> Result<(), Box<dyn Er
     let (worker, handle, events): (LargeWorker, _, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     let mut team =
-        Team { workers: vec![worker], crew: handle.into(), events: vec![events], cpus: Vec::new() };
+        Team { workers: vec![worker], group: handle.into(), events: vec![events], cpus: Vec::new() };
     finish(work(&mut team, names, &arguments.listen, None)?)
 }
 
 /// Tells the director each second how much memory is left, as long as it works.
-fn watch_memory(crew: LargeCrew) -> std::io::Result<()> {
-    let mut pages = lvs_std::available_pages()?;
+fn watch_memory(group: LargeGroup) -> std::io::Result<()> {
+    let mut pages = lvs_std::cpu::available_pages()?;
     let watch = move || {
-        while crew.with_each(move |_, director, _, _| director.report_available(pages)).is_ok() {
+        while group.with_each(move |_, director, _, _| director.report_available(pages)).is_ok() {
             std::thread::sleep(LOOK_AT_MEMORY);
-            pages = lvs_std::available_pages().unwrap_or(pages);
+            pages = lvs_std::cpu::available_pages().unwrap_or(pages);
         }
     };
     std::thread::Builder::new().name("memory".to_owned()).spawn(watch).map(drop)
@@ -189,33 +190,33 @@ fn work(
     team: &mut Team,
     interfaces: Vec<String>,
     listen: &Listen,
-    origin: Option<Origin>,
+    origin: Option<ConfigSource>,
 ) -> Result<End, Box<dyn Error>> {
-    let Team { workers, crew, events, cpus } = team;
-    let (crew, events) = (&*crew, core::mem::take(events));
-    crew.stop_on_signals()?;
+    let Team { workers, group, events, cpus } = team;
+    let (group, events) = (&*group, core::mem::take(events));
+    group.stop_on_signals()?;
     std::thread::scope(|scope| {
         let mut running = Vec::new();
         for (number, worker) in workers.iter_mut().enumerate() {
             let name = if number == 0 { "worker".to_owned() } else { format!("worker-{number}") };
             let cpu = cpus.get(number).copied();
             let run = move || {
-                let _all = StopAll(crew);
-                cpu.map_or(Ok(()), stay_on).map(|()| worker.run())
+                let _all = StopAll(group);
+                cpu.map_or(Ok(()), pin_thread).map(|()| worker.run())
             };
             match std::thread::Builder::new().name(name).spawn_scoped(scope, run) {
                 Ok(thread) => running.push(thread),
                 Err(error) => {
-                    crew.stop();
+                    group.stop();
                     return Err(error.into());
                 }
             }
         }
         let fetch = move || events.iter().find_map(|events| events.try_recv().ok());
-        let controls = control::open(listen, crew, interfaces, fetch, origin);
+        let controls = control::open(listen, group, interfaces, fetch, origin);
         match &controls {
             Ok(_) => tracing::info!("the director is at work; SIGINT or SIGTERM stops it"),
-            Err(_) => crew.stop(),
+            Err(_) => group.stop(),
         }
         let mut all = End::Stopped;
         for thread in running {
@@ -231,7 +232,7 @@ fn work(
 }
 
 /// Stops all workers when one has come to its end, by a panic too: clients of that one would have none.
-struct StopAll<'a>(&'a LargeCrew);
+struct StopAll<'a>(&'a LargeGroup);
 
 impl Drop for StopAll<'_> {
     fn drop(&mut self) {
@@ -260,8 +261,8 @@ pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
         Wire::Packet | Wire::Auto => rings,
         Wire::Xdp => frames,
     });
-    let shortcut =
-        if configuration.work.shortcut { Shortcut::required_bytes(shortcut::CONNECTIONS) } else { 0 };
-    let each = size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>() + shortcut;
+    let offload =
+        if configuration.work.offload { FlowOffload::required_bytes(offload::CONNECTIONS) } else { 0 };
+    let each = size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>() + offload;
     each * configuration.work.workers
 }

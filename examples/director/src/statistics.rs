@@ -6,16 +6,16 @@ use lvs_std::worker::{Snapshot, WorkerCounters};
 use lvs_support::text::{bytes, columns};
 
 use crate::config::Configuration;
-use crate::run::{LargeCrew, LargeWorker};
+use crate::run::{LargeGroup, LargeWorker};
 
 /// Everything that was counted: frames by what became of them, and traffic by service and real server.
 pub(crate) fn describe(
     configuration: &Configuration,
     workers: &mut [LargeWorker],
-    crew: &LargeCrew,
+    group: &LargeGroup,
 ) -> String {
     let mut text = String::from("frames\n");
-    let Some(mut snapshot) = crew.snapshot() else { return text };
+    let Some(mut snapshot) = group.snapshot() else { return text };
     // What was published last may be older.
     let mut all = workers.iter_mut();
     if let Some(first) = all.next() {
@@ -36,7 +36,7 @@ pub(crate) fn describe(
     text.push_str(&columns(&interfaces(configuration, &snapshot), &[1, 2, 3, 4, 5, 6]));
     if workers.len() > 1 {
         text.push_str("workers\n");
-        text.push_str(&columns(&each_worker(crew), &[1, 2, 3, 4, 5]));
+        text.push_str(&columns(&each_worker(group), &[1, 2, 3, 4, 5]));
     }
     text.push_str("services\n");
     text.push_str(&columns(&services(configuration, workers), &[1, 2, 3, 4, 5]));
@@ -44,14 +44,14 @@ pub(crate) fn describe(
 }
 
 /// What each worker did of it.
-fn each_worker(crew: &LargeCrew) -> Vec<Vec<String>> {
+fn each_worker(group: &LargeGroup) -> Vec<Vec<String>> {
     let mut rows = vec![["", "in", "out", "conns", "handed on", "lost"].map(str::to_owned).to_vec()];
-    for (number, handle) in crew.handles().iter().enumerate() {
+    for (number, handle) in group.handles().iter().enumerate() {
         let shown = handle.snapshot();
         let received = shown.ports.iter().map(|port| port.received.frames).sum::<u64>();
         let sent = shown.ports.iter().map(|port| port.transmitted.frames).sum::<u64>();
         let connections = shown.director.traffic.connections;
-        let numbers = [received, sent, connections, shown.worker.posted, shown.worker.post_lost];
+        let numbers = [received, sent, connections, shown.worker.handed_over, shown.worker.handover_lost];
         rows.push(
             core::iter::once(number)
                 .map(|number| number.to_string())
@@ -76,16 +76,16 @@ pub(crate) fn frames(
         (forwarder.icmp_errors, "ICMP errors sent".to_owned()),
         (forwarder.icmp_suppressed, "ICMP errors not sent".to_owned()),
         (forwarder.waited, "waited for a neighbour's address".to_owned()),
-        (worker.shortcut.packets, "of bulk transfers, past the director in the kernel".to_owned()),
+        (worker.offload.packets, "of bulk transfers, past the director in the kernel".to_owned()),
         (
-            worker.shortcut.lost,
+            worker.offload.lost,
             "lost on that way: another program on the interface takes them, so none go it any more"
                 .to_owned(),
         ),
         (worker.cut, "cut into pieces".to_owned()),
         (worker.unsendable, "lost: cannot be sent".to_owned()),
-        (worker.posted, "handed from worker to worker, copies included".to_owned()),
-        (worker.post_lost, "lost: between workers".to_owned()),
+        (worker.handed_over, "handed from worker to worker, copies included".to_owned()),
+        (worker.handover_lost, "lost: between workers".to_owned()),
     ];
     for reason in DropReason::ALL {
         lines.push((forwarder.drops(reason), format!("dropped: {reason}")));

@@ -13,7 +13,7 @@ use std::thread;
 use lvs_core::{Capacity, Config, Director, Heap, Seed};
 use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
-use lvs_std::control::{Desk, Local, NoDaemons, Office, ServeOptions, Serving, Session, serve};
+use lvs_std::control::{CommandHandler, Controller, Local, NoDaemons, ServeOptions, Serving, Session, serve};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 
 #[test]
@@ -86,12 +86,12 @@ fn a_request_that_the_director_took_with_it_is_sent_again() {
     rustix::net::bind(&listener, &SocketAddrUnix::new(&socket.0).unwrap()).unwrap();
     rustix::net::listen(&listener, 8).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
-    let (office, counter) = (office(), Arc::clone(&asked));
+    let (handler, counter) = (handler(), Arc::clone(&asked));
     // The test's process ends it.
     thread::spawn(move || {
         while let Ok(client) = rustix::net::accept(&listener) {
-            let (office, counter) = (Arc::clone(&office), Arc::clone(&counter));
-            thread::spawn(move || converse(&client, &office, &counter));
+            let (handler, counter) = (Arc::clone(&handler), Arc::clone(&counter));
+            thread::spawn(move || converse(&client, &handler, &counter));
         }
     });
     let output = exec(&socket.0, ["ipvsadm", "-A", "-t", "10.0.0.1:80"]);
@@ -110,7 +110,7 @@ fn a_command_that_is_not_there_has_a_shells_status() {
 }
 
 /// Answers a client as a director does, but hangs up on the first service that is to be made.
-fn converse(client: &OwnedFd, office: &Mutex<dyn Office + Send>, asked: &AtomicUsize) {
+fn converse(client: &OwnedFd, handler: &Mutex<dyn CommandHandler + Send>, asked: &AtomicUsize) {
     let mut session = Session::new(true);
     let mut datagram = [0; 4_096];
     while let Ok((length @ 1.., _)) = rustix::net::recv(client, &mut datagram[..], RecvFlags::empty()) {
@@ -118,7 +118,7 @@ fn converse(client: &OwnedFd, office: &Mutex<dyn Office + Send>, asked: &AtomicU
         if family == 0x1b && command == 1 && asked.fetch_add(1, Ordering::Relaxed) == 0 {
             return;
         }
-        for answer in session.answer(&datagram[..length], &mut *office.lock().unwrap()) {
+        for answer in session.answer(&datagram[..length], &mut *handler.lock().unwrap()) {
             if rustix::net::send(client, &answer, SendFlags::NOSIGNAL).is_err() {
                 return;
             }
@@ -135,7 +135,7 @@ struct Running {
 impl Running {
     fn new(name: &str) -> Self {
         let socket = Temporary::new(name);
-        Self { _serving: serve(ServeOptions::at(&socket.0), office()).unwrap(), socket }
+        Self { _serving: serve(ServeOptions::at(&socket.0), handler()).unwrap(), socket }
     }
 
     /// What a shell prints that is led to it. It must say nothing else.
@@ -146,12 +146,13 @@ impl Running {
     }
 }
 
-fn office() -> Arc<Mutex<dyn Office + Send>> {
+fn handler() -> Arc<Mutex<dyn CommandHandler + Send>> {
     let seed = Seed::from_bytes([7; 16]);
     let director = Director::new(Config::new(seed), Heap::new(Capacity::new(16)));
     let forwarder = Box::new(Forwarder::new(Host::new(seed), Options::new()));
-    let desk: Desk<Heap, 64, 256, _> = Desk::new(Local::new(director, forwarder), Box::new(NoDaemons));
-    Arc::new(Mutex::new(desk))
+    let controller: Controller<Heap, 64, 256, _> =
+        Controller::new(Local::new(director, forwarder), Box::new(NoDaemons));
+    Arc::new(Mutex::new(controller))
 }
 
 fn exec<const N: usize>(socket: &Path, command: [&str; N]) -> Output {

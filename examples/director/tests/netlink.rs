@@ -1,5 +1,5 @@
 //! Recorded exchanges of ipvsadm and keepalived with the kernel's generic netlink family `IPVS` (Linux 6.1.192), and requests made by
-//! hand with the kernel's answers: a director's desk must answer to the byte.
+//! hand with the kernel's answers: a director's controller must answer to the byte.
 //!
 //! Not compared: the family's number, sequence and port ids, the order of services and servers in dumps.
 
@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use lvs_core::{Capacity, Config, Director, Heap, Seed};
 use lvs_forward::host::{Host, Port};
 use lvs_forward::{Forwarder, Options};
-use lvs_std::control::{Answer, Command, DaemonSpec, Daemons, Desk, Errno, Local, Office, Role, Session};
+use lvs_std::control::{
+    Answer, Command, CommandHandler, Controller, DaemonSpec, Daemons, Errno, Local, Role, Session,
+};
 use lvs_std::ipvsadm::{self, Channel, ChannelError, System};
 
-type TestDesk = Desk<Heap, 64, 256, Local<Heap, 64, 256>>;
+type TestController = Controller<Heap, 64, 256, Local<Heap, 64, 256>>;
 
 #[derive(serde::Deserialize)]
 struct Recording {
@@ -61,7 +63,7 @@ impl Daemons for Recorded {
     fn stop(&mut self, _: Role) {}
 }
 
-fn desk() -> TestDesk {
+fn controller() -> TestController {
     let seed = Seed::from_bytes([7; 16]);
     let mut host: Host = Host::new(seed);
     for (port, prefixes) in
@@ -76,11 +78,11 @@ fn desk() -> TestDesk {
         }
     }
     let director = Director::new(Config::new(seed), Heap::new(Capacity::new(4_096)));
-    Desk::new(Local::new(director, Box::new(Forwarder::new(host, Options::new()))), Box::new(Recorded))
+    Controller::new(Local::new(director, Box::new(Forwarder::new(host, Options::new()))), Box::new(Recorded))
 }
 
-/// The desk as lvsadm reaches it.
-struct Direct<'a>(&'a mut TestDesk);
+/// The controller as lvsadm reaches it.
+struct Direct<'a>(&'a mut TestController);
 
 impl Channel for Direct<'_> {
     fn call(&mut self, command: &Command) -> Result<Answer, ChannelError> {
@@ -92,14 +94,14 @@ impl Channel for Direct<'_> {
     }
 }
 
-fn ipvsadm(desk: &mut TestDesk, line: &str) -> u8 {
+fn ipvsadm(controller: &mut TestController, line: &str) -> u8 {
     let Some(words) = line.strip_prefix("ipvsadm ") else { return 0 };
     let words: Vec<&str> = words.split_whitespace().collect();
     let (mut out, mut errors) = (Vec::new(), Vec::new());
     ipvsadm::Session {
         program: "ipvsadm",
         names: &System,
-        channel: &mut Direct(desk),
+        channel: &mut Direct(controller),
         input: &mut std::io::empty(),
         out: &mut out,
         errors: &mut errors,
@@ -165,7 +167,7 @@ fn masked(mut message: Vec<u8>) -> Vec<u8> {
 }
 
 struct Player {
-    desk: TestDesk,
+    controller: TestController,
     sessions: HashMap<u32, Session>,
     privileged: bool,
 }
@@ -184,7 +186,7 @@ impl Player {
             let privileged = self.privileged;
             let session = self.sessions.entry(sent.sock).or_insert_with(|| Session::new(privileged));
             let request = translated(bytes(&sent.hex));
-            let answered = session.answer(&request, &mut self.desk);
+            let answered = session.answer(&request, &mut self.controller);
             let mut got: Vec<Vec<u8>> =
                 answered.iter().flat_map(|datagram| split(datagram)).map(mask).collect();
             // A client that has what it wants closes without reading the acknowledgement.
@@ -226,9 +228,9 @@ fn recorded_exchanges_are_answered_as_the_kernel_answered_them() {
         }
         let recording: Recording = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         let privileged = !name.contains("unprivileged");
-        let mut player = Player { desk: desk(), sessions: HashMap::new(), privileged };
+        let mut player = Player { controller: controller(), sessions: HashMap::new(), privileged };
         for line in &recording.before {
-            ipvsadm(&mut player.desk, line);
+            ipvsadm(&mut player.controller, line);
         }
         played += 1;
         if let Some(difference) = player.play(&recording.messages) {
@@ -243,11 +245,11 @@ fn recorded_exchanges_are_answered_as_the_kernel_answered_them() {
 fn requests_made_by_hand_are_answered_as_the_kernel_answered_them() {
     let probes: Vec<Probe> =
         serde_json::from_str(&fs::read_to_string(folder().join("900-raw-probes.json")).unwrap()).unwrap();
-    let mut player = Player { desk: desk(), sessions: HashMap::new(), privileged: true };
+    let mut player = Player { controller: controller(), sessions: HashMap::new(), privileged: true };
     let mut wrong = Vec::new();
     for probe in &probes {
         if probe.cmd.starts_with("===") {
-            player = Player { desk: desk(), sessions: HashMap::new(), privileged: true };
+            player = Player { controller: controller(), sessions: HashMap::new(), privileged: true };
         }
         let difference = player.play(&probe.messages);
         if let Some(difference) = difference.filter(|_| !DIFFERENT.iter().any(|(cmd, _)| *cmd == probe.cmd)) {

@@ -82,7 +82,7 @@ fn balances(lab: Lab) -> Outcome {
 
 fn passes_by(lab: Lab) -> Outcome {
     const CONTENT: usize = 32 << 20;
-    for (lines, passes) in [("", true), ("[director]\nshortcut = false\n", false)] {
+    for (lines, passes) in [("", true), ("[director]\noffload = false\n", false)] {
         let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(1))?;
         let server = SocketAddr::new(Cluster::server_address(1, Family::V4), 8080);
         let sink = cluster.servers.first().ok_or("no server")?;
@@ -92,7 +92,7 @@ fn passes_by(lab: Lab) -> Outcome {
             std::io::copy(&mut stream, &mut std::io::sink())
         })?;
         let file = Temporary::new(
-            "shortcut",
+            "offload",
             &format!(
                 "{lines}[[interface]]\nname = \"eth0\"\naddresses = [\"192.0.2.254/24\", \"10.0.1.254/24\"]\n\
                  [[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\nscheduler = \"rr\"\n\

@@ -75,8 +75,8 @@ impl World {
         let seed = Seed::from_bytes([7; 16]);
         let capacity = (connections + room) as usize;
         let mut director = Director::new(Config::new(seed), Heap::with_capacity(capacity));
-        director.set_read_ahead(lvs_std::read_ahead());
-        director.set_hash_together(lvs_std::hash_together());
+        director.set_read_ahead(lvs_std::cpu::read_ahead());
+        director.set_hash_together(lvs_std::cpu::hash_together());
         let service = ServiceKey::tcp(VIP.into(), 80);
         director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap())).unwrap();
         director.add_server(service, ServerConfig::new((SERVER, 80).into(), method)).unwrap();

@@ -10,17 +10,17 @@ use lvs_core::Family;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::session::file;
-use super::wire::answer::{self, Read};
-use super::wire::attribute::Writer;
-use super::wire::{Header, flag, kind, message, messages, request};
+use super::protocol::answer::{self, Read};
+use super::protocol::attribute::Writer;
+use super::protocol::session::file;
+use super::protocol::{Header, flag, kind, message, messages, request};
 use super::{Answer, Command, Errno, ServerReport, ServiceReport};
 
 /// A connection to a director's control socket.
 ///
 /// ```no_run
-/// use lvs_std::control::{Answer, Client, Command, socket_of};
-/// let mut director = Client::connect(&socket_of("default"))?;
+/// use lvs_std::control::{Answer, Client, Command, socket_path};
+/// let mut director = Client::connect(&socket_path("default"))?;
 /// if let Answer::Services(services) = director.call(&Command::Services)? {
 ///     services.iter().for_each(|service| println!("{} {}", service.name, service.spec.scheduler));
 /// }
@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the socket at this path, see [`socket_of`](super::socket_of).
+    /// Connects to the socket at this path, see [`socket_path`](super::socket_path).
     ///
     /// # Errors
     /// When nobody listens there, or not for this user.

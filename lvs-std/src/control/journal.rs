@@ -13,8 +13,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Command;
-use super::wire::messages;
-use super::wire::request::{self, Asked};
+use super::protocol::messages;
+use super::protocol::request::{self, Asked};
 
 /// An open state file.
 #[derive(Debug)]

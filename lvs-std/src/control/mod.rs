@@ -4,42 +4,39 @@
 //! |---|---|
 //! | [`Command`], [`Answer`], [`Errno`] | what is asked and answered, typed |
 //! | [`Client`] | asks a running director |
-//! | [`Desk`] | carries commands out on a director; its [`Ledger`] remembers what was declared, its [`Journal`] makes that last |
+//! | [`Controller`] | carries commands out on a director; its [`DesiredState`] remembers what was declared, its [`Journal`] makes that last |
 //! | [`Session`] | a client's conversation: netlink messages in, netlink messages out |
 //! | [`serve`] | conversations at a Unix socket, as many as there are clients |
 //! | [`SyncDaemons`] | the sync daemons' messages, without sockets or threads |
-//! | [`switches`] | `net.ipv4.vs.*` by name |
+//! | [`sysctl`] | `net.ipv4.vs.*` by name |
 
-pub mod change;
+mod backend;
 mod client;
-mod desk;
-mod each;
+mod command;
+mod controller;
+pub mod convert;
 mod errno;
 mod journal;
-mod ledger;
-mod outlook;
-mod place;
 mod proc;
-mod reach;
+mod protocol;
+mod reconcile;
 mod server;
-mod session;
-pub mod switches;
+mod socket_path;
 mod sync_daemons;
-mod table;
-mod types;
-mod wire;
+pub mod sysctl;
 
+pub use backend::{Backend, Local};
 pub use client::{Client, ClientError};
-pub use desk::{Daemons, Desk, NoDaemons};
-pub use errno::Errno;
-pub use journal::{Journal, JournalError};
-pub use ledger::{Declared, DeclaredServer, Edit, Ledger, Standing};
-pub use place::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
-pub use reach::{Local, Reach};
-pub use server::{ServeOptions, Serving, serve};
-pub use session::{Office, Session};
-pub use sync_daemons::{SyncDaemonError, SyncDaemons};
-pub use types::{
+pub use command::{
     Answer, Command, DaemonSpec, Info, Role, ServerReport, ServerSpec, ServiceName, ServiceReport,
     ServiceSpec, Stats, Timeouts, flags, method, tunnel, whole,
 };
+pub use controller::{Controller, Daemons, NoDaemons};
+pub use errno::Errno;
+pub use journal::{Journal, JournalError};
+pub use protocol::session::{CommandHandler, Session};
+pub use reconcile::change::TableChange;
+pub use reconcile::desired::{DesiredServer, DesiredService, DesiredState, Edit, ServerStatus};
+pub use server::{ServeOptions, Serving, serve};
+pub use socket_path::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
+pub use sync_daemons::{SyncDaemonError, SyncDaemons};

@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::{Family, Rates, TemplateTarget, Traffic};
 
-use super::table::Entry;
+use super::reconcile::table::Entry;
 use super::{ServerReport, ServiceName, ServiceReport, flags, method};
 
 /// `/proc/net/ip_vs`.

@@ -19,7 +19,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::{Office, Session};
+use super::{CommandHandler, Session};
 use crate::sys::option::peer_user;
 
 /// How a control socket is served.
@@ -50,7 +50,7 @@ impl ServeOptions {
 pub struct Serving {
     path: PathBuf,
     /// Closed to end the thread.
-    bell: Option<UnixStream>,
+    waker: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,20 +58,20 @@ pub struct Serving {
 ///
 /// # Errors
 /// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
-pub fn serve(options: ServeOptions, office: Arc<Mutex<dyn Office + Send>>) -> io::Result<Serving> {
+pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send>>) -> io::Result<Serving> {
     let listener = listen(&options)?;
-    let (bell, ear) = UnixStream::pair()?;
+    let (waker, wake_rx) = UnixStream::pair()?;
     let path = options.path.clone();
-    let server = Server { listener, ear, options, office, clients: Vec::new() };
+    let server = Server { listener, wake_rx, options, handler, clients: Vec::new() };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || server.run())?;
-    Ok(Serving { path, bell: Some(bell), thread: Some(thread) })
+    Ok(Serving { path, waker: Some(waker), thread: Some(thread) })
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         // The path first: from now on nobody is to come.
         let _ = fs::remove_file(&self.path);
-        self.bell = None;
+        self.waker = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -100,9 +100,9 @@ fn listen(options: &ServeOptions) -> io::Result<OwnedFd> {
 
 struct Server {
     listener: OwnedFd,
-    ear: UnixStream,
+    wake_rx: UnixStream,
     options: ServeOptions,
-    office: Arc<Mutex<dyn Office + Send>>,
+    handler: Arc<Mutex<dyn CommandHandler + Send>>,
     clients: Vec<Client>,
 }
 
@@ -121,16 +121,16 @@ impl Server {
         let mut buffer = vec![0; LONGEST];
         loop {
             let ready = self.wait();
-            let Some((bell, listener, clients)) = ready.split_first().and_then(|(bell, rest)| {
-                rest.split_first().map(|(listener, clients)| (bell, listener, clients))
+            let Some((waker, listener, clients)) = ready.split_first().and_then(|(waker, rest)| {
+                rest.split_first().map(|(listener, clients)| (waker, listener, clients))
             }) else {
                 return;
             };
-            if !bell.is_empty() {
+            if !waker.is_empty() {
                 return;
             }
             for (client, ready) in self.clients.iter_mut().zip(clients) {
-                client.turn(*ready, &self.office, &mut buffer);
+                client.turn(*ready, &self.handler, &mut buffer);
                 client.gone |= !client.waiting.is_empty() && client.since.elapsed() > self.options.patience;
             }
             self.clients.retain(|client| !client.gone);
@@ -140,10 +140,10 @@ impl Server {
         }
     }
 
-    /// Waits until something can be done; which of bell, listener and clients can.
+    /// Waits until something can be done; which of waker, listener and clients can.
     fn wait(&self) -> Vec<PollFlags> {
         let mut fds = vec![
-            PollFd::from_borrowed_fd(self.ear.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.wake_rx.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         ];
         fds.extend(self.clients.iter().map(|client| {
@@ -172,7 +172,7 @@ impl Server {
 }
 
 impl Client {
-    fn turn(&mut self, ready: PollFlags, office: &Mutex<dyn Office + Send>, buffer: &mut [u8]) {
+    fn turn(&mut self, ready: PollFlags, handler: &Mutex<dyn CommandHandler + Send>, buffer: &mut [u8]) {
         if ready.is_empty() {
             return;
         }
@@ -182,8 +182,8 @@ impl Client {
                 Ok((0, _)) => self.gone = true,
                 Ok((count, _)) => {
                     let datagram = buffer.get(..count).unwrap_or_default();
-                    let mut office = office.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.waiting.extend(self.session.answer(datagram, &mut *office));
+                    let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.waiting.extend(self.session.answer(datagram, &mut *handler));
                     self.since = Instant::now();
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}

@@ -91,7 +91,7 @@ pub fn open_queues(name: &str, layer: Layer, queues: usize) -> Result<Queues, Op
     while devices.len() < queues {
         let (file, _) = tun::open(&name, shape).map_err(|source| OpenError {
             name: name.clone(),
-            step: Step::Queue,
+            step: TunStep::Queue,
             source,
         })?;
         devices.push(Queue { file, offloads }.device());
@@ -119,15 +119,15 @@ const fn shape(layer: Layer, several: bool) -> Shape {
 /// The first queue of an interface, which is up then and hands over unfinished frames.
 fn open_first(name: &str, shape: Shape) -> Result<(Queue, Facts), OpenError> {
     let failed = |step| move |source| OpenError { name: name.into(), step, source };
-    let (file, made) = tun::open(name, shape).map_err(failed(Step::Make))?;
+    let (file, made) = tun::open(name, shape).map_err(failed(TunStep::Make))?;
     let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     // Merged UDP came with Linux 6.2.
     let merged_udp = tun::set_offload(&file, tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6).is_ok();
     if !merged_udp {
-        tun::set_offload(&file, tcp).map_err(failed(Step::Offload))?;
+        tun::set_offload(&file, tcp).map_err(failed(TunStep::Offload))?;
     }
-    interface::set_up(&made).map_err(failed(Step::Up))?;
-    let interface = Interface::named(&made).map_err(failed(Step::Up))?;
+    interface::set_up(&made).map_err(failed(TunStep::Up))?;
+    let interface = Interface::named(&made).map_err(failed(TunStep::Up))?;
     let offloads = Offloads { checksum: true, merged_tcp: true, merged_udp };
     let mac = if shape.ethernet { interface.mac } else { [0; 6] };
     Ok((Queue { file, offloads }, Facts { name: made, mac, mtu: interface.mtu }))
@@ -249,12 +249,12 @@ impl Transmit for Transmitter {
 #[derive(Debug)]
 pub struct OpenError {
     name: String,
-    step: Step,
+    step: TunStep,
     source: io::Error,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum TunStep {
     Make,
     Offload,
     Queue,
@@ -266,12 +266,12 @@ impl fmt::Display for OpenError {
         let Self { name, step, source } = self;
         write!(f, "tun interface `{name}`: ")?;
         match step {
-            Step::Make => {
+            TunStep::Make => {
                 write!(f, "cannot be made, which takes CAP_NET_ADMIN and /dev/net/tun: {source}")
             }
-            Step::Offload => write!(f, "the kernel refuses merged frames: {source}"),
-            Step::Queue => write!(f, "the kernel refuses a further queue: {source}"),
-            Step::Up => write!(f, "cannot be brought up: {source}"),
+            TunStep::Offload => write!(f, "the kernel refuses merged frames: {source}"),
+            TunStep::Queue => write!(f, "the kernel refuses a further queue: {source}"),
+            TunStep::Up => write!(f, "cannot be brought up: {source}"),
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Engine {
     poller: Poller,
     timers: Timers,
     orders: Receiver<Order>,
-    bell: Arc<OwnedFd>,
+    waker: Arc<OwnedFd>,
     board: Arc<Board>,
     events: Sender<Event>,
     slots: Vec<Slot>,
@@ -74,18 +74,18 @@ impl Engine {
     /// When there is no file descriptor left, or no seed for chance.
     pub fn new() -> io::Result<(Self, Probes, Receiver<Event>)> {
         let poller = Poller::new()?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        poller.watch(bell.as_fd(), BELL)?;
+        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        poller.watch(waker.as_fd(), WAKE)?;
         let (order, orders) = unbounded();
         let (event, events) = unbounded();
         let board = Arc::new(Board::default());
-        let line = Line { orders: Mutex::new(order), bell: bell.try_clone()? };
+        let line = Line { orders: Mutex::new(order), waker: waker.try_clone()? };
         let probes = Probes { line: Arc::new(line), board: board.clone() };
         let engine = Self {
             poller,
             timers: Timers::new(),
             orders,
-            bell: Arc::new(bell),
+            waker: Arc::new(waker),
             board,
             events: event,
             slots: Vec::new(),
@@ -123,7 +123,7 @@ impl Engine {
         }
         ready.append(&mut self.again);
         for token in ready.drain(..) {
-            if token == BELL {
+            if token == WAKE {
                 self.obey();
             } else if let Some(place) = self.place(token) {
                 self.proceed(place, token);
@@ -144,7 +144,7 @@ impl Engine {
     fn obey(&mut self) {
         let mut count = [0; 8];
         // Empty when it was emptied together with an earlier ring.
-        let _ = rustix::io::read(&*self.bell, &mut count);
+        let _ = rustix::io::read(&*self.waker, &mut count);
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Watch(id, probe) => self.begin(id, probe),
@@ -191,7 +191,7 @@ impl Engine {
 
     /// Waits for a time; whatever was waited for before is over.
     fn plan(&mut self, place: u32, due: Instant) -> u64 {
-        let Some(slot) = self.slots.get_mut(place as usize) else { return BELL };
+        let Some(slot) = self.slots.get_mut(place as usize) else { return WAKE };
         slot.turn = slot.turn.wrapping_add(1);
         let token = slot.token(place);
         if self.timers.len() > LEAST_TIMERS + 8 * self.slots.len() {
@@ -340,8 +340,8 @@ impl Chance {
     }
 }
 
-/// The bell's token: no slot has it, because there are never so many.
-const BELL: u64 = u64::MAX;
+/// The waker's token: no slot has it, because there are never so many.
+const WAKE: u64 = u64::MAX;
 /// Times that are served before descriptors are looked at again.
 const TIMERS: usize = 256;
 /// Times that are noted before those are cleared away whose occasion is over.

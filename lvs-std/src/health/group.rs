@@ -87,7 +87,7 @@ impl Member {
 /// Whether and how a server should be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "it is there or not")]
-pub enum Place {
+pub enum Presence {
     /// Not at all.
     Absent,
     /// With this weight.
@@ -99,7 +99,7 @@ pub enum Place {
 #[expect(clippy::exhaustive_structs, reason = "whoever carries it out must see all of it")]
 pub struct Decision {
     /// A place for each member, in their order.
-    pub servers: Vec<Place>,
+    pub servers: Vec<Presence>,
     /// Whether the sorry server serves, with weight 1.
     pub sorry: bool,
     /// Whether the quorum is there.
@@ -113,14 +113,14 @@ pub struct Decision {
 /// about them meanwhile shows when it is gained.
 ///
 /// ```
-/// use lvs_std::health::{Group, Member, Place, Policy, State};
+/// use lvs_std::health::{Group, Member, Presence, Policy, State};
 ///
 /// let policy = Policy { sorry: true, ..Policy::default() };
 /// let mut group = Group::new(policy, vec![Member::new(3), Member::new(1)]);
-/// assert_eq!(group.decide().servers, [Place::Present(3), Place::Present(1)], "used until they fail");
+/// assert_eq!(group.decide().servers, [Presence::Present(3), Presence::Present(1)], "used until they fail");
 ///
 /// group.members_mut()[0].state = State::Down;
-/// assert_eq!(group.decide().servers, [Place::Absent, Place::Present(1)]);
+/// assert_eq!(group.decide().servers, [Presence::Absent, Presence::Present(1)]);
 ///
 /// group.members_mut()[1].state = State::Down;
 /// let decision = group.decide();
@@ -156,21 +156,21 @@ impl Group {
         let quorum = self.has_quorum();
         self.quorum = Some(quorum);
         let sorry = self.policy.sorry && !quorum;
-        let place = |member: &Member| match self.standing(member) {
-            Standing::Live if !sorry => Place::Present(member.effective_weight()),
-            Standing::Waits if !sorry => Place::Present(0),
-            Standing::Live | Standing::Waits | Standing::Dead => match self.policy.on_failure {
-                OnFailure::Remove => Place::Absent,
-                OnFailure::Quiesce => Place::Present(0),
+        let place = |member: &Member| match self.condition(member) {
+            Condition::Live if !sorry => Presence::Present(member.effective_weight()),
+            Condition::Waits if !sorry => Presence::Present(0),
+            Condition::Live | Condition::Waits | Condition::Dead => match self.policy.on_failure {
+                OnFailure::Remove => Presence::Absent,
+                OnFailure::Quiesce => Presence::Present(0),
             },
         };
         Decision { servers: self.members.iter().map(place).collect(), sorry, quorum }
     }
 
     fn has_quorum(&self) -> bool {
-        let live = self.members.iter().filter(|member| self.standing(member) == Standing::Live);
+        let live = self.members.iter().filter(|member| self.condition(member) == Condition::Live);
         let weight: u64 = live.map(|member| u64::from(member.effective_weight())).sum();
-        let waits = self.members.iter().any(|member| self.standing(member) == Standing::Waits);
+        let waits = self.members.iter().any(|member| self.condition(member) == Condition::Waits);
         let Policy { quorum, hysteresis, .. } = self.policy;
         match self.quorum {
             None | Some(true) if waits => true,
@@ -180,18 +180,18 @@ impl Group {
         }
     }
 
-    fn standing(&self, member: &Member) -> Standing {
+    fn condition(&self, member: &Member) -> Condition {
         match (member.state, self.policy.initially) {
-            (State::Up, _) | (State::Unknown, Initially::Up) => Standing::Live,
-            (State::Unknown, Initially::Unknown) => Standing::Waits,
-            (State::Down, _) | (State::Unknown, Initially::Down) => Standing::Dead,
+            (State::Up, _) | (State::Unknown, Initially::Up) => Condition::Live,
+            (State::Unknown, Initially::Unknown) => Condition::Waits,
+            (State::Down, _) | (State::Unknown, Initially::Down) => Condition::Dead,
         }
     }
 }
 
 /// What a member counts as.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Condition {
     Live,
     Waits,
     Dead,
@@ -217,9 +217,9 @@ mod tests {
     #[test]
     fn a_failed_server_is_removed_or_quiesced() {
         let servers = [(3, State::Down), (1, State::Up)];
-        assert_eq!(group(SORRY, &servers).decide().servers, [Place::Absent, Place::Present(1)]);
+        assert_eq!(group(SORRY, &servers).decide().servers, [Presence::Absent, Presence::Present(1)]);
         let policy = Policy { on_failure: OnFailure::Quiesce, ..SORRY };
-        assert_eq!(group(policy, &servers).decide().servers, [Place::Present(0), Place::Present(1)]);
+        assert_eq!(group(policy, &servers).decide().servers, [Presence::Present(0), Presence::Present(1)]);
     }
 
     #[test]
@@ -227,11 +227,11 @@ mod tests {
         let unknown = [(3, State::Unknown), (1, State::Unknown)];
         let decide = |initially| group(Policy { initially, ..SORRY }, &unknown).decide();
         let up = decide(Initially::Up);
-        assert_eq!((up.servers, up.sorry), (vec![Place::Present(3), Place::Present(1)], false));
+        assert_eq!((up.servers, up.sorry), (vec![Presence::Present(3), Presence::Present(1)], false));
         let down = decide(Initially::Down);
-        assert_eq!((down.servers, down.sorry), (vec![Place::Absent; 2], true));
+        assert_eq!((down.servers, down.sorry), (vec![Presence::Absent; 2], true));
         let neither = decide(Initially::Unknown);
-        assert_eq!((neither.servers, neither.sorry), (vec![Place::Present(0); 2], false));
+        assert_eq!((neither.servers, neither.sorry), (vec![Presence::Present(0); 2], false));
     }
 
     #[test]
@@ -250,16 +250,19 @@ mod tests {
         assert!(group.decide().quorum);
         group.members_mut()[1].state = State::Down;
         let decision = group.decide();
-        assert_eq!((decision.servers, decision.sorry), (vec![Place::Absent; 2], true));
+        assert_eq!((decision.servers, decision.sorry), (vec![Presence::Absent; 2], true));
         group.members_mut()[1].state = State::Up;
-        assert_eq!(group.decide().servers, [Place::Present(3), Place::Present(1)]);
+        assert_eq!(group.decide().servers, [Presence::Present(3), Presence::Present(1)]);
     }
 
     #[test]
     fn without_a_sorry_server_the_quorum_changes_no_server() {
         let policy = Policy { quorum: 4, sorry: false, ..SORRY };
         let decision = group(policy, &[(3, State::Up), (1, State::Down)]).decide();
-        assert_eq!((decision.servers, decision.quorum), (vec![Place::Present(3), Place::Absent], false));
+        assert_eq!(
+            (decision.servers, decision.quorum),
+            (vec![Presence::Present(3), Presence::Absent], false)
+        );
     }
 
     #[test]
@@ -286,11 +289,15 @@ mod tests {
     fn advice_stands_in_for_the_weight_and_leaves_it_alone() {
         let mut group = group(SORRY, &[(3, State::Up), (2, State::Up)]);
         group.members_mut()[0].advice = Some(7);
-        assert_eq!(group.decide().servers, [Place::Present(7), Place::Present(2)]);
+        assert_eq!(group.decide().servers, [Presence::Present(7), Presence::Present(2)]);
         group.members_mut()[0].advice = Some(0);
-        assert_eq!(group.decide().servers, [Place::Present(0), Place::Present(2)], "alive without weight");
+        assert_eq!(
+            group.decide().servers,
+            [Presence::Present(0), Presence::Present(2)],
+            "alive without weight"
+        );
         group.members_mut()[0].advice = None;
-        assert_eq!(group.decide().servers, [Place::Present(3), Place::Present(2)]);
+        assert_eq!(group.decide().servers, [Presence::Present(3), Presence::Present(2)]);
     }
 
     #[test]
@@ -321,11 +328,11 @@ mod tests {
                 assert_eq!(decision.sorry, policy.sorry && !decision.quorum);
                 for ((place, member), weight) in decision.servers.iter().zip(group.members()).zip(&weights) {
                     assert_eq!(member.weight, *weight, "health does not change weights");
-                    let used = matches!(place, Place::Present(weight) if *weight > 0);
+                    let used = matches!(place, Presence::Present(weight) if *weight > 0);
                     assert!(!used || member.state != State::Down, "nobody is sent to the dead");
                     assert!(!used || !decision.sorry, "the sorry server serves alone");
                     let plain = member.state == State::Up && !decision.sorry;
-                    assert!(!plain || *place == Place::Present(*weight), "who is well is used in full");
+                    assert!(!plain || *place == Presence::Present(*weight), "who is well is used in full");
                 }
             }
         }

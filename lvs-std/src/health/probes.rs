@@ -79,7 +79,7 @@ pub struct Probes {
 /// The way to the engine.
 pub(super) struct Line {
     pub(super) orders: Mutex<Sender<Order>>,
-    pub(super) bell: OwnedFd,
+    pub(super) waker: OwnedFd,
 }
 
 /// What the engine is told.
@@ -97,7 +97,7 @@ impl Line {
         // An engine that is gone probes nothing; its last reports stay.
         if orders.send(order).is_ok() {
             // A counter that is full wakes as well as any.
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use crate::control::change::name;
+use crate::control::convert::name;
 use crate::control::{
     Command, DaemonSpec, Role, ServerSpec, ServiceSpec, Timeouts, flags, method, tunnel, whole,
 };

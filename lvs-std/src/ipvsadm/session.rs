@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 
-use crate::control::change::name;
+use crate::control::convert::name;
 use crate::control::{Answer, Command, DaemonSpec, Errno, Info, Role, ServiceReport};
 use lvs_core::ServiceKey;
 

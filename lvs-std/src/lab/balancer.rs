@@ -18,12 +18,12 @@ use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options, PortId};
 
 use super::{Arms, Cluster, LabError, Node};
 use crate::device::packet::{Fan, Tap};
-use crate::device::xdp::{self, Steering};
+use crate::device::xdp::{self, AddressFilter};
 use crate::device::{Device, packet};
-use crate::shortcut::{self, Shortcut};
-use crate::steer::Steer;
+use crate::offload::{self, FlowOffload};
+use crate::steering::Steer;
 use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
-use crate::worker::{Crew, End, Handle, Snapshot, Worker, WorkerOptions};
+use crate::worker::{End, Handle, Snapshot, Worker, WorkerGroup, WorkerOptions};
 
 /// A virtual service for [`Cluster::balance`], with its real servers in the order in which they are added.
 pub type Balanced = (ServiceKey, ServiceConfig, Vec<ServerConfig>);
@@ -32,7 +32,7 @@ pub type Balanced = (ServiceKey, ServiceConfig, Vec<ServerConfig>);
 /// each real server. All of it stops when this value is dropped.
 pub struct Balancer {
     director: Node,
-    crew: Crew,
+    group: WorkerGroup,
     handle: Handle,
     events: Receiver<Event>,
     workers: Vec<JoinHandle<End>>,
@@ -69,8 +69,8 @@ impl Cluster {
         let seed = config.seed;
         let (count, by) = self.plan.workers;
         let steer = Steer::new(seed, count, by);
-        let Opened { lines, shortcuts, steering, fans } = self.open_ports(steer)?;
-        let mut shortcuts = shortcuts.into_iter();
+        let Opened { lines, offloads, filter, fans } = self.open_ports(steer)?;
+        let mut offloads = offloads.into_iter();
         let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for (index, line) in (0..).zip(lines) {
             let mut config = config.clone();
@@ -102,8 +102,8 @@ impl Cluster {
             let (mut worker, handle, fetch) =
                 Worker::new(director, forwarder, devices, WorkerOptions::default())
                     .map_err(|error| refusal(&self.director, "make a worker", error))?;
-            if let Some(shortcut) = shortcuts.next() {
-                worker.set_shortcut(shortcut);
+            if let Some(offload) = offloads.next() {
+                worker.set_offload(offload);
             }
             workers.push(worker);
             handles.push(handle);
@@ -116,17 +116,17 @@ impl Cluster {
         let nobody = || refusal(&self.director, "make a worker", io::Error::from(io::ErrorKind::NotFound));
         let handle = handles.first().cloned().ok_or_else(nobody)?;
         let first_events = events.into_iter().next().ok_or_else(nobody)?;
-        let crew = Crew::new(&mut workers, handles, steer, fans);
-        if let (Some(steering), Some(worker)) = (steering, workers.first_mut()) {
-            self.steer(&steering, worker, &handle)?;
+        let group = WorkerGroup::new(&mut workers, handles, steer, fans);
+        if let (Some(filter), Some(worker)) = (filter, workers.first_mut()) {
+            self.steer(&filter, worker, &handle)?;
         }
         let mut threads = Vec::new();
         for mut worker in workers {
             threads.push(self.director.spawn("director", move || worker.run())?);
         }
-        crew.handles().iter().for_each(wait_for_neighbours);
+        group.handles().iter().for_each(wait_for_neighbours);
         let director = self.director.clone();
-        Ok(Balancer { director, crew, handle, events: first_events, workers: threads, ends })
+        Ok(Balancer { director, group, handle, events: first_events, workers: threads, ends })
     }
 
     /// The director's ports for each of its workers, with its own addresses on them.
@@ -142,7 +142,7 @@ impl Cluster {
         };
         if let Some(options) = &self.plan.xdp {
             let names: Vec<_> = ports.iter().map(|(name, mac, _)| (*name, Some(mac.0))).collect();
-            let (opened, steering) = self
+            let (opened, filter) = self
                 .director
                 .run(|| xdp::open(&names, options))?
                 .map_err(|error| refusal(&self.director, "open AF_XDP sockets", error))?;
@@ -152,8 +152,8 @@ impl Cluster {
             }
             return Ok(Opened {
                 lines: vec![line],
-                shortcuts: Vec::new(),
-                steering: Some(steering),
+                offloads: Vec::new(),
+                filter: Some(filter),
                 fans: Vec::new(),
             });
         }
@@ -162,17 +162,17 @@ impl Cluster {
             .extend(ports.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, _)| *address)));
         let (mut lines, mut fans) =
             ((0..steer.workers()).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
-        let mut shortcuts = Vec::new();
-        if self.plan.shortcut {
+        let mut offloads = Vec::new();
+        if self.plan.offload {
             for _ in 0..steer.workers() {
-                let shortcut = Shortcut::new(shortcut::CONNECTIONS);
-                shortcuts.push(shortcut.map_err(|error| refusal(&self.director, "make a shortcut", error))?);
+                let offload = FlowOffload::new(offload::CONNECTIONS);
+                offloads.push(offload.map_err(|error| refusal(&self.director, "make an offload", error))?);
             }
         }
         for ((name, mac, addresses), at) in ports.into_iter().zip(0..) {
             if steer.workers() == 1 {
                 let packet = open_device(&self.director, name, mac, RECEIVE_SLOTS)?;
-                self.add_taps(&mut shortcuts, PortId(at), &[packet.tap])?;
+                self.add_taps(&mut offloads, PortId(at), &[packet.tap])?;
                 let port = PlannedPort { mac, mtu: packet.mtu, addresses };
                 if let Some(line) = lines.first_mut() {
                     line.push((port, packet.device));
@@ -187,31 +187,31 @@ impl Cluster {
             for (line, device) in lines.iter_mut().zip(fanned.devices) {
                 line.push((PlannedPort { mac, mtu: fanned.mtu, addresses: addresses.clone() }, device));
             }
-            self.add_taps(&mut shortcuts, PortId(at), &fanned.taps)?;
+            self.add_taps(&mut offloads, PortId(at), &fanned.taps)?;
             fans.push(fanned.fan);
         }
-        Ok(Opened { lines, shortcuts, steering: None, fans })
+        Ok(Opened { lines, offloads, filter: None, fans })
     }
 
-    /// Puts each worker's shortcut, if there are any, at an interface.
-    fn add_taps(&self, shortcuts: &mut [Shortcut], port: PortId, taps: &[Tap]) -> Result<(), LabError> {
-        for (shortcut, tap) in shortcuts.iter_mut().zip(taps) {
+    /// Puts each worker's offload, if there are any, at an interface.
+    fn add_taps(&self, offloads: &mut [FlowOffload], port: PortId, taps: &[Tap]) -> Result<(), LabError> {
+        for (offload, tap) in offloads.iter_mut().zip(taps) {
             self.director
-                .run(|| shortcut.add_port(port, tap))?
-                .map_err(|error| refusal(&self.director, "attach a shortcut", error))?;
+                .run(|| offload.add_port(port, tap))?
+                .map_err(|error| refusal(&self.director, "attach an offload", error))?;
         }
         Ok(())
     }
 
     /// Tells the XDP program of the director's addresses, now and as they change.
-    fn steer(&self, steering: &Steering, worker: &mut Worker, handle: &Handle) -> Result<(), LabError> {
+    fn steer(&self, filter: &AddressFilter, worker: &mut Worker, handle: &Handle) -> Result<(), LabError> {
         let refused = |error: Box<dyn core::error::Error + Send + Sync>| {
             refusal(&self.director, "tell the XDP program of addresses", error)
         };
-        steering.follow_worker(worker, []).map_err(|error| refused(error.into()))?;
+        worker.fill_address_filter(filter, []).map_err(|error| refused(error.into()))?;
         let handle = handle.clone();
         self.director
-            .run(|| steering.keep(handle, |error| eprintln!("{error}")))?
+            .run(|| handle.keep_address_filter(&filter, |error| eprintln!("{error}")))?
             .map_err(|error| refused(error.into()))
             .map(drop)
     }
@@ -252,8 +252,8 @@ struct Opened {
     /// For each worker its ports with their devices.
     lines: Vec<Vec<(PlannedPort, Device)>>,
     /// For each worker, or none.
-    shortcuts: Vec<Shortcut>,
-    steering: Option<Steering>,
+    offloads: Vec<FlowOffload>,
+    filter: Option<AddressFilter>,
     fans: Vec<Fan>,
 }
 
@@ -267,8 +267,8 @@ struct PlannedPort {
 impl Balancer {
     /// Commands the director, and tells of it.
     #[must_use]
-    pub const fn crew(&self) -> &Crew {
-        &self.crew
+    pub const fn group(&self) -> &WorkerGroup {
+        &self.group
     }
 
     /// The first worker's handle, which is the director's if it has no others.
@@ -291,7 +291,7 @@ impl Balancer {
     /// # Panics
     /// When one of the threads has panicked.
     pub fn stop(mut self) -> Result<BalancerCounters, LabError> {
-        self.crew.stop();
+        self.group.stop();
         for thread in self.workers.drain(..) {
             match join(thread) {
                 End::Stopped => {}
@@ -304,7 +304,7 @@ impl Balancer {
                 }
             }
         }
-        let workers: Vec<Snapshot> = self.crew.handles().iter().map(Handle::snapshot).collect();
+        let workers: Vec<Snapshot> = self.group.handles().iter().map(Handle::snapshot).collect();
         let mut director = self.handle.snapshot();
         workers.iter().skip(1).for_each(|worker| director += worker);
         let mut tunnel_ends = Vec::new();
@@ -319,7 +319,7 @@ impl Balancer {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        self.crew.stop();
+        self.group.stop();
         for thread in self.workers.drain(..) {
             // Their ends do not matter any more: whoever wants to know calls `stop`.
             drop(thread.join());

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_core::{Family, Method};
 
 use crate::device::xdp::XdpOptions;
-use crate::steer::By;
+use crate::steering::By;
 
 use super::{Lab, LabError, Node, Switch};
 
@@ -28,8 +28,8 @@ pub struct Plan {
     pub partial_checksums: bool,
     /// How many workers the director has, and what tells clients apart for them. Default: one.
     pub workers: (usize, By),
-    /// Whether bulk TCP takes the [shortcut](crate::shortcut), in a [privileged](Lab::privileged) lab with packet sockets. Default: false.
-    pub shortcut: bool,
+    /// Whether bulk TCP takes the [offload](crate::offload), in a [privileged](Lab::privileged) lab with packet sockets. Default: false.
+    pub offload: bool,
 }
 
 impl Plan {
@@ -44,7 +44,7 @@ impl Plan {
             xdp: None,
             partial_checksums: true,
             workers: (1, By::Endpoint),
-            shortcut: false,
+            offload: false,
         }
     }
 
@@ -84,10 +84,10 @@ impl Plan {
         self
     }
 
-    /// The same with a shortcut for bulk TCP.
+    /// The same with an offload for bulk TCP.
     #[must_use]
-    pub const fn with_shortcut(mut self) -> Self {
-        self.shortcut = true;
+    pub const fn with_offload(mut self) -> Self {
+        self.offload = true;
         self
     }
 

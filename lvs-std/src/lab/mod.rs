@@ -34,15 +34,14 @@ mod balancer;
 mod cluster;
 mod error;
 mod isolate;
-pub(crate) mod netlink;
 mod node;
 mod obstacle;
 mod pulse;
 
+pub use crate::sys::rtnetlink::Interface;
 pub use balancer::{Balanced, Balancer, BalancerCounters};
 pub use cluster::{Arms, Cluster, Plan};
 pub use error::LabError;
-pub use netlink::Interface;
 pub use node::Node;
 pub use obstacle::Obstacle;
 pub use pulse::{Pulse, undisturbed};

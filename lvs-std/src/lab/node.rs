@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::LabError;
 use super::isolate::{Isolation, isolation};
-use super::netlink::{Hop, Interface, Netlink};
+use crate::sys::rtnetlink::{Hop, Interface, Netlink};
 use crate::sys::{ethtool, netns};
 
 /// A machine: a network namespace with its own interfaces, routes, sockets and sysctls.

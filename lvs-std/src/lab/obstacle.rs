@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::assembler::{Assembler, R0};
+use crate::bpf::ebpf::{Assembler, R0};
 use crate::sys::bpf::{Attachment, Program, Purpose};
 use crate::sys::interface::Interface;
 

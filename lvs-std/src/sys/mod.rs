@@ -4,16 +4,18 @@
 //! wrappers name the UAPI header that they mirror.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and memory shared with the kernel")]
 
-pub(crate) mod ahead;
 pub(crate) mod bpf;
 pub(crate) mod cells;
 pub(crate) mod ethtool;
+pub(crate) mod host_addresses;
 pub(crate) mod interface;
 pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
 pub(crate) mod pages;
+pub(crate) mod prefetch;
 pub(crate) mod ring;
+pub(crate) mod rtnetlink;
 pub(crate) mod tun;
 pub(crate) mod vectors;
 pub(crate) mod xsk;

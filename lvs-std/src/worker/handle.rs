@@ -16,7 +16,7 @@ use lvs_core::{
 };
 use lvs_forward::Forwarder;
 
-use crate::ahead::{Outline, Tables};
+use super::prebuild::{PlannedService, PrebuiltTables};
 use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
@@ -40,42 +40,42 @@ const PAGE: u32 = 1_024;
 /// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     commands: Sender<Command<S, A, N>>,
-    bell: Arc<Bell>,
+    waker: Arc<Waker>,
     published: Arc<Mutex<Snapshot>>,
 }
 
 /// What the worker holds of the connection to its handles.
 pub(super) struct Inbox<S: Store, const A: usize, const N: usize> {
     commands: Receiver<Command<S, A, N>>,
-    bell: Arc<Bell>,
-    ear: UnixStream,
+    waker: Arc<Waker>,
+    wake_rx: UnixStream,
     published: Arc<Mutex<Snapshot>>,
 }
 
 /// Wakes the worker.
-pub(super) struct Bell {
+pub(super) struct Waker {
     stop: Arc<AtomicBool>,
-    wire: UnixStream,
+    wake_tx: UnixStream,
 }
 
 /// A new handle and the worker's side of it.
 pub(super) fn channel<S: Store, const A: usize, const N: usize>(
     snapshot: Snapshot,
 ) -> io::Result<(Handle<S, A, N>, Inbox<S, A, N>)> {
-    let (wire, ear) = UnixStream::pair()?;
-    wire.set_nonblocking(true)?;
-    ear.set_nonblocking(true)?;
+    let (wake_tx, wake_rx) = UnixStream::pair()?;
+    wake_tx.set_nonblocking(true)?;
+    wake_rx.set_nonblocking(true)?;
     let (sender, receiver) = bounded(COMMANDS);
-    let bell = Arc::new(Bell { stop: Arc::new(AtomicBool::new(false)), wire });
+    let waker = Arc::new(Waker { stop: Arc::new(AtomicBool::new(false)), wake_tx });
     let published = Arc::new(Mutex::new(snapshot));
-    let inbox = Inbox { commands: receiver, bell: bell.clone(), ear, published: published.clone() };
-    Ok((Handle { commands: sender, bell, published }, inbox))
+    let inbox = Inbox { commands: receiver, waker: waker.clone(), wake_rx, published: published.clone() };
+    Ok((Handle { commands: sender, waker, published }, inbox))
 }
 
-impl Bell {
-    pub(super) fn ring(&self) {
+impl Waker {
+    pub(super) fn wake(&self) {
         // A full pipe wakes as well as a fuller one.
-        let _ = (&self.wire).write(&[0]);
+        let _ = (&self.wake_tx).write(&[0]);
     }
 
     /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the next is to end it
@@ -85,7 +85,7 @@ impl Bell {
         for signal in [consts::SIGINT, consts::SIGTERM] {
             flag::register_conditional_default(signal, seen.clone())?;
             flag::register(signal, self.stop.clone())?;
-            low_level::pipe::register(signal, OwnedFd::from(self.wire.try_clone()?))?;
+            low_level::pipe::register(signal, OwnedFd::from(self.wake_tx.try_clone()?))?;
         }
         Ok(())
     }
@@ -119,13 +119,13 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
             })
         });
         self.commands.send(command).map_err(|_| WorkerGone)?;
-        self.bell.ring();
+        self.waker.wake();
         Ok(receiver)
     }
 
     /// What wakes the worker.
-    pub(super) const fn bell(&self) -> &Arc<Bell> {
-        &self.bell
+    pub(super) const fn waker(&self) -> &Arc<Waker> {
+        &self.waker
     }
 
     /// [`Director::add_service`].
@@ -160,12 +160,12 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         let read = move |director: &mut Director<S>, _: &mut _, _| {
             // Another one of the same name changes nothing.
             let keeps = director.service(key).is_none_or(|service| service.scheduler().name() == name);
-            if keeps { None } else { Outline::read(director, key, true) }
+            if keeps { None } else { PlannedService::read(director, key, true) }
         };
-        let outline = if next.is_some() { self.with(read)? } else { None };
-        let tables = outline.map(|mut outline| {
-            outline.reschedule(&config.scheduler);
-            Tables::of(&[outline])
+        let planned = if next.is_some() { self.with(read)? } else { None };
+        let tables = planned.map(|mut planned| {
+            planned.reschedule(&config.scheduler);
+            PrebuiltTables::of(&[planned])
         });
         self.with_tables(tables, move |director, _, _| director.edit_service(key, config))
     }
@@ -187,7 +187,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         server: ServerConfig,
     ) -> Result<Result<ServerId, AddServerError>, WorkerGone> {
-        let tables = self.tables(service, |outline| outline.add(&server))?;
+        let tables = self.tables(service, |planned| planned.add(&server))?;
         self.with_tables(tables, move |director, forwarder, now| {
             let added = director.add_server(service, server);
             if added.is_ok() {
@@ -206,7 +206,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         server: ServerConfig,
     ) -> Result<Result<(), EditServerError>, WorkerGone> {
-        let tables = self.tables(service, |outline| outline.edit(&server))?;
+        let tables = self.tables(service, |planned| planned.edit(&server))?;
         self.with_tables(tables, move |director, _, _| director.edit_server(service, server))
     }
 
@@ -219,7 +219,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         service: ServiceKey,
         address: SocketAddr,
     ) -> Result<Result<(), RemoveServerError>, WorkerGone> {
-        let tables = self.tables(service, |outline| outline.remove(address))?;
+        let tables = self.tables(service, |planned| planned.remove(address))?;
         self.with_tables(tables, move |director, _, _| director.remove_server(service, address))
     }
 
@@ -227,19 +227,19 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     fn tables(
         &self,
         service: ServiceKey,
-        change: impl FnOnce(&mut Outline),
-    ) -> Result<Option<Tables>, WorkerGone> {
-        let outline = self.with(move |director, _, _| Outline::read(director, service, false))?;
-        Ok(outline.map(|mut outline| {
-            change(&mut outline);
-            Tables::of(&[outline])
+        change: impl FnOnce(&mut PlannedService),
+    ) -> Result<Option<PrebuiltTables>, WorkerGone> {
+        let planned = self.with(move |director, _, _| PlannedService::read(director, service, false))?;
+        Ok(planned.map(|mut planned| {
+            change(&mut planned);
+            PrebuiltTables::of(&[planned])
         }))
     }
 
     /// Runs a closure as [`with`](Self::with) does, and gives the director these tables after it.
     fn with_tables<R: Send + 'static>(
         &self,
-        tables: Option<Tables>,
+        tables: Option<PrebuiltTables>,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         let Some(mut tables) = tables else { return self.with(work) };
@@ -311,8 +311,8 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
 
     /// Tells the worker to stop; it does so after the batch that it is at. To know when it has, join its thread.
     pub fn stop(&self) {
-        self.bell.stop.store(true, Ordering::Release);
-        self.bell.ring();
+        self.waker.stop.store(true, Ordering::Release);
+        self.waker.wake();
     }
 
     /// Makes the worker stop when the process gets SIGINT or SIGTERM, which then no longer end it. A second one ends
@@ -321,14 +321,14 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     /// # Errors
     /// When the process has no file descriptor left, or the signal handler is refused.
     pub fn stop_on_signals(&self) -> io::Result<()> {
-        self.bell.follow_signals(&self.bell.stop)
+        self.waker.follow_signals(&self.waker.stop)
     }
 }
 
 impl<S: Store, const A: usize, const N: usize> Clone for Handle<S, A, N> {
     fn clone(&self) -> Self {
-        let Self { commands, bell, published } = self;
-        Self { commands: commands.clone(), bell: bell.clone(), published: published.clone() }
+        let Self { commands, waker, published } = self;
+        Self { commands: commands.clone(), waker: waker.clone(), published: published.clone() }
     }
 }
 
@@ -346,18 +346,18 @@ impl<S: Store, const A: usize, const N: usize> Inbox<S, A, N> {
 
     /// Whether the worker has been told to stop.
     pub(super) fn is_stopped(&self) -> bool {
-        self.bell.stop.load(Ordering::Acquire)
+        self.waker.stop.load(Ordering::Acquire)
     }
 
-    /// Readable when the bell has rung since the last [`silence`](Self::silence).
-    pub(super) fn ear(&self) -> BorrowedFd<'_> {
-        self.ear.as_fd()
+    /// Readable when the waker has rung since the last [`clear_wakes`](Self::clear_wakes).
+    pub(super) fn wake_rx(&self) -> BorrowedFd<'_> {
+        self.wake_rx.as_fd()
     }
 
-    /// Takes note of the bell; to be called before looking for commands.
-    pub(super) fn silence(&self) {
-        let mut rings = [0; 64];
-        while (&self.ear).read(&mut rings).is_ok_and(|count| count == rings.len()) {}
+    /// Takes note of the waker; to be called before looking for commands.
+    pub(super) fn clear_wakes(&self) {
+        let mut wakes = [0; 64];
+        while (&self.wake_rx).read(&mut wakes).is_ok_and(|count| count == wakes.len()) {}
     }
 
     /// Publishes new numbers, unless somebody is just reading the old ones.

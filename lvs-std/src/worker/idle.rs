@@ -28,15 +28,15 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 None => blind = true,
             }
         }
-        let _ = fds.push(PollFd::from_borrowed_fd(self.inbox.ear(), PollFlags::IN));
+        let _ = fds.push(PollFd::from_borrowed_fd(self.inbox.wake_rx(), PollFlags::IN));
         let patience = if waiting > 0 || blind { SHORT } else { LONG };
         self.output.counters.waits += 1;
         // A signal ends the wait, too.
         if poll(&mut fds, Some(&patience)).unwrap_or_default() == 0 {
             return;
         }
-        let (devices, ear) = fds.split_at(ports.len());
-        let rang = ear.iter().any(|fd| !fd.revents().is_empty());
+        let (devices, wake_rx) = fds.split_at(ports.len());
+        let woken = wake_rx.iter().any(|fd| !fd.revents().is_empty());
         let trouble = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         let mut troubled = Vec::<usize, MAX_PORTS>::new();
         for (fd, port) in devices.iter().zip(ports) {
@@ -45,8 +45,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             }
         }
         drop(fds);
-        if rang {
-            self.inbox.silence();
+        if woken {
+            self.inbox.clear_wakes();
         }
         for port in troubled {
             if let Some(input) = self.inputs.get_mut(port) {

@@ -15,14 +15,15 @@
 //! balanced services and local ones, and the director can be a real server itself.
 //!
 //! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. Several threads are several
-//! workers, each with a director of its own; a [`Crew`] commands them as one, and [`Steer`](crate::steer::Steer) says which packet is whose.
+//! workers, each with a director of its own; a [`WorkerGroup`] commands them as one, and [`Steer`](crate::steering::Steer) says which packet is whose.
 
-mod crew;
+mod addresses;
+mod group;
 mod handle;
 mod idle;
+mod mailbox;
 pub(crate) mod output;
-mod post;
-mod processor;
+pub(crate) mod prebuild;
 mod stats;
 
 use core::fmt;
@@ -34,20 +35,19 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
 use lvs_forward::fragments::Fragments;
 use lvs_forward::ftp::Controls;
-use lvs_forward::host::{Host, MAX_PORTS, Port};
+use lvs_forward::host::{MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 
-pub use self::crew::{AddressError, Crew, NewAddress};
+pub use self::group::{AddressError, NewAddress, WorkerGroup};
 use self::handle::Inbox;
 pub use self::handle::{Handle, ServiceListing, WorkerGone};
+use self::mailbox::{HandedOver, Mailbox};
 use self::output::{Out, Output};
-use self::post::{Post, Posted};
-pub use self::processor::{processors, stay_on};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
 use crate::device::{BATCH, Device, Receive};
-use crate::shortcut::Shortcut;
+use crate::offload::FlowOffload;
 
 /// How a worker works.
 #[derive(Clone, Copy, Debug)]
@@ -94,9 +94,9 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     inputs: Vec<Input>,
     output: Output,
     /// What it shares with the other workers of its director, if there are any.
-    post: Option<Post>,
+    mailbox: Option<Mailbox>,
     /// What takes bulk transfers past it, if there is something.
-    shortcut: Option<Shortcut>,
+    offload: Option<FlowOffload>,
     /// The director or the forwarder may have been changed since the last turn.
     touched: bool,
     inbox: Inbox<S, A, N>,
@@ -138,8 +138,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         if ports.len() != devices.len() {
             return Err(WorkerError::Ports { ports: ports.len(), devices: devices.len() });
         }
-        director.set_read_ahead(crate::memory::read_ahead());
-        director.set_hash_together(crate::vectors::hash_together());
+        director.set_read_ahead(crate::cpu::read_ahead());
+        director.set_hash_together(crate::cpu::hash_together());
         let local = forwarder.options().local;
         if let Some(local) = local
             && ports.get(usize::from(local.0)).is_none_or(|port| port.link() != Link::Bare)
@@ -177,8 +177,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             forwarder,
             inputs,
             output: Output::new(outs, local),
-            post: None,
-            shortcut: None,
+            mailbox: None,
+            offload: None,
             touched: false,
             inbox,
             events,
@@ -210,7 +210,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 self.finish();
                 return end;
             }
-            let behind = self.unswept > 0 || self.shortcut.as_ref().is_some_and(Shortcut::is_behind);
+            let behind = self.unswept > 0 || self.offload.as_ref().is_some_and(FlowOffload::is_behind);
             if !self.busy_poll && !behind && last_moved.elapsed() >= self.linger {
                 self.wait(waiting);
             }
@@ -238,54 +238,49 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// Before somebody looks at either, and perhaps changes it.
     fn touch(&mut self) {
-        if self.shortcut.is_some() {
-            self.settle(self.clock.now(), true);
+        if self.offload.is_some() {
+            self.sync_offload(self.clock.now(), true);
             self.touched = true;
         }
     }
 
-    /// Lets bulk transfers go past it. The shortcut's ports are those of the worker's devices.
-    pub fn set_shortcut(&mut self, shortcut: Shortcut) {
-        self.shortcut = Some(shortcut);
+    /// Lets bulk transfers go past it. The offload's ports are those of the worker's devices.
+    pub fn set_offload(&mut self, offload: FlowOffload) {
+        self.offload = Some(offload);
     }
 
     /// What it was given.
     #[cfg(test)]
-    pub(crate) const fn shortcut(&self) -> Option<&Shortcut> {
-        self.shortcut.as_ref()
-    }
-
-    /// Both, to look at them together.
-    pub(crate) const fn parts(&self) -> (&Director<S>, &Host<A, N>) {
-        (&self.director, self.forwarder.host())
+    pub(crate) const fn offload(&self) -> Option<&FlowOffload> {
+        self.offload.as_ref()
     }
 
     /// A turn; also says how many frames still wait to be sent.
     fn round(&mut self) -> (usize, usize) {
         let mut moved = 0;
         if core::mem::take(&mut self.touched) {
-            self.settle(self.clock.now(), true);
+            self.sync_offload(self.clock.now(), true);
         }
         for index in 0..self.inputs.len() {
             moved += self.receive(index);
         }
         let now = self.clock.now();
-        if self.post.is_some() {
-            moved += self.read_post(now);
+        if self.mailbox.is_some() {
+            moved += self.read_mailbox(now);
         }
         let mut commanded = false;
         while let Some(command) = self.inbox.next() {
             if !commanded {
                 // Whoever looks at counters shall see all that has passed.
-                self.settle(now, true);
+                self.sync_offload(now, true);
                 commanded = true;
             }
             let answer = command(&mut self.director, &mut self.forwarder, now);
             // What it ends shall have ended when it is answered.
-            self.settle(now, true);
+            self.sync_offload(now, true);
             answer();
         }
-        self.settle(now, false);
+        self.sync_offload(now, false);
         while let Some(mut frame) = self.forwarder.poll_transmit(now, &mut self.buffer) {
             self.output.send(&mut frame);
         }
@@ -304,17 +299,23 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// A batch from one device.
     fn receive(&mut self, index: usize) -> usize {
-        let Self { director, forwarder, inputs, output, post, shortcut, clock, .. } = self;
+        let Self { director, forwarder, inputs, output, mailbox, offload, clock, .. } = self;
         let Some(input) = inputs.get_mut(index).filter(|input| !input.failed) else { return 0 };
         let now = clock.now();
         let link = input.link;
         let mut judge = |frames: &mut [Frame<'_>]| {
             let mut away = 0;
-            if let Some(post) = post {
-                let mut posted = Posted::default();
-                away = post.sort(now, frames, link, |address| forwarder.host().owns(address), &mut posted);
-                output.counters.posted += posted.sent;
-                output.counters.post_lost += posted.lost;
+            if let Some(mailbox) = mailbox {
+                let mut handed_over = HandedOver::default();
+                away = mailbox.dispatch(
+                    now,
+                    frames,
+                    link,
+                    |address| forwarder.host().owns(address),
+                    &mut handed_over,
+                );
+                output.counters.handed_over += handed_over.sent;
+                output.counters.handover_lost += handed_over.lost;
             }
             let mut outcomes = [Outcome::Consumed; BATCH];
             if away != 0 {
@@ -322,10 +323,10 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 for (_, frame) in stay {
                     process(director, forwarder, output, now, core::slice::from_mut(frame), &mut outcomes);
                 }
-            } else if let Some(shortcut) = shortcut {
-                shortcut.look(frames);
+            } else if let Some(offload) = offload {
+                offload.look(frames);
                 process(director, forwarder, output, now, frames, &mut outcomes);
-                shortcut.learn(now, director, forwarder, frames, &outcomes);
+                offload.learn(now, director, forwarder, frames, &outcomes);
             } else {
                 process(director, forwarder, output, now, frames, &mut outcomes);
             }
@@ -343,17 +344,17 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// What other workers handed to this one.
     #[cold]
-    fn read_post(&mut self, now: Tick) -> usize {
-        let Self { director, forwarder, output, post, .. } = self;
-        let Some(post) = post else { return 0 };
+    fn read_mailbox(&mut self, now: Tick) -> usize {
+        let Self { director, forwarder, output, mailbox, .. } = self;
+        let Some(mailbox) = mailbox else { return 0 };
         let mut outcomes = [Outcome::Consumed; BATCH];
         let mut count = 0;
-        while count < MOST_LETTERS
-            && let Some(mut letter) = post.next()
+        while count < MOST_COPIES
+            && let Some(mut copy) = mailbox.next()
         {
             count += 1;
-            let hearsay = letter.hearsay;
-            if let Some(mut frame) = letter.frame() {
+            let hearsay = copy.hearsay;
+            if let Some(mut frame) = copy.frame() {
                 if hearsay {
                     forwarder.host_mut().overhear(now, &mut frame);
                 } else {
@@ -361,17 +362,17 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                     process(director, forwarder, output, now, frames, &mut outcomes);
                 }
             }
-            post.keep(letter);
+            mailbox.keep(copy);
         }
         count
     }
 
     /// Counts what went past it.
-    fn settle(&mut self, now: Tick, at_once: bool) {
-        let Self { director, forwarder, shortcut, output, .. } = self;
-        if let Some(shortcut) = shortcut {
-            shortcut.settle(now, director, forwarder.host_mut(), at_once);
-            output.counters.shortcut = shortcut.counters();
+    fn sync_offload(&mut self, now: Tick, at_once: bool) {
+        let Self { director, forwarder, offload, output, .. } = self;
+        if let Some(offload) = offload {
+            offload.sync_counters(now, director, forwarder.host_mut(), at_once);
+            output.counters.offload = offload.counters();
         }
     }
 
@@ -420,10 +421,10 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     fn finish(&mut self) {
         self.output.flush();
         let now = self.clock.now();
-        if let Some(shortcut) = &mut self.shortcut {
-            shortcut.close();
+        if let Some(offload) = &mut self.offload {
+            offload.close();
         }
-        self.settle(now, true);
+        self.sync_offload(now, true);
         self.publish(now);
     }
 }
@@ -503,8 +504,8 @@ impl core::error::Error for WorkerError {}
 
 /// The longest frame that the forwarder makes itself.
 const OWN_FRAME: usize = 2_048;
-/// Letters that are read between two batches.
-const MOST_LETTERS: usize = 64;
+/// Copies that are read between two batches.
+const MOST_COPIES: usize = 64;
 const SWEEP_MS: u64 = 10;
 const SNAPSHOT_MS: u64 = 1_000;
 

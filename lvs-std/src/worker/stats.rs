@@ -5,7 +5,7 @@ use core::ops::AddAssign;
 use lvs_core::Tick;
 
 use crate::device::{ReceiveCounters, TransmitCounters};
-use crate::shortcut::ShortcutCounters;
+use crate::offload::FlowOffloadCounters;
 
 /// A worker's counters at one moment. All only grow, except the connections' number.
 #[derive(Clone, Debug)]
@@ -93,11 +93,11 @@ pub struct WorkerCounters {
     /// Events that nobody fetched in time.
     pub events_lost: u64,
     /// Copies of frames that it handed to other workers of the same director.
-    pub posted: u64,
+    pub handed_over: u64,
     /// Copies that were lost: the other worker did not read its post in time, or the first fragment of a datagram did not come.
-    pub post_lost: u64,
+    pub handover_lost: u64,
     /// What went past it in the kernel; it is in the director's counters as well.
-    pub shortcut: ShortcutCounters,
+    pub offload: FlowOffloadCounters,
 }
 
 impl AddAssign<&Self> for WorkerCounters {
@@ -111,9 +111,9 @@ impl AddAssign<&Self> for WorkerCounters {
             passed,
             not_passed,
             events_lost,
-            posted,
-            post_lost,
-            shortcut,
+            handed_over,
+            handover_lost,
+            offload,
         } = other;
         self.batches += batches;
         self.waits += waits;
@@ -123,8 +123,8 @@ impl AddAssign<&Self> for WorkerCounters {
         self.passed += passed;
         self.not_passed += not_passed;
         self.events_lost += events_lost;
-        self.posted += posted;
-        self.post_lost += post_lost;
-        self.shortcut += *shortcut;
+        self.handed_over += handed_over;
+        self.handover_lost += handover_lost;
+        self.offload += *offload;
     }
 }

@@ -12,7 +12,7 @@ use lvs_core::{Flow, Protocol, Seed};
 use lvs_forward::PortId;
 use lvs_std::device::packet::{self, Fanned, PacketOptions};
 use lvs_std::lab::{Lab, Node};
-use lvs_std::steer::{By, Steer};
+use lvs_std::steering::{By, Steer};
 
 use crate::bridge::PATIENCE;
 use crate::trial;

@@ -93,7 +93,7 @@ impl Balancer {
             let key = key(protocol, self.family);
             let removed = self
                 .balancer
-                .crew()
+                .group()
                 .with_each(move |_, director, _, _| director.remove_server(key, address))?;
             removed.into_iter().collect::<Result<Vec<_>, _>>()?;
         }

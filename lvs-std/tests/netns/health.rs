@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use libtest_mimic::Trial;
 use lvs_core::{Config, Family, Method, Tunnel};
-use lvs_std::health::{Check, Doing, Engine, Failure, Ping, Probe, Schedule, Through, Way};
+use lvs_std::health::{Check, Doing, Engine, Failure, Ping, Probe, Schedule, Through, ThroughMethod};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 
 use crate::{Outcome, trial};
@@ -85,9 +85,9 @@ fn through(lab: Lab, method: Method) -> Outcome {
         let vip = SocketAddr::new(Cluster::vip(family), 80);
         let _listener = cluster.servers[0].run(|| TcpListener::bind(vip))??;
         let (way, place): (_, fn(u8, Family) -> IpAddr) = match method {
-            Method::Tunnel(tunnel) => (Way::Tunnel(tunnel), Cluster::tunnel_address),
+            Method::Tunnel(tunnel) => (ThroughMethod::Tunnel(tunnel), Cluster::tunnel_address),
             Method::Bypass | Method::Direct | Method::Local | Method::Nat => {
-                (Way::Direct, Cluster::server_address)
+                (ThroughMethod::Direct, Cluster::server_address)
             }
         };
         // Neighbours that do not answer the first solicitation are asked again after a second.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libtest_mimic::Trial;
 use lvs_core::{Family, Method, Tunnel};
 use lvs_std::lab::{Arms, Lab, Plan};
-use lvs_std::steer::By;
+use lvs_std::steering::By;
 
 use crate::balancer::Balancer;
 use crate::traffic::{Session, echo, exchange};
@@ -74,7 +74,7 @@ fn shares(lab: Lab, plan: Plan, family: Family) -> Outcome {
     assert_eq!(workers.iter().sum::<u64>(), CONNECTIONS + 3 + 20);
     let fair = CONNECTIONS / plan.workers.0 as u64;
     assert!(workers.iter().all(|connections| *connections > fair / 2), "{workers:?}");
-    assert_eq!(counters.director.worker.post_lost, 0);
+    assert_eq!(counters.director.worker.handover_lost, 0);
     Ok(())
 }
 
@@ -93,10 +93,10 @@ fn echoes_fragments(lab: Lab, plan: Plan, family: Family) -> Outcome {
         By::Endpoint => assert!(datagrams.iter().all(|datagrams| *datagrams > 0), "{datagrams:?}"),
         By::Address { .. } => {
             assert!(datagrams.contains(&0), "one client's are with one worker: {datagrams:?}");
-            assert_eq!(counters.director.worker.posted, counters.workers[0].worker.posted);
+            assert_eq!(counters.director.worker.handed_over, counters.workers[0].worker.handed_over);
         }
     }
-    assert_eq!(counters.director.worker.post_lost, 0);
+    assert_eq!(counters.director.worker.handover_lost, 0);
     Ok(())
 }
 

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The director's ports, and how the program of `AF_XDP` is told of its addresses.
-type Opened = (Vec<Device>, Option<xdp::Steering>);
+type Opened = (Vec<Device>, Option<xdp::AddressFilter>);
 
 fn trial(name: &str, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| error.to_string().into()))
@@ -80,10 +80,10 @@ fn allocates_nothing(lab: Lab, open: fn(&Node) -> Outcome<Opened>) -> Outcome {
     lab.connect((&server, "eth0"), (&middle, "eth1"))?;
     client.add_address("eth0", CLIENT.into(), 24)?;
     server.add_address("eth0", SERVER.into(), 24)?;
-    let (devices, steering) = open(&middle)?;
+    let (devices, filter) = open(&middle)?;
     let mut worker = worker(devices)?;
-    if let Some(steering) = &steering {
-        steering.follow_worker(&worker, [])?;
+    if let Some(filter) = &filter {
+        worker.fill_address_filter(filter, [])?;
     }
     let mut outside = end(&client)?;
     let mut inside = end(&server)?;
@@ -158,8 +158,8 @@ fn by_packet(node: &Node) -> Outcome<Opened> {
 
 fn by_xdp(node: &Node) -> Outcome<Opened> {
     let ports = [(NAMES[0], Some(MACS[0])), (NAMES[1], Some(MACS[1]))];
-    let (opened, steering) = node.run(|| xdp::open(&ports, &XdpOptions::default()))??;
-    Ok((opened.into_iter().map(|opened| opened.device).collect(), Some(steering)))
+    let (opened, filter) = node.run(|| xdp::open(&ports, &XdpOptions::default()))??;
+    Ok((opened.into_iter().map(|opened| opened.device).collect(), Some(filter)))
 }
 
 /// A director with one UDP service and one server behind NAT.

@@ -7,7 +7,7 @@ use lvs_core::Method;
 use lvs_std::device::{Device, PairOptions};
 use lvs_std::worker::Worker;
 
-use crate::crew::Pair;
+use crate::group::Pair;
 use crate::world::{Segment, World};
 
 #[test]

@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod ahead;
 mod allocations;
 mod control;
-mod crew;
 mod exchange;
+mod group;
+mod prebuild;
 mod world;

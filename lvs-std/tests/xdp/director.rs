@@ -39,7 +39,7 @@ fn beside_the_machine(lab: Lab, own: bool) -> Outcome {
 
     let macs = [1, 2].map(|number| own.then_some([2, 0, 0x5e, 0, 0x53, number]));
     let ports = [("eth0", macs[0]), ("eth1", macs[1])];
-    let (opened, steering) = middle.run(|| xdp::open(&ports, &options(Attach::Native)))??;
+    let (opened, filter) = middle.run(|| xdp::open(&ports, &options(Attach::Native)))??;
     let seed = lvs_std::random_seed()?;
     let mut host: Host = Host::new(seed);
     let mut devices = Vec::new();
@@ -55,8 +55,8 @@ fn beside_the_machine(lab: Lab, own: bool) -> Outcome {
     director.add_server(service, ServerConfig::new("10.0.1.11:80".parse()?, Method::Nat))?;
     let forwarder = Box::new(Forwarder::new(host, Options::new()));
     let (mut worker, handle, _events) = Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    steering.follow_worker(&worker, [[192, 0, 2, 1].into(), [10, 0, 1, 1].into()])?;
-    middle.run(|| steering.keep(handle.clone(), |error| panic!("{error}")))??;
+    worker.fill_address_filter(&filter, [[192, 0, 2, 1].into(), [10, 0, 1, 1].into()])?;
+    middle.run(|| handle.keep_address_filter(&filter, |error| panic!("{error}")))??;
     let worker = middle.spawn("director", move || worker.run())?;
 
     serve(&server, "10.0.1.11:80".parse()?, 1)?;

@@ -28,7 +28,7 @@ pub(super) fn kernel_nat(stage: &Stage) -> Result<f64, Box<dyn Error>> {
     rate
 }
 
-/// Gbit/s by a director with packet sockets, NAT: everything goes through it both ways, or by the shortcut.
+/// Gbit/s by a director with packet sockets, NAT: everything goes through it both ways, or by the offload.
 pub(super) fn nat(stage: &Stage, bulk: Bulk) -> Result<f64, Box<dyn Error>> {
     through(stage, CLIENT_OF_NAT, Method::Nat, SERVICE.port(), bulk)
 }

@@ -10,8 +10,8 @@ use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Forwarder, Options, PortId};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::device::xdp::{self, Steering, XdpOptions};
-use lvs_std::shortcut::{self, Shortcut, ShortcutError};
+use lvs_std::device::xdp::{self, AddressFilter, XdpOptions};
+use lvs_std::offload::{self, FlowOffload, FlowOffloadError};
 use lvs_std::worker::{Handle, Worker, WorkerOptions};
 
 use super::stage::{DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, DIRECTOR_PROCESSOR, SERVER, SERVICE, Stage, pin};
@@ -33,9 +33,9 @@ pub(super) struct Duty {
 pub(super) enum Bulk {
     /// Through the director, copied.
     Copied,
-    /// By the shortcut.
-    Shortcut,
-    /// As `director run` has it by itself: by the shortcut where that can be had.
+    /// By the offload.
+    Offload,
+    /// As `director run` has it by itself: by the offload where that can be had.
     Auto,
 }
 
@@ -81,23 +81,20 @@ pub(super) fn by_packet(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Er
     let opened = stage.middle.run(|| {
         let packets = PORTS.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let attach = || {
-            let mut shortcut = Shortcut::new(shortcut::CONNECTIONS)?;
-            packets
-                .iter()
-                .zip(0..)
-                .try_for_each(|(packet, at)| shortcut.add_port(PortId(at), &packet.tap))?;
-            Ok::<_, ShortcutError>(shortcut)
+            let mut offload = FlowOffload::new(offload::CONNECTIONS)?;
+            packets.iter().zip(0..).try_for_each(|(packet, at)| offload.add_port(PortId(at), &packet.tap))?;
+            Ok::<_, FlowOffloadError>(offload)
         };
-        let shortcut = match duty.bulk {
+        let offload = match duty.bulk {
             Bulk::Copied => None,
-            Bulk::Shortcut => Some(attach()?),
+            Bulk::Offload => Some(attach()?),
             Bulk::Auto => attach().ok(),
         };
         let devices = packets.into_iter().map(|packet| packet.device).collect();
-        Ok::<(Vec<Device>, _), Box<dyn Error + Send + Sync>>((devices, shortcut))
+        Ok::<(Vec<Device>, _), Box<dyn Error + Send + Sync>>((devices, offload))
     })?;
-    let (devices, shortcut) = opened.map_err(|error| -> Box<dyn Error> { error })?;
-    start(stage, devices, None, shortcut, duty)
+    let (devices, offload) = opened.map_err(|error| -> Box<dyn Error> { error })?;
+    start(stage, devices, None, offload, duty)
 }
 
 /// By `AF_XDP`.
@@ -115,8 +112,8 @@ pub(super) fn by_xdp(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Error
 fn start(
     stage: &Stage,
     devices: Vec<Device>,
-    steering: Option<&Steering>,
-    shortcut: Option<Shortcut>,
+    steering: Option<&AddressFilter>,
+    offload: Option<FlowOffload>,
     duty: Duty,
 ) -> Result<Running, Box<dyn Error>> {
     let Duty { protocol, method, port, pinned, bulk: _ } = duty;
@@ -135,10 +132,10 @@ fn start(
     let (mut worker, handle, events): (Worker, Handle, _) =
         Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     if let Some(steering) = steering {
-        steering.follow_worker(&worker, [])?;
+        worker.fill_address_filter(steering, [])?;
     }
-    if let Some(shortcut) = shortcut {
-        worker.set_shortcut(shortcut);
+    if let Some(offload) = offload {
+        worker.set_offload(offload);
     }
     let (tell, told) = crossbeam_channel::bounded(1);
     let thread = stage.middle.spawn("director", move || {

@@ -141,11 +141,11 @@ const CONTENDERS: [Contender; 9] = [
     },
     Contender {
         name: "tcp-nat",
-        title: "a director by AF_PACKET with the shortcut, NAT",
+        title: "a director by AF_PACKET with the offload, NAT",
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: Some(0.8),
-        measure: |stage| bulk::nat(stage, Bulk::Shortcut),
+        measure: |stage| bulk::nat(stage, Bulk::Offload),
     },
     Contender {
         name: "tcp-dr",
@@ -153,7 +153,7 @@ const CONTENDERS: [Contender; 9] = [
         unit: Unit::Gigabits,
         against: Some("tcp-kernel-nat"),
         aim: Some(0.8),
-        measure: |stage| bulk::direct(stage, Bulk::Shortcut),
+        measure: |stage| bulk::direct(stage, Bulk::Offload),
     },
     Contender {
         name: "tcp-copied-nat",

@@ -7,7 +7,7 @@ use core::time::Duration;
 use lvs_core::{Method, Protocol, ServerConfig, ServiceKey};
 use lvs_std::health::{
     BadTls, Check, Dns, Http, Https, Initially, OnFailure, Pattern, Ping, Policy, Probe, Program, Record,
-    Reply, Schedule, Tcp, Through, Trust, Udp, Way,
+    Reply, Schedule, Tcp, Through, ThroughMethod, Trust, Udp,
 };
 use toml::Spanned;
 
@@ -326,8 +326,8 @@ impl Reader<'_> {
     ) -> Result<Through, ConfigError> {
         let refused = |why: &str| Err(self.error(raw.r#type.span(), format!("a through check is {why}")));
         let way = match method {
-            Method::Direct => Way::Direct,
-            Method::Tunnel(tunnel) => Way::Tunnel(tunnel),
+            Method::Direct => ThroughMethod::Direct,
+            Method::Tunnel(tunnel) => ThroughMethod::Tunnel(tunnel),
             Method::Bypass | Method::Local | Method::Nat => {
                 return refused(
                     "for servers by \"dr\" and \"tun\", which have the virtual address themselves",

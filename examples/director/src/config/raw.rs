@@ -41,7 +41,7 @@ pub(super) struct Director {
     pub(super) workers: Option<Spanned<Whole>>,
     pub(super) cpus: Option<Spanned<Vec<Spanned<Whole>>>>,
     pub(super) busy_poll: Option<bool>,
-    pub(super) shortcut: Option<bool>,
+    pub(super) offload: Option<bool>,
     pub(super) steer: Option<Spanned<Steer>>,
     pub(super) steer_v4: Option<Spanned<Whole>>,
     pub(super) steer_v6: Option<Spanned<Whole>>,

@@ -8,7 +8,7 @@ use lvs_core::{
     Persistence, Protocol, Schedule, ScheduleFlags, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
     Tunnel, Weight,
 };
-use lvs_std::control::change;
+use lvs_std::control::convert;
 use lvs_std::device::mark::MarkRule;
 use toml::Spanned;
 
@@ -27,7 +27,7 @@ pub(crate) struct Service {
 impl Service {
     /// Whether another file says the same of this service and its servers.
     pub(crate) fn says_as(&self, other: &Self) -> bool {
-        let spec = |service: &Self| change::service_spec(service.key.family(), &service.config);
+        let spec = |service: &Self| convert::service_spec(service.key.family(), &service.config);
         self.key == other.key && spec(self) == spec(other) && self.servers == other.servers
     }
 }

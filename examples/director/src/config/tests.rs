@@ -374,7 +374,7 @@ fn workers(lines: &str, rest: &str) -> Result<Work, String> {
 
 #[test]
 fn clients_are_told_apart_as_the_services_need_it_unless_the_file_says_how() {
-    use lvs_std::steer::By;
+    use lvs_std::steering::By;
     let by = |lines: &str, rest: &str| workers(&format!("workers = 2\n{lines}"), rest).map(|work| work.by);
     let persistent = "[service.persistence]\ntimeout = 60\nmask = 24\n";
     let network = By::Address { v4: [255, 255, 255, 0].into(), v6: 128 };
@@ -400,10 +400,10 @@ fn clients_are_told_apart_as_the_services_need_it_unless_the_file_says_how() {
 
 #[test]
 fn workers_have_processors_of_their_own_and_devices_that_can_be_shared() {
-    let work = workers("workers = 2\ncpus = [3, 1]\nbusy-poll = true\nshortcut = false", "").unwrap();
-    assert_eq!((work.workers, work.cpus, work.busy_poll, work.shortcut), (2, vec![3, 1], true, false));
+    let work = workers("workers = 2\ncpus = [3, 1]\nbusy-poll = true\noffload = false", "").unwrap();
+    assert_eq!((work.workers, work.cpus, work.busy_poll, work.offload), (2, vec![3, 1], true, false));
     let one = workers("", "").unwrap();
-    assert_eq!((one.workers, one.cpus.len(), one.busy_poll, one.shortcut), (1, 0, false, true));
+    assert_eq!((one.workers, one.cpus.len(), one.busy_poll, one.offload), (1, 0, false, true));
     for (lines, rest, words) in [
         ("workers = 0", "", "2:11: workers 0 is out of range; expected 1 to 64"),
         ("workers = 2\ncpus = [1]", "", "3:8: 1 processors for 2 workers"),
@@ -467,7 +467,7 @@ fn line() -> impl Strategy<Value = String> {
         "workers",
         "cpus",
         "busy-poll",
-        "shortcut",
+        "offload",
         "steer",
         "steer-v4",
         "steer-v6",

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use lvs_core::Seed;
-use lvs_std::steer::{By, Steer, Unsuited};
+use lvs_std::steering::{By, Steer, Unsuited};
 use toml::Spanned;
 
 use super::raw::{self, Whole};
@@ -19,7 +19,7 @@ pub(crate) struct Work {
     /// Whether they never wait.
     pub(crate) busy_poll: bool,
     /// Whether bulk transfers may pass them by in the kernel.
-    pub(crate) shortcut: bool,
+    pub(crate) offload: bool,
     /// What tells clients apart for them.
     pub(crate) by: By,
 }
@@ -37,7 +37,7 @@ pub(super) fn read(
         workers,
         cpus: cpus(reader, raw, workers)?,
         busy_poll: raw.busy_poll.unwrap_or(false),
-        shortcut: raw.shortcut.unwrap_or(true),
+        offload: raw.offload.unwrap_or(true),
         by: by(reader, raw, services)?,
     };
     if workers == 1 {

@@ -7,15 +7,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use lvs_std::control::{Errno, ServiceName, Standing};
+use lvs_std::control::{Errno, ServerStatus, ServiceName};
 
-use super::SharedDesk;
-use super::events::{Events, Happening};
+use super::SharedController;
+use super::events::{ApiEvent, Events};
 
 /// The real servers that are being drained.
 #[derive(Clone)]
 pub(super) struct Drains {
-    desk: SharedDesk,
+    controller: SharedController,
     events: Events,
     list: Arc<Mutex<HashMap<(ServiceName, SocketAddr), Drain>>>,
     /// One has begun.
@@ -43,8 +43,8 @@ pub(crate) struct DrainRow {
 }
 
 impl Drains {
-    pub(super) fn new(desk: SharedDesk, events: Events) -> std::io::Result<Self> {
-        let drains = Self { desk, events, list: Arc::default(), begun: Arc::default() };
+    pub(super) fn new(controller: SharedController, events: Events) -> std::io::Result<Self> {
+        let drains = Self { controller, events, list: Arc::default(), begun: Arc::default() };
         let own = drains.clone();
         thread::Builder::new().name("drain".to_owned()).spawn(move || {
             loop {
@@ -82,11 +82,11 @@ impl Drains {
     /// All of them, with what is left.
     pub(super) fn rows(&self) -> Vec<DrainRow> {
         let list: Vec<_> = self.list().iter().map(|(of, drain)| (*of, *drain)).collect();
-        let desk = self.desk.lock();
+        let controller = self.controller.lock();
         let row = |((service, server), drain): ((ServiceName, SocketAddr), Drain)| DrainRow {
             service: service.to_string(),
             server,
-            remaining: desk.remaining(service, server).unwrap_or_default(),
+            remaining: controller.remaining(service, server).unwrap_or_default(),
             since: drain.since.elapsed().as_secs_f64(),
             deadline: drain.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64()),
         };
@@ -94,10 +94,10 @@ impl Drains {
     }
 
     fn set(&self, service: ServiceName, server: SocketAddr, draining: bool) -> Result<(), Errno> {
-        let mut desk = self.desk.lock();
-        let declared = desk.ledger().service(service).ok_or(Errno::NoService)?;
-        let standing = declared.server(server).ok_or(Errno::NoEntry)?.standing;
-        desk.set_standing(service, server, Standing { draining, ..standing })
+        let mut controller = self.controller.lock();
+        let declared = controller.desired().service(service).ok_or(Errno::NoService)?;
+        let status = declared.server(server).ok_or(Errno::NoEntry)?.status;
+        controller.set_server_status(service, server, ServerStatus { draining, ..status })
     }
 
     /// Ends what has come to its end.
@@ -107,17 +107,17 @@ impl Drains {
             let seconds = drain.since.elapsed().as_secs_f64();
             let (service_name, over) =
                 (service.to_string(), drain.deadline.is_some_and(|end| Instant::now() >= end));
-            let desk = self.desk.lock();
-            let happening = match desk.remaining(service, server) {
+            let controller = self.controller.lock();
+            let happening = match controller.remaining(service, server) {
                 // Removed, or found dead: nothing of it is left to be waited for.
-                Ok(0) | Err(_) => Happening::Drained { service: service_name, server, seconds },
+                Ok(0) | Err(_) => ApiEvent::Drained { service: service_name, server, seconds },
                 Ok(_) if over => {
-                    let connections = desk.cut(service, server).unwrap_or_default();
-                    Happening::Cut { service: service_name, server, seconds, connections }
+                    let connections = controller.cut(service, server).unwrap_or_default();
+                    ApiEvent::Cut { service: service_name, server, seconds, connections }
                 }
                 Ok(_) => continue,
             };
-            drop(desk);
+            drop(controller);
             self.list().remove(&(service, server));
             self.events.tell(&happening);
         }

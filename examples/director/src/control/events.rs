@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Something that happened.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
-pub(crate) enum Happening {
+pub(crate) enum ApiEvent {
     /// The last connection of a drained real server is gone.
     Drained { service: String, server: SocketAddr, seconds: f64 },
     /// The deadline has cut what was left of a drained real server: so many entries of the connection table.
@@ -21,30 +21,30 @@ pub(crate) enum Happening {
 /// Tells listeners. One that does not keep up loses the rest.
 #[derive(Clone, Default)]
 pub(crate) struct Events {
-    listeners: Arc<Mutex<Vec<SyncSender<Happening>>>>,
+    listeners: Arc<Mutex<Vec<SyncSender<ApiEvent>>>>,
 }
 
 impl Events {
     /// Whatever happens from now on.
-    pub(super) fn listen(&self) -> Receiver<Happening> {
+    pub(super) fn listen(&self) -> Receiver<ApiEvent> {
         let (sender, receiver) = sync_channel(WAITING);
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
     }
 
     /// Tells all, and the log.
-    pub(crate) fn tell(&self, happening: &Happening) {
+    pub(crate) fn tell(&self, happening: &ApiEvent) {
         match happening {
-            Happening::Drained { service, server, seconds } => {
+            ApiEvent::Drained { service, server, seconds } => {
                 tracing::info!("{service}: {server} is drained, after {seconds:.1} s");
             }
-            Happening::Cut { service, server, connections, .. } => {
+            ApiEvent::Cut { service, server, connections, .. } => {
                 tracing::warn!(
                     "{service}: {server} was cut: {connections} connections and templates were left"
                 );
             }
             // These have their own lines.
-            Happening::Probe { .. } | Happening::Reloaded { .. } => {}
+            ApiEvent::Probe { .. } | ApiEvent::Reloaded { .. } => {}
         }
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|listener| match listener.try_send(happening.clone()) {

@@ -4,11 +4,11 @@ use core::fmt::Write as _;
 use core::net::SocketAddr;
 
 use lvs_core::{Family, Flow, Protocol, Schedule as _, ServiceKey};
-use lvs_std::control::change;
+use lvs_std::control::convert;
 
-use super::SharedDesk;
+use super::SharedController;
 use super::moves;
-use crate::run::LargeCrew;
+use crate::run::LargeGroup;
 
 /// The packet in question: the first of a client, or any of a connection.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
@@ -23,7 +23,11 @@ pub(crate) struct Question {
 }
 
 /// The answer, a line for each step. Nothing changes by it.
-pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) -> Result<String, String> {
+pub(super) fn explain(
+    question: &Question,
+    controller: &SharedController,
+    group: &LargeGroup,
+) -> Result<String, String> {
     let protocol = match question.protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -36,7 +40,7 @@ pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) 
     // Writing to a string cannot fail, here and below.
     let gone = |_| "the director is ending".to_owned();
     let address = to.ip();
-    let owns = crew.with_first(move |_, forwarder, _| forwarder.host().owns(address)).map_err(gone)?;
+    let owns = group.with_first(move |_, forwarder, _| forwarder.host().owns(address)).map_err(gone)?;
     let _ = if owns {
         writeln!(text, "{address} is an address of the director")
     } else {
@@ -45,11 +49,11 @@ pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) 
             "{address} is no address of the director: the packet is routed on, unless it is a reply of a real server"
         )
     };
-    if crew.handles().len() > 1 {
-        let worker = crew.steer().owner(&flow, owns);
+    if group.handles().len() > 1 {
+        let worker = group.steer().owner(&flow, owns);
         let _ = writeln!(text, "worker {worker} has its packets");
     }
-    let found = crew.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
+    let found = group.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
     if let Some(connection) = found {
         let _ = writeln!(
             text,
@@ -68,33 +72,33 @@ pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) 
         Some(ServiceKey::Address { protocol, address: to.ip(), port: to.port() }),
         Some(ServiceKey::Address { protocol, address: to.ip(), port: 0 }),
     ];
-    let desk = desk.lock();
+    let controller = controller.lock();
     let service = candidates
         .into_iter()
         .flatten()
-        .find_map(|key| Some((key, desk.ledger().service(change::name(key))?)));
+        .find_map(|key| Some((key, controller.desired().service(convert::name(key))?)));
     let Some((key, declared)) = service else {
         let _ = writeln!(text, "no service is for it: it is left to the director's host");
         return Ok(text);
     };
-    let name = change::name(key);
+    let name = convert::name(key);
     let _ = writeln!(text, "the service {name} is for it, scheduler {}", declared.spec.scheduler);
     let mut usable = Vec::new();
     for server in &declared.servers {
         let weight = server.effective_weight();
-        let why = match (server.standing.absent, server.standing.draining, weight) {
+        let why = match (server.status.absent, server.status.draining, weight) {
             (true, ..) => "not used: its checks fail",
             (_, true, _) => "no new connections: it is drained",
             (_, _, 0) => "no new connections: its weight is 0",
             _ => "can be chosen",
         };
         let _ = writeln!(text, "  {}  weight {weight}  {why}", server.address);
-        if !server.standing.absent {
+        if !server.status.absent {
             let spec = lvs_std::control::ServerSpec { weight, ..server.spec };
-            usable.extend(change::server_config(server.address, &spec));
+            usable.extend(convert::server_config(server.address, &spec));
         }
     }
-    let Some(config) = change::service_config(name.family(), &declared.spec) else {
+    let Some(config) = convert::service_config(name.family(), &declared.spec) else {
         let _ = writeln!(text, "it has no scheduler: a new connection is refused");
         return Ok(text);
     };
@@ -111,7 +115,7 @@ pub(super) fn explain(question: &Question, desk: &SharedDesk, crew: &LargeCrew) 
             Some(server) => writeln!(text, "{scheduler} sends this client to {server}"),
             None => writeln!(text, "{scheduler} has no server for this client: it is refused"),
         }
-    } else if declared.servers.iter().any(|server| !server.standing.absent && server.effective_weight() > 0) {
+    } else if declared.servers.iter().any(|server| !server.status.absent && server.effective_weight() > 0) {
         writeln!(text, "{scheduler} chooses among them by their load and its turn when the packet comes")
     } else {
         writeln!(text, "none can be chosen: a new connection is refused")

@@ -11,14 +11,14 @@ use lvs_std::HostAddresses;
 use lvs_std::control::ServiceName;
 use lvs_std::worker::WorkerGone;
 
-use super::{Reloader, SharedDesk};
+use super::{Reloader, SharedController};
 use crate::config::AnswerFor;
-use crate::run::LargeCrew;
+use crate::run::LargeGroup;
 
 /// Keeps what the director answers for as it should be, in the network namespace of this thread, until the director ends.
 pub(super) fn start(
-    desk: &SharedDesk,
-    crew: &LargeCrew,
+    controller: &SharedController,
+    group: &LargeGroup,
     reloader: &Arc<Reloader>,
     what: AnswerFor,
 ) -> io::Result<()> {
@@ -27,7 +27,7 @@ pub(super) fn start(
         AnswerFor::Services => None,
         AnswerFor::Host => Some(HostAddresses::open()?),
     };
-    let (desk, crew, reloader) = (desk.clone(), crew.clone(), reloader.clone());
+    let (controller, group, reloader) = (controller.clone(), group.clone(), reloader.clone());
     let follow = move || {
         let mut had = BTreeSet::new();
         if machine.is_none() {
@@ -43,14 +43,14 @@ pub(super) fn start(
                 }
             }
             let mut wanted: BTreeSet<IpAddr> = reloader.virtual_addresses().into_iter().collect();
-            wanted.extend(desk.lock().ledger().services().filter_map(|(name, _)| match name {
+            wanted.extend(controller.lock().desired().services().filter_map(|(name, _)| match name {
                 ServiceName::Address { address, .. } => Some(address),
                 ServiceName::Mark { .. } => None,
             }));
             if machine.is_some() {
                 wanted.retain(|address| present.contains(address));
             }
-            if change(&crew, &mut had, &wanted).is_err() {
+            if change(&group, &mut had, &wanted).is_err() {
                 return;
             }
             stale = match &machine {
@@ -70,7 +70,11 @@ pub(super) fn start(
 }
 
 /// Gives the director its new virtual addresses, and announces them; takes those away that it was given here before.
-fn change(crew: &LargeCrew, had: &mut BTreeSet<IpAddr>, wanted: &BTreeSet<IpAddr>) -> Result<(), WorkerGone> {
+fn change(
+    group: &LargeGroup,
+    had: &mut BTreeSet<IpAddr>,
+    wanted: &BTreeSet<IpAddr>,
+) -> Result<(), WorkerGone> {
     let gone: Vec<IpAddr> = had.difference(wanted).copied().collect();
     let new: Vec<IpAddr> = wanted.difference(had).copied().collect();
     for address in &gone {
@@ -79,8 +83,8 @@ fn change(crew: &LargeCrew, had: &mut BTreeSet<IpAddr>, wanted: &BTreeSet<IpAddr
     }
     // The director's own addresses are none to be given, or taken away.
     let added =
-        if gone.is_empty() && new.is_empty() { Vec::new() } else { crew.change_addresses(gone, new)? };
-    crew.with_first(|_, _, _| ())?;
+        if gone.is_empty() && new.is_empty() { Vec::new() } else { group.change_addresses(gone, new)? };
+    group.with_first(|_, _, _| ())?;
     for (address, done) in added {
         // One that it cannot have is not tried again.
         had.insert(address);

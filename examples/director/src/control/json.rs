@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 
-use super::requests::{Clerk, Request, Response};
+use super::requests::{ApiServer, Request, Response};
 
 /// A socket that is being served; its file goes when this is dropped. Its thread ends with the program.
 pub(crate) struct Serving(PathBuf);
@@ -24,7 +24,7 @@ impl Drop for Serving {
 }
 
 /// Answers questions at a socket, each in a thread of its own. A socket that a former director left is taken over.
-pub(super) fn serve(place: &Path, clerk: Clerk) -> io::Result<Serving> {
+pub(super) fn serve(place: &Path, api: ApiServer) -> io::Result<Serving> {
     if UnixStream::connect(place).is_err() {
         let _ = fs::remove_file(place);
     }
@@ -33,14 +33,14 @@ pub(super) fn serve(place: &Path, clerk: Clerk) -> io::Result<Serving> {
     let busy = Arc::new(AtomicUsize::new(0));
     thread::Builder::new().name("json".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (clerk, busy) = (clerk.clone(), busy.clone());
+            let (api, busy) = (api.clone(), busy.clone());
             if busy.fetch_add(1, Ordering::Relaxed) >= CLIENTS {
                 busy.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
             let answer = move || {
                 // One that hangs up, or stays silent, is its own problem.
-                let _ = answer(&stream, &clerk);
+                let _ = answer(&stream, &api);
                 busy.fetch_sub(1, Ordering::Relaxed);
             };
             let _ = thread::Builder::new().name("question".to_owned()).spawn(answer);
@@ -49,14 +49,14 @@ pub(super) fn serve(place: &Path, clerk: Clerk) -> io::Result<Serving> {
     Ok(Serving(place.to_owned()))
 }
 
-fn answer(stream: &UnixStream, clerk: &Clerk) -> io::Result<()> {
+fn answer(stream: &UnixStream, api: &ApiServer) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(Request::Events) => return tell(stream, clerk),
-        Ok(request) => clerk.answer(request),
+        Ok(Request::Events) => return tell(stream, api),
+        Ok(request) => api.answer(request),
         Err(error) => Response::failed(format!("no question that this director knows: {error}")),
     };
     let text = serde_json::to_string(&response).map_err(io::Error::other)? + "\n";
@@ -64,8 +64,8 @@ fn answer(stream: &UnixStream, clerk: &Clerk) -> io::Result<()> {
 }
 
 /// Tells a listener what happens, until it hangs up or does not keep up.
-fn tell(mut stream: &UnixStream, clerk: &Clerk) -> io::Result<()> {
-    let events = clerk.listen();
+fn tell(mut stream: &UnixStream, api: &ApiServer) -> io::Result<()> {
+    let events = api.listen();
     // So that whoever waits for this line knows that nothing is missed from now on.
     stream.write_all(b"{}\n")?;
     loop {

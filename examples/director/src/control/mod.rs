@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_core::{Event, Heap};
 use lvs_std::control::{
-    DEFAULT_NAME, DIRECTOR_VARIABLE, Desk, Journal, ServeOptions, Serving, serve, socket_of,
+    Controller, DEFAULT_NAME, DIRECTOR_VARIABLE, Journal, ServeOptions, Serving, serve, socket_path,
 };
 
 use crate::config::MAX_ADDRESSES;
-use crate::run::{LargeCrew, NEIGHBOURS};
+use crate::run::{LargeGroup, NEIGHBOURS};
 
-pub(crate) use reload::{Origin, Reloader};
+pub(crate) use reload::{ConfigSource, Reloader};
 
 use events::Events;
 
@@ -39,15 +39,15 @@ pub(crate) use client::{
 pub(crate) use drain::DrainRow;
 pub(crate) use requests::Request;
 
-/// The desk of `director run`.
-pub(crate) type LargeDesk = Desk<Heap, MAX_ADDRESSES, NEIGHBOURS, LargeCrew>;
+/// The controller of `director run`.
+pub(crate) type LargeController = Controller<Heap, MAX_ADDRESSES, NEIGHBOURS, LargeGroup>;
 
-/// A desk that several threads use.
+/// A controller that several threads use.
 #[derive(Clone)]
-pub(crate) struct SharedDesk(Arc<Mutex<LargeDesk>>);
+pub(crate) struct SharedController(Arc<Mutex<LargeController>>);
 
-impl SharedDesk {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, LargeDesk> {
+impl SharedController {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, LargeController> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,7 +78,7 @@ impl Listen {
         if self.no_control {
             return None;
         }
-        Some(self.control.clone().unwrap_or_else(|| socket_of(&self.name)))
+        Some(self.control.clone().unwrap_or_else(|| socket_path(&self.name)))
     }
 
     /// The state file, if there is to be one.
@@ -96,18 +96,18 @@ pub(crate) struct Controls {
     _reloader: Option<Arc<Reloader>>,
 }
 
-/// Opens the director's desk: takes up the state that there is, applies the file that it was started with, and listens.
+/// Opens the director's controller: takes up the state that there is, applies the file that it was started with, and listens.
 pub(crate) fn open(
     listen: &Listen,
-    crew: &LargeCrew,
+    group: &LargeGroup,
     interfaces: Vec<String>,
     sync_events: impl FnMut() -> Option<Event> + Send + 'static,
-    origin: Option<Origin>,
+    origin: Option<ConfigSource>,
 ) -> Result<Controls, Box<dyn Error>> {
-    let first = crew.handles().first().ok_or("the director has no worker")?;
+    let first = group.handles().first().ok_or("the director has no worker")?;
     let sync = sync::Sync::start(interfaces, first.clone(), sync_events)?;
-    let daemons = Box::new(sync::SyncDesk { sync, crew: crew.clone() });
-    let mut desk = Desk::new(crew.clone(), daemons);
+    let daemons = Box::new(sync::SyncControl { sync, group: group.clone() });
+    let mut controller = Controller::new(group.clone(), daemons);
     let socket = listen.socket();
     let mut restored = false;
     let state = socket.as_deref().and_then(|socket| listen.state(socket));
@@ -117,29 +117,35 @@ pub(crate) fn open(
         }
         let (journal, commands) = Journal::open(path)?;
         restored = !commands.is_empty();
-        for (command, errno) in desk.keep_journal((journal, commands))? {
+        for (command, errno) in controller.keep_journal((journal, commands))? {
             tracing::warn!("{}: {command:?} could not be done again: {errno}", path.display());
         }
         if restored {
             tracing::info!("services and servers are as {} has them", path.display());
         }
     }
-    let desk = SharedDesk(Arc::new(Mutex::new(desk)));
+    let controller = SharedController(Arc::new(Mutex::new(controller)));
     let events = Events::default();
     let reloader = match &origin {
         None => None,
         Some(origin) => {
             let memory = state.as_deref().map(|state| beside(state, "toml"));
-            let reloader =
-                Reloader::new(desk.clone(), crew.clone(), events.clone(), &origin.file, memory, restored);
+            let reloader = Reloader::new(
+                controller.clone(),
+                group.clone(),
+                events.clone(),
+                &origin.file,
+                memory,
+                restored,
+            );
             reloader.start(origin)?;
             let reloader = Arc::new(reloader);
-            follow::start(&desk, crew, &reloader, origin.configuration.answer_for)?;
+            follow::start(&controller, group, &reloader, origin.configuration.answer_for)?;
             reload_on_hangup(reloader.clone())?;
             Some(reloader)
         }
     };
-    let clerk = requests::Clerk::new(desk.clone(), crew.clone(), reloader.clone(), events.clone())?;
+    let api = requests::ApiServer::new(controller.clone(), group.clone(), reloader.clone(), events.clone())?;
     let serving = match &socket {
         None => None,
         Some(socket) => {
@@ -151,8 +157,8 @@ pub(crate) fn open(
                     format!("{at} cannot be listened at: {error}; see --control and --no-control")
                 }
             };
-            let ipvs = serve(ServeOptions::at(socket), desk.0.clone()).map_err(fail)?;
-            let json = json::serve(&beside(socket, "json"), clerk);
+            let ipvs = serve(ServeOptions::at(socket), controller.0.clone()).map_err(fail)?;
+            let json = json::serve(&beside(socket, "json"), api);
             Some((ipvs, json.map_err(fail)?))
         }
     };
@@ -201,6 +207,6 @@ pub(crate) struct Place {
 impl Place {
     /// Its socket.
     pub(crate) fn socket(&self) -> PathBuf {
-        socket_of(&self.director)
+        socket_path(&self.director)
     }
 }

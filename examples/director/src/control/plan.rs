@@ -4,7 +4,8 @@ use core::fmt::Write as _;
 use core::net::SocketAddr;
 
 use lvs_std::control::{
-    Command, Declared, DeclaredServer, Ledger, ServerSpec, ServiceName, ServiceSpec, Standing, change,
+    Command, DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
+    convert,
 };
 
 use super::moves;
@@ -20,7 +21,7 @@ pub(crate) struct Plan {
     /// What is declared and withdrawn.
     pub(crate) commands: Vec<Command>,
     /// Where new servers stand until something is known of them.
-    pub(crate) standings: Vec<(ServiceName, SocketAddr, Standing)>,
+    pub(crate) statuses: Vec<(ServiceName, SocketAddr, ServerStatus)>,
     /// What people are told.
     pub(crate) text: String,
     /// Whether time-outs, switches or virtual addresses are others.
@@ -29,20 +30,20 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// From `old`, if a file was applied before, and from what the director has, to `new`.
-    pub(crate) fn new(old: Option<&Configuration>, new: &Configuration, ledger: &Ledger) -> Self {
+    pub(crate) fn new(old: Option<&Configuration>, new: &Configuration, desired: &DesiredState) -> Self {
         let mut plan = Self { settings: old.is_some_and(|old| !old.has_settings_of(new)), ..Self::default() };
         for service in &new.services {
             let before = old.and_then(|old| find(old, service));
-            plan.service(before, service, ledger.service(change::name(service.key)));
+            plan.service(before, service, desired.service(convert::name(service.key)));
         }
         for service in old.into_iter().flat_map(|old| &old.services) {
-            let name = change::name(service.key);
-            if find(new, service).is_none() && ledger.service(name).is_some() {
+            let name = convert::name(service.key);
+            if find(new, service).is_none() && desired.service(name).is_some() {
                 plan.commands.push(Command::DelService(name));
                 plan.say(format_args!("- {name}"));
             }
         }
-        plan.moved(new, ledger);
+        plan.moved(new, desired);
         if plan.settings {
             plan.say(format_args!("~ time-outs, switches or virtual addresses"));
         }
@@ -54,9 +55,9 @@ impl Plan {
         plan
     }
 
-    fn service(&mut self, before: Option<&Service>, new: &Service, there: Option<&Declared>) {
-        let name = change::name(new.key);
-        let spec = change::service_spec(name.family(), &new.config);
+    fn service(&mut self, before: Option<&Service>, new: &Service, there: Option<&DesiredService>) {
+        let name = convert::name(new.key);
+        let spec = convert::service_spec(name.family(), &new.config);
         let Some(there) = there else {
             // Whoever withdrew what the file still says as before wanted it so.
             if before.is_some_and(|before| before.says_as(new)) {
@@ -67,7 +68,7 @@ impl Plan {
             health::initial(new).into_iter().for_each(|(server, place)| self.add(name, &server, place));
             return;
         };
-        let old_spec = before.map(|before| change::service_spec(name.family(), &before.config));
+        let old_spec = before.map(|before| convert::service_spec(name.family(), &before.config));
         if spec != there.spec && old_spec.as_ref() != Some(&spec) {
             self.say(format_args!("~ {name} {}", differences(&there.spec, &spec)));
             self.commands.push(Command::SetService(name, spec, u32::MAX));
@@ -76,7 +77,7 @@ impl Plan {
             before.and_then(|before| before.servers.iter().find(|old| old.address == address))
         };
         for (server, place) in health::initial(new) {
-            let spec = change::server_spec(&server);
+            let spec = convert::server_spec(&server);
             match there.server(server.address) {
                 None if had(server.address) == Some(&server) => {}
                 None => self.add(name, &server, place),
@@ -97,29 +98,29 @@ impl Plan {
         }
     }
 
-    fn add(&mut self, name: ServiceName, server: &lvs_core::ServerConfig, place: lvs_std::health::Place) {
-        let spec = change::server_spec(server);
+    fn add(&mut self, name: ServiceName, server: &lvs_core::ServerConfig, place: lvs_std::health::Presence) {
+        let spec = convert::server_spec(server);
         self.say(format_args!("+ {name}  {}  {}", server.address, describe(&spec)));
         self.commands.push(Command::NewServer(name, server.address, spec));
         let declared =
-            DeclaredServer { address: server.address, spec, standing: Standing::default(), standin: false };
-        let standing = health::standing(&declared, place);
-        if standing != Standing::default() {
-            self.standings.push((name, server.address, standing));
+            DesiredServer { address: server.address, spec, status: ServerStatus::default(), standin: false };
+        let status = health::status(&declared, place);
+        if status != ServerStatus::default() {
+            self.statuses.push((name, server.address, status));
         }
     }
 
     /// Says what share of clients would move, where servers change and a hash decides.
-    fn moved(&mut self, new: &Configuration, ledger: &Ledger) {
-        let mut after = ledger.clone();
+    fn moved(&mut self, new: &Configuration, desired: &DesiredState) {
+        let mut after = desired.clone();
         for command in &self.commands {
             if let Some(Ok(edit)) = after.plan(command, false) {
                 after.note(edit);
             }
         }
         for service in &new.services {
-            let name = change::name(service.key);
-            let (Some(old), Some(new)) = (ledger.service(name), after.service(name)) else { continue };
+            let name = convert::name(service.key);
+            let (Some(old), Some(new)) = (desired.service(name), after.service(name)) else { continue };
             let (Some(before), Some(after)) = (state(name, old), state(name, new)) else { continue };
             let same = old.spec == new.spec && before.1 == after.1;
             let share = if same { None } else { moves::moved(service.key, &before, &after) };
@@ -140,11 +141,11 @@ impl Plan {
 
 /// A service as schedulers see it, with its servers in the order of their addresses, so that an edit is not taken for a change of
 /// places.
-fn state(name: ServiceName, declared: &Declared) -> Option<moves::State> {
-    let config = |server: &DeclaredServer| change::server_config(server.address, &server.spec);
+fn state(name: ServiceName, declared: &DesiredService) -> Option<moves::State> {
+    let config = |server: &DesiredServer| convert::server_config(server.address, &server.spec);
     let mut servers: Vec<_> = declared.servers.iter().filter_map(config).collect();
     servers.sort_by_key(|server| server.address);
-    Some((change::service_config(name.family(), &declared.spec)?, servers))
+    Some((convert::service_config(name.family(), &declared.spec)?, servers))
 }
 
 fn find<'a>(configuration: &'a Configuration, service: &Service) -> Option<&'a Service> {

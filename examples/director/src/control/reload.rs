@@ -8,17 +8,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lvs_std::health::Event;
 use lvs_std::worker::WorkerGone;
 
-use super::SharedDesk;
-use super::events::{Events, Happening};
+use super::SharedController;
+use super::events::{ApiEvent, Events};
 use super::plan::Plan;
 use crate::check;
 use crate::config::{AnswerFor, Configuration};
-use crate::health::{self, Keeper};
-use crate::run::LargeCrew;
+use crate::health::{self, HealthReconciler};
+use crate::run::LargeGroup;
 
 /// The file that a director was started with.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct ConfigSource {
     pub(crate) file: PathBuf,
     pub(crate) text: String,
     pub(crate) configuration: Configuration,
@@ -26,8 +26,8 @@ pub(crate) struct Origin {
 
 /// Applies a configuration file to a running director.
 pub(crate) struct Reloader {
-    desk: SharedDesk,
-    crew: LargeCrew,
+    controller: SharedController,
+    group: LargeGroup,
     events: Events,
     file: PathBuf,
     /// Where the text is kept that was applied last.
@@ -38,14 +38,14 @@ pub(crate) struct Reloader {
 struct Applied {
     /// What was applied last, by this process or the one before.
     configuration: Option<Configuration>,
-    keeper: Option<Keeper>,
+    keeper: Option<HealthReconciler>,
 }
 
 impl Reloader {
     /// For the first application. If the director came back with the table that it had, `memory` tells what its file said then.
     pub(super) fn new(
-        desk: SharedDesk,
-        crew: LargeCrew,
+        controller: SharedController,
+        group: LargeGroup,
         events: Events,
         file: &Path,
         memory: Option<PathBuf>,
@@ -54,11 +54,11 @@ impl Reloader {
         let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
         let configuration = text.and_then(|text| Configuration::parse(&text).ok());
         let applied = Mutex::new(Applied { configuration, keeper: None });
-        Self { desk, crew, events, file: file.to_owned(), memory, applied }
+        Self { controller, group, events, file: file.to_owned(), memory, applied }
     }
 
     /// Applies what the file said at the start. Everything but services and servers is so already.
-    pub(super) fn start(&self, origin: &Origin) -> Result<(), String> {
+    pub(super) fn start(&self, origin: &ConfigSource) -> Result<(), String> {
         let mut applied = self.applied();
         self.apply(&mut applied, &origin.text, &origin.configuration)?;
         Ok(())
@@ -71,7 +71,8 @@ impl Reloader {
             None => check::load(&self.file)?,
         };
         let applied = self.applied();
-        let plan = Plan::new(applied.configuration.as_ref(), &configuration, self.desk.lock().ledger());
+        let plan =
+            Plan::new(applied.configuration.as_ref(), &configuration, self.controller.lock().desired());
         Ok(if plan.text.is_empty() { "nothing would change\n".to_owned() } else { plan.text })
     }
 
@@ -80,7 +81,7 @@ impl Reloader {
         let (text, configuration) = check::load_text(&self.file)?;
         let mut applied = self.applied();
         let said = self.apply(&mut applied, &text, &configuration)?;
-        self.events.tell(&Happening::Reloaded { changes: said.clone() });
+        self.events.tell(&ApiEvent::Reloaded { changes: said.clone() });
         Ok(if said.is_empty() { "nothing has changed\n".to_owned() } else { said })
     }
 
@@ -91,18 +92,19 @@ impl Reloader {
         configuration: &Configuration,
     ) -> Result<String, String> {
         for service in &configuration.services {
-            self.crew.steer().suits(service.key, service.config.persistence).map_err(|why| {
+            self.group.steer().suits(service.key, service.config.persistence).map_err(|why| {
                 format!("nothing has changed: {}: {why}; that takes a new start", service.key)
             })?;
         }
         let plan = {
-            let mut desk = self.desk.lock();
-            let plan = Plan::new(applied.configuration.as_ref(), configuration, desk.ledger());
-            desk.carry_out_all(&plan.commands, &plan.standings).map_err(|(index, errno)| {
-                match plan.commands.get(index) {
-                    Some(command) => format!("nothing has changed: {command:?}: {errno}"),
-                    None => format!("nothing has changed: {errno}"),
-                }
+            let mut controller = self.controller.lock();
+            let plan = Plan::new(applied.configuration.as_ref(), configuration, controller.desired());
+            controller.carry_out_all(&plan.commands, &plan.statuses).map_err(|(index, errno)| match plan
+                .commands
+                .get(index)
+            {
+                Some(command) => format!("nothing has changed: {command:?}: {errno}"),
+                None => format!("nothing has changed: {errno}"),
             })?;
             plan
         };
@@ -118,14 +120,14 @@ impl Reloader {
                     health::log(event);
                     if let Event::Changed { probe, state, why, .. } = event {
                         let (probe, state) = (probe.to_string(), state.to_string());
-                        events.tell(&Happening::Probe {
+                        events.tell(&ApiEvent::Probe {
                             probe,
                             state,
                             why: why.as_ref().map(ToString::to_string),
                         });
                     }
                 };
-                let keeper = Keeper::start(&configuration.services, self.desk.clone(), tell);
+                let keeper = HealthReconciler::start(&configuration.services, self.controller.clone(), tell);
                 applied.keeper =
                     keeper.map_err(|error| format!("real servers cannot be checked: {error}"))?;
             }
@@ -155,15 +157,15 @@ impl Reloader {
             had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
             new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
         );
-        let workers = self.crew.handles().len();
-        self.crew.with_each(move |_, director, forwarder, _| {
+        let workers = self.group.handles().len();
+        self.group.with_each(move |_, director, forwarder, _| {
             let seed = director.config().seed;
             director.set_config(new.core(seed));
             forwarder.set_options(new.options(workers));
         })?;
         if !gone.is_empty() || !added.is_empty() {
             // The trial when the file was read has found room and fault alike.
-            for (address, done) in self.crew.change_addresses(gone, added)? {
+            for (address, done) in self.group.change_addresses(gone, added)? {
                 if let Err(error) = done {
                     tracing::error!("{address} cannot be a virtual address: {error}");
                 }
@@ -181,7 +183,10 @@ impl Reloader {
     pub(crate) fn health(&self) -> (bool, Vec<lvs_std::health::Report>) {
         let applied = self.applied();
         let keeper = applied.keeper.as_ref();
-        (keeper.is_none_or(Keeper::is_ready), keeper.map(Keeper::reports).unwrap_or_default())
+        (
+            keeper.is_none_or(HealthReconciler::is_ready),
+            keeper.map(HealthReconciler::reports).unwrap_or_default(),
+        )
     }
 
     fn applied(&self) -> MutexGuard<'_, Applied> {

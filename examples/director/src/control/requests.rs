@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use lvs_core::Connection;
-use lvs_std::control::{DeclaredServer, Errno, ServiceName};
+use lvs_std::control::{DesiredServer, Errno, ServiceName};
 use lvs_std::worker::WorkerGone;
 
 use super::drain::Drains;
-use super::events::{Events, Happening};
+use super::events::{ApiEvent, Events};
 use super::explain::{Question, explain};
-use super::{Reloader, SharedDesk};
+use super::{Reloader, SharedController};
 use crate::config::part_of_rate;
-use crate::run::LargeCrew;
+use crate::run::LargeGroup;
 use crate::statistics;
 
 /// A question.
@@ -151,32 +151,32 @@ pub(crate) struct ServerRow {
 
 /// Answers questions about a director.
 #[derive(Clone)]
-pub(crate) struct Clerk {
-    desk: SharedDesk,
-    crew: LargeCrew,
+pub(crate) struct ApiServer {
+    controller: SharedController,
+    group: LargeGroup,
     reloader: Option<Arc<Reloader>>,
     drains: Drains,
     events: Events,
 }
 
-impl Clerk {
+impl ApiServer {
     pub(super) fn new(
-        desk: SharedDesk,
-        crew: LargeCrew,
+        controller: SharedController,
+        group: LargeGroup,
         reloader: Option<Arc<Reloader>>,
         events: Events,
     ) -> io::Result<Self> {
-        let drains = Drains::new(desk.clone(), events.clone())?;
-        Ok(Self { desk, crew, reloader, drains, events })
+        let drains = Drains::new(controller.clone(), events.clone())?;
+        Ok(Self { controller, group, reloader, drains, events })
     }
 
     /// What happens, for whoever asks for it.
-    pub(super) fn listen(&self) -> Receiver<Happening> {
+    pub(super) fn listen(&self) -> Receiver<ApiEvent> {
         self.events.listen()
     }
 
     fn connections(&self, server: Option<SocketAddr>, limit: usize) -> Response {
-        let Ok(all) = self.crew.connections() else { return Response::failed("the director is ending") };
+        let Ok(all) = self.group.connections() else { return Response::failed("the director is ending") };
         let wanted = all.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
         let row = |connection: Connection| ConnectionRow {
             protocol: connection.flow.protocol.to_string(),
@@ -215,14 +215,14 @@ impl Clerk {
     }
 
     fn services(&self) -> Vec<ServiceRow> {
-        let desk = self.desk.lock();
-        let row = |server: &DeclaredServer| ServerRow {
+        let controller = self.controller.lock();
+        let row = |server: &DesiredServer| ServerRow {
             address: server.address,
             weight: server.spec.weight,
-            effective_weight: (!server.standing.absent).then(|| server.effective_weight()),
-            draining: server.standing.draining,
+            effective_weight: (!server.status.absent).then(|| server.effective_weight()),
+            draining: server.status.draining,
         };
-        let rows = desk.ledger().services().map(|(name, declared)| ServiceRow {
+        let rows = controller.desired().services().map(|(name, declared)| ServiceRow {
             service: name.to_string(),
             scheduler: declared.spec.scheduler.clone(),
             servers: declared.servers.iter().map(row).collect(),
@@ -247,15 +247,15 @@ impl Clerk {
                 Response::done(name(&service).and_then(|service| self.drains.end(service, server)))
             }
             Request::Drains => Response::of(&self.drains.rows()),
-            Request::Explain(question) => match explain(&question, &self.desk, &self.crew) {
+            Request::Explain(question) => match explain(&question, &self.controller, &self.group) {
                 Ok(text) => Response::of(&text),
                 Err(why) => Response::failed(why),
             },
             Request::Statistics => {
-                let Some(shown) = self.crew.snapshot().map(|shown| shown.worker) else {
+                let Some(shown) = self.group.snapshot().map(|shown| shown.worker) else {
                     return Response::failed("the director has no worker");
                 };
-                let live = self.crew.with_each(|_, director, forwarder, _| {
+                let live = self.group.with_each(|_, director, forwarder, _| {
                     (director.counters(), forwarder.counters().clone())
                 });
                 let sum = live.ok().and_then(|each| {
@@ -279,8 +279,8 @@ impl Clerk {
             // The socket's side does it.
             Request::Events => Response::default(),
             Request::Sysctl(key, value) => {
-                let workers = self.crew.handles().len();
-                let done = self.crew.with_each(move |_, director, forwarder, _| {
+                let workers = self.group.handles().len();
+                let done = self.group.with_each(move |_, director, forwarder, _| {
                     let (mut config, mut options) = (director.config().clone(), *forwarder.options());
                     let rate = core::mem::replace(&mut options.icmp_rate, u32::MAX);
                     lvs_conformance::sysctl::set(&mut config.tuning, &mut options, &key, &value)?;

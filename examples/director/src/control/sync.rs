@@ -15,7 +15,7 @@ use lvs_forward::{Frame, HEADROOM, PortId};
 use lvs_std::control::{self, DaemonSpec, Errno, SyncDaemons};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::worker::{Crew, Handle, WorkerGone};
+use lvs_std::worker::{Handle, WorkerGone, WorkerGroup};
 
 /// The daemons, and the interfaces by which they may talk: the director's ports, in order.
 #[derive(Clone)]
@@ -154,15 +154,15 @@ impl Sync {
     }
 }
 
-/// The daemons of a director, for its desk.
-pub(super) struct SyncDesk<S: Store, const A: usize, const N: usize> {
+/// The daemons of a director, for its controller.
+pub(super) struct SyncControl<S: Store, const A: usize, const N: usize> {
     pub(super) sync: Sync,
-    pub(super) crew: Crew<S, A, N>,
+    pub(super) group: WorkerGroup<S, A, N>,
 }
 
-impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for SyncDesk<S, A, N> {
+impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for SyncControl<S, A, N> {
     fn start(&mut self, spec: &DaemonSpec) -> Result<DaemonSpec, Errno> {
-        match self.crew.handles() {
+        match self.group.handles() {
             [only] => self.sync.start_daemon(spec, only),
             _ => {
                 tracing::error!("sync daemons need a director with one worker: `workers = 1` in the file");
@@ -172,7 +172,7 @@ impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for Sy
     }
 
     fn stop(&mut self, stopped: control::Role) {
-        // The desk knows that it runs.
+        // The controller knows that it runs.
         let _ = self.sync.state().daemons.stop(stopped);
     }
 }

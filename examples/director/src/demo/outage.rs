@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::folder::Folder;
 use super::http;
 use super::stage::{self, Stage};
-use crate::health::Keeper;
+use crate::health::HealthReconciler;
 
 /// What happened.
 pub(super) struct Outage {
@@ -89,7 +89,8 @@ impl Outage {
             }
         };
         let services = [service];
-        let keeper = stage.director().run(|| Keeper::start(&services, stage.handle().clone(), told))??;
+        let keeper =
+            stage.director().run(|| HealthReconciler::start(&services, stage.handle().clone(), told))??;
         for _ in 0..stage::WEIGHTS.len() {
             news.recv_timeout(PATIENCE)?;
         }

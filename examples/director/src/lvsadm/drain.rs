@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::thread;
 
-use lvs_std::control::change;
+use lvs_std::control::convert;
 use lvs_std::ipvsadm::{self, Command, System, UNREACHABLE};
 
 use crate::control::json::ask;
@@ -91,7 +91,7 @@ fn options(first: &str, rest: &[&str]) -> Result<Own, String> {
     }
     match ipvsadm::parse(words, &System) {
         Ok(Command::DeleteServer(key, server)) => {
-            let service = change::name(key).to_string();
+            let service = convert::name(key).to_string();
             Ok(match first {
                 "--drain" => Own::Drain { service, server, deadline, wait },
                 _ => Own::Undrain { service, server },

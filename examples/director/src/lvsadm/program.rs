@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal as _, Read, Write}
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_of};
+use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
 use lvs_std::ipvsadm::{Channel, NOT_ROOT, Session, System, UNREACHABLE, cannot_initialize};
 
 use super::drain;
@@ -30,9 +30,9 @@ pub fn call(program: &str, words: Vec<String>, director: Option<PathBuf>) -> u8 
             return MISUSED;
         }
     };
-    let socket = named.map(socket_of).or(director).unwrap_or_else(|| {
+    let socket = named.map(socket_path).or(director).unwrap_or_else(|| {
         let variable = env::var(DIRECTOR_VARIABLE).ok().filter(|name| !name.is_empty());
-        socket_of(variable.as_deref().unwrap_or(DEFAULT_NAME))
+        socket_path(variable.as_deref().unwrap_or(DEFAULT_NAME))
     });
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let Some(status) = drain::call(&words, &socket, &mut io::stdout().lock(), &mut io::stderr().lock()) {

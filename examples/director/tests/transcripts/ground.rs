@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use lvs_std::control::{Office, ServeOptions, serve};
+use lvs_std::control::{CommandHandler, ServeOptions, serve};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Lab, Node};
 
@@ -57,12 +57,12 @@ impl Ground {
     /// Runs a script against whoever answers instead of a director.
     pub(crate) fn run_against(
         &mut self,
-        office: impl Office + Send + 'static,
+        handler: impl CommandHandler + Send + 'static,
         script: String,
         tool: &Tool,
     ) -> Result<Ending, Box<dyn Error>> {
         self.run_at(
-            |_, _, socket| Ok((serve(ServeOptions::at(socket), Arc::new(Mutex::new(office)))?, script)),
+            |_, _, socket| Ok((serve(ServeOptions::at(socket), Arc::new(Mutex::new(handler)))?, script)),
             tool,
         )
     }

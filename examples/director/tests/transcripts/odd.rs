@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use lvs_core::Family;
 use lvs_std::control::{
-    Answer, Command, DaemonSpec, Errno, Info, Office, Role, ServerReport, ServerSpec, ServiceName,
+    Answer, Command, CommandHandler, DaemonSpec, Errno, Info, Role, ServerReport, ServerSpec, ServiceName,
     ServiceReport, ServiceSpec, Stats, Timeouts, flags,
 };
 
@@ -13,7 +13,7 @@ use lvs_std::control::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Odd;
 
-impl Office for Odd {
+impl CommandHandler for Odd {
     fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno> {
         let refuse = |number: u32| Errno::from_number(number as i32).map_or(Ok(Answer::Done), Err);
         let by_name = |name: &ServiceName| match *name {

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use lvs_std::control::{Client, DIRECTOR_VARIABLE, socket_of};
+use lvs_std::control::{Client, DIRECTOR_VARIABLE, socket_path};
 
 /// What stands under the names of ipvsadm.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub(crate) fn cat() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let read = |path: &str| -> Result<(), Box<dyn Error>> {
         let director = std::env::var(DIRECTOR_VARIABLE)?;
-        let text = Client::connect(&socket_of(&director))?.read_file(path)?;
+        let text = Client::connect(&socket_path(&director))?.read_file(path)?;
         Ok(std::io::stdout().write_all(&text)?)
     };
     let done = match arguments.as_slice() {

@@ -6,9 +6,9 @@ use std::io;
 
 use super::receive::Receiver;
 use super::transmit::Transmitter;
-use super::{OpenError, PacketOptions, Step, Tap};
+use super::{OpenError, OpenStep, PacketOptions, Tap};
 use crate::device::Device;
-use crate::steer::{Steer, program};
+use crate::steering::{Steer, program};
 use crate::sys::interface::Interface;
 use crate::sys::packet::PacketSocket;
 
@@ -24,7 +24,7 @@ pub struct Fanned {
     pub mac: [u8; 6],
     /// What tells the kernel which frames go to which worker.
     pub fan: Fan,
-    /// Where each worker's [`Shortcut`](crate::shortcut::Shortcut) can be put.
+    /// Where each worker's [`FlowOffload`](crate::offload::FlowOffload) can be put.
     pub taps: Vec<Tap>,
 }
 
@@ -48,9 +48,9 @@ pub fn open_fanned(
     addresses: &[IpAddr],
 ) -> Result<Fanned, OpenError> {
     let failed = |step| move |source| OpenError { interface: name.into(), step, source };
-    let interface = Interface::named(name).map_err(failed(Step::Find))?;
+    let interface = Interface::named(name).map_err(failed(OpenStep::Find))?;
     if ![libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&interface.hardware) {
-        return Err(failed(Step::Ethernet)(io::ErrorKind::Unsupported.into()));
+        return Err(failed(OpenStep::Ethernet)(io::ErrorKind::Unsupported.into()));
     }
     let refused = |(step, source)| failed(step)(source);
     let mut receivers = Vec::new();
@@ -61,17 +61,17 @@ pub fn open_fanned(
     // the kernel lets them out and in again when the interface goes down and comes back.
     let mut group = None;
     for receiver in &receivers {
-        group = Some(receiver.socket().share(group).map_err(failed(Step::Fan))?);
+        group = Some(receiver.socket().share(group).map_err(failed(OpenStep::Fan))?);
     }
     let Some(first) = receivers.first() else {
-        return Err(failed(Step::Fan)(io::ErrorKind::InvalidInput.into()));
+        return Err(failed(OpenStep::Fan)(io::ErrorKind::InvalidInput.into()));
     };
-    let fan = Fan { socket: first.socket().again().map_err(failed(Step::Fan))?, steer };
-    fan.set(addresses).map_err(|error| failed(Step::Fan)(io::Error::other(error)))?;
+    let fan = Fan { socket: first.socket().again().map_err(failed(OpenStep::Fan))?, steer };
+    fan.set(addresses).map_err(|error| failed(OpenStep::Fan)(io::Error::other(error)))?;
     let (mut devices, mut taps) = (Vec::new(), Vec::new());
     for receiver in receivers {
-        taps.push(Tap::new(&receiver, &interface, options, true).map_err(failed(Step::Socket))?);
-        receiver.start(options).map_err(failed(Step::Option))?;
+        taps.push(Tap::new(&receiver, &interface, options, true).map_err(failed(OpenStep::Socket))?);
+        receiver.start(options).map_err(failed(OpenStep::Option))?;
         let transmit = Transmitter::open(&interface, options).map_err(refused)?;
         devices.push(Device::new(receiver, transmit));
     }

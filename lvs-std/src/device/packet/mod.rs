@@ -28,7 +28,7 @@
 //!
 //! # Several workers
 //! [`open_fanned`] opens an interface for each of several workers. The kernel gives each frame to one of them (`PACKET_FANOUT`), by a classic
-//! BPF program that is the function [`Steer`](crate::steer::Steer).
+//! BPF program that is the function [`Steer`](crate::steering::Steer).
 //!
 //! Needs `CAP_NET_RAW` in the user namespace that owns the network namespace.
 
@@ -109,11 +109,11 @@ pub struct Packet {
     pub mtu: usize,
     /// The MAC address to use as one's own: the one asked for, or else the interface's.
     pub mac: [u8; 6],
-    /// Where a [`Shortcut`](crate::shortcut::Shortcut) can be put.
+    /// Where a [`FlowOffload`](crate::offload::FlowOffload) can be put.
     pub tap: Tap,
 }
 
-/// Where frames come to a packet socket: what a [`Shortcut`](crate::shortcut::Shortcut) needs to know of it.
+/// Where frames come to a packet socket: what a [`FlowOffload`](crate::offload::FlowOffload) needs to know of it.
 #[derive(Debug)]
 pub struct Tap {
     socket: PacketSocket,
@@ -153,15 +153,15 @@ impl Tap {
 /// When there is no such interface, when it is no Ethernet, or when the kernel refuses: the error says at which step.
 pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
     let failed = |step| move |source| OpenError { interface: name.into(), step, source };
-    let interface = Interface::named(name).map_err(failed(Step::Find))?;
+    let interface = Interface::named(name).map_err(failed(OpenStep::Find))?;
     if ![libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&interface.hardware) {
         let source = io::Error::from(io::ErrorKind::Unsupported);
-        return Err(failed(Step::Ethernet)(source));
+        return Err(failed(OpenStep::Ethernet)(source));
     }
     let receive =
         Receiver::open(&interface, options, false).map_err(|(step, source)| failed(step)(source))?;
     let transmit = Transmitter::open(&interface, options).map_err(|(step, source)| failed(step)(source))?;
-    let tap = Tap::new(&receive, &interface, options, false).map_err(failed(Step::Socket))?;
+    let tap = Tap::new(&receive, &interface, options, false).map_err(failed(OpenStep::Socket))?;
     Ok(Packet {
         device: Device::new(receive, transmit),
         mtu: interface.mtu,
@@ -177,9 +177,9 @@ pub fn open(name: &str, options: &PacketOptions) -> Result<Packet, OpenError> {
 /// When there is no such interface, or when it is no Ethernet.
 pub fn own_mac(name: &str) -> Result<[u8; 6], OpenError> {
     let failed = |step, source| OpenError { interface: name.into(), step, source };
-    let interface = Interface::named(name).map_err(|error| failed(Step::Find, error))?;
+    let interface = Interface::named(name).map_err(|error| failed(OpenStep::Find, error))?;
     if interface.hardware != libc::ARPHRD_ETHER {
-        return Err(failed(Step::Ethernet, io::ErrorKind::Unsupported.into()));
+        return Err(failed(OpenStep::Ethernet, io::ErrorKind::Unsupported.into()));
     }
     Ok(derive_mac(interface.mac))
 }
@@ -194,12 +194,12 @@ fn derive_mac([a, b, c, d, e, f]: [u8; 6]) -> [u8; 6] {
 #[derive(Debug)]
 pub struct OpenError {
     interface: String,
-    step: Step,
+    step: OpenStep,
     source: io::Error,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum OpenStep {
     Bind,
     Ethernet,
     Fan,
@@ -216,15 +216,21 @@ impl fmt::Display for OpenError {
         let Self { interface, step, source } = self;
         write!(f, "interface `{interface}`: ")?;
         match step {
-            Step::Bind => write!(f, "cannot bind a packet socket to it: {source}"),
-            Step::Ethernet => f.write_str("it is no Ethernet; use a TUN device for bare IP"),
-            Step::Fan => write!(f, "its frames cannot be shared out over workers: {source}"),
-            Step::Find => write!(f, "cannot be found in this network namespace: {source}"),
-            Step::Membership => write!(f, "it does not let foreign addresses through: {source}"),
-            Step::Option => write!(f, "a packet socket option is refused (Linux 4.20 or newer?): {source}"),
-            Step::ReceiveRing => write!(f, "no memory for its receiving ring, ask for fewer slots: {source}"),
-            Step::Socket => write!(f, "cannot open a packet socket, which takes CAP_NET_RAW: {source}"),
-            Step::TransmitRing => write!(f, "no memory for its sending ring, ask for fewer slots: {source}"),
+            OpenStep::Bind => write!(f, "cannot bind a packet socket to it: {source}"),
+            OpenStep::Ethernet => f.write_str("it is no Ethernet; use a TUN device for bare IP"),
+            OpenStep::Fan => write!(f, "its frames cannot be shared out over workers: {source}"),
+            OpenStep::Find => write!(f, "cannot be found in this network namespace: {source}"),
+            OpenStep::Membership => write!(f, "it does not let foreign addresses through: {source}"),
+            OpenStep::Option => {
+                write!(f, "a packet socket option is refused (Linux 4.20 or newer?): {source}")
+            }
+            OpenStep::ReceiveRing => {
+                write!(f, "no memory for its receiving ring, ask for fewer slots: {source}")
+            }
+            OpenStep::Socket => write!(f, "cannot open a packet socket, which takes CAP_NET_RAW: {source}"),
+            OpenStep::TransmitRing => {
+                write!(f, "no memory for its sending ring, ask for fewer slots: {source}")
+            }
         }
     }
 }

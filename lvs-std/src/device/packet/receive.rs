@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use heapless::Vec;
 use lvs_forward::{Checksum, Frame, HEADROOM, PortId};
 
-use super::{PacketOptions, SlotLength, Step};
+use super::{OpenStep, PacketOptions, SlotLength};
 use crate::device::vnet::{self, VNET_LEN};
 use crate::device::{BATCH, LONGEST, Receive, ReceiveCounters};
 use crate::sys::interface::{self, Interface};
@@ -38,31 +38,31 @@ impl Receiver {
         interface: &Interface,
         options: &PacketOptions,
         shares: bool,
-    ) -> Result<Self, (Step, io::Error)> {
-        let socket = PacketSocket::open(interface.index).map_err(|error| (Step::Socket, error))?;
-        let set = |name| socket.set::<i32>(name, &1).map_err(|error| (Step::Option, error));
+    ) -> Result<Self, (OpenStep, io::Error)> {
+        let socket = PacketSocket::open(interface.index).map_err(|error| (OpenStep::Socket, error))?;
+        let set = |name| socket.set::<i32>(name, &1).map_err(|error| (OpenStep::Option, error));
         set(libc::PACKET_VNET_HDR)?;
         set(libc::PACKET_IGNORE_OUTGOING)?;
-        socket.set(libc::PACKET_RESERVE, &RESERVE).map_err(|error| (Step::Option, error))?;
+        socket.set(libc::PACKET_RESERVE, &RESERVE).map_err(|error| (OpenStep::Option, error))?;
         let (longest, spare) = match options.slot_length {
             SlotLength::Longest => (LONGEST, 0),
             SlotLength::Mtu => {
                 set(libc::PACKET_COPY_THRESH)?;
-                socket.set_receive_room(QUEUE_ROOM).map_err(|error| (Step::Option, error))?;
+                socket.set_receive_room(QUEUE_ROOM).map_err(|error| (OpenStep::Option, error))?;
                 (interface.mtu.min(LONGEST), BATCH)
             }
         };
         let slot = (IP_OFFSET + longest).next_multiple_of(SLOT_UNIT);
         let ring = ReceiveRing::new(&socket, slot, options.receive_slots)
-            .map_err(|error| (Step::ReceiveRing, error))?;
+            .map_err(|error| (OpenStep::ReceiveRing, error))?;
         let spare = (0..spare).map(|_| vec![0; SPARE_START + LONGEST].into_boxed_slice()).collect();
-        let membership = |error| (Step::Membership, error);
+        let membership = |error| (OpenStep::Membership, error);
         let filtered = match (shares, options.mac) {
             (true, _) => socket.filter_all(),
             (false, Some(_)) => socket.filter(options.mac, false),
             (false, None) => Ok(()),
         };
-        filtered.map_err(|error| (Step::Option, error))?;
+        filtered.map_err(|error| (OpenStep::Option, error))?;
         if let Some(mac) = options.mac
             && mac != interface.mac
             && socket.join(libc::PACKET_MR_UNICAST, &mac).is_err()
@@ -72,7 +72,7 @@ impl Receiver {
         if options.all_multicast {
             socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(membership)?;
         }
-        socket.bind(true).map_err(|error| (Step::Bind, error))?;
+        socket.bind(true).map_err(|error| (OpenStep::Bind, error))?;
         Ok(Self { socket, index: interface.index, ring, spare, counters: ReceiveCounters::default() })
     }
 

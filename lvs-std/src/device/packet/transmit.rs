@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use lvs_forward::Frame;
 use rustix::io::Errno;
 
-use super::{PacketOptions, Step};
+use super::{OpenStep, PacketOptions};
 use crate::device::vnet::{self, VNET_LEN};
 use crate::device::{LONGEST, Offloads, Transmit, TransmitCounters, TransmitError};
 use crate::sys::interface::Interface;
@@ -22,10 +22,13 @@ pub(super) struct Transmitter {
 }
 
 impl Transmitter {
-    pub(super) fn open(interface: &Interface, options: &PacketOptions) -> Result<Self, (Step, io::Error)> {
+    pub(super) fn open(
+        interface: &Interface,
+        options: &PacketOptions,
+    ) -> Result<Self, (OpenStep, io::Error)> {
         let open = || {
-            let socket = PacketSocket::open(interface.index).map_err(|error| (Step::Socket, error))?;
-            let option = |error| (Step::Option, error);
+            let socket = PacketSocket::open(interface.index).map_err(|error| (OpenStep::Socket, error))?;
+            let option = |error| (OpenStep::Option, error);
             socket.set::<i32>(libc::PACKET_VNET_HDR, &1).map_err(option)?;
             socket.set(libc::PACKET_QDISC_BYPASS, &i32::from(options.bypass_queueing)).map_err(option)?;
             socket.set_send_room(SEND_ROOM).map_err(option)?;
@@ -35,9 +38,9 @@ impl Transmitter {
         let longest =
             (VNET_LEN + LINK + interface.mtu.clamp(SHORTEST_MTU, LONGEST_RINGED)).next_multiple_of(1_024);
         let ring = TransmitRing::new(&ring_socket, longest - libc::TPACKET2_HDRLEN, options.transmit_slots)
-            .map_err(|error| (Step::TransmitRing, error))?;
+            .map_err(|error| (OpenStep::TransmitRing, error))?;
         for socket in [&ring_socket, &socket] {
-            socket.bind(false).map_err(|error| (Step::Bind, error))?;
+            socket.bind(false).map_err(|error| (OpenStep::Bind, error))?;
         }
         Ok(Self { ring_socket, socket, ring, counters: TransmitCounters::default() })
     }

@@ -8,7 +8,7 @@
 //!
 //! The director's are: every frame to its own MAC address; ARP and neighbour solicitations for its addresses, and
 //! announcements of its real servers and gateways. Where it has no MAC address of its own, IP packets to its addresses, and those
-//! from its real servers that are not to an address of the machine's. Which addresses these are, [`Steering`] tells the
+//! from its real servers that are not to an address of the machine's. Which addresses these are, [`AddressFilter`] tells the
 //! program, at any time.
 //!
 //! # How frames go out
@@ -30,17 +30,17 @@
 
 mod checksum;
 mod error;
+mod filter;
 mod open;
 mod program;
 mod receive;
-mod steering;
 mod transmit;
 
 use core::fmt;
 
 pub use self::error::OpenError;
+pub use self::filter::{AddressClass, AddressFilter, AddressFilterError};
 pub use self::open::{assess, open};
-pub use self::steering::{AddressClass, Steering, SteeringError};
 use super::Device;
 
 /// How interfaces are to be used.

@@ -8,10 +8,10 @@ use std::thread;
 
 use rustix::event::epoll;
 
-use super::error::Step;
+use super::error::XdpStep;
+use super::filter::AddressFilter;
 use super::program::{self, Station};
 use super::receive::{Hold, Queue, Receiver};
-use super::steering::Steering;
 use super::transmit::Transmitter;
 use super::{Attach, Hazard, Mode, OpenError, PartialChecksums, Xdp, XdpOptions};
 use crate::device::{Device, ReceiveCounters};
@@ -26,7 +26,7 @@ use crate::sys::xsk::{
 /// Opens Ethernet interfaces of this network namespace as the ports of one director, with one memory for all. Each is
 /// given by its name, and by the director's own MAC address on it; `None` shares the interface's with the machine.
 ///
-/// The [`Steering`] knows no address yet, so only frames to MAC addresses of its own reach the director until it is told.
+/// The [`AddressFilter`] knows no address yet, so only frames to MAC addresses of its own reach the director until it is told.
 /// The programs go with the devices; nothing stays behind, however the process ends.
 ///
 /// # Errors
@@ -34,20 +34,20 @@ use crate::sys::xsk::{
 pub fn open(
     ports: &[(&str, Option<[u8; 6]>)],
     options: &XdpOptions,
-) -> Result<(Vec<Xdp>, Steering), OpenError> {
+) -> Result<(Vec<Xdp>, AddressFilter), OpenError> {
     let plans =
         ports.iter().map(|(name, mac)| Plan::new(name, *mac, options)).collect::<Result<Vec<_>, _>>()?;
-    let steering =
-        Steering::new().map_err(OpenError::at(plans.first().map_or("", |plan| plan.name), Step::Maps))?;
+    let filter = AddressFilter::new()
+        .map_err(OpenError::at(plans.first().map_or("", |plan| plan.name), XdpStep::Maps))?;
     let opened = match options.mode {
-        Mode::Copy => open_all(&plans, &steering, options, false),
-        Mode::ZeroCopy => open_all(&plans, &steering, options, true),
+        Mode::Copy => open_all(&plans, &filter, options, false),
+        Mode::ZeroCopy => open_all(&plans, &filter, options, true),
         // Only whoever binds learns whether the drivers can.
-        Mode::Auto => open_all(&plans, &steering, options, true).or_else(|error| {
-            if error.step() == Step::Bind { open_all(&plans, &steering, options, false) } else { Err(error) }
+        Mode::Auto => open_all(&plans, &filter, options, true).or_else(|error| {
+            if error.step() == XdpStep::Bind { open_all(&plans, &filter, options, false) } else { Err(error) }
         }),
     };
-    opened.map(|opened| (opened, steering))
+    opened.map(|opened| (opened, filter))
 }
 
 /// What would go less well by `AF_XDP` on the interface `name` than by packet sockets, as far as that can be told without opening it.
@@ -72,13 +72,13 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(name: &'a str, mac: Option<[u8; 6]>, options: &XdpOptions) -> Result<Self, OpenError> {
-        let interface = Interface::named(name).map_err(OpenError::at(name, Step::Find))?;
+        let interface = Interface::named(name).map_err(OpenError::at(name, XdpStep::Find))?;
         let refused = |step| OpenError::at(name, step)(io::ErrorKind::Unsupported.into());
         if interface.hardware != libc::ARPHRD_ETHER {
-            return Err(refused(Step::Ethernet));
+            return Err(refused(XdpStep::Ethernet));
         }
         if interface.mtu > LARGEST_MTU {
-            return Err(refused(Step::Mtu));
+            return Err(refused(XdpStep::Mtu));
         }
         // A driver that has no name or no queues that it could tell of is as good as any.
         let driver = ethtool::driver(name).unwrap_or_default();
@@ -106,7 +106,7 @@ impl<'a> Plan<'a> {
         self.queues * self.frames.0 + self.frames.1
     }
 
-    fn at(&self, step: Step) -> impl FnOnce(io::Error) -> OpenError {
+    fn at(&self, step: XdpStep) -> impl FnOnce(io::Error) -> OpenError {
         OpenError::at(self.name, step)
     }
 }
@@ -114,7 +114,7 @@ impl<'a> Plan<'a> {
 /// Opens all ports in one mode.
 fn open_all(
     plans: &[Plan<'_>],
-    steering: &Steering,
+    filter: &AddressFilter,
     options: &XdpOptions,
     zero_copy: bool,
 ) -> Result<Vec<Xdp>, OpenError> {
@@ -122,7 +122,7 @@ fn open_all(
     let ordinary = plans.iter().all(|plan| plan.interface.mtu <= ORDINARY_MTU);
     let chunk = if ordinary { SMALL_CHUNK } else { LARGE_CHUNK };
     let all = plans.iter().map(Plan::frames).fold(0, u32::saturating_add);
-    let (umem, mut chunks) = Umem::new(chunk, all).map_err(first.at(Step::Memory))?;
+    let (umem, mut chunks) = Umem::new(chunk, all).map_err(first.at(XdpStep::Memory))?;
     let mut sockets: Vec<Arc<XdpSocket>> = Vec::new();
     let mut opened = Vec::new();
     for plan in plans {
@@ -141,11 +141,11 @@ fn open_all(
                 completion: if number == 0 { all.next_power_of_two() } else { FEWEST_FRAMES },
             };
             let step = |error: io::Error| match error.raw_os_error() {
-                Some(libc::EPERM | libc::EAFNOSUPPORT) => plan.at(Step::Socket)(error),
-                _ => plan.at(Step::Register)(error),
+                Some(libc::EPERM | libc::EAFNOSUPPORT) => plan.at(XdpStep::Socket)(error),
+                _ => plan.at(XdpStep::Register)(error),
             };
             let (socket, rings) = XdpSocket::new(&umem, sizes, sharing).map_err(step)?;
-            bind(&socket, plan.interface.index, number, sharing).map_err(plan.at(Step::Bind))?;
+            bind(&socket, plan.interface.index, number, sharing).map_err(plan.at(XdpStep::Bind))?;
             let socket = Arc::new(socket);
             sockets.push(socket.clone());
             if let Some((ring, completion)) = rings.transmit {
@@ -156,7 +156,7 @@ fn open_all(
             queues.push(queue_of(socket, rings.receive, rings.fill, own));
         }
         if let Some(transmitter) = transmitter {
-            opened.push(start(plan, steering, options, queues, transmitter, zero_copy)?);
+            opened.push(start(plan, filter, options, queues, transmitter, zero_copy)?);
         }
     }
     Ok(opened)
@@ -198,28 +198,28 @@ fn transmitter_of(
 /// The last steps: the program, which begins to send frames.
 fn start(
     plan: &Plan<'_>,
-    steering: &Steering,
+    filter: &AddressFilter,
     options: &XdpOptions,
     queues: Vec<(Arc<XdpSocket>, Queue)>,
     transmitter: Transmitter,
     zero_copy: bool,
 ) -> Result<Xdp, OpenError> {
     let memberships = join(plan)?;
-    let sockets = Map::new(Kind::Sockets, 4, 4, plan.queues).map_err(plan.at(Step::Maps))?;
+    let sockets = Map::new(Kind::Sockets, 4, 4, plan.queues).map_err(plan.at(XdpStep::Maps))?;
     for (number, (socket, _)) in (0_u32..).zip(&queues) {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
-        sockets.set(&number.to_ne_bytes(), &fd.to_ne_bytes()).map_err(plan.at(Step::Maps))?;
+        sockets.set(&number.to_ne_bytes(), &fd.to_ne_bytes()).map_err(plan.at(XdpStep::Maps))?;
     }
     let station = match plan.mac {
         Some(mac) => Station::Own(mac),
         None => Station::Shared(plan.interface.mac),
     };
-    let sets = steering.sets();
+    let sets = filter.sets();
     let instructions = program::build(station, &sets.v4, &sets.v6, &sockets, program::PASS)
-        .ok_or_else(|| plan.at(Step::Load)(io::ErrorKind::InvalidData.into()))?;
-    let program = Program::load(Purpose::Xdp, &instructions).map_err(plan.at(Step::Load))?;
+        .ok_or_else(|| plan.at(XdpStep::Load)(io::ErrorKind::InvalidData.into()))?;
+    let program = Program::load(Purpose::Xdp, &instructions).map_err(plan.at(XdpStep::Load))?;
     let (attachment, native) = attach(plan, &program, options.attach)?;
-    let any = if queues.len() > 1 { Some(any_of(&queues).map_err(plan.at(Step::Wait))?) } else { None };
+    let any = if queues.len() > 1 { Some(any_of(&queues).map_err(plan.at(XdpStep::Wait))?) } else { None };
     let mut hazards = plan.hazards.clone();
     if !native {
         hazards.push(Hazard::Generic);
@@ -252,19 +252,19 @@ fn attach(plan: &Plan<'_>, program: &Program, how: Attach) -> Result<(Attachment
         Attach::Generic => attach(false),
         Attach::Auto => attach(true).or_else(|_| attach(false)),
     }
-    .map_err(plan.at(Step::Attach))
+    .map_err(plan.at(XdpStep::Attach))
 }
 
 /// Asks the interface for frames that it would filter out: those to the director's own address, and to groups (RFC 4291
 /// §2.7.1: neighbour solicitations).
 fn join(plan: &Plan<'_>) -> Result<PacketSocket, OpenError> {
-    let socket = PacketSocket::open(plan.interface.index).map_err(plan.at(Step::Socket))?;
+    let socket = PacketSocket::open(plan.interface.index).map_err(plan.at(XdpStep::Socket))?;
     if let Some(mac) = plan.mac.filter(|mac| *mac != plan.interface.mac)
         && socket.join(libc::PACKET_MR_UNICAST, &mac).is_err()
     {
-        socket.join(libc::PACKET_MR_PROMISC, &[]).map_err(plan.at(Step::Membership))?;
+        socket.join(libc::PACKET_MR_PROMISC, &[]).map_err(plan.at(XdpStep::Membership))?;
     }
-    socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(plan.at(Step::Membership))?;
+    socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(plan.at(XdpStep::Membership))?;
     Ok(socket)
 }
 

@@ -13,7 +13,7 @@
 //! anything else                                        -> kernel
 //! ```
 
-use crate::assembler::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK, Size, When};
+use crate::bpf::ebpf::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK, Size, When};
 use crate::sys::bpf::{Instruction, Map};
 
 /// What the sets say of an address, one byte.
@@ -232,7 +232,7 @@ mod tests {
     use etherparse::PacketBuilder;
 
     use super::*;
-    use crate::device::xdp::{AddressClass, Steering};
+    use crate::device::xdp::{AddressClass, AddressFilter};
     use crate::sys::bpf::{Kind, Program, Purpose};
 
     const OWN: [u8; 6] = [2, 0, 0x5e, 0, 0x53, 0xfe];
@@ -249,8 +249,8 @@ mod tests {
     /// Whether the director gets each of these frames. `None` where this process may not load programs, which is an error if
     /// `LVS_REQUIRE_XDP` is 1.
     fn taken(station: Station, frames: &[Vec<u8>]) -> Option<Vec<bool>> {
-        let steering = match Steering::new() {
-            Ok(steering) => steering,
+        let filter = match AddressFilter::new() {
+            Ok(filter) => filter,
             Err(error) => {
                 let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
                 assert!(!required, "BPF is refused: {error}");
@@ -266,8 +266,8 @@ mod tests {
             (SERVER.into(), AddressClass::Peer),
             (SERVER6.into(), AddressClass::Peer),
         ];
-        steering.set(known).unwrap();
-        let sets = steering.sets();
+        filter.set(known).unwrap();
+        let sets = filter.sets();
         let program = build(station, &sets.v4, &sets.v6, &sockets, TAKEN as i32).unwrap();
         let program = Program::load(Purpose::Xdp, &program).unwrap();
         Some(frames.iter().map(|frame| program.run(&mut frame.clone()).unwrap() == TAKEN).collect())

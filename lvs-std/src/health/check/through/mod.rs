@@ -18,8 +18,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{Attempt, Checker, Expiry, PASSED, Progress};
 use crate::health::{Doing, Failure};
-use crate::lab::netlink::Netlink;
 use crate::sys::packet::Sender;
+use crate::sys::rtnetlink::Netlink;
 pub(in crate::health) use segment::checksum;
 use segment::{ACK, RST, SYN, Segment};
 
@@ -36,7 +36,7 @@ use segment::{ACK, RST, SYN, Segment};
 #[derive(Clone)]
 pub struct Through {
     service: SocketAddr,
-    way: Way,
+    way: ThroughMethod,
     /// Opened by the first attempt, and kept: closing one takes the kernel a while.
     sender: Arc<Mutex<Option<Sender>>>,
 }
@@ -44,7 +44,7 @@ pub struct Through {
 /// How a packet for the virtual address gets to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the methods that do not change packets")]
-pub enum Way {
+pub enum ThroughMethod {
     /// To its MAC address.
     Direct,
     /// In a tunnel. Checksums of GRE and GUE are left out: receivers take both.
@@ -54,14 +54,14 @@ pub enum Way {
 impl Through {
     /// A probe of the service at this virtual address and port.
     #[must_use]
-    pub fn new(service: SocketAddr, way: Way) -> Self {
+    pub fn new(service: SocketAddr, way: ThroughMethod) -> Self {
         Self { service, way, sender: Arc::default() }
     }
 
     /// The address to which the server answers.
     fn own_address(&self, server: IpAddr) -> Result<IpAddr, Failure> {
         let service = self.service.ip();
-        if let Way::Tunnel(_) = self.way
+        if let ThroughMethod::Tunnel(_) = self.way
             && server.is_ipv4() != service.is_ipv4()
         {
             return own_address(service);
@@ -106,7 +106,7 @@ impl Checker for Through {
         let reserved = reserve(own)?;
         let from = net::getsockname(&reserved).and_then(SocketAddr::try_from);
         let from = from.map_err(|errno| hindered("take a port", errno))?;
-        let socket = ear(self.service, own)?;
+        let socket = receiving_socket(self.service, own)?;
         let mut sequence = [0; 4];
         getrandom(&mut sequence, GetRandomFlags::empty())
             .map_err(|errno| hindered("draw a number", errno))?;
@@ -152,8 +152,8 @@ impl Asking {
     /// Looks for the way, and asks if there is one by now.
     fn find(&mut self) -> Result<bool, Failure> {
         let way = match self.check.way {
-            Way::Tunnel(tunnel) => Some(Sent::By(self.tunnel(tunnel)?)),
-            Way::Direct => neighbour(self.server)?.map(|(interface, mac)| Sent::To(interface, mac)),
+            ThroughMethod::Tunnel(tunnel) => Some(Sent::By(self.tunnel(tunnel)?)),
+            ThroughMethod::Direct => neighbour(self.server)?.map(|(interface, mac)| Sent::To(interface, mac)),
         };
         let Some(way) = way else { return Ok(false) };
         let segment = Segment { flags: SYN, sequence: self.sequence, acknowledges: 0 };
@@ -193,13 +193,13 @@ impl Asking {
             }
             Sent::By(socket) => {
                 let header: &[u8] = match (self.check.way, v4) {
-                    (Way::Direct | Way::Tunnel(Tunnel::IpIp), _) => &[],
+                    (ThroughMethod::Direct | ThroughMethod::Tunnel(Tunnel::IpIp), _) => &[],
                     // RFC 2784: no checksum, and the protocol as on Ethernet.
-                    (Way::Tunnel(Tunnel::Gre { .. }), true) => &[0, 0, 0x08, 0x00],
-                    (Way::Tunnel(Tunnel::Gre { .. }), false) => &[0, 0, 0x86, 0xdd],
+                    (ThroughMethod::Tunnel(Tunnel::Gre { .. }), true) => &[0, 0, 0x08, 0x00],
+                    (ThroughMethod::Tunnel(Tunnel::Gre { .. }), false) => &[0, 0, 0x86, 0xdd],
                     // Variant 0, no options, and the protocol as in IP.
-                    (Way::Tunnel(Tunnel::Gue { .. }), true) => &[0, 4, 0, 0],
-                    (Way::Tunnel(Tunnel::Gue { .. }), false) => &[0, 41, 0, 0],
+                    (ThroughMethod::Tunnel(Tunnel::Gue { .. }), true) => &[0, 4, 0, 0],
+                    (ThroughMethod::Tunnel(Tunnel::Gue { .. }), false) => &[0, 41, 0, 0],
                 };
                 packet.splice(0..0, header.iter().copied());
                 match net::send(socket, &packet, SendFlags::NOSIGNAL) {
@@ -315,7 +315,7 @@ fn reserve(own: IpAddr) -> Result<OwnedFd, Failure> {
 }
 
 /// A socket that hears what the kernel hears by TCP from the virtual address. Without a route to that, it hears everybody.
-fn ear(service: SocketAddr, own: IpAddr) -> Result<OwnedFd, Failure> {
+fn receiving_socket(service: SocketAddr, own: IpAddr) -> Result<OwnedFd, Failure> {
     match raw(service, ipproto::TCP) {
         Err(Failure::Unreachable(_)) => {}
         other => return other,

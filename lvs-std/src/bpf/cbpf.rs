@@ -1,0 +1,219 @@
+//! An assembler for classic BPF (`linux/filter.h`): instructions by name, jumps forward by label.
+
+use libc::sock_filter;
+
+/// A place to jump to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label(usize);
+
+/// How much is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Byte,
+    Half,
+    Word,
+}
+
+/// What is compared with the accumulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Is(u32),
+    AtLeast(u32),
+    /// It has one of these bits.
+    Has(u32),
+}
+
+/// A program in the making. `A` is the accumulator, `X` the index register.
+#[derive(Debug, Default)]
+pub(crate) struct Assembler {
+    instructions: Vec<sock_filter>,
+    /// Where each label is, once that is known.
+    places: Vec<Option<usize>>,
+    /// Jumps with the label that they lead to.
+    jumps: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    /// A label for a place further down.
+    pub(crate) fn label(&mut self) -> Label {
+        self.places.push(None);
+        Label(self.places.len() - 1)
+    }
+
+    /// Here is where jumps to `label` land.
+    pub(crate) fn place(&mut self, label: Label) -> &mut Self {
+        if let Some(place) = self.places.get_mut(label.0) {
+            *place = Some(self.instructions.len());
+        }
+        self
+    }
+
+    /// A: what stands at `offset` of the packet, `X` bytes further if `indexed`.
+    pub(crate) fn load(&mut self, size: Size, offset: u32, indexed: bool) -> &mut Self {
+        let size = match size {
+            Size::Byte => libc::BPF_B,
+            Size::Half => libc::BPF_H,
+            Size::Word => libc::BPF_W,
+        };
+        let mode = if indexed { libc::BPF_IND } else { libc::BPF_ABS };
+        self.push(libc::BPF_LD | size | mode, offset)
+    }
+
+    /// A: what the kernel says of the packet (`SKF_AD_*`).
+    pub(crate) fn load_said(&mut self, what: i32) -> &mut Self {
+        let at = (libc::SKF_AD_OFF + what).cast_unsigned();
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at)
+    }
+
+    /// A: a number.
+    pub(crate) fn set(&mut self, number: u32) -> &mut Self {
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_IMM, number)
+    }
+
+    /// X: a number.
+    pub(crate) fn set_index(&mut self, number: u32) -> &mut Self {
+        self.push(libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM, number)
+    }
+
+    /// Keeps A in a cell.
+    pub(crate) fn store(&mut self, cell: u32) -> &mut Self {
+        self.push(libc::BPF_ST, cell)
+    }
+
+    /// X: what was kept.
+    pub(crate) fn fetch_index(&mut self, cell: u32) -> &mut Self {
+        self.push(libc::BPF_LDX | libc::BPF_W | libc::BPF_MEM, cell)
+    }
+
+    /// X: what is in A.
+    pub(crate) fn copy_to_index(&mut self) -> &mut Self {
+        self.push(libc::BPF_MISC | libc::BPF_TAX, 0)
+    }
+
+    pub(crate) fn and(&mut self, number: u32) -> &mut Self {
+        self.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, number)
+    }
+
+    pub(crate) fn multiply(&mut self, number: u32) -> &mut Self {
+        self.push(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, number)
+    }
+
+    pub(crate) fn shift_left(&mut self, bits: u32) -> &mut Self {
+        self.push(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, bits)
+    }
+
+    pub(crate) fn shift_right(&mut self, bits: u32) -> &mut Self {
+        self.push(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, bits)
+    }
+
+    pub(crate) fn add_index(&mut self) -> &mut Self {
+        self.push(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0)
+    }
+
+    pub(crate) fn xor_index(&mut self) -> &mut Self {
+        self.push(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0)
+    }
+
+    /// Goes on at a label if this holds. Takes two instructions: the condition alone would not reach far.
+    pub(crate) fn jump(&mut self, when: When, label: Label) -> &mut Self {
+        let (code, number) = match when {
+            When::Is(number) => (libc::BPF_JEQ, number),
+            When::AtLeast(number) => (libc::BPF_JGE, number),
+            When::Has(bits) => (libc::BPF_JSET, bits),
+        };
+        let code = (libc::BPF_JMP | code | libc::BPF_K) as u16;
+        self.instructions.push(sock_filter { code, jt: 0, jf: 1, k: number });
+        self.go(label)
+    }
+
+    /// Goes on at a label.
+    pub(crate) fn go(&mut self, label: Label) -> &mut Self {
+        self.jumps.push((self.instructions.len(), label));
+        self.push(libc::BPF_JMP | libc::BPF_JA, 0)
+    }
+
+    /// Ends the program with what is in A.
+    pub(crate) fn answer(&mut self) -> &mut Self {
+        self.push(libc::BPF_RET | libc::BPF_A, 0)
+    }
+
+    /// Ends the program with a number.
+    pub(crate) fn answer_number(&mut self, number: u32) -> &mut Self {
+        self.push(libc::BPF_RET | libc::BPF_K, number)
+    }
+
+    /// The program, unless it is longer than the kernel takes, or a jump does not lead forward.
+    pub(crate) fn finish(mut self) -> Option<Vec<sock_filter>> {
+        for (at, label) in self.jumps {
+            let place = (*self.places.get(label.0)?)?;
+            let distance = place.checked_sub(at + 1)?;
+            self.instructions.get_mut(at)?.k = u32::try_from(distance).ok()?;
+        }
+        (self.instructions.len() <= LONGEST).then_some(self.instructions)
+    }
+
+    fn push(&mut self, code: u32, number: u32) -> &mut Self {
+        self.instructions.push(sock_filter { code: code as u16, jt: 0, jf: 0, k: number });
+        self
+    }
+}
+
+/// `BPF_MAXINSNS`.
+const LONGEST: usize = 4_096;
+
+/// Runs a program as the kernel does, on a packet from its network header on whose Ethernet type the kernel says.
+#[cfg(test)]
+pub(crate) fn run(program: &[sock_filter], packet: &[u8], ether_type: u16) -> u32 {
+    let (mut a, mut x, mut cells, mut at) = (0_u32, 0_u32, [0_u32; 16], 0_usize);
+    loop {
+        let sock_filter { code, jt, jf, k } = program[at];
+        let code = u32::from(code);
+        at += 1;
+        let operand = if code & libc::BPF_X == 0 { k } else { x };
+        match code & 7 {
+            libc::BPF_LD => {
+                a = match code & 0xe0 {
+                    libc::BPF_IMM => k,
+                    libc::BPF_MEM => cells[k as usize],
+                    _ if k == (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned() => ether_type.into(),
+                    mode => {
+                        let from = k as usize + if mode == libc::BPF_IND { x as usize } else { 0 };
+                        let size = [4, 2, 1][(code as usize & 0x18) >> 3];
+                        // Loading past the end ends a program with 0.
+                        let Some(bytes) = packet.get(from..from + size) else { return 0 };
+                        bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte))
+                    }
+                }
+            }
+            libc::BPF_LDX => x = if code & 0xe0 == libc::BPF_IMM { k } else { cells[k as usize] },
+            libc::BPF_ST => cells[k as usize] = a,
+            libc::BPF_MISC => x = a,
+            libc::BPF_RET => return if code & 0x18 == libc::BPF_A { a } else { k },
+            libc::BPF_ALU => {
+                a = match code & 0xf0 {
+                    libc::BPF_ADD => a.wrapping_add(operand),
+                    libc::BPF_MUL => a.wrapping_mul(operand),
+                    libc::BPF_AND => a & operand,
+                    libc::BPF_LSH => a << operand,
+                    libc::BPF_RSH => a >> operand,
+                    libc::BPF_XOR => a ^ operand,
+                    other => panic!("{other:#x} is used by no program here"),
+                }
+            }
+            libc::BPF_JMP => {
+                let holds = match code & 0xf0 {
+                    libc::BPF_JA => {
+                        at += k as usize;
+                        continue;
+                    }
+                    libc::BPF_JEQ => a == operand,
+                    libc::BPF_JGE => a >= operand,
+                    libc::BPF_JSET => a & operand != 0,
+                    other => panic!("{other:#x} is used by no program here"),
+                };
+                at += usize::from(if holds { jt } else { jf });
+            }
+            other => panic!("{other:#x} is no class"),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One client's conversation: datagrams in, datagrams out. No sockets, so that any bytes can be tried on it.
+
+use super::attribute::{attributes, string, u16};
+use super::request::{Asked, exists, is_dump, read};
+use super::{GENERIC, Message, answer, flag, kind, message, messages};
+use crate::control::{Answer, Command, Errno, ServiceName};
+
+/// Whoever carries out what clients ask for: [`Controller`](crate::control::Controller) does it on a running director.
+pub trait CommandHandler {
+    /// Does it, or says why not.
+    ///
+    /// # Errors
+    /// The kernel's number for what is wrong; nothing has changed then.
+    fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno>;
+
+    /// Whether there is such a service.
+    fn has_service(&mut self, name: ServiceName) -> bool;
+
+    /// The text of a file that the kernel would show, such as `/proc/net/ip_vs_conn`.
+    ///
+    /// # Errors
+    /// [`Errno::NoEntry`] if there is no such file.
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Errno>;
+
+    /// Writes to such a file, `/proc/sys/net/ipv4/vs/*`.
+    ///
+    /// # Errors
+    /// [`Errno::NoEntry`] if there is no such file, [`Errno::Invalid`] if the text is not what it takes.
+    fn write_file(&mut self, path: &str, text: &[u8]) -> Result<(), Errno>;
+}
+
+/// A client's conversation with a director.
+///
+/// It answers what the kernel's generic netlink would answer to the same datagram: the controller's look-up of the family, the
+/// commands of the family `IPVS`, and errors for everything else. One message type more carries files.
+#[derive(Debug)]
+pub struct Session {
+    privileged: bool,
+    /// The file that every further datagram is written to.
+    stream: Option<String>,
+}
+
+impl Session {
+    /// A conversation with a client that may, or may not, command the director.
+    #[must_use]
+    pub const fn new(privileged: bool) -> Self {
+        Self { privileged, stream: None }
+    }
+
+    /// The datagrams that answer one.
+    pub fn answer(&mut self, datagram: &[u8], handler: &mut dyn CommandHandler) -> Vec<Vec<u8>> {
+        if let Some(path) = &self.stream {
+            // Who writes to a file this way does not wait for an answer.
+            let _ = handler.write_file(path, datagram);
+            return Vec::new();
+        }
+        let mut answers = Vec::new();
+        for message in messages(datagram) {
+            let header = message.header;
+            let asked = header.flags & flag::REQUEST != 0 && header.kind >= kind::FIRST;
+            let done = if asked { self.one(&message, handler, &mut answers) } else { Ok(()) };
+            match done {
+                // A dump that has begun is acknowledged by its end.
+                Ok(()) if header.flags & flag::ACK == 0 || (asked && dumps(&message)) => {}
+                Ok(()) => answers.push(answer::status(&message, None)),
+                Err(errno) => answers.push(answer::status(&message, Some(errno))),
+            }
+        }
+        answers
+    }
+
+    fn one(
+        &mut self,
+        message: &Message<'_>,
+        handler: &mut dyn CommandHandler,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Errno> {
+        let header = message.header;
+        if !matches!(header.kind, kind::CONTROLLER | kind::IPVS | kind::FILES) {
+            return Err(Errno::NoEntry);
+        }
+        let command = message.command().ok_or(Errno::Invalid)?;
+        match header.kind {
+            kind::CONTROLLER => controller(message, command, answers),
+            kind::IPVS => {
+                if !exists(command, is_dump(header)) {
+                    return Err(Errno::Unsupported);
+                }
+                self.may()?;
+                let command = match read(message) {
+                    Asked::Command(command) => command,
+                    Asked::Nothing => {
+                        answers.push(answer::done(header));
+                        return Ok(());
+                    }
+                    Asked::Refused(errno) => return Err(errno),
+                    Asked::RefusedIf(name, errno) => {
+                        return Err(if handler.has_service(name) { errno } else { Errno::NoService });
+                    }
+                };
+                match handler.carry_out(&command) {
+                    Ok(answer) => answers.extend(answer::write(header, &answer)),
+                    // No such service is no error for who lists its servers.
+                    Err(_) if is_dump(header) => answers.push(answer::done(header)),
+                    Err(errno) => return Err(errno),
+                }
+                Ok(())
+            }
+            _ => self.file(message, command, handler, answers),
+        }
+    }
+
+    fn file(
+        &mut self,
+        message: &Message<'_>,
+        command: u8,
+        handler: &mut dyn CommandHandler,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Errno> {
+        self.may()?;
+        let part = |wanted| {
+            attributes(message.attributes()).find_map(|(kind, value)| (kind == wanted).then_some(value))
+        };
+        let path =
+            part(answer::FILE_PATH).and_then(|value| string(value, LONGEST_PATH)).ok_or(Errno::Invalid)?;
+        match command {
+            file::READ => {
+                let text = handler.read_file(&path)?;
+                answers.extend(text.chunks(PIECE).map(|piece| piece_of(message, piece)));
+                answers.push(answer::done(message.header));
+                Ok(())
+            }
+            file::WRITE => handler.write_file(&path, part(answer::FILE_DATA).unwrap_or_default()),
+            file::STREAM => {
+                handler.read_file(&path)?;
+                self.stream = Some(path);
+                Ok(())
+            }
+            _ => Err(Errno::Unsupported),
+        }
+    }
+
+    const fn may(&self) -> Result<(), Errno> {
+        if self.privileged { Ok(()) } else { Err(Errno::Permission) }
+    }
+}
+
+/// Whether a message is answered by several, of which the last one says so.
+fn dumps(message: &Message<'_>) -> bool {
+    let read = message.header.kind == kind::FILES && message.command() == Some(file::READ);
+    read || is_dump(message.header)
+}
+
+/// The controller: which number a family has.
+fn controller(message: &Message<'_>, command: u8, answers: &mut Vec<Vec<u8>>) -> Result<(), Errno> {
+    if command != GET_FAMILY {
+        return Err(Errno::Unsupported);
+    }
+    if is_dump(message.header) {
+        let mut all = answer::family(message.header);
+        if let Some(flags) = all.get_mut(6..8) {
+            flags.copy_from_slice(&flag::MULTI.to_ne_bytes());
+        }
+        answers.push(all);
+        answers.push(answer::done(message.header));
+        return Ok(());
+    }
+    let part =
+        |wanted| attributes(message.attributes()).find_map(|(kind, value)| (kind == wanted).then_some(value));
+    let known = match (part(answer::FAMILY_ID), part(answer::FAMILY_NAME)) {
+        (_, Some(name)) => string(name, LONGEST_FAMILY).ok_or(Errno::Invalid)? == "IPVS",
+        (Some(id), None) => u16(id).ok_or(Errno::Range)? == kind::IPVS,
+        (None, None) => return Err(Errno::Invalid),
+    };
+    if !known {
+        return Err(Errno::NoEntry);
+    }
+    answers.push(answer::family(message.header));
+    Ok(())
+}
+
+fn piece_of(request: &Message<'_>, piece: &[u8]) -> Vec<u8> {
+    let mut set = super::attribute::Writer::new();
+    set.put(answer::FILE_DATA, piece);
+    let header = super::Header { flags: flag::MULTI, ..request.header };
+    message(header, file::READ, 1, &set.into_bytes())
+}
+
+/// Commands of our messages about files.
+pub(crate) mod file {
+    /// The text of one.
+    pub(crate) const READ: u8 = 1;
+    /// Writes to one.
+    pub(crate) const WRITE: u8 = 2;
+    /// Writes every further datagram to one.
+    pub(crate) const STREAM: u8 = 3;
+}
+
+/// `CTRL_CMD_GETFAMILY`.
+pub(super) const GET_FAMILY: u8 = 3;
+/// `GENL_NAMSIZ` without the NUL.
+const LONGEST_FAMILY: usize = 15;
+const LONGEST_PATH: usize = 255;
+/// Bytes of a file in a message.
+const PIECE: usize = 8_192;
+const _: () = assert!(PIECE + GENERIC + 4 <= 16_384);

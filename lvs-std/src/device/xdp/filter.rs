@@ -1,0 +1,162 @@
+//! Which addresses are the director's, as the program in the kernel knows them.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lvs_core::{Director, Store};
+use lvs_forward::host::Host;
+
+use super::program::class;
+use crate::sys::bpf::{Kind, Map};
+
+/// What an address is to the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an address belongs to one of these, or to nobody of interest")]
+pub enum AddressClass {
+    /// The director answers for it.
+    Director,
+    /// What comes from it is the director's: a real server's under NAT, a gateway's.
+    Peer,
+    /// The machine's own stack answers for it, also where it shares the interface's MAC address with the director.
+    Machine,
+}
+
+/// Tells the programs of all ports that were [opened](super::open()) together which addresses are the director's. Clones
+/// tell the same ones.
+///
+/// What changes is in effect for the next frame; nothing else is disturbed.
+#[derive(Clone, Debug)]
+pub struct AddressFilter(Arc<Sets>);
+
+#[derive(Debug)]
+pub(super) struct Sets {
+    pub(super) v4: Map,
+    pub(super) v6: Map,
+    /// What is in the maps.
+    known: Mutex<BTreeMap<IpAddr, u8>>,
+}
+
+impl AddressFilter {
+    /// Empty sets.
+    pub(super) fn new() -> io::Result<Self> {
+        let v4 = Map::new(Kind::Hash, 4, 1, MOST_ADDRESSES)?;
+        let v6 = Map::new(Kind::Hash, 16, 1, MOST_ADDRESSES)?;
+        Ok(Self(Arc::new(Sets { v4, v6, known: Mutex::default() })))
+    }
+
+    pub(super) fn sets(&self) -> &Sets {
+        &self.0
+    }
+
+    /// Makes these all the addresses that the programs know. One that is of several classes is given several times.
+    ///
+    /// # Errors
+    /// When one does not fit into the sets. All others are in effect.
+    pub fn set(
+        &self,
+        addresses: impl IntoIterator<Item = (IpAddr, AddressClass)>,
+    ) -> Result<(), AddressFilterError> {
+        let mut wanted = BTreeMap::<IpAddr, u8>::new();
+        for (address, class) in addresses {
+            *wanted.entry(address).or_default() |= match class {
+                AddressClass::Director => class::DIRECTOR,
+                AddressClass::Peer => class::PEER,
+                AddressClass::Machine => class::MACHINE,
+            };
+        }
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut result = Ok(());
+        let gone: Vec<IpAddr> = known.keys().filter(|known| !wanted.contains_key(known)).copied().collect();
+        for address in gone {
+            match self.0.remove(address) {
+                Ok(()) => _ = known.remove(&address),
+                Err(source) => result = Err(AddressFilterError { address, source }),
+            }
+        }
+        for (address, class) in wanted {
+            if known.get(&address) == Some(&class) {
+                continue;
+            }
+            match self.0.insert(address, class) {
+                Ok(()) => _ = known.insert(address, class),
+                Err(source) => result = Err(AddressFilterError { address, source }),
+            }
+        }
+        result
+    }
+
+    /// Makes these all that the programs know: the addresses of a host, those of its gateways and of its director's real servers, and
+    /// `machine`, addresses that the machine's own stack answers for.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn set_from<S: Store, const A: usize, const N: usize>(
+        &self,
+        director: &Director<S>,
+        host: &Host<A, N>,
+        machine: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<(), AddressFilterError> {
+        let machine = machine.into_iter().map(|address| (address, AddressClass::Machine));
+        self.set(Self::of_director(director, host).into_iter().chain(machine))
+    }
+
+    /// The addresses of a host, those of its gateways and of its director's real servers, as [`set`](Self::set) takes them.
+    #[must_use]
+    pub fn of_director<S: Store, const A: usize, const N: usize>(
+        director: &Director<S>,
+        host: &Host<A, N>,
+    ) -> Vec<(IpAddr, AddressClass)> {
+        let mut all: Vec<_> = host.addresses().map(|address| (address, AddressClass::Director)).collect();
+        all.extend(host.gateways().map(|gateway| (gateway, AddressClass::Peer)));
+        for service in director.services() {
+            let servers = director.servers(service.key());
+            all.extend(servers.map(|(_, server)| (server.address().ip(), AddressClass::Peer)));
+        }
+        all
+    }
+}
+
+impl Sets {
+    fn insert(&self, address: IpAddr, class: u8) -> io::Result<()> {
+        match address {
+            IpAddr::V4(address) => self.v4.set(&address.octets(), &[class]),
+            IpAddr::V6(address) => self.v6.set(&address.octets(), &[class]),
+        }
+    }
+
+    fn remove(&self, address: IpAddr) -> io::Result<()> {
+        match address {
+            IpAddr::V4(address) => self.v4.remove(&address.octets()),
+            IpAddr::V6(address) => self.v6.remove(&address.octets()),
+        }
+    }
+}
+
+/// An address that the programs were not told of.
+#[derive(Debug)]
+pub struct AddressFilterError {
+    address: IpAddr,
+    source: io::Error,
+}
+
+impl fmt::Display for AddressFilterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, source } = self;
+        if source.raw_os_error() == Some(libc::E2BIG) {
+            return write!(f, "{address} is one too many: AF_XDP knows {MOST_ADDRESSES} of each family");
+        }
+        write!(f, "the XDP program cannot be told of {address}: {source}")
+    }
+}
+
+impl core::error::Error for AddressFilterError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Addresses of a family that fit.
+const MOST_ADDRESSES: u32 = 16_384;

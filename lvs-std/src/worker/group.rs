@@ -1,0 +1,272 @@
+//! Several workers as one director.
+
+use core::fmt;
+use core::net::IpAddr;
+use core::sync::atomic::AtomicBool;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lvs_core::{Connection, Director, Heap, Store, Tick};
+use lvs_forward::Forwarder;
+use lvs_forward::host::AddAddressError;
+
+use super::mailbox::Mailbox;
+use super::{Handle, Snapshot, Worker, WorkerGone};
+use crate::device::packet::{Fan, FanError};
+use crate::steering::Steer;
+
+/// Commands several workers that share the work of one director. Clones command the same ones.
+///
+/// Each worker has a director of its own with equal services and servers, and those connections whose client is
+/// [its own](Steer). What is to hold for the whole director is told to all of them, in one order; what it says of itself is put together from
+/// what they say. A group of one is as good as its [`Handle`], and costs no more.
+///
+/// ```
+/// # use lvs_core::{Config, Director, Heap, Seed};
+/// # use lvs_forward::host::{Host, Port};
+/// # use lvs_forward::{Forwarder, Options};
+/// use lvs_core::{Scheduler, ServiceConfig, ServiceKey};
+/// use lvs_std::steering::{By, Steer};
+/// use lvs_std::worker::{WorkerGroup, Worker, WorkerOptions};
+///
+/// # let seed = Seed::from_bytes([7; 16]);
+/// # let director = || Director::<Heap>::new(Config::new(seed), Heap::with_capacity(1_000));
+/// # let forwarder = || Box::new(Forwarder::<64, 256>::new(Host::new(seed), Options::new()));
+/// let (mut workers, mut handles) = (Vec::new(), Vec::new());
+/// for _ in 0..2 {
+///     // With devices that `packet::open_fanned` has opened together.
+///     let (worker, handle, _events) = Worker::new(director(), forwarder(), vec![], WorkerOptions::default())?;
+///     workers.push(worker);
+///     handles.push(handle);
+/// }
+/// let group = WorkerGroup::new(&mut workers, handles, Steer::new(seed, 2, By::Endpoint), vec![]);
+/// let threads: Vec<_> = workers.into_iter().map(|mut worker| std::thread::spawn(move || worker.run())).collect();
+/// # drop(threads);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct WorkerGroup<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
+    handles: Arc<[Handle<S, A, N>]>,
+    team: Arc<Team>,
+}
+
+/// What the members have in common.
+struct Team {
+    steer: Steer,
+    fans: Vec<Fan>,
+    /// Held while something is told to all, so that all hear it in the same order.
+    order: Mutex<()>,
+}
+
+impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
+    /// The group of these workers, which do not work yet, with their handles in the same order. `steer` says which frames come to which of them, and
+    /// `fans` tell the kernel so.
+    pub fn new(
+        workers: &mut [Worker<S, A, N>],
+        handles: Vec<Handle<S, A, N>>,
+        steer: Steer,
+        fans: Vec<Fan>,
+    ) -> Self {
+        if workers.len() > 1 {
+            let wakers = handles.iter().map(|handle| handle.waker().clone()).collect();
+            for (worker, mailbox) in workers.iter_mut().zip(Mailbox::of(steer, wakers)) {
+                worker.mailbox = Some(mailbox);
+            }
+        }
+        let team = Team { steer, fans, order: Mutex::new(()) };
+        Self { handles: handles.into(), team: Arc::new(team) }
+    }
+
+    /// The workers, each by itself.
+    #[must_use]
+    pub fn handles(&self) -> &[Handle<S, A, N>] {
+        &self.handles
+    }
+
+    /// How packets are shared out.
+    #[must_use]
+    pub fn steer(&self) -> &Steer {
+        &self.team.steer
+    }
+
+    /// Runs a closure on the first worker's director and forwarder: to read what is equal in all.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn with_first<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+    ) -> Result<R, WorkerGone> {
+        self.handles.first().ok_or(WorkerGone)?.with(work)
+    }
+
+    /// Runs a closure on every worker's director and forwarder, each between two batches of its own, and returns what it returns of each, in the
+    /// order of the workers. It is told the worker's number. All workers hear what is told in this way in the same order.
+    ///
+    /// # Errors
+    /// [`WorkerGone`] when one of them has stopped; the others may have carried it out.
+    pub fn with_each<R: Send + 'static>(
+        &self,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, WorkerGone> {
+        self.tell(&self.order(), work)
+    }
+
+    /// Takes virtual addresses from the host and gives it others, which it announces. Those that it has already as its own are left as they are. The
+    /// kernel hears of it in time: before what goes to a new address may come. Returns what became of each of the new ones.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn change_addresses(
+        &self,
+        gone: Vec<IpAddr>,
+        new: Vec<IpAddr>,
+    ) -> Result<Vec<NewAddress>, WorkerGone> {
+        let order = self.order();
+        let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder<A, N>, _: Tick| {
+            forwarder.host().addresses().collect::<Vec<IpAddr>>()
+        };
+        let before = self.tell(&order, own)?.into_iter().next().unwrap_or_default();
+        let mut added: Vec<_> = new.into_iter().filter(|address| !before.contains(address)).collect();
+        let mut refused = Vec::new();
+        let all: Vec<IpAddr> = before.iter().chain(&added).copied().collect();
+        if !added.is_empty()
+            && let Err(error) = self.tell_kernel(&all)
+        {
+            let error = Arc::new(error);
+            refused = added.iter().map(|address| (*address, Err(AddressError::Fan(error.clone())))).collect();
+            added.clear();
+        }
+        let change = move |index: usize, _: &mut _, forwarder: &mut Forwarder<A, N>, now: Tick| {
+            let host = forwarder.host_mut();
+            gone.iter().for_each(|address| _ = host.remove_address(*address));
+            let mut results = Vec::new();
+            for address in &added {
+                let done = host.add_virtual_address(*address);
+                // One announces it for all.
+                if done.is_ok() && index == 0 {
+                    host.announce(now, *address);
+                }
+                results.push((*address, done.map_err(AddressError::Host)));
+            }
+            (results, host.addresses().collect::<Vec<IpAddr>>())
+        };
+        // All have the same host, so all answer the same.
+        let (results, now) = self.tell(&order, change)?.into_iter().next().unwrap_or_default();
+        // More addresses than there are do no harm until the next change.
+        let _ = self.tell_kernel(&now);
+        Ok(results.into_iter().chain(refused).collect())
+    }
+
+    /// The live connections of all, see [`Handle::connections`].
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
+        let mut all = Vec::new();
+        for handle in self.handles.iter() {
+            all.append(&mut handle.connections()?);
+        }
+        Ok(all)
+    }
+
+    /// The sum of what the workers published last. `None` without workers.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let mut all = self.handles.iter().map(Handle::snapshot);
+        let mut sum = all.next()?;
+        all.for_each(|one| sum += &one);
+        Some(sum)
+    }
+
+    /// Tells all workers to stop, see [`Handle::stop`].
+    pub fn stop(&self) {
+        self.handles.iter().for_each(Handle::stop);
+    }
+
+    /// Makes all workers stop on a signal, see [`Handle::stop_on_signals`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stop_on_signals(&self) -> io::Result<()> {
+        // Not one of theirs: a worker that stops tells the others, while the signal may still be on its way to them.
+        let seen = Arc::new(AtomicBool::new(false));
+        for handle in self.handles.iter() {
+            handle.waker().follow_signals(&seen)?;
+        }
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, seen.clone())?;
+        }
+        Ok(())
+    }
+
+    fn order(&self) -> MutexGuard<'_, ()> {
+        self.team.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell<R: Send + 'static>(
+        &self,
+        _: &MutexGuard<'_, ()>,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, WorkerGone> {
+        let mut begun = Vec::with_capacity(self.handles.len());
+        for (index, handle) in self.handles.iter().enumerate() {
+            let work = work.clone();
+            begun.push(handle.begin(move |director, forwarder, now| work(index, director, forwarder, now))?);
+        }
+        begun.into_iter().map(|answer| answer.recv().map_err(|_| WorkerGone)).collect()
+    }
+
+    fn tell_kernel(&self, addresses: &[IpAddr]) -> Result<(), FanError> {
+        self.team.fans.iter().try_for_each(|fan| fan.set(addresses))
+    }
+}
+
+impl<S: Store, const A: usize, const N: usize> From<Handle<S, A, N>> for WorkerGroup<S, A, N> {
+    /// A group of one.
+    fn from(handle: Handle<S, A, N>) -> Self {
+        Self { handles: Arc::new([handle]), team: Arc::new(Team::alone()) }
+    }
+}
+
+impl Team {
+    fn alone() -> Self {
+        Self { steer: Steer::alone(), fans: Vec::new(), order: Mutex::new(()) }
+    }
+}
+
+impl<S: Store, const A: usize, const N: usize> Clone for WorkerGroup<S, A, N> {
+    fn clone(&self) -> Self {
+        let Self { handles, team } = self;
+        Self { handles: handles.clone(), team: team.clone() }
+    }
+}
+
+impl<S: Store, const A: usize, const N: usize> fmt::Debug for WorkerGroup<S, A, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerGroup").field("workers", &self.handles.len()).finish_non_exhaustive()
+    }
+}
+
+/// What became of an address that the host was to get.
+pub type NewAddress = (IpAddr, Result<(), AddressError>);
+
+/// Why the host did not get an address.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "it is the host's reason or the kernel's")]
+pub enum AddressError {
+    /// The kernel cannot tell its packets from others to share them out.
+    Fan(Arc<FanError>),
+    /// The host cannot have it.
+    Host(AddAddressError),
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fan(error) => error.fmt(f),
+            Self::Host(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for AddressError {}

@@ -1,0 +1,64 @@
+//! The offload for bulk TCP: every forwarding method with it at hand, and what is the director's all the same.
+//!
+//! BPF takes privileges of the machine itself, which no user namespace gives. Where this process has none, or where the kernel is older than
+//! Linux 6.6, nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
+
+#[path = "../netns/balancer.rs"]
+mod balancer;
+mod charge;
+#[path = "../netns/methods.rs"]
+mod methods;
+#[path = "../netns/traffic.rs"]
+mod traffic;
+
+use core::error::Error;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use lvs_forward::PortId;
+use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::lab::{Lab, Plan};
+use lvs_std::offload::FlowOffload;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
+    let lab = match Lab::privileged().map_err(Into::into).and_then(|lab| probe(lab).map(|()| lab)) {
+        Ok(lab) => lab,
+        Err(error) => {
+            let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
+            eprintln!("{}: {error}", if required { "error" } else { "NOTHING IS TESTED" });
+            return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let mut trials = charge::trials(lab);
+    let at_hand = methods::over(lab, "with an offload at hand: ", |method| Plan::new(method).with_offload());
+    // The rest has nothing to do with it.
+    let concerned = ["carries megabytes", "leaves others alone", "in fragments"];
+    trials.extend(
+        at_hand.into_iter().filter(|trial| concerned.iter().any(|about| trial.name().contains(about))),
+    );
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether the programs can be had at all.
+fn probe(lab: Lab) -> Outcome {
+    let (left, right) = (lab.node("left")?, lab.node("right")?);
+    lab.connect((&left, "eth0"), (&right, "eth0"))?;
+    let mut options = PacketOptions::default();
+    options.receive_slots = 1;
+    left.run(|| {
+        let mut offload = FlowOffload::new(1).map_err(|error| error.to_string())?;
+        let packet = packet::open("eth0", &options).map_err(|error| error.to_string())?;
+        offload.add_port(PortId(0), &packet.tap).map_err(|error| error.to_string())
+    })??;
+    Ok(())
+}
+
+/// What a test ends with.
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// A test by its name; a panic or an error fails it.
+fn trial(name: impl Into<String>, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(|error| error.to_string().into()))
+}
