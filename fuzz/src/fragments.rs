@@ -4,9 +4,9 @@ use core::net::IpAddr;
 
 use lvs_core::{Method, Tick};
 use lvs_forward::checksum::Sum;
-use lvs_forward::fragments::Fragments;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::{Link, parse};
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{HEADROOM, Outcome};
 
 use crate::forward::{Buffer, ETHERNET, METHODS, OWN_MAC, WORLD, site};

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use lvs_core::Family;
-use lvs_forward::ftp::parse::{
+use lvs_forward::alg::ftp::parse::{
     Command, Search, client_command, extended_passive_reply, extended_passive_text, passive_reply,
     passive_text,
 };

@@ -3,8 +3,8 @@
 use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::{Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
+use lvs_forward::alg::ftp::Controls;
 use lvs_forward::checksum::Sum;
-use lvs_forward::ftp::Controls;
 use lvs_forward::{Checksum, Offload, Outcome};
 
 use crate::forward::{Buffer, ETHERNET, OWN_MAC, WORLD, check, site, transport_is_right};

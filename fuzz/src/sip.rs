@@ -1,6 +1,6 @@
 //! Any bytes as a SIP message.
 
-use lvs_forward::sip::call_id;
+use lvs_forward::alg::sip::call_id;
 
 /// Looks for the Call-ID of `data`.
 ///

@@ -14,7 +14,7 @@ use lvs_core::{
     ServiceConfig, ServiceKey, Tick, Tunnel,
 };
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
-use lvs_forward::method::{nat, tun};
+use lvs_forward::method::{encap, nat};
 use lvs_forward::parse::{Link, Parsed, parse};
 use lvs_forward::{Forwarder, Frame, HEADROOM, Layout, Options, Outcome, PortId, decrement_ttl};
 
@@ -120,7 +120,7 @@ fn rewriting(c: &mut Criterion) {
         });
         for checksum in [false, true] {
             let own = address(family, "10.0.1.254", "2001:db8:1::fe");
-            let outer = tun::Outer {
+            let outer = encap::Outer {
                 tunnel: Tunnel::Gue { port: 6_080, checksum },
                 addresses: Addresses::new(own, server.ip()).unwrap(),
                 pmtu_disc: true,
@@ -129,7 +129,7 @@ fn rewriting(c: &mut Criterion) {
             };
             let label = if checksum { "gue-checksum" } else { "gue" };
             group.bench_function(BenchmarkId::new(label, name(family)), |b| {
-                b.iter(|| tun::wrap(&mut slot.frame(), black_box(&layout), black_box(&outer)));
+                b.iter(|| encap::wrap(&mut slot.frame(), black_box(&layout), black_box(&outer)));
             });
         }
     }

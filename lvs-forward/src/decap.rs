@@ -9,14 +9,13 @@ use lvs_core::{Family, Tick};
 
 use crate::checksum::{Delta, Sum};
 use crate::frame::{Checksum, Frame};
+use crate::header::icmp::{v4, v6};
+use crate::header::layout::{Fragment, Layout};
+use crate::header::{array, array_mut, ethernet, get16, gre, gue, ipv4, ipv6, protocol, udp};
 use crate::host::{Arrival, Departure, Handled, Host, LinkDestination};
 use crate::icmp::answer::echo;
-use crate::icmp::{v4, v6};
-use crate::layout::{Fragment, Layout};
-use crate::method::tun::{GRE_CHECKSUM, GRE_CHECKSUM_LEN, GRE_LEN, GUE_LEN};
 use crate::offload::pseudo_header;
 use crate::parse::{Malformed, Meaning, Parsed, parse};
-use crate::wire::{array, array_mut, ethernet, get16, ipv4, ipv6, protocol, udp};
 
 /// What became of a frame at the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,8 +198,10 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
         let bytes = frame.bytes();
         let (inner, shim) = match outer.protocol {
             protocol::IPIP | protocol::IPV6 => (outer.protocol, 0),
-            protocol::GRE if outer.fragment != Fragment::Later => gre(frame, outer)?,
-            protocol::UDP if get16(bytes, outer.transport() + 2) == Some(self.gue_port) => gue(frame, outer)?,
+            protocol::GRE if outer.fragment != Fragment::Later => gre_inside(frame, outer)?,
+            protocol::UDP if get16(bytes, outer.transport() + 2) == Some(self.gue_port) => {
+                gue_inside(frame, outer)?
+            }
             protocol::GRE | protocol::UDP if outer.fragment == Fragment::Later => {
                 return Ok(Unwrapped::Pass);
             }
@@ -272,13 +273,13 @@ fn handled(handled: Handled) -> Result<Unwrapped, DecapReason> {
 }
 
 /// The protocol inside a GRE packet, and the length of its header.
-fn gre(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
+fn gre_inside(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
     let packet = frame.bytes().get(outer.transport()..outer.end()).ok_or(DecapReason::Malformed)?;
     let flags = get16(packet, 0).ok_or(DecapReason::Malformed)?;
-    if flags & !GRE_CHECKSUM != 0 {
+    if flags & !gre::HAS_CHECKSUM != 0 {
         return Err(DecapReason::Flags);
     }
-    let len = if flags == 0 { GRE_LEN } else { GRE_LEN + GRE_CHECKSUM_LEN };
+    let len = if flags == 0 { gre::LEN } else { gre::LEN + gre::CHECKSUM_LEN };
     if flags != 0 && is_finished(frame) && Sum::ZERO.bytes(packet).fold() != 0xffff {
         return Err(DecapReason::BadChecksum);
     }
@@ -291,7 +292,7 @@ fn gre(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
 }
 
 /// The protocol inside a GUE packet, and the length of its UDP and GUE headers.
-fn gue(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
+fn gue_inside(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
     let bytes = frame.bytes();
     let packet = bytes.get(outer.transport()..outer.end()).ok_or(DecapReason::Malformed)?;
     if get16(packet, udp::CHECKSUM) != Some(0) && is_finished(frame) && outer.fragment == Fragment::Whole {
@@ -300,10 +301,11 @@ fn gue(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
             return Err(DecapReason::BadChecksum);
         }
     }
-    let &[first, inner, flags @ ..] = array::<GUE_LEN>(packet, udp::LEN).ok_or(DecapReason::Malformed)?;
+    let &[first, inner, flags @ ..] =
+        array::<{ gue::LEN }>(packet, udp::LEN).ok_or(DecapReason::Malformed)?;
     match (first >> 5, inner) {
         (0, protocol::IPIP | protocol::IPV6) if first & 0x1f == 0 && flags == [0; 2] => {
-            Ok((inner, udp::LEN + GUE_LEN))
+            Ok((inner, udp::LEN + gue::LEN))
         }
         (0, protocol::IPIP | protocol::IPV6) => Err(DecapReason::Flags),
         (0, _) => Err(DecapReason::Mismatch),

@@ -94,32 +94,30 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod alg;
 pub mod checksum;
 mod decap;
-mod edit;
 mod forwarder;
-pub mod fragments;
 mod frame;
-pub mod ftp;
 mod hash;
+mod header;
 pub mod host;
 pub mod icmp;
-mod layout;
 mod memory;
 pub mod method;
 mod offload;
-mod options;
+mod outcome;
 pub mod output;
 pub mod parse;
 mod reason;
-pub mod sip;
+pub mod reassembly;
 pub mod sync;
-mod wire;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
-pub use edit::decrement_ttl;
-pub use forwarder::{Forwarder, Options, Outcome, Taken};
+pub use forwarder::{Forwarder, Options, Taken};
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, PortId};
-pub use layout::{Fragment, Layout};
+pub use header::edit::decrement_ttl;
+pub use header::layout::{Fragment, Layout};
 pub use offload::complete_checksum;
+pub use outcome::{Datagram, Outcome};
 pub use reason::{Counters, DropReason, PassReason};

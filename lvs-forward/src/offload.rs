@@ -4,9 +4,9 @@ use lvs_core::{Addresses, Family};
 
 use crate::checksum::{Sum, never_zero, sctp};
 use crate::frame::{Checksum, Frame};
-use crate::layout::Layout;
+use crate::header::layout::Layout;
+use crate::header::{array_mut, get16, protocol, put16, sctp as sctp_header, tcp, udp};
 use crate::reason::DropReason;
-use crate::wire::{array_mut, get16, protocol, put16, sctp as sctp_header, tcp, udp};
 
 /// From the transport header to its checksum field.
 pub(crate) const fn checksum_offset(protocol: u8) -> Option<usize> {
@@ -119,7 +119,7 @@ pub(crate) fn icmp_is_intact(bytes: &[u8], layout: &Layout) -> bool {
 
 /// Writes an ICMP or `ICMPv6` message's checksum.
 pub(crate) fn write_icmp(bytes: &mut [u8], layout: &Layout) -> Option<()> {
-    let field = layout.transport() + crate::wire::icmp::CHECKSUM;
+    let field = layout.transport() + crate::header::icmp::CHECKSUM;
     put16(bytes, field, 0)?;
     let checksum = icmp_sum(bytes, layout)?.checksum();
     put16(bytes, field, checksum)

@@ -5,8 +5,6 @@ use core::ops::AddAssign;
 
 use lvs_core::Reason;
 
-use crate::parse::Malformed;
-
 macro_rules! reasons {
     ($(#[$outer:meta])* $enum:ident, $count:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$outer])*
@@ -72,7 +70,7 @@ reasons! {
         /// Fragments that never became a datagram: 30 seconds have passed, or 60 for IPv6. One for each datagram; answered with ICMP
         /// time exceeded if the first fragment has come.
         FragmentTimeout = "fragment-timeout",
-        /// No room to put a datagram together, or too little for this one, see [`Fragments`](crate::fragments::Fragments). A
+        /// No room to put a datagram together, or too little for this one, see [`Fragments`](crate::reassembly::Fragments). A
         /// datagram that gave way to a newer one counts here too.
         FragmentsFull = "fragments-full",
         /// A piece of a datagram that can be rewritten only as a whole (SCTP under NAT).
@@ -81,7 +79,7 @@ reasons! {
         HopFailed = "hop-failed",
         /// The next hop's link-layer address is being asked for, and no more packets can wait for it.
         HopPending = "hop-pending",
-        /// Longer than 65,535 bytes, see [`Malformed::Jumbo`].
+        /// Longer than 65,535 bytes, see [`Malformed::Jumbo`](crate::parse::Malformed::Jumbo).
         Jumbo = "jumbo",
         /// Headers that lead out of the frame or are impossible.
         Malformed = "malformed",
@@ -98,7 +96,7 @@ reasons! {
         /// The device's word on checksum or segments does not fit the packet.
         Offload = "offload",
         /// To an own address where nobody listens; answered with a reset or port unreachable, see
-        /// [`Options::refuse`](crate::Options::refuse).
+        /// [`Options::reject`](crate::Options::reject).
         Refused = "refused",
         /// TTL or hop limit used up; answered with ICMP time exceeded.
         TimeExceeded = "time-exceeded",
@@ -126,16 +124,6 @@ reasons! {
         NotOurs = "not-ours",
         /// Of a protocol that is not balanced, or an ICMP message that is about no connection.
         Protocol = "protocol",
-    }
-}
-
-impl From<Malformed> for DropReason {
-    fn from(malformed: Malformed) -> Self {
-        match malformed {
-            Malformed::Checksum => Self::BadHeaderChecksum,
-            Malformed::Cut | Malformed::Header => Self::Malformed,
-            Malformed::Jumbo => Self::Jumbo,
-        }
     }
 }
 

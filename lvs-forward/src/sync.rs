@@ -12,10 +12,10 @@ use lvs_core::{Addresses, Director, Engine, Family, Store, Tick};
 
 use crate::checksum::Sum;
 use crate::frame::{Frame, HEADROOM, PortId};
+use crate::header::layout::Fragment;
+use crate::header::{ethernet, protocol};
 use crate::host::{Host, Port};
-use crate::layout::Fragment;
 use crate::parse::{Link, Located, locate};
-use crate::wire::{ethernet, protocol};
 
 /// How directors reach each other (ipvsadm `--start-daemon`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

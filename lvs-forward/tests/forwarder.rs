@@ -246,7 +246,7 @@ proptest! {
     fn any_bytes_are_survived(frames in prop::collection::vec(any_frame(), 1..20), switches in any::<u8>()) {
         let mut options = Options::new();
         options.ip_forward = switches & 1 != 0;
-        options.refuse = switches & 2 != 0;
+        options.reject = switches & 2 != 0;
         options.pmtu_disc = switches & 4 != 0;
         let mut lab = Lab::new(options);
         let mut host: Host<8, 8> = Host::new(Seed::from_bytes([3; 16]));
@@ -457,7 +457,7 @@ fn addresses_that_cannot_be_on_a_wire_are_dropped() {
 fn refusals_are_what_a_host_says() {
     for family in [Family::V4, Family::V6] {
         let mut options = Options::new();
-        options.refuse = true;
+        options.reject = true;
         let mut lab = Lab::new(options);
         let nobody = SocketAddr::new(virtual_address(0, family), 81);
         for protocol in [Protocol::Tcp, Protocol::Udp] {

@@ -10,8 +10,8 @@ mod sample;
 mod support;
 
 use lvs_core::{Family, Protocol, Tick};
-use lvs_forward::fragments::{Fragments, Slot};
 use lvs_forward::host::{Host, Port};
+use lvs_forward::reassembly::{Fragments, Slot};
 use lvs_forward::{DropReason, Forwarder, Offload, Options, Outcome, PortId};
 use proptest::prelude::*;
 

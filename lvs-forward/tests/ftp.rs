@@ -14,7 +14,7 @@ use core::net::SocketAddr;
 use lvs_core::{
     Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, State, TcpState, Tick,
 };
-use lvs_forward::ftp::{Control, Controls};
+use lvs_forward::alg::ftp::{Control, Controls};
 use lvs_forward::{DropReason, Frame, HEADROOM, Merged, MergedKind, Offload, Options, Outcome, PortId};
 
 use crate::lab::{INSIDE, Lab, OUTSIDE, ethernet, server, virtual_address};

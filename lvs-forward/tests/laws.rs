@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 use lvs_core::{Addresses, Direction, Family, Protocol, Seed, Tick, Tunnel};
 use lvs_forward::checksum::sctp;
 use lvs_forward::host::{Host, Port};
-use lvs_forward::method::{nat, tun};
+use lvs_forward::method::{encap, nat};
 use lvs_forward::output::{Cut, is_wrapped, pieces};
 use lvs_forward::parse::Link;
 use lvs_forward::{
@@ -82,12 +82,12 @@ fn any_tunnel() -> impl Strategy<Value = Tunnel> {
     ]
 }
 
-fn any_outer() -> impl Strategy<Value = tun::Outer> {
+fn any_outer() -> impl Strategy<Value = encap::Outer> {
     let addresses = any_family()
         .prop_flat_map(|family| (any_address(family), any_address(family)))
         .prop_map(|(source, destination)| addresses(source, destination));
     (any_tunnel(), addresses, any::<bool>(), any::<u16>(), tun_ports()).prop_map(
-        |(tunnel, addresses, pmtu_disc, identification, source_port)| tun::Outer {
+        |(tunnel, addresses, pmtu_disc, identification, source_port)| encap::Outer {
             tunnel,
             addresses,
             pmtu_disc,
@@ -101,11 +101,11 @@ fn tun_ports() -> impl Strategy<Value = u16> {
     32_768u16..=60_999
 }
 
-fn wrapped(packet: &[u8], offload: Offload, outer: &tun::Outer) -> (Vec<u8>, Offload) {
+fn wrapped(packet: &[u8], offload: Offload, outer: &encap::Outer) -> (Vec<u8>, Offload) {
     let mut bed = Bed::new(packet);
     let mut frame = bed.frame(0).with_offload(offload);
     let layout = layout_of(&frame);
-    tun::wrap(&mut frame, &layout, outer).unwrap();
+    encap::wrap(&mut frame, &layout, outer).unwrap();
     let result = (frame.bytes().to_vec(), frame.offload);
     bed.check_fences();
     result
@@ -212,7 +212,7 @@ proptest! {
         let packet = sample.packet();
         let (bytes, offload) = wrapped(&packet, Offload { checksum: sample.checksum(0), merged: None }, &outer);
         let family = outer.addresses.family();
-        let shim = tun::overhead(outer.tunnel, family);
+        let shim = encap::overhead(outer.tunnel, family);
         prop_assert_eq!(bytes.len(), packet.len() + shim);
         let finished = completed_inside(&bytes, offload, shim);
         let trust = match sample.sum {
@@ -276,7 +276,7 @@ proptest! {
         let sample = Sample { sum: SumState::Right, ..sample };
         let offload = Offload { checksum: sample.checksum(0), merged: None };
         let (mut bytes, offload) = wrapped(&sample.packet(), offload, &outer);
-        let shim = tun::overhead(outer.tunnel, outer.addresses.family());
+        let shim = encap::overhead(outer.tunnel, outer.addresses.family());
         let at = shim + at.index(bytes.len() - shim);
         bytes[at] ^= flip;
         let mut server = server_behind(outer.addresses);
@@ -339,7 +339,7 @@ proptest! {
         prop_assert_eq!(late.len(), early.len());
         for (index, (late, early)) in late.iter().zip(&early).enumerate() {
             let identification = outer.identification.wrapping_add(index as u16);
-            let (early, _) = wrapped(early, Offload::NONE, &tun::Outer { identification, ..outer });
+            let (early, _) = wrapped(early, Offload::NONE, &encap::Outer { identification, ..outer });
             check_packet(late, Trust::Checksums);
             prop_assert_eq!(late, &early);
         }
@@ -462,5 +462,5 @@ fn server_behind(outer: Addresses) -> Box<Decapsulator<4, 4>> {
 #[test]
 fn headroom_is_enough_for_the_longest_wrapping() {
     let tunnel = Tunnel::Gue { port: 1, checksum: true };
-    assert!(tun::overhead(tunnel, Family::V6) + 22 <= HEADROOM);
+    assert!(encap::overhead(tunnel, Family::V6) + 22 <= HEADROOM);
 }

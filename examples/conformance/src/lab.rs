@@ -1,10 +1,10 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
 use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
-use lvs_forward::fragments::Fragments;
-use lvs_forward::ftp::Controls;
+use lvs_forward::alg::ftp::Controls;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::control::SyncDaemons;
 use lvs_std::device::mark::{MarkRule, mark};

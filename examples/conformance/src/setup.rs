@@ -47,7 +47,7 @@ impl Setup {
     /// Core's and forwarder's settings. The host refuses what it does not serve, as the recorded one did.
     pub fn settings(&self, seed: Seed) -> Result<(Config, Options), String> {
         let (mut config, mut options) = (Config::new(seed), Options::new());
-        options.refuse = true;
+        options.reject = true;
         options.icmp_rate = 0;
         for (key, value) in &self.sysctl {
             sysctl::set(&mut config.tuning, &mut options, key, value)?;

@@ -4,11 +4,12 @@ use core::slice::IterMut;
 
 use lvs_core::{BATCH, Brief, Carry, Director, Found, Next, Packet, ServerId, Store, Tick, Verdict};
 
-use super::classify::Task;
 use super::plain::{Errand, Gate, Wrapping};
 use super::short::layout_of;
-use super::{Forwarder, Outcome, WORTH_IT};
+use super::slow::Task;
+use super::{Forwarder, WORTH_IT};
 use crate::frame::Frame;
+use crate::outcome::Outcome;
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
     /// Takes in the plain IPv4 packets that stand first, each carried out as soon as it is decided. Returns how many there were, 0, and

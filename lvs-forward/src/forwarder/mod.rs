@@ -1,121 +1,35 @@
 //! The whole way of a frame: parse, decide, rewrite, address to the next hop.
 
-mod answer;
-mod apply;
-mod assemble;
-mod attend;
 mod beyond;
-mod classify;
 mod lane;
-mod limit;
+mod next_hop;
+mod options;
 mod plain;
-mod pmtu;
-mod refuse;
 mod short;
+mod slow;
+mod taken;
 
 use heapless::Vec;
 use lvs_core::{BATCH, Direction, Director, Method, Packet, Reason, Store, Tick, Verdict};
 
-pub use self::assemble::Taken;
+pub use self::options::Options;
+pub use self::taken::Taken;
+
 use self::beyond::Beyond;
-use self::classify::Task;
-use self::limit::Limiter;
-use self::pmtu::PathMtus;
 use self::short::{LastOwn, Way, Ways, layout_of};
-use crate::fragments::{Datagram, Fragments};
-use crate::frame::{Frame, HEADROOM, PortId};
-use crate::ftp::Controls;
+use self::slow::{Limiter, PathMtus, Task};
+use crate::alg::ftp::Controls;
+use crate::frame::{Frame, HEADROOM};
 use crate::hash::Key;
 use crate::host::Host;
-use crate::output::Cut;
+use crate::outcome::Outcome;
 use crate::reason::{Counters, DropReason, PassReason};
+use crate::reassembly::Fragments;
 
 /// So many plain packets in a row are processed as such.
 const WORTH_IT: usize = 8;
 /// No packet has this place in a batch.
 const NONE: usize = usize::MAX;
-
-/// What became of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a frame that is to be sent is lost otherwise"]
-#[expect(clippy::exhaustive_enums, reason = "whoever owns the frames must handle each")]
-pub enum Outcome {
-    /// It was the last missing fragment of a datagram, which is to be [taken](Forwarder::take) from the forwarder now.
-    Assembled(Datagram),
-    /// Nothing is left of it: it was a message to this host, or waits for its next hop's link-layer address, or for other
-    /// fragments.
-    Consumed,
-    /// It goes no further.
-    Drop(DropReason),
-    /// It is for the local host, unchanged (but see [`PassReason::LocalServer`]).
-    Pass(PassReason),
-    /// It leaves by [`Frame::port`], edited. A merged frame that the device does not take as it is goes through
-    /// [`pieces`](crate::output::pieces) with [`Cut::SEGMENTS`] first; one that is
-    /// [wrapped](crate::output::is_wrapped) always does.
-    Send,
-    /// As `Send`, but it is larger than the way takes: it leaves as the [`pieces`](crate::output::pieces) that this cut makes.
-    SendPieces(Cut),
-}
-
-impl Outcome {
-    /// How what is to be sent has to be cut on a device that carries no merged frames.
-    #[must_use]
-    pub const fn cut(&self) -> Cut {
-        match self {
-            Self::SendPieces(cut) => *cut,
-            Self::Assembled(_) | Self::Consumed | Self::Drop(_) | Self::Pass(_) | Self::Send => Cut::SEGMENTS,
-        }
-    }
-}
-
-/// How a [`Forwarder`] behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Options {
-    /// Whether IPv4 packets keep their "don't fragment" in a tunnel, and are answered with "fragmentation needed" when they
-    /// do not fit. Default true, as IPVS. Without it they are fragmented in the tunnel, and servers have to
-    /// put them together.
-    pub pmtu_disc: bool,
-    /// Whether packets that are neither for an own address nor of a connection are routed, as Linux's `ip_forward`. Default
-    /// false: they are [passed](Outcome::Pass). A director that is its servers' gateway needs it for the traffic
-    /// of their own; then it forwards between all its ports.
-    pub ip_forward: bool,
-    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
-    /// `ip_forward` says. Default none.
-    pub local: Option<PortId>,
-    /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
-    /// there: by a reset, or port unreachable. Default false: they are [passed](Outcome::Pass), for a local stack to
-    /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
-    pub refuse: bool,
-    /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing of a mark to the
-    /// local host: a service by mark can then balance packets that only pass here (transparent caches), and what
-    /// [`cache_bypass`](lvs_core::Tuning::cache_bypass) lets through goes on to its own destination. Default false.
-    pub capture_marked: bool,
-    /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
-    /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
-    pub icmp_rate: u32,
-}
-
-impl Options {
-    /// The defaults.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            pmtu_disc: true,
-            ip_forward: false,
-            local: None,
-            refuse: false,
-            capture_marked: false,
-            icmp_rate: 1_000,
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Carries out what a [`Director`] decides, on frames, as a [`Host`] of its own.
 ///
@@ -273,7 +187,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frames: &mut [Frame<'_>],
         outcomes: &mut [Outcome],
     ) -> usize {
-        if self.options.refuse {
+        if self.options.reject {
             // What it says as a real server, it has to tell the director.
             return 0;
         }
@@ -307,7 +221,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             && let Some(packet) = packets.get(at)
             && let Some((frame, outcome)) = frames.get_mut(at).zip(outcomes.get_mut(at))
         {
-            *outcome = self.attend(director, now, frame, &Task::Flow(layout_of(packet)), packet, &verdict);
+            *outcome =
+                self.run_helper(director, now, frame, &Task::Flow(layout_of(packet)), packet, &verdict);
         }
         decided
     }
@@ -418,22 +333,22 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> Outcome {
         if let Some((packet, verdict)) = decision {
             if verdict.requires_helper() {
-                return self.attend(director, now, frame, task, packet, verdict);
+                return self.run_helper(director, now, frame, task, packet, verdict);
             }
             if let Task::Flow(layout) = task
                 && let Verdict::Forward(forward) = verdict
                 && self.answers_as_server(verdict)
             {
-                return self.refuse_as_server(director, now, frame, layout, packet, forward);
+                return self.reject_as_server(director, now, frame, layout, packet, forward);
             }
         }
         self.carry_out(now, frame, task, decision)
     }
 
-    /// Whether a request's real server is this very host, which [refuses](Options::refuse) what comes to it.
+    /// Whether a request's real server is this very host, which [rejects](Options::reject) what comes to it.
     fn answers_as_server(&self, verdict: &Verdict) -> bool {
         let Verdict::Forward(forward) = verdict else { return false };
-        self.options.refuse
+        self.options.reject
             && forward.direction == Direction::Request
             && (forward.method == Method::Local || self.host.owns(forward.address()))
     }

@@ -11,13 +11,13 @@ use lvs_core::{
 };
 
 use super::Forwarder;
-use super::apply::least_mtu;
 use super::short::LinkHeader;
 use crate::checksum::{self, Change, Sum};
 use crate::frame::{Checksum, Frame, PortId};
-use crate::method::tun::tos;
+use crate::header::{ethernet, ipv4, protocol, tcp, udp};
+use crate::method::encap::tos;
+use crate::output::least_mtu;
 use crate::parse::Link;
-use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
 
 /// What all frames of a batch that take this way have in common.
 #[derive(Clone, Copy)]
@@ -277,7 +277,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         Some(())
     }
 
-    /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`tun::wrap`](crate::method::tun::wrap) does.
+    /// Wraps a packet into another IPv4 packet to its real server (RFC 2003), as [`encap::wrap`](crate::method::encap::wrap) does.
     #[inline(always)]
     pub(super) fn wrap_v4(&mut self, now: Tick, frame: &mut Frame<'_>, errand: Wrapping) -> Option<()> {
         if frame.offload.checksum != Checksum::Complete {

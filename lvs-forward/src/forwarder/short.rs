@@ -13,18 +13,20 @@ use lvs_core::{
     Tick, Tunnel,
 };
 
-use super::apply::least_mtu;
+use super::Forwarder;
 use super::plain::Errand;
-use super::{Forwarder, Outcome};
-use crate::edit::{Tags, decrement_ttl, ether_type, write_ethernet};
 use crate::frame::{Checksum, Frame, PortId};
-use crate::host::{Resolution, is_martian};
-use crate::layout::{Fragment, Layout};
-use crate::method::{nat, tun};
+use crate::header::address::is_martian;
+use crate::header::edit::{Tags, decrement_ttl, ether_type, write_ethernet};
+use crate::header::layout::{Fragment, Layout};
+use crate::header::{ethernet, ipv4, ipv6, protocol, tcp, udp};
+use crate::host::Resolution;
+use crate::method::{encap, nat};
 use crate::offload::checksum_offset;
+use crate::outcome::Outcome;
+use crate::output::least_mtu;
 use crate::parse;
 use crate::reason::DropReason;
-use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 /// The way to a real server, as it was found lately.
 #[derive(Clone, Copy)]
@@ -272,7 +274,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     ) -> Option<Result<(), DropReason>> {
         let outer = Family::of(way.server);
         let mtu = self.path_mtus.limit(now, way.server, way.mtu);
-        let overhead = tun::overhead(tunnel, outer);
+        let overhead = encap::overhead(tunnel, outer);
         let room = usize::from(mtu).checked_sub(overhead).filter(|&room| room >= least_mtu(outer))?;
         // What does not fit before the frame is for the long way to say.
         if layout.packet_len() > room || frame.headroom() < overhead {
@@ -281,7 +283,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let addresses = Addresses::new(way.source?, way.server)?;
         let inner = layout.without_front(ethernet::LEN)?;
         decrement_ttl(frame, layout)?;
-        let outer = tun::Outer {
+        let outer = encap::Outer {
             tunnel,
             addresses,
             pmtu_disc: self.options.pmtu_disc,
@@ -293,7 +295,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         };
         frame.set_len(layout.end())?;
         frame.shrink_front(ethernet::LEN)?;
-        let wrapped = tun::wrap(frame, &inner, &outer).and_then(|()| {
+        let wrapped = encap::wrap(frame, &inner, &outer).and_then(|()| {
             let kind = ether_type(Family::of(way.server));
             let (to, from) = way.link.macs();
             write_ethernet(frame, to, from, &Tags::NONE, kind).ok_or(DropReason::NoHeadroom)

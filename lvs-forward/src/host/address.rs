@@ -1,12 +1,13 @@
 //! The director's own addresses. Every packet's destination is looked up here.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 use heapless::Vec;
-use lvs_core::{Addresses, Family, Tick};
+use lvs_core::{Family, Tick};
 
 use crate::frame::PortId;
 use crate::hash::{Key, bucket};
+use crate::header::address::to_bits;
 
 /// One address of the director.
 #[derive(Clone, Copy, Debug)]
@@ -124,40 +125,6 @@ impl<const N: usize> OwnAddresses<N> {
             slot = if slot + 1 == 2 * N { 0 } else { slot + 1 };
         }
     }
-}
-
-/// IPv4 addresses stand among IPv6 ones as mapped addresses (RFC 4291 §2.5.5.2), which are on no wire.
-const V4: u128 = 0xffff_0000_0000;
-
-#[inline]
-pub(crate) const fn to_bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => V4 | address.to_bits() as u128,
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-/// The address that [`to_bits`] was given.
-pub(crate) const fn from_bits(bits: u128) -> IpAddr {
-    if bits >> 32 == V4 >> 32 {
-        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
-    } else {
-        IpAddr::V6(Ipv6Addr::from_bits(bits))
-    }
-}
-
-/// The bits of a packet's destination.
-#[inline]
-pub(crate) const fn destination_bits(addresses: &Addresses) -> u128 {
-    match addresses {
-        Addresses::V4 { destination, .. } => V4 | destination.to_bits() as u128,
-        Addresses::V6 { destination, .. } => destination.to_bits(),
-    }
-}
-
-/// Whether neighbours on every link may have this address (RFC 4291 §2.5.6).
-pub(crate) const fn is_link_local(address: Ipv6Addr) -> bool {
-    address.segments()[0] & 0xffc0 == 0xfe80
 }
 
 #[cfg(test)]

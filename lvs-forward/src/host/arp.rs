@@ -4,10 +4,12 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use lvs_core::{Family, Tick};
 
-use super::{Handled, Host, MacAddress};
+use super::handled::Handled;
+use super::mac::MacAddress;
+use super::state::Host;
 use crate::frame::{Frame, PortId};
-use crate::layout::ipv4_in;
-use crate::wire::{array, array_mut, ethernet};
+use crate::header::layout::ipv4_in;
+use crate::header::{array, array_mut, ethernet};
 
 /// Length of an ARP packet for IPv4 over Ethernet.
 pub(crate) const LEN: usize = 28;

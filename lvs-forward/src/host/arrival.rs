@@ -1,9 +1,9 @@
 //! How a frame came in.
 
-use super::MacAddress;
-use crate::edit::Tags;
+use super::mac::MacAddress;
 use crate::frame::Frame;
-use crate::wire::{array, ethernet};
+use crate::header::edit::Tags;
+use crate::header::{array, ethernet};
 
 /// How a frame came in, for the way back.
 #[derive(Clone, Copy, Debug)]

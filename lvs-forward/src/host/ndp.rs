@@ -4,15 +4,17 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use lvs_core::{Addresses, Family, Tick};
 
-use super::address::is_link_local;
-use super::{Handled, Host, MacAddress};
-use crate::edit::{Ipv6, Tags, write_ethernet};
+use super::handled::Handled;
+use super::mac::MacAddress;
+use super::state::Host;
 use crate::frame::{Frame, PortId};
+use crate::header::address::is_link_local;
+use crate::header::edit::{Ipv6, Tags, write_ethernet};
+use crate::header::icmp::v6;
+use crate::header::layout::{Layout, ipv6_in};
+use crate::header::{array, array_mut, ethernet, ipv6, protocol};
 use crate::icmp::error::own_layout;
-use crate::icmp::v6;
-use crate::layout::{Layout, ipv6_in};
 use crate::offload::{icmp_is_intact, write_icmp};
-use crate::wire::{array, array_mut, ethernet, ipv6, protocol};
 
 /// Length of a solicitation or advertisement with one link-layer address option.
 const MESSAGE_LEN: usize = 32;

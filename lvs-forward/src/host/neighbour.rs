@@ -4,10 +4,10 @@ use core::net::IpAddr;
 
 use lvs_core::Tick;
 
-use super::MacAddress;
-use super::address::{from_bits, to_bits};
+use super::mac::MacAddress;
 use crate::frame::PortId;
 use crate::hash::{Key, bucket};
+use crate::header::address::{from_bits, to_bits};
 
 /// How long an answer is believed without asking again, in milliseconds (RFC 4861 §10, `REACHABLE_TIME`).
 const REACHABLE_MS: u64 = 30_000;

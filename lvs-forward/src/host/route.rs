@@ -6,8 +6,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use heapless::Vec;
 use lvs_core::Family;
 
-use super::address::{from_bits, to_bits};
 use crate::frame::PortId;
+use crate::header::address::{from_bits, to_bits};
 
 /// How many prefixes a host can know, those of its ports included.
 pub const MAX_ROUTES: usize = 64;

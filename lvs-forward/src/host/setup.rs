@@ -5,9 +5,11 @@ use core::net::IpAddr;
 
 use lvs_core::Family;
 
-use super::address::to_bits;
-use super::{Host, MAX_PORTS, MAX_ROUTES, MacAddress, Port, Prefix};
+use super::mac::MacAddress;
+use super::route::{MAX_ROUTES, Prefix};
+use super::state::{Host, MAX_PORTS, Port};
 use crate::frame::PortId;
+use crate::header::address::to_bits;
 use crate::parse::Link;
 
 /// The least MTU of a port (RFC 791 §3.2).
@@ -126,7 +128,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), AddAddressError> {
-        let group = crate::layout::is_group(address);
+        let group = crate::header::address::is_group(address);
         if group || address.is_unspecified() || address.is_loopback() {
             return Err(AddAddressError::NotUnicast);
         }

@@ -2,9 +2,9 @@
 
 use lvs_core::{Family, Tick};
 
-use super::MacAddress;
-use crate::edit::Tags;
+use super::mac::MacAddress;
 use crate::frame::{Frame, Offload, PortId};
+use crate::header::edit::Tags;
 
 /// How many packets can wait in all.
 const PLACES: usize = 16;

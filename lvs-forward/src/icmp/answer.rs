@@ -3,12 +3,12 @@
 use lvs_core::{Addresses, Family, Tick};
 
 use super::error::{OWN_TTL, own_layout, write_header};
-use super::{v4, v6};
 use crate::frame::Frame;
-use crate::layout::Layout;
+use crate::header::icmp::{v4, v6};
+use crate::header::layout::Layout;
+use crate::header::{array_mut, icmp, ipv4, ipv6, put32};
 use crate::offload::{complete_checksum, icmp_is_intact, write_icmp};
 use crate::reason::DropReason;
-use crate::wire::{array_mut, icmp, ipv6, put32};
 
 /// Turns an echo request, in a frame that begins with its IP header, into the reply (RFC 792 p. 14, RFC 4443 §4.2).
 /// IPv4 options and IPv6 extension headers are left out of the reply. So is an ICMP timestamp request (RFC 792 p. 16), with a
@@ -30,9 +30,9 @@ pub(crate) fn echo(
     let (header_len, kind) = match layout.family {
         Family::V4 if asked == Some(v4::TIMESTAMP_REQUEST) => {
             frame.set_len(layout.transport() + TIMESTAMPS_LEN).ok_or(DropReason::Malformed)?;
-            (crate::wire::ipv4::LEN, v4::TIMESTAMP_REPLY)
+            (ipv4::LEN, v4::TIMESTAMP_REPLY)
         }
-        Family::V4 => (crate::wire::ipv4::LEN, v4::ECHO_REPLY),
+        Family::V4 => (ipv4::LEN, v4::ECHO_REPLY),
         Family::V6 => (ipv6::LEN, v6::ECHO_REPLY),
     };
     frame.shrink_front(layout.header_len() - header_len).ok_or(DropReason::Malformed)?;

@@ -4,17 +4,18 @@ use core::net::IpAddr;
 
 use lvs_core::{Addresses, Family};
 
-use super::{is_error, v4, v6};
 use crate::frame::{Checksum, Frame};
-use crate::layout::{Fragment, Layout, is_group};
+use crate::header::address::is_group;
+use crate::header::icmp::{is_error, v4, v6};
+use crate::header::layout::{Fragment, Layout};
+use crate::header::{array_mut, icmp, ipv4, ipv6, protocol};
 use crate::offload::{complete_checksum, write_icmp};
 use crate::reason::DropReason;
-use crate::wire::{array_mut, icmp, ipv4, ipv6, protocol};
 
 /// What is to be complained of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "every complaint has a shape in both families")]
-pub enum Complaint {
+#[expect(clippy::exhaustive_enums, reason = "every error has a shape in both families")]
+pub enum IcmpError {
     /// Fragments are missing, and their time is up: ICMP 11/1, `ICMPv6` 3/1.
     FragmentsMissing,
     /// No way to the next host: ICMP 3/1, `ICMPv6` 1/3.
@@ -43,7 +44,7 @@ pub enum Complaint {
     UnevenFragment,
 }
 
-impl Complaint {
+impl IcmpError {
     const fn message(self, family: Family) -> (u8, u8, u32) {
         match (self, family) {
             (Self::FragmentsMissing, Family::V4) => (v4::TIME_EXCEEDED, 1, 0),
@@ -113,7 +114,7 @@ pub(crate) fn may_answer(bytes: &[u8], layout: &Layout) -> bool {
 pub(crate) fn answer(
     frame: &mut Frame<'_>,
     layout: &Layout,
-    complaint: Complaint,
+    error: IcmpError,
     source: IpAddr,
     identification: u16,
 ) -> Result<Layout, DropReason> {
@@ -127,7 +128,7 @@ pub(crate) fn answer(
 
     let class = layout.traffic_class(frame.bytes()).unwrap_or_default();
     let client = layout.addresses(frame.bytes()).map(Addresses::source);
-    let (kind, code, info) = complaint.message(layout.family);
+    let (kind, code, info) = error.message(layout.family);
     let addresses = client.and_then(|client| Addresses::new(source, client)).ok_or(DropReason::Family)?;
     let (header_len, limit) = match layout.family {
         Family::V4 => (ipv4::LEN, MAX_V4),
@@ -174,7 +175,7 @@ pub(crate) fn write_header(
     match addresses {
         Addresses::V4 { source, destination } => {
             let header: &mut [u8; ipv4::LEN] = frame.bytes_mut().first_chunk_mut()?;
-            let fields = crate::edit::Ipv4 {
+            let fields = crate::header::edit::Ipv4 {
                 tos,
                 total_len: u16::try_from(len).ok()?,
                 identification,
@@ -188,7 +189,7 @@ pub(crate) fn write_header(
         }
         Addresses::V6 { source, destination } => {
             let header: &mut [u8; ipv6::LEN] = frame.bytes_mut().first_chunk_mut()?;
-            let fields = crate::edit::Ipv6 {
+            let fields = crate::header::edit::Ipv6 {
                 traffic_class: 0,
                 payload_len: u16::try_from(len.checked_sub(ipv6::LEN)?).ok()?,
                 next_header: protocol::ICMPV6,

@@ -5,14 +5,13 @@ use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::{Direction, Family};
 
-use super::Embedded;
-use crate::edit::write_header_checksum;
 use crate::frame::Frame;
-use crate::layout::Layout;
+use crate::header::edit::write_header_checksum;
+use crate::header::layout::Layout;
+use crate::header::{array_mut, ipv4, ipv6, put16};
 use crate::offload::{complete_checksum, icmp_is_intact, write_icmp};
-use crate::parse::is_ipsec;
+use crate::parse::{Embedded, is_ipsec};
 use crate::reason::DropReason;
-use crate::wire::{array_mut, ipv4, ipv6, put16};
 
 /// Rewrites an ICMP error on its way to the real server (`Request`) or to the client (`Reply`).
 ///

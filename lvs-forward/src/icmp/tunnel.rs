@@ -4,10 +4,11 @@ use core::net::IpAddr;
 
 use lvs_core::{Content, Family, Method, Packet, Tunnel};
 
-use super::{Embedded, v4};
 use crate::frame::Frame;
-use crate::layout::{Fragment, Layout, addresses_at};
-use crate::wire::{array, ethernet, get16, get32, icmp, ipv4, protocol, udp};
+use crate::header::icmp::v4;
+use crate::header::layout::{Fragment, Layout, addresses_at};
+use crate::header::{array, ethernet, get16, get32, gre, icmp, ipv4, protocol, udp};
+use crate::parse::Embedded;
 
 /// An error about a packet that a tunnel of ours may have wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,9 @@ impl TunnelError {
             }
             protocol::GRE => {
                 let flags = get16(bytes, outer.transport())?;
-                if flags & !GRE_CHECKSUM != 0 || get16(bytes, outer.transport() + 2)? != ethernet::TYPE_IPV4 {
+                if flags & !gre::HAS_CHECKSUM != 0
+                    || get16(bytes, outer.transport() + 2)? != ethernet::TYPE_IPV4
+                {
                     return None;
                 }
                 (Wrapping::Gre, if flags == 0 { 4 } else { 8 })
@@ -114,8 +117,6 @@ impl TunnelError {
         inner.without_front(from)
     }
 }
-
-const GRE_CHECKSUM: u16 = 0x8000;
 
 /// The shortest message that can quote a wrapped packet.
 const _: () = assert!(icmp::LEN + 2 * ipv4::LEN < 68);

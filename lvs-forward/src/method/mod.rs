@@ -6,8 +6,8 @@
 //! | method | request | reply |
 //! |---|---|---|
 //! | [`nat`](nat::rewrite) | destination address and port | source address and port |
-//! | [`tun`](tun::wrap) | new header before the packet | none |
+//! | [`encap`](encap::wrap) | new header before the packet | none |
 //! | direct routing | none: only the link header differs | none |
 
+pub mod encap;
 pub mod nat;
-pub mod tun;

@@ -9,11 +9,11 @@ use lvs_core::{Direction, Family};
 
 use crate::checksum::{Delta, never_zero, sctp};
 use crate::frame::{Checksum, Frame};
-use crate::layout::{Fragment, Layout, ipv4_in, ipv6_in};
+use crate::header::layout::{Fragment, Layout, ipv4_in, ipv6_in};
+use crate::header::{array_mut, get16, ipv4, ipv6, protocol, put16, sctp as sctp_header};
 use crate::offload::{checksum_offset, write_full};
 use crate::parse::is_ipsec;
 use crate::reason::DropReason;
-use crate::wire::{array_mut, get16, ipv4, ipv6, protocol, put16, sctp as sctp_header};
 
 /// Gives a request the real server's address and port as its destination, or a reply the virtual one's as its source.
 ///

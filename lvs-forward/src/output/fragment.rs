@@ -1,12 +1,11 @@
 //! A packet that is too large becomes fragments (RFC 791 §3.2, RFC 8200 §4.5).
 
-use super::Cut;
-use crate::edit::write_header_checksum;
-use crate::fragments::Assembly;
-use crate::frame::Frame;
+use super::cut::Cut;
+use crate::frame::{Assembly, Frame};
+use crate::header::edit::write_header_checksum;
+use crate::header::{array_mut, ethernet, get16, ipv4, ipv6, protocol, put16, put32};
 use crate::offload::complete_sum;
 use crate::reason::DropReason;
-use crate::wire::{array_mut, ethernet, get16, ipv4, ipv6, protocol, put16, put32};
 
 /// Link header, and the longest IPv4 header or IPv6 header with its fragment header.
 const MAX_HEAD: usize = ethernet::LEN + ethernet::TAG_LEN * ethernet::MAX_TAGS + 60;

@@ -4,27 +4,16 @@
 //! the packets that a plain device can send. It works in place: a piece's headers are written over payload that was
 //! handed on before, so nothing is copied and no second buffer is needed.
 
+mod cut;
 mod fragment;
 mod segment;
+
+pub use self::cut::Cut;
+pub(crate) use self::cut::{cut, least_mtu, size};
 
 use crate::frame::{Checksum, Frame};
 use crate::parse::{Link, ether_type};
 use crate::reason::DropReason;
-
-/// How a frame is to be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "a plain description, also built by devices")]
-pub struct Cut {
-    /// The most that an IP packet may be long, in bytes.
-    pub mtu: u16,
-    /// Identification of IPv6 fragments (RFC 8200 §4.5). IPv4 fragments keep their packet's own.
-    pub identification: u32,
-}
-
-impl Cut {
-    /// Segments only: nothing is fragmented.
-    pub const SEGMENTS: Self = Self { mtu: u16::MAX, identification: 0 };
-}
 
 /// Hands each packet of `frame` that fits into the MTU to `emit`, in order: the segments of a merged frame, their
 /// wrapping included, and the fragments of a packet that is too large even so. Returns how many there were. A

@@ -4,16 +4,16 @@
 
 use lvs_core::Family;
 
-use super::{Cut, fragment};
+use super::cut::Cut;
+use super::fragment;
 use crate::checksum::Sum;
-use crate::edit::write_header_checksum;
 use crate::frame::{Checksum, Frame, Merged, MergedKind};
-use crate::layout::{Fragment, Layout};
-use crate::method::tun::{GRE_CHECKSUM, GRE_CHECKSUM_LEN, GRE_LEN, GUE_LEN};
+use crate::header::edit::write_header_checksum;
+use crate::header::layout::{Fragment, Layout};
+use crate::header::{array_mut, get16, get32, gre, gue, ipv4, ipv6, protocol, put16, put32, tcp, udp};
 use crate::offload::{merged_payload, write_full};
 use crate::parse::extensions;
 use crate::reason::DropReason;
-use crate::wire::{array_mut, get16, get32, ipv4, ipv6, protocol, put16, put32, tcp, udp};
 
 /// The longest headers that can be repeated: link, outer, inner and transport header, with some options.
 const MAX_HEADERS: usize = 256;
@@ -146,10 +146,10 @@ fn finish_outer(bytes: &mut [u8], network: usize, transport: usize, index: u16) 
                 write_full(bytes, &outer)?;
             }
         }
-        protocol::GRE if get16(bytes, transport)? & GRE_CHECKSUM != 0 => {
-            put16(bytes, transport + GRE_LEN, 0)?;
+        protocol::GRE if get16(bytes, transport)? & gre::HAS_CHECKSUM != 0 => {
+            put16(bytes, transport + gre::LEN, 0)?;
             let checksum = Sum::ZERO.bytes(bytes.get(transport..)?).checksum();
-            put16(bytes, transport + GRE_LEN, checksum)?;
+            put16(bytes, transport + gre::LEN, checksum)?;
         }
         _ => {}
     }
@@ -197,10 +197,10 @@ fn shim_len(bytes: &[u8], at: usize, next: u8) -> Option<usize> {
     match next {
         protocol::IPIP | protocol::IPV6 => Some(0),
         protocol::GRE => {
-            let checksum = get16(bytes, at)? & GRE_CHECKSUM != 0;
-            Some(if checksum { GRE_LEN + GRE_CHECKSUM_LEN } else { GRE_LEN })
+            let checksum = get16(bytes, at)? & gre::HAS_CHECKSUM != 0;
+            Some(if checksum { gre::LEN + gre::CHECKSUM_LEN } else { gre::LEN })
         }
-        protocol::UDP => Some(udp::LEN + GUE_LEN),
+        protocol::UDP => Some(udp::LEN + gue::LEN),
         _ => None,
     }
 }

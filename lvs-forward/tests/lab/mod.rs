@@ -6,10 +6,10 @@ use lvs_core::{
     Config, Director, Family, Heap, Method, Protocol, Scheduler, Seed, ServerConfig, ServiceConfig,
     ServiceKey, Tick, Tunnel,
 };
-use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, HEADROOM, Offload, Options, Outcome, PortId};
 
 use crate::sample::{Bed, Sample};

@@ -6,10 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use lvs_core::{
     Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick,
 };
-use lvs_forward::fragments::Fragments;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{
     Checksum, Decapsulator, Forwarder, Frame, GUE_PORT, HEADROOM, Merged, MergedKind, Offload, Options,
     Outcome, PortId, Unwrapped,

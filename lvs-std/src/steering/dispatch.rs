@@ -4,9 +4,9 @@ use core::net::IpAddr;
 
 use heapless::{Deque, Vec};
 use lvs_core::{Addresses, Flow, Tick};
-use lvs_forward::fragments::identification;
 use lvs_forward::icmp::tunnelled_flow;
 use lvs_forward::parse::{Link, Meaning, Parsed, parse};
+use lvs_forward::reassembly::identification;
 use lvs_forward::{Fragment, Frame, Layout};
 
 use super::{By, Steer};

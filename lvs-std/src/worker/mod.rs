@@ -33,10 +33,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
-use lvs_forward::fragments::Fragments;
-use lvs_forward::ftp::Controls;
+use lvs_forward::alg::ftp::Controls;
 use lvs_forward::host::{MAX_PORTS, Port};
 use lvs_forward::parse::Link;
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 
 pub use self::group::{AddressError, NewAddress, WorkerGroup};
@@ -63,7 +63,7 @@ pub struct WorkerOptions {
     /// Events that can wait to be fetched; further ones are lost and counted. Default: 4,096, at least 1.
     pub events: usize,
     /// Datagrams in fragments that can be put together at a time, if the forwarder has no room for any yet. They take up to
-    /// [`PLACE`](lvs_forward::fragments::PLACE) bytes each, of which the machine provides what has been used. Default: 128.
+    /// [`PLACE`](lvs_forward::reassembly::PLACE) bytes each, of which the machine provides what has been used. Default: 128.
     pub fragments: usize,
     /// FTP control connections in passive mode under NAT that are helped, if the forwarder has no room for any yet; some 64 bytes
     /// each. Default: 1,024.

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use lvs_conformance::CaptureFiles;
 use lvs_core::{Capacity, Director, Heap, Seed, Tick};
-use lvs_forward::fragments::Fragments;
-use lvs_forward::ftp::Controls;
+use lvs_forward::alg::ftp::Controls;
 use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};

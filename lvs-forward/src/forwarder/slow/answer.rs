@@ -1,0 +1,180 @@
+//! Answers of the host's own: ICMP errors and pings.
+
+use core::net::IpAddr;
+
+use lvs_core::{Addresses, Direction, Tick, Verdict};
+
+use crate::forwarder::Forwarder;
+use crate::frame::Frame;
+use crate::header::address::is_link_local;
+use crate::header::layout::{Fragment, Layout};
+use crate::host::{Arrival, Departure};
+use crate::icmp::answer::echo;
+use crate::icmp::error::{IcmpError, answer, may_answer};
+use crate::icmp::tunnel::TunnelError;
+use crate::offload::icmp_is_intact;
+use crate::outcome::Outcome;
+use crate::parse::Embedded;
+use crate::reason::{DropReason, PassReason};
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// Drops a packet and tells its source. The frame begins with its IP header, and becomes the answer.
+    #[cold]
+    pub(crate) fn send_icmp_error(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        arrival: &Arrival,
+        error: IcmpError,
+        reason: DropReason,
+    ) -> Outcome {
+        self.counters.count_drop(reason);
+        let sent = self.try_icmp_error(now, frame, layout, arrival, error);
+        match sent {
+            Some(outcome @ (Outcome::Send | Outcome::SendPieces(_) | Outcome::Consumed)) => {
+                self.counters.icmp_errors += 1;
+                outcome
+            }
+            Some(Outcome::Assembled(_) | Outcome::Drop(_) | Outcome::Pass(_)) | None => {
+                self.counters.icmp_suppressed += 1;
+                Outcome::Drop(reason)
+            }
+        }
+    }
+
+    fn try_icmp_error(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        arrival: &Arrival,
+        error: IcmpError,
+    ) -> Option<Outcome> {
+        let answerable = error == IcmpError::UnevenFragment || layout.fragment() != Fragment::Later;
+        if !answerable
+            || !may_answer(frame.bytes(), layout)
+            || !self.limiter.allows(now, self.options.icmp_rate)
+        {
+            return None;
+        }
+        let addresses = layout.addresses(frame.bytes())?;
+        let (client, destination) = (addresses.source(), addresses.destination());
+        let leaves_by = self.host.route(client).map_or(frame.port, |hop| hop.port);
+        let source = if self.host.owns(destination) {
+            destination
+        } else {
+            self.host.source(leaves_by, layout.family)?
+        };
+        let identification = self.next_identification() as u16;
+        let answered = answer(frame, layout, error, source, identification).ok()?;
+        Some(self.send_own(now, frame, &answered, arrival, client))
+    }
+
+    /// Sends a message of our own to where the frame came from.
+    pub(crate) fn send_own(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        arrival: &Arrival,
+        to: IpAddr,
+    ) -> Outcome {
+        if let IpAddr::V6(address) = to
+            && is_link_local(address)
+        {
+            // Such an address says nothing without the port that it came from.
+            return match self.host.send_back(frame, layout.family, &arrival.tags, arrival.from) {
+                Departure::Ready => Outcome::Send,
+                Departure::Waits => Outcome::Consumed,
+                Departure::Drop(reason) => Outcome::Drop(reason),
+            };
+        }
+        match self.next_hop(now, to) {
+            Ok(way) => {
+                let cut = (layout.packet_len() > usize::from(way.0.mtu)).then_some(way.0.mtu);
+                self.depart(now, frame, layout.family, arrival, way, cut)
+            }
+            Err(reason) => Outcome::Drop(reason),
+        }
+    }
+
+    /// A ping for an own address, or a question for the time.
+    pub(crate) fn echo(&mut self, now: Tick, frame: &mut Frame<'_>, layout: Layout) -> Outcome {
+        let front = layout.network();
+        let arrival = Arrival::of(frame, front);
+        let identification = self.next_identification() as u16;
+        let prepared = frame
+            .set_len(layout.end())
+            .and_then(|()| frame.shrink_front(front))
+            .and_then(|()| layout.without_front(front));
+        let Some(layout) = prepared else {
+            return self.drop(DropReason::Offload);
+        };
+        let Some(client) = layout.addresses(frame.bytes()).map(Addresses::source) else {
+            return self.drop(DropReason::Malformed);
+        };
+        let outcome = match echo(frame, &layout, identification, now) {
+            Ok(answer) => self.send_own(now, frame, &answer, &arrival, client),
+            Err(reason) => Outcome::Drop(reason),
+        };
+        if let Outcome::Drop(reason) = outcome {
+            return self.drop(reason);
+        }
+        self.counters.answers += 1;
+        outcome
+    }
+
+    /// An ICMP error about a packet that a tunnel of ours wrapped: the client hears of its own packet instead, and the path's
+    /// MTU is remembered. IPVS calls this the ICMP error of the tunnel.
+    pub(crate) fn tunnel_error(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        outer: &Embedded,
+        verdict: &Verdict,
+    ) -> Outcome {
+        let Some((_, quoted)) = TunnelError::find(frame.bytes(), layout, outer) else {
+            return self.drop(DropReason::Malformed);
+        };
+        match *verdict {
+            Verdict::Forward(forward)
+                if forward.direction == Direction::Request
+                    && quoted.is_about(forward.method, forward.address()) => {}
+            Verdict::Forward(_) => return self.pass(PassReason::Protocol),
+            Verdict::Drop(reason) => return self.drop(DropReason::Director(reason)),
+            Verdict::Inspect => return self.pass(PassReason::Protocol),
+            Verdict::Pass(reason) | Verdict::Reject(reason) => {
+                return self.pass(PassReason::Director(reason));
+            }
+        }
+        if !icmp_is_intact(frame.bytes(), layout) {
+            return self.drop(DropReason::BadIcmpChecksum);
+        }
+        let error = match quoted.stated_mtu() {
+            None => IcmpError::Relayed { kind: quoted.kind, code: quoted.code, info: quoted.info },
+            Some(stated) => {
+                self.path_mtus.learn(now, quoted.server, stated);
+                if !quoted.inner_forbids_fragments(frame.bytes()) {
+                    return self.drop(DropReason::TunnelQuiet);
+                }
+                let link = self.host.route(quoted.server).map_or(u16::MAX, |hop| hop.mtu);
+                let mtu = usize::from(self.path_mtus.limit(now, quoted.server, link));
+                let room = if mtu > LEAST_MTU + quoted.overhead { mtu - quoted.overhead } else { mtu };
+                IcmpError::TooBig(room as u32)
+            }
+        };
+        let arrival = Arrival::of(frame, layout.network());
+        let inner = frame.set_len(layout.end()).and_then(|()| quoted.strip(frame, layout));
+        match inner {
+            Some(inner) => {
+                self.send_icmp_error(now, frame, &inner, &arrival, error, DropReason::TunnelRelayed)
+            }
+            None => self.drop(DropReason::Malformed),
+        }
+    }
+}
+
+/// The least MTU of an IPv4 link.
+const LEAST_MTU: usize = 68;

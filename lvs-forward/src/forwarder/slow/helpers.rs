@@ -1,0 +1,80 @@
+//! Verdicts that ask for a look into the packet.
+
+use lvs_core::{Director, Helper, Packet, Store, Tick, Verdict};
+
+use super::task::Task;
+use crate::alg::ftp;
+use crate::alg::sip::call_id;
+use crate::forwarder::Forwarder;
+use crate::frame::Frame;
+use crate::header::layout::Layout;
+use crate::offload::merged_payload;
+use crate::outcome::Outcome;
+
+impl<const A: usize, const N: usize> Forwarder<A, N> {
+    /// The same forwarder with room for FTP control connections. Without it, passive FTP does not work under NAT.
+    #[must_use]
+    pub fn with_ftp(mut self, controls: ftp::Controls) -> Self {
+        self.ftp = controls;
+        self
+    }
+
+    /// Gives it room for FTP control connections in place of what it had; passive ones that are open fail.
+    pub fn set_ftp(&mut self, controls: ftp::Controls) {
+        self.ftp = controls;
+    }
+
+    /// Its room for FTP control connections.
+    #[must_use]
+    pub const fn ftp(&self) -> &ftp::Controls {
+        &self.ftp
+    }
+
+    /// Finds what the director asks for, tells it, and carries out what it says then.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn run_helper<S: Store>(
+        &mut self,
+        director: &mut Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        task: &Task,
+        packet: &Packet,
+        verdict: &Verdict,
+    ) -> Outcome {
+        match verdict {
+            Verdict::Inspect => {
+                let layout = if let Task::Flow(layout) = task { Some(layout) } else { None };
+                let call = layout.and_then(|layout| payload(frame, layout)).and_then(call_id);
+                let verdict = director.decide_call(now, packet, call);
+                self.carry_out(now, frame, task, Some((packet, &verdict)))
+            }
+            Verdict::Forward(forward) if forward.helper == Some(Helper::Ftp) => {
+                let Task::Flow(layout) = task else {
+                    return self.carry_out(now, frame, task, Some((packet, verdict)));
+                };
+                let mut helper =
+                    ftp::Helper { controls: &mut self.ftp, counters: &mut self.counters, key: self.key };
+                let before = layout.packet_len();
+                match helper.help(director, now, frame, layout, packet, forward) {
+                    Ok(layout) if layout.packet_len() != before => {
+                        // No packet is longer than 64 KiB.
+                        director.resized(forward.connection, layout.packet_len() as i32 - before as i32);
+                        self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict)))
+                    }
+                    Ok(layout) => self.carry_out(now, frame, &Task::Flow(layout), Some((packet, verdict))),
+                    Err(reason) => self.drop(reason),
+                }
+            }
+            Verdict::Forward(_) | Verdict::Drop(_) | Verdict::Pass(_) | Verdict::Reject(_) => {
+                self.carry_out(now, frame, task, Some((packet, verdict)))
+            }
+        }
+    }
+}
+
+/// What a packet carries for the application.
+fn payload<'f>(frame: &'f Frame<'_>, layout: &Layout) -> Option<&'f [u8]> {
+    let (start, len) = merged_payload(frame.bytes(), layout)?;
+    frame.bytes().get(start..)?.get(..len)
+}

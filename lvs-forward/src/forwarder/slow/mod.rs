@@ -1,0 +1,15 @@
+//! The slow path: one frame at a time, whatever it is.
+
+mod answer;
+mod apply;
+mod classify;
+mod helpers;
+mod limit;
+mod pmtu;
+mod reassembly;
+mod reject;
+mod task;
+
+pub(super) use self::limit::Limiter;
+pub(super) use self::pmtu::PathMtus;
+pub(super) use self::task::Task;

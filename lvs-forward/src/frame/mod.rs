@@ -1,0 +1,227 @@
+//! A frame on loan: bytes with room before and after them, and what the device said about them.
+
+mod assembly;
+
+pub(crate) use self::assembly::{Added, Assembly};
+
+/// Free bytes that every device leaves before a frame: 40 (outer IPv6) + 8 (UDP) + 4 (GUE) + 22 (Ethernet with two
+/// VLAN tags, when the frame came without a link header), rounded up. The wrappings of TUN and the headers of ICMP
+/// answers are written there, so no packet is ever copied to be forwarded.
+pub const HEADROOM: usize = 96;
+
+/// One of the director's ports: an index that the caller chose when it set the host up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub u8);
+
+/// A frame lent by a device for editing in place.
+///
+/// The buffer is larger than the frame: at least [`HEADROOM`] free bytes lie before it. `port` says where the
+/// frame came from and, after processing, where it is to leave.
+///
+/// ```
+/// use lvs_forward::{Frame, HEADROOM, PortId};
+/// let mut buffer = [0; HEADROOM + 60];
+/// let mut frame = Frame::new(&mut buffer, HEADROOM, HEADROOM + 60, PortId(0)).unwrap();
+/// frame.grow_front(20).unwrap()[0] = 0x45;
+/// assert_eq!(frame.bytes().len(), 80);
+/// ```
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    start: usize,
+    end: usize,
+    /// Where it came in; after processing, where it leaves.
+    pub port: PortId,
+    /// What is unfinished about it. Every edit keeps this true.
+    pub offload: Offload,
+    /// Firewall mark, 0 for none.
+    pub mark: u32,
+    /// The fragments that it was put together from, if it was.
+    assembly: Option<&'a Assembly>,
+}
+
+impl<'a> Frame<'a> {
+    /// A finished frame in `buffer[start..end]`; `None` when that range is not inside the buffer.
+    #[must_use]
+    #[inline]
+    pub fn new(buffer: &'a mut [u8], start: usize, end: usize, port: PortId) -> Option<Self> {
+        if start > end || end > buffer.len() {
+            return None;
+        }
+        Some(Self { buffer, start, end, port, offload: Offload::default(), mark: 0, assembly: None })
+    }
+
+    /// The same frame with what the device said about it.
+    #[must_use]
+    pub fn with_offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
+        self
+    }
+
+    /// The same frame as one that was put together from fragments.
+    pub(crate) const fn assembled(mut self, assembly: &'a Assembly) -> Self {
+        self.assembly = Some(assembly);
+        self
+    }
+
+    /// Makes it a frame of its own that has nothing to do with the fragments that it came from.
+    pub(crate) const fn forget_assembly(&mut self) {
+        self.assembly = None;
+    }
+
+    /// The fragments that it was put together from.
+    pub(crate) const fn assembly(&self) -> Option<&'a Assembly> {
+        self.assembly
+    }
+
+    /// The frame's bytes, link header first.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// The bytes from the frame's first on up to the end of the buffer, for looks at headers whose ends were compared with the frame's.
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Option<&[u8]> {
+        self.buffer.get(self.start..)
+    }
+
+    /// The same for editing.
+    #[inline(always)]
+    pub(crate) fn front_mut(&mut self) -> Option<&mut [u8]> {
+        self.buffer.get_mut(self.start..)
+    }
+
+    /// The frame's bytes for editing.
+    #[must_use]
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there are no bytes at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Free bytes before the frame.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// Free bytes after the frame.
+    #[must_use]
+    pub fn tailroom(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
+    /// Lengthens the frame at its front by `count` bytes of headroom and lends them (with old content); `None`,
+    /// and nothing changes, when there is not that much. The start of a partial checksum moves along.
+    #[inline(always)]
+    pub fn grow_front(&mut self, count: usize) -> Option<&mut [u8]> {
+        let start = self.start.checked_sub(count)?;
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start = u16::try_from(usize::from(*start) + count).ok()?;
+        }
+        self.start = start;
+        self.buffer.get_mut(start..)?.get_mut(..count)
+    }
+
+    /// Shortens the frame at its front; `None`, and nothing changes, when it is not that long, or when a partial
+    /// checksum would begin before it.
+    #[inline]
+    pub fn shrink_front(&mut self, count: usize) -> Option<()> {
+        let first = self.start.checked_add(count).filter(|&first| first <= self.end)?;
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start = u16::try_from(usize::from(*start).checked_sub(count)?).ok()?;
+        }
+        self.start = first;
+        Some(())
+    }
+
+    /// Sets the length by moving the frame's end; `None`, and nothing changes, when the buffer ends before that.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) -> Option<()> {
+        let end = self.start.checked_add(len).filter(|&end| end <= self.buffer.len())?;
+        self.end = end;
+        Some(())
+    }
+
+    /// A part of this frame as a finished frame of its own, from `start` to `end` of its bytes.
+    pub(crate) fn part(&mut self, start: usize, end: usize) -> Option<Frame<'_>> {
+        let (start, end) = (self.start.checked_add(start)?, self.start.checked_add(end)?);
+        if end > self.end {
+            return None;
+        }
+        let mut part = Frame::new(self.buffer, start, end, self.port)?;
+        part.mark = self.mark;
+        Some(part)
+    }
+}
+
+/// What the device left for later: real kernels hand over frames with partial checksums, and several segments
+/// merged into one (virtio-net header, Virtual I/O Device specification 1.2 §5.1.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The state of the transport checksum.
+    pub checksum: Checksum,
+    /// Set when the frame stands for several segments.
+    pub merged: Option<Merged>,
+}
+
+impl Offload {
+    /// Nothing: a complete checksum, a single packet.
+    pub const NONE: Self = Self { checksum: Checksum::Complete, merged: None };
+}
+
+/// The state of a transport checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "every edit must handle each")]
+pub enum Checksum {
+    /// The field holds the whole checksum, right or wrong as it came.
+    #[default]
+    Complete,
+    /// The field holds the sum of the pseudo-header only (not complemented). Whoever finishes it sums the bytes from
+    /// `start` to the end of the frame, and writes the complement at `start + offset`. An SCTP packet's field counts as
+    /// 0 instead, and what is written is its CRC-32c.
+    Partial {
+        /// From the frame's first byte to where the sum begins (the transport header).
+        start: u16,
+        /// From there to the checksum field.
+        offset: u16,
+    },
+}
+
+/// A frame that stands for several segments with equal headers (GSO, GRO).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "devices build it")]
+pub struct Merged {
+    /// What is merged.
+    pub kind: MergedKind,
+    /// Payload bytes of every segment but the last, which may be shorter. Never 0.
+    pub segment: u16,
+    /// The first segment carries the congestion-window-reduced flag (`VIRTIO_NET_HDR_GSO_ECN`).
+    pub ecn: bool,
+}
+
+/// What a merged frame consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "segmenting must handle each")]
+pub enum MergedKind {
+    /// TCP segments over IPv4.
+    TcpV4,
+    /// TCP segments over IPv6.
+    TcpV6,
+    /// UDP datagrams of equal length (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    Udp,
+}
