@@ -4,30 +4,41 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::time::Instant;
 
-use lvs_core::{BATCH, Method, Tick, Tunnel};
+use lvs_core::{BATCH, Family, Method, Tick, Tunnel};
 use lvs_forward::{DropReason, Outcome};
 
 use super::floor::Floor;
+use super::frames::frame;
 use super::median;
 use super::report::{Row, rounded};
-use super::world::{World, frame};
+use super::world::World;
 
 /// A way of packets.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
     name: &'static str,
+    family: Family,
     method: Method,
     reply: bool,
 }
 
-pub(super) const DIRECT: Way = Way { name: "dr", method: Method::Direct, reply: false };
-pub(super) const NAT: Way = Way { name: "nat", method: Method::Nat, reply: false };
-pub(super) const NAT_REPLY: Way = Way { name: "nat-reply", method: Method::Nat, reply: true };
-pub(super) const TUNNEL: Way = Way { name: "tun", method: Method::Tunnel(Tunnel::IpIp), reply: false };
+const fn way(name: &'static str, family: Family, method: Method, reply: bool) -> Way {
+    Way { name, family, method, reply }
+}
+
+const IPIP: Method = Method::Tunnel(Tunnel::IpIp);
+pub(super) const DIRECT: Way = way("dr", Family::V4, Method::Direct, false);
+pub(super) const NAT: Way = way("nat", Family::V4, Method::Nat, false);
+pub(super) const NAT_REPLY: Way = way("nat-reply", Family::V4, Method::Nat, true);
+pub(super) const TUNNEL: Way = way("tun", Family::V4, IPIP, false);
+pub(super) const DIRECT_V6: Way = way("dr6", Family::V6, Method::Direct, false);
+pub(super) const NAT_V6: Way = way("nat6", Family::V6, Method::Nat, false);
+pub(super) const NAT_REPLY_V6: Way = way("nat6-reply", Family::V6, Method::Nat, true);
+pub(super) const TUNNEL_V6: Way = way("tun6", Family::V6, IPIP, false);
 
 /// Packets of flows drawn at random among so many.
 pub(super) fn rows(way: Way, flows: u32, aim: Option<f64>) -> Vec<Row> {
-    let mut world = World::new(flows, way.method);
+    let mut world = World::of(way.family, flows, way.method);
     world.fill(flows, Tick::ZERO);
     let mut floor = Floor::new(flows as usize * BYTES_TOUCHED);
     let (mut measured, mut floors) = (Vec::new(), Vec::new());

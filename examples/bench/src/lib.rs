@@ -1,16 +1,23 @@
 //! `director bench`: how fast is this machine as a director?
 //!
-//! In memory, without any device: what the library itself costs, beside what the machine's memory takes for as many accesses in the
-//! same run (the floor: in ordinary pages; the tables are in large ones where the kernel has some). Every figure is the median over
-//! batches, and of that over several runs, so that what else the machine does meanwhile is not counted. A longest time is
-//! the largest of what each step took at least over several equal runs, for the same reason.
+//! In memory, without any device: what the library itself costs, beside what the machine's memory takes for as many
+//! accesses in the same run (the floor: in ordinary pages; the tables are in large ones where the kernel has some). Every
+//! figure is the median over batches, and of that over several runs, so that what else the machine does meanwhile is not
+//! counted.
+//!
+//! A longest time is the largest of what each step took at least over several equal runs, for the same reason. Its floor
+//! is the longest pause of a loop that does nothing for as long, judged in the same way: what the machine alone adds. The
+//! row before it has the time that one step in ten thousand exceeds, which says more of the code on a machine that
+//! pauses.
 
 mod floor;
 mod forward;
+mod frames;
 mod longest;
 mod net;
 mod report;
 mod schedule;
+mod steps;
 mod table;
 mod workers;
 mod world;
@@ -70,6 +77,14 @@ const ROWS: &[(&str, u32, Measure)] = &[
     ("nat-reply", MILLION, |flows| forward::rows(forward::NAT_REPLY, flows, None)),
     ("tun", MILLION, |flows| forward::rows(forward::TUNNEL, flows, None)),
     ("nat", 8 * MILLION, |flows| forward::rows(forward::NAT, flows, Some(90.0))),
+    ("dr6", THOUSAND, |flows| forward::rows(forward::DIRECT_V6, flows, None)),
+    ("nat6", THOUSAND, |flows| forward::rows(forward::NAT_V6, flows, None)),
+    ("nat6-reply", THOUSAND, |flows| forward::rows(forward::NAT_REPLY_V6, flows, None)),
+    ("tun6", THOUSAND, |flows| forward::rows(forward::TUNNEL_V6, flows, None)),
+    ("dr6", MILLION, |flows| forward::rows(forward::DIRECT_V6, flows, None)),
+    ("nat6", MILLION, |flows| forward::rows(forward::NAT_V6, flows, None)),
+    ("nat6-reply", MILLION, |flows| forward::rows(forward::NAT_REPLY_V6, flows, None)),
+    ("tun6", MILLION, |flows| forward::rows(forward::TUNNEL_V6, flows, None)),
     ("new-connection", MILLION, table::new_connection),
     ("sweep", MILLION, table::sweep),
     ("sweep", 8 * MILLION, table::sweep),

@@ -9,7 +9,7 @@ pub(super) struct Row {
     pub(super) label: String,
     pub(super) value: f64,
     pub(super) unit: &'static str,
-    /// What memory takes for the same accesses, in nanoseconds; of a ratio, what the machine allows.
+    /// What the machine alone takes, or allows, in the same unit as the value: for the same accesses to memory, say.
     pub(super) floor: Option<f64>,
     /// The aim, in the same unit as the value.
     pub(super) aim: Option<f64>,
@@ -34,10 +34,10 @@ impl Row {
         self
     }
 
-    /// The same with what memory takes.
-    pub(super) fn with_floor(mut self, floor: f64) -> Self {
+    /// The same with its floor, under the name `key` in its JSON.
+    pub(super) fn with_floor(mut self, key: &str, floor: f64) -> Self {
         self.floor = Some(floor);
-        self.with("floor_ns", rounded(floor))
+        self.with(key, rounded(floor))
     }
 
     /// The same with its aim.
@@ -67,8 +67,7 @@ impl Report {
             println!("{:<58} {:>14} {:>10} {:>10}", "what", "measured", "floor", "aim");
             self.begun = true;
         }
-        let unit = if row.unit == "x" { "x" } else { "ns" };
-        let floor = row.floor.map(|floor| format!("{floor:.1} {unit}")).unwrap_or_default();
+        let floor = row.floor.map(|floor| format!("{floor:.1} {}", row.unit)).unwrap_or_default();
         let aim = row.aim.map(|aim| format!("{aim} {}", row.unit)).unwrap_or_default();
         let value = format!("{:.1} {}", row.value, row.unit);
         println!("{:<58} {value:>14} {floor:>10} {aim:>10}", row.label);

@@ -3,12 +3,14 @@
 use std::fs;
 use std::time::Instant;
 
-use lvs_core::{BATCH, Method, Tick};
+use lvs_core::{BATCH, Family, Method, Tick};
 
 use super::floor::Floor;
+use super::frames::{Buffer, SYN, request};
 use super::median;
 use super::report::Row;
-use super::world::{Buffer, SYN, World, request};
+use super::steps::Steps;
+use super::world::World;
 
 /// The first packet of a connection, in a table that has so many already.
 pub(super) fn new_connection(flows: u32) -> Vec<Row> {
@@ -21,7 +23,8 @@ pub(super) fn new_connection(flows: u32) -> Vec<Row> {
     for _ in 0..RUNS {
         let mut took = Vec::with_capacity(BATCHES);
         for _ in 0..BATCHES {
-            let mut buffers: [Buffer; BATCH] = core::array::from_fn(|at| request(next + at as u32, SYN));
+            let mut buffers: [Buffer; BATCH] =
+                core::array::from_fn(|at| request(Family::V4, next + at as u32, SYN));
             next += BATCH as u32;
             let start = Instant::now();
             world.process(Tick::ZERO, &mut buffers);
@@ -33,7 +36,7 @@ pub(super) fn new_connection(flows: u32) -> Vec<Row> {
     }
     let label = format!("new connection (NAT, rr) at {flows}, its first packet");
     let row = Row::named("new-connection", label, "ns", median(measured), "ns");
-    vec![row.with("connections", flows).with_floor(median(floors)).with_aim(Some(200.0))]
+    vec![row.with("connections", flows).with_floor("floor_ns", median(floors)).with_aim(Some(200.0))]
 }
 
 /// Memory of the process before and after there were so many connections.
@@ -57,46 +60,41 @@ fn resident() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim_end().parse().ok().map(|kibibytes: u64| kibibytes * 1_024)
 }
 
-/// Sweeping a table in which all expire at one time: the longest piece of the sweep that stands between two batches, as a worker
+/// Sweeping a table in which all expire at one time: the pieces of the sweep that stand between two batches, as a worker
 /// takes them.
 pub(super) fn sweep(flows: u32) -> Vec<Row> {
-    let mut least: Vec<u64> = Vec::new();
+    let mut pieces = Steps::default();
     let mut totals = Vec::new();
     for _ in 0..EQUAL_RUNS {
         let mut world = World::new(flows, Method::Nat);
         world.fill(flows, Tick::ZERO);
         let late = Tick::ZERO.plus_secs(10_000);
-        let (mut total, mut left, mut piece) = (0, flows as usize, 0);
+        let (mut took, mut left) = (Vec::new(), flows as usize);
         while left > 0 {
             let start = Instant::now();
             left -= world.director.sweep_briefly(late, left).slots;
-            let took = start.elapsed().as_nanos() as u64;
-            total += took;
-            match least.get_mut(piece) {
-                Some(least) => *least = (*least).min(took),
-                None => least.push(took),
-            }
-            piece += 1;
+            took.push(start.elapsed().as_nanos() as u64);
             while world.director.poll_event().is_some() {}
         }
+        totals.push(took.iter().sum::<u64>() as f64 / f64::from(flows));
+        pieces.add(took);
         assert_eq!(world.director.counters().live, 0, "all have expired");
-        totals.push(total as f64 / f64::from(flows));
     }
-    let pieces = least.len();
-    let worst = least.iter().copied().max().unwrap_or(0) as f64 / 1_000.0;
-    let label = format!("sweep of {flows} expired, longest of {pieces} pieces");
-    let pause = Row::named("sweep-pause", label, "us", worst, "µs");
+    let count = pieces.count();
+    let what = format!("{count} pieces, sweep of {flows} expired");
+    let pauses = pieces.rows("sweep-pause", &what, AIM);
     let each =
         Row::named("sweep", format!("sweep of {flows} expired, per entry"), "ns", median(totals), "ns");
-    vec![
-        pause.with("entries", flows).with("pieces", pieces).with_aim(Some(20.0)),
-        each.with("entries", flows),
-    ]
+    let mut rows: Vec<Row> = pauses.map(|row| row.with("pieces", count)).into();
+    rows.push(each);
+    rows.into_iter().map(|row| row.with("entries", flows)).collect()
 }
 
 const RUNS: usize = 5;
 const BATCHES: usize = 2_048;
 const EQUAL_RUNS: usize = 3;
+/// Of the longest piece, in microseconds.
+const AIM: f64 = 20.0;
 /// A new NAT connection writes two cells of the index, its slot and its wake-up time.
 const ACCESSES: usize = 4;
 const BYTES: usize = 97;

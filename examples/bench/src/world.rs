@@ -1,49 +1,48 @@
-//! A director with services and connections, and frames for it: 64-byte frames on the wire, 60 in memory.
+//! A director with a service, its real servers and their connections.
 
 use core::error::Error;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::{
-    BATCH, Capacity, Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig,
+    BATCH, Capacity, Config, Director, Family, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig,
     ServiceKey, Tick,
 };
-use lvs_forward::checksum::Sum;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
-use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Options, Outcome, PortId};
+use lvs_forward::{DropReason, Forwarder, Frame, Options, Outcome};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
-const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Ethernet's shortest frame without its checksum.
-const LENGTH: usize = 60;
+use super::frames::{
+    self, ACK, Buffer, GATEWAY_MAC, OWN_MAC, SYN, answer, destination, frame, request, server,
+};
+
 pub(super) const SERVERS: u32 = 16;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const ACK: u8 = 0x10;
-
-/// A frame in its buffer.
-pub(super) type Buffer = [u8; HEADROOM + LENGTH];
 
 /// A director, its forwarder, and the clients that it knows.
 pub(super) struct World {
     pub(super) director: Director<Heap>,
     pub(super) forwarder: Box<Forwarder>,
+    family: Family,
     flows: u32,
     /// To which real servers the first clients went; further ones go round in the same order.
-    order: Vec<Ipv4Addr>,
+    order: Vec<IpAddr>,
     random: Random,
 }
 
 impl World {
-    /// A director with a service of 16 real servers and room for `capacity` connections.
+    /// A director with a service of 16 real servers, all of IPv4, and room for `capacity` connections.
     pub(super) fn new(capacity: u32, method: Method) -> Self {
-        match Self::set_up(capacity, method) {
+        Self::of(Family::V4, capacity, method)
+    }
+
+    /// A director with a service of 16 real servers, all of one family, and room for `capacity` connections.
+    pub(super) fn of(family: Family, capacity: u32, method: Method) -> Self {
+        match Self::set_up(family, capacity, method) {
             Ok(world) => world,
             // Every address and size here is a constant.
             Err(error) => panic!("the bench's director cannot be set up: {error}"),
         }
     }
 
-    fn set_up(capacity: u32, method: Method) -> Result<Self, Box<dyn Error>> {
+    fn set_up(family: Family, capacity: u32, method: Method) -> Result<Self, Box<dyn Error>> {
         let seed = Seed::from_bytes([7; 16]);
         let store = Heap::new(Capacity::new(capacity as usize));
         // As `director run` does; without them the figures show it.
@@ -53,21 +52,27 @@ impl World {
         director.set_hash_together(lvs_std::cpu::hash_together());
         let mut host = Host::new(seed);
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), 1_500))?;
-        host.add_address(port, Ipv4Addr::new(10, 0, 1, 254).into(), 24)?;
-        host.add_virtual_address(VIP.into())?;
-        let any = Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0).ok_or("no default route")?;
-        host.add_route(any, Some(GATEWAY.into()), port)?;
-        host.add_neighbour(port, GATEWAY.into(), MacAddress([2, 0, 0, 0, 0, 0xaa]))?;
-        let service = ServiceKey::tcp(VIP.into(), 80);
+        let (own, length, gateway, any): (IpAddr, _, IpAddr, IpAddr) = match family {
+            Family::V4 => {
+                (OWN_V4.into(), 24, Ipv4Addr::new(10, 0, 1, 1).into(), Ipv4Addr::UNSPECIFIED.into())
+            }
+            Family::V6 => (OWN_V6.into(), 64, GATEWAY_V6.into(), Ipv6Addr::UNSPECIFIED.into()),
+        };
+        let virt = frames::service(family);
+        host.add_address(port, own, length)?;
+        host.add_virtual_address(virt.ip())?;
+        host.add_route(Prefix::new(any, 0).ok_or("no default route")?, Some(gateway), port)?;
+        host.add_neighbour(port, gateway, MacAddress(GATEWAY_MAC))?;
+        let service = ServiceKey::tcp(virt.ip(), virt.port());
         let scheduler = Scheduler::from_name("rr").ok_or("no round robin")?;
         director.add_service(service, ServiceConfig::new(scheduler))?;
         for number in 0..SERVERS {
-            director.add_server(service, ServerConfig::new((server(number), 80).into(), method))?;
-            let mac = MacAddress([2, 0, 0, 0, 1, number as u8]);
-            host.add_neighbour(port, server(number).into(), mac)?;
+            let address = server(family, number);
+            director.add_server(service, ServerConfig::new((address, virt.port()).into(), method))?;
+            host.add_neighbour(port, address, MacAddress([2, 0, 0, 0, 1, number as u8]))?;
         }
         let forwarder = Box::new(Forwarder::new(host, Options::new()));
-        Ok(Self { director, forwarder, flows: 0, order: Vec::new(), random: Random::new() })
+        Ok(Self { director, forwarder, family, flows: 0, order: Vec::new(), random: Random::new() })
     }
 
     /// Adds connections of further clients, up to `flows`.
@@ -77,7 +82,7 @@ impl World {
             let count = (flows - first).min(BATCH as u32);
             for flags in [SYN, ACK] {
                 let mut buffers: Vec<Buffer> =
-                    (first..first + count).map(|number| request(number, flags)).collect();
+                    (first..first + count).map(|number| request(self.family, number, flags)).collect();
                 self.process(now, &mut buffers);
                 if self.order.is_empty() {
                     self.order = buffers.iter().take(SERVERS as usize).map(destination).collect();
@@ -101,62 +106,21 @@ impl World {
     pub(super) fn frames(&mut self, reply: bool) -> [Buffer; BATCH] {
         core::array::from_fn(|_| {
             let number = self.random.below(self.flows);
-            if reply { self.answer(number) } else { request(number, ACK) }
+            if reply { self.answer(number) } else { request(self.family, number, ACK) }
         })
     }
 
     /// What the real server of client number `number` answers.
     fn answer(&self, number: u32) -> Buffer {
-        let server = self.order.get(number as usize % self.order.len()).copied().unwrap_or(VIP);
-        build((server, 80), client(number), ACK)
+        let order = &self.order;
+        let server = order.get(number as usize % order.len().max(1));
+        answer(server.copied().unwrap_or_else(|| frames::service(self.family).ip()), number)
     }
 }
 
-/// To whom a frame goes.
-fn destination(buffer: &Buffer) -> Ipv4Addr {
-    let mut address = [0; 4];
-    address.copy_from_slice(&buffer[HEADROOM + 30..HEADROOM + 34]);
-    address.into()
-}
-
-/// The frame in a buffer.
-pub(super) fn frame(buffer: &mut Buffer) -> Option<Frame<'_>> {
-    Frame::new(buffer, HEADROOM, HEADROOM + LENGTH, PortId(0))
-}
-
-/// A segment of client number `number`.
-pub(super) fn request(number: u32, flags: u8) -> Buffer {
-    build(client(number), (VIP, 80), flags)
-}
-
-/// Address and port of client number `number`; 16 ports for each address.
-pub(super) const fn client(number: u32) -> (Ipv4Addr, u16) {
-    (Ipv4Addr::from_bits(0x0b00_0000 + number / 16), 1_024 + (number % 16) as u16)
-}
-
-const fn server(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0x0a00_0110 + number)
-}
-
-fn build(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), flags: u8) -> Buffer {
-    let mut buffer = [0; HEADROOM + LENGTH];
-    let frame = &mut buffer[HEADROOM..];
-    frame[..6].copy_from_slice(&OWN_MAC);
-    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0xaa]);
-    frame[12..14].copy_from_slice(&[8, 0]);
-    let ip = &mut frame[14..];
-    ip[..12].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-    ip[12..16].copy_from_slice(&source.0.octets());
-    ip[16..20].copy_from_slice(&destination.0.octets());
-    let checksum = Sum::default().bytes(&ip[..20]).checksum();
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    ip[20..22].copy_from_slice(&source.1.to_be_bytes());
-    ip[22..24].copy_from_slice(&destination.1.to_be_bytes());
-    (ip[32], ip[33]) = (0x50, flags);
-    let checksum = Sum::pseudo_v4(source.0, destination.0, 6, 26).bytes(&ip[20..46]).checksum();
-    ip[36..38].copy_from_slice(&checksum.to_be_bytes());
-    buffer
-}
+const OWN_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 254);
+const OWN_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
 /// Numbers that no cache foresees, the same on every run (xorshift64*, Vigna 2016).
 pub(super) struct Random(u64);
