@@ -10,6 +10,7 @@
 //! | [`offload`] | bulk TCP past a worker, inside the kernel and in the director's charge |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
 //! | `ipvsadm` | ipvsadm's command line, listings and save format (feature `ipvsadm`) |
+//! | `config` | a director's configuration: from a file's text to typed values (feature `config`) |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
 //! | [`steering`] | which of several workers a packet belongs to |
 //! | [`cpu`] | what depends on the machine's processor and memory: prefetching, vector instructions, large pages, pinned threads |
@@ -76,6 +77,8 @@
 
 mod bpf;
 mod clock;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod control;
 pub mod cpu;
 pub mod device;
@@ -87,6 +90,7 @@ pub mod offload;
 mod seed;
 pub mod steering;
 mod sys;
+pub mod text;
 mod tunnel_end;
 pub mod worker;
 

@@ -13,7 +13,7 @@ use lvs_std::control::{
 use lvs_std::ipvsadm::{System, parse_save, save_text};
 use lvs_support::print;
 
-use crate::config::Configuration;
+use lvs_std::config::Configuration;
 
 /// Prints the services of a file in the other format: those of a configuration as ipvsadm's lines, ipvsadm's lines as a part of a
 /// configuration.

@@ -13,8 +13,8 @@ use lvs_std::control::{Command, CommandHandler as _, DesiredServer, Errno, Serve
 use lvs_std::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
 use lvs_std::worker::{Handle, WorkerGone};
 
-use crate::config::Service;
 use crate::control::SharedController;
+use lvs_std::config::VirtualService;
 
 /// A table whose servers are kept as their health says.
 pub(crate) trait Table: Send + 'static {
@@ -43,7 +43,7 @@ impl HealthReconciler {
     /// Starts to check what these services want to have checked, in the network namespace of this thread. `tell` hears of
     /// everything new, once the director has it. `None` when nothing is to be checked.
     pub(crate) fn start(
-        services: &[Service],
+        services: &[VirtualService],
         table: impl Table,
         tell: impl FnMut(&Event) + Send + 'static,
     ) -> io::Result<Option<Self>> {
@@ -59,7 +59,7 @@ impl HealthReconciler {
     }
 
     /// Checks these services from now on. What is known of a probe that both have stays known.
-    pub(crate) fn replace(&self, services: &[Service]) {
+    pub(crate) fn replace(&self, services: &[VirtualService]) {
         let Some(probes) = &self.probes else { return };
         let mut new = watch(services, probes);
         let mut old = lock(&self.services);
@@ -103,8 +103,8 @@ fn lock(services: &Mutex<Vec<Watched>>) -> MutexGuard<'_, Vec<Watched>> {
 }
 
 /// The services that want to be checked, with their probes asked for.
-fn watch(services: &[Service], probes: &Probes) -> Vec<Watched> {
-    let watch = |service: &Service| Watched {
+fn watch(services: &[VirtualService], probes: &Probes) -> Vec<Watched> {
+    let watch = |service: &VirtualService| Watched {
         key: service.key,
         group: group(service),
         servers: service.servers.clone(),
@@ -121,7 +121,7 @@ fn watch(services: &[Service], probes: &Probes) -> Vec<Watched> {
 }
 
 /// Where a service's servers belong before anything is known of them.
-pub(crate) fn initial(service: &Service) -> Vec<(ServerConfig, Presence)> {
+pub(crate) fn initial(service: &VirtualService) -> Vec<(ServerConfig, Presence)> {
     let decision = group(service).decide();
     service.servers.iter().copied().zip(decision.servers).collect()
 }
@@ -326,7 +326,7 @@ fn complain(service: ServiceKey, address: SocketAddr, done: Result<(), Errno>) {
     }
 }
 
-fn group(service: &Service) -> Group {
+fn group(service: &VirtualService) -> Group {
     let probes = service.health.probes.iter();
     let member = |(server, probes): (&ServerConfig, &Vec<_>)| Member {
         state: if probes.is_empty() { State::Up } else { State::Unknown },

@@ -8,7 +8,6 @@
 
 mod capture_replay;
 mod check;
-mod config;
 mod control;
 mod convert;
 mod decap;

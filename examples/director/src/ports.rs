@@ -12,7 +12,7 @@ use lvs_std::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptio
 use lvs_std::offload::{self, FlowOffload};
 use lvs_std::steering::Steer;
 
-use crate::config::{Configuration, Interface, MAX_ADDRESSES, Mac, Wire};
+use lvs_std::config::{Configuration, DeviceKind, Interface, MAX_ADDRESSES, Mac};
 
 /// The devices in the order of the interfaces.
 pub(crate) struct Ports {
@@ -82,7 +82,7 @@ pub(crate) fn open<const N: usize>(
 
 /// One for each worker, if they are wanted and to be had.
 fn offloads(configuration: &Configuration, workers: usize) -> Vec<FlowOffload> {
-    let count = if configuration.work.offload { workers } else { 0 };
+    let count = if configuration.workers.offload { workers } else { 0 };
     let made: Result<Vec<_>, _> = (0..count).map(|_| FlowOffload::new(offload::CONNECTIONS)).collect();
     made.unwrap_or_else(|error| {
         tracing::info!("bulk transfers are copied: {error}");
@@ -115,14 +115,14 @@ fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<d
     let mut wanted: Vec<&Interface> = Vec::new();
     let mut optional = false;
     for interface in interfaces {
-        match interface.wire {
-            Wire::Packet => {}
-            Wire::Xdp => wanted.push(interface),
-            Wire::Auto if workers > 1 => {
+        match interface.device {
+            DeviceKind::Packet => {}
+            DeviceKind::Xdp => wanted.push(interface),
+            DeviceKind::Auto if workers > 1 => {
                 let name = &interface.name;
                 tracing::info!("{name}: packet sockets, because AF_XDP cannot be shared by several workers");
             }
-            Wire::Auto => match xdp::assess(&interface.name) {
+            DeviceKind::Auto => match xdp::assess(&interface.name) {
                 Ok(hazards) if hazards.is_empty() => {
                     optional = true;
                     wanted.push(interface);
@@ -140,7 +140,7 @@ fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<d
         Ok(opened) => opened,
         Err(error) if optional => {
             tracing::info!("packet sockets where there is a choice, because {error}");
-            wanted.retain(|interface| interface.wire == Wire::Xdp);
+            wanted.retain(|interface| interface.device == DeviceKind::Xdp);
             open_together(&wanted, Attach::Auto)??
         }
         Err(error) => return Err(error.into()),

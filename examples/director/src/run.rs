@@ -15,17 +15,14 @@ use lvs_std::HostAddresses;
 use lvs_std::cpu::{pin_thread, processors};
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::device::xdp::XdpOptions;
-use lvs_std::offload::{self, FlowOffload};
 use lvs_std::steering::Steer;
 use lvs_std::worker::{End, Worker, WorkerGroup, WorkerOptions};
 use lvs_support::print;
 
-use crate::check;
-use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, Wire, Work};
-use crate::control::{self, ConfigSource, Listen};
+use crate::control::{self, Listen};
 use crate::ports::{self, Ports};
 use crate::statistics;
+use lvs_std::config::{AnswerFor, ConfigSource, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS, Workers};
 
 /// What `director run` can be told.
 #[derive(Debug, clap::Args)]
@@ -44,15 +41,13 @@ pub(crate) struct Arguments {
 }
 
 /// A worker with room for many addresses and neighbours.
-pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+pub(crate) type LargeWorker = Worker<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>;
 
 /// Commands it, or several as one.
-pub(crate) type LargeGroup = WorkerGroup<Heap, MAX_ADDRESSES, NEIGHBOURS>;
+pub(crate) type LargeGroup = WorkerGroup<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>;
 
 /// How many connections a scenario's director can have.
 const SCENARIO_CONNECTIONS: usize = 1 << 14;
-/// How many neighbours the director knows at a time.
-pub(crate) const NEIGHBOURS: usize = 4_096;
 
 /// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
@@ -65,16 +60,16 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn run(config: &Path, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let (text, configuration) = check::load_text(config)?;
-    print!("{}", check::describe(&configuration));
+    let source = ConfigSource::read(config)?;
+    let configuration = source.configuration.clone();
+    print!("{}", configuration.describe());
     let mut team = make(&configuration)?;
     let group = team.group.clone();
     if configuration.watches_memory() {
         watch_memory(group.clone())?;
     }
     let names = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
-    let origin = ConfigSource { file: config.to_owned(), text, configuration: configuration.clone() };
-    let end = work(&mut team, names, &arguments.listen, Some(origin))?;
+    let end = work(&mut team, names, &arguments.listen, Some(source))?;
     print!("{}", statistics::describe(&configuration, &mut team.workers, &team.group));
     finish(end)
 }
@@ -90,7 +85,7 @@ struct Team {
 
 /// Makes the workers that a file asks for, with its interfaces open for all of them.
 fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
-    let Work { workers: count, cpus, busy_poll, offload: _, by } = &configuration.work;
+    let Workers { count, cpus, busy_poll, by, .. } = &configuration.workers;
     let allowed = processors()?;
     if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         return Err(format!("there is no processor {cpu} for this process; it may use {allowed:?}").into());
@@ -99,7 +94,7 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
     let mut hosts = Vec::new();
     for _ in 0..*count {
         let seed = lvs_std::random_seed()?;
-        hosts.push((seed, Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed))));
+        hosts.push((seed, Box::new(Host::<MAX_ADDRESSES, MAX_NEIGHBOURS>::new(seed))));
     }
     let Ports { lines, steering, fans, offloads } = ports::open(configuration, steer, &mut hosts)?;
     let (mut workers, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
@@ -119,7 +114,7 @@ fn make(configuration: &Configuration) -> Result<Team, Box<dyn Error>> {
             tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
         }
         let director = Director::new(configuration.core(seed), store);
-        let forwarder = Box::new(Forwarder::new(*host, configuration.options(*count)));
+        let forwarder = Box::new(Forwarder::new(*host, configuration.options_each()));
         let mut options = WorkerOptions::default();
         options.busy_poll = *busy_poll;
         let (mut worker, handle, fetch): (LargeWorker, _, _) =
@@ -248,21 +243,4 @@ fn finish(end: End) -> Result<(), Box<dyn Error>> {
         }
         End::Ended | End::Failed => Err("all interfaces are gone".into()),
     }
-}
-
-/// Bytes that the director allocates besides its tables: the host, the packet rings, and what takes bulk transfers past it.
-pub(crate) fn required_bytes(configuration: &Configuration) -> usize {
-    let (packet, xdp) = (PacketOptions::default(), XdpOptions::default());
-    // Slots for whole merged frames in, and for frames of an Ethernet MTU out.
-    let rings = packet.receive_slots * (64 << 10) + packet.transmit_slots * (2 << 10);
-    // Frames of an Ethernet MTU; a further queue takes as much again.
-    let frames = (xdp.receive_frames + xdp.transmit_frames) as usize * (2 << 10);
-    let devices = configuration.interfaces.iter().map(|interface| match interface.wire {
-        Wire::Packet | Wire::Auto => rings,
-        Wire::Xdp => frames,
-    });
-    let offload =
-        if configuration.work.offload { FlowOffload::required_bytes(offload::CONNECTIONS) } else { 0 };
-    let each = size_of::<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>() + devices.sum::<usize>() + offload;
-    each * configuration.work.workers
 }

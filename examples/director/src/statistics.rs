@@ -5,8 +5,8 @@ use lvs_forward::{DropReason, PassReason};
 use lvs_std::worker::{Snapshot, WorkerCounters};
 use lvs_support::text::{bytes, columns};
 
-use crate::config::Configuration;
 use crate::run::{LargeGroup, LargeWorker};
+use lvs_std::config::Configuration;
 
 /// Everything that was counted: frames by what became of them, and traffic by service and real server.
 pub(crate) fn describe(

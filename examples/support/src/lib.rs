@@ -3,12 +3,12 @@
 //! No product logic: whatever decides, plans, compares or watches belongs to the libraries.
 
 mod terminal;
-pub mod text;
 
 use core::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+pub use lvs_std::text;
 pub use terminal::{Terminal, Tone};
 
 /// Prints to standard output like the standard library's macro, which however panics when nobody reads

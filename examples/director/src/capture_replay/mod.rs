@@ -20,10 +20,8 @@ use lvs_std::worker::WorkerCounters;
 use lvs_support::print;
 use lvs_support::text::columns;
 
-use crate::check;
-use crate::config::{Configuration, MAX_ADDRESSES};
-use crate::run::NEIGHBOURS;
 use crate::statistics;
+use lvs_std::config::{ConfigSource, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
 use survey::{Survey, interface_of, interface_of_packet};
 
 mod survey;
@@ -46,7 +44,7 @@ pub(crate) fn main(files: &CaptureFiles<'_>) -> ExitCode {
 ///
 /// Time is the capture's, chance has a fixed seed: the same files give the same bytes.
 fn play(files: &CaptureFiles<'_>) -> Result<String, String> {
-    let configuration = check::load(files.config)?;
+    let configuration = ConfigSource::read(files.config).map_err(|error| error.to_string())?.configuration;
     if let (Ok(input), Ok(output)) = (files.input.canonicalize(), files.output.canonicalize())
         && input == output
     {
@@ -118,7 +116,7 @@ impl Summary {
 /// The director, and where its frames go.
 struct Stage {
     director: Director<Heap>,
-    forwarder: Box<Forwarder<MAX_ADDRESSES, NEIGHBOURS>>,
+    forwarder: Box<Forwarder<MAX_ADDRESSES, MAX_NEIGHBOURS>>,
     link: Link,
     to: Writer<BufWriter<File>>,
     name: PathBuf,
@@ -137,7 +135,7 @@ impl Stage {
         files: &CaptureFiles<'_>,
     ) -> Result<Self, String> {
         let seed = Seed::from_bytes(SEED);
-        let mut host = Box::new(Host::<MAX_ADDRESSES, NEIGHBOURS>::new(seed));
+        let mut host = Box::new(Host::<MAX_ADDRESSES, MAX_NEIGHBOURS>::new(seed));
         let say = |what: &str| format!("{}: {what}", files.config.display());
         let link = match link_type {
             LinkType::Ethernet => Link::Ethernet,
@@ -161,7 +159,7 @@ impl Stage {
         for &address in &configuration.virtual_addresses {
             host.add_virtual_address(address).map_err(|error| say(&error.to_string()))?;
         }
-        for (&address, &(number, mac)) in survey.neighbours.iter().take(NEIGHBOURS / 2) {
+        for (&address, &(number, mac)) in survey.neighbours.iter().take(MAX_NEIGHBOURS / 2) {
             // An own address that another host used as well is a fault of the network, not of the replay.
             let _ = host.add_neighbour(PortId(number as u8), address, mac);
         }
@@ -180,7 +178,7 @@ impl Stage {
         Ok(Self {
             director,
             forwarder: Box::new(
-                Forwarder::new(*host, configuration.options(1))
+                Forwarder::new(*host, configuration.options)
                     .with_fragments(Fragments::with_room(FRAGMENTS))
                     .with_ftp(Controls::with_room(CONTROLS)),
             ),

@@ -12,7 +12,7 @@ use lvs_forward::host::{MacAddress, Prefix};
 use lvs_forward::parse::{Link, Parsed, parse};
 use lvs_std::device::pcap::Reader;
 
-use crate::config::{Configuration, Interface, Mac};
+use lvs_std::config::{Configuration, Interface, Mac};
 
 /// Link-layer addresses: of the director's interfaces, and of its neighbours with their interface's number.
 #[derive(Debug, Default)]

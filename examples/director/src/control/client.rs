@@ -13,8 +13,8 @@ use super::explain::Question;
 use super::json::{ask, listen};
 use super::requests::{HealthRow, Request, Response};
 use super::{Place, beside};
-use crate::check;
 use crate::lvsadm;
+use lvs_std::config::ConfigSource;
 
 /// `director lvsadm` and `director ipvsadm`.
 #[derive(Debug, clap::Args)]
@@ -91,8 +91,8 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
     let text = match &arguments.file {
         None => None,
         // What is wrong with it is said here, with the file's name.
-        Some(file) => match check::load_text(file) {
-            Ok((text, _)) => Some(text),
+        Some(file) => match ConfigSource::read(file) {
+            Ok(source) => Some(source.text),
             Err(error) => {
                 eprintln!("error: {error}");
                 return ExitCode::FAILURE;

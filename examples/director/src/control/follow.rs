@@ -12,8 +12,8 @@ use lvs_std::control::ServiceName;
 use lvs_std::worker::WorkerGone;
 
 use super::{Reloader, SharedController};
-use crate::config::AnswerFor;
 use crate::run::LargeGroup;
+use lvs_std::config::AnswerFor;
 
 /// Keeps what the director answers for as it should be, in the network namespace of this thread, until the director ends.
 pub(super) fn start(

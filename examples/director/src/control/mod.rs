@@ -25,10 +25,11 @@ use lvs_std::control::{
     Controller, DEFAULT_NAME, DIRECTOR_VARIABLE, Journal, ServeOptions, Serving, serve, socket_path,
 };
 
-use crate::config::MAX_ADDRESSES;
-use crate::run::{LargeGroup, NEIGHBOURS};
+use lvs_std::config::{ConfigSource, MAX_ADDRESSES, MAX_NEIGHBOURS};
 
-pub(crate) use reload::{ConfigSource, Reloader};
+use crate::run::LargeGroup;
+
+pub(crate) use reload::Reloader;
 
 use events::Events;
 
@@ -40,7 +41,7 @@ pub(crate) use drain::DrainRow;
 pub(crate) use requests::Request;
 
 /// The controller of `director run`.
-pub(crate) type LargeController = Controller<Heap, MAX_ADDRESSES, NEIGHBOURS, LargeGroup>;
+pub(crate) type LargeController = Controller<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS, LargeGroup>;
 
 /// A controller that several threads use.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use lvs_std::control::{
 };
 
 use super::moves;
-use crate::config::{Configuration, Service};
 use crate::health;
+use lvs_std::config::{Configuration, VirtualService};
 
 /// The way from what a director has to what a file says.
 ///
@@ -55,7 +55,12 @@ impl Plan {
         plan
     }
 
-    fn service(&mut self, before: Option<&Service>, new: &Service, there: Option<&DesiredService>) {
+    fn service(
+        &mut self,
+        before: Option<&VirtualService>,
+        new: &VirtualService,
+        there: Option<&DesiredService>,
+    ) {
         let name = convert::name(new.key);
         let spec = convert::service_spec(name.family(), &new.config);
         let Some(there) = there else {
@@ -148,7 +153,7 @@ fn state(name: ServiceName, declared: &DesiredService) -> Option<moves::State> {
     Some((convert::service_config(name.family(), &declared.spec)?, servers))
 }
 
-fn find<'a>(configuration: &'a Configuration, service: &Service) -> Option<&'a Service> {
+fn find<'a>(configuration: &'a Configuration, service: &VirtualService) -> Option<&'a VirtualService> {
     configuration.services.iter().find(|other| other.key == service.key)
 }
 

@@ -11,18 +11,9 @@ use lvs_std::worker::WorkerGone;
 use super::SharedController;
 use super::events::{ApiEvent, Events};
 use super::plan::Plan;
-use crate::check;
-use crate::config::{AnswerFor, Configuration};
 use crate::health::{self, HealthReconciler};
 use crate::run::LargeGroup;
-
-/// The file that a director was started with.
-#[derive(Debug)]
-pub(crate) struct ConfigSource {
-    pub(crate) file: PathBuf,
-    pub(crate) text: String,
-    pub(crate) configuration: Configuration,
-}
+use lvs_std::config::{AnswerFor, ConfigSource, Configuration};
 
 /// Applies a configuration file to a running director.
 pub(crate) struct Reloader {
@@ -68,7 +59,7 @@ impl Reloader {
     pub(crate) fn plan(&self, text: Option<&str>) -> Result<String, String> {
         let configuration = match text {
             Some(text) => Configuration::parse(text).map_err(|error| error.show("").to_string())?,
-            None => check::load(&self.file)?,
+            None => ConfigSource::read(&self.file).map_err(|error| error.to_string())?.configuration,
         };
         let applied = self.applied();
         let plan =
@@ -78,7 +69,8 @@ impl Reloader {
 
     /// Reads the file again and applies it, as a whole or not at all. Says what has changed.
     pub(crate) fn reload(&self) -> Result<String, String> {
-        let (text, configuration) = check::load_text(&self.file)?;
+        let ConfigSource { text, configuration, .. } =
+            ConfigSource::read(&self.file).map_err(|error| error.to_string())?;
         let mut applied = self.applied();
         let said = self.apply(&mut applied, &text, &configuration)?;
         self.events.tell(&ApiEvent::Reloaded { changes: said.clone() });
@@ -157,11 +149,11 @@ impl Reloader {
             had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
             new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
         );
-        let workers = self.group.handles().len();
+        let options = new.options_each();
         self.group.with_each(move |_, director, forwarder, _| {
             let seed = director.config().seed;
             director.set_config(new.core(seed));
-            forwarder.set_options(new.options(workers));
+            forwarder.set_options(options);
         })?;
         if !gone.is_empty() || !added.is_empty() {
             // The trial when the file was read has found room and fault alike.

@@ -15,9 +15,9 @@ use super::drain::Drains;
 use super::events::{ApiEvent, Events};
 use super::explain::{Question, explain};
 use super::{Reloader, SharedController};
-use crate::config::part_of_rate;
 use crate::run::LargeGroup;
 use crate::statistics;
+use lvs_std::config::part_of_rate;
 
 /// A question.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]

@@ -13,7 +13,7 @@ use lvs_std::worker::Handle;
 
 use super::folder::Folder;
 use super::http;
-use crate::config::{Health, Service};
+use lvs_std::config::{ServiceHealth, VirtualService};
 
 /// The real servers and their weights.
 pub(super) const WEIGHTS: [(&str, u32); 3] = [("rs1", 3), ("rs2", 2), ("rs3", 1)];
@@ -65,7 +65,7 @@ impl Stage {
     }
 
     /// The IPv4 service with its servers, each checked by HTTP at its own address.
-    pub(super) fn checked(&self, schedule: Schedule, path: &str) -> Result<Service, Box<dyn Error>> {
+    pub(super) fn checked(&self, schedule: Schedule, path: &str) -> Result<VirtualService, Box<dyn Error>> {
         let family = Family::V4;
         let port = if self.method.sees_replies() { 8080 } else { vip(family).port() };
         let check = Check::from(Http::new("GET", path, None)?);
@@ -81,8 +81,10 @@ impl Stage {
         }
         let key = ServiceKey::tcp(vip(family).ip(), vip(family).port());
         let config = ServiceConfig::new(Scheduler::from_name("wrr").unwrap_or_default());
-        let health = Health { policy: Policy::default(), sorry: None, probes };
-        Ok(Service { key, config, servers, health })
+        let mut service = VirtualService::new(key, config);
+        service.servers = servers;
+        service.health = ServiceHealth::new(Policy::default(), probes);
+        Ok(service)
     }
 
     /// Where the director is.

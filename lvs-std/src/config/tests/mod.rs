@@ -1,4 +1,4 @@
-use lvs_core::{Method, Tunnel};
+use lvs_core::{Method, Seed, Tunnel};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,7 +17,8 @@ fn with_server(lines: &str) -> String {
 
 #[test]
 fn the_example_file_is_read_whole() {
-    let configuration = Configuration::parse(include_str!("../../director.toml")).unwrap();
+    let configuration =
+        Configuration::parse(include_str!("../../../../examples/director/director.toml")).unwrap();
     assert_eq!((configuration.interfaces.len(), configuration.marks.len()), (1, 2));
     let methods: Vec<Method> =
         configuration.services.iter().flat_map(|s| &s.servers).map(|server| server.method).collect();
@@ -184,12 +185,35 @@ fn persistence_says_how_long_for_whom_and_by_what() {
 #[test]
 fn switches_reach_the_director() {
     let text = format!(
-        "{HEAD}[tuning]\ndrop-entry = \"automatic\"\nsecure-tcp = \"always\"\nnat-icmp-send = true\n"
+        "{HEAD}[sysctl]\nnet.ipv4.vs.drop_entry = 1\n\"net.ipv4.vs.secure_tcp\" = \"3\"\nnet.ipv4.vs.nat_icmp_send = true\n\
+         net.ipv4.vs.sync_threshold = \"4 60\"\nnet.ipv4.vs.pmtu_disc = 0\n"
     );
     let file = Configuration::parse(&text).unwrap();
     let tuning = file.core(Seed::from_bytes([0; 16])).tuning;
     assert_eq!((tuning.drop_entry, tuning.secure_tcp), (Defence::Automatic, Defence::Always));
-    assert!(tuning.nat_icmp_send && file.watches_memory());
+    assert_eq!((tuning.sync_threshold, tuning.sync_period), (4, 60));
+    assert!(tuning.nat_icmp_send && file.watches_memory() && !file.options_each().pmtu_disc);
+}
+
+#[test]
+fn a_switch_that_does_not_exist_or_has_no_such_value_is_shown_with_its_place() {
+    let text = |line: &str| refusal(&format!("{HEAD}[sysctl]\n{line}\n"));
+    assert_eq!(
+        text("net.ipv4.vs.slopy_tcp = 1"),
+        "5:13: unknown switch `net.ipv4.vs.slopy_tcp`; did you mean `net.ipv4.vs.sloppy_tcp`?"
+    );
+    assert_eq!(text("net.ipv4.vs.sloppy_tcp = 2"), "5:26: net.ipv4.vs.sloppy_tcp cannot be `2`");
+    assert!(
+        text("net.ipv4.tcp_syncookies = 1").starts_with("5:10: unknown switch `net.ipv4.tcp_syncookies`")
+    );
+    assert!(text("net.ipv4.vs.sloppy_tcp = []").starts_with("5:26: invalid type: "));
+    assert_eq!(refusal("sysctl = 3\n"), "1:10: expected a table of switches and their values");
+    // The keys of older files.
+    let old = refusal(&format!("{HEAD}[tuning]\nsloppy-tcp = true\n"));
+    assert_eq!(
+        old,
+        "5:1: unknown key `sloppy-tcp`; it is a switch: write `net.ipv4.vs.sloppy_tcp` below [sysctl]"
+    );
 }
 
 const CHECKED: &str = "method = \"nat\"\nweight = 3\n";
@@ -200,7 +224,7 @@ fn with_health(lines: &str) -> String {
 
 #[test]
 fn checks_say_what_is_asked_and_how_often() {
-    use lvs_std::health::{Check, Probe, Schedule, Tcp};
+    use crate::health::{Check, Probe, Schedule, Tcp};
     let read = |lines: &str| {
         let file = Configuration::parse(&with_health(lines)).expect(lines);
         file.services[0].health.probes[0].clone()
@@ -230,7 +254,7 @@ fn checks_say_what_is_asked_and_how_often() {
 
 #[test]
 fn every_type_of_check_can_be_written() {
-    use lvs_std::health::Check;
+    use crate::health::Check;
     let read = |check: &str| {
         let file = Configuration::parse(&with_health(&format!("check = {{ {check} }}"))).expect(check);
         file.services[0].health.probes[0][0].clone()
@@ -327,7 +351,7 @@ fn wrong_checks_are_shown_with_their_place() {
 
 #[test]
 fn a_service_says_what_it_makes_of_failures() {
-    use lvs_std::health::{Initially, OnFailure};
+    use crate::health::{Initially, OnFailure};
     let file = Configuration::parse(&with_health(
         "check = { type = \"tcp\" }\nquorum = 2\nhysteresis = 1\non-failure = \"quiesce\"\ninitially = \"down\"\n\
          sorry-server = { address = \"10.0.1.99\", method = \"nat\", port = 8080 }",
@@ -367,14 +391,14 @@ fn what_a_service_cannot_make_of_failures_is_refused() {
 }
 
 /// Lines and pieces that a file may be made of, right and wrong.
-fn workers(lines: &str, rest: &str) -> Result<Work, String> {
+fn workers(lines: &str, rest: &str) -> Result<Workers, String> {
     let text = format!("[director]\n{lines}\n{}{rest}", with_server("method = \"nat\"\n"));
-    Configuration::parse(&text).map(|of| of.work).map_err(|error| error.to_string())
+    Configuration::parse(&text).map(|of| of.workers).map_err(|error| error.to_string())
 }
 
 #[test]
 fn clients_are_told_apart_as_the_services_need_it_unless_the_file_says_how() {
-    use lvs_std::steering::By;
+    use crate::steering::By;
     let by = |lines: &str, rest: &str| workers(&format!("workers = 2\n{lines}"), rest).map(|work| work.by);
     let persistent = "[service.persistence]\ntimeout = 60\nmask = 24\n";
     let network = By::Address { v4: [255, 255, 255, 0].into(), v6: 128 };
@@ -383,7 +407,7 @@ fn clients_are_told_apart_as_the_services_need_it_unless_the_file_says_how() {
     assert_eq!(by("", persistent), Ok(network));
     assert_eq!(by("steer-v4 = 16", persistent), Ok(By::Address { v4: [255, 255, 0, 0].into(), v6: 128 }));
     let none = format!("{HEAD}[director]\nworkers = 2\n");
-    assert_eq!(Configuration::parse(&none).unwrap().work.by, By::ADDRESS, "nobody knows what will come");
+    assert_eq!(Configuration::parse(&none).unwrap().workers.by, By::ADDRESS, "nobody knows what will come");
     let refused = by("steer = \"endpoint\"", persistent).unwrap_err();
     assert!(refused.starts_with("15:11: persistence over several workers needs"), "{refused}");
     assert!(by("steer-v4 = 28", persistent).unwrap_err().contains("more bits"));
@@ -401,9 +425,9 @@ fn clients_are_told_apart_as_the_services_need_it_unless_the_file_says_how() {
 #[test]
 fn workers_have_processors_of_their_own_and_devices_that_can_be_shared() {
     let work = workers("workers = 2\ncpus = [3, 1]\nbusy-poll = true\noffload = false", "").unwrap();
-    assert_eq!((work.workers, work.cpus, work.busy_poll, work.offload), (2, vec![3, 1], true, false));
+    assert_eq!((work.count, work.cpus, work.busy_poll, work.offload), (2, vec![3, 1], true, false));
     let one = workers("", "").unwrap();
-    assert_eq!((one.workers, one.cpus.len(), one.busy_poll, one.offload), (1, 0, false, true));
+    assert_eq!((one.count, one.cpus.len(), one.busy_poll, one.offload), (1, 0, false, true));
     for (lines, rest, words) in [
         ("workers = 0", "", "2:11: workers 0 is out of range; expected 1 to 64"),
         ("workers = 2\ncpus = [1]", "", "3:8: 1 processors for 2 workers"),
@@ -448,8 +472,8 @@ fn line() -> impl Strategy<Value = String> {
         "flags",
         "persistence",
         "one-packet",
-        "drop-entry",
-        "amemthresh",
+        "net.ipv4.vs.drop_entry",
+        "net.ipv4.vs",
         "method",
         "tunnel",
         "tunnel-port",
@@ -495,7 +519,7 @@ fn line() -> impl Strategy<Value = String> {
             "[{ to = \"::/0\", via = \"::1\" }]",
             "{ timeout = 300, mask = 33, engine = \"sip\" }",
             "{ timeout = 1 }",
-            "\"automatic\"",
+            "\"3 50\"",
             "{ type = \"tcp\", interval = 1e300 }",
             "[{ type = \"http\", path = \"/\" }, { type = \"tcp\" }]",
             "{ address = \"10.0.1.99\", method = \"nat\" }",
@@ -509,7 +533,7 @@ fn line() -> impl Strategy<Value = String> {
     ];
     prop_oneof![
         1 => prop::sample::select(vec![
-            "[[interface]]", "[[service]]", "[[service.server]]", "[[mark]]", "[timeouts]", "[tuning]", "[director]", "[service]", "\u{feff}", "\r",
+            "[[interface]]", "[[service]]", "[[service.server]]", "[[mark]]", "[timeouts]", "[tuning]", "[sysctl]", "[director]", "[service]", "\u{feff}", "\r",
         ])
         .prop_map(str::to_owned),
         3 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),

@@ -3,6 +3,7 @@
 //! Values keep their place in the file ([`Spanned`]), so that what is found wrong with them later can be shown there.
 
 mod check;
+mod sysctl;
 
 use core::fmt;
 use core::net::IpAddr;
@@ -11,7 +12,8 @@ use core::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use toml::Spanned;
 
-pub(super) use check::{Check, Initially, OnFailure, Seconds, Several};
+pub(in crate::config) use check::{Check, Initially, OnFailure, Seconds, Several};
+pub(in crate::config) use sysctl::Sysctl;
 
 /// The whole file.
 #[derive(serde::Deserialize)]
@@ -23,6 +25,8 @@ pub(super) struct File {
     pub(super) timeouts: Timeouts,
     #[serde(default)]
     pub(super) tuning: Tuning,
+    #[serde(default)]
+    pub(super) sysctl: Sysctl,
     #[serde(default)]
     pub(super) virtual_addresses: Vec<Spanned<Address>>,
     pub(super) answer_for: Option<AnswerFor>,
@@ -89,31 +93,9 @@ pub(super) struct Timeouts {
 pub(super) struct Tuning {
     pub(super) connections: Option<Spanned<Whole>>,
     pub(super) when_full: Option<WhenFull>,
-    pub(super) conn_reuse_mode: Option<Spanned<Whole>>,
-    pub(super) cache_bypass: Option<bool>,
     pub(super) capture_marked: Option<Spanned<bool>>,
-    pub(super) drop_entry: Option<Defence>,
-    pub(super) drop_packet: Option<Defence>,
-    pub(super) secure_tcp: Option<Defence>,
-    pub(super) am_droprate: Option<Spanned<Whole>>,
-    pub(super) amemthresh: Option<Spanned<Whole>>,
-    pub(super) expire_nodest_conn: Option<bool>,
-    pub(super) expire_quiescent_template: Option<bool>,
-    pub(super) nat_icmp_send: Option<bool>,
-    pub(super) schedule_icmp: Option<bool>,
-    pub(super) sloppy_sctp: Option<bool>,
-    pub(super) sloppy_tcp: Option<bool>,
-    pub(super) pmtu_disc: Option<bool>,
     pub(super) ip_forward: Option<bool>,
     pub(super) icmp_rate: Option<Spanned<Whole>>,
-}
-
-#[derive(Clone, Copy, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Defence {
-    Never,
-    Automatic,
-    Always,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -128,7 +110,7 @@ pub(super) enum WhenFull {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Interface {
     pub(super) name: Spanned<String>,
-    pub(super) device: Option<Spanned<Wire>>,
+    pub(super) device: Option<Spanned<DeviceKind>>,
     pub(super) mac: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) addresses: Vec<Spanned<Prefix>>,
@@ -141,7 +123,7 @@ pub(super) struct Interface {
 /// `device`.
 #[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Wire {
+pub(super) enum DeviceKind {
     Packet,
     Xdp,
     Auto,

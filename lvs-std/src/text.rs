@@ -1,4 +1,4 @@
-//! Numbers and tables as text.
+//! Numbers and tables as text, as descriptions show them.
 
 /// A number of bytes for people, in at most nine places.
 #[must_use]

@@ -4,9 +4,11 @@ use core::error::Error;
 use core::fmt;
 use core::ops::Range;
 
+use crate::control::sysctl;
+
 /// Why a configuration cannot be used, with the place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConfigError {
+pub struct ConfigError {
     message: String,
     hint: Option<String>,
     place: Option<Place>,
@@ -28,7 +30,7 @@ impl ConfigError {
         Self { message: message.into(), hint: None, place: Some(Place::new(source, span)) }
     }
 
-    /// The same with what was expected, or what to do.
+    /// Adds what was expected, or what to do.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -43,7 +45,8 @@ impl ConfigError {
                 continue;
             };
             let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-            return Self { message: format!("{ours} `{name}`"), hint: suggestion(name, &known), place };
+            let hint = switch(name).or_else(|| suggestion(name, &known));
+            return Self { message: format!("{ours} `{name}`"), hint, place };
         }
         let mut message = message
             .replace("missing field", "missing key")
@@ -57,14 +60,15 @@ impl ConfigError {
     }
 
     /// The error as people read it best: `name:line:column: message`, the line, and a marker below it.
-    pub(crate) const fn show<'a>(&'a self, name: &'a str) -> Shown<'a> {
+    #[must_use]
+    pub const fn show<'a>(&'a self, name: &'a str) -> Shown<'a> {
         Shown { error: self, name }
     }
 }
 
-/// An error of the file `name`, with its line.
+/// Shows an error of a named file, with its line and a marker below it.
 #[derive(Debug)]
-pub(crate) struct Shown<'a> {
+pub struct Shown<'a> {
     error: &'a ConfigError,
     name: &'a str,
 }
@@ -119,6 +123,13 @@ impl Place {
 /// The last place in `source` at or before `index` where a character begins or the text ends.
 fn boundary(source: &str, index: usize) -> usize {
     (0..=index.min(source.len())).rev().find(|&index| source.is_char_boundary(index)).unwrap_or(0)
+}
+
+/// Says where a switch belongs that stands among other keys: files of older versions have them below `[tuning]`.
+fn switch(key: &str) -> Option<String> {
+    let name = key.replace('-', "_");
+    let is_switch = sysctl::names().any(|switch| switch == name);
+    is_switch.then(|| format!("it is a switch: write `net.ipv4.vs.{name}` below [sysctl]"))
 }
 
 /// Names the known word that is meant, or else all of them.

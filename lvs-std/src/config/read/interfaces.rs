@@ -1,0 +1,176 @@
+//! `[[interface]]`, `[[mark]]` and virtual addresses: what the director is as a host.
+
+use core::net::IpAddr;
+
+use lvs_forward::host::{MacAddress, Port, Prefix};
+use toml::Spanned;
+
+use super::{Reader, TrialHost};
+use crate::config::interface::covers;
+use crate::config::{ConfigError, DeviceKind, Interface, Mac, Route, VirtualService, raw};
+use crate::device::mark::MarkRule;
+
+impl Reader<'_> {
+    pub(super) fn interfaces(
+        self,
+        raw: &[raw::Interface],
+        host: &mut TrialHost,
+    ) -> Result<Vec<Interface>, ConfigError> {
+        let mut interfaces: Vec<Interface> = Vec::new();
+        for raw in raw {
+            let interface = self.interface(raw, host)?;
+            if interfaces.iter().any(|other| other.name == interface.name) {
+                return Err(self
+                    .error(raw.name.span(), format!("interface `{}` is there twice", interface.name))
+                    .hint("put all its addresses into one [[interface]]"));
+            }
+            interfaces.push(interface);
+        }
+        if interfaces.is_empty() {
+            return Err(self
+                .error(self.source.len()..self.source.len(), "there is no [[interface]]")
+                .hint("name at least one interface by which clients and real servers are reached"));
+        }
+        Ok(interfaces)
+    }
+
+    fn interface(self, raw: &raw::Interface, host: &mut TrialHost) -> Result<Interface, ConfigError> {
+        let name = raw.name.get_ref();
+        if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+            return Err(self
+                .error(raw.name.span(), format!("`{name}` cannot be the name of an interface"))
+                .hint("expected 1 to 15 bytes without blanks and slashes, such as \"eth0\""));
+        }
+        let port = host
+            .add_port(Port::ethernet(MacAddress([2, 0, 0, 0, 0, 0]), 1_500))
+            .map_err(|error| self.error(raw.name.span(), error.to_string()))?;
+        let mut addresses = Vec::new();
+        for prefix in &raw.addresses {
+            let raw::Prefix { address, length } = *prefix.get_ref();
+            host.add_address(port, address, length).map_err(|error| {
+                self.error(prefix.span(), format!("{address} cannot be an own address: {error}"))
+            })?;
+            addresses.push((address, length));
+        }
+        let mut routes = Vec::new();
+        for gateway in &raw.gateways {
+            let via = gateway.get_ref().0;
+            let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+            routes.push((Route { to: (any, 0), via }, gateway.span()));
+        }
+        for route in &raw.routes {
+            let raw::Prefix { address, length } = *route.to.get_ref();
+            routes.push((Route { to: (address, length), via: route.via.get_ref().0 }, route.via.span()));
+        }
+        // A router that is no neighbour, or a second one for a destination, is found by the host itself.
+        for (route, span) in &routes {
+            if !addresses.iter().any(|&prefix| covers(prefix, route.via)) {
+                return Err(self
+                    .error(span.clone(), format!("no address of this interface is in the subnet of {}", route.via))
+                    .hint("add an own address in the router's subnet, such as \"10.0.1.254/24\", to `addresses`"));
+            }
+            let added = Prefix::new(route.to.0, route.to.1)
+                .map(|prefix| host.add_route(prefix, Some(route.via), port));
+            if let Some(Err(error)) = added {
+                return Err(self.error(
+                    span.clone(),
+                    format!("{} cannot be the router to {}/{}: {error}", route.via, route.to.0, route.to.1),
+                ));
+            }
+        }
+        let routes = routes.into_iter().map(|(route, _)| route).collect();
+        let device = match raw.device.as_ref().map(|device| *device.get_ref()) {
+            None | Some(raw::DeviceKind::Packet) => DeviceKind::Packet,
+            Some(raw::DeviceKind::Xdp) => DeviceKind::Xdp,
+            Some(raw::DeviceKind::Auto) => DeviceKind::Auto,
+        };
+        Ok(Interface { name: name.clone(), device, mac: self.mac(raw.mac.as_ref())?, addresses, routes })
+    }
+
+    /// A rule for each port, or one for all.
+    pub(super) fn marks(self, raw: &[raw::Mark]) -> Result<Vec<MarkRule>, ConfigError> {
+        let mut rules = Vec::new();
+        for raw in raw {
+            let mark = self.number(Some(&raw.mark), "mark", 1..=u32::MAX)?.unwrap_or_default();
+            let raw::Prefix { address, length } = *raw.to.get_ref();
+            let Some(destination) = Prefix::new(address, length) else {
+                return Err(self.error(raw.to.span(), format!("{address} has no {length} bits")));
+            };
+            let protocol = raw.protocol.map(Into::into);
+            let mut rule = |ports| rules.push(MarkRule { mark, protocol, destination, ports });
+            match &raw.ports {
+                None => rule(0..=u16::MAX),
+                Some(ports) => {
+                    for port in ports {
+                        let port = self.number(Some(port), "port", 1..=65_535)?.unwrap_or_default() as u16;
+                        rule(port..=port);
+                    }
+                }
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The services' addresses and the further ones. Own addresses may be virtual ones as well.
+    pub(super) fn virtual_addresses(
+        self,
+        file: &raw::File,
+        host: &mut TrialHost,
+    ) -> Result<Vec<IpAddr>, ConfigError> {
+        let services = file.service.iter().filter_map(|service| service.get_ref().address.as_ref());
+        let mut addresses = Vec::new();
+        for address in services.chain(&file.virtual_addresses) {
+            let (span, address) = (address.span(), address.get_ref().0);
+            if !host.owns(address) {
+                host.add_virtual_address(address).map_err(|error| {
+                    self.error(span, format!("{address} cannot be a virtual address: {error}"))
+                })?;
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn mac(self, text: Option<&Spanned<String>>) -> Result<Mac, ConfigError> {
+        let Some(text) = text else { return Ok(Mac::Own) };
+        match text.get_ref().as_str() {
+            "own" => return Ok(Mac::Own),
+            "same" => return Ok(Mac::Same),
+            _ => {}
+        }
+        let Ok(mac) = text.get_ref().parse::<MacAddress>() else {
+            return Err(self
+                .error(text.span(), format!("`{}` is no MAC address", text.get_ref()))
+                .hint("expected \"own\", \"same\" or one such as \"02:00:5e:00:53:01\""));
+        };
+        if mac.is_group() || mac == MacAddress::ZERO {
+            return Err(self
+                .error(text.span(), "no single host can have this MAC address")
+                .hint("expected one whose first byte is even, such as \"02:00:5e:00:53:01\""));
+        }
+        Ok(Mac::Is(mac))
+    }
+
+    /// Finds the first real server to which there is no way.
+    pub(super) fn reachable(
+        self,
+        interfaces: &[Interface],
+        services: &[VirtualService],
+        raw: &[Spanned<raw::Service>],
+    ) -> Result<(), ConfigError> {
+        let raw_servers = raw.iter().flat_map(|service| {
+            let service = service.get_ref();
+            service.server.iter().chain(service.sorry_server.as_ref().map(Spanned::get_ref))
+        });
+        let servers = services.iter().flat_map(|service| service.servers.iter().chain(&service.health.sorry));
+        for (server, raw) in servers.zip(raw_servers) {
+            let address = server.address.ip();
+            if !interfaces.iter().any(|interface| interface.reaches(address)) {
+                return Err(self
+                    .error(raw.address.span(), format!("no interface has a way to the real server {address}"))
+                    .hint("add an own address in its subnet to an interface, or a gateway"));
+            }
+        }
+        Ok(())
+    }
+}

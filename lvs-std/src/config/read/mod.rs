@@ -1,0 +1,105 @@
+//! From the keys of a file to a configuration, or the first fault.
+
+mod check;
+mod health;
+mod interfaces;
+mod server;
+mod service;
+mod sysctl;
+mod workers;
+
+use core::net::IpAddr;
+use core::ops::{Range, RangeInclusive};
+
+use lvs_core::{MAX_TIMEOUT_SECS, WhenFull};
+use lvs_forward::host::Host;
+use toml::Spanned;
+
+use super::raw::{self, Whole};
+use super::{AnswerFor, ConfigError, Configuration, MAX_ADDRESSES, NO_SEED};
+
+/// What finds the same faults as the host that a director becomes.
+type TrialHost = Host<MAX_ADDRESSES, 1>;
+
+/// The text that is being read, for errors that show it.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    source: &'a str,
+}
+
+/// Reads and checks a file's text.
+pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> {
+    let file: raw::File = toml::from_str(source).map_err(|error| ConfigError::from_toml(source, &error))?;
+    let reader = Reader { source };
+    let mut host = TrialHost::new(NO_SEED);
+    let mut configuration = Configuration::new(reader.interfaces(&file.interface, &mut host)?);
+    configuration.marks = reader.marks(&file.mark)?;
+    configuration.services = reader.services(&file.service, &configuration.marks)?;
+    configuration.virtual_addresses = reader.virtual_addresses(&file, &mut host)?;
+    reader.reachable(&configuration.interfaces, &configuration.services, &file.service)?;
+    let addresses: Vec<IpAddr> = host.addresses().collect();
+    configuration.workers = reader.workers(&file, &configuration.services, &addresses)?;
+    configuration.answer_for = match file.answer_for {
+        None | Some(raw::AnswerFor::Configured) => AnswerFor::Configured,
+        Some(raw::AnswerFor::Services) => AnswerFor::Services,
+        Some(raw::AnswerFor::Host) => AnswerFor::Host,
+    };
+    reader.timeouts(&file.timeouts, &mut configuration)?;
+    reader.tuning(&file.tuning, &mut configuration)?;
+    reader.sysctl(&file.sysctl, &mut configuration)?;
+    Ok(configuration)
+}
+
+impl Reader<'_> {
+    fn error(self, span: Range<usize>, message: impl Into<String>) -> ConfigError {
+        ConfigError::new(self.source, span, message)
+    }
+
+    /// A number if there is one, unless it is out of range.
+    fn number(
+        self,
+        value: Option<&Spanned<Whole>>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<u32>, ConfigError> {
+        let Some(value) = value else { return Ok(None) };
+        let Whole(number) = *value.get_ref();
+        match u32::try_from(number) {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            Ok(_) | Err(_) => Err(self
+                .error(value.span(), format!("{key} {number} is out of range"))
+                .hint(format!("expected {} to {}", range.start(), range.end()))),
+        }
+    }
+
+    fn timeouts(self, raw: &raw::Timeouts, configuration: &mut Configuration) -> Result<(), ConfigError> {
+        let seconds = 1..=MAX_TIMEOUT_SECS;
+        let to = &mut configuration.timeouts;
+        to.tcp = self.number(raw.tcp.as_ref(), "tcp", seconds.clone())?.unwrap_or(to.tcp);
+        to.tcp_fin = self.number(raw.tcp_fin.as_ref(), "tcp-fin", seconds.clone())?.unwrap_or(to.tcp_fin);
+        to.udp = self.number(raw.udp.as_ref(), "udp", seconds)?.unwrap_or(to.udp);
+        Ok(())
+    }
+
+    fn tuning(self, raw: &raw::Tuning, configuration: &mut Configuration) -> Result<(), ConfigError> {
+        if let Some(connections) =
+            self.number(raw.connections.as_ref(), "connections", 1..=MAX_CONNECTIONS)?
+        {
+            configuration.connections = connections as usize;
+        }
+        if let Some(policy) = raw.when_full {
+            configuration.when_full = match policy {
+                raw::WhenFull::Reclaim => WhenFull::Reclaim,
+                raw::WhenFull::Refuse => WhenFull::Refuse,
+            };
+        }
+        let options = &mut configuration.options;
+        options.capture_marked = raw.capture_marked.as_ref().is_some_and(|on| *on.get_ref());
+        options.ip_forward = raw.ip_forward.unwrap_or(options.ip_forward);
+        let rate = self.number(raw.icmp_rate.as_ref(), "icmp-rate", 0..=1_000_000)?;
+        options.icmp_rate = rate.unwrap_or(options.icmp_rate);
+        Ok(())
+    }
+}
+
+const MAX_CONNECTIONS: u32 = 1 << 27;
