@@ -20,8 +20,8 @@ impl Floor {
         Self { lines, random: Random::new() }
     }
 
-    /// Nanoseconds per step, the median of so many batches, each of `accesses` lines that are read and written. The addresses of a batch are drawn before the clock
-    /// starts, and no access waits for the one before.
+    /// Nanoseconds per step, the median of so many batches, each of `accesses` lines that are read and written. The
+    /// addresses of a batch are drawn before the clock starts, and no access waits for the one before.
     pub(super) fn nanoseconds(&mut self, batches: usize, batch: usize, accesses: usize) -> f64 {
         let mut places = vec![0; batch * accesses];
         let mut took = Vec::with_capacity(batches);

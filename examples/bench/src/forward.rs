@@ -42,7 +42,8 @@ pub(super) fn rows(way: Way, flows: u32, aim: Option<f64>) -> Vec<Row> {
     world.fill(flows, Tick::ZERO);
     let mut floor = Floor::new(flows as usize * BYTES_TOUCHED);
     let (mut measured, mut floors) = (Vec::new(), Vec::new());
-    // Caches, branch prediction and clock rate come to what they are under load, so that it does not matter which row is first.
+    // Caches, branch prediction and clock rate come to what they are under load, so that it does not matter which row
+    // is first.
     let start = Instant::now();
     while start.elapsed() < WARM_UP {
         nanoseconds(&mut world, way.reply, BATCHES);
@@ -60,8 +61,8 @@ pub(super) fn rows(way: Way, flows: u32, aim: Option<f64>) -> Vec<Row> {
     vec![Row { label, value: nanoseconds, unit: "ns", floor: Some(floor), aim, json }]
 }
 
-/// Nanoseconds per packet, the median of so many batches, without the time to make them: frames are edited in place, so each batch needs new
-/// ones. Reading the clock adds about 1 ns per packet.
+/// Nanoseconds per packet, the median of so many batches, without the time to make them: frames are edited in place,
+/// so each batch needs new ones. Reading the clock adds about 1 ns per packet.
 pub(super) fn nanoseconds(world: &mut World, reply: bool, batches: usize) -> f64 {
     let mut took = Vec::with_capacity(batches);
     let mut sent = 0;

@@ -1,7 +1,7 @@
 //! Frames of the bench: TCP segments of numbered clients to one service, and its servers' answers, over IPv4 or IPv6.
 //!
-//! Over IPv4 they are the shortest on a wire, 64 bytes with their checksum and 60 in memory. Over IPv6 the headers alone
-//! take 74 bytes in memory.
+//! Over IPv4 they are the shortest on a wire, 64 bytes with their checksum and 60 in memory. Over IPv6 the headers
+//! alone take 74 bytes in memory.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

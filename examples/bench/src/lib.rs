@@ -1,14 +1,14 @@
 //! `director bench`: how fast is this machine as a director?
 //!
 //! In memory, without any device: what the library itself costs, beside what the machine's memory takes for as many
-//! accesses in the same run (the floor: in ordinary pages; the tables are in large ones where the kernel has some). Every
-//! figure is the median over batches, and of that over several runs, so that what else the machine does meanwhile is not
-//! counted.
+//! accesses in the same run (the floor: in ordinary pages; the tables are in large ones where the kernel has some).
+//! Every figure is the median over batches, and of that over several runs, so that what else the machine does
+//! meanwhile is not counted.
 //!
-//! A longest time is the largest of what each step took at least over several equal runs, for the same reason. Its floor
-//! is the longest pause of a loop that does nothing for as long, judged in the same way: what the machine alone adds. The
-//! row before it has the time that one step in ten thousand exceeds, which says more of the code on a machine that
-//! pauses.
+//! A longest time is the largest of what each step took at least over several equal runs, for the same reason. Its
+//! floor is the longest pause of a loop that does nothing for as long, judged in the same way: what the machine alone
+//! adds. The row before it has the time that one step in ten thousand exceeds, which says more of the code on a
+//! machine that pauses.
 
 mod floor;
 mod forward;
@@ -32,7 +32,8 @@ pub struct Arguments {
     /// Print a line of JSON for every row instead of a table
     #[arg(long)]
     json: bool,
-    /// Measure end to end, between two cables in namespaces, against this machine's kernel in the director's place; AF_XDP needs root
+    /// Measure end to end, between two cables in namespaces, against this machine's kernel in the director's place;
+    /// AF_XDP needs root
     #[arg(long, conflicts_with = "flows")]
     wire: bool,
     /// With --wire: how often every contender has its turn of a second; figures are medians

@@ -13,12 +13,13 @@ use lvs_core::{
 use super::median;
 use super::report::Row;
 
-/// How long a change of one of a thousand real servers takes, until the new table is in use; and for how long packets wait for it.
+/// How long a change of one of a thousand real servers takes, until the new table is in use; and for how long packets
+/// wait for it.
 pub(super) fn maglev() -> Vec<Row> {
     rows::<CELLS, 6>("maglev")
 }
 
-/// The same with the table of a kernel whose `CONFIG_IP_VS_MH_TAB_INDEX` is 16.
+/// Maglev with the table of a kernel whose `CONFIG_IP_VS_MH_TAB_INDEX` is 16.
 pub(super) fn maglev_large() -> Vec<Row> {
     rows::<LARGE, 8>("maglev-large")
 }
@@ -38,8 +39,8 @@ fn rows<const N: usize, const BITS: u32>(name: &str) -> Vec<Row> {
     }
 }
 
-/// The median of whole changes in milliseconds, and the longest piece of one that a worker would do between two batches, in microseconds: of
-/// what each took at least over equal runs.
+/// The median of whole changes in milliseconds, and the longest piece of one that a worker would do between two
+/// batches, in microseconds: of what each took at least over equal runs.
 fn measure<const N: usize, const BITS: u32>() -> Result<(f64, f64), Box<dyn Error>> {
     let mut wholes = Vec::new();
     let mut least: Vec<u64> = Vec::new();
@@ -66,8 +67,8 @@ fn measure<const N: usize, const BITS: u32>() -> Result<(f64, f64), Box<dyn Erro
     Ok((median(wholes), longest as f64 / 1_000.0))
 }
 
-/// Edits, removes or adds a server as `lvs_std` does it: the table is made by another thread. Milliseconds in all; adds nanoseconds of the pieces
-/// that hold packets up.
+/// Edits, removes or adds a server as `lvs_std` does it: the table is made by another thread. Milliseconds in all;
+/// adds nanoseconds of the pieces that hold packets up.
 fn change<const N: usize, const BITS: u32>(
     director: &mut Director<Heap<Maglev<N, BITS>>>,
     kind: u16,

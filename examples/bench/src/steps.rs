@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::report::Row;
 
-/// What each step took at least over equal runs, in nanoseconds. Whatever the machine does now and then seldom meets the
-/// same step in all of them.
+/// What each step took at least over equal runs, in nanoseconds. Whatever the machine does now and then seldom meets
+/// the same step in all of them.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     least: Vec<u64>,
@@ -26,8 +26,8 @@ impl Steps {
         self.least.len()
     }
 
-    /// The time that one step in ten thousand exceeds, then the longest with the machine's own longest pause as its floor.
-    /// `what` says what a step is.
+    /// The time that one step in ten thousand exceeds, then the longest with the machine's own longest pause as its
+    /// floor. `what` says what a step is.
     pub(super) fn rows(mut self, name: &str, what: &str, aim: f64) -> [Row; 2] {
         self.least.sort_unstable();
         self.pauses.sort_unstable();

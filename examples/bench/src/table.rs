@@ -60,8 +60,8 @@ fn resident() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim_end().parse().ok().map(|kibibytes: u64| kibibytes * 1_024)
 }
 
-/// Sweeping a table in which all expire at one time: the pieces of the sweep that stand between two batches, as a worker
-/// takes them.
+/// Sweeping a table in which all expire at one time: the pieces of the sweep that stand between two batches, as a
+/// worker takes them.
 pub(super) fn sweep(flows: u32) -> Vec<Row> {
     let mut pieces = Steps::default();
     let mut totals = Vec::new();

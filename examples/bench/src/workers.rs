@@ -1,7 +1,8 @@
 //! Two workers share nothing: do two of them do twice as much?
 //!
-//! What two processors can do more than one depends on the machine: those of a virtual one may be halves of one core, and a core may be
-//! faster while its neighbour rests. So the same is measured of threads that do arithmetic in registers.
+//! What two processors can do more than one depends on the machine: those of a virtual one may be halves of one core,
+//! and a core may be faster while its neighbour rests. So the same is measured of threads that do arithmetic in
+//! registers.
 
 use core::hint::black_box;
 use std::sync::Barrier;
@@ -15,7 +16,8 @@ use super::median;
 use super::report::{Row, rounded};
 use super::world::World;
 
-/// Packets per second of two threads, each with a director of its own, against one; as the floor, the same of arithmetic.
+/// Packets per second of two threads, each with a director of its own, against one; as the floor, the same of
+/// arithmetic.
 pub(super) fn rows(flows: u32) -> Vec<Row> {
     let mut worlds = [(); 2].map(|()| {
         let mut world = World::new(flows, Method::Nat);

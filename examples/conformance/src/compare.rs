@@ -303,7 +303,8 @@ mod tests {
     #[test]
     fn frames_of_the_host_may_be_missing_if_one_says_so() {
         let step = step(
-            r#""op": "frame", "port": "eth1", "hex": "00", "out": [{"port": "eth0", "hex": "12", "text": "a reset", "host": 1}]"#,
+            r#""op": "frame", "port": "eth1", "hex": "00",
+                "out": [{"port": "eth0", "hex": "12", "text": "a reset", "host": 1}]"#,
         );
         assert_eq!(compare(&step, &sent(&[]), true), Vec::<String>::new());
         assert_eq!(compare(&step, &sent(&["12"]), true), Vec::<String>::new());

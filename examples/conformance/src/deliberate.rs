@@ -45,7 +45,8 @@ impl Deliberate {
         toml::from_str(&text).map_err(|error| format!("{name}: {error}"))
     }
 
-    /// What is left of a scenario's differences without the deliberate ones. One that did not happen is a difference too.
+    /// What is left of a scenario's differences without the deliberate ones. One that did not happen is a difference
+    /// too.
     #[must_use]
     pub fn excuse(&self, scenario: &str, differences: &[Difference]) -> Vec<Difference> {
         let mine = || self.differences.iter().filter(|entry| entry.scenario == scenario);

@@ -58,14 +58,14 @@ impl Default for Manner {
 }
 
 impl Manner {
-    /// The same with this store.
+    /// This manner with another store.
     #[must_use]
     pub const fn with_store(mut self, store: StoreKind) -> Self {
         self.store = store;
         self
     }
 
-    /// The same with batches of so many frames.
+    /// This manner with batches of so many frames.
     #[must_use]
     pub const fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch;

@@ -71,7 +71,8 @@ impl Behaviours {
         toml::from_str(&text).map_err(|error| format!("{name}: {error}"))
     }
 
-    /// Names that are in no row, or in a row without being a scenario, and fields that are not compared without a reason.
+    /// Names that are in no row, or in a row without being a scenario, and fields that are not compared without a
+    /// reason.
     #[must_use]
     pub fn faults(&self, scenarios: &[Scenario]) -> Vec<String> {
         let listed: BTreeSet<&str> =
@@ -101,9 +102,10 @@ impl Behaviours {
             scenarios.iter().map(counts).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let mut text = format!(
             "# Equal to the kernel\n\n\
-             Written by the test run; do not edit. `UPDATE_CONFORMANCE=1 cargo test -p lvs-conformance --test conformance` writes it anew.\n\n\
-             {} scenarios were recorded from Linux 6.1.192 ([how](../examples/conformance/README.md)) and are played through this \
-             director, on both stores, frame by frame and in batches: {frames} frames in, {expected} out.\n\n\
+             Written by the test run; do not edit. \
+             `UPDATE_CONFORMANCE=1 cargo test -p lvs-conformance --test conformance` writes it anew.\n\n\
+             {} scenarios were recorded from Linux 6.1.192 ([how](../examples/conformance/README.md)) and are played \
+             through this director, on both stores, frame by frame and in batches: {frames} frames in, {expected} out.\n\n\
              | | scenarios |\n|---|---|\n| equal | {} |\n",
             scenarios.len(),
             count(Verdict::Equal),
@@ -138,12 +140,14 @@ impl Behaviours {
         text.push_str(&listed(deliberate, false));
         if deliberate.differences.iter().any(|entry| entry.host) {
             text.push_str(
-                "\n## Frames of the host\n\nWhat the recorded director's ordinary TCP/IP stack said is nothing that IPVS does.\n\n",
+                "\n## Frames of the host\n\nWhat the recorded director's ordinary TCP/IP stack said \
+                 is nothing that IPVS does.\n\n",
             );
             text.push_str(&listed(deliberate, true));
         }
         text.push_str(
-            "\n## What is not compared\n\nLinux chooses these anew in every boot, so their bits are left out where a second recording \
+            "\n## What is not compared\n\n\
+             Linux chooses these anew in every boot, so their bits are left out where a second recording \
              had others.\n\n| field | in frames | |\n|---|---|---|\n",
         );
         for (field, frames) in masked(scenarios) {

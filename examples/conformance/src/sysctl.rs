@@ -33,9 +33,9 @@ pub fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: &str) -
         };
     };
     match name {
-        // These say how the kernel does it, and do not change what it does to packets: whether netfilter keeps entries of
-        // its own, re-routes replies by source (which needs policy routing), looks into what is tunnelled to it, and how
-        // its sync threads queue.
+        // These say how the kernel does it, and do not change what it does to packets: whether netfilter keeps
+        // entries of its own, re-routes replies by source (which needs policy routing), looks into what is tunnelled
+        // to it, and how its sync threads queue.
         "conntrack" | "snat_reroute" | "ignore_tunneled" => drop(flag()?),
         "sync_ports" | "sync_qlen_max" | "sync_sock_size" => drop(number()?),
         _ => sysctl::set(tuning, options, name, value).map_err(|error| match error {

@@ -26,8 +26,8 @@ pub(crate) struct Arguments {
     interface: String,
     /// A tunnel address with its subnet's prefix length, such as 10.0.1.21/24; may be repeated
     ///
-    /// It is the real server's address in the director's configuration. It must be an address that this machine's kernel
-    /// does not have: it belongs to this program, which answers ARP and neighbour discovery for it.
+    /// The director's configuration names the real server by this address. This machine's kernel must not have it: the
+    /// address belongs to this program, which answers ARP and neighbour discovery for it.
     #[arg(long = "address", value_name = "ADDRESS/LENGTH", required = true, value_parser = prefix)]
     addresses: Vec<(IpAddr, u8)>,
     /// The TUN interface that is made for the unwrapped packets

@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     /// The director that the command shall configure, by its name
     #[arg(long, value_name = "NAME", default_value = "default", conflicts_with = "control")]
     name: String,
-    /// The same by the path of its socket
+    /// The director that the command shall configure, by the path of its socket
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
     /// The library `libipvs_preload.so`, if it is not beside this program
@@ -30,8 +30,8 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
-/// Becomes the command. Status 1 when the library or the directors cannot be found, 126 and 127 as a shell's when the command cannot
-/// be executed or found.
+/// Becomes the command. Status 1 when the library or the directors cannot be found, 126 and 127 as a shell's when the
+/// command cannot be executed or found.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     if arguments.list {
         return list(Path::new(FOLDER));
@@ -104,7 +104,7 @@ fn existing(file: &Path) -> Result<PathBuf, Missing> {
     file.canonicalize().map_err(|error| Missing::At(file.to_owned(), error))
 }
 
-/// The same path, if a list can have it.
+/// A path as it is, if it can stand in the lists of `LD_PRELOAD`.
 fn in_one_piece(library: PathBuf) -> Result<PathBuf, Missing> {
     if library.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte)) {
         return Err(Missing::Separated(library));
@@ -122,7 +122,8 @@ fn preload(library: &Path, others: Option<&OsStr>) -> OsString {
     value
 }
 
-/// A path in the form that the library takes for one: with a slash, and from the root, because daemons change their folder.
+/// A path in the form that the library takes for one: with a slash, and from the root, because daemons change their
+/// folder.
 fn as_path(path: &Path) -> OsString {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string()
 }

@@ -1,5 +1,5 @@
-//! Recorded exchanges of ipvsadm and keepalived with the kernel's generic netlink family `IPVS` (Linux 6.1.192), and requests made by
-//! hand with the kernel's answers: a director's controller must answer to the byte.
+//! Recorded exchanges of ipvsadm and keepalived with the kernel's generic netlink family `IPVS` (Linux 6.1.192), and
+//! requests made by hand with the kernel's answers: a director's controller must answer to the byte.
 //!
 //! Not compared: the family's number, sequence and port ids, the order of services and servers in dumps.
 

@@ -155,8 +155,8 @@ fn sync_master(lab: Lab) -> Outcome {
     Ok(())
 }
 
-/// Plays a scenario against a director on interfaces, which must send this many frames, all as recorded. It goes on; this is its
-/// socket.
+/// Plays a scenario against a director on interfaces, which must send this many frames, all as recorded. It goes on;
+/// this is its socket.
 fn play(
     lab: &Lab,
     (director, outside): &(Node, Node),

@@ -44,7 +44,8 @@ fn a_missing_frame_and_a_wrong_table_are_told() {
     for expected in [
         "nat-tcp: step 1: `ipvsadm -Z -t 10.99.0.9:80` ends with status 255 instead of 0: ",
         "nat-tcp: step 12: service TCP 10.99.0.1:80: server 10.0.1.11:8080 is missing",
-        "nat-tcp: step 12: connection TCP 192.0.2.7:40000 to 10.99.0.1:80 at 10.0.1.11:8080 in state TIME_WAIT is missing",
+        "nat-tcp: step 12: connection TCP 192.0.2.7:40000 to 10.99.0.1:80 at 10.0.1.11:8080 \
+         in state TIME_WAIT is missing",
     ] {
         assert!(said.contains(expected), "{said}");
     }

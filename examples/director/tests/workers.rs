@@ -104,7 +104,8 @@ impl Stage {
         })??)
     }
 
-    /// Stops the director; what each worker did: frames in, frames out, connections, frames handed on, frames lost by that.
+    /// Stops the director; what each worker did: frames in, frames out, connections, frames handed on, frames lost by
+    /// that.
     fn stop(&mut self) -> Result<Vec<Vec<u64>>, Box<dyn Error>> {
         let text = self.director.take().ok_or("it runs")?.stop(Signal::TERM)?;
         let rows = text.lines().skip_while(|line| *line != "frames");

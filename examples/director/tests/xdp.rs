@@ -1,5 +1,5 @@
-//! `director run` with `device = "xdp"`. BPF takes privileges of the machine itself, which no user namespace gives: without
-//! them nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
+//! `director run` with `device = "xdp"`. BPF takes privileges of the machine itself, which no user namespace gives:
+//! without them nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
 
 mod support;
 

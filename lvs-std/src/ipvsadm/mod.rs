@@ -128,7 +128,8 @@ pub enum Mask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the options of the command line")]
 pub struct ServerOptions {
-    /// `-r`: address and port. The port is the service's if none was given, and always under DR and TUN, except in services by mark.
+    /// `-r`: address and port. The port is the service's if none was given, and always under DR and TUN, except in
+    /// services by mark.
     pub address: SocketAddr,
     /// `-g`, `-i` or `-m`. Default `-g`. `--tun-remcsum` asks for the checksum, since packets that were not made here
     /// look the same with both.
@@ -174,7 +175,7 @@ pub enum Subject {
     /// All services.
     #[default]
     Services,
-    /// This service.
+    /// One service.
     Service(ServiceKey),
     /// `-c`: the connection table.
     Connections,

@@ -1,7 +1,8 @@
 //! The order of listings.
 //!
-//! ipvsadm compares numbers by the sign of their 32-bit difference, so those that are 2^31 or more apart stand the wrong way round, and
-//! three may even each come before the next in a circle. What the C library's merge sort makes of that is what scripts see.
+//! ipvsadm compares numbers by the sign of their 32-bit difference, so those that are 2^31 or more apart stand the
+//! wrong way round, and three may even each come before the next in a circle. What the C library's merge sort makes
+//! of that is what scripts see.
 
 use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv6Addr};

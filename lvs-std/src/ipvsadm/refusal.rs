@@ -13,7 +13,7 @@ pub(super) fn refusal(line: &Command, error: &ChannelError) -> (String, u8) {
     (text, status(line))
 }
 
-/// The same number means something else of other commands.
+/// ipvsadm's words for an error number, which mean something else of each command.
 const fn words(line: &Command, errno: Errno) -> &'static str {
     match (errno, line) {
         (Errno::Permission, _) => "Permission denied (you must be root)",

@@ -10,7 +10,8 @@ use lvs_core::{Family, Method, ServiceKey, Tunnel};
 
 use super::{self as ipvsadm, Daemon, Mask, ServerOptions, ServiceOptions};
 
-/// The command that carries this one out; `None` for those that only show something (`-L`, `-S`, `-h`, `-v`) and for `-R`.
+/// The command that carries this one out; `None` for those that only show something (`-L`, `-S`, `-h`, `-v`) and for
+/// `-R`.
 ///
 /// ```
 /// use lvs_std::ipvsadm::{Numeric, parse, request};

@@ -10,7 +10,8 @@ use super::request::request;
 use super::table::{self, endpoint, protocol};
 use super::{self as ipvsadm, Names, Numeric, UsageError};
 
-/// Services and servers as lines that add them, in ipvsadm's order, addresses and ports as numbers: what `ipvsadm -Sn` prints.
+/// Services and servers as lines that add them, in ipvsadm's order, addresses and ports as numbers: what `ipvsadm
+/// -Sn` prints.
 ///
 /// As there, thresholds are not in it, nor are time-outs and daemons.
 #[must_use]
@@ -18,8 +19,8 @@ pub fn save_text(services: &[(ServiceReport, Vec<ServerReport>)]) -> String {
     text(&table::sort(services.to_vec()), &Numeric)
 }
 
-/// What the lines of a saved table ask for, in order. The word `ipvsadm` may stand before each; empty lines and those that begin with `#` say
-/// nothing. `names` looks up the names of hosts and ports, such as [`System`](super::System).
+/// What the lines of a saved table ask for, in order. The word `ipvsadm` may stand before each; empty lines and those
+/// that begin with `#` say nothing. `names` looks up the names of hosts and ports, such as [`System`](super::System).
 ///
 /// # Errors
 ///

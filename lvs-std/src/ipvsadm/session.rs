@@ -113,8 +113,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Commands from standard input, one per line; the last one's status. What ipvsadm exits for ends it here too: words that do not go
-    /// together, a listing that fails, help. What the director refuses and options that there are not do not.
+    /// Commands from standard input, one per line; the last one's status. What ipvsadm exits for ends it here too:
+    /// words that do not go together, a listing that fails, help. What the director refuses and options that there
+    /// are not do not.
     fn restore(&mut self, info: Info) -> u8 {
         let mut status = 0;
         let mut bytes = Vec::new();

@@ -52,7 +52,8 @@ pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Option<u32> {
     digits.parse().ok().filter(|number| range.contains(number))
 }
 
-/// `HOST`, `HOST:PORT`, `[IPv6]:PORT`, or a bare IPv6 address. No port is `None`. Without a protocol ports have no names.
+/// `HOST`, `HOST:PORT`, `[IPv6]:PORT`, or a bare IPv6 address. No port is `None`. Without a protocol ports have no
+/// names.
 pub(super) fn endpoint(
     text: &str,
     protocol: Option<Protocol>,

@@ -1,7 +1,8 @@
 //! Bulk TCP by ordinary sockets: a few connections that send as fast as they can.
 //!
-//! The cables are as the kernel makes them: senders hand over merged segments of up to 64 KiB whose checksums are left unfinished, and
-//! whoever is in the middle may pass them on like that. All threads go where the kernel puts them.
+//! The cables are as the kernel makes them: senders hand over merged segments of up to 64 KiB whose checksums are
+//! left unfinished, and whoever is in the middle may pass them on like that. All threads go where the kernel puts
+//! them.
 
 use core::error::Error;
 use core::net::{Ipv4Addr, SocketAddrV4};

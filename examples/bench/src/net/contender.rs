@@ -74,7 +74,7 @@ fn kernel(stage: &Stage, to: SocketAddrV4) -> Result<Entrance, Box<dyn Error>> {
     Ok(Entrance { mac: stage.middle.interface("eth0")?.mac, to })
 }
 
-/// The same for connections to an address that the kernel itself has: where they are to go, and what ends it.
+/// The kernel's destination NAT for connections to an address of its own: where they are to go, and what ends it.
 pub(super) fn tcp_by_kernel(
     stage: &Stage,
 ) -> Result<(SocketAddrV4, impl FnOnce() + 'static), Box<dyn Error>> {
@@ -89,7 +89,8 @@ fn nat_by_kernel(
     to: SocketAddrV4,
 ) -> Result<impl FnOnce() + 'static, Box<dyn Error>> {
     let rule = format!(
-        "table ip wire {{\nchain nat {{\ntype nat hook prerouting priority -100;\nip daddr {} {protocol} dport {} dnat to {SERVER}\n}}\n}}\n",
+        "table ip wire {{\nchain nat {{\ntype nat hook prerouting priority -100;\n\
+         ip daddr {} {protocol} dport {} dnat to {SERVER}\n}}\n}}\n",
         to.ip(),
         to.port(),
     );

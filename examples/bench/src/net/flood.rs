@@ -60,9 +60,9 @@ impl Flood {
     }
 }
 
-/// An interface of the source's by an `AF_XDP` socket, whose packets the kernel makes in one piece, with the headroom that an XDP program
-/// further on needs, as it does for those of ordinary sockets. Where that cannot be had, by the ring of a packet socket, whose
-/// packets are in pieces: whoever needs them in one has to copy them.
+/// An interface of the source's by an `AF_XDP` socket, whose packets the kernel makes in one piece, with the headroom
+/// that an XDP program further on needs, as it does for those of ordinary sockets. Where that cannot be had, by the
+/// ring of a packet socket, whose packets are in pieces: whoever needs them in one has to copy them.
 pub(super) fn open(interface: &str) -> Result<Device, packet::OpenError> {
     let mut options = XdpOptions::default();
     options.attach = Attach::Generic;

@@ -1,7 +1,9 @@
-//! What the machine itself adds to delays while two processors are busy: two threads that do nothing but read the clock.
+//! What the machine itself adds to delays while two processors are busy: two threads that do nothing but read the
+//! clock.
 //!
-//! On a virtual machine the host takes processors away now and then, for milliseconds. Whatever is to be forwarded meanwhile waits, whoever
-//! forwards. So these are the slow ones that no director can do without, measured as the directors' are.
+//! On a virtual machine the host takes processors away now and then, for milliseconds. Whatever is to be forwarded
+//! meanwhile waits, whoever forwards. So these are the slow ones that no director can do without, measured as the
+//! directors' are.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -50,7 +52,8 @@ pub(super) fn print(json: bool, turns: &[Jitter]) {
     }
 }
 
-/// How long a thread on the director's processor was kept from reading the clock, each time, while one on the source's did the same.
+/// How long a thread on the director's processor was kept from reading the clock, each time, while one on the
+/// source's did the same.
 fn watch() -> Vec<Duration> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -80,7 +83,8 @@ fn watch() -> Vec<Duration> {
     })
 }
 
-/// Of frames at even distances, each of which waits for the end of the gap that it falls into, a thousandth waits longer.
+/// Of frames at even distances, each of which waits for the end of the gap that it falls into, a thousandth waits
+/// longer.
 fn exceeded_by_a_thousandth(gaps: &[Duration], turn: Duration) -> Duration {
     let waits_longer = |than: Duration| gaps.iter().map(|gap| gap.saturating_sub(than)).sum::<Duration>();
     let (mut low, mut high) = (Duration::ZERO, turn);

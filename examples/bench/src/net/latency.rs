@@ -1,9 +1,9 @@
 //! How much later a packet arrives because of who is in the middle.
 //!
-//! One thread sends frames at even distances with the time in each, and asks the sink's device for them again and again; so one clock
-//! tells how long each took from before it was handed to the kernel until the sink's ring had it. The same over a cable
-//! without anybody in the middle is the measure: what is *added* is a figure less the cable's median, also for the slow
-//! ones, so that a hiccup of the machine counts against the director.
+//! One thread sends frames at even distances with the time in each, and asks the sink's device for them again and
+//! again; so one clock tells how long each took from before it was handed to the kernel until the sink's ring had it.
+//! The same over a cable without anybody in the middle is the measure: what is *added* is a figure less the cable's
+//! median, also for the slow ones, so that a hiccup of the machine counts against the director.
 
 use core::error::Error;
 use core::time::Duration;
@@ -250,7 +250,8 @@ const MARK: [u8; 4] = *b"wire";
 const LATE: u64 = 100_000;
 /// Slots of the sink's ring: some milliseconds' worth.
 const SLOTS: usize = 510;
-/// Until what earlier turns gave back is done with: Linux reports free memory to the host of a virtual machine after two seconds.
+/// Until what earlier turns gave back is done with: Linux reports free memory to the host of a virtual machine after
+/// two seconds.
 const WARM_UP: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_secs(1);
 /// How long the last ones are waited for.

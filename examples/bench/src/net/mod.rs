@@ -1,8 +1,8 @@
 //! `director bench --wire`: a director between two cables, against this machine's kernel in its place.
 //!
-//! Everything runs in namespaces of this process: a source, the one in the middle, a sink. In a flood, the source has a
-//! processor for itself, and so has a director; the kernel does its work where the source sends, as veth makes it do. In each round every
-//! contender has its turn, and ratios are taken within rounds.
+//! Everything runs in namespaces of this process: a source, the one in the middle, a sink. In a flood, the source has
+//! a processor for itself, and so has a director; the kernel does its work where the source sends, as veth makes it
+//! do. In each round every contender has its turn, and ratios are taken within rounds.
 
 mod bulk;
 mod contender;
@@ -24,8 +24,8 @@ use director::Bulk;
 use lvs_support::{println, supervise};
 use stage::Stage;
 
-/// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON each.
-/// Status 1 when nothing can be measured.
+/// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON
+/// each. Status 1 when nothing can be measured.
 pub(crate) fn main(json: bool, rounds: u32, only: Option<&str>) -> ExitCode {
     supervise(|| run(json, rounds, only))
 }

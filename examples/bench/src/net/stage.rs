@@ -36,7 +36,8 @@ impl Stage {
         middle.set_sysctl("net.ipv4.ip_forward", "1")?;
         // The sink drops a flood early, since it knows no way back to its clients.
         sink.set_sysctl("net.ipv4.conf.all.rp_filter", "2")?;
-        // It answers TCP by the way that belongs to each method; under direct routing as the virtual address, past the middle.
+        // It answers TCP by the way that belongs to each method; under direct routing as the virtual address, past
+        // the middle.
         sink.set_sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
         sink.set_sysctl("net.ipv4.conf.all.arp_announce", "2")?;
         sink.add_address("lo", (*SERVICE.ip()).into(), 32)?;

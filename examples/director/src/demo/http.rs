@@ -1,5 +1,5 @@
-//! The web of the demonstration: a server that hands out the files of one folder, and a client, both HTTP/1.1 (RFC 9112)
-//! with one request per connection.
+//! The web of the demonstration: a server that hands out the files of one folder, and a client, both HTTP/1.1 (RFC
+//! 9112) with one request per connection.
 
 use core::net::SocketAddr;
 use core::time::Duration;

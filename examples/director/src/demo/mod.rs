@@ -2,8 +2,8 @@
 //!
 //! For each forwarding method a cluster of network namespaces is built: a client, a director, three real servers. The
 //! real servers serve one folder by HTTP; the client asks the virtual address for its files, on a new connection each
-//! time, and compares every answer with what the folder holds. Then one server's cable is pulled while clients go on, and
-//! plugged in again: the director's own checks take the server out and put it back.
+//! time, and compares every answer with what the folder holds. Then one server's cable is pulled while clients go on,
+//! and plugged in again: the director's own checks take the server out and put it back.
 
 mod folder;
 mod http;

@@ -53,8 +53,8 @@ struct Request {
 }
 
 impl Outage {
-    /// Kills a server of a running stage and brings it back. Once more, of which `told` hears, if that went wrong while the
-    /// machine stood still: checks of servers that were well timed out then.
+    /// Kills a server of a running stage and brings it back. Once more, of which `told` hears, if that went wrong
+    /// while the machine stood still: checks of servers that were well timed out then.
     pub(super) fn on_a_steady_machine(
         title: &str,
         stage: &Stage,

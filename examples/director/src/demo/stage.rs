@@ -128,8 +128,8 @@ pub(super) const fn vip(family: Family) -> SocketAddr {
     SocketAddr::new(Cluster::vip(family), 80)
 }
 
-/// Where a real server listens, and how the director reaches it. NAT changes address and port; with the other methods the
-/// server itself listens on the virtual address.
+/// Where a real server listens, and how the director reaches it. NAT changes address and port; with the other methods
+/// the server itself listens on the virtual address.
 const fn addresses(method: Method, family: Family, number: u8) -> (SocketAddr, SocketAddr) {
     let own = Cluster::server_address(number, family);
     match method {

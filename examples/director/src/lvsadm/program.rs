@@ -11,7 +11,8 @@ use lvs_std::ipvsadm::{Channel, NOT_ROOT, Session, System, UNREACHABLE, cannot_i
 
 use super::drain;
 
-/// `lvsadm`: does what its command line says, as ipvsadm, `ipvsadm-save` or `ipvsadm-restore` would if it was called so.
+/// `lvsadm`: does what its command line says, as ipvsadm, `ipvsadm-save` or `ipvsadm-restore` would if it was called
+/// so.
 #[must_use]
 pub fn main() -> ExitCode {
     let mut words = env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -19,8 +20,8 @@ pub fn main() -> ExitCode {
     ExitCode::from(call(&program, words.collect(), None))
 }
 
-/// A call under the name `program`, with the words after it; returns the exit status. `--director NAME|PATH` may come before all else; without it
-/// `director` says which one is meant, or else the environment.
+/// A call under the name `program`, with the words after it; returns the exit status. `--director NAME|PATH` may come
+/// before all else; without it `director` says which one is meant, or else the environment.
 #[must_use]
 pub fn call(program: &str, words: Vec<String>, director: Option<PathBuf>) -> u8 {
     let (named, words) = match director_option(&words) {

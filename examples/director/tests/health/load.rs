@@ -62,7 +62,8 @@ impl Load {
         alive.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The same as soon as it is as it should be, or as it is in the end: whoever stood still for a while has to be heard again.
+    /// The names of the streams as soon as they are as they should be, or as they are in the end: whoever stood still
+    /// for a while has to be heard again.
     pub(crate) fn streams_when(&self, good: impl Fn(&[String]) -> bool) -> Vec<String> {
         let end = Instant::now() + PATIENCE * 2;
         loop {

@@ -156,7 +156,8 @@ fn killed(lab: Lab, method: Method, check: &str) -> Outcome {
     let meanwhile = requests.iter().filter(|request| request.began > died + NOTICED && request.began < back);
     assert!(meanwhile.clone().count() >= load::CLIENTS, "the load went on: {}", meanwhile.count());
     println!(
-        "{method:?}: {} of {} requests failed, all sent to rs2 within {:?} of its death; used again {:?} after its return",
+        "{method:?}: {} of {} requests failed, all sent to rs2 within {:?} of its death; \
+         used again {:?} after its return",
         failed.len(),
         requests.len(),
         failed.iter().map(|request| request.began.saturating_duration_since(died)).max().unwrap_or_default(),
@@ -215,7 +216,8 @@ fn dead_from_the_start(lab: Lab) -> Outcome {
 }
 
 const VIP: SocketAddr = SocketAddr::new(Cluster::vip(Family::V4), 80);
-const HTTP: &str = "check = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
+const HTTP: &str = "check = { type = \"http\", path = \"/health\", \
+    interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
 const THROUGH: &str =
     "check = { type = \"through\", interval = \"100ms\", timeout = \"500ms\", rise = 2, fall = 2 }";
 /// Half of the time that an answer to a check may take.

@@ -1,7 +1,7 @@
 //! A place for programs in a node: a shell in process and mount namespaces of its own.
 //!
-//! The shell does what it is told through a pipe. When the pipe is closed, however the test ends, it ends too, and with it, as it
-//! is the first process of its namespace, every process in the cell.
+//! The shell does what it is told through a pipe. When the pipe is closed, however the test ends, it ends too, and
+//! with it, as it is the first process of its namespace, every process in the cell.
 
 use core::error::Error;
 use core::time::Duration;
@@ -61,7 +61,8 @@ impl Cell {
     /// Starts a director with this configuration file; its process is `$director` for the shell.
     pub(crate) fn start_director(&self, options: &str) -> Result<(), Box<dyn Error>> {
         self.tell(&format!(
-            "{PROGRAM} run {options} --control /run/kw/director.sock >>/run/kw/director.out 2>>/run/kw/director.log & director=$!"
+            "{PROGRAM} run {options} --control /run/kw/director.sock \
+             >>/run/kw/director.out 2>>/run/kw/director.log & director=$!"
         ))?;
         self.wait("a director", || Client::connect(&self.socket()).is_ok())
     }
@@ -75,7 +76,8 @@ impl Cell {
         ))
     }
 
-    /// Waits until the first service has exactly these servers. Fails if that takes longer than the machine may be late.
+    /// Waits until the first service has exactly these servers. Fails if that takes longer than the machine may be
+    /// late.
     pub(crate) fn wait_for_servers(&self, servers: &[&str], time: Duration) -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         loop {
@@ -152,8 +154,8 @@ impl Drop for Cell {
     }
 }
 
-/// A filter by which setgroups(2) does nothing and succeeds. keepalived calls it before every script, and a user namespace that an
-/// ordinary user made forbids it.
+/// A filter by which setgroups(2) does nothing and succeeds. keepalived calls it before every script, and a user
+/// namespace that an ordinary user made forbids it.
 fn let_groups_be() -> Result<BpfProgram, Box<dyn Error>> {
     let rules = BTreeMap::from([(libc::SYS_setgroups, Vec::new())]);
     let arch = std::env::consts::ARCH.try_into()?;

@@ -25,7 +25,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if let Some(missing) = TOOLS.into_iter().find(|tool| !is_there(tool)) {
         eprintln!(
-            "{missing} IS MISSING: nothing of keepalived is tested. Install it (Debian: keepalived, util-linux, iproute2)."
+            "{missing} IS MISSING: nothing of keepalived is tested. \
+             Install it (Debian: keepalived, util-linux, iproute2)."
         );
         let required = std::env::var("LVS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
         return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -53,7 +54,8 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A test by its name; a panic or an error fails it, on a machine that does not stand still for so long that checks time out.
+/// A test by its name; a panic or an error fails it, on a machine that does not stand still for so long that checks
+/// time out.
 fn trial(name: impl Into<String>, test: impl Fn() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || undisturbed(BEARABLE, &test).map_err(|error| error.to_string().into()))
 }

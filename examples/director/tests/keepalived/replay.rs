@@ -1,5 +1,5 @@
-//! The recorded runs once more, over a director: the same configuration, the same servers going down and up at the same times
-//! must give the same tables, scripts and lines of the FIFO.
+//! The recorded runs once more, over a director: the same configuration, the same servers going down and up at the
+//! same times must give the same tables, scripts and lines of the FIFO.
 
 use core::error::Error;
 use core::net::{Ipv4Addr, SocketAddr};
@@ -172,8 +172,9 @@ fn perform(event: &Event, cell: &Cell, servers: &mut Servers) -> Outcome {
     Ok(())
 }
 
-/// The tables must come in the same order, none may be missing, and what came in between must have passed before somebody who looks
-/// as often as it was looked then would have seen it. The times may differ by what a check may come later or earlier.
+/// The tables must come in the same order, none may be missing, and what came in between must have passed before
+/// somebody who looks as often as it was looked then would have seen it. The times may differ by what a check may
+/// come later or earlier.
 fn compare(recording: &Recording, seen: &[(f64, Table)]) -> Result<(), String> {
     let tolerance = 1.5 + delay_loop(&recording.configuration);
     let mut expected = recording.tables.iter();

@@ -1,4 +1,5 @@
-//! The cluster of the tutorials: DR, `wrr`, weight 3, persistence 50, `TCP_CHECK`, by its `keepalived.conf`, under load.
+//! The cluster of the tutorials: DR, `wrr`, weight 3, persistence 50, `TCP_CHECK`, by its `keepalived.conf`, under
+//! load.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,8 +13,8 @@ use crate::Outcome;
 use crate::cell::Cell;
 use crate::web::{Browser, Visit, Web, visit};
 
-/// A server is killed under load, and comes back. Nobody but its own clients notices, they only until it is found out, and it gets
-/// clients again.
+/// A server is killed under load, and comes back. Nobody but its own clients notices, they only until it is found
+/// out, and it gets clients again.
 pub(crate) fn failure_under_load(lab: Lab) -> Outcome {
     let cluster = Cluster::new(lab, &Plan::new(Method::Direct).with_servers(2))?;
     cluster.director.add_address("eth0", "10.0.1.253".parse()?, 24)?;

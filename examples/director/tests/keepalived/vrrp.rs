@@ -11,7 +11,8 @@ use crate::Outcome;
 use crate::cell::Cell;
 use crate::web::{Web, visit_within};
 
-/// The active director's machine goes; the virtual address moves, and new connections work within the time that VRRP takes.
+/// The active director's machine goes; the virtual address moves, and new connections work within the time that VRRP
+/// takes.
 pub(crate) fn takeover(lab: Lab) -> Outcome {
     let cluster = Cluster::new(lab, &Plan::new(Method::Direct).with_servers(2))?;
     let second = lab.node("director2")?;
@@ -42,8 +43,8 @@ pub(crate) fn takeover(lab: Lab) -> Outcome {
     Ok(())
 }
 
-/// Starts a director and its keepalived in a node. The virtual address is on the loopback interface, and the kernel does not answer for
-/// it: the director does, while it is there.
+/// Starts a director and its keepalived in a node. The virtual address is on the loopback interface, and the kernel
+/// does not answer for it: the director does, while it is there.
 fn machine(node: &Node, number: u8, state: &str, priority: u8) -> Result<Cell, Box<dyn core::error::Error>> {
     node.set_sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
     node.set_sysctl("net.ipv6.conf.eth0.disable_ipv6", "1")?;

@@ -14,8 +14,8 @@ use lvs_std::lab::Node;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType};
 
-/// A server on port 80 of all addresses of a node, which answers every request with the node's name. When it is dropped, it is gone as
-/// if it were killed: nothing listens, and its connections are cut.
+/// A server on port 80 of all addresses of a node, which answers every request with the node's name. When it is
+/// dropped, it is gone as if it were killed: nothing listens, and its connections are cut.
 pub(crate) struct Web {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -102,8 +102,8 @@ impl Browser {
         let (visits, stays) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&visits));
         let asking = node.spawn("visits", move || {
-            // Every connection has a port of its own. The kernel begins at another one every ten seconds, and soon comes across those of
-            // connections that were refused: their SYN would meet the old connection in IPVS.
+            // Every connection has a port of its own. The kernel begins at another one every ten seconds, and soon
+            // comes across those of connections that were refused: their SYN would meet the old connection in IPVS.
             for port in 10_000.. {
                 if stopped.load(Ordering::Relaxed) {
                     return;
@@ -163,7 +163,7 @@ pub(crate) fn visit(to: SocketAddr) -> io::Result<String> {
     visit_within(to, PATIENCE)
 }
 
-/// The same, in time.
+/// An answer that comes in time.
 pub(crate) fn visit_within(to: SocketAddr, time: Duration) -> io::Result<String> {
     ask(&mut connect(to, 0, time)?)
 }

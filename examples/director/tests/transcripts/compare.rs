@@ -64,7 +64,8 @@ fn in_proc(line: &str) -> Option<Line> {
     Some(Line { text, time: Some(seconds) })
 }
 
-/// The lines of a text. Rates are not compared, nor is the size of the connection table, nor the order of connections, nor that of services where nothing sorts them.
+/// The lines of a text. Rates are not compared, nor is the size of the connection table, nor the order of
+/// connections, nor that of services where nothing sorts them.
 fn lines(script: &str, text: &str) -> Vec<Line> {
     let rates = script.contains("--rate") && script.contains("traffic");
     let mut lines: Vec<Line> = text

@@ -175,8 +175,8 @@ fn setup(transcript: &Transcript) -> Result<String, Box<dyn Error>> {
     Ok(scenario.to_string())
 }
 
-/// Goes on as root of a user namespace, with names of hosts and ports that are known, files that nobody else sees, and all processes
-/// in one namespace, so that nothing outlives this one.
+/// Goes on as root of a user namespace, with names of hosts and ports that are known, files that nobody else sees,
+/// and all processes in one namespace, so that nothing outlives this one.
 pub(crate) fn enter() -> Result<(), Box<dyn Error>> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());

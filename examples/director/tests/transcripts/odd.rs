@@ -8,8 +8,8 @@ use lvs_std::control::{
     ServiceReport, ServiceSpec, Stats, Timeouts, flags,
 };
 
-/// It has the services of a small zoo, and refuses changes with the error that the port (of a service), the mark, the first time-out or the
-/// sync id is the number of.
+/// A director of another kind has the services of a small zoo, and refuses changes with the error that the port (of a
+/// service), the mark, the first time-out or the sync id is the number of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Odd;
 

@@ -1,7 +1,7 @@
 //! `traffic`: what clients and servers send, as the scripts ask for it.
 //!
-//! The helper in a script's path only passes its words on; the frames come from the harness, which holds the other ends of the
-//! director's ports.
+//! The helper in a script's path only passes its words on; the frames come from the harness, which holds the other
+//! ends of the director's ports.
 
 use core::error::Error;
 use core::net::SocketAddr;
@@ -121,7 +121,8 @@ impl World {
         self.pass(Side::Clients, &packet::tcp(client, service, ACK, 0)).map(drop)
     }
 
-    /// Has the director take a packet; returns what it sent to servers. An answered ping after it says that all is done.
+    /// Has the director take a packet; returns what it sent to servers. An answered ping after it says that all is
+    /// done.
     fn pass(&mut self, side: Side, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         self.pings = self.pings.wrapping_add(1);
         let (port, gateway, station, director, own) = match side {
