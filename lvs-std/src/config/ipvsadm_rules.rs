@@ -1,84 +1,105 @@
-//! `director convert`: services between the director's own TOML and the lines of `ipvsadm --save`.
+//! Services between a configuration and the lines of `ipvsadm --save`.
 
-use core::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-use std::process::ExitCode;
+use core::fmt::{self, Write as _};
 
 use lvs_core::Family;
-use lvs_std::control::{
-    Command, DesiredServer, DesiredService, DesiredState, ServerReport, ServiceName, ServiceReport, Stats,
-    convert, flags, method, tunnel, whole,
+
+use super::Configuration;
+use crate::control::{
+    Command, DesiredServer, DesiredService, DesiredState, Errno, ServerReport, ServiceName, ServiceReport,
+    Stats, convert, flags, method, tunnel, whole,
 };
-use lvs_std::ipvsadm::{System, parse_save, save_text};
-use lvs_support::print;
+use crate::ipvsadm::{Names, SaveError, parse_save, save_text};
 
-use lvs_std::config::Configuration;
+/// The services of a saved table as a part of a configuration: `[[service]]` tables, in the order of the lines.
+///
+/// `names` looks up the names of hosts and ports. Time-outs, daemons and counters are no services and are left out.
+///
+/// ```
+/// use lvs_std::config::services_of_saved;
+/// use lvs_std::ipvsadm::Numeric;
+/// let toml = services_of_saved("-A -t 192.0.2.1:80 -s rr\n", &Numeric).unwrap();
+/// assert!(toml.ends_with("\nprotocol = \"tcp\"\naddress = \"192.0.2.1\"\nport = 80\nscheduler = \"rr\"\n"));
+/// ```
+///
+/// # Errors
+///
+/// A line that ipvsadm would refuse, or would be refused after the lines before it, or says what a configuration
+/// cannot.
+pub fn services_of_saved(saved: &str, names: &dyn Names) -> Result<String, ConvertError> {
+    to_toml(&parse_save(saved, names)?)
+}
 
-/// Prints the services of a file in the other format: those of a configuration as ipvsadm's lines, ipvsadm's lines as a part of a
-/// configuration.
-pub(crate) fn main(file: &Path) -> ExitCode {
-    let name = file.display();
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("error: {name} cannot be read: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let converted = if is_saved(&text) {
-        parse_save(&text, &System)
-            .map_err(|error| format!("{name}, {error}"))
-            .and_then(|commands| to_toml(&commands))
-    } else {
-        let configuration = Configuration::parse(&text);
-        configuration.map(|of| to_saved(&of)).map_err(|error| error.show(&name.to_string()).to_string())
-    };
-    match converted {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+/// Why the lines of a saved table are no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// A line is none that ipvsadm saves.
+    Line(SaveError),
+    /// A command that IPVS would refuse after those before it, and with which error.
+    Refused(Box<Command>, Errno),
+    /// No configuration can say this of a service; the second part says what.
+    Unsayable(ServiceName, String),
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(error) => error.fmt(f),
+            Self::Refused(command, errno) => write!(f, "{command:?}: {errno}"),
+            Self::Unsayable(service, what) => write!(f, "{service}{what}"),
         }
     }
 }
 
-/// Whether a text looks like what ipvsadm saves.
-fn is_saved(text: &str) -> bool {
+impl core::error::Error for ConvertError {}
+
+impl From<SaveError> for ConvertError {
+    fn from(error: SaveError) -> Self {
+        Self::Line(error)
+    }
+}
+
+/// Whether a text looks like what `ipvsadm --save` prints, rather than like a configuration: its first line that is
+/// neither empty nor a comment begins with `-` or `ipvsadm`.
+#[must_use]
+pub fn is_saved(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.next().is_some_and(|line| line.starts_with('-') || line.starts_with("ipvsadm"))
 }
 
-fn to_saved(configuration: &Configuration) -> String {
-    let entries: Vec<_> = configuration
-        .services
-        .iter()
-        .map(|service| {
-            let name = convert::name(service.key);
-            let spec = convert::service_spec(name.family(), &service.config);
-            let servers = service.servers.iter().map(|server| ServerReport {
-                address: server.address,
-                spec: convert::server_spec(server),
-                active: 0,
-                inactive: 0,
-                persistent: 0,
-                stats: Stats::default(),
-            });
-            (ServiceReport { name, spec, stats: Stats::default() }, servers.collect())
-        })
-        .collect();
-    save_text(&entries)
+impl Configuration {
+    /// The services with their real servers as the lines of `ipvsadm --save --numeric`. What ipvsadm has no word for,
+    /// such as checks, is left out.
+    #[must_use]
+    pub fn to_saved(&self) -> String {
+        let entries: Vec<_> = self
+            .services
+            .iter()
+            .map(|service| {
+                let name = convert::name(service.key);
+                let spec = convert::service_spec(name.family(), &service.config);
+                let servers = service.servers.iter().map(|server| ServerReport {
+                    address: server.address,
+                    spec: convert::server_spec(server),
+                    active: 0,
+                    inactive: 0,
+                    persistent: 0,
+                    stats: Stats::default(),
+                });
+                (ServiceReport { name, spec, stats: Stats::default() }, servers.collect())
+            })
+            .collect();
+        save_text(&entries)
+    }
 }
 
-fn to_toml(commands: &[Command]) -> Result<String, String> {
+fn to_toml(commands: &[Command]) -> Result<String, ConvertError> {
     let mut desired = DesiredState::new();
     for command in commands {
         match desired.plan(command, false) {
             Some(Ok(edit)) => desired.note(edit),
-            Some(Err(errno)) => return Err(format!("{command:?}: {errno}")),
+            Some(Err(errno)) => return Err(ConvertError::Refused(Box::new(command.clone()), errno)),
             // Time-outs, daemons and counters are no services.
             None => {}
         }
@@ -92,7 +113,7 @@ fn to_toml(commands: &[Command]) -> Result<String, String> {
     Ok(text)
 }
 
-fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> Result<(), String> {
+fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> Result<(), ConvertError> {
     let spec = &declared.spec;
     // Writing to a string cannot fail, here and below.
     let _ = match name {
@@ -101,7 +122,7 @@ fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> R
                 6 => "tcp",
                 17 => "udp",
                 132 => "sctp",
-                other => return Err(format!("{name}: no director balances protocol {other}")),
+                other => return unsayable(name, format!(": no director balances protocol {other}")),
             };
             writeln!(text, "\n[[service]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\nport = {port}")
         }
@@ -133,7 +154,10 @@ fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> R
                     spec.netmask.leading_ones()
                 }
                 Family::V4 => {
-                    return Err(format!("{name}: its mask has holes, which a configuration cannot say"));
+                    return unsayable(
+                        name,
+                        ": its mask has holes, which a configuration cannot say".to_owned(),
+                    );
                 }
                 Family::V6 => spec.netmask,
             };
@@ -147,13 +171,13 @@ fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> R
     declared.servers.iter().rev().try_for_each(|of| server(text, name, of))
 }
 
-fn server(text: &mut String, service: ServiceName, server: &DesiredServer) -> Result<(), String> {
+fn server(text: &mut String, service: ServiceName, server: &DesiredServer) -> Result<(), ConvertError> {
     let (address, port, spec) = (server.address.ip(), server.address.port(), &server.spec);
     let way = match spec.method {
         method::MASQUERADING => "nat",
         method::TUNNEL => "tun",
         method::DIRECT => "dr",
-        other => return Err(format!("{service}, {address}: a configuration has no method {other}")),
+        other => return unsayable(service, format!(", {address}: a configuration has no method {other}")),
     };
     let _ = writeln!(text, "\n[[service.server]]\naddress = \"{address}\"");
     let own = match service {
@@ -178,9 +202,14 @@ fn server(text: &mut String, service: ServiceName, server: &DesiredServer) -> Re
     Ok(())
 }
 
+const fn unsayable(service: ServiceName, what: String) -> Result<(), ConvertError> {
+    Err(ConvertError::Unsayable(service, what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipvsadm::Numeric;
 
     const SAVED: &str = "\
 -A -t 192.0.2.100:80 -s wrr -p 300 -M 255.255.255.0
@@ -194,17 +223,18 @@ mod tests {
 
     #[test]
     fn what_was_saved_is_the_same_after_a_configuration() {
-        let toml = to_toml(&parse_save(SAVED, &System).unwrap()).unwrap();
-        let head = "[[interface]]\nname = \"eth0\"\naddresses = [\"10.0.1.254/24\", \"192.0.2.254/24\", \"2001:db8:1::fe/64\"]\n";
+        let toml = services_of_saved(SAVED, &Numeric).unwrap();
+        let head = "[[interface]]\nname = \"eth0\"\n\
+                    addresses = [\"10.0.1.254/24\", \"192.0.2.254/24\", \"2001:db8:1::fe/64\"]\n";
         let configuration =
             Configuration::parse(&format!("{head}{toml}")).map_err(|error| error.show("").to_string());
-        assert_eq!(to_saved(&configuration.unwrap()), SAVED, "{toml}");
+        assert_eq!(configuration.unwrap().to_saved(), SAVED, "{toml}");
         assert!(is_saved(SAVED) && is_saved("# by hand\nipvsadm -C\n") && !is_saved(head));
     }
 
     #[test]
     fn what_a_configuration_cannot_say_is_refused_by_name() {
-        let refusal = |saved| to_toml(&parse_save(saved, &System).unwrap()).unwrap_err();
+        let refusal = |saved| services_of_saved(saved, &Numeric).unwrap_err().to_string();
         let text = refusal("-A -t 192.0.2.1:80 -s rr -p 9 -M 255.0.255.0");
         assert_eq!(text, "TCP 192.0.2.1:80: its mask has holes, which a configuration cannot say");
     }

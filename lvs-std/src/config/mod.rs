@@ -23,6 +23,8 @@
 mod describe;
 mod error;
 mod interface;
+#[cfg(feature = "ipvsadm")]
+mod ipvsadm_rules;
 mod memory;
 mod raw;
 mod read;
@@ -40,6 +42,8 @@ use crate::steering::By;
 pub use describe::describe_method;
 pub use error::{ConfigError, Shown};
 pub use interface::{DeviceKind, Interface, Mac, Route};
+#[cfg(feature = "ipvsadm")]
+pub use ipvsadm_rules::{ConvertError, is_saved, services_of_saved};
 pub use memory::RequiredMemory;
 pub use service::{ServiceHealth, VirtualService};
 pub use source::{ConfigSource, ReadError};
