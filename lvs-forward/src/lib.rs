@@ -97,6 +97,7 @@ extern crate alloc;
 pub mod alg;
 pub mod checksum;
 mod decap;
+pub mod engine;
 mod forwarder;
 mod frame;
 mod hash;
@@ -115,7 +116,7 @@ pub mod sync;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
 pub use forwarder::{Forwarder, Options, Taken};
-pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, PortId};
+pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, Offloads, PortId};
 pub use header::edit::decrement_ttl;
 pub use header::layout::{Fragment, Layout};
 pub use offload::complete_checksum;

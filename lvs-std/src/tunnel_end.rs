@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use lvs_core::Tick;
+use lvs_forward::engine::{Engine, OWN_BUFFER};
 use lvs_forward::parse::Link;
-use lvs_forward::{Decapsulator, Frame, HEADROOM, PortId, Unwrapped};
+use lvs_forward::{Decapsulator, Frame, PortId, Unwrapped};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
@@ -48,6 +49,7 @@ pub struct TunnelEnd<const A: usize = 64, const N: usize = 256> {
     decapsulator: Box<Decapsulator<A, N>>,
     receive: Box<dyn Receive>,
     output: Output,
+    engine: Engine,
     inner: Inner,
     clock: Clock,
     /// Room for frames of the decapsulator's own.
@@ -96,10 +98,11 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
         Self {
             decapsulator,
             receive: outer.receive,
-            output: Output::new(outs, None),
+            output: Output::new(outs),
+            engine: Engine::new(),
             inner: kind,
             clock: Clock::start(),
-            buffer: vec![0; HEADROOM + OWN_FRAME].into_boxed_slice(),
+            buffer: vec![0; OWN_BUFFER].into_boxed_slice(),
             lost: 0,
         }
     }
@@ -139,14 +142,14 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
     /// # Errors
     /// When a device is gone.
     pub fn turn(&mut self) -> io::Result<usize> {
-        let Self { decapsulator, receive, output, inner, clock, buffer, lost } = self;
+        let Self { decapsulator, receive, output, engine, inner, clock, buffer, lost } = self;
         let now = clock.now();
         let mut judge = |frames: &mut [Frame<'_>]| {
             for frame in frames {
                 match decapsulator.process(now, frame) {
-                    Unwrapped::Send => output.send(frame),
+                    Unwrapped::Send => engine.transmit(frame, output),
                     Unwrapped::Inner => match inner.address(frame) {
-                        Some(()) => output.send(frame),
+                        Some(()) => engine.transmit(frame, output),
                         None => *lost += 1,
                     },
                     Unwrapped::Consumed | Unwrapped::Drop(_) | Unwrapped::Pass => {}
@@ -155,7 +158,7 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
         };
         let count = receive.receive(OUTER, &mut judge)?;
         while let Some(mut frame) = decapsulator.poll_transmit(now, buffer) {
-            output.send(&mut frame);
+            engine.transmit(&mut frame, output);
         }
         output.flush();
         if output.ports.iter().any(|out| out.failed) {
@@ -180,7 +183,7 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
         let delivered = self.output.ports.get_mut(usize::from(INNER.0)).map(|out| out.transmit.counters());
         TunnelEndCounters {
             unwrapped: self.decapsulator.unwrapped(),
-            lost: self.lost + self.output.counters.unsendable,
+            lost: self.lost + self.engine.counters().unsendable,
             received: self.receive.counters(),
             delivered: delivered.unwrap_or_default(),
         }
@@ -218,8 +221,6 @@ fn is_readable(fd: BorrowedFd<'_>) -> bool {
 
 const OUTER: PortId = PortId(0);
 const INNER: PortId = PortId(1);
-/// The longest frame that the decapsulator makes itself.
-const OWN_FRAME: usize = 2_048;
 /// How long an idle end waits at most: announcements go on.
 const LONG: Timespec = timespec(Duration::from_millis(500));
 /// How long it waits when the device must be asked again.

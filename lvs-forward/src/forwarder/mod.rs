@@ -363,6 +363,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.host.poll_transmit(now, buffer)
     }
 
+    /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a time that
+    /// has passed means now, `None` that nothing is due at all.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Tick> {
+        self.fragments.expires_at().into_iter().chain(self.host.poll_at()).min()
+    }
+
     fn drop(&mut self, reason: DropReason) -> Outcome {
         self.counters.count_drop(reason);
         Outcome::Drop(reason)

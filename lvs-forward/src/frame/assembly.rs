@@ -38,6 +38,13 @@ pub(crate) enum Added {
     Empty,
 }
 
+impl Piece {
+    /// Payload bytes.
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.end - self.start)
+    }
+}
+
 impl Assembly {
     /// No pieces.
     pub(crate) const EMPTY: Self = Self { largest: 0, pieces: Vec::new() };

@@ -1,8 +1,10 @@
 //! A frame on loan: bytes with room before and after them, and what the device said about them.
 
 mod assembly;
+mod offload;
 
-pub(crate) use self::assembly::{Added, Assembly};
+pub(crate) use self::assembly::{Added, Assembly, Piece};
+pub use self::offload::{Checksum, Merged, MergedKind, Offload, Offloads};
 
 /// Free bytes that every device leaves before a frame: 40 (outer IPv6) + 8 (UDP) + 4 (GUE) + 22 (Ethernet with two
 /// VLAN tags, when the frame came without a link header), rounded up. The wrappings of TUN and the headers of ICMP
@@ -157,71 +159,10 @@ impl<'a> Frame<'a> {
         Some(())
     }
 
-    /// A part of this frame as a finished frame of its own, from `start` to `end` of its bytes.
-    pub(crate) fn part(&mut self, start: usize, end: usize) -> Option<Frame<'_>> {
-        let (start, end) = (self.start.checked_add(start)?, self.start.checked_add(end)?);
-        if end > self.end {
-            return None;
-        }
-        let mut part = Frame::new(self.buffer, start, end, self.port)?;
-        part.mark = self.mark;
-        Some(part)
+    /// What stands between these places of the buffer as a finished frame of its own, wherever this frame itself stands.
+    pub(crate) fn window(&mut self, start: usize, end: usize) -> Option<Frame<'_>> {
+        let mut window = Frame::new(self.buffer, start, end, self.port)?;
+        window.mark = self.mark;
+        Some(window)
     }
-}
-
-/// What the device left for later: real kernels hand over frames with partial checksums, and several segments
-/// merged into one (virtio-net header, Virtual I/O Device specification 1.2 §5.1.6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offload {
-    /// The state of the transport checksum.
-    pub checksum: Checksum,
-    /// Set when the frame stands for several segments.
-    pub merged: Option<Merged>,
-}
-
-impl Offload {
-    /// Nothing: a complete checksum, a single packet.
-    pub const NONE: Self = Self { checksum: Checksum::Complete, merged: None };
-}
-
-/// The state of a transport checksum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "every edit must handle each")]
-pub enum Checksum {
-    /// The field holds the whole checksum, right or wrong as it came.
-    #[default]
-    Complete,
-    /// The field holds the sum of the pseudo-header only (not complemented). Whoever finishes it sums the bytes from
-    /// `start` to the end of the frame, and writes the complement at `start + offset`. An SCTP packet's field counts as
-    /// 0 instead, and what is written is its CRC-32c.
-    Partial {
-        /// From the frame's first byte to where the sum begins (the transport header).
-        start: u16,
-        /// From there to the checksum field.
-        offset: u16,
-    },
-}
-
-/// A frame that stands for several segments with equal headers (GSO, GRO).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "devices build it")]
-pub struct Merged {
-    /// What is merged.
-    pub kind: MergedKind,
-    /// Payload bytes of every segment but the last, which may be shorter. Never 0.
-    pub segment: u16,
-    /// The first segment carries the congestion-window-reduced flag (`VIRTIO_NET_HDR_GSO_ECN`).
-    pub ecn: bool,
-}
-
-/// What a merged frame consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "segmenting must handle each")]
-pub enum MergedKind {
-    /// TCP segments over IPv4.
-    TcpV4,
-    /// TCP segments over IPv6.
-    TcpV6,
-    /// UDP datagrams of equal length (`VIRTIO_NET_HDR_GSO_UDP_L4`).
-    Udp,
 }

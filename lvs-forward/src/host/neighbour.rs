@@ -183,6 +183,11 @@ impl<const N: usize> Neighbours<N> {
         Some(())
     }
 
+    /// When there may be a question to ask, or a neighbour to give up; `None` when nothing waits for an answer.
+    pub(crate) fn poll_at(&self) -> Option<Tick> {
+        (self.next != NEVER).then_some(self.next)
+    }
+
     /// The next question that is due. An unanswered neighbour is handed to `failed`.
     pub(crate) fn poll(&mut self, now: Tick, failed: &mut dyn FnMut(PortId, u128)) -> Option<Query> {
         if now < self.next {

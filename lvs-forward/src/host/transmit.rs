@@ -71,6 +71,17 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if self.announcing { self.announcement(now, buffer) } else { None }
     }
 
+    /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a time that
+    /// has passed means now, `None` that nothing is due at all.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Tick> {
+        if self.waiting.any_ready() {
+            return Some(Tick::ZERO);
+        }
+        let announcing = self.addresses.iter().filter(|own| self.announcing && own.rounds > 0);
+        self.neighbours.poll_at().into_iter().chain(announcing.map(|own| own.due)).min()
+    }
+
     fn waited<'a>(&mut self, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
         let mut ready = self.waiting.pop(buffer, HEADROOM)?;
         self.write_link(&mut ready.frame, ready.mac, &ready.tags, ready.family)?;

@@ -1,7 +1,8 @@
 //! A packet that is too large becomes fragments (RFC 791 §3.2, RFC 8200 §4.5).
 
 use super::cut::Cut;
-use crate::frame::{Assembly, Frame};
+use super::place::Place;
+use crate::frame::{Assembly, Frame, Piece};
 use crate::header::edit::write_header_checksum;
 use crate::header::{array_mut, ethernet, get16, ipv4, ipv6, protocol, put16, put32};
 use crate::offload::complete_sum;
@@ -10,81 +11,101 @@ use crate::reason::DropReason;
 /// Link header, and the longest IPv4 header or IPv6 header with its fragment header.
 const MAX_HEAD: usize = ethernet::LEN + ethernet::TAG_LEN * ethernet::MAX_TAGS + 60;
 
-/// Emits the fragments of a frame whose IP header is at `network`, or the frame itself when it fits.
-pub(super) fn cut(
-    frame: &mut Frame<'_>,
+/// A packet that is being cut into fragments, whose headers are kept aside.
+#[derive(Debug)]
+pub(super) struct Fragments {
+    /// From the buffer's first byte to the packet's frame.
+    start: usize,
     network: usize,
-    cut: Cut,
-    emit: &mut dyn FnMut(Frame<'_>),
-) -> Result<usize, DropReason> {
-    // What came in fragments leaves in fragments, even if it would fit.
-    let assembly = frame.assembly().filter(|_| cut != Cut::SEGMENTS);
-    if assembly.is_none() && frame.len() <= network + usize::from(cut.mtu) {
-        let offload = frame.offload;
-        let len = frame.len();
-        emit(frame.part(0, len).ok_or(DropReason::Malformed)?.with_offload(offload));
-        return Ok(1);
-    }
-    let step = check(frame.bytes(), network, cut)?;
-    complete_sum(frame)?;
-    let old = frame.bytes().get(network..).unwrap_or_default();
-    let (shape, data) = match old.first().map(|byte| byte >> 4) {
-        Some(4) => {
-            let word = get16(old, ipv4::FRAGMENT).ok_or(DropReason::Malformed)?;
-            let len = usize::from(old.first().map_or(0, |byte| byte & 0x0f)) * 4;
-            let shape = Shape::V4 { first: word & ipv4::OFFSET_MASK, more: word & ipv4::MORE_FRAGMENTS != 0 };
-            (shape, network + len)
-        }
-        _ => {
-            let next = *old.get(ipv6::NEXT_HEADER).ok_or(DropReason::Malformed)?;
-            frame.grow_front(ipv6::FRAGMENT_LEN).ok_or(DropReason::NoHeadroom)?;
-            let len = frame.len();
-            // The headers move to the new front, and leave room for the fragment header behind them.
-            let bytes = frame.bytes_mut();
-            bytes.copy_within(ipv6::FRAGMENT_LEN..ipv6::FRAGMENT_LEN + network + ipv6::LEN, 0);
-            debug_assert!(len > network + ipv6::LEN + ipv6::FRAGMENT_LEN);
-            let shape = Shape::V6 { next, identification: cut.identification };
-            (shape, network + ipv6::LEN + ipv6::FRAGMENT_LEN)
-        }
-    };
-    let mut saved = [0; MAX_HEAD];
-    let head = saved.get_mut(..data).ok_or(DropReason::Unfragmentable)?;
-    head.copy_from_slice(frame.bytes().get(..data).ok_or(DropReason::Malformed)?);
-
-    let total = frame.len() - data;
-    let room = (network + usize::from(cut.mtu)).saturating_sub(data);
-    let mut received = assembly.and_then(|assembly| received(assembly, total, room));
-    let (mut done, mut emitted) = (0, 0);
-    while done < total {
-        let len = match &mut received {
-            Some(lengths) => lengths.next().unwrap_or(total - done),
-            None => step.min(total - done),
-        };
-        let mut piece = frame.part(done, done + data + len).ok_or(DropReason::Malformed)?;
-        let bytes = piece.bytes_mut();
-        bytes.get_mut(..data).ok_or(DropReason::Malformed)?.copy_from_slice(head);
-        shape.finish(bytes, network, data, done, done + len == total).ok_or(DropReason::Malformed)?;
-        emit(piece);
-        if done == 0 {
-            shape.trim_options(head, network);
-        }
-        done += len;
-        emitted += 1;
-    }
-    Ok(emitted)
+    shape: Shape,
+    /// Link and IP header of each fragment.
+    head: [u8; MAX_HEAD],
+    /// From the frame's first byte to the payload.
+    data: usize,
+    /// Payload bytes of every fragment but the last, when it does not leave in the pieces that it came in.
+    step: usize,
+    received: Option<Received>,
+    total: usize,
+    done: usize,
 }
 
-/// The payload of each piece, if a datagram of `total` bytes can leave in the pieces that it came in: what was put before it belongs
-/// to the first. Linux does so, and cuts anew otherwise.
-fn received(assembly: &Assembly, total: usize, room: usize) -> Option<impl Iterator<Item = usize>> {
-    let rest = assembly.pieces.get(1..)?;
-    let lengths = rest.iter().map(|piece| usize::from(piece.end - piece.start));
-    let first = total.checked_sub(lengths.clone().sum())?;
-    let inner = rest.len().saturating_sub(1);
-    let fits = |len: usize| len <= room && len.is_multiple_of(8);
-    let keeps =
-        fits(first) && lengths.clone().take(inner).all(fits) && lengths.clone().all(|len| len <= room);
-    keeps.then(|| core::iter::once(first).chain(lengths))
+impl Fragments {
+    /// Begins to cut the packet whose IP header is at `network`; `None` for one that leaves as it is.
+    pub(super) fn of(frame: &mut Frame<'_>, network: usize, cut: Cut) -> Result<Option<Self>, DropReason> {
+        // What came in fragments leaves in fragments, even if it would fit.
+        let assembly = frame.assembly().filter(|_| cut != Cut::SEGMENTS);
+        if assembly.is_none() && frame.len() <= network + usize::from(cut.mtu) {
+            return Ok(None);
+        }
+        let step = check(frame.bytes(), network, cut)?;
+        // The sum covers the whole packet, which is in one place for the last time here.
+        complete_sum(frame)?;
+        let (shape, data) = Shape::of(frame, network, cut)?;
+        let mut head = [0; MAX_HEAD];
+        let kept = head.get_mut(..data).ok_or(DropReason::Unfragmentable)?;
+        kept.copy_from_slice(frame.bytes().get(..data).ok_or(DropReason::Malformed)?);
+        let total = frame.len() - data;
+        let room = (network + usize::from(cut.mtu)).saturating_sub(data);
+        let received = assembly.and_then(|assembly| Received::of(assembly, total, room));
+        let start = frame.headroom();
+        Ok(Some(Self { start, network, shape, head, data, step, received, total, done: 0 }))
+    }
+
+    /// Finishes the next fragment in place, in the frame that this was made of or another one of the same buffer.
+    pub(super) fn next(&mut self, frame: &mut Frame<'_>) -> Result<Option<Place>, DropReason> {
+        let Self { start, network, data, total, done, .. } = *self;
+        if done >= total {
+            return Ok(None);
+        }
+        let left = total - done;
+        let len = match &mut self.received {
+            Some(received) => received.next(frame.assembly()).unwrap_or(left),
+            None => self.step.min(left),
+        };
+        let place = Place { start: start + done, end: start + done + data + len };
+        if len > left {
+            return Err(DropReason::Malformed);
+        }
+        let mut piece = frame.window(place.start, place.end).ok_or(DropReason::Malformed)?;
+        let bytes = piece.bytes_mut();
+        let head = self.head.get_mut(..data).ok_or(DropReason::Malformed)?;
+        bytes.get_mut(..data).ok_or(DropReason::Malformed)?.copy_from_slice(head);
+        self.shape.finish(bytes, network, data, done, done + len == total).ok_or(DropReason::Malformed)?;
+        if done == 0 {
+            self.shape.trim_options(head, network);
+        }
+        self.done += len;
+        Ok(Some(place))
+    }
+}
+
+/// The lengths of a datagram's pieces as it came in them: what was put before it belongs to the first.
+#[derive(Debug)]
+struct Received {
+    first: usize,
+    /// Which piece is next.
+    at: usize,
+}
+
+impl Received {
+    /// For a datagram of `total` bytes, if its pieces may be `room` bytes long. Linux keeps them then, and cuts anew otherwise.
+    fn of(assembly: &Assembly, total: usize, room: usize) -> Option<Self> {
+        let rest = assembly.pieces.get(1..)?;
+        let lengths = rest.iter().map(Piece::len);
+        let first = total.checked_sub(lengths.clone().sum())?;
+        let inner = rest.len().saturating_sub(1);
+        // Offsets count in units of eight bytes, so that only the last piece may have any length.
+        let fits = |len: usize| len <= room && len.is_multiple_of(8);
+        let keeps =
+            fits(first) && lengths.clone().take(inner).all(fits) && lengths.clone().all(|len| len <= room);
+        keeps.then_some(Self { first, at: 0 })
+    }
+
+    fn next(&mut self, assembly: Option<&Assembly>) -> Option<usize> {
+        let at = self.at;
+        self.at += 1;
+        if at == 0 { Some(self.first) } else { assembly?.pieces.get(at).map(Piece::len) }
+    }
 }
 
 /// How many payload bytes each fragment but the last has: a multiple of 8.
@@ -101,6 +122,7 @@ pub(super) fn check(bytes: &[u8], network: usize, cut: Cut) -> Result<usize, Dro
     }
 }
 
+#[derive(Clone, Copy, Debug)]
 enum Shape {
     /// Offset in units of 8 bytes and "more fragments" of the packet itself, which may be a fragment already.
     V4 {
@@ -114,6 +136,25 @@ enum Shape {
 }
 
 impl Shape {
+    /// The shape of a frame's fragments, and where their payload begins. Makes room for IPv6's fragment header.
+    fn of(frame: &mut Frame<'_>, network: usize, cut: Cut) -> Result<(Self, usize), DropReason> {
+        let old = frame.bytes().get(network..).unwrap_or_default();
+        if old.first().map(|byte| byte >> 4) == Some(4) {
+            let word = get16(old, ipv4::FRAGMENT).ok_or(DropReason::Malformed)?;
+            let len = usize::from(old.first().map_or(0, |byte| byte & 0x0f)) * 4;
+            let shape = Self::V4 { first: word & ipv4::OFFSET_MASK, more: word & ipv4::MORE_FRAGMENTS != 0 };
+            return Ok((shape, network + len));
+        }
+        let next = *old.get(ipv6::NEXT_HEADER).ok_or(DropReason::Malformed)?;
+        frame.grow_front(ipv6::FRAGMENT_LEN).ok_or(DropReason::NoHeadroom)?;
+        // The headers move to the new front, and leave room for the fragment header behind them.
+        let headers = ipv6::FRAGMENT_LEN..ipv6::FRAGMENT_LEN + network + ipv6::LEN;
+        debug_assert!(frame.len() > headers.end);
+        frame.bytes_mut().copy_within(headers, 0);
+        let shape = Self::V6 { next, identification: cut.identification };
+        Ok((shape, network + ipv6::LEN + ipv6::FRAGMENT_LEN))
+    }
+
     /// Makes the copied headers true for the fragment in `bytes`, whose payload stands `done` bytes into the whole.
     fn finish(&self, bytes: &mut [u8], network: usize, data: usize, done: usize, last: bool) -> Option<()> {
         let units = u16::try_from(done / 8).ok()?;

@@ -6,13 +6,17 @@
 
 mod cut;
 mod fragment;
+mod pieces;
+mod place;
 mod segment;
 
 pub use self::cut::Cut;
 pub(crate) use self::cut::{cut, least_mtu, size};
+pub use self::pieces::Pieces;
 
+use self::place::network;
 use crate::frame::{Checksum, Frame};
-use crate::parse::{Link, ether_type};
+use crate::parse::Link;
 use crate::reason::DropReason;
 
 /// Hands each packet of `frame` that fits into the MTU to `emit`, in order: the segments of a merged frame, their
@@ -32,12 +36,13 @@ pub fn pieces(
     cut: Cut,
     emit: &mut dyn FnMut(Frame<'_>),
 ) -> Result<usize, DropReason> {
-    let network = network(frame, link).ok_or(DropReason::Malformed)?;
-    if frame.offload.merged.is_some() {
-        segment::cut(frame, network, cut, emit)
-    } else {
-        fragment::cut(frame, network, cut, emit)
+    let mut pieces = Pieces::of(frame, link, cut)?;
+    let mut emitted = 0;
+    while let Some(piece) = pieces.next()? {
+        emit(piece);
+        emitted += 1;
     }
+    Ok(emitted)
 }
 
 /// Whether `frame` is merged and wrapped in a tunnel: no device takes it as one, even if it takes merged frames.
@@ -50,12 +55,4 @@ pub fn is_wrapped(frame: &Frame<'_>, link: Link) -> bool {
         && network(frame, link)
             .and_then(|network| segment::first_transport(frame.bytes(), network))
             .is_some_and(|(transport, _)| transport != usize::from(start))
-}
-
-/// Where the IP header starts.
-fn network(frame: &Frame<'_>, link: Link) -> Option<usize> {
-    match link {
-        Link::Bare => Some(0),
-        Link::Ethernet => ether_type(frame.bytes()).map(|(network, _)| network),
-    }
 }

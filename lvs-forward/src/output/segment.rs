@@ -6,6 +6,7 @@ use lvs_core::Family;
 
 use super::cut::Cut;
 use super::fragment;
+use super::place::Place;
 use crate::checksum::Sum;
 use crate::frame::{Checksum, Frame, Merged, MergedKind};
 use crate::header::edit::write_header_checksum;
@@ -18,44 +19,57 @@ use crate::reason::DropReason;
 /// The longest headers that can be repeated: link, outer, inner and transport header, with some options.
 const MAX_HEADERS: usize = 256;
 
-/// Emits the segments of a merged frame whose first IP header is at `network`.
-pub(super) fn cut(
-    frame: &mut Frame<'_>,
-    network: usize,
-    cut: Cut,
-    emit: &mut dyn FnMut(Frame<'_>),
-) -> Result<usize, DropReason> {
-    let merged = frame.offload.merged.ok_or(DropReason::Offload)?;
-    let plan = Plan::of(frame, network, merged).ok_or(DropReason::Offload)?;
-    let mut saved = [0; MAX_HEADERS];
-    let headers = saved.get_mut(..plan.headers).ok_or(DropReason::Offload)?;
-    headers.copy_from_slice(frame.bytes().get(..plan.headers).ok_or(DropReason::Offload)?);
-    if plan.headers + plan.size > network + usize::from(cut.mtu) {
-        fragment::check(frame.bytes(), network, cut)?;
-    }
-    frame.offload.merged = None;
-    frame.offload.checksum = Checksum::Complete;
+/// A merged frame that is being cut into segments, whose headers are kept aside.
+#[derive(Debug)]
+pub(super) struct Segments {
+    /// From the buffer's first byte to the frame.
+    start: usize,
+    plan: Plan,
+    headers: [u8; MAX_HEADERS],
+    payload: usize,
+    /// Payload bytes in the segments that were made; `None` after the last one.
+    done: Option<usize>,
+}
 
-    let payload = frame.len() - plan.headers;
-    let mut emitted = 0;
-    let mut done = 0;
-    loop {
-        let len = plan.size.min(payload - done);
-        let last = done + len == payload;
-        let mut piece = frame.part(done, done + plan.headers + len).ok_or(DropReason::Offload)?;
+impl Segments {
+    /// Begins to cut a merged frame whose first IP header is at `network`. From then on the frame is no merged one any more.
+    pub(super) fn of(frame: &mut Frame<'_>, network: usize, cut: Cut) -> Result<Self, DropReason> {
+        let merged = frame.offload.merged.ok_or(DropReason::Offload)?;
+        let plan = Plan::of(frame, network, merged).ok_or(DropReason::Offload)?;
+        let mut headers = [0; MAX_HEADERS];
+        let kept = headers.get_mut(..plan.headers).ok_or(DropReason::Offload)?;
+        kept.copy_from_slice(frame.bytes().get(..plan.headers).ok_or(DropReason::Offload)?);
+        if plan.headers + plan.size > network + usize::from(cut.mtu) {
+            // Found out before the first segment is made: a receiver could do nothing with some of them.
+            fragment::check(frame.bytes(), network, cut)?;
+        }
+        frame.offload.merged = None;
+        frame.offload.checksum = Checksum::Complete;
+        let payload = frame.len() - plan.headers;
+        Ok(Self { start: frame.headroom(), plan, headers, payload, done: Some(0) })
+    }
+
+    /// Finishes the next segment in place, in the frame that this was made of.
+    pub(super) fn next(&mut self, frame: &mut Frame<'_>) -> Result<Option<Place>, DropReason> {
+        let Some(done) = self.done else { return Ok(None) };
+        let plan = &self.plan;
+        let len = plan.size.min(self.payload - done);
+        let last = done + len == self.payload;
+        let start = self.start + done;
+        let place = Place { start, end: start + plan.headers + len };
+        let mut piece = frame.window(place.start, place.end).ok_or(DropReason::Offload)?;
         let bytes = piece.bytes_mut();
+        let headers = self.headers.get(..plan.headers).ok_or(DropReason::Offload)?;
         bytes.get_mut(..headers.len()).ok_or(DropReason::Offload)?.copy_from_slice(headers);
         let index = (done / plan.size) as u16;
         plan.finish(bytes, index, done, last).ok_or(DropReason::Offload)?;
-        emitted += fragment::cut(&mut piece, network, cut, emit)?;
-        done += len;
-        if last {
-            return Ok(emitted);
-        }
+        self.done = (!last).then_some(done + len);
+        Ok(Some(place))
     }
 }
 
 /// Where the headers of a merged frame stand.
+#[derive(Debug)]
 struct Plan {
     /// First IP header, and the header behind it, when the packet is wrapped.
     outer: Option<(usize, usize)>,

@@ -180,6 +180,11 @@ impl Fragments {
         }
     }
 
+    /// When the first unfinished datagram may run out of time.
+    pub(crate) fn expires_at(&self) -> Option<Tick> {
+        (self.soonest != Tick::ZERO).then_some(self.soonest)
+    }
+
     /// Whether something may have run out of time.
     pub(crate) fn has_expired(&self, now: Tick) -> bool {
         self.soonest != Tick::ZERO && self.soonest <= now

@@ -88,7 +88,8 @@ use core::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use lvs_forward::{Checksum, Frame, MergedKind, Offload, PortId};
+pub use lvs_forward::Offloads;
+use lvs_forward::{Frame, PortId};
 
 pub use self::pair::{PairOptions, pair};
 
@@ -221,42 +222,6 @@ pub trait Transmit: Send {
 
     /// What was sent and lost since the device was opened. May make a system call: ask about once a second.
     fn counters(&mut self) -> TransmitCounters;
-}
-
-/// Which unfinished frames a device can carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "devices build it")]
-pub struct Offloads {
-    /// Frames with a partial transport checksum.
-    pub checksum: bool,
-    /// Merged TCP segments.
-    pub merged_tcp: bool,
-    /// Merged UDP datagrams.
-    pub merged_udp: bool,
-}
-
-impl Offloads {
-    /// Only finished frames.
-    pub const NONE: Self = Self { checksum: false, merged_tcp: false, merged_udp: false };
-    /// Every kind of unfinished frame.
-    pub const ALL: Self = Self { checksum: true, merged_tcp: true, merged_udp: true };
-
-    /// Whether a frame with this state can be carried as it is.
-    #[must_use]
-    pub const fn carry(self, offload: &Offload) -> bool {
-        let checksum = match offload.checksum {
-            Checksum::Complete => true,
-            Checksum::Partial { .. } => self.checksum,
-        };
-        let merged = match &offload.merged {
-            None => true,
-            Some(merged) => match merged.kind {
-                MergedKind::TcpV4 | MergedKind::TcpV6 => self.merged_tcp,
-                MergedKind::Udp => self.merged_udp,
-            },
-        };
-        checksum && merged
-    }
 }
 
 /// Why a device did not take a frame.

@@ -29,8 +29,12 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             }
         }
         let _ = fds.push(PollFd::from_borrowed_fd(self.inbox.wake_rx(), PollFlags::IN));
-        let patience = if waiting > 0 || blind { SHORT } else { LONG };
-        self.output.counters.waits += 1;
+        let now = self.clock.now();
+        let due = Duration::from_millis(self.engine.poll_at(&self.forwarder).millis_since(now));
+        // The director's timers have no deadline to be asked for, so that a long wait ends for them.
+        let patience = if waiting > 0 || blind { SHORT } else { due.clamp(SHORT, LONG) };
+        let patience = timespec(patience);
+        self.counters.waits += 1;
         // A signal ends the wait, too.
         if poll(&mut fds, Some(&patience)).unwrap_or_default() == 0 {
             return;
@@ -57,9 +61,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 }
 
 /// How long an idle worker waits at most: sweeping and questions to neighbours go on.
-const LONG: Timespec = timespec(Duration::from_millis(50));
+const LONG: Duration = Duration::from_millis(50);
 /// How long it waits when a device must be asked again.
-const SHORT: Timespec = timespec(Duration::from_millis(1));
+const SHORT: Duration = Duration::from_millis(1);
 
 const fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos() as i64 }

@@ -34,10 +34,11 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
 use lvs_forward::alg::ftp::Controls;
+use lvs_forward::engine::{Engine, OWN_BUFFER};
 use lvs_forward::host::{MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
-use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
+use lvs_forward::{Forwarder, Frame, Outcome, PortId};
 
 pub use self::group::{AddressError, NewAddress, WorkerGroup};
 use self::handle::Inbox;
@@ -93,6 +94,9 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     forwarder: Box<Forwarder<A, N>>,
     inputs: Vec<Input>,
     output: Output,
+    engine: Engine,
+    /// What the worker counts beside its engine.
+    counters: WorkerCounters,
     /// What it shares with the other workers of its director, if there are any.
     mailbox: Option<Mailbox>,
     /// What takes bulk transfers past it, if there is something.
@@ -106,9 +110,6 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     linger: Duration,
     /// Room for frames of the forwarder's own.
     buffer: Box<[u8]>,
-    last_sweep: Tick,
-    /// Slots of the connection table that should have been swept by now.
-    unswept: usize,
     last_snapshot: Tick,
 }
 
@@ -176,7 +177,9 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             director,
             forwarder,
             inputs,
-            output: Output::new(outs, local),
+            output: Output::new(outs),
+            engine: Engine::new(),
+            counters: WorkerCounters::default(),
             mailbox: None,
             offload: None,
             touched: false,
@@ -185,9 +188,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             clock,
             busy_poll: options.busy_poll,
             linger: options.linger,
-            buffer: vec![0; HEADROOM + OWN_FRAME].into_boxed_slice(),
-            last_sweep: Tick::ZERO,
-            unswept: 0,
+            buffer: vec![0; OWN_BUFFER].into_boxed_slice(),
             last_snapshot: Tick::ZERO,
         };
         Ok((worker, handle, fetch))
@@ -210,7 +211,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                 self.finish();
                 return end;
             }
-            let behind = self.unswept > 0 || self.offload.as_ref().is_some_and(FlowOffload::is_behind);
+            let behind = self.engine.is_behind() || self.offload.as_ref().is_some_and(FlowOffload::is_behind);
             if !self.busy_poll && !behind && last_moved.elapsed() >= self.linger {
                 self.wait(waiting);
             }
@@ -281,14 +282,13 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             answer();
         }
         self.sync_offload(now, false);
-        while let Some(mut frame) = self.forwarder.poll_transmit(now, &mut self.buffer) {
-            self.output.send(&mut frame);
-        }
+        self.engine.transmit_own(&mut self.forwarder, now, &mut self.buffer, &mut self.output);
+        // Before the sweep, so that no packet waits for it.
         let waiting = self.output.flush();
-        self.sweep(now);
+        self.engine.sweep(&mut self.director, now);
         while let Some(event) = self.director.poll_event() {
             if self.events.try_send(event).is_err() {
-                self.output.counters.events_lost += 1;
+                self.counters.events_lost += 1;
             }
         }
         if now.millis_since(self.last_snapshot) >= SNAPSHOT_MS {
@@ -299,7 +299,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// A batch from one device.
     fn receive(&mut self, index: usize) -> usize {
-        let Self { director, forwarder, inputs, output, mailbox, offload, clock, .. } = self;
+        let Self { director, forwarder, inputs, output, engine, counters, mailbox, offload, clock, .. } =
+            self;
         let Some(input) = inputs.get_mut(index).filter(|input| !input.failed) else { return 0 };
         let now = clock.now();
         let link = input.link;
@@ -314,23 +315,24 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                     |address| forwarder.host().owns(address),
                     &mut handed_over,
                 );
-                output.counters.handed_over += handed_over.sent;
-                output.counters.handover_lost += handed_over.lost;
+                counters.handed_over += handed_over.sent;
+                counters.handover_lost += handed_over.lost;
             }
             let mut outcomes = [Outcome::Consumed; BATCH];
             if away != 0 {
                 let stay = frames.iter_mut().enumerate().filter(|(at, _)| away & 1 << at == 0);
                 for (_, frame) in stay {
-                    process(director, forwarder, output, now, core::slice::from_mut(frame), &mut outcomes);
+                    let frame = core::slice::from_mut(frame);
+                    engine.process(director, forwarder, now, frame, &mut outcomes, output);
                 }
             } else if let Some(offload) = offload {
                 offload.look(frames);
-                process(director, forwarder, output, now, frames, &mut outcomes);
+                engine.process(director, forwarder, now, frames, &mut outcomes, output);
                 offload.learn(now, director, forwarder, frames, &outcomes);
             } else {
-                process(director, forwarder, output, now, frames, &mut outcomes);
+                engine.process(director, forwarder, now, frames, &mut outcomes, output);
             }
-            output.counters.batches += 1;
+            counters.batches += 1;
         };
         // Ports are counted in a byte, see `MAX_PORTS`.
         match input.receive.receive(PortId(index as u8), &mut judge) {
@@ -345,7 +347,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// What other workers handed to this one.
     #[cold]
     fn read_mailbox(&mut self, now: Tick) -> usize {
-        let Self { director, forwarder, output, mailbox, .. } = self;
+        let Self { director, forwarder, output, engine, mailbox, .. } = self;
         let Some(mailbox) = mailbox else { return 0 };
         let mut outcomes = [Outcome::Consumed; BATCH];
         let mut count = 0;
@@ -359,7 +361,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
                     forwarder.host_mut().overhear(now, &mut frame);
                 } else {
                     let frames = core::slice::from_mut(&mut frame);
-                    process(director, forwarder, output, now, frames, &mut outcomes);
+                    engine.process(director, forwarder, now, frames, &mut outcomes, output);
                 }
             }
             mailbox.keep(copy);
@@ -369,38 +371,21 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
 
     /// Counts what went past it.
     fn sync_offload(&mut self, now: Tick, at_once: bool) {
-        let Self { director, forwarder, offload, output, .. } = self;
+        let Self { director, forwarder, offload, counters, .. } = self;
         if let Some(offload) = offload {
             offload.sync_counters(now, director, forwarder.host_mut(), at_once);
-            output.counters.offload = offload.counters();
+            counters.offload = offload.counters();
         }
-    }
-
-    /// Frees expired connections: once around the table each second, if packets leave the time for it, in pieces that hold none
-    /// of them up for long. An idle worker goes from piece to piece until it has caught up.
-    fn sweep(&mut self, now: Tick) {
-        let elapsed = now.millis_since(self.last_sweep);
-        if elapsed < SWEEP_MS && self.unswept == 0 {
-            return;
-        }
-        if elapsed >= SWEEP_MS {
-            self.last_sweep = now;
-            let capacity = self.director.capacity();
-            let due = (capacity as u64 * elapsed.min(1_000)).div_ceil(1_000);
-            self.unswept = self.unswept.saturating_add(due as usize).min(capacity);
-        }
-        let swept = self.director.sweep_briefly(now, self.unswept);
-        self.unswept = self.unswept.saturating_sub(swept.slots);
     }
 
     fn publish(&mut self, now: Tick) {
         self.last_snapshot = now;
-        let Self { director, forwarder, inputs, output, inbox, .. } = self;
+        let Self { director, forwarder, inputs, output, engine, counters, inbox, .. } = self;
         inbox.publish(|snapshot| {
             snapshot.at = now;
             snapshot.director = director.counters();
             snapshot.forwarder.clone_from(forwarder.counters());
-            snapshot.worker = output.counters;
+            snapshot.worker = counters.with_engine(engine.counters());
             for ((shown, input), out) in snapshot.ports.iter_mut().zip(inputs).zip(&mut output.ports) {
                 shown.received = input.receive.counters();
                 shown.transmitted = out.transmit.counters();
@@ -426,31 +411,6 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         }
         self.sync_offload(now, true);
         self.publish(now);
-    }
-}
-
-/// Decides frames, a batch at most, and sends them on their way.
-fn process<S: Store, const A: usize, const N: usize>(
-    director: &mut Director<S>,
-    forwarder: &mut Forwarder<A, N>,
-    output: &mut Output,
-    now: Tick,
-    frames: &mut [Frame<'_>],
-    outcomes: &mut [Outcome; BATCH],
-) {
-    forwarder.process_batch(director, now, frames, outcomes);
-    for (frame, outcome) in frames.iter_mut().zip(outcomes) {
-        match *outcome {
-            Outcome::Assembled(datagram) => {
-                if let Some(taken) = forwarder.take(datagram) {
-                    output.take(taken);
-                }
-            }
-            Outcome::Send => output.send(frame),
-            Outcome::SendPieces(cut) => output.send_pieces(frame, cut),
-            Outcome::Pass(_) => output.pass(frame, forwarder.host()),
-            Outcome::Drop(_) | Outcome::Consumed => {}
-        }
     }
 }
 
@@ -502,11 +462,8 @@ impl fmt::Display for WorkerError {
 
 impl core::error::Error for WorkerError {}
 
-/// The longest frame that the forwarder makes itself.
-const OWN_FRAME: usize = 2_048;
 /// Copies that are read between two batches.
 const MOST_COPIES: usize = 64;
-const SWEEP_MS: u64 = 10;
 const SNAPSHOT_MS: u64 = 1_000;
 
 const _: () = assert!(MAX_PORTS <= 256);

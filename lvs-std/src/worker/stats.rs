@@ -3,6 +3,7 @@
 use core::ops::AddAssign;
 
 use lvs_core::Tick;
+use lvs_forward::engine::EngineCounters;
 
 use crate::device::{ReceiveCounters, TransmitCounters};
 use crate::offload::FlowOffloadCounters;
@@ -98,6 +99,18 @@ pub struct WorkerCounters {
     pub handover_lost: u64,
     /// What went past it in the kernel; it is in the director's counters as well.
     pub offload: FlowOffloadCounters,
+}
+
+impl WorkerCounters {
+    /// The worker's own numbers, with those of its engine in their places.
+    pub(super) const fn with_engine(mut self, engine: &EngineCounters) -> Self {
+        self.cut = engine.cut;
+        self.pieces = engine.pieces;
+        self.unsendable = engine.unsendable;
+        self.passed = engine.passed;
+        self.not_passed = engine.not_passed;
+        self
+    }
 }
 
 impl AddAssign<&Self> for WorkerCounters {

@@ -1,0 +1,101 @@
+//! Frames on their way to a port, in the form that its device takes.
+
+use super::counters::EngineCounters;
+use super::ports::{PortForm, Ports};
+use crate::frame::{Frame, Offload, PortId};
+use crate::host::Host;
+use crate::offload::complete_checksum;
+use crate::output::{Cut, Pieces, is_wrapped};
+use crate::parse::{Link, Parsed, parse};
+
+/// Sends a frame by the port that it names; it must not be touched any more.
+pub(super) fn send(frame: &mut Frame<'_>, ports: &mut impl Ports, counters: &mut EngineCounters) {
+    // Every device takes finished frames, which are nearly all, so that it need not be asked.
+    if frame.offload != Offload::NONE {
+        let carries = |form: PortForm| form.offloads.carry(&frame.offload) && !is_wrapped(frame, form.link);
+        if !ports.form(frame.port).is_some_and(carries) {
+            send_pieces(frame, Cut::SEGMENTS, ports, counters);
+            return;
+        }
+    }
+    if ports.hand_over(frame).is_err() {
+        counters.unsendable += 1;
+    }
+}
+
+/// Sends a frame in pieces that the port's device and the way take.
+pub(super) fn send_pieces(
+    frame: &mut Frame<'_>,
+    cut: Cut,
+    ports: &mut impl Ports,
+    counters: &mut EngineCounters,
+) {
+    match emit_pieces(frame, cut, ports) {
+        Some(count) if count > 1 => {
+            counters.cut += 1;
+            counters.pieces += count;
+        }
+        Some(_) => {}
+        None => counters.unsendable += 1,
+    }
+}
+
+/// Hands a packet to one of the host's own addresses to the local port, without its link header.
+pub(super) fn pass<const A: usize, const N: usize>(
+    frame: &mut Frame<'_>,
+    local: Option<PortId>,
+    host: &Host<A, N>,
+    ports: &mut impl Ports,
+    counters: &mut EngineCounters,
+) {
+    let link = ports.form(frame.port).map(|form| form.link);
+    if link.and_then(|link| unwrap_link(frame, link, local, host)).is_some() {
+        counters.passed += 1;
+        send(frame, ports, counters);
+    } else {
+        counters.not_passed += 1;
+    }
+}
+
+/// Sends the pieces, finished if need be; says how many there were.
+fn emit_pieces(frame: &mut Frame<'_>, cut: Cut, ports: &mut impl Ports) -> Option<u64> {
+    let PortForm { link, offloads } = ports.form(frame.port)?;
+    if frame.offload.merged.is_none() && !offloads.checksum {
+        match parse(frame, link).ok()? {
+            Parsed::Ip(layout, _) => complete_checksum(frame, &layout).ok()?,
+            Parsed::Arp(_) | Parsed::Foreign => {}
+        }
+    }
+    let mut pieces = Pieces::of(frame, link, cut).ok()?;
+    let mut count = 0;
+    // A piece's memory is the next one's, so that none can be handed over.
+    while let Some(piece) = pieces.next().ok()? {
+        ports.transmit(&piece).ok()?;
+        count += 1;
+    }
+    Some(count)
+}
+
+/// Makes a frame one of the local port, if there is one that it did not come from.
+fn unwrap_link<const A: usize, const N: usize>(
+    frame: &mut Frame<'_>,
+    link: Link,
+    local: Option<PortId>,
+    host: &Host<A, N>,
+) -> Option<()> {
+    // What the local stack sent and the forwarder passed would go round for ever.
+    let local = local.filter(|local| *local != frame.port)?;
+    match parse(frame, link) {
+        Ok(Parsed::Ip(layout, _)) => {
+            let destination = layout.addresses(frame.bytes())?.destination();
+            if !host.owns(destination) {
+                return None;
+            }
+            frame.set_len(layout.end())?;
+            frame.shrink_front(layout.network())?;
+            frame.port = local;
+            Some(())
+        }
+        Ok(Parsed::Arp(_) | Parsed::Foreign) | Err(_) => None,
+    }
+}
