@@ -1,8 +1,9 @@
-//! How many instructions does a packet take, from parse to link header, in batches of 32? The same count on every run, however busy
-//! the machine is: callgrind (valgrind) counts them.
+//! How many instructions does a packet take, from parse to link header, in batches of 32? The same count on every run,
+//! however busy the machine is: callgrind (valgrind) counts them.
 //!
-//! `cargo bench -p lvs-forward --bench instructions` compares with `docs/instructions.toml` and fails where a count is more than
-//! 5 % above; with `UPDATE_INSTRUCTIONS=1` it writes that file. The counts are those of the compiler that the file names.
+//! `cargo bench -p lvs-forward --bench instructions` compares with `docs/instructions.toml` and fails where a count is
+//! more than 5 % above; with `UPDATE_INSTRUCTIONS=1` it writes that file. The counts are those of the compiler that the
+//! file names.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 
@@ -149,9 +150,12 @@ fn document(counts: &[(&str, u64)]) -> String {
     let version = Command::new("rustc").arg("--version").output().unwrap().stdout;
     let version = String::from_utf8_lossy(&version);
     let mut text = format!(
-        "# Instructions per packet from parse to link header, in batches of {BATCH}, 60-byte frames. `bash .ci/run instructions` fails when
-# one grows by more than {GROWTH} %; `UPDATE_INSTRUCTIONS=1 cargo bench -p lvs-forward --bench instructions` writes this file.
-# Counted with {}, profile `bench`, x86-64 with AVX2, as a worker has it; AVX-512 is not counted, which valgrind does not have.
+        "# Instructions per packet from parse to link header, in batches of {BATCH}, 60-byte frames. \
+         `bash .ci/run instructions` fails when
+# one grows by more than {GROWTH} %; `UPDATE_INSTRUCTIONS=1 cargo bench -p lvs-forward --bench instructions` \
+         writes this file.
+# Counted with {}, profile `bench`, x86-64 with AVX2, as a worker has it; \
+         AVX-512 is not counted, which valgrind does not have.
 
 ",
         version.trim()

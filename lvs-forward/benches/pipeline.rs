@@ -1,6 +1,6 @@
 //! How long is the whole way of a packet: parse, decide, rewrite, address? By method and number of connections, one by
-//! one and in batches of 32; IPv4 TCP acknowledgements of 60 bytes. And that of the first packet of a connection, and of two workers
-//! at one time.
+//! one and in batches of 32; IPv4 TCP acknowledgements of 60 bytes. And that of the first packet of a connection, and
+//! of two workers at one time.
 //!
 //! `LVS_BENCH_MAX` bounds the number of connections (default 8,388,608, for which 1.2 GiB of memory are needed).
 
@@ -147,7 +147,10 @@ fn max() -> u32 {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(30).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    config = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
     targets = pipeline, new_connection, two_workers
 }
 criterion_main!(benches);

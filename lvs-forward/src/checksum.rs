@@ -49,8 +49,8 @@ impl Sum {
         Self(self.0 + u64::from(u16::from_be(fold(native))))
     }
 
-    /// Adds a whole number of 32-bit words that stand at an even offset: [`bytes`](Self::bytes) without its bookkeeping, for
-    /// headers of a fixed length. What is left over at the end is not summed.
+    /// Adds a whole number of 32-bit words that stand at an even offset: [`bytes`](Self::bytes) without its
+    /// bookkeeping, for headers of a fixed length. What is left over at the end is not summed.
     #[inline]
     #[must_use]
     pub fn header<const N: usize>(self, header: &[u8; N]) -> Self {
@@ -181,11 +181,12 @@ impl Delta {
     }
 }
 
-/// Whether the checksum of a header of a fixed length is right, checksum field included: a multiple of four bytes that are not all zero.
+/// Whether the checksum of a header of a fixed length is right, checksum field included: a multiple of four bytes that
+/// are not all zero.
 #[inline]
 pub(crate) fn is_sound<const N: usize>(header: &[u8; N]) -> bool {
-    // To fold a sum is to take its remainder by 0xffff, whatever the order of bytes. Multiples of 0xffff are what is small when it is
-    // multiplied by its inverse modulo 2^64.
+    // To fold a sum is to take its remainder by 0xffff, whatever the order of bytes. Multiples of 0xffff are what is
+    // small when it is multiplied by its inverse modulo 2^64.
     let sum: u64 = header.chunks_exact(4).map(|word| u64::from(word32(word))).sum();
     sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
@@ -194,8 +195,8 @@ pub(crate) fn is_sound<const N: usize>(header: &[u8; N]) -> bool {
 const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
 const _: () = assert!(0xffff_u64.wrapping_mul(INVERSE) == 1);
 
-/// A [`Delta`] that is folded, in the order in which memory has its bytes: for headers that are edited in place, several checksums by one
-/// change. It makes of a checksum what [`Delta::update`] makes of it.
+/// A [`Delta`] that is folded, in the order in which memory has its bytes: for headers that are edited in place,
+/// several checksums by one change. It makes of a checksum what [`Delta::update`] makes of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Change(u16);
 
@@ -250,6 +251,7 @@ pub fn sctp(packet: &[u8]) -> [u8; 4] {
     match packet.split_at_checked(12) {
         Some((header, rest)) => {
             digest.update(header.get(..8).unwrap_or_default());
+            // In place of the field itself, which need not be cleared for that in a packet that is only lent.
             digest.update(&[0; 4]);
             digest.update(rest);
         }

@@ -22,15 +22,15 @@ use crate::parse::{Malformed, Meaning, Parsed, parse};
 #[must_use = "a packet that is to be delivered is lost otherwise"]
 #[expect(clippy::exhaustive_enums, reason = "whoever owns the frames must handle each")]
 pub enum Unwrapped {
-    /// It was a message to this host.
+    /// Nothing is left: the frame was a message to this host.
     Consumed,
-    /// It goes no further.
+    /// The frame goes no further.
     Drop(DecapReason),
     /// The frame is the packet that was inside, without a link header, for the local host.
     Inner,
-    /// It is no tunnel packet for this host, and unchanged.
+    /// The frame is no tunnel packet for this host, and unchanged.
     Pass,
-    /// It is an answer, and leaves by [`Frame::port`].
+    /// The frame is an answer now, and leaves by [`Frame::port`].
     Send,
 }
 
@@ -207,6 +207,7 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
             }
             _ => return Ok(Unwrapped::Pass),
         };
+        // Reported rather than passed: with path MTU discovery on, no tunnel packet is fragmented at all.
         if outer.fragment != Fragment::Whole {
             return Err(DecapReason::Fragment);
         }
@@ -225,6 +226,7 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
             protocol::IPIP => 4,
             _ => 6,
         };
+        // The wrapping's word is not believed: the kernel behind would read the packet by its version.
         if frame.bytes().first().is_none_or(|byte| byte >> 4 != version) {
             return Err(DecapReason::Mismatch);
         }
@@ -314,7 +316,8 @@ fn gue_inside(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapRea
     }
 }
 
-/// Whether checksums in the frame can be verified: of merged frames, and of those whose sender left it to others, they cannot.
+/// Whether checksums in the frame can be verified: of merged frames, and of those whose sender left it to others, they
+/// cannot.
 fn is_finished(frame: &Frame<'_>) -> bool {
     frame.offload.merged.is_none() && frame.offload.checksum == Checksum::Complete
 }
@@ -326,6 +329,7 @@ fn mark_congestion(frame: &mut Frame<'_>, layout: &Layout, outer_class: u8) -> R
         return Ok(());
     }
     let class = layout.traffic_class(frame.bytes()).unwrap_or_default();
+    // RFC 6040 §4.2: a mark that a sender cannot understand is a loss, which it does understand.
     match class & CONGESTION {
         0 => return Err(DecapReason::Congestion),
         CONGESTION => return Ok(()),

@@ -1,9 +1,10 @@
 //! The editing half of a Linux Virtual Server director: frames in, the same frames out, rewritten and addressed.
 //!
-//! A program lends a [`Forwarder`] frames and tells it the time; it asks a [`Director`](lvs_core::Director) where each packet goes,
-//! and carries that out in place: NAT both ways, direct routing, tunnels. To its neighbours it is a host of its own, with
-//! link-layer and IP addresses, that answers ARP, neighbour solicitations and pings. What it never does: I/O, read a clock,
-//! draw entropy, allocate, copy a packet to forward it, or panic. It is `no_std` and free of unsafe code.
+//! A program lends a [`Forwarder`] frames and tells it the time; it asks a [`Director`](lvs_core::Director) where each
+//! packet goes, and carries that out in place: NAT both ways, direct routing, tunnels. To its neighbours it is a host
+//! of its own, with link-layer and IP addresses, that answers ARP, neighbour solicitations and pings. What it never
+//! does: I/O, read a clock, draw entropy, allocate, copy a packet to forward it, or panic. It is `no_std` and free of
+//! unsafe code.
 //!
 //! ```text
 //!          ┌ ARP, NDP, ping ──────────── host ──────────────────┐
@@ -15,18 +16,20 @@
 //!                                                       └ or an ICMP error, in place
 //! ```
 //!
-//! Packets that need no thought (whole TCP and UDP packets of known connections to known neighbours) take a short way with the
-//! same result.
+//! Packets that need no thought (whole TCP and UDP packets of known connections to known neighbours) take a short way
+//! with the same result.
 //!
 //! # The run loop
 //!
-//! 1. Take up to [`BATCH`](lvs_core::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the time once.
-//! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the device
-//!    does not take a frame as it is. A datagram that came in [`fragments`] is [taken](Forwarder::take) for that first.
+//! 1. Take up to [`BATCH`](lvs_core::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the
+//!    time once.
+//! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the
+//!    device does not take a frame as it is. A datagram that came in [`fragments`] is [taken](Forwarder::take) for that
+//!    first.
 //! 3. [`Forwarder::poll_transmit`] until it is `None`: questions for neighbours, packets that waited for the answers,
 //!    announcements, and what has to be said of datagrams that never became whole.
-//! 4. When nothing comes in: 3 again at least every second. [`Director::sweep`](lvs_core::Director::sweep) is the loop's
-//!    business too.
+//! 4. When nothing comes in: 3 again at least every second. [`Director::sweep`](lvs_core::Director::sweep) is the
+//!    loop's business too.
 //!
 //! ```
 //! use lvs_core::*;
@@ -65,13 +68,14 @@
 //!
 //! # Where things are
 //!
-//! * Bytes: [`Frame`], and what a device left unfinished about it: [`Offload`]. Every edit keeps that true, so partial checksums
-//!   and merged frames (GSO, GRO) stay what they are.
+//! * Bytes: [`Frame`], and what a device left unfinished about it: [`Offload`]. Every edit keeps that true, so partial
+//!   checksums and merged frames (GSO, GRO) stay what they are.
 //! * The whole way: [`Forwarder`], [`Options`], [`Outcome`]; every drop has a [`DropReason`], every pass a
 //!   [`PassReason`], both with [`Counters`].
 //! * The host on the wire: module [`host`]. Parsing: [`parse`](mod@parse). Rewriting alone: [`method`], [`icmp`],
 //!   [`checksum`]. Cutting: [`output`].
-//! * Datagrams in [`fragments`], and the helper for [`ftp`]: both need memory, which the program gives in the beginning.
+//! * Datagrams in [`fragments`], and the helper for [`ftp`]: both need memory, which the program gives in the
+//!   beginning.
 //! * The other end of a tunnel, at the real server: [`Decapsulator`].
 //!
 //! # What it does not do
@@ -82,11 +86,12 @@
 //!
 //! It follows IPVS (Linux 6.1.192), frame by frame in recordings, with these exceptions:
 //!
-//! * When a router inside a tunnel asks for smaller packets, the client is told the right size at once. Linux's first message still
-//!   has the size of its own link.
-//! * A datagram leaves in the pieces that it came in, if it may. Linux puts small ones together in what is left of the first
-//!   one's buffer, which depends on the device that they came by.
-//! * A real server whose fragments forbid their fragmentation is told so by the director, by Linux from the virtual address.
+//! * When a router inside a tunnel asks for smaller packets, the client is told the right size at once. Linux's first
+//!   message still has the size of its own link.
+//! * A datagram leaves in the pieces that it came in, if it may. Linux puts small ones together in what is left of the
+//!   first one's buffer, which depends on the device that they came by.
+//! * A real server whose fragments forbid their fragmentation is told so by the director, by Linux from the virtual
+//!   address.
 //! * A reply 227 of FTP that names another host than the server itself is left as it is.
 #![no_std]
 #![forbid(unsafe_code)]

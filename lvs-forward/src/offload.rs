@@ -1,4 +1,12 @@
 //! Finishing what a device left unfinished: partial checksums.
+//!
+//! Read these sections first:
+//!
+//! * Virtual I/O Device specification 1.2, §5.1.6.2 (`csum_start`, `csum_offset`, `gso_type`): how a kernel says what
+//!   it left to the device. [`Checksum::Partial`] is that, counted from the frame's first byte.
+//! * RFC 1071 §1-2: why a sum may begin anywhere and be finished later; RFC 9293 §3.1 and RFC 8200 §8.1 for the
+//!   pseudo-headers whose sum stands in a partial field.
+//! * RFC 768: a UDP checksum of 0 means that there is none. RFC 9260 §6.8: SCTP has a CRC, which starts from nothing.
 
 use lvs_core::{Addresses, Family};
 
@@ -24,16 +32,18 @@ pub(crate) const fn checksum_offset(protocol: u8) -> Option<usize> {
 ///
 /// # Errors
 ///
-/// [`DropReason::Offload`], when the offload says something impossible: also that the sum begins inside the IP header, where
-/// writing it would spoil that header.
+/// [`DropReason::Offload`], when the offload says something impossible: also that the sum begins inside the IP header,
+/// where writing it would spoil that header.
 pub fn complete_checksum(frame: &mut Frame<'_>, layout: &Layout) -> Result<(), DropReason> {
     let Checksum::Partial { start, .. } = frame.offload.checksum else {
         return Ok(());
     };
+    // What a device says is not to be trusted: the sum would be written over a header that routers read.
     if usize::from(start) < layout.transport() {
         return Err(DropReason::Offload);
     }
     if layout.protocol == protocol::SCTP && usize::from(start) == layout.transport() {
+        // A CRC of a whole says nothing about the parts.
         if frame.offload.merged.is_some() {
             return Err(DropReason::Offload);
         }
@@ -75,6 +85,7 @@ pub(crate) fn normalise(frame: &mut Frame<'_>, layout: &Layout) -> Result<(), Dr
                 (false, Some(_)) => Err(DropReason::Offload),
             }
         }
+        // Each segment gets a checksum of its own in the end, which starts from the pseudo-header's sum.
         (Checksum::Complete, Some(_)) => make_partial(frame, layout),
     }
 }
@@ -144,6 +155,7 @@ pub(crate) fn merged_payload(bytes: &[u8], layout: &Layout) -> Option<(usize, us
         _ => return None,
     };
     let start = layout.transport() + header;
+    // A data offset that leads back into the header would make payload of it.
     if header < udp::LEN || (layout.protocol == protocol::TCP && header < tcp::LEN) {
         return None;
     }

@@ -10,20 +10,22 @@ use crate::reason::{DropReason, PassReason};
 #[must_use = "a frame that is to be sent is lost otherwise"]
 #[expect(clippy::exhaustive_enums, reason = "whoever owns the frames must handle each")]
 pub enum Outcome {
-    /// It was the last missing fragment of a datagram, which is to be [taken](Forwarder::take) from the forwarder now.
+    /// The frame was the last missing fragment of a datagram, which is to be [taken](crate::Forwarder::take) from the
+    /// forwarder now.
     Assembled(Datagram),
-    /// Nothing is left of it: it was a message to this host, or waits for its next hop's link-layer address, or for other
-    /// fragments.
+    /// Nothing is left of the frame: it was a message to this host, or waits for its next hop's link-layer address, or
+    /// for other fragments.
     Consumed,
-    /// It goes no further.
+    /// The frame goes no further.
     Drop(DropReason),
-    /// It is for the local host, unchanged (but see [`PassReason::LocalServer`]).
+    /// The frame is for the local host, unchanged (but see [`PassReason::LocalServer`]).
     Pass(PassReason),
-    /// It leaves by [`Frame::port`], edited. A merged frame that the device does not take as it is goes through
-    /// [`pieces`](crate::output::pieces) with [`Cut::SEGMENTS`] first; one that is
+    /// The frame leaves by [`Frame::port`](crate::Frame::port), edited. A merged frame that the device does not take as
+    /// it is goes through [`pieces`](crate::output::pieces) with [`Cut::SEGMENTS`] first; one that is
     /// [wrapped](crate::output::is_wrapped) always does.
     Send,
-    /// As `Send`, but it is larger than the way takes: it leaves as the [`pieces`](crate::output::pieces) that this cut makes.
+    /// The frame leaves like one with `Send`, but is larger than the way takes: it leaves as the
+    /// [`pieces`](crate::output::pieces) that this cut makes.
     SendPieces(Cut),
 }
 
@@ -38,8 +40,8 @@ impl Outcome {
     }
 }
 
-/// A datagram that has become whole, and waits to be [taken](crate::Forwarder::take). It does so for a second at least; after that
-/// its place may be given to another.
+/// A datagram that has become whole, and waits to be [taken](crate::Forwarder::take). It does so for a second at least;
+/// after that its place may be given to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
     pub(crate) place: u16,

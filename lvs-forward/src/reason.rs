@@ -11,7 +11,7 @@ macro_rules! reasons {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
         pub enum $enum {
-            /// As the director says.
+            /// The director's own reason.
             Director(Reason),
             $($(#[$doc])* $variant,)*
         }
@@ -62,16 +62,16 @@ reasons! {
         BadIcmpChecksum = "bad-icmp-checksum",
         /// The real server's address is of another family than the packet, which only TUN can bridge.
         Family = "family",
-        /// A fragment that contradicts others of its datagram: it overlaps them (RFC 5722), there is a second end, or their ECN fields
-        /// do not go together (RFC 3168 §5.3). What has come of the datagram is discarded with it.
+        /// A fragment that contradicts others of its datagram: it overlaps them (RFC 5722), there is a second end, or
+        /// their ECN fields do not go together (RFC 3168 §5.3). What has come of the datagram is discarded with it.
         FragmentConflict = "fragment-conflict",
         /// A fragment whose bytes are there already, or that has none.
         FragmentDuplicate = "fragment-duplicate",
-        /// Fragments that never became a datagram: 30 seconds have passed, or 60 for IPv6. One for each datagram; answered with ICMP
-        /// time exceeded if the first fragment has come.
+        /// Fragments that never became a datagram: 30 seconds have passed, or 60 for IPv6. One for each datagram;
+        /// answered with ICMP time exceeded if the first fragment has come.
         FragmentTimeout = "fragment-timeout",
-        /// No room to put a datagram together, or too little for this one, see [`Fragments`](crate::reassembly::Fragments). A
-        /// datagram that gave way to a newer one counts here too.
+        /// No room to put a datagram together, or too little for this one, see
+        /// [`Fragments`](crate::reassembly::Fragments). A datagram that gave way to a newer one counts here too.
         FragmentsFull = "fragments-full",
         /// A piece of a datagram that can be rewritten only as a whole (SCTP under NAT).
         Incomplete = "incomplete",
@@ -122,7 +122,7 @@ reasons! {
         LocalServer = "local-server",
         /// Not for an own address, or a link protocol that is not about one.
         NotOurs = "not-ours",
-        /// Of a protocol that is not balanced, or an ICMP message that is about no connection.
+        /// A packet of a protocol that is not balanced, or an ICMP message that is about no connection.
         Protocol = "protocol",
     }
 }
@@ -139,15 +139,15 @@ pub struct Counters {
     pub routed: u64,
     /// ICMP errors made, as answers to drops.
     pub icmp_errors: u64,
-    /// ICMP errors that were due but not made: about packets that must not have one (RFC 1122 §3.2.2, RFC 4443 §2.4), above
-    /// [`Options::icmp_rate`](crate::Options::icmp_rate), or without a way back.
+    /// ICMP errors that were due but not made: about packets that must not have one (RFC 1122 §3.2.2, RFC 4443 §2.4),
+    /// above [`Options::icmp_rate`](crate::Options::icmp_rate), or without a way back.
     pub icmp_suppressed: u64,
     /// Echo replies, ARP replies and neighbour advertisements.
     pub answers: u64,
     /// Data connections that the FTP helper announced to the director.
     pub expected: u64,
-    /// What the FTP helper could not do for want of room here or in the director, or because a server named another host than
-    /// itself: questions for data connections, and answers to them, that went through as they were.
+    /// What the FTP helper could not do for want of room here or in the director, or because a server named another
+    /// host than itself: questions for data connections, and answers to them, that went through as they were.
     pub unhelped: u64,
     /// Fragments that were kept to be put together.
     pub fragments: u64,

@@ -1,7 +1,7 @@
 //! The sync daemon's datagrams as frames: what directors tell each other about connections.
 //!
-//! [`SyncDaemon`] is to messages what [`Forwarder`](crate::Forwarder) is to packets: no sockets, frames in and out. A master is
-//! handed the director's [`Event::Sync`](lvs_core::Event::Sync), a backup every frame that the forwarder
+//! [`SyncDaemon`] is to messages what [`Forwarder`](crate::Forwarder) is to packets: no sockets, frames in and out. A
+//! master is handed the director's [`Event::Sync`](lvs_core::Event::Sync), a backup every frame that the forwarder
 //! [passed](crate::Outcome::Pass). At the other end there may be Linux machines: the messages are the kernel's.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -71,7 +71,7 @@ pub struct SyncCounters {
     pub lost: u64,
     /// Messages received.
     pub received: u64,
-    /// Of these, those that are no message, are of another syncid, or end in the middle of an entry.
+    /// How many of the received datagrams are no message, are of another syncid, or end in the middle of an entry.
     pub malformed: u64,
     /// Entries taken over.
     pub applied: u64,
@@ -151,6 +151,7 @@ impl SyncDaemon {
         now: Tick,
         frame: &Frame<'_>,
     ) -> bool {
+        // Messages come by one port: who can send on another must not be able to make connections up.
         if !self.options.backup || frame.port != self.options.port {
             return false;
         }
@@ -201,13 +202,14 @@ impl SyncDaemon {
                 Sum::pseudo_v6(source, destination, protocol::UDP, datagram.slice().len())
             }
         };
+        // RFC 768 allows none over IPv4, RFC 8200 §8.1 forbids that over IPv6.
         let unsummed = datagram.checksum() == 0 && layout.family() == Family::V4;
         let right = unsummed || pseudo.bytes(datagram.slice()).fold() == 0xffff;
         right.then(|| datagram.payload())
     }
 
-    /// The next message that is to be sent, as a frame in `buffer` (which has to have room for [`HEADROOM`] and 1,500 bytes). Ask until
-    /// there is none, and that at least every 20 ms while this is a master.
+    /// The next message that is to be sent, as a frame in `buffer` (which has to have room for [`HEADROOM`] and 1,500
+    /// bytes). Ask until there is none, and that at least every 20 ms while this is a master.
     pub fn poll<'b, const A: usize, const N: usize>(
         &mut self,
         host: &Host<A, N>,
@@ -217,6 +219,7 @@ impl SyncDaemon {
         let port = self.options.port;
         let link = host.port(port).map(|port| (port.link(), port.mac()));
         let source = host.source(port, Family::of(self.options.group));
+        // Taken even when it cannot be sent: a queue that waits for an address would only grow old.
         let message = self.master.poll(now)?;
         self.identification = self.identification.wrapping_add(1);
         let written = match (link, source) {

@@ -93,7 +93,8 @@ fn any_frame() -> impl Strategy<Value = (Vec<u8>, u8, Offload)> {
         1 => any::<[u8; 4]>().prop_map(|sender| (arp_request(sender, [10, 99, 0, 1]), OUTSIDE, Offload::NONE)),
         1 => Just((solicitation(true), OUTSIDE, Offload::NONE)),
         1 => Just((ping(), OUTSIDE, Offload::NONE)),
-        1 => (prop::collection::vec(any::<u8>(), 0..200), 0u8..3).prop_map(|(bytes, port)| (bytes, port, Offload::NONE)),
+        1 => (prop::collection::vec(any::<u8>(), 0..200), 0u8..3)
+            .prop_map(|(bytes, port)| (bytes, port, Offload::NONE)),
     ];
     let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     let cut = prop::option::weighted(0.2, any::<prop::sample::Index>());
@@ -203,7 +204,10 @@ proptest! {
         let expected = Sample {
             source: sample.destination,
             ttl: answer.ttl - 1,
-            sum: if METHODS[method] == Method::Nat && sample.sum == SumState::Absent { SumState::Right } else { sample.sum },
+            sum: match sample.sum {
+                SumState::Absent if METHODS[method] == Method::Nat => SumState::Right,
+                sum => sum,
+            },
             ..answer
         };
         if !matches!(expected.sum, SumState::Partial) {

@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use sample::*;
 use support::*;
 
-/// The same bytes with source and destination exchanged. No sum minds; SCTP's checksum does.
+/// A packet's bytes with source and destination exchanged. No sum minds; SCTP's checksum does.
 fn swapped(sample: &Sample, packet: &[u8]) -> Vec<u8> {
     let mut swapped = packet.to_vec();
     let (first, len) = match sample.family() {
@@ -312,7 +312,10 @@ proptest! {
     }
 
     #[test]
-    fn segmenting_and_translating_commute((sample, segment) in any_merged(), server in any_family().prop_flat_map(any_endpoint)) {
+    fn segmenting_and_translating_commute(
+        (sample, segment) in any_merged(),
+        server in any_family().prop_flat_map(any_endpoint),
+    ) {
         prop_assume!(Family::of(server.ip()) == sample.family());
         let offload = Offload { checksum: sample.checksum(0), merged: Some(sample.merged(segment)) };
         let translated = rewritten_merged(&sample.packet(), offload, server);

@@ -70,7 +70,7 @@ impl World {
         Self::with_room(connections, 0, method, reply)
     }
 
-    /// The same with room for so many further connections.
+    /// A world whose director has room for so many further connections.
     pub(crate) fn with_room(connections: u32, room: u32, method: Method, reply: bool) -> Self {
         let seed = Seed::from_bytes([7; 16]);
         let capacity = (connections + room) as usize;

@@ -5,10 +5,11 @@
 ///
 /// It is what that engine finds, not what the grammar of RFC 3261 allows:
 ///
-/// * A header begins after CR, LF or CRLF, so never in the first line. Its name is `Call-ID` or `i`, in any case; blanks
-///   and one folded line may surround the colon. A header of this name without a colon, or with nothing but an
+/// * A header begins after CR, LF or CRLF, so never in the first line. Its name is `Call-ID` or `i`, in any case;
+///   blanks and one folded line may surround the colon. A header of this name without a colon, or with nothing but an
 ///   end of line after it, ends the search.
-/// * The value is a word, or two around an `@`. Without one, the search goes on. Letters of ISO 8859-1 count as letters.
+/// * The value is a word, or two around an `@`. Without one, the search goes on. Letters of ISO 8859-1 count as
+///   letters.
 /// * The value ends at CR or LF; anything else after it, blanks included, and more than 255 bytes, end the search.
 ///
 /// ```
@@ -36,6 +37,7 @@ pub fn call_id(payload: &[u8]) -> Option<&[u8]> {
         let (b':', after) = skip_space(after_name)?.split_first()? else { return None };
         let value = skip_space(after)?;
         let len = value_len(value);
+        // IPVS goes on to the next header here, where a grammar would reject the message.
         if len == 0 {
             rest = value;
             continue;

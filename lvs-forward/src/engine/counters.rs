@@ -6,8 +6,8 @@ use core::ops::AddAssign;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineCounters {
-    /// Frames that were cut into several before they were sent: merged ones that the device or a tunnel cannot carry as one,
-    /// and packets longer than the MTU that may be fragmented.
+    /// Frames that were cut into several before they were sent: merged ones that the device or a tunnel cannot carry as
+    /// one, and packets longer than the MTU that may be fragmented.
     pub cut: u64,
     /// Pieces that these became.
     pub pieces: u64,
@@ -15,8 +15,8 @@ pub struct EngineCounters {
     pub unsendable: u64,
     /// Frames that were passed to this host, and went to the local port.
     pub passed: u64,
-    /// Frames that the forwarder passed, and that were lost: for want of a local port, or because they are no IP packets to an
-    /// own address.
+    /// Frames that the forwarder passed, and that were lost: for want of a local port, or because they are no IP
+    /// packets to an own address.
     pub not_passed: u64,
 }
 

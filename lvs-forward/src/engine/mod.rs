@@ -1,9 +1,9 @@
 //! The loop between devices and a forwarder, as far as it needs neither threads nor waiting.
 //!
-//! A program lends the engine its director, its forwarder, the frames that came in, and the sending halves of its [`Ports`].
-//! The engine decides the frames, sends them in the form that their port takes, sends what the forwarder has to send itself,
-//! and sweeps the connection table in pieces. When nothing comes in, [`Engine::poll_at`] says until when the program may
-//! sleep. The engine keeps nothing of what it is lent, allocates nothing, and works without std.
+//! A program lends the engine its director, its forwarder, the frames that came in, and the sending halves of its
+//! [`Ports`]. The engine decides the frames, sends them in the form that their port takes, sends what the forwarder has
+//! to send itself, and sweeps the connection table in pieces. When nothing comes in, [`Engine::poll_at`] says until
+//! when the program may sleep. The engine keeps nothing of what it is lent, allocates nothing, and works without std.
 //!
 //! ```text
 //! frames ──> process ──> Forwarder (Director) ──> Send, SendPieces, Pass ──> Ports
@@ -53,8 +53,8 @@ use crate::forwarder::{Forwarder, Taken};
 use crate::frame::{Frame, HEADROOM, PortId};
 use crate::outcome::Outcome;
 
-/// How large the buffer is that [`Engine::transmit_own`] needs, in bytes: the headroom, and the longest frame that a forwarder
-/// makes itself.
+/// How large the buffer is that [`Engine::transmit_own`] needs, in bytes: the headroom, and the longest frame that a
+/// forwarder makes itself.
 pub const OWN_BUFFER: usize = HEADROOM + 2_048;
 
 /// How often a piece of the connection table is swept while frames come in, in milliseconds.
@@ -89,10 +89,11 @@ impl Engine {
         &self.counters
     }
 
-    /// Decides frames and sends them on their way; `outcomes` says afterwards what became of each. Frames past the length of
-    /// `outcomes` are left alone. [`BATCH`](lvs_core::BATCH) frames at a time are the best number.
+    /// Decides frames and sends them on their way; `outcomes` says afterwards what became of each. Frames past the
+    /// length of `outcomes` are left alone. [`BATCH`](lvs_core::BATCH) frames at a time are the best number.
     ///
-    /// What the forwarder passes goes to the [local port](crate::Options::local) without its link header, if there is one.
+    /// What the forwarder passes goes to the [local port](crate::Options::local) without its link header, if there is
+    /// one.
     pub fn process<S: Store, const A: usize, const N: usize>(
         &mut self,
         director: &mut Director<S>,
@@ -137,14 +138,14 @@ impl Engine {
         }
     }
 
-    /// Sends a finished frame by the port that it names: as it is, or in pieces if the port's device does not take it so. Its
-    /// bytes must not be edited afterwards. For frames that come from elsewhere than the forwarder.
+    /// Sends a finished frame by the port that it names: as it is, or in pieces if the port's device does not take it
+    /// so. Its bytes must not be edited afterwards. For frames that come from elsewhere than the forwarder.
     pub fn transmit(&mut self, frame: &mut Frame<'_>, ports: &mut impl Ports) {
         send(frame, ports, &mut self.counters);
     }
 
-    /// Frees expired connections: once around the table each second, if packets leave the time for it, in pieces that hold
-    /// none of them up for long. An idle program goes from piece to piece while [`is_behind`](Self::is_behind).
+    /// Frees expired connections: once around the table each second, if packets leave the time for it, in pieces that
+    /// hold none of them up for long. An idle program goes from piece to piece while [`is_behind`](Self::is_behind).
     pub fn sweep<S: Store>(&mut self, director: &mut Director<S>, now: Tick) {
         let elapsed = now.millis_since(self.last_sweep);
         if elapsed < SWEEP_MS && self.unswept == 0 {
@@ -167,8 +168,8 @@ impl Engine {
         self.unswept > 0
     }
 
-    /// When the next turn is due at the latest, if nothing comes in: a time that has passed means at once. Never more than a
-    /// few dozen milliseconds ahead, because the sweep goes on.
+    /// When the next turn is due at the latest, if nothing comes in: a time that has passed means at once. Never more
+    /// than a few dozen milliseconds ahead, because the sweep goes on.
     #[must_use]
     pub fn poll_at<const A: usize, const N: usize>(&self, forwarder: &Forwarder<A, N>) -> Tick {
         if self.is_behind() {

@@ -7,9 +7,9 @@ use crate::parse::Link;
 
 /// The sending halves of all ports: a small trait over whatever devices a program has.
 ///
-/// A frame's [`port`](Frame::port) says which one is meant. The bytes of a frame are lent for the length of the call, so they
-/// are copied or sent before it returns. What a device does not take is lost; whoever implements this trait counts it, because
-/// only the device knows why.
+/// A frame's [`port`](Frame::port) says which one is meant. The bytes of a frame are lent for the length of the call,
+/// so they are copied or sent before it returns. What a device does not take is lost; whoever implements this trait
+/// counts it, because only the device knows why.
 pub trait Ports {
     /// In which form frames leave by a port; `None` when there is no such port.
     fn form(&self, port: PortId) -> Option<PortForm>;
@@ -21,8 +21,8 @@ pub trait Ports {
     /// [`NoPort`], when there is no port of the frame's number.
     fn transmit(&mut self, frame: &Frame<'_>) -> Result<(), NoPort>;
 
-    /// Sends a frame whose bytes are not edited any more until the loan of the frame to the engine ends. A device that shares
-    /// its memory with the one that lent the frame can send it from where it lies; all others do as
+    /// Sends a frame whose bytes are not edited any more until the loan of the frame to the engine ends. A device that
+    /// shares its memory with the one that lent the frame can send it from where it lies; all others do as
     /// [`transmit`](Self::transmit) does, and need not say so.
     ///
     /// # Errors

@@ -26,15 +26,32 @@ use crate::outcome::Outcome;
 use crate::reason::{Counters, DropReason, PassReason};
 use crate::reassembly::Fragments;
 
-/// So many plain packets in a row are processed as such.
+/// How many plain packets in a row are processed as such.
 const WORTH_IT: usize = 8;
 /// No packet has this place in a batch.
 const NONE: usize = usize::MAX;
 
 /// Carries out what a [`Director`] decides, on frames, as a [`Host`] of its own.
 ///
-/// Call [`process_batch`](Self::process_batch) (or [`process`](Self::process)) for what comes in, then
-/// [`poll_transmit`](Self::poll_transmit) until it is `None`, and that again at least every second.
+/// A forwarder does no I/O and reads no clock: whoever owns it lends it frames, tells it the time, and sends what comes
+/// out. The [`engine`](crate::engine) module has that loop for embedders who need nothing special. The methods are of
+/// these kinds:
+///
+/// * **Frames in:** [`process_batch`](Self::process_batch), or [`process`](Self::process) for one. Each frame is edited
+///   in place, and its [`Outcome`] says what to do with it. [`take`](Self::take) hands out a datagram that an outcome
+///   speaks of.
+/// * **Frames of its own:** [`poll_transmit`](Self::poll_transmit) has questions for neighbours, packets that waited
+///   for the answers, announcements, and errors about datagrams that never became whole.
+/// * **Time:** [`poll_at`](Self::poll_at) says when `poll_transmit` may have something next.
+/// * **Setting up, at any time:** [`host_mut`](Self::host_mut) for addresses, routes and neighbours,
+///   [`set_options`](Self::set_options), [`set_fragments`](Self::set_fragments) and [`set_ftp`](Self::set_ftp) for
+///   memory.
+/// * **Looking:** [`counters`](Self::counters), [`host`](Self::host), [`options`](Self::options).
+///
+/// The order matters in three places. An outcome is dealt with before the next batch, because the loan of the frames
+/// ends there. A datagram is taken before anything else is called, because its memory may be another's after the next
+/// fragment. `poll_transmit` is called until it is `None` after every batch, because a batch may have made questions
+/// necessary, and again when `poll_at` says so; at least every second, if a program would rather not ask.
 ///
 /// The const parameters are its host's: how many addresses and neighbours it knows.
 pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
@@ -178,8 +195,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
-    /// Takes in the plain packets that stand first, each carried out as soon as it is decided. Returns how many there were, 0, and
-    /// nothing has happened, when they are too few to be worth it.
+    /// Takes in the plain packets that stand first, each carried out as soon as it is decided. Returns how many there
+    /// were, 0, and nothing has happened, when they are too few to be worth it.
     fn process_plain<S: Store>(
         &mut self,
         director: &mut Director<S>,
@@ -227,7 +244,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         decided
     }
 
-    /// Takes frames in up to the first fragment, that one included, and at most a batch. Returns how many there were: one at least.
+    /// Takes frames in up to the first fragment, that one included, and at most a batch. Returns how many there were:
+    /// one at least.
     fn process_mixed<S: Store>(
         &mut self,
         director: &mut Director<S>,
@@ -363,8 +381,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.host.poll_transmit(now, buffer)
     }
 
-    /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a time that
-    /// has passed means now, `None` that nothing is due at all.
+    /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a
+    /// time that has passed means now, `None` that nothing is due at all.
     #[must_use]
     pub fn poll_at(&self) -> Option<Tick> {
         self.fragments.expires_at().into_iter().chain(self.host.poll_at()).min()

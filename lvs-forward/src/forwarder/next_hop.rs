@@ -38,6 +38,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         (hop, resolution): NextHop,
         cut: Option<u16>,
     ) -> Outcome {
+        // What waits is sent as it is later, by code that cuts nothing; its sender will try again.
         if cut.is_some() && resolution == Resolution::Pending {
             return self.drop(DropReason::HopPending);
         }

@@ -6,27 +6,28 @@ use crate::frame::PortId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether IPv4 packets keep their "don't fragment" in a tunnel, and are answered with "fragmentation needed" when they
-    /// do not fit. Default true, as IPVS. Without it they are fragmented in the tunnel, and servers have to
-    /// put them together.
+    /// Whether IPv4 packets keep their "don't fragment" in a tunnel, and are answered with "fragmentation needed" when
+    /// they do not fit. Default true, as IPVS. Without it they are fragmented in the tunnel, and servers have to put
+    /// them together.
     pub pmtu_disc: bool,
-    /// Whether packets that are neither for an own address nor of a connection are routed, as Linux's `ip_forward`. Default
-    /// false: they are [passed](crate::Outcome::Pass). A director that is its servers' gateway needs it for the traffic
-    /// of their own; then it forwards between all its ports.
+    /// Whether packets that are neither for an own address nor of a connection are routed, as Linux's `ip_forward`.
+    /// Default false: they are [passed](crate::Outcome::Pass). A director that is its servers' gateway needs it for the
+    /// traffic of their own; then it forwards between all its ports.
     pub ip_forward: bool,
-    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed, whatever
-    /// `ip_forward` says. Default none.
+    /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed,
+    /// whatever `ip_forward` says. Default none.
     pub local: Option<PortId>,
-    /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that runs nothing
-    /// there: by a reset, or port unreachable. Default false: they are [passed](crate::Outcome::Pass), for a local stack to
-    /// answer. Meant for a director without one, whose clients would otherwise wait in vain.
+    /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that
+    /// runs nothing there: by a reset, or port unreachable. Default false: they are [passed](crate::Outcome::Pass), for
+    /// a local stack to answer. Meant for a director without one, whose clients would otherwise wait in vain.
     pub reject: bool,
-    /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing of a mark to the
-    /// local host: a service by mark can then balance packets that only pass here (transparent caches), and what
-    /// [`cache_bypass`](lvs_core::Tuning::cache_bypass) lets through goes on to its own destination. Default false.
+    /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing
+    /// of a mark to the local host: a service by mark can then balance packets that only pass here (transparent
+    /// caches), and what [`cache_bypass`](lvs_core::Tuning::cache_bypass) lets through goes on to its own destination.
+    /// Default false.
     pub capture_marked: bool,
-    /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000, as Linux; 0 stands
-    /// for any number. A higher limit lets a flood of bad packets make a flood of answers.
+    /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000,
+    /// as Linux; 0 stands for any number. A higher limit lets a flood of bad packets make a flood of answers.
     pub icmp_rate: u32,
 }
 

@@ -8,9 +8,9 @@ use crate::outcome::Outcome;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Taken<'f, const ADDRESSES: usize, const NEIGHBOURS: usize> {
-    /// It, in the forwarder's memory. It leaves by [`Frame::port`].
+    /// The datagram, in the forwarder's memory. It leaves by [`Frame::port`].
     pub frame: Frame<'f>,
-    /// What is to be done with it: [`Outcome::Send`], [`Outcome::SendPieces`] or [`Outcome::Pass`].
+    /// What is to be done with the datagram: [`Outcome::Send`], [`Outcome::SendPieces`] or [`Outcome::Pass`].
     pub outcome: Outcome,
     /// The forwarder's host.
     pub host: &'f Host<ADDRESSES, NEIGHBOURS>,

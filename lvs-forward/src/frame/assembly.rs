@@ -2,8 +2,8 @@
 
 use heapless::Vec;
 
-/// The most fragments that a datagram may come in. 65,535 bytes in pieces for an MTU of 576, the least that IPv4 hosts take, are
-/// 119.
+/// The most fragments that a datagram may come in. 65,535 bytes in pieces for an MTU of 576, the least that IPv4 hosts
+/// take, are 119.
 pub(crate) const MAX_PIECES: usize = 128;
 
 /// The pieces that a datagram came in.
@@ -19,22 +19,22 @@ pub(crate) struct Assembly {
 pub(crate) struct Piece {
     pub(crate) start: u16,
     pub(crate) end: u16,
-    /// It came after the piece before it, and right behind that: both are of one run.
+    /// The piece came after the one before it, and right behind that: both are of one run.
     joined: bool,
 }
 
 /// What a fragment does to its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
-    /// Its bytes belong to the datagram. The number is how many of them.
+    /// The fragment's bytes belong to the datagram; the number is how many of them.
     Takes(usize),
-    /// They were there already.
+    /// The fragment's bytes were there already.
     Duplicate,
-    /// It contradicts the others: none of them is to be believed (RFC 5722 §4).
+    /// The fragment contradicts the others: none of them is to be believed (RFC 5722 §4).
     Contradicts,
-    /// There is no room for more pieces.
+    /// No room is left for more pieces.
     Full,
-    /// It has no bytes.
+    /// The fragment has no bytes.
     Empty,
 }
 
@@ -61,6 +61,7 @@ impl Assembly {
                 let _ = self.pieces.push(new(false));
                 return takes;
             }
+            // Fragments come in order nearly always: then the search below is saved.
             Some(last) if last.end < end => {
                 if start < last.end {
                     return Added::Contradicts;

@@ -53,14 +53,14 @@ impl<'a> Frame<'a> {
         Some(Self { buffer, start, end, port, offload: Offload::default(), mark: 0, assembly: None })
     }
 
-    /// The same frame with what the device said about it.
+    /// Sets what the device said about a new frame.
     #[must_use]
     pub fn with_offload(mut self, offload: Offload) -> Self {
         self.offload = offload;
         self
     }
 
-    /// The same frame as one that was put together from fragments.
+    /// Marks a frame as one that was put together from fragments.
     pub(crate) const fn assembled(mut self, assembly: &'a Assembly) -> Self {
         self.assembly = Some(assembly);
         self
@@ -83,13 +83,14 @@ impl<'a> Frame<'a> {
         &self.buffer[self.start..self.end]
     }
 
-    /// The bytes from the frame's first on up to the end of the buffer, for looks at headers whose ends were compared with the frame's.
+    /// The bytes from the frame's first on up to the end of the buffer, for looks at headers whose ends were compared
+    /// with the frame's.
     #[inline(always)]
     pub(crate) fn front(&self) -> Option<&[u8]> {
         self.buffer.get(self.start..)
     }
 
-    /// The same for editing.
+    /// The bytes from the frame's first on up to the end of the buffer, for editing.
     #[inline(always)]
     pub(crate) fn front_mut(&mut self) -> Option<&mut [u8]> {
         self.buffer.get_mut(self.start..)
@@ -159,7 +160,8 @@ impl<'a> Frame<'a> {
         Some(())
     }
 
-    /// What stands between these places of the buffer as a finished frame of its own, wherever this frame itself stands.
+    /// What stands between these places of the buffer as a finished frame of its own, wherever this frame itself
+    /// stands.
     pub(crate) fn window(&mut self, start: usize, end: usize) -> Option<Frame<'_>> {
         let mut window = Frame::new(self.buffer, start, end, self.port)?;
         window.mark = self.mark;

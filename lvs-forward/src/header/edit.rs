@@ -23,6 +23,8 @@ pub fn decrement_ttl(frame: &mut Frame<'_>, layout: &Layout) -> Option<()> {
             header[ipv4::TTL] = ttl - 1;
             let checksum = u16::from_be_bytes([header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]]);
             // RFC 1624 §3, equation 3: ~m + m' of a word whose upper half goes down by one is 0xfeff, whatever it was.
+            // The TTL is the upper half of its word, so that the sum falls by 0x0100 whatever stood there: adding the
+            // complement of that is the whole update (RFC 1624 §3).
             let sum = u32::from(!checksum) + 0xfeff;
             let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
             [header[ipv4::CHECKSUM], header[ipv4::CHECKSUM + 1]] = checksum.to_be_bytes();
@@ -42,6 +44,7 @@ pub fn decrement_ttl(frame: &mut Frame<'_>, layout: &Layout) -> Option<()> {
 pub(crate) fn write_header_checksum(bytes: &mut [u8], network: usize, len: usize) -> Option<()> {
     let header = bytes.get_mut(network..)?.get_mut(..len)?;
     let (_, rest) = header.split_at_mut_checked(ipv4::CHECKSUM)?;
+    // The field counts as zero while it is computed (RFC 791 p. 14).
     *rest.first_chunk_mut()? = [0; 2];
     let checksum = Sum::ZERO.bytes(header).checksum();
     *array_mut(header, ipv4::CHECKSUM)? = checksum.to_be_bytes();

@@ -85,7 +85,7 @@ impl Layout {
         self.fragment
     }
 
-    /// The same offsets after the frame has lost its first `count` bytes, or `None` if the IP header would go.
+    /// The layout after the frame has lost its first `count` bytes, or `None` if the IP header would go.
     pub(crate) fn without_front(mut self, count: usize) -> Option<Self> {
         let count = u32::try_from(count).ok()?;
         self.network = self.network.checked_sub(count)?;
@@ -94,7 +94,7 @@ impl Layout {
         Some(self)
     }
 
-    /// The same offsets for a packet that ends elsewhere, or `None` if that is before its transport.
+    /// The layout of a packet that ends elsewhere, or `None` if that is before its transport.
     pub(crate) fn with_end(mut self, end: usize) -> Option<Self> {
         self.end = u32::try_from(end).ok().filter(|&end| end >= self.transport)?;
         Some(self)
@@ -133,7 +133,7 @@ impl Layout {
     }
 }
 
-/// Both addresses of the IP header at `network`.
+/// Source and destination of the IP header at `network`.
 pub(crate) fn addresses_at(bytes: &[u8], network: usize, family: Family) -> Option<Addresses> {
     Some(match family {
         Family::V4 => {

@@ -18,11 +18,13 @@ const COUNTED_FROM: usize = 1;
 /// Writes `address` into a record-route option with room for it.
 pub(crate) fn record_route(bytes: &mut [u8], layout: &Layout, address: Ipv4Addr) {
     let options = layout.network() + ipv4::LEN..layout.transport();
+    // Nearly no packet has options, and the search is not free.
     if options.is_empty() {
         return;
     }
     let recorded = bytes.get_mut(options).and_then(|options| record(options, address));
     if recorded.is_some() {
+        // Address and pointer stand at any offset, odd ones too, where a sum is not updated by words.
         let _ = write_header_checksum(bytes, layout.network(), layout.header_len());
     }
 }

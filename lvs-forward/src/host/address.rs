@@ -50,6 +50,7 @@ impl<const N: usize> OwnAddresses<N> {
     pub(crate) fn remove(&mut self, address: IpAddr) -> Option<Own> {
         let at = self.list.iter().position(|own| own.address == address)?;
         let own = self.list.remove(at);
+        // Made anew: places in the list have moved, and addresses change seldom enough.
         self.index = [[EMPTY; 2]; N];
         for at in 0..self.list.len() {
             if let Some(own) = self.list.get(at) {

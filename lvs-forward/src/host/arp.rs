@@ -51,6 +51,7 @@ pub(super) fn handle<const A: usize, const N: usize>(
     if !sender.is_multicast() && !sender.is_broadcast() && !host.addresses.contains(IpAddr::V4(sender)) {
         host.learn(now, port, IpAddr::V4(sender), MacAddress(sender_mac), create);
     }
+    // A reply to us is no business of the machine's stack; one that others overhear is not ours to keep from it.
     if operation == REPLY {
         return if ours { Handled::Consumed } else { Handled::NotOurs };
     }
@@ -65,6 +66,7 @@ pub(super) fn handle<const A: usize, const N: usize>(
 
 /// Turns a request into the reply; the link header keeps its VLAN tags.
 fn reply(frame: &mut Frame<'_>, at: usize, mac: MacAddress, own: Ipv4Addr) -> Option<()> {
+    // Whatever padding came along goes: devices pad short frames themselves.
     frame.set_len(at + LEN)?;
     let bytes = frame.bytes_mut();
     let packet: &mut [u8; LEN] = array_mut(bytes, at)?;
@@ -80,8 +82,8 @@ fn reply(frame: &mut Frame<'_>, at: usize, mac: MacAddress, own: Ipv4Addr) -> Op
     Some(())
 }
 
-/// Writes a request from `sender` for `target` into `buffer[start..]`: a question when they differ, an announcement when
-/// they are equal (RFC 5227 §2.3). Without an address of its own the host asks as a prober does, from 0.0.0.0.
+/// Writes a request from `sender` for `target` into `buffer[start..]`: a question when they differ, an announcement
+/// when they are equal (RFC 5227 §2.3). Without an address of its own the host asks as a prober does, from 0.0.0.0.
 pub(super) fn request<'a>(
     buffer: &'a mut [u8],
     start: usize,

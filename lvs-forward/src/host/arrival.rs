@@ -13,7 +13,7 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    /// Of a frame whose IP header is at `network`.
+    /// How a frame came in whose IP header is at `network`.
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>, network: usize) -> Self {
         if network < ethernet::LEN {

@@ -50,6 +50,8 @@ pub(super) fn handle<const A: usize, const N: usize>(
     let port = frame.port;
     let ours = host.addresses.contains(IpAddr::V6(target));
     if kind == v6::ADVERTISEMENT {
+        // Somebody claims an own address. Duplicates are not detected here, and learning it would send our packets
+        // there.
         if ours {
             return Handled::Consumed;
         }
@@ -66,6 +68,7 @@ pub(super) fn handle<const A: usize, const N: usize>(
         return Handled::NotOurs;
     }
     let theirs = option(message, SOURCE_LINK_LAYER)
+        // RFC 4861 §4.3 lets a unicast question leave the option out, but the answer has to go somewhere.
         .or_else(|| array::<6>(bytes, ethernet::SOURCE).map(|&octets| MacAddress(octets)));
     let Some(theirs) = theirs else {
         return Handled::Malformed;
@@ -186,6 +189,7 @@ fn option(message: &[u8], wanted: u8) -> Option<MacAddress> {
         if kind == wanted && len >= 8 {
             return array::<6>(this, 2).map(|&octets| MacAddress(octets));
         }
+        // RFC 4861 §4.6: of length zero, and this loop would not end.
         if len == 0 {
             return None;
         }
@@ -226,5 +230,6 @@ pub(super) fn own_address<const A: usize, const N: usize>(
         Some(IpAddr::V6(address)) => Some(address),
         Some(IpAddr::V4(_)) | None => None,
     };
+    // Of the target's own kind, or the neighbour might route its answer.
     own(is_link_local(target)).or_else(any)
 }

@@ -24,11 +24,11 @@ const WINDOW: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resolution {
     Known(MacAddress),
-    /// It is being asked for.
+    /// The neighbour is being asked for.
     Pending,
-    /// It did not answer lately.
+    /// The neighbour did not answer lately.
     Failed,
-    /// There is no place to remember it: all places of its window are configured ones.
+    /// No place is left to remember the neighbour: all places of its window are configured ones.
     Full,
 }
 
@@ -106,6 +106,8 @@ impl<const N: usize> Neighbours<N> {
                 entry.state = State::Probing;
                 entry.tries = 0;
                 entry.at = now;
+                // Used meanwhile as if it were known: a packet that waits costs more than one that a silent neighbour
+                // loses.
                 let mac = entry.mac;
                 self.next = now;
                 Resolution::Known(mac)
@@ -113,6 +115,7 @@ impl<const N: usize> Neighbours<N> {
             State::Probing => Resolution::Known(entry.mac),
             State::Incomplete => Resolution::Pending,
             State::Failed if now < entry.at => Resolution::Failed,
+            // Asked anew only when it is needed: a dead neighbour that nobody speaks to causes no traffic.
             State::Failed | State::Free => {
                 entry.state = State::Incomplete;
                 entry.tries = 0;
@@ -147,9 +150,11 @@ impl<const N: usize> Neighbours<N> {
         let Some(entry) = self.entries.get_mut(at) else {
             return false;
         };
+        // What an operator configured is not for the link to change: that is what it is configured for.
         if entry.state == State::Static {
             return false;
         }
+        // A victim's entry may belong to somebody else until now.
         let waited = entry.bits == bits && entry.state == State::Incomplete;
         *entry =
             Entry { bits, at: now.plus_millis(REACHABLE_MS), mac, port, state: State::Reachable, tries: 0 };
@@ -199,6 +204,7 @@ impl<const N: usize> Neighbours<N> {
             if !matches!(entry.state, State::Probing | State::Incomplete) {
                 continue;
             }
+            // One question a call, so that the caller needs one buffer; the scan goes on for the time of the next one.
             if query.is_none() && entry.at <= now {
                 if entry.tries == TRIES && entry.state == State::Incomplete {
                     entry.state = State::Failed;
@@ -249,6 +255,7 @@ impl<const N: usize> Neighbours<N> {
     /// The place for a new neighbour: a free one, else the least useful.
     fn victim(&self, bits: u128) -> Option<usize> {
         let rank = |entry: &Entry| match entry.state {
+            // What is lost least: nothing, then what does not answer, then what can be asked for again at once.
             State::Free => Some(0),
             State::Failed => Some(1),
             State::Reachable => Some(2),

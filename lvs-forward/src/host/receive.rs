@@ -12,7 +12,7 @@ use crate::header::layout::Layout;
 use crate::header::{array, ethernet};
 use crate::parse::{Link, Meaning, Parsed, parse};
 
-/// For whom a frame is, as its link header says.
+/// Who a frame is for, as its link header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkDestination {
     Us,
@@ -21,8 +21,9 @@ pub(crate) enum LinkDestination {
 }
 
 impl<const A: usize, const N: usize> Host<A, N> {
-    /// Learns what a frame says of a neighbour, by ARP or neighbour discovery, and answers nothing: another forwarder with the same
-    /// addresses does. For several that share the work of one director. Frames about anything else are not looked at further.
+    /// Learns what a frame says of a neighbour, by ARP or neighbour discovery, and answers nothing: another forwarder
+    /// with the same addresses does. For several that share the work of one director. Frames about anything else are
+    /// not looked at further.
     pub fn overhear(&mut self, now: Tick, frame: &mut Frame<'_>) {
         let Some(port) = self.port(frame.port) else { return };
         if self.link_destination(port, frame) == LinkDestination::Another {
@@ -61,7 +62,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
     }
 
-    /// For whom a frame is on its link.
+    /// Who a frame is for on its link.
     #[inline]
     pub(crate) fn link_destination(&self, port: &Port, frame: &Frame<'_>) -> LinkDestination {
         match port.link() {

@@ -74,7 +74,7 @@ impl Prefix {
 }
 
 impl fmt::Display for Prefix {
-    /// As `10.0.1.0/24`, with the address that it was made of.
+    /// Writes the prefix as `10.0.1.0/24`, with the address that it was made of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.len)
     }
@@ -106,6 +106,7 @@ impl Routes {
         let bits = to_bits(prefix.address) & mask;
         let via = via.map_or(0, to_bits);
         let route = Route { family: Family::of(prefix.address), bits, mask, len: prefix.len, via, port };
+        // Sorted by length, so that the first hit of a look-up is the longest prefix.
         let at = self.0.iter().position(|other| other.len < prefix.len).unwrap_or(self.0.len());
         self.0.insert(at, route).ok()
     }
@@ -121,10 +122,12 @@ impl Routes {
     /// The route with the longest prefix that holds the address of these bits.
     #[inline]
     pub(crate) fn find(&self, family: Family, bits: u128) -> Option<&Route> {
+        // At most 64 routes, of which a director has a handful, so that a scan is enough.
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
-    /// The first and the last IPv4 address around one, for all of which the same route holds, and whether that has a gateway.
+    /// The first and the last IPv4 address around one, for all of which the same route holds, and whether that has a
+    /// gateway.
     pub(crate) fn stretch_v4(&self, around: u32) -> Option<(u32, u32, bool)> {
         let bits = to_bits(IpAddr::V4(Ipv4Addr::from_bits(around)));
         let at = self

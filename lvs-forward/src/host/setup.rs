@@ -25,6 +25,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if port.mtu() < MIN_MTU {
             return Err(AddPortError::Mtu);
         }
+        // Neighbours would answer to everybody, or to nobody.
         if port.link() == Link::Ethernet && (port.mac().is_group() || port.mac() == MacAddress::ZERO) {
             return Err(AddPortError::Mac);
         }
@@ -117,6 +118,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
         self.changed();
         self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
+        // Packets may be waiting for this very answer, and nobody will ask any more.
         self.waiting.release(port, to_bits(address), mac);
         Ok(())
     }
@@ -160,7 +162,7 @@ macro_rules! errors {
 errors! {
     /// Why a port cannot be added.
     AddPortError {
-        /// There are [`MAX_PORTS`] ports already.
+        /// The host has [`MAX_PORTS`] ports already.
         Full => format_args!("a host has at most {MAX_PORTS} ports"),
         /// The link-layer address is zero or a group's: give the port one of its own, e.g. a locally administered one.
         Mac => "an Ethernet port needs a unicast link-layer address",
@@ -176,13 +178,13 @@ errors! {
         Exists => "the host has this address already",
         /// The table is full: use a larger `ADDRESSES`.
         Full => "the host's table of addresses is full",
-        /// There is no such port.
+        /// No port of the host has this number.
         NoPort => "no such port",
         /// Group, loopback and unspecified addresses are nobody's.
         NotUnicast => "a host's address is a unicast address",
         /// The prefix is longer than the address.
         Prefix => "the prefix length is larger than the address",
-        /// Its prefix does not fit into the routes.
+        /// The address's prefix does not fit into the routes.
         Routes => format_args!("a host has at most {MAX_ROUTES} routes"),
     }
 }
@@ -192,9 +194,9 @@ errors! {
     AddRouteError {
         /// The gateway is of another family than the prefix.
         Family => "the gateway is of another family than the prefix",
-        /// There are [`MAX_ROUTES`] routes already.
+        /// The host has [`MAX_ROUTES`] routes already.
         Full => format_args!("a host has at most {MAX_ROUTES} routes"),
-        /// There is no such port.
+        /// No port of the host has this number.
         NoPort => "no such port",
     }
 }
@@ -208,7 +210,7 @@ errors! {
         Full => "the host's table of neighbours is full",
         /// The link-layer address is a group's.
         Mac => "a neighbour has a unicast link-layer address",
-        /// There is no such port.
+        /// No port of the host has this number.
         NoPort => "no such port",
     }
 }

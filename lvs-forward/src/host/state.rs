@@ -42,13 +42,13 @@ impl Port {
         Self { link: Link::Bare, mac: MacAddress::ZERO, mtu }
     }
 
-    /// How its frames begin.
+    /// How the port's frames begin.
     #[must_use]
     pub const fn link(&self) -> Link {
         self.link
     }
 
-    /// Its link-layer address; all zero for a bare port.
+    /// The port's link-layer address; all zero for a bare port.
     #[must_use]
     pub const fn mac(&self) -> MacAddress {
         self.mac
@@ -61,8 +61,8 @@ impl Port {
     }
 }
 
-/// A host with up to `ADDRESSES` addresses and `NEIGHBOURS` known neighbours. It allocates nothing: with the defaults it
-/// is about 50 KiB large and best lives in a `Box` or a `static`.
+/// A host with up to `ADDRESSES` addresses and `NEIGHBOURS` known neighbours. It allocates nothing: with the defaults
+/// it is about 50 KiB large and best lives in a `Box` or a `static`.
 ///
 /// ```
 /// use lvs_core::Seed;
@@ -101,9 +101,9 @@ pub(crate) struct Hop {
 /// What became of a packet on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Departure {
-    /// It has its link header.
+    /// The packet has its link header.
     Ready,
-    /// It waits for its neighbour.
+    /// The packet waits for its neighbour.
     Waits,
     Drop(DropReason),
 }
@@ -158,9 +158,9 @@ impl<const A: usize, const N: usize> Host<A, N> {
         self.routes.gateways()
     }
 
-    /// Asks for the link-layer address of the neighbour by which `address` is reached, so that it is known before the first
-    /// packet goes there: few packets can [wait](crate::Counters::waited) for it. Nothing is asked for what is known.
-    /// Says whether a packet could go there now.
+    /// Asks for the link-layer address of the neighbour by which `address` is reached, so that it is known before the
+    /// first packet goes there: few packets can [wait](crate::Counters::waited) for it. Nothing is asked for what is
+    /// known. Says whether a packet could go there now.
     ///
     /// The question comes from [`poll_transmit`](Self::poll_transmit).
     pub fn look_for(&mut self, now: Tick, address: IpAddr) -> bool {
@@ -171,9 +171,9 @@ impl<const A: usize, const N: usize> Host<A, N> {
         }
     }
 
-    /// The port by which packets to `address` leave now, to which link-layer address, and how long they may be there. `None`
-    /// while that is not known. For whoever forwards in the forwarder's place: as when it does itself, neighbours that have not been
-    /// heard of for long are asked whether they are still there.
+    /// The port by which packets to `address` leave now, to which link-layer address, and how long they may be there.
+    /// `None` while that is not known. For whoever forwards in the forwarder's place: as when it does itself,
+    /// neighbours that have not been heard of for long are asked whether they are still there.
     pub fn way_to(&mut self, now: Tick, address: IpAddr) -> Option<(PortId, MacAddress, u16)> {
         let hop = self.route(address)?;
         match self.resolve(now, &hop) {
@@ -211,8 +211,8 @@ impl<const A: usize, const N: usize> Host<A, N> {
         Some(Hop { port: route.port, next: if route.via == 0 { bits } else { route.via }, mtu })
     }
 
-    /// The first and the last IPv4 address around one that is not the host's, for all of which that is so and the same route holds, and
-    /// whether that has a gateway.
+    /// The first and the last IPv4 address around one that is not the host's, for all of which that is so and the same
+    /// route holds, and whether that has a gateway.
     pub(crate) fn stretch_v4(&self, around: u32) -> Option<(u32, u32, bool)> {
         let (low, high, gateway) = self.routes.stretch_v4(around)?;
         let (after, before) = self.addresses.gap_v4(around);
@@ -223,13 +223,15 @@ impl<const A: usize, const N: usize> Host<A, N> {
     #[inline]
     pub(crate) fn resolve(&mut self, now: Tick, hop: &Hop) -> Resolution {
         match self.port(hop.port) {
+            // A TUN device has one neighbour, the stack behind it, and no addresses on its link.
             Some(Port { link: Link::Bare, .. }) => Resolution::Known(MacAddress::ZERO),
             Some(Port { link: Link::Ethernet, .. }) => self.neighbours.resolve(now, hop.port, hop.next),
             None => Resolution::Full,
         }
     }
 
-    /// Gives a frame that begins with its IP header the link header for its next hop, or keeps a copy until that is known.
+    /// Gives a frame that begins with its IP header the link header for its next hop, or keeps a copy until that is
+    /// known.
     #[inline]
     pub(crate) fn depart(
         &mut self,
@@ -273,6 +275,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
 
     /// What the host calls itself on a port: the port's first address of the family, else any.
     pub(crate) fn source(&self, port: PortId, family: Family) -> Option<IpAddr> {
+        // Any own address is better than none: the answer finds back by the routes of whoever gets the packet.
         self.addresses.on_port(port, family).or_else(|| {
             let own = self.addresses.iter().find(|own| Family::of(own.address) == family)?;
             Some(own.address)

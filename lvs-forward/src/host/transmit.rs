@@ -16,9 +16,9 @@ const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_EVERY_MS: u64 = 1_000;
 
 impl<const A: usize, const N: usize> Host<A, N> {
-    /// Announces an own address to the neighbours, three times from now on a second apart: by ARP requests for itself or by
-    /// unsolicited advertisements. A virtual address is announced on the ports in whose prefixes it lies, or, if there are
-    /// none, on all Ethernet ports. False when it is no address of this host.
+    /// Announces an own address to the neighbours, three times from now on a second apart: by ARP requests for itself
+    /// or by unsolicited advertisements. A virtual address is announced on the ports in whose prefixes it lies, or, if
+    /// there are none, on all Ethernet ports. False when it is no address of this host.
     ///
     /// The frames come from [`poll_transmit`](Self::poll_transmit).
     pub fn announce(&mut self, now: Tick, address: IpAddr) -> bool {
@@ -46,10 +46,12 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if buffer.len() < HEADROOM + MIN_BUFFER {
             return None;
         }
+        // Before anything else: later packets of the same flows need not wait any more, and would overtake them.
         if self.waiting.any_ready() {
             return self.waited(buffer);
         }
         let Self { waiting, changes, .. } = self;
+        // What waits for a neighbour that is given up is lost, and cached ways to it must be looked up again.
         let mut failed = |port, hop| {
             *changes = changes.wrapping_add(1);
             waiting.discard(port, hop);
@@ -71,8 +73,8 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if self.announcing { self.announcement(now, buffer) } else { None }
     }
 
-    /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a time that
-    /// has passed means now, `None` that nothing is due at all.
+    /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a
+    /// time that has passed means now, `None` that nothing is due at all.
     #[must_use]
     pub fn poll_at(&self) -> Option<Tick> {
         if self.waiting.any_ready() {
@@ -106,6 +108,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
 
     /// The next own address that is due, and a port on which it is to be announced.
     fn next_announcement(&mut self, now: Tick) -> Option<(IpAddr, PortId)> {
+        // Round by round over the ports, one frame a call: the state is in the address, so nothing is queued.
         let Self { addresses, routes, ports, .. } = self;
         for own in addresses.iter_mut() {
             let on_link = |port: u8| routes.is_on_link(PortId(port), own.address);

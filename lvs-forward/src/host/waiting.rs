@@ -82,11 +82,13 @@ impl Waiting {
         hop: u128,
     ) -> Option<()> {
         for place in &mut self.places {
+            // Looked at only here: what nobody needs the place of may as well stay.
             if place.len > 0 && place.ready.is_none() && place.until <= now {
                 place.len = 0;
             }
         }
         let waits = |place: &&Place| place.len > 0 && place.hop == hop && place.port == port;
+        // One silent neighbour must not take the places of all others.
         if self.places.iter().filter(waits).count() >= PER_HOP {
             return None;
         }
@@ -131,6 +133,7 @@ impl Waiting {
             return None;
         }
         let newest = self.order;
+        // By order of arrival and not by place, so that packets of one flow stay in order.
         let age = |place: &Place| newest.wrapping_sub(place.order);
         let ready = self.places.iter_mut().filter(|place| place.len > 0 && place.ready.is_some());
         let place = ready.max_by_key(|place| age(place))?;

@@ -11,14 +11,15 @@ use crate::offload::{complete_checksum, icmp_is_intact, write_icmp};
 use crate::reason::DropReason;
 
 /// Turns an echo request, in a frame that begins with its IP header, into the reply (RFC 792 p. 14, RFC 4443 §4.2).
-/// IPv4 options and IPv6 extension headers are left out of the reply. So is an ICMP timestamp request (RFC 792 p. 16), with a
-/// time that counts from when the director chose, and says so.
+/// IPv4 options and IPv6 extension headers are left out of the reply. So is an ICMP timestamp request (RFC 792 p. 16),
+/// with a time that counts from when the director chose, and says so.
 pub(crate) fn echo(
     frame: &mut Frame<'_>,
     layout: &Layout,
     identification: u16,
     now: Tick,
 ) -> Result<Layout, DropReason> {
+    // A local stack may ask with a sum that its device was to finish; a ping must be whole to be verified.
     complete_checksum(frame, layout)?;
     frame.forget_assembly();
     if !icmp_is_intact(frame.bytes(), layout) {
@@ -35,6 +36,7 @@ pub(crate) fn echo(
         Family::V4 => (ipv4::LEN, v4::ECHO_REPLY),
         Family::V6 => (ipv6::LEN, v6::ECHO_REPLY),
     };
+    // The message stays where it is, and the shorter header moves up to it: nothing is copied.
     frame.shrink_front(layout.header_len() - header_len).ok_or(DropReason::Malformed)?;
     let answer = own_layout(frame.len(), header_len, layout.family);
     write_header(frame, addresses, class, identification).ok_or(DropReason::Malformed)?;

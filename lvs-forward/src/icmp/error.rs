@@ -39,8 +39,8 @@ pub enum IcmpError {
     TimeExceeded,
     /// Larger than this MTU in bytes: ICMP 3/4, `ICMPv6` 2/0.
     TooBig(u32),
-    /// A fragment that is not the last has a length that is no multiple of 8: `ICMPv6` 4/0 (RFC 8200 §4.5); the same in ICMP
-    /// would be 12/0.
+    /// A fragment that is not the last has a length that is no multiple of 8: `ICMPv6` 4/0 (RFC 8200 §4.5); the same in
+    /// ICMP would be 12/0.
     UnevenFragment,
 }
 
@@ -76,8 +76,8 @@ const MAX_V6: usize = 1280;
 /// TTL of what the director sends itself.
 pub(crate) const OWN_TTL: u8 = 64;
 
-/// Whether a packet may be answered with an error: not an ICMP error, not from or to a group or nobody (RFC 1122 §3.2.2,
-/// RFC 4443 §2.4 e). The caller minds that later fragments are not.
+/// Whether a packet may be answered with an error: not an ICMP error, not from or to a group or nobody (RFC 1122
+/// §3.2.2, RFC 4443 §2.4 e). The caller minds that later fragments are not.
 pub(crate) fn may_answer(bytes: &[u8], layout: &Layout) -> bool {
     let about_error = match layout.family {
         // Of the errors, redirect and parameter problem are not in IPVS's list.
@@ -124,6 +124,7 @@ pub(crate) fn answer(
     }
     frame.offload.merged = None;
     frame.offload.checksum = Checksum::Complete;
+    // An answer is a packet of its own: the pieces that the offending one came in say nothing about it.
     frame.forget_assembly();
 
     let class = layout.traffic_class(frame.bytes()).unwrap_or_default();
@@ -139,6 +140,8 @@ pub(crate) fn answer(
     frame.grow_front(header_len + icmp::LEN).ok_or(DropReason::NoHeadroom)?;
 
     let answer = own_layout(frame.len(), header_len, layout.family);
+    // Errors have precedence "internetwork control" (RFC 1812 §4.3.2.5), and the packet's own service besides, as in
+    // Linux.
     write_header(frame, addresses, (class & 0x1e) | 0xc0, identification).ok_or(DropReason::Malformed)?;
     let bytes = frame.bytes_mut();
     let message: &mut [u8; icmp::LEN] = array_mut(bytes, header_len).ok_or(DropReason::Malformed)?;

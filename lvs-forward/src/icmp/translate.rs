@@ -1,5 +1,13 @@
 //! ICMP errors about connections under NAT: the message, and the packet that it quotes, get the addresses and ports
-//! that their receiver knows (RFC 5508 §7, IPVS).
+//! that their receiver knows, as IPVS does it.
+//!
+//! Read these sections first:
+//!
+//! * RFC 792 p. 4-7 and RFC 4443 §2.4, §3.1-3.4: what an error consists of, and how much it quotes: as little as eight
+//!   bytes behind the quoted IP header, so that the quoted transport's checksum often is not there.
+//! * RFC 5508 §4.1-4.2: what a translator verifies and changes in both directions; the quoted packet travels the other
+//!   way than the error.
+//! * RFC 1624 §3: why a checksum that was wrong must stay so, which is why the message is verified before.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -33,6 +41,7 @@ pub fn translate(
     if Family::of(target.ip()) != layout.family || embedded.family != layout.family {
         return Err(DropReason::Family);
     }
+    // A partial checksum says nothing about the message, so that it could not be verified below.
     complete_checksum(frame, layout)?;
     let bytes = frame.bytes_mut();
     if !icmp_is_intact(bytes, layout) {
@@ -64,11 +73,13 @@ fn rewrite(
             IpAddr::V6(address) => *array_mut(bytes, at)? = address.octets(),
         }
     }
+    // Behind AH and ESP stand no ports, but a number that the receiver needs to find its association.
     if !is_ipsec(embedded.protocol) {
         put16(bytes, port, target.port())?;
     }
     if layout.family == Family::V4 {
         write_header_checksum(bytes, layout.network(), layout.header_len())?;
+        // Whoever matches the quotation to a socket may verify its header first (RFC 5508 §4.2).
         write_header_checksum(bytes, embedded.network(), embedded.transport() - embedded.network())?;
     }
     write_icmp(bytes, layout)

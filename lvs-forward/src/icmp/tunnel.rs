@@ -46,6 +46,8 @@ impl TunnelError {
                 let port = get16(bytes, outer.transport() + 2)?;
                 // Version and control bit 0, a header of 32-bit words, an IPv4 packet.
                 let &[first, kind] = array::<2>(bytes, outer.transport() + udp::LEN)?;
+                // Another service may use the port: what does not look like our wrapping is left to the director as
+                // UDP.
                 if first >> 5 != 0 || kind != protocol::IPIP {
                     return None;
                 }

@@ -1,7 +1,8 @@
 //! The forwarding methods, as edits of one packet.
 //!
 //! Each takes a frame and the layout of its packet, whose TTL is decremented already ([`edit`](crate::decrement_ttl)),
-//! and keeps the [`Offload`](crate::Offload) true. A transform that fails may leave the frame half rewritten: it must be dropped.
+//! and keeps the [`Offload`](crate::Offload) true. A transform that fails may leave the frame half rewritten: it must
+//! be dropped.
 //!
 //! | method | request | reply |
 //! |---|---|---|

@@ -55,6 +55,7 @@ pub fn rewrite(
     let partial = frame.offload.checksum != Checksum::Complete;
     let bytes = frame.bytes_mut();
     let address = change_address(bytes, layout, direction, target.ip()).ok_or(DropReason::Malformed)?;
+    // Neither has ports: a later fragment begins inside the payload, and what AH and ESP protect is not ours to read.
     if layout.fragment == Fragment::Later || is_ipsec(layout.protocol) {
         return Ok(());
     }
@@ -65,6 +66,7 @@ pub fn rewrite(
     let old = get16(bytes, at).ok_or(DropReason::Malformed)?;
     put16(bytes, at, target.port()).ok_or(DropReason::Malformed)?;
     if layout.protocol == protocol::SCTP {
+        // SCTP's checksum covers no address, so a port that stays leaves it right (RFC 9260 §6.8).
         return if old == target.port() { Ok(()) } else { write_sctp(bytes, layout) };
     }
     let Some(offset) = checksum_offset(layout.protocol) else {
@@ -83,6 +85,8 @@ pub fn rewrite(
         }
         return Ok(());
     } else {
+        // An update keeps a wrong checksum wrong, where computing it anew would vouch for bytes that were damaged
+        // before.
         let new = address.word(old, target.port()).update(checksum);
         if udp { never_zero(new) } else { new }
     };
@@ -124,6 +128,7 @@ fn write_sctp(bytes: &mut [u8], layout: &Layout) -> Result<(), DropReason> {
         return Err(DropReason::Incomplete);
     }
     let packet = bytes.get_mut(layout.transport()..layout.end()).ok_or(DropReason::Malformed)?;
+    // What a change does to a CRC depends on how many bytes follow it, so that summing anew is the simpler way.
     let checksum = sctp(packet);
     *array_mut(packet, sctp_header::CHECKSUM).ok_or(DropReason::Malformed)? = checksum;
     Ok(())

@@ -21,22 +21,23 @@ impl Cut {
     pub const SEGMENTS: Self = Self { mtu: u16::MAX, identification: 0 };
 }
 
-/// The longest packet that a frame stands for: of a merged one, its first segment; of an IPv6 one that came in fragments, the
-/// largest of those.
+/// The longest packet that a frame stands for: of a merged one, its first segment; of an IPv6 one that came in
+/// fragments, the largest of those.
 #[inline]
 pub(crate) fn size(frame: &Frame<'_>, layout: &Layout) -> Option<usize> {
     match (frame.offload.merged, frame.assembly()) {
         (None, Some(assembly)) if layout.family == Family::V6 => Some(assembly.largest.into()),
         (None, _) => Some(layout.packet_len()),
         (Some(merged), _) => {
+            // Routers will see the segments, so that one of those has to fit.
             let (start, payload) = merged_payload(frame.bytes(), layout)?;
             Some(start - layout.network() + payload.min(usize::from(merged.segment)))
         }
     }
 }
 
-/// The size that a finished packet is cut to: the way's, if it is longer than that. What came in fragments leaves in fragments
-/// that are no longer; of IPv6, if it is longer than the longest of them.
+/// The size that a finished packet is cut to: the way's, if it is longer than that. What came in fragments leaves in
+/// fragments that are no longer; of IPv6, if it is longer than the longest of them.
 pub(crate) fn cut(frame: &Frame<'_>, size: usize, inner: Family, outer: Family, mtu: u16) -> Option<u16> {
     let Some(assembly) = frame.assembly().filter(|_| inner == outer) else {
         let size = if frame.assembly().is_some() { frame.len() } else { size };

@@ -88,7 +88,8 @@ struct Received {
 }
 
 impl Received {
-    /// For a datagram of `total` bytes, if its pieces may be `room` bytes long. Linux keeps them then, and cuts anew otherwise.
+    /// For a datagram of `total` bytes, if its pieces may be `room` bytes long. Linux keeps them then, and cuts anew
+    /// otherwise.
     fn of(assembly: &Assembly, total: usize, room: usize) -> Option<Self> {
         let rest = assembly.pieces.get(1..)?;
         let lengths = rest.iter().map(Piece::len);
@@ -116,6 +117,7 @@ pub(super) fn check(bytes: &[u8], network: usize, cut: Cut) -> Result<usize, Dro
         6 => ipv6::LEN + ipv6::FRAGMENT_LEN,
         _ => return Err(DropReason::Malformed),
     };
+    // Offsets count in units of eight bytes.
     match usize::from(cut.mtu).saturating_sub(head) & !7 {
         0 => Err(DropReason::Unfragmentable),
         step => Ok(step),
@@ -182,6 +184,7 @@ impl Shape {
         const END: u8 = 0;
         const NOP: u8 = 1;
         const COPIED: u8 = 0x80;
+        // IPv6 has its options in extension headers, which are not split here.
         if matches!(self, Self::V6 { .. }) {
             return;
         }

@@ -51,6 +51,7 @@ pub fn is_wrapped(frame: &Frame<'_>, link: Link) -> bool {
     let Checksum::Partial { start, .. } = frame.offload.checksum else {
         return false;
     };
+    // Devices know one transport header, the first; in a wrapped frame the partial checksum is behind another.
     frame.offload.merged.is_some()
         && network(frame, link)
             .and_then(|network| segment::first_transport(frame.bytes(), network))

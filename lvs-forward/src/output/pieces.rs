@@ -11,8 +11,8 @@ use crate::reason::DropReason;
 /// The packets that a frame is cut into, each lent until the next one is asked for.
 ///
 /// [`next`](Self::next) makes one piece in place, over payload that was handed on before: so a piece has to be sent, or
-/// copied, before the next one is made, and an embedder may wait in between. What was not asked for when this is dropped is
-/// lost with the frame's bytes.
+/// copied, before the next one is made, and an embedder may wait in between. What was not asked for when this is
+/// dropped is lost with the frame's bytes.
 ///
 /// ```
 /// use lvs_forward::output::{Cut, Pieces};
@@ -52,8 +52,8 @@ impl<'f, 'b> Pieces<'f, 'b> {
     ///
     /// # Errors
     ///
-    /// [`DropReason::Offload`], when the frame is not what its offload says; [`DropReason::Unfragmentable`], when the MTU has
-    /// no room for a fragment of a segment; [`DropReason::Malformed`], when there is no IP header.
+    /// [`DropReason::Offload`], when the frame is not what its offload says; [`DropReason::Unfragmentable`], when the
+    /// MTU has no room for a fragment of a segment; [`DropReason::Malformed`], when there is no IP header.
     pub fn of(frame: &'f mut Frame<'b>, link: Link, cut: Cut) -> Result<Self, DropReason> {
         let network = network(frame, link).ok_or(DropReason::Malformed)?;
         let merged = frame.offload.merged.is_some();
@@ -65,8 +65,8 @@ impl<'f, 'b> Pieces<'f, 'b> {
     ///
     /// # Errors
     ///
-    /// [`DropReason::Unfragmentable`], when the MTU has no room for a fragment: then there was no piece before. After an error
-    /// there are no further pieces to be had.
+    /// [`DropReason::Unfragmentable`], when the MTU has no room for a fragment: then there was no piece before. After
+    /// an error there are no further pieces to be had.
     #[expect(clippy::should_implement_trait, reason = "an Iterator's items cannot borrow from it")]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, DropReason> {
         let Self { frame, network, cut, segments, whole, fragments } = self;
@@ -88,7 +88,8 @@ impl<'f, 'b> Pieces<'f, 'b> {
             else {
                 return Ok(None);
             };
-            // A segment that is wrapped may be longer than the tunnel's way takes, and is then fragmented like any packet.
+            // A segment that is wrapped may be longer than the tunnel's way takes, and is then fragmented like any
+            // packet.
             let mut packet = frame.window(segment.start, segment.end).ok_or(DropReason::Offload)?;
             match Fragments::of(&mut packet, *network, *cut)? {
                 Some(packet) => *fragments = Some(packet),

@@ -32,7 +32,8 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Begins to cut a merged frame whose first IP header is at `network`. From then on the frame is no merged one any more.
+    /// Begins to cut a merged frame whose first IP header is at `network`. From then on the frame is no merged one any
+    /// more.
     pub(super) fn of(frame: &mut Frame<'_>, network: usize, cut: Cut) -> Result<Self, DropReason> {
         let merged = frame.offload.merged.ok_or(DropReason::Offload)?;
         let plan = Plan::of(frame, network, merged).ok_or(DropReason::Offload)?;
@@ -88,6 +89,7 @@ impl Plan {
     fn of(frame: &Frame<'_>, network: usize, merged: Merged) -> Option<Self> {
         let bytes = frame.bytes();
         let (first, next) = first_transport(bytes, network)?;
+        // Our tunnels leave the inner checksum partial, which so tells where the packet inside begins.
         let wrapped = match frame.offload.checksum {
             Checksum::Complete => false,
             Checksum::Partial { start, .. } => usize::from(start) != first,
@@ -126,6 +128,7 @@ impl Plan {
                 let sequence = get32(bytes, self.transport + tcp::SEQUENCE)?;
                 put32(bytes, self.transport + tcp::SEQUENCE, sequence.wrapping_add(done as u32))?;
                 let flags: &mut [u8; 1] = array_mut(bytes, self.transport + tcp::FLAGS)?;
+                // The end belongs to the last byte, and the window was reduced once (RFC 3168 §6.1.2).
                 if !last {
                     flags[0] &= !(tcp::FIN | tcp::PSH);
                 }
@@ -138,6 +141,7 @@ impl Plan {
                 put16(bytes, self.transport + udp::LENGTH, len)?;
             }
         }
+        // Identifications have to differ where a segment may be fragmented on its way (RFC 6864 §4.3).
         set_length(bytes, self.network, self.family, Some(index))?;
         let inner = layout(bytes, self.network, self.transport, self.protocol, self.family);
         write_full(bytes, &inner)?;
@@ -155,6 +159,7 @@ fn finish_outer(bytes: &mut [u8], network: usize, transport: usize, index: u16) 
         protocol::UDP => {
             let len = u16::try_from(bytes.len() - transport).ok()?;
             put16(bytes, transport + udp::LENGTH, len)?;
+            // Not 0 is the wrapper's mark that a checksum is wanted.
             if get16(bytes, transport + udp::CHECKSUM)? != 0 {
                 let outer = layout(bytes, network, transport, protocol::UDP, family);
                 write_full(bytes, &outer)?;

@@ -61,13 +61,14 @@ impl Embedded {
         self.transport as usize
     }
 
-    /// The five-tuple of the quoted packet as it was sent. `None` when its protocol is not balanced, or its ports are not
-    /// quoted, as in a later fragment. AH and ESP need none.
+    /// The five-tuple of the quoted packet as it was sent. `None` when its protocol is not balanced, or its ports are
+    /// not quoted, as in a later fragment. AH and ESP need none.
     pub(crate) fn flow(&self, bytes: &[u8]) -> Option<Flow> {
         if is_ipsec(self.protocol) {
             return addresses_at(bytes, self.network(), self.family).map(ipsec_flow);
         }
         let protocol = Protocol::from_number(self.protocol)?;
+        // A later fragment quotes payload where ports would stand.
         if self.fragment == Fragment::Later {
             return None;
         }
@@ -79,7 +80,7 @@ impl Embedded {
         })
     }
 
-    /// The same offsets after the frame has lost its first `count` bytes.
+    /// The quoted packet's place after the frame has lost its first `count` bytes.
     pub(crate) fn without_front(mut self, count: usize) -> Option<Self> {
         let count = u32::try_from(count).ok()?;
         self.network = self.network.checked_sub(count)?;

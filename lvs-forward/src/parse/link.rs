@@ -19,6 +19,7 @@ pub enum Link {
 pub(crate) fn ether_type(bytes: &[u8]) -> Option<(usize, u16)> {
     let mut at = ethernet::TYPE;
     let mut found = get16(bytes, at)?;
+    // Bounded: a frame of nothing but tags is nobody's.
     for _ in 0..ethernet::MAX_TAGS {
         match found {
             ethernet::TYPE_TAG | ethernet::TYPE_SERVICE_TAG => {

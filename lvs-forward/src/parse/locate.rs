@@ -46,6 +46,7 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
         return Err(Malformed::Header);
     }
     let total = usize::from(u16::from_be_bytes([header[ipv4::TOTAL_LEN], header[ipv4::TOTAL_LEN + 1]]));
+    // Linux's BIG TCP writes 0 for lengths that the field cannot say, in merged frames only.
     if total == 0 && merged {
         return Err(Malformed::Jumbo);
     }
@@ -60,6 +61,7 @@ fn ipv4_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
     } else {
         Sum::ZERO.bytes(packet.get(..header_len).ok_or(Malformed::Cut)?)
     };
+    // Verified although hardware did so before: edits update the sum, and would carry a fault on.
     if sum.fold() != 0xffff {
         return Err(Malformed::Checksum);
     }
@@ -84,6 +86,7 @@ fn ipv6_layout(bytes: &[u8], network: usize, merged: bool) -> Result<Layout, Mal
         return Err(Malformed::Cut);
     }
     let chain = match next {
+        // Without extension headers, as nearly always, the general parser is not called.
         protocol::TCP | protocol::UDP | protocol::ICMPV6 => {
             Chain { len: 0, protocol: next, fragment: Fragment::Whole }
         }
@@ -151,6 +154,7 @@ pub(crate) fn extensions(first: u8, bytes: &[u8]) -> Result<Chain, Malformed> {
                 chain.len += header.slice().len();
                 chain.protocol = header.next_header().0;
                 chain.fragment = fragment(header.fragment_offset().value() != 0, header.more_fragments());
+                // What stands behind is payload, whatever it looks like.
                 if chain.fragment == Fragment::Later {
                     return Ok(chain);
                 }

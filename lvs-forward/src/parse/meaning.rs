@@ -14,8 +14,8 @@ use crate::header::{icmp, protocol};
 pub enum Meaning {
     /// An ICMP or `ICMPv6` message of this type that is about no connection.
     Control(u8),
-    /// An ICMP or `ICMPv6` error about a packet of a protocol that can be balanced. Its [`Packet::flow`] is the embedded
-    /// packet's, reversed.
+    /// An ICMP or `ICMPv6` error about a packet of a protocol that can be balanced. Its [`Packet::flow`] is the
+    /// embedded packet's, reversed.
     Error(Packet, Embedded),
     /// A packet of a protocol that can be balanced.
     Flow(Packet),
@@ -42,6 +42,7 @@ pub(crate) fn control(frame: &Frame<'_>, layout: &Layout) -> Result<Meaning, Mal
     if !icmp::is_error(layout.family, kind) {
         return Ok(Meaning::Control(kind));
     }
+    // An error that quotes nothing usable is about no connection, and still a message to somebody.
     let Some(embedded) = Embedded::find(message.get(icmp::LEN..).unwrap_or_default(), layout) else {
         return Ok(Meaning::Control(kind));
     };

@@ -29,7 +29,7 @@ use crate::header::layout::Layout;
 pub enum Parsed {
     /// An ARP packet, from this offset.
     Arp(usize),
-    /// Of an Ethernet type that is neither IPv4, IPv6 nor ARP.
+    /// A frame of an Ethernet type that is neither IPv4, IPv6 nor ARP.
     Foreign,
     /// An IP packet.
     Ip(Layout, Meaning),

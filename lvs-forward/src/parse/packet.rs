@@ -32,7 +32,8 @@ pub(crate) const fn ipsec_flow(addresses: Addresses) -> Flow {
     Flow { protocol: Protocol::Udp, addresses, source_port: KEY_EXCHANGE, destination_port: KEY_EXCHANGE }
 }
 
-/// An AH or ESP packet, in fragments or not. Behind an IPv6 AH stands the packet that it belongs to, which is the one that counts.
+/// An AH or ESP packet, in fragments or not. Behind an IPv6 AH stands the packet that it belongs to, which is the one
+/// that counts.
 pub(crate) fn ipsec(frame: &Frame<'_>, layout: &Layout) -> Option<Packet> {
     if !is_ipsec(layout.protocol) {
         return None;

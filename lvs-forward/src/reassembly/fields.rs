@@ -19,8 +19,8 @@ pub(crate) struct FragmentFields {
 }
 
 impl FragmentFields {
-    /// Those of a fragment; `None` for a packet that is none. An IPv6 packet with a fragment header is one even if it is all of its
-    /// datagram.
+    /// Reads the headers of a fragment; `None` for a packet that is none. An IPv6 packet with a fragment header is one
+    /// even if it is all of its datagram.
     pub(crate) fn of(bytes: &[u8], layout: &Layout) -> Option<Self> {
         let network = layout.network();
         match layout.family {

@@ -1,10 +1,18 @@
-//! Datagrams that come in fragments are put together before anything is decided about them, as Linux does before IPVS sees them.
+//! Datagrams that come in fragments are put together before anything is decided about them, as Linux does before IPVS
+//! sees them.
 //!
-//! Reading list: RFC 791 §3.2, RFC 8200 §4.5, RFC 5722 (overlaps), RFC 6946 (fragments that are whole), RFC 3168 §5.3, RFC 4963 (why
-//! an identification must not wait long).
+//! Read these sections first:
 //!
-//! Every datagram in the making has a slot and a place of memory that it is put together in, both lent in the beginning. What is
-//! whole stays in its place while it is decided and rewritten, so that it is copied once.
+//! * RFC 791 §3.2 (p. 24-29) and RFC 8200 §4.5: identification, offset and "more fragments"; which headers are
+//!   repeated.
+//! * RFC 5722 §3-4 and RFC 8200 §4.5: fragments that overlap spoil their datagram.
+//! * RFC 6946: IPv6 packets with a fragment header that are whole.
+//! * RFC 3168 §5.3: what becomes of the fragments' ECN fields.
+//! * RFC 4963: why an identification must not wait long; RFC 1122 §3.3.2 and RFC 8200 §4.5 for the time-outs, which are
+//!   Linux's here.
+//!
+//! Every datagram in the making has a slot and a place of memory that it is put together in, both lent in the
+//! beginning. What is whole stays in its place while it is decided and rewritten, so that it is copied once.
 
 mod fields;
 mod slot;
@@ -26,8 +34,8 @@ use crate::reason::DropReason;
 
 /// Room for datagrams that come in fragments: a number of [`Slot`]s, and memory that is shared out evenly among them.
 ///
-/// A datagram takes one slot from its first fragment until it is sent, or until its time is up (30 seconds for IPv4, 60 for IPv6, as
-/// in Linux). When all are taken, the unfinished datagram that came first gives way, counted as
+/// A datagram takes one slot from its first fragment until it is sent, or until its time is up (30 seconds for IPv4, 60
+/// for IPv6, as in Linux). When all are taken, the unfinished datagram that came first gives way, counted as
 /// [`DropReason::FragmentsFull`].
 ///
 /// ```
@@ -48,8 +56,8 @@ pub struct Fragments {
     soonest: Tick,
 }
 
-/// Memory for one datagram of any length, in bytes: the longest payload with its headers, [`HEADROOM`] before it, and a little room
-/// behind.
+/// Memory for one datagram of any length, in bytes: the longest payload with its headers, [`HEADROOM`] before it, and a
+/// little room behind.
 pub const PLACE: usize = FRONT + 65_536 + TAIL;
 
 /// What became of a fragment.
@@ -62,8 +70,8 @@ pub(crate) enum Gathered {
     Refused(DropReason),
 }
 
-/// What the fragments of one datagram have in common besides addresses and protocol. `None` for a packet that is none; an IPv6 packet with
-/// a fragment header is one even if it is all of its datagram.
+/// What the fragments of one datagram have in common besides addresses and protocol. `None` for a packet that is none;
+/// an IPv6 packet with a fragment header is one even if it is all of its datagram.
 #[must_use]
 pub fn identification(bytes: &[u8], layout: &Layout) -> Option<u32> {
     FragmentFields::of(bytes, layout).map(|fields| fields.identification)
@@ -73,16 +81,16 @@ impl Fragments {
     /// No room: every fragment is dropped and counted.
     pub const NONE: Self = Self { slots: Memory::NONE, bytes: Memory::NONE, soonest: Tick::ZERO };
 
-    /// Room for as many datagrams as there are slots (65,535 at most), each of which gets an equal share of `bytes`. With
-    /// [`PLACE`] bytes it takes any datagram; what is longer than its share is dropped. A share must exceed [`PLACE`] -
-    /// 65,536 bytes to be of any use.
+    /// Room for as many datagrams as there are slots (65,535 at most), each of which gets an equal share of `bytes`.
+    /// With [`PLACE`] bytes it takes any datagram; what is longer than its share is dropped. A share must exceed
+    /// [`PLACE`] - 65,536 bytes to be of any use.
     #[must_use]
     pub const fn lent(slots: &'static mut [Slot], bytes: &'static mut [u8]) -> Self {
         Self { slots: Memory::Lent(slots), bytes: Memory::Lent(bytes), soonest: Tick::ZERO }
     }
 
-    /// Room for this many datagrams of any length, from the heap: [`PLACE`] bytes each, of which systems with virtual memory provide
-    /// what is used. 65,535 at most.
+    /// Room for this many datagrams of any length, from the heap: [`PLACE`] bytes each, of which systems with virtual
+    /// memory provide what is used. 65,535 at most.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub fn with_room(datagrams: usize) -> Self {
@@ -98,8 +106,8 @@ impl Fragments {
         self.slots.get().len()
     }
 
-    /// Takes a fragment in: a copy of its payload, and of its headers if it is the first. `overrun` is told of each datagram that had to
-    /// give way to it.
+    /// Takes a fragment in: a copy of its payload, and of its headers if it is the first. `overrun` is told of each
+    /// datagram that had to give way to it.
     pub(crate) fn gather(
         &mut self,
         now: Tick,
@@ -109,6 +117,8 @@ impl Fragments {
         fields: &FragmentFields,
         overrun: &mut dyn FnMut(),
     ) -> Gathered {
+        // A scan: fragments are rare, slots few, and a table by hash would have to be safe from keys that strangers
+        // choose.
         let known = self.slots.get().iter().position(|slot| slot.is_gathering() && slot.key == key);
         let Some(at) = known.or_else(|| self.make_room(now, overrun)) else {
             return Gathered::Refused(DropReason::FragmentsFull);
@@ -126,6 +136,7 @@ impl Fragments {
         }
         match kept {
             Gathered::Waits | Gathered::Refused(DropReason::FragmentDuplicate) => kept,
+            // RFC 5722 §4: with one fragment that contradicts, none of them is to be believed.
             Gathered::Refused(_) => {
                 self.free(at);
                 kept
@@ -155,6 +166,7 @@ impl Fragments {
     pub(crate) fn take(&mut self, datagram: Datagram) -> Option<(Frame<'_>, Outcome)> {
         let (slot, place) = self.place(datagram.place.into())?;
         let State::Done(done) = slot.state else { return None };
+        // The place may have been given to another datagram since.
         if slot.since != datagram.since || slot.key.identification != datagram.identification {
             return None;
         }
@@ -190,8 +202,8 @@ impl Fragments {
         self.soonest != Tick::ZERO && self.soonest <= now
     }
 
-    /// A datagram whose time is up, as far as it has come: a frame of its first fragment if that is there. To be called until it is
-    /// `None`; the place is free then.
+    /// A datagram whose time is up, as far as it has come: a frame of its first fragment if that is there. To be called
+    /// until it is `None`; the place is free then.
     pub(crate) fn expired(&mut self, now: Tick) -> Option<(Key, Option<Frame<'_>>)> {
         if !self.has_expired(now) {
             return None;
@@ -215,7 +227,8 @@ impl Fragments {
         Some((slot.key, frame))
     }
 
-    /// A free slot, or one that has to give way: the unfinished datagram that came first, or a finished one that nobody takes.
+    /// A free slot, or one that has to give way: the unfinished datagram that came first, or a finished one that nobody
+    /// takes.
     fn make_room(&mut self, now: Tick, overrun: &mut dyn FnMut()) -> Option<usize> {
         let slots = self.slots.get_mut();
         if let Some(at) = slots.iter().position(Slot::is_free) {
@@ -223,6 +236,8 @@ impl Fragments {
         }
         let age = |slot: &Slot| now.millis_since(slot.since);
         let may_go = |slot: &&Slot| slot.is_gathering() || age(slot) >= UNTAKEN_MS;
+        // The one that came first is the likeliest never to become whole, and nothing that a stranger sends can block
+        // the memory for the 30 seconds that fragments may take.
         let oldest = slots.iter().filter(may_go).map(age).max()?;
         let at = slots.iter().position(|slot| may_go(&slot) && age(slot) == oldest)?;
         overrun();
@@ -231,6 +246,7 @@ impl Fragments {
 
     fn place(&mut self, at: usize) -> Option<(&mut Slot, &mut [u8])> {
         let slots = self.slots.get_mut();
+        // Every place has room for the longest datagram, so that the fragments are copied once, to where they belong.
         let share = (self.bytes.get().len() / slots.len().max(1)).min(PLACE);
         let bytes = self.bytes.get_mut().get_mut(at * share..)?.get_mut(..share)?;
         Some((slots.get_mut(at)?, bytes))
@@ -326,6 +342,7 @@ fn complete(slot: &mut Slot, place: &mut [u8], family: Family, congestion: u8) -
             put16(headers, link + ipv4::TOTAL_LEN, u16::try_from(headers_len + slot.len()).ok()?)?;
             let flags = if slot.forbids_fragments() { ipv4::DONT_FRAGMENT } else { 0 };
             put16(headers, link + ipv4::FRAGMENT, flags)?;
+            // Congestion that any fragment met is the datagram's (RFC 3168 §5.3).
             *headers.get_mut(link + ipv4::TOS)? |= congestion;
             write_header_checksum(headers, link, headers_len)
         }
@@ -346,8 +363,8 @@ const fn deadline(family: Family, since: Tick) -> Tick {
     })
 }
 
-/// Where a datagram's payload stands in its place: behind the headroom, a link header and the longest headers that are repeated
-/// in each fragment.
+/// Where a datagram's payload stands in its place: behind the headroom, a link header and the longest headers that are
+/// repeated in each fragment.
 const FRONT: usize = HEADROOM + 288;
 /// Room behind the payload, for a helper that makes it longer.
 const TAIL: usize = 64;

@@ -47,7 +47,7 @@ pub(crate) struct Reassembled {
     pub(crate) port: PortId,
     pub(crate) mark: u32,
     pub(crate) offload: Offload,
-    /// It is still what came in fragments, not an answer to that.
+    /// The frame is still what came in fragments, not an answer to that.
     pub(crate) assembled: bool,
     pub(crate) outcome: Outcome,
 }
@@ -85,7 +85,7 @@ pub(super) struct Part {
     pub(super) offset: usize,
     pub(super) len: usize,
     pub(super) more: bool,
-    /// Of the whole packet, headers included.
+    /// Length of the whole packet, headers included.
     pub(super) packet_len: usize,
     pub(super) dont_fragment: bool,
     pub(super) class: u8,
@@ -138,8 +138,8 @@ impl Slot {
         self.largest_df == self.assembly.largest
     }
 
-    /// The ECN field of the whole, as what is to be added to the first fragment's; `None` when the fragments' do not go together
-    /// (RFC 3168 §5.3).
+    /// The ECN field of the whole, as what is to be added to the first fragment's; `None` when the fragments' do not go
+    /// together (RFC 3168 §5.3).
     pub(super) const fn congestion(&self) -> Option<u8> {
         const NOT_CAPABLE: u8 = 1 << 0;
         const EXPERIENCED: u8 = 1 << 3;
@@ -149,8 +149,8 @@ impl Slot {
         Some(if self.classes & EXPERIENCED != 0 { 0b11 } else { 0 })
     }
 
-    /// Finds a fragment's place among those that are there, by Linux's rules: a fragment within one run of others is a duplicate
-    /// and ignored, any other overlap spoils the datagram.
+    /// Finds a fragment's place among those that are there, by Linux's rules: a fragment within one run of others is a
+    /// duplicate and ignored, any other overlap spoils the datagram.
     pub(super) fn add(&mut self, part: Part) -> Added {
         let offset = part.offset;
         let mut end = offset + part.len;
@@ -179,6 +179,7 @@ impl Slot {
         }
         self.len = self.len.max(u32::from(stop));
         self.last_is_in |= !part.more;
+        // Pieces never overlap, so that counting bytes is enough to know when all are there.
         self.got += u32::from(stop - start);
         self.classes |= 1 << (part.class & 3);
         // What was cut off for being no multiple of 8 does not count.

@@ -48,7 +48,7 @@ pub(crate) fn virtual_address(method: usize, family: Family) -> IpAddr {
     }
 }
 
-/// Its real server.
+/// The real server of the service with `METHODS[method]`.
 pub(crate) fn server(method: usize, family: Family) -> SocketAddr {
     let address = match family {
         Family::V4 => IpAddr::from([10, 0, 1, 11 + method as u8]),

@@ -1,5 +1,5 @@
-//! Whether a finished frame is one that any host would take, as etherparse and plain sums see it: nothing of the crate under test is
-//! used here.
+//! Whether a finished frame is one that any host would take, as etherparse and plain sums see it: nothing of the crate
+//! under test is used here.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 

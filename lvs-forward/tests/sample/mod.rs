@@ -148,7 +148,7 @@ impl Sample {
         }
     }
 
-    /// The same packet said to be several of `segment` payload bytes.
+    /// The offload that says of the packet that it is several of `segment` payload bytes.
     pub(crate) fn merged(&self, segment: u16) -> Merged {
         let kind = match (self.protocol, self.family()) {
             (Protocol::Udp | Protocol::Sctp, _) => MergedKind::Udp,

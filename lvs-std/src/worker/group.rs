@@ -17,9 +17,9 @@ use crate::steering::Steer;
 
 /// Commands several workers that share the work of one director. Clones command the same ones.
 ///
-/// Each worker has a director of its own with equal services and servers, and those connections whose client is
-/// [its own](Steer). What is to hold for the whole director is told to all of them, in one order; what it says of itself is put together from
-/// what they say. A group of one is as good as its [`Handle`], and costs no more.
+/// Each worker has a director of its own with equal services and servers, and those connections whose client is [its
+/// own](Steer). What is to hold for the whole director is told to all of them, in one order; what it says of itself is
+/// put together from what they say. A group of one is as good as its [`Handle`], and costs no more.
 ///
 /// ```
 /// # use lvs_core::{Config, Director, Heap, Seed};
@@ -58,8 +58,8 @@ struct Team {
 }
 
 impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
-    /// The group of these workers, which do not work yet, with their handles in the same order. `steer` says which frames come to which of them, and
-    /// `fans` tell the kernel so.
+    /// The group of these workers, which do not work yet, with their handles in the same order. `steer` says which
+    /// frames come to which of them, and `fans` tell the kernel so.
     pub fn new(
         workers: &mut [Worker<S, A, N>],
         handles: Vec<Handle<S, A, N>>,
@@ -99,8 +99,9 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         self.handles.first().ok_or(WorkerGone)?.with(work)
     }
 
-    /// Runs a closure on every worker's director and forwarder, each between two batches of its own, and returns what it returns of each, in the
-    /// order of the workers. It is told the worker's number. All workers hear what is told in this way in the same order.
+    /// Runs a closure on every worker's director and forwarder, each between two batches of its own, and returns what
+    /// it returns of each, in the order of the workers. It is told the worker's number. All workers hear what is told
+    /// in this way in the same order.
     ///
     /// # Errors
     /// [`WorkerGone`] when one of them has stopped; the others may have carried it out.
@@ -111,8 +112,9 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         self.tell(&self.order(), work)
     }
 
-    /// Takes virtual addresses from the host and gives it others, which it announces. Those that it has already as its own are left as they are. The
-    /// kernel hears of it in time: before what goes to a new address may come. Returns what became of each of the new ones.
+    /// Takes virtual addresses from the host and gives it others, which it announces. Those that it has already as its
+    /// own are left as they are. The kernel hears of it in time: before what goes to a new address may come. Returns
+    /// what became of each of the new ones.
     ///
     /// # Errors
     /// [`WorkerGone`].

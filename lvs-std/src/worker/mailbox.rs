@@ -1,7 +1,8 @@
 //! What workers that share the work of one director hand to each other: the rare frames that the kernel cannot steer.
 //!
-//! The first worker gets them. It hands copies on: what neighbours say of themselves to all, because each worker knows its own
-//! neighbours; ICMP errors and fragments to the worker whose connection they are about. The common packet meets none of this.
+//! The first worker gets them. It hands copies on: what neighbours say of themselves to all, because each worker knows
+//! its own neighbours; ICMP errors and fragments to the worker whose connection they are about. The common packet meets
+//! none of this.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -70,7 +71,8 @@ impl Mailbox {
         (0..workers).map(|own| Self { mailboxes: mailboxes.clone(), own, first: first(own) }).collect()
     }
 
-    /// Hands on what belongs to others of the frames that came in by a port. Says by bits which of them are done with that.
+    /// Hands on what belongs to others of the frames that came in by a port. Says by bits which of them are done with
+    /// that.
     #[inline]
     pub(super) fn dispatch(
         &mut self,

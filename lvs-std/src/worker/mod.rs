@@ -14,8 +14,9 @@
 //! machine's stack then answers, and what it sends is forwarded as any port's packets. So one address can have
 //! balanced services and local ones, and the director can be a real server itself.
 //!
-//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. Several threads are several
-//! workers, each with a director of its own; a [`WorkerGroup`] commands them as one, and [`Steer`](crate::steering::Steer) says which packet is whose.
+//! Nothing is shared on the way of a packet: no lock, no allocation, no system call but the devices' own. Several
+//! threads are several workers, each with a director of its own; a [`WorkerGroup`] commands them as one, and
+//! [`Steer`](crate::steering::Steer) says which packet is whose.
 
 mod addresses;
 mod group;
@@ -57,17 +58,18 @@ pub struct WorkerOptions {
     /// Never waits, but asks the devices again and again: the least delay for the price of a whole processor.
     /// Default: false.
     pub busy_poll: bool,
-    /// How long the devices are asked again and again after the last frame, before the worker waits. To be woken takes a
-    /// processor some microseconds, in a virtual machine more, which the sender of the next frame pays. An idle worker
-    /// uses no processor either way. Default: 50 microseconds.
+    /// How long the devices are asked again and again after the last frame, before the worker waits. To be woken takes
+    /// a processor some microseconds, in a virtual machine more, which the sender of the next frame pays. An idle
+    /// worker uses no processor either way. Default: 50 microseconds.
     pub linger: Duration,
     /// Events that can wait to be fetched; further ones are lost and counted. Default: 4,096, at least 1.
     pub events: usize,
-    /// Datagrams in fragments that can be put together at a time, if the forwarder has no room for any yet. They take up to
-    /// [`PLACE`](lvs_forward::reassembly::PLACE) bytes each, of which the machine provides what has been used. Default: 128.
+    /// Datagrams in fragments that can be put together at a time, if the forwarder has no room for any yet. They take
+    /// up to [`PLACE`](lvs_forward::reassembly::PLACE) bytes each, of which the machine provides what has been used.
+    /// Default: 128.
     pub fragments: usize,
-    /// FTP control connections in passive mode under NAT that are helped, if the forwarder has no room for any yet; some 64 bytes
-    /// each. Default: 1,024.
+    /// FTP control connections in passive mode under NAT that are helped, if the forwarder has no room for any yet;
+    /// some 64 bytes each. Default: 1,024.
     pub ftp: usize,
 }
 
@@ -123,8 +125,8 @@ struct Input {
 
 impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// A worker with its handle, and the queue of the director's events. The devices are the ports that the forwarder's
-    /// host was given, in that order. It begins by asking for the link-layer addresses of the director's real servers, so
-    /// that first packets need not wait for them.
+    /// host was given, in that order. It begins by asking for the link-layer addresses of the director's real servers,
+    /// so that first packets need not wait for them.
     ///
     /// # Errors
     /// [`WorkerError`] when devices and ports do not correspond.
@@ -218,14 +220,14 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         }
     }
 
-    /// One round without waiting: a batch from each device, the commands that wait, and whatever is due. Returns how many
-    /// frames came in.
+    /// One round without waiting: a batch from each device, the commands that wait, and whatever is due. Returns how
+    /// many frames came in.
     pub fn turn(&mut self) -> usize {
         self.round().0
     }
 
-    /// The director, between two turns. What passed it by has been counted; connections that it is to forward no more end with
-    /// the next turn.
+    /// The director, between two turns. What passed it by has been counted; connections that it is to forward no more
+    /// end with the next turn.
     pub fn director(&mut self) -> &mut Director<S> {
         self.touch();
         &mut self.director

@@ -18,8 +18,8 @@ pub(crate) struct PlannedService {
 }
 
 impl PlannedService {
-    /// A service as it is. `None` if there is no such service, or no table of its can be made ahead, unless it `gets` a scheduler whose
-    /// table can.
+    /// A service as it is. `None` if there is no such service, or no table of its can be made ahead, unless it `gets` a
+    /// scheduler whose table can.
     pub(crate) fn read<S: Store>(director: &Director<S>, key: ServiceKey, gets: bool) -> Option<Self> {
         let recipe = director.table_builder(key);
         if recipe.is_none() && !gets {
@@ -88,8 +88,8 @@ struct Table {
     prepared: PrebuiltTable<Vec<Member>, Vec<u32>>,
 }
 
-/// PrebuiltTables for services after a change. They are some hundred kilobytes each: whoever made them should get them back, so that no worker has to
-/// return the memory.
+/// PrebuiltTables for services after a change. They are some hundred kilobytes each: whoever made them should get them
+/// back, so that no worker has to return the memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrebuiltTables(Vec<Table>);
 

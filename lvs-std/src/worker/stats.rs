@@ -88,14 +88,15 @@ pub struct WorkerCounters {
     pub unsendable: u64,
     /// Frames that were passed to this host, and went to the local port.
     pub passed: u64,
-    /// Frames that the forwarder passed, and that were lost: for want of a local port, or because they are no IP packets to
-    /// an own address.
+    /// Frames that the forwarder passed, and that were lost: for want of a local port, or because they are no IP
+    /// packets to an own address.
     pub not_passed: u64,
     /// Events that nobody fetched in time.
     pub events_lost: u64,
     /// Copies of frames that it handed to other workers of the same director.
     pub handed_over: u64,
-    /// Copies that were lost: the other worker did not read its post in time, or the first fragment of a datagram did not come.
+    /// Copies that were lost: the other worker did not read its post in time, or the first fragment of a datagram did
+    /// not come.
     pub handover_lost: u64,
     /// What went past it in the kernel; it is in the director's counters as well.
     pub offload: FlowOffloadCounters,

@@ -1,7 +1,8 @@
-//! What the helper remembers of FTP control connections, and how their sequence numbers are kept together when an answer changes
-//! its length.
+//! What the helper remembers of FTP control connections, and how their sequence numbers are kept together when an
+//! answer changes its length.
 //!
-//! Reading list: RFC 959 §4.1.2, RFC 2428, RFC 9293 §3.4 (sequence numbers), RFC 2018 (selective acknowledgements), RFC 3022 §4.4.
+//! Reading list: RFC 959 §4.1.2, RFC 2428, RFC 9293 §3.4 (sequence numbers), RFC 2018 (selective acknowledgements), RFC
+//! 3022 §4.4.
 
 use core::net::SocketAddr;
 
@@ -44,7 +45,8 @@ pub(super) enum Mode {
     ExtendedPassive,
 }
 
-/// How far sequence numbers are moved: before a position by one amount, behind it by another (which is how Linux remembers it).
+/// How far sequence numbers are moved: before a position by one amount, behind it by another (which is how Linux
+/// remembers it).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shift {
     position: u32,
@@ -91,8 +93,8 @@ impl Controls {
         Some(place)
     }
 
-    /// What is known of a connection, from now on; `None` when there is no room. A place whose connection has been silent for
-    /// longer than such connections live is free.
+    /// What is known of a connection, from now on; `None` when there is no room. A place whose connection has been
+    /// silent for longer than such connections live is free.
     pub(super) fn open(
         &mut self,
         key: Key,
@@ -104,6 +106,8 @@ impl Controls {
             let fits = |place: &Control| {
                 place.free || place.connection == connection || now.millis_since(place.used) > SILENT_MS
             };
+            // A connection that lives keeps its place: losing the shift would break it, where a new one only goes
+            // unhelped.
             let at = self.window(key, connection).find(|&at| self.memory.get().get(at).is_some_and(fits))?;
             let place = self.memory.get_mut().get_mut(at)?;
             *place = Control { connection, client, used: now, free: false, ..Control::EMPTY };
@@ -153,6 +157,7 @@ impl Control {
 impl Shift {
     /// What is said from `sequence` on has become longer by this many bytes.
     pub(super) const fn lengthen(&mut self, sequence: u32, by: i32) {
+        // An answer that is sent again must not be counted twice.
         if self.before == self.after || is_after(sequence, self.position) {
             self.position = sequence;
             self.before = self.after;
@@ -168,6 +173,8 @@ impl Shift {
 
     /// What the speaker said when the receiver acknowledges this.
     pub(super) const fn said(&self, acknowledged: u32) -> u32 {
+        // Which amount applies depends on the speaker's number, which is what is looked for: tried with the earlier
+        // one.
         let before = acknowledged.wrapping_add_signed(-self.before);
         let by = if is_after(before, self.position) { self.after } else { self.before };
         acknowledged.wrapping_add_signed(-by)
@@ -186,7 +193,8 @@ const fn is_after(a: u32, b: u32) -> bool {
 
 /// Places in which one connection may stand.
 const WINDOW: usize = 8;
-/// A control connection that says nothing is over before, in milliseconds: twice as long as one in state ESTABLISHED lives.
+/// A control connection that says nothing is over before, in milliseconds: twice as long as one in state ESTABLISHED
+/// lives.
 const SILENT_MS: u64 = 1_800_000;
 
 #[cfg(test)]

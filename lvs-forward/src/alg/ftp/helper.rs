@@ -28,8 +28,8 @@ pub(crate) struct Helper<'h> {
 }
 
 impl Helper<'_> {
-    /// Reads a segment of a control connection before it is translated, tells the director of the data connections that it
-    /// announces, and rewrites what the client must see otherwise. Returns where the packet's parts stand now.
+    /// Reads a segment of a control connection before it is translated, tells the director of the data connections that
+    /// it announces, and rewrites what the client must see otherwise. Returns where the packet's parts stand now.
     pub(crate) fn help<S: Store>(
         &mut self,
         director: &mut Director<S>,
@@ -43,7 +43,9 @@ impl Helper<'_> {
             return Ok(*layout);
         };
         frame.set_len(layout.end()).ok_or(DropReason::Malformed)?;
+        // Edits below change a complete sum or a partial one of exactly this segment, and no third kind.
         normalise(frame, layout)?;
+        // What is read here opens ports, and rewriting would hide the damage.
         if !is_intact(frame, layout) {
             return Err(DropReason::BadChecksum);
         }
@@ -52,12 +54,14 @@ impl Helper<'_> {
         match forward.direction {
             Direction::Request => {
                 if flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK) {
+                    // An earlier connection of the same ports may have left its numbers here.
                     self.controls.forget(self.key, forward.connection);
                 }
                 if open {
                     self.read_command(director, now, frame, layout, packet, forward);
                 }
                 let client = packet.flow.source();
+                // The client acknowledges what it saw, and the server must read what it said (RFC 3022 §4.4).
                 if let Some(control) = self.controls.find(self.key, now, forward.connection, client)
                     && !control.shift.is_none()
                 {
@@ -67,6 +71,7 @@ impl Helper<'_> {
             }
             Direction::Reply => {
                 let client = packet.flow.destination();
+                // Before the numbers are moved: a position is remembered as the server counts.
                 let layout = if open {
                     self.rewrite_answer(director, now, frame, layout, packet, forward)?
                 } else {
@@ -119,7 +124,8 @@ impl Helper<'_> {
         }
     }
 
-    /// The server's answer to such a question gets the virtual address, and the director is told of the data connection.
+    /// The server's answer to such a question gets the virtual address, and the director is told of the data
+    /// connection.
     fn rewrite_answer<S: Store>(
         &mut self,
         director: &mut Director<S>,
@@ -146,6 +152,7 @@ impl Helper<'_> {
             return Err(DropReason::NoHeadroom);
         }
         let expectation = Expectation::FromClient { server_port: place.address.port() };
+        // Another host's address would make the director open ways that nobody configured (RFC 2577 §3).
         if place.address.ip() != server.ip() || director.expect(now, forward.connection, expectation).is_err()
         {
             // What the director does not expect, the client could not open either.
@@ -153,6 +160,7 @@ impl Helper<'_> {
             self.counters.unhelped += 1;
             return Ok(*layout);
         }
+        // One rewrite for each question, as with IPVS: an answer that is sent again goes out as it is.
         control.mode = Mode::Active;
         self.counters.expected += 1;
         let sequence =
@@ -196,7 +204,8 @@ fn is_intact(frame: &Frame<'_>, layout: &Layout) -> bool {
     sum.is_some_and(|sum| sum.fold() == 0xffff)
 }
 
-/// Puts `text` into the place of another one in a segment's payload. A longer one moves what stands before it into the headroom.
+/// Puts `text` into the place of another one in a segment's payload. A longer one moves what stands before it into the
+/// headroom.
 fn replace(frame: &mut Frame<'_>, layout: &Layout, place: &Place, text: &[u8]) -> Result<Layout, DropReason> {
     let bad = DropReason::Malformed;
     let (payload, _) = merged_payload(frame.bytes(), layout).ok_or(bad)?;
@@ -243,6 +252,7 @@ fn lengthen(frame: &mut Frame<'_>, layout: &Layout, before: usize) -> Option<()>
             put16(bytes, network + ipv6::PAYLOAD_LEN, u16::try_from(payload).ok()?)?;
         }
     }
+    // The payload has moved by any number of bytes, odd ones too, so that the sum is made anew.
     if complete {
         return write_full(bytes, layout);
     }

@@ -38,7 +38,7 @@ pub enum Command {
 pub struct Place {
     /// What it says.
     pub address: SocketAddr,
-    /// Its first byte.
+    /// From the payload's first byte to the address's.
     pub start: usize,
     /// The byte after its last one.
     pub end: usize,
@@ -48,18 +48,19 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the three results of IPVS's parser")]
 pub enum Search {
-    /// It begins with something else.
+    /// The line begins with something else.
     Absent,
-    /// It ends before the address does, or the address is none.
+    /// The line ends before the address does, or what stands there is no address.
     Incomplete,
-    /// Here.
+    /// The address stands here.
     Found(Place),
 }
 
-/// What a client's segment asks for, if it is about a data connection: `PASV` and `EPSV` anywhere in it, `PORT` and `EPRT`
-/// at its beginning. `family` is that of the control connection; the data connection is of the same one.
+/// What a client's segment asks for, if it is about a data connection: `PASV` and `EPSV` anywhere in it, `PORT` and
+/// `EPRT` at its beginning. `family` is that of the control connection; the data connection is of the same one.
 #[must_use]
 pub fn client_command(payload: &[u8], family: Family) -> Option<Command> {
+    // Anywhere in the segment, as IPVS looks for these two; for the others it looks at the beginning only.
     for at in 0..payload.len().saturating_sub(PASV.len() - 1) {
         let rest = payload.get(at..)?;
         if family == Family::V4 && starts_with(rest, PASV) {
@@ -110,7 +111,7 @@ pub fn extended_passive_reply(payload: &[u8], server: IpAddr) -> Search {
 pub struct Text(heapless::String<24>);
 
 impl Text {
-    /// Its bytes.
+    /// The text's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -175,6 +176,7 @@ fn numbers(payload: &[u8], start: usize) -> Option<Place> {
     let mut at = start;
     for (index, value) in values.iter_mut().enumerate() {
         while let Some(digit) = payload.get(at).copied().filter(u8::is_ascii_digit) {
+            // A number above 255 is no part of an address.
             *value = value.checked_mul(10)?.checked_add(digit - b'0')?;
             at += 1;
         }

@@ -52,6 +52,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         error: IcmpError,
     ) -> Option<Outcome> {
         let answerable = error == IcmpError::UnevenFragment || layout.fragment() != Fragment::Later;
+        // The limiter comes last: a packet that must not be answered shall not use up what others may need.
         if !answerable
             || !may_answer(frame.bytes(), layout)
             || !self.limiter.allows(now, self.options.icmp_rate)
@@ -61,6 +62,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let addresses = layout.addresses(frame.bytes())?;
         let (client, destination) = (addresses.source(), addresses.destination());
         let leaves_by = self.host.route(client).map_or(frame.port, |hop| hop.port);
+        // The client spoke to that address, and a firewall before it may let nothing else through.
         let source = if self.host.owns(destination) {
             destination
         } else {
@@ -125,8 +127,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         outcome
     }
 
-    /// An ICMP error about a packet that a tunnel of ours wrapped: the client hears of its own packet instead, and the path's
-    /// MTU is remembered. IPVS calls this the ICMP error of the tunnel.
+    /// An ICMP error about a packet that a tunnel of ours wrapped: the client hears of its own packet instead, and the
+    /// path's MTU is remembered. IPVS calls this the ICMP error of the tunnel.
     pub(crate) fn tunnel_error(
         &mut self,
         now: Tick,
@@ -135,6 +137,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         outer: &Embedded,
         verdict: &Verdict,
     ) -> Outcome {
+        // Found a second time: a task keeps offsets only, so that the common ones stay small.
         let Some((_, quoted)) = TunnelError::find(frame.bytes(), layout, outer) else {
             return self.drop(DropReason::Malformed);
         };
@@ -149,6 +152,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 return self.pass(PassReason::Director(reason));
             }
         }
+        // What changes a path's MTU for ten minutes is worth a sum.
         if !icmp_is_intact(frame.bytes(), layout) {
             return self.drop(DropReason::BadIcmpChecksum);
         }
@@ -161,6 +165,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 }
                 let link = self.host.route(quoted.server).map_or(u16::MAX, |hop| hop.mtu);
                 let mtu = usize::from(self.path_mtus.limit(now, quoted.server, link));
+                // A client that is told of less than every link carries would ignore it, or starve.
                 let room = if mtu > LEAST_MTU + quoted.overhead { mtu - quoted.overhead } else { mtu };
                 IcmpError::TooBig(room as u32)
             }

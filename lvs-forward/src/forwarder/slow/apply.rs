@@ -152,6 +152,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
             return self.local_server(frame, subject, forward);
         }
+        // IPVS routes before it looks at TTL and size: a packet that fails in two ways is answered as there.
         let way = self.next_hop(now, server);
         let (arrival, layout) = match prepare(frame, &subject.layout) {
             Ok(prepared) => prepared,
@@ -174,6 +175,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if layout.header_len() > ipv4::LEN
             && let Some(Addresses::V4 { destination, .. }) = layout.addresses(frame.bytes())
         {
+            // It came to this host first, which records the address that it was delivered to (RFC 791 p. 20).
             record_route(frame.bytes_mut(), layout, destination);
         }
         if decrement_ttl(frame, layout).is_none() {
@@ -188,6 +190,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
         };
         let room = usize::from(mtu).saturating_sub(overhead);
+        // No packet fits, and no MTU could be told that a client may use.
         if overhead > 0 && room < least_mtu(outer) {
             return self.drop(DropReason::TunnelMtu);
         }
@@ -197,6 +200,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let fragments = match layout.family {
             Family::V4 => {
                 (overhead > 0 && !self.options.pmtu_disc)
+                    // An error is never answered with an error, so that a large one can only be cut (RFC 1122 §3.2.2).
                     || subject.embedded.is_some()
                     || !layout.dont_fragment(frame.bytes())
             }
@@ -207,6 +211,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return self.send_icmp_error(now, frame, layout, &arrival, error, DropReason::TooBig);
         }
         let rewritten = match (forward.method, subject.embedded) {
+            // Only the link header changes, which cannot make another family of a packet.
             (Method::Direct, _) if outer != layout.family => Err(DropReason::Family),
             (Method::Bypass | Method::Direct | Method::Local, _) => Ok(()),
             (Method::Nat, None) => nat::rewrite(frame, layout, Direction::Request, forward.target),
@@ -224,7 +229,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.depart(now, frame, outer, &arrival, (hop, resolution), cut)
     }
 
-    /// A real server's packet, on its way to the client: forwarded as a router does, and given the virtual service's address.
+    /// A real server's packet, on its way to the client: forwarded as a router does, and given the virtual service's
+    /// address.
     fn reply(
         &mut self,
         now: Tick,
@@ -235,6 +241,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(client) = subject.layout.addresses(frame.bytes()).map(Addresses::destination) else {
             return self.drop(DropReason::Malformed);
         };
+        // A client on this very host: nothing is routed, the local stack gets its reply.
         if self.host.owns(client) {
             return self.local_server(frame, subject, forward);
         }
@@ -286,6 +293,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(addresses) = layout.addresses(frame.bytes()) else {
             return self.drop(DropReason::Malformed);
         };
+        // What the local stack sends has to leave, or the machine would have no network behind the director.
         let routes = self.options.ip_forward || self.options.local == Some(frame.port);
         if !routes || stays(&addresses) {
             return self.pass(reason);
@@ -299,7 +307,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
-    /// Forwards as a router (RFC 1812 §5.2): TTL, size, then `rewrite`. `Err` holds the outcome of a packet that went no further.
+    /// Forwards as a router (RFC 1812 §5.2): TTL, size, then `rewrite`. `Err` holds the outcome of a packet that went
+    /// no further.
     fn send_through(
         &mut self,
         now: Tick,
@@ -314,6 +323,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Err(reason) => return Err(self.drop(reason)),
         };
         let layout = &layout;
+        // Tested before the route's failure, as a router does: a traceroute sees this hop even where the way ends here.
         let error = if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
             Some((IcmpError::TimeExceeded, DropReason::TimeExceeded))
         } else {
@@ -353,6 +363,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         let cut = cut(frame, size, layout.family, layout.family, hop.mtu);
         let outcome = self.depart(now, frame, layout.family, &arrival, (hop, resolution), cut);
+        // A drop in the last step must not count as forwarded.
         if matches!(outcome, Outcome::Drop(_)) { Err(outcome) } else { Ok(outcome) }
     }
 
@@ -361,6 +372,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let layout = &subject.layout;
         let rewritten = match (forward.method, subject.embedded) {
             (Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_), _) => Ok(()),
+            // The link header stays on: whoever hands the frame to the local stack takes it off.
             (Method::Nat, None) => normalise(frame, layout)
                 .and_then(|()| nat::rewrite(frame, layout, forward.direction, forward.target)),
             (Method::Nat, Some(embedded)) => {
@@ -382,6 +394,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         server: IpAddr,
         hop: &Hop,
     ) -> Result<(), DropReason> {
+        // An address of the port that the packet leaves by: ICMP errors about the tunnel come back to it.
         let source = self.host.source(hop.port, Family::of(server)).ok_or(DropReason::NoRoute)?;
         let addresses = Addresses::new(source, server).ok_or(DropReason::Family)?;
         let source_port = match (tunnel, packet) {
@@ -404,6 +417,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let ports = u64::from(flow.source_port) << 16 | u64::from(flow.destination_port);
         let word = u64::from(flow.protocol.number()) << 32 | ports;
         let (source, destination) = (flow.addresses.source(), flow.addresses.destination());
+        // Keyed, so that a stranger cannot choose flows that all take one path, or learn which do.
         let hash = self.key.hash_pair(to_bits(source), to_bits(destination), word);
         first + (((hash >> 32) * u64::from(last - first)) >> 32) as u16
     }

@@ -35,12 +35,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Ok(Located::Foreign) => return Task::Pass(PassReason::Protocol),
             Err(malformed) => return Task::Drop(malformed.into()),
         };
+        // An atomic fragment (RFC 6946) is whole, but its fragment header hides the transport from the rest of this
+        // code.
         let split = layout.fragment != Fragment::Whole;
         if (split || layout.family == Family::V6 && layout.header_len() > ipv6::LEN)
             && let Some(task) = self.classify_fragment(frame, &layout, group)
         {
             return task;
         }
+        // An own address is never a group's, so that no group packet is balanced.
         let found = match Protocol::from_number(layout.protocol) {
             Some(_) if group => return Task::Pass(PassReason::Group),
             Some(balanced) => flow(frame, &layout, balanced),
@@ -79,6 +82,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return (!stays(addresses)).then_some(ForwardingError::TimeExceeded);
         }
         let size = size(frame, layout)?;
+        // Nearly every packet fits through every port, and the look for its route is saved.
         if size <= usize::from(self.host.least_mtu()) {
             return None;
         }
@@ -87,8 +91,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             .then_some(ForwardingError::TooBig(mtu))
     }
 
-    /// A fragment that has to wait for the others. Linux puts together all IPv6 fragments, and of IPv4 what is for itself or of a
-    /// protocol that IPVS looks at.
+    /// A fragment that has to wait for the others. Linux puts together all IPv6 fragments, and of IPv4 what is for
+    /// itself or of a protocol that IPVS looks at.
     #[inline(never)]
     fn classify_fragment(&self, frame: &Frame<'_>, layout: &Layout, group: bool) -> Option<Task> {
         FragmentFields::of(frame.bytes(), layout)?;
@@ -130,6 +134,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return Task::Drop(DropReason::Martian);
         };
         let path = self.path_of(frame, &addresses);
+        // The outer source of our tunnels is an own address, so that errors about them come to this host.
         if path == Path::Local
             && let Meaning::Error(_, embedded) | Meaning::Wrapped(embedded) = meaning
             && let Some((packet, _)) = TunnelError::find(bytes, &layout, &embedded)
@@ -157,6 +162,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             {
                 Task::Echo(layout)
             }
+            // Of a later fragment nobody can say what it belongs to; the local stack may know.
             (Meaning::Other, Path::Local) if layout.fragment == Fragment::Whole => Task::Unknown(layout),
             (Meaning::Control(_) | Meaning::Other | Meaning::Wrapped(_) | Meaning::Flow(_), Path::Local) => {
                 Task::Pass(PassReason::Protocol)

@@ -12,19 +12,19 @@ use crate::offload::merged_payload;
 use crate::outcome::Outcome;
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// The same forwarder with room for FTP control connections. Without it, passive FTP does not work under NAT.
+    /// Gives a new forwarder room for FTP control connections. Without it, passive FTP does not work under NAT.
     #[must_use]
     pub fn with_ftp(mut self, controls: ftp::Controls) -> Self {
         self.ftp = controls;
         self
     }
 
-    /// Gives it room for FTP control connections in place of what it had; passive ones that are open fail.
+    /// Gives the forwarder room for FTP control connections in place of what it had; passive ones that are open fail.
     pub fn set_ftp(&mut self, controls: ftp::Controls) {
         self.ftp = controls;
     }
 
-    /// Its room for FTP control connections.
+    /// The forwarder's room for FTP control connections.
     #[must_use]
     pub const fn ftp(&self) -> &ftp::Controls {
         &self.ftp
@@ -50,6 +50,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 self.carry_out(now, frame, task, Some((packet, &verdict)))
             }
             Verdict::Forward(forward) if forward.helper == Some(Helper::Ftp) => {
+                // An ICMP error of a control connection has no commands in it.
                 let Task::Flow(layout) = task else {
                     return self.carry_out(now, frame, task, Some((packet, verdict)));
                 };
@@ -57,6 +58,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     ftp::Helper { controls: &mut self.ftp, counters: &mut self.counters, key: self.key };
                 let before = layout.packet_len();
                 match helper.help(director, now, frame, layout, packet, forward) {
+                    // The director counted the length that came in, and its counters speak of what leaves.
                     Ok(layout) if layout.packet_len() != before => {
                         // No packet is longer than 64 KiB.
                         director.resized(forward.connection, layout.packet_len() as i32 - before as i32);

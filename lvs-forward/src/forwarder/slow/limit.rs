@@ -22,6 +22,7 @@ impl Limiter {
             return true;
         }
         let rate = u64::from(rate);
+        // At least one whole error: a burst of less would let nothing through at low rates, however long the pause.
         let most = (rate * BURST_PERCENT * 10).max(1_000);
         let earned = now.millis_since(self.last).saturating_mul(rate);
         self.tokens = self.tokens.saturating_add(earned).min(most);

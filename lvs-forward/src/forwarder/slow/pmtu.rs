@@ -55,6 +55,7 @@ impl PathMtus {
     /// Believes a router, unless it states more than is known.
     pub(crate) fn learn(&mut self, now: Tick, server: IpAddr, stated: u16) {
         let bits = to_bits(server);
+        // Never more than is known: a forged message could otherwise undo a true one.
         let mtu = self.limit(now, server, u16::MAX).min(stated.max(LEAST));
         let place = self
             .window(bits)
@@ -71,6 +72,7 @@ impl PathMtus {
     }
 
     fn window(&self, bits: u128) -> impl Iterator<Item = usize> + use<> {
+        // Keyed and bounded: who forges messages can make neighbours in the table give way, but not fill it or slow it.
         let first = bucket(self.key.hash(bits), PLACES);
         (0..WINDOW).map(move |step| (first + step) % PLACES)
     }

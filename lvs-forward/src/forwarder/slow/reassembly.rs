@@ -16,26 +16,26 @@ use crate::reason::DropReason;
 use crate::reassembly::{FragmentFields, Fragments, Gathered, Key, Reassembled};
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// The same forwarder with room to put fragments together. Without it, fragments are dropped.
+    /// Gives a new forwarder room to put fragments together. Without it, fragments are dropped.
     #[must_use]
     pub fn with_fragments(mut self, fragments: Fragments) -> Self {
         self.fragments = fragments;
         self
     }
 
-    /// Gives it room to put fragments together in place of what it had; what is unfinished there is lost.
+    /// Gives the forwarder room to put fragments together in place of what it had; what is unfinished there is lost.
     pub fn set_fragments(&mut self, fragments: Fragments) {
         self.fragments = fragments;
     }
 
-    /// Its room to put fragments together.
+    /// The forwarder's room to put fragments together.
     #[must_use]
     pub const fn fragments(&self) -> &Fragments {
         &self.fragments
     }
 
-    /// Hands out a datagram that [`Outcome::Assembled`] speaks of, once: to be sent, as frames are, before the next call of
-    /// anything else here. `None` when it has been taken already, or has waited too long.
+    /// Hands out a datagram that [`Outcome::Assembled`] speaks of, once: to be sent, as frames are, before the next
+    /// call of anything else here. `None` when it has been taken already, or has waited too long.
     pub fn take(&mut self, datagram: Datagram) -> Option<Taken<'_, A, N>> {
         let (frame, outcome) = self.fragments.take(datagram)?;
         Some(Taken { frame, outcome, host: &self.host })
@@ -102,6 +102,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             // RFC 8200 §4.5: the first fragment has all headers.
             return Err(self.drop(DropReason::Malformed));
         }
+        // Linux keeps apart what it delivers and what it forwards, so that neither can spoil the other.
         let local = self.path_of(frame, &addresses) != Path::Through;
         if !local
             && layout.family == Family::V4
@@ -110,6 +111,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return Err(self.send_forwarding_error(now, frame, layout, error));
         }
         if layout.family == Family::V6 && fields.is_uneven(layout) {
+            // A gap remains before the next piece, so that the datagram can never become whole.
             self.fragments.discard(&key_of(layout, &addresses, &fields, local));
             return Err(match prepare(frame, layout) {
                 Ok((arrival, layout)) if local => {
@@ -123,6 +125,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let key = key_of(layout, &addresses, &fields, local);
         let mut overrun = 0;
         let gathered = self.fragments.gather(now, key, frame, layout, &fields, &mut || overrun += 1);
+        // Counted here, because the memory is borrowed from this forwarder meanwhile.
         for _ in 0..overrun {
             self.counters.count_drop(DropReason::FragmentsFull);
         }
@@ -139,13 +142,14 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
-    /// Counts the datagrams whose time is up, up to the first whose source is to be told of it (RFC 792 p. 6, RFC 4443 §3.3): writes
-    /// the frame for it into `buffer` behind the headroom, and returns its length and port.
+    /// Counts the datagrams whose time is up, up to the first whose source is to be told of it (RFC 792 p. 6, RFC 4443
+    /// §3.3): writes the frame for it into `buffer` behind the headroom, and returns its length and port.
     pub(crate) fn report_expired(&mut self, now: Tick, buffer: &mut [u8]) -> Option<(usize, PortId)> {
         let mut fragments = core::mem::replace(&mut self.fragments, Fragments::NONE);
         let mut answered = None;
         while let Some((key, first)) = fragments.expired(now) {
             let reason = DropReason::FragmentTimeout;
+            // Without its first fragment a datagram has no ports, so nobody could relate an error to it (RFC 792 p. 6).
             let Some(mut frame) = first else {
                 self.counters.count_drop(reason);
                 continue;

@@ -1,4 +1,5 @@
-//! What a host says when nobody listens: a reset for TCP (RFC 9293 §3.5.2), port unreachable for UDP (RFC 1122 §4.1.3.1).
+//! What a host says when nobody listens: a reset for TCP (RFC 9293 §3.5.2), port unreachable for UDP (RFC 1122
+//! §4.1.3.1).
 
 use lvs_core::{Addresses, Content, Director, Flow, Forward, Method, Packet, Store, TcpFlags, Tick};
 
@@ -28,6 +29,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         match packet.content {
             Content::Tcp(flags) => {
                 let reason = DropReason::Refused;
+                // A reset is never answered with a reset: two hosts would not stop (RFC 9293 §3.5.2).
                 if flags.contains(TcpFlags::RST) || !self.limiter.allows(now, self.options.icmp_rate) {
                     return self.drop(reason);
                 }
@@ -77,8 +79,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.send_icmp_error(now, frame, layout, arrival, error, DropReason::Refused)
     }
 
-    /// A request that the director gave to this very host, where nobody listens. As in Linux, the error goes by the director, which
-    /// takes it for the real server's.
+    /// A request that the director gave to this very host, where nobody listens. As in Linux, the error goes by the
+    /// director, which takes it for the real server's.
     #[cold]
     pub(crate) fn reject_as_server<S: Store>(
         &mut self,
@@ -124,6 +126,7 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
     if layout.fragment != Fragment::Whole {
         return None;
     }
+    // A damaged segment may belong to another connection, which must not be reset for it.
     if frame.offload.checksum == Checksum::Complete {
         let sum = pseudo_header(bytes, layout)?.bytes(bytes.get(transport..layout.end())?);
         if sum.fold() != 0xffff {
@@ -131,11 +134,13 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
         }
     }
     let addresses = layout.addresses(bytes)?.reversed();
+    // Both ports are one word, and half a turn exchanges them.
     let ports = get32(bytes, transport)?.rotate_left(16);
     let (sequence, acknowledged) = (get32(bytes, transport + 4)?, get32(bytes, transport + 8)?);
     let (_, payload) = merged_payload(bytes, layout)?;
     let taken =
         payload as u32 + u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
+    // RFC 9293 §3.5.2: what acknowledges is answered in its own numbers, anything else with everything acknowledged.
     let (sequence, acknowledged, flags) = if flags.contains(TcpFlags::ACK) {
         (acknowledged, 0, TcpFlags::RST)
     } else {
@@ -155,6 +160,7 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
             let header = Ipv4 {
                 tos: 0,
                 total_len: (ipv4::LEN + tcp::LEN) as u16,
+                // Atomic, so that no identification has to be drawn (RFC 6864 §4.1); Linux's resets are so, too.
                 identification: 0,
                 dont_fragment: true,
                 ttl: OWN_TTL,

@@ -49,6 +49,7 @@ impl Shim {
                 }
             };
             let merged = frame.offload.merged.is_some();
+            // Whoever cuts the frame tells by any other value than 0 that segments are to have a checksum.
             let value = if merged { WANTED } else { never_zero(pseudo.bytes(frame.bytes()).checksum()) };
             put16(frame.bytes_mut(), udp::CHECKSUM, value).ok_or(DropReason::NoHeadroom)?;
         }

@@ -3,8 +3,8 @@
 //! Reading list: RFC 2003 (IP in IP), RFC 2473 (IPv6 tunnels), RFC 4213 §3 (IPv6 in IPv4), RFC 2784 (GRE),
 //! draft-ietf-intarea-gue-09 §3 (GUE), RFC 6040 (ECN; IPVS follows RFC 3168's "limited" form), RFC 6864 (IPv4 id).
 //!
-//! Every encapsulation is one file with its [`Shim`](ipip::Shim), which says what stands between the outer IP header and the
-//! packet, and one line in the list below. The outer IP header is the same for all of them.
+//! Every encapsulation is one file with its [`Shim`](ipip::Shim), which says what stands between the outer IP header
+//! and the packet, and one line in the list below. The outer IP header is the same for all of them.
 
 mod gre;
 mod gue;
@@ -89,6 +89,7 @@ pub fn wrap(frame: &mut Frame<'_>, layout: &Layout, outer: &Outer) -> Result<(),
     }
     let class = layout.traffic_class(frame.bytes()).ok_or(DropReason::Malformed)?;
     let ttl = layout.ttl(frame.bytes()).ok_or(DropReason::Malformed)?;
+    // IPv6 has no such flag: its routers never fragment, which an IPv4 tunnel need not imitate.
     let dont_fragment = outer.pmtu_disc && layout.family == Family::V4 && layout.dont_fragment(frame.bytes());
     let protocol = write_shim(frame, layout.family, outer)?;
     outer::write_ip(frame, outer, tos(class), ttl, protocol, dont_fragment)

@@ -51,6 +51,7 @@ pub(super) fn write_ip(
             let fields = Ipv4 {
                 tos,
                 total_len,
+                // An atomic packet needs none (RFC 6864 §4.1), and a constant tells a stranger nothing of our traffic.
                 identification: if dont_fragment { 0 } else { outer.identification },
                 dont_fragment,
                 ttl,

@@ -1,5 +1,5 @@
-//! Replies and active commands, with what Linux 6.1.192 made of each in a control connection of its own; passive commands as
-//! IPVS looks for them.
+//! Replies and active commands, with what Linux 6.1.192 made of each in a control connection of its own; passive
+//! commands as IPVS looks for them.
 
 extern crate std;
 
