@@ -90,7 +90,7 @@ pub use model::listing::{Connection, Template};
 pub use model::meter::{Meter, Rates};
 pub use model::method::{Method, Tunnel};
 pub use model::packet::{Chunk, Content, Packet, Path, TcpFlags};
-pub use model::persistence::{Engine, MAX_CALL_ID, Mask, Persistence};
+pub use model::persistence::{MAX_CALL_ID, Mask, Persistence, PersistenceEngine};
 pub use model::reason::Reason;
 pub use model::rng::Rng;
 pub use model::seed::Seed;

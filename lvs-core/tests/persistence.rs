@@ -208,7 +208,7 @@ fn a_datagram_at_a_time_makes_no_connection<S: Store<Scheduler = Scheduler>>(
 fn calls_keep_their_server_and_packets_without_one_are_dropped<S: Store<Scheduler = Scheduler>>(
     make: impl FnOnce(Config) -> Director<S>,
 ) {
-    let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(Engine::Sip));
+    let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(PersistenceEngine::Sip));
     let mut director = start(make, config(), SIP, service);
     let packet = |port| request(SIP, CLIENT, port, Content::Udp);
     let before = director.counters();
@@ -234,7 +234,7 @@ fn calls_keep_their_server_and_packets_without_one_are_dropped<S: Store<Schedule
 fn a_call_that_a_real_server_begins_is_the_clients_too<S: Store<Scheduler = Scheduler>>(
     make: impl FnOnce(Config) -> Director<S>,
 ) {
-    let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(Engine::Sip));
+    let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(PersistenceEngine::Sip));
     let mut director = start(make, config(), SIP, service);
     let invite = answer(Protocol::Udp, 2, CLIENT, 5_060, Content::Udp);
     assert_eq!(director.decide(at(0), &invite), Verdict::Inspect);
@@ -318,7 +318,7 @@ on_every_store! {
 #[test]
 fn a_store_without_room_for_another_call_drops_it() {
     let mut store: Fixed<64, 1, 4, 8, 0, Scheduler, 1> = Fixed::new();
-    let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(Engine::Sip));
+    let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(PersistenceEngine::Sip));
     let mut director = start(|config| Director::new(config, &mut store), config(), SIP, service);
     let packet = |port| request(SIP, CLIENT, port, Content::Udp);
     assert!(forwarded(director.decide_call(at(0), &packet(1), Some(b"one"))).is_some());

@@ -41,7 +41,7 @@ fn pass_on(from: &Director<Heap>, to: &mut Director<Heap>, now: Tick, entries: &
     let mut master: Master = Master::new(Tick::ZERO, Version::One, 0, 1_472);
     for entry in entries {
         let call = entry.engine.and_then(|id| from.templates(now).find(|t| t.id == id)).and_then(|t| t.call);
-        master.push(Tick::ZERO, entry, call.map(|call| (Engine::Sip, call))).unwrap();
+        master.push(Tick::ZERO, entry, call.map(|call| (PersistenceEngine::Sip, call))).unwrap();
     }
     while let Some(message) = master.poll(at(10)) {
         for received in decode(message, 0).unwrap() {
@@ -229,7 +229,8 @@ fn what_no_protocol_has_is_refused() {
 #[test]
 fn a_call_is_told_of_with_its_id() {
     let sip = ServiceKey::udp(VIP, 5060);
-    let service = || scheduler("rr").with_persistence(Persistence::new(60).with_engine(Engine::Sip));
+    let service =
+        || scheduler("rr").with_persistence(Persistence::new(60).with_engine(PersistenceEngine::Sip));
     let make = || {
         let mut director = Director::new(config(), Heap::with_capacity(64));
         director.add_service(sip, service()).unwrap();

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader, UdpSlice};
 use lvs_core::sync::{Master, SyncEntry, Version, decode};
-use lvs_core::{Addresses, Director, Engine, Family, Store, Tick};
+use lvs_core::{Addresses, Director, PersistenceEngine, Family, Store, Tick};
 
 use crate::checksum::Sum;
 use crate::frame::{Frame, HEADROOM, PortId};
@@ -137,7 +137,7 @@ impl SyncDaemon {
         if !self.options.master {
             return;
         }
-        let call = entry.engine.and_then(|id| director.call(id)).map(|call| (Engine::Sip, call));
+        let call = entry.engine.and_then(|id| director.call(id)).map(|call| (PersistenceEngine::Sip, call));
         if self.master.push(now, entry, call).is_err() {
             self.counters.unsendable += 1;
         }

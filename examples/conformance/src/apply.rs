@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::Ipv4Addr;
 
 use lvs_core::{
-    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, Engine, Family,
+    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, PersistenceEngine, Family,
     Persistence, RemoveServerError, RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig,
     ServiceConfig, ServiceKey, Store, Tick, ZeroError,
 };
@@ -88,7 +88,7 @@ fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig
     let scheduler = Scheduler::from_name(&options.scheduler).ok_or(ApplyError::NoScheduler)?;
     let engine = match options.engine.as_deref() {
         None | Some("") => None,
-        Some(name) => Some(Engine::from_name(name).ok_or(ApplyError::NoScheduler)?),
+        Some(name) => Some(PersistenceEngine::from_name(name).ok_or(ApplyError::NoScheduler)?),
     };
     let [fallback, port, _] = options.flags;
     let mut config = ServiceConfig::new(scheduler.into()).with_flags(ScheduleFlags { fallback, port });

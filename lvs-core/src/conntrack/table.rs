@@ -11,12 +11,10 @@ use core::hint::black_box;
 use core::ptr;
 
 use super::deferred_inserts::DeferredInserts;
-use super::expiry::ROUND_SECS;
-use super::expiry::Wake;
+use super::expiry::{ROUND_SECS, Wake};
 use super::index::{Cell, Index};
 use super::key::Key;
-use super::slot::POSTPONED_SECS;
-use super::slot::Slot;
+use super::slot::{POSTPONED_SECS, Slot};
 use crate::hashing::HashTogether;
 use crate::model::budget::Budget;
 use crate::model::seed::Seed;

@@ -11,14 +11,14 @@
 use core::hint::black_box;
 
 use super::slow::decide::Hint;
-use super::{Brain, Director};
 use crate::conntrack::key::Key;
 use crate::conntrack::table::Table;
+use crate::director::Director;
+use crate::director::engine::Engine;
 use crate::model::packet::{Packet, Path};
-use crate::model::tick::{Stamp, Tick};
+use crate::model::tick::Tick;
 use crate::model::verdict::Verdict;
-use crate::sched::schedule::Schedule;
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::Store;
 
 /// Packets that are looked up together. More than the memory reads that a core keeps under way, few enough that what
 /// was read stays in the first-level cache.
@@ -52,14 +52,12 @@ impl<S: Store> Director<S> {
         packets: &[Packet],
         mut each: impl FnMut(usize, &Packet, &Verdict),
     ) -> usize {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
+        let mut engine = self.engine_at(now);
         let mut decided = 0;
         for packets in packets.chunks(BATCH) {
-            let (done, stopped) =
-                self.brain.decide_chunk(&mut tables, now, packets, &mut |at, packet, verdict| {
-                    each(decided + at, packet, verdict);
-                });
+            let (done, stopped) = engine.decide_chunk(packets, &mut |at, packet, verdict| {
+                each(decided + at, packet, verdict);
+            });
             decided += done;
             if stopped {
                 break;
@@ -69,64 +67,51 @@ impl<S: Store> Director<S> {
     }
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     #[inline]
-    fn decide_chunk<P: Schedule, M: Services, Q: Queue>(
+    fn decide_chunk(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packets: &[Packet],
         each: &mut impl FnMut(usize, &Packet, &Verdict),
     ) -> (usize, bool) {
         let mut hints = [Hint { hash: 0, slot: None, absent: false }; BATCH];
-        self.look_ahead(tables, packets, &mut hints);
-        self.table.deferred.begin();
-        let pace = self.pace(now);
+        self.look_ahead(packets, &mut hints);
+        self.brain.table.deferred.begin();
+        let pace = self.brain.pace(self.now);
         let mut stopped = None;
         for (at, (packet, hint)) in packets.iter().zip(&hints).enumerate() {
             if let Some(id) = hint.slot
-                && !self.table.deferred.is_marked(hint.hash)
-                && let Some(forward) = self.follow(tables, &pace, packet, id)
+                && !self.brain.table.deferred.is_marked(hint.hash)
+                && let Some(forward) = self.follow(&pace, packet, id)
             {
                 each(at, packet, &Verdict::Forward(forward));
                 continue;
             }
-            let verdict = self.decide_hinted(tables, now, packet, hint);
+            let verdict = self.decide_hinted(packet, hint);
             hand_over(each, at, packet, &verdict);
             if verdict.requires_helper() {
                 stopped = Some(at + 1);
                 break;
             }
         }
-        tables.connections(&mut self.table).settle();
-        self.table.deferred.end();
+        self.connections().settle();
+        self.brain.table.deferred.end();
         (stopped.unwrap_or(packets.len()), stopped.is_some())
     }
 
     /// The whole decision, with what was found early if that still holds.
     #[inline(never)]
-    fn decide_hinted<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        hint: &Hint,
-    ) -> Verdict {
-        let holds = !self.table.deferred.is_marked(hint.hash);
+    fn decide_hinted(&mut self, packet: &Packet, hint: &Hint) -> Verdict {
+        let holds = !self.brain.table.deferred.is_marked(hint.hash);
         // The time may be up, also because a packet before this one brought the deadline forward.
-        let slot = hint.slot.filter(|&id| holds && tables.slots[id as usize].is_alive(now));
-        self.decide(tables, now, packet, Some(Hint { slot, absent: hint.absent && holds, ..*hint }))
+        let slot = hint.slot.filter(|&id| holds && self.tables.slots[id as usize].is_alive(self.now));
+        self.decide(packet, Some(Hint { slot, absent: hint.absent && holds, ..*hint }))
     }
 
     /// Finds the packets' slots as far as that is possible without deciding anything.
     #[inline]
-    fn look_ahead<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        packets: &[Packet],
-        hints: &mut [Hint; BATCH],
-    ) {
-        let seed = self.config.seed;
+    fn look_ahead(&mut self, packets: &[Packet], hints: &mut [Hint; BATCH]) {
+        let seed = self.brain.config.seed;
         let mut keys = [Key::EMPTY; BATCH];
         for ((packet, key), hint) in packets.iter().zip(&mut keys).zip(hints.iter_mut()) {
             *key = match packet.path {
@@ -135,8 +120,9 @@ impl Brain {
             };
             hint.hash = key.hash(seed);
         }
-        let servers = &*tables.servers;
-        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        let servers = &*self.tables.servers;
+        let table =
+            Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
         // Nothing but reads: a question whose answer decides what is read next would make each wait for the one before.
         let hashes = hints.iter().take(packets.len()).map(|hint| hint.hash);
         black_box(hashes.fold(0, |sum, hash| sum ^ table.touch_home(hash)));

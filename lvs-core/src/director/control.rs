@@ -3,23 +3,24 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::time::lifecycle::TRASH_PERIOD_SECS;
-use super::{Brain, Director, FTP_PORT, family_index};
+use crate::director::Director;
+use crate::director::brain::{FTP_PORT, family_index};
+use crate::director::engine::Engine;
 use crate::model::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError,
     RemoveServiceError, ZeroError,
 };
 use crate::model::event::Event;
 use crate::model::flow::Family;
-use crate::model::id::ServerId;
-use crate::model::id::ServiceId;
+use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::persistence::Persistence;
-use crate::model::server::{Life, Server, ServerConfig, has_tunnel_port};
+use crate::model::server::{Life, ServerConfig, has_tunnel_port};
 use crate::sched::pool::Pool;
 use crate::sched::schedule::{Change, Schedule};
 use crate::store::service::{Service, ServiceConfig};
-use crate::store::{Queue, SchedulerOf, Services, Store, Tables};
+use crate::store::{SchedulerOf, Services as _, Store};
 
 impl<S: Store> Director<S> {
     /// Adds a virtual service without real servers.
@@ -47,15 +48,15 @@ impl<S: Store> Director<S> {
         if !self.store.lend_table(index, config.scheduler.table_len()) {
             return Err(AddServiceError::NoTable);
         }
-        let mut tables = self.store.parts();
-        self.brain.call_services += u32::from(goes_by_call(config.persistence));
-        tables.services[vacant] = Some(Service::new(key, config));
-        tables.by_key.insert(key, index);
-        self.brain.last_service = None;
-        self.brain.families[family_index(key.family())] += 1;
-        self.brain.wildcards += u32::from(has_port(&key, 0));
-        self.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
-        inform(&mut self.brain, &mut tables, index, Change::Bound);
+        let mut engine = self.engine();
+        engine.brain.call_services += u32::from(goes_by_call(config.persistence));
+        engine.tables.services[vacant] = Some(Service::new(key, config));
+        engine.tables.by_key.insert(key, index);
+        engine.brain.last_service = None;
+        engine.brain.families[family_index(key.family())] += 1;
+        engine.brain.wildcards += u32::from(has_port(&key, 0));
+        engine.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
+        engine.inform(index, Change::Bound);
         Ok(ServiceId(index))
     }
 
@@ -88,13 +89,13 @@ impl<S: Store> Director<S> {
         if !self.store.lend_table(index, config.scheduler.table_len()) {
             return Err(EditServiceError::NoTable);
         }
-        let mut tables = self.store.parts();
-        if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+        let mut engine = self.engine();
+        if let Some(Some(service)) = engine.tables.services.get_mut(index as usize) {
             service.behave(&config);
             service.scheduler = config.scheduler;
         }
-        self.brain.call_services = self.brain.call_services - before + after;
-        inform(&mut self.brain, &mut tables, index, Change::Bound);
+        engine.brain.call_services = engine.brain.call_services - before + after;
+        engine.inform(index, Change::Bound);
         Ok(())
     }
 
@@ -106,22 +107,22 @@ impl<S: Store> Director<S> {
     ///
     /// [`RemoveServiceError::NotFound`].
     pub fn remove_service(&mut self, key: ServiceKey) -> Result<(), RemoveServiceError> {
-        let mut tables = self.store.parts();
-        let index = tables.by_key.find(&key).ok_or(RemoveServiceError::NotFound)?;
-        let service = tables.services.get_mut(index as usize).and_then(Option::take);
+        let mut engine = self.engine();
+        let index = engine.tables.by_key.find(&key).ok_or(RemoveServiceError::NotFound)?;
+        let service = engine.tables.services.get_mut(index as usize).and_then(Option::take);
         let service = service.ok_or(RemoveServiceError::NotFound)?;
-        tables.by_key.remove(&key);
-        self.brain.last_service = None;
-        self.brain.families[family_index(key.family())] -= 1;
-        self.brain.wildcards -= u32::from(has_port(&key, 0));
-        self.brain.ftp_services -= u32::from(has_port(&key, FTP_PORT));
-        self.brain.call_services -= u32::from(goes_by_call(service.persistence));
+        engine.tables.by_key.remove(&key);
+        engine.brain.last_service = None;
+        engine.brain.families[family_index(key.family())] -= 1;
+        engine.brain.wildcards -= u32::from(has_port(&key, 0));
+        engine.brain.ftp_services -= u32::from(has_port(&key, FTP_PORT));
+        engine.brain.call_services -= u32::from(goes_by_call(service.persistence));
         let mut next = service.first;
         while let Some(id) = next {
-            next = tables.servers[id.0 as usize].next;
-            self.brain.retire(&mut tables, id);
+            next = engine.tables.servers[id.0 as usize].next;
+            engine.retire(id);
         }
-        for server in tables.servers.iter_mut().filter(|server| server.service == ServiceId(index)) {
+        for server in engine.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index)) {
             // A service with the same key may come back in this place; it is not the same one.
             server.service = NO_SERVICE;
             server.holds = 0;
@@ -139,24 +140,24 @@ impl<S: Store> Director<S> {
     /// Says why not; nothing has changed then.
     pub fn add_server(&mut self, key: ServiceKey, config: ServerConfig) -> Result<ServerId, AddServerError> {
         let config = ServerConfig { address: endpoint(config.address), ..config };
-        let mut tables = self.store.parts();
-        let index = tables.by_key.find(&key).ok_or(AddServerError::NoService)?;
+        let mut engine = self.engine();
+        let index = engine.tables.by_key.find(&key).ok_or(AddServerError::NoService)?;
         check(&key, &config).map_err(|fault| match fault {
             Fault::FamilyMismatch => AddServerError::FamilyMismatch,
             Fault::NoTunnelPort => AddServerError::NoTunnelPort,
             Fault::Thresholds => AddServerError::BadThresholds,
         })?;
-        if find_server(&mut tables, index, config.address).is_some() {
+        if engine.find_server(index, config.address).is_some() {
             return Err(AddServerError::Exists);
         }
         if !is_unicast(config.address.ip()) {
             return Err(AddServerError::BadAddress);
         }
-        let id = self.brain.take_place(tables.servers, &key, config.address).ok_or(AddServerError::Full)?;
-        let Some(Some(service)) = tables.services.get_mut(index as usize) else {
+        let id = engine.take_place(&key, config.address).ok_or(AddServerError::Full)?;
+        let Some(Some(service)) = engine.tables.services.get_mut(index as usize) else {
             return Err(AddServerError::NoService);
         };
-        let server = &mut tables.servers[id.0 as usize];
+        let server = &mut engine.tables.servers[id.0 as usize];
         if server.service != ServiceId(index) {
             server.meter = crate::model::meter::Meter::ZERO;
         }
@@ -172,8 +173,8 @@ impl<S: Store> Director<S> {
         let changed = server.set_thresholds(config.upper, config.lower);
         service.first = Some(id);
         service.servers += 1;
-        self.brain.announce_overload(&mut tables, id, changed);
-        inform(&mut self.brain, &mut tables, index, Change::Added(id));
+        engine.announce_overload(id, changed);
+        engine.inform(index, Change::Added(id));
         Ok(id)
     }
 
@@ -184,16 +185,16 @@ impl<S: Store> Director<S> {
     /// Says why not; nothing has changed then.
     pub fn edit_server(&mut self, key: ServiceKey, config: ServerConfig) -> Result<(), EditServerError> {
         let config = ServerConfig { address: endpoint(config.address), ..config };
-        let mut tables = self.store.parts();
-        let index = tables.by_key.find(&key).ok_or(EditServerError::NoService)?;
+        let mut engine = self.engine();
+        let index = engine.tables.by_key.find(&key).ok_or(EditServerError::NoService)?;
         check(&key, &config).map_err(|fault| match fault {
             Fault::FamilyMismatch => EditServerError::FamilyMismatch,
             Fault::NoTunnelPort => EditServerError::NoTunnelPort,
             Fault::Thresholds => EditServerError::BadThresholds,
         })?;
-        let found = find_server(&mut tables, index, config.address).ok_or(EditServerError::NotFound)?;
+        let found = engine.find_server(index, config.address).ok_or(EditServerError::NotFound)?;
         let id = found.server;
-        let server = &mut tables.servers[id.0 as usize];
+        let server = &mut engine.tables.servers[id.0 as usize];
         server.method = config.method;
         server.weight = config.weight.get();
         server.draining = config.draining;
@@ -202,11 +203,11 @@ impl<S: Store> Director<S> {
         }
         let drained = server.is_drained();
         let changed = server.set_thresholds(config.upper, config.lower);
-        self.brain.announce_overload(&mut tables, id, changed);
+        engine.announce_overload(id, changed);
         if drained {
-            self.brain.note(&mut tables, Event::Drained { server: id });
+            engine.note(Event::Drained { server: id });
         }
-        inform(&mut self.brain, &mut tables, index, Change::Edited(id));
+        engine.inform(index, Change::Edited(id));
         Ok(())
     }
 
@@ -218,26 +219,21 @@ impl<S: Store> Director<S> {
     ///
     /// Says why not; nothing has changed then.
     pub fn remove_server(&mut self, key: ServiceKey, address: SocketAddr) -> Result<(), RemoveServerError> {
-        let mut tables = self.store.parts();
-        let index = tables.by_key.find(&key).ok_or(RemoveServerError::NoService)?;
-        let found = find_server(&mut tables, index, endpoint(address)).ok_or(RemoveServerError::NotFound)?;
-        let after = tables.servers[found.server.0 as usize].next;
+        let mut engine = self.engine();
+        let index = engine.tables.by_key.find(&key).ok_or(RemoveServerError::NoService)?;
+        let found = engine.find_server(index, endpoint(address)).ok_or(RemoveServerError::NotFound)?;
+        let after = engine.tables.servers[found.server.0 as usize].next;
         if let Some(before) = found.before {
-            tables.servers[before.0 as usize].next = after;
+            engine.tables.servers[before.0 as usize].next = after;
         }
-        if let Some(Some(service)) = tables.services.get_mut(index as usize) {
+        if let Some(Some(service)) = engine.tables.services.get_mut(index as usize) {
             if found.before.is_none() {
                 service.first = after;
             }
             service.servers -= 1;
         }
-        self.brain.retire(&mut tables, found.server);
-        inform(
-            &mut self.brain,
-            &mut tables,
-            index,
-            Change::Removed { server: found.server, before: found.before },
-        );
+        engine.retire(found.server);
+        engine.inform(index, Change::Removed { server: found.server, before: found.before });
         Ok(())
     }
 }
@@ -266,95 +262,108 @@ impl<S: Store> Director<S> {
     }
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// Turns a server that was unlinked into a removed one.
-    fn retire<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: ServerId) {
-        let server = &mut tables.servers[id.0 as usize];
+    fn retire(&mut self, id: ServerId) {
+        let server = &mut self.tables.servers[id.0 as usize];
         server.life = Life::Removed { idle_since: None };
         server.next = None;
         let drained = server.is_drained();
-        if self.trash == 0 {
-            self.next_trash = self.clock.plus_secs(TRASH_PERIOD_SECS);
+        if self.brain.trash == 0 {
+            self.brain.next_trash = self.brain.clock.plus_secs(TRASH_PERIOD_SECS);
         }
-        self.trash += 1;
-        if self.config.tuning.expire_nodest_conn {
-            self.flush = Some(0);
+        self.brain.trash += 1;
+        if self.brain.config.tuning.expire_nodest_conn {
+            self.brain.flush = Some(0);
         }
         if drained {
-            self.note(tables, Event::Drained { server: id });
+            self.note(Event::Drained { server: id });
+        }
+    }
+
+    fn announce_overload(&mut self, server: ServerId, changed: bool) {
+        if changed {
+            let overloaded = self.tables.servers[server.0 as usize].overloaded;
+            let event = if overloaded { Event::Overloaded { server } } else { Event::Relieved { server } };
+            self.note(event);
         }
     }
 
     /// A place for a server: the one that it had before it was removed, else a vacant one, else that of a removed
     /// server that no connection refers to.
-    fn take_place(
-        &mut self,
-        servers: &mut [Server],
-        key: &ServiceKey,
-        address: SocketAddr,
-    ) -> Option<ServerId> {
-        let returned = (self.trash > 0)
-            .then(|| servers.iter().position(|s| s.is_removed() && s.address == address && s.key == *key))
+    fn take_place(&mut self, key: &ServiceKey, address: SocketAddr) -> Option<ServerId> {
+        let returned = (self.brain.trash > 0)
+            .then(|| {
+                self.tables
+                    .servers
+                    .iter()
+                    .position(|s| s.is_removed() && s.address == address && s.key == *key)
+            })
             .flatten();
         if let Some(at) = returned {
-            self.trash -= 1;
+            self.brain.trash -= 1;
             return Some(ServerId(at as u32));
         }
-        self.vacate(servers).map(|at| ServerId(at as u32))
+        self.vacate().map(|at| ServerId(at as u32))
     }
 
     /// A vacant place, if need be that of a removed server that nothing refers to.
-    pub(super) fn vacate(&mut self, servers: &mut [Server]) -> Option<usize> {
-        let at = match servers.iter().position(|server| server.life == Life::Vacant) {
+    pub(super) fn vacate(&mut self) -> Option<usize> {
+        let at = match self.tables.servers.iter().position(|server| server.life == Life::Vacant) {
             Some(at) => at,
             None => {
-                let at = servers.iter().position(|server| server.is_removed() && !server.is_referred_to())?;
-                self.trash -= 1;
+                let at = self
+                    .tables
+                    .servers
+                    .iter()
+                    .position(|server| server.is_removed() && !server.is_referred_to())?;
+                self.brain.trash -= 1;
                 at
             }
         };
-        servers[at].vacate();
+        self.tables.servers[at].vacate();
         Some(at)
     }
 
-    fn announce_overload<P, M, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        server: ServerId,
-        changed: bool,
-    ) {
-        if changed {
-            let overloaded = tables.servers[server.0 as usize].overloaded;
-            let event = if overloaded { Event::Overloaded { server } } else { Event::Relieved { server } };
-            self.note(tables, event);
+    /// Tells a service's scheduler what changed.
+    fn inform(&mut self, index: u32, change: Change) {
+        if let Some(Some(service)) = self.tables.services.get_mut(index as usize) {
+            if change == Change::Bound {
+                // What a former scheduler's cache held is forgotten with it.
+                let own = self.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
+                own.for_each(|server| server.holds = 0);
+            }
+            if service.scheduler.builder().is_some() {
+                service.stale = true;
+            } else {
+                service.stale = false;
+                let lookup = self.tables.by_key.table(index);
+                let (context, _) = self.brain.pick_context(&service.key);
+                let mut pool = Pool::new(
+                    self.tables.servers,
+                    service.first,
+                    service.servers,
+                    lookup,
+                    service.flags,
+                    context,
+                );
+                service.scheduler.on_change(&mut pool, change);
+            }
+            self.brain.timers.expect(service.scheduler.next_tick());
         }
     }
-}
 
-/// Tells a service's scheduler what changed.
-fn inform<P: Schedule, M: Services, Q>(
-    brain: &mut Brain,
-    tables: &mut Tables<'_, P, M, Q>,
-    index: u32,
-    change: Change,
-) {
-    if let Some(Some(service)) = tables.services.get_mut(index as usize) {
-        if change == Change::Bound {
-            // What a former scheduler's cache held is forgotten with it.
-            let own = tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
-            own.for_each(|server| server.holds = 0);
+    /// A server of the service at `index`, by its address.
+    pub(super) fn find_server(&self, index: u32, address: SocketAddr) -> Option<Found> {
+        let first = self.tables.services.get(index as usize)?.as_ref()?.first;
+        let mut before = None;
+        for (server, config) in crate::sched::order::walk(self.tables.servers, first) {
+            if config.address == address {
+                return Some(Found { server, before });
+            }
+            before = Some(server);
         }
-        if service.scheduler.builder().is_some() {
-            service.stale = true;
-        } else {
-            service.stale = false;
-            let lookup = tables.by_key.table(index);
-            let (context, _) = brain.pick_context(&service.key);
-            let mut pool =
-                Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, context);
-            service.scheduler.on_change(&mut pool, change);
-        }
-        brain.timers.expect(service.scheduler.next_tick());
+        None
     }
 }
 
@@ -362,22 +371,6 @@ fn inform<P: Schedule, M: Services, Q>(
 pub(super) struct Found {
     pub(super) server: ServerId,
     before: Option<ServerId>,
-}
-
-pub(super) fn find_server<P, M, Q>(
-    tables: &mut Tables<'_, P, M, Q>,
-    index: u32,
-    address: SocketAddr,
-) -> Option<Found> {
-    let first = tables.services.get(index as usize)?.as_ref()?.first;
-    let mut before = None;
-    for (server, config) in crate::sched::order::walk(tables.servers, first) {
-        if config.address == address {
-            return Some(Found { server, before });
-        }
-        before = Some(server);
-    }
-    None
 }
 
 /// Address and port alone. An IPv6 socket address also carries a scope and a flow label, which are no part of a server's

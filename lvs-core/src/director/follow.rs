@@ -6,16 +6,16 @@
 
 use core::net::SocketAddr;
 
-use super::Brain;
 use crate::conntrack::slot::Slot;
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::director::brain::Brain;
+use crate::director::engine::Engine;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::packet::{Content, Packet, Path};
 use crate::model::server::Server;
 use crate::model::state::{State, TcpState};
 use crate::model::tick::Stamp;
 use crate::model::verdict::{Direction, Forward};
-use crate::store::Tables;
+use crate::store::Store;
 
 /// What is the same for all packets of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -28,29 +28,13 @@ pub(super) struct Pace {
     requests: bool,
 }
 
-impl Brain {
-    /// The pace of this moment.
-    pub(super) fn pace(&self, now: Stamp) -> Pace {
-        Pace {
-            now,
-            established: now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established))),
-            udp: now.plus_secs(self.timeouts.of(State::Udp)),
-            requests: !(self.watches_local | self.master),
-        }
-    }
-
+impl<S: Store> Engine<'_, S> {
     /// Decides a packet of the connection in slot `id`, whose key it has. `None`, and nothing has changed, when there is more to
     /// it.
     #[inline(always)]
-    pub(super) fn follow<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        pace: &Pace,
-        packet: &Packet,
-        id: u32,
-    ) -> Option<Forward> {
-        let slot = tables.slots.get_mut(id as usize)?;
-        let server = tables.servers.get_mut(slot.server as usize)?;
+    pub(super) fn follow(&mut self, pace: &Pace, packet: &Packet, id: u32) -> Option<Forward> {
+        let slot = self.tables.slots.get_mut(id as usize)?;
+        let server = self.tables.servers.get_mut(slot.server as usize)?;
         let (is_tcp, is_plain) = match packet.content {
             Content::Tcp(flags) => (true, flags.is_plain_ack()),
             Content::Udp => (false, true),
@@ -65,18 +49,18 @@ impl Brain {
         if !is_plain || !slot.is_settled() {
             return None;
         }
-        let service = tables.services.get_mut(server.service.0 as usize)?.as_mut()?;
+        let service = self.tables.services.get_mut(server.service.0 as usize)?.as_mut()?;
         let step = Step { is_tcp, direction, length: packet.length };
         advance(slot, server, pace, &step)?;
         let target = match direction {
             Direction::Request => {
                 service.meter.live_mut().count_in(packet.length);
-                self.meter.live_mut().count_in(packet.length);
+                self.brain.meter.live_mut().count_in(packet.length);
                 SocketAddr::new(server.address.ip(), slot.server_port)
             }
             Direction::Reply => {
                 service.meter.live_mut().count_out(packet.length);
-                self.meter.live_mut().count_out(packet.length);
+                self.brain.meter.live_mut().count_out(packet.length);
                 slot.flow().destination()
             }
         };
@@ -88,6 +72,18 @@ impl Brain {
             server: ServerId(slot.server),
             helper: None,
         })
+    }
+}
+
+impl Brain {
+    /// The pace of this moment.
+    pub(super) fn pace(&self, now: Stamp) -> Pace {
+        Pace {
+            now,
+            established: now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established))),
+            udp: now.plus_secs(self.timeouts.of(State::Udp)),
+            requests: !(self.watches_local | self.master),
+        }
     }
 }
 

@@ -13,23 +13,22 @@ use super::batch::BATCH;
 use super::follow::{Pace, Step, advance};
 use super::slow::decide::Hint;
 use super::tally::Tally;
-use super::{Brain, Director};
 use crate::brief::Brief;
 use crate::conntrack::index::NONE;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::{Table, split};
+use crate::director::Director;
+use crate::director::engine::Engine;
 use crate::hashing::{HashTogether, Hashing};
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::method::{Method, Tunnel};
 use crate::model::packet::Packet;
 use crate::model::seed::Seed;
 use crate::model::server::Server;
-use crate::model::tick::{Stamp, Tick};
+use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 use crate::model::verdict::{Direction, Forward, Verdict};
-use crate::sched::schedule::Schedule;
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::{Store, Tables};
 
 /// What is done with packets as soon as they are decided; see [`Director::decide_briefs`].
 pub trait Carry {
@@ -142,11 +141,10 @@ impl<S: Store> Director<S> {
     #[inline]
     #[must_use = "packets after the one that stopped it are not decided yet"]
     pub fn decide_briefs(&mut self, now: Tick, briefs: &[Brief], carry: &mut impl Carry) -> usize {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
+        let mut engine = self.engine_at(now);
         let mut decided = 0;
         for briefs in briefs.chunks(BATCH) {
-            let (done, next) = self.brain.decide_briefs(&mut tables, now, briefs, carry);
+            let (done, next) = engine.decide_briefs(briefs, carry);
             decided += done;
             if next == Next::Stop {
                 break;
@@ -156,19 +154,13 @@ impl<S: Store> Director<S> {
     }
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     #[inline]
-    fn decide_briefs<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        briefs: &[Brief],
-        carry: &mut impl Carry,
-    ) -> (usize, Next) {
+    fn decide_briefs(&mut self, briefs: &[Brief], carry: &mut impl Carry) -> (usize, Next) {
         let (mut hashes, mut guesses) = ([0; BATCH], [NONE; BATCH]);
-        self.guess(tables, briefs, &mut hashes, &mut guesses);
-        self.table.deferred.begin();
-        let pace = self.pace(now);
+        self.guess(briefs, &mut hashes, &mut guesses);
+        self.brain.table.deferred.begin();
+        let pace = self.brain.pace(self.now);
         let mut tally = Tally::default();
         let mut last = Next::Go;
         let mut done = 0;
@@ -177,59 +169,51 @@ impl Brain {
         {
             done += 1;
             let guess =
-                if self.table.deferred.is_marked(hash) { self.guess_again(tables, hash) } else { guess };
-            let total = self.meter.live_mut();
+                if self.brain.table.deferred.is_marked(hash) { self.guess_again(hash) } else { guess };
+            let total = self.brain.meter.live_mut();
             // Each direction is compiled for itself, together with what is done with its packets.
             last = 'next: {
                 if brief.is_passing() {
-                    if let Some(found) = follow_reply(tables, &pace, brief, guess, &mut tally, total) {
+                    if let Some(found) =
+                        follow_reply(&mut self.tables, &pace, brief, guess, &mut tally, total)
+                    {
                         break 'next carry.follow(brief, found);
                     }
-                } else if let Some(found) = follow_request(tables, &pace, brief, guess, &mut tally, total) {
+                } else if let Some(found) =
+                    follow_request(&mut self.tables, &pace, brief, guess, &mut tally, total)
+                {
                     break 'next carry.follow(brief, found);
                 }
-                let (packet, verdict) = self.decide_brief(tables, now, brief, hash, guess);
+                let (packet, verdict) = self.decide_brief(brief, hash, guess);
                 carry.carry(&packet, &verdict)
             };
             if last == Next::Stop {
                 break;
             }
         }
-        tables.connections(&mut self.table).settle();
-        self.table.deferred.end();
-        tally.settle(tables.services, self.meter.live_mut());
+        self.connections().settle();
+        self.brain.table.deferred.end();
+        tally.settle(self.tables.services, self.brain.meter.live_mut());
         (done, last)
     }
 
     /// The whole decision on a packet.
     #[inline(never)]
-    fn decide_brief<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        brief: &Brief,
-        hash: u32,
-        guess: u32,
-    ) -> (Packet, Verdict) {
+    fn decide_brief(&mut self, brief: &Brief, hash: u32, guess: u32) -> (Packet, Verdict) {
         let packet = brief.packet();
         let hint = Hint { hash, slot: None, absent: guess == NONE };
-        let verdict = self.decide(tables, now, &packet, Some(hint));
+        let verdict = self.decide(&packet, Some(hint));
         (packet, verdict)
     }
 
     /// What the index has for packets' keys. A function of its own, because each loop wants all registers.
     #[inline(never)]
-    fn guess<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        briefs: &[Brief],
-        hashes: &mut [u32; BATCH],
-        guesses: &mut [u32; BATCH],
-    ) {
-        let (seed, together) = (self.config.seed, self.table.together);
-        let far = self.table.live > NEAR;
-        let ahead = self.table.ahead.filter(|_| far);
-        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+    fn guess(&mut self, briefs: &[Brief], hashes: &mut [u32; BATCH], guesses: &mut [u32; BATCH]) {
+        let (seed, together) = (self.brain.config.seed, self.brain.table.together);
+        let far = self.brain.table.live > NEAR;
+        let ahead = self.brain.table.ahead.filter(|_| far);
+        let table =
+            Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
         if let Some(ahead) = ahead {
             // A few at a time: what they wait for comes while the next ones are hashed.
             for (hashes, briefs) in hashes.chunks_mut(GROUP).zip(briefs.chunks(GROUP)) {
@@ -268,8 +252,8 @@ impl Brain {
     }
 
     #[inline(never)]
-    fn guess_again<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, hash: u32) -> u32 {
-        let mut table = tables.connections(&mut self.table);
+    fn guess_again(&mut self, hash: u32) -> u32 {
+        let mut table = self.connections();
         table.settle();
         table.guess_value(hash)
     }

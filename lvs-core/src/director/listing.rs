@@ -2,10 +2,9 @@
 
 use core::net::SocketAddr;
 
-use super::Director;
 use crate::conntrack::slot::Slot;
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::director::Director;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
 use crate::model::listing::{Connection, Template};
 use crate::model::server::Server;

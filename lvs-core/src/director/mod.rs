@@ -1,7 +1,9 @@
 //! The director: everything together.
 
 mod batch;
+mod brain;
 mod control;
+mod engine;
 mod follow;
 mod lane;
 mod listing;
@@ -12,19 +14,17 @@ mod sync;
 mod tally;
 pub(crate) mod time;
 
-use crate::conntrack::table::{ReadAhead, TableState};
+use brain::Brain;
+use engine::Engine;
+
+use crate::conntrack::table::ReadAhead;
 use crate::hashing::HashTogether;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
 use crate::model::event::Event;
-use crate::model::flow::Family;
-use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
-use crate::model::rng::Rng;
-use crate::model::seed::Seed;
 use crate::model::tick::Tick;
 use crate::proto::timeouts::TimeoutTable;
-use crate::sched::pool::PickContext;
 use crate::store::{Queue as _, Store};
 
 pub use batch::BATCH;
@@ -66,87 +66,24 @@ pub struct Director<S: Store> {
     brain: Brain,
 }
 
-/// What a director knows besides the store's tables.
-#[derive(Debug)]
-struct Brain {
-    config: Config,
-    timeouts: TimeoutTable,
-    /// The latest tick seen.
-    clock: Tick,
-    table: TableState,
-    counters: Counters,
-    /// Traffic in total.
-    meter: Meter,
-    /// When rates are estimated next.
-    next_estimate: Tick,
-    rng: Rng,
-    /// What schedulers hash with.
-    scheduling: Seed,
-    timers: time::timers::Timers,
-    /// Services per family: without any, packets of that family are left alone.
-    families: [u32; 2],
-    /// Services for all ports.
-    wildcards: u32,
-    /// Services for port 21, and those whose persistence goes by call.
-    ftp_services: u32,
-    call_services: u32,
-    /// What the last answer was to the question for a packet's service; `None` when services came or went since.
-    last_service: Option<(slow::schedule::Sought, Option<u32>)>,
-    /// Connections whose client port is not known yet.
-    without_client_port: u32,
-    /// Whether connections are sent to a backup, and whether this is one.
-    master: bool,
-    backup: bool,
-    overload: time::overload::State,
-    /// Whether the stricter TCP table is in use.
-    secures_tcp: bool,
-    /// Whether packets to the director need a look among replies first.
-    watches_local: bool,
-    /// When removed servers are next looked over.
-    next_trash: Tick,
-    /// Removed servers that still take a place.
-    trash: u32,
-    /// Where the search for connections of removed servers goes on, if one is under way.
-    flush: Option<u32>,
-}
-
 impl<S: Store> Director<S> {
     /// A director without services. What a former director left in a store that was lent to it is forgotten.
     pub fn new(config: Config, mut store: S) -> Self {
         store.prepare(config.seed.derive(SERVICE_KEYS));
-        let rng = Rng::new(config.seed.derive(CHANCE).words().0);
-        let scheduling = config.seed.derive(SCHEDULING);
-        let mut director = Self {
-            store,
-            brain: Brain {
-                timeouts: TimeoutTable::new(&config.timeouts),
-                config,
-                clock: Tick::ZERO,
-                table: TableState::NEW,
-                counters: Counters::ZERO,
-                meter: Meter::ZERO,
-                next_estimate: Tick::ZERO,
-                rng,
-                scheduling,
-                timers: time::timers::Timers::NEW,
-                families: [0; 2],
-                wildcards: 0,
-                ftp_services: 0,
-                call_services: 0,
-                last_service: None,
-                without_client_port: 0,
-                master: false,
-                backup: false,
-                overload: time::overload::State::NEW,
-                secures_tcp: false,
-                watches_local: false,
-                next_trash: Tick::ZERO,
-                trash: 0,
-                flush: None,
-            },
-        };
-        director.brain.tuning_changed();
-        director
+        Self { store, brain: Brain::new(config) }
+    }
+
+    /// All of it at work, now that the caller says how late it is.
+    #[inline]
+    fn engine_at(&mut self, now: Tick) -> Engine<'_, S> {
+        let now = self.brain.clock(now).stamp();
+        Engine { brain: &mut self.brain, tables: self.store.parts(), now }
+    }
+
+    /// All of it at work for a call that takes no time: control does not move the clock.
+    fn engine(&mut self) -> Engine<'_, S> {
+        let now = self.brain.clock.stamp();
+        Engine { brain: &mut self.brain, tables: self.store.parts(), now }
     }
 
     /// Lets the director say which memory it will read next. With many connections, a batch reads memory that nobody has touched
@@ -182,7 +119,7 @@ impl<S: Store> Director<S> {
         if config.timeouts != self.brain.config.timeouts {
             // A packet may now bring a deadline nearer without changing its connection's state.
             let now = self.brain.clock.stamp();
-            self.store.parts().connections(&mut self.brain.table).wake_all(now);
+            self.engine().connections().wake_all(now);
         }
         self.brain.timeouts = TimeoutTable::new(&config.timeouts);
         self.brain.config = Config { seed, ..config };
@@ -208,57 +145,5 @@ impl<S: Store> Director<S> {
     }
 }
 
-impl Brain {
-    /// The present moment: `now`, unless a later one was given before.
-    #[inline]
-    fn clock(&mut self, now: Tick) -> Tick {
-        self.clock = self.clock.max(now);
-        self.clock
-    }
-
-    /// Draws the consequences of another configuration or role.
-    fn tuning_changed(&mut self) {
-        self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
-        self.look_at_memory();
-    }
-
-    /// Whether a backup is to leave clients' packets to others.
-    const fn leaves_clients_alone(&self) -> bool {
-        self.backup && self.config.tuning.backup_only
-    }
-
-    /// What the scheduler of a service learns besides its servers, and chance.
-    #[inline(always)]
-    fn pick_context<'b>(&'b mut self, service: &'b ServiceKey) -> (PickContext<'b>, &'b mut Rng) {
-        let context = PickContext {
-            now: self.clock,
-            service,
-            seed: &self.scheduling,
-            destination: None,
-            tuning: &self.config.tuning,
-        };
-        (context, &mut self.rng)
-    }
-
-    #[inline]
-    fn serves(&self, family: Family) -> bool {
-        self.families[family_index(family)] > 0
-    }
-}
-
-const fn family_index(family: Family) -> usize {
-    match family {
-        Family::V4 => 0,
-        Family::V6 => 1,
-    }
-}
-
-/// Uses of the seed besides the connection table's hash.
+/// Use of the seed for the index of services, beside those of the brain.
 const SERVICE_KEYS: u64 = 1;
-const CHANCE: u64 = 2;
-const SCHEDULING: u64 = 3;
-
-/// IPVS takes new flows from this port for active FTP data.
-const FTP_DATA_PORT: u16 = 20;
-/// The virtual port of FTP.
-const FTP_PORT: u16 = 21;

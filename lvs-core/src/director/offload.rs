@@ -5,17 +5,16 @@
 
 use core::net::SocketAddr;
 
-use super::{Brain, Director};
 use crate::conntrack::key::Key;
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::director::Director;
+use crate::director::engine::Engine;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::packet::{Content, Packet, Path};
 use crate::model::state::{State, TcpState};
-use crate::model::tick::{Stamp, Tick};
+use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 use crate::model::verdict::{Direction, Forward};
-use crate::sched::schedule::Schedule;
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::Store;
 
 /// What was forwarded in the director's place since that was last said, in one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,10 +56,9 @@ impl<S: Store> Director<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn account_offloaded(&mut self, now: Tick, packet: &Packet, passed: Offloaded) -> Option<Forward> {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
-        let passing = self.brain.passing(&mut tables, now, packet)?;
-        self.brain.count_passed(&mut tables, now, &passing.forward, passed);
+        let mut engine = self.engine_at(now);
+        let passing = engine.passing(packet)?;
+        engine.count_passed(&passing.forward, passed);
         passing.goes_on.then_some(passing.forward)
     }
 
@@ -74,17 +72,18 @@ impl<S: Store> Director<S> {
         known: &Forward,
         passed: Offloaded,
     ) -> bool {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
-        let passing = self.brain.passing(&mut tables, now, packet);
+        let mut engine = self.engine_at(now);
+        let passing = engine.passing(packet);
         let is_same = |forward: &Forward| {
             let of = |forward: &Forward| (forward.connection, forward.direction, forward.server);
             of(forward) == of(known)
         };
         if passing.is_some_and(|passing| is_same(&passing.forward)) {
-            self.brain.count_passed(&mut tables, now, known, passed);
-        } else if passed != Offloaded::default() && tables.servers.get(known.server.0 as usize).is_some() {
-            self.brain.count_at(&mut tables, known.server, |traffic| passed.add_to(traffic, known.direction));
+            engine.count_passed(known, passed);
+        } else if passed != Offloaded::default()
+            && engine.tables.servers.get(known.server.0 as usize).is_some()
+        {
+            engine.count_at(known.server, |traffic| passed.add_to(traffic, known.direction));
         }
         passing.is_some_and(|passing| passing.goes_on && passing.forward == *known)
     }
@@ -113,24 +112,19 @@ struct Passing {
     goes_on: bool,
 }
 
-impl Brain {
-    fn passing<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-    ) -> Option<Passing> {
+impl<S: Store> Engine<'_, S> {
+    fn passing(&mut self, packet: &Packet) -> Option<Passing> {
         let Content::Tcp(flags) = packet.content else { return None };
         let (id, direction) = match packet.path {
             Path::Local | Path::Captured => {
                 let key = Key::of_request(&packet.flow);
-                let hash = key.hash(self.config.seed);
-                (self.find_request(tables, now, &key, hash)?, Direction::Request)
+                let hash = key.hash(self.brain.config.seed);
+                (self.find_request(&key, hash)?, Direction::Request)
             }
-            Path::Through => (self.find_reply(tables, now, packet, None)?, Direction::Reply),
+            Path::Through => (self.find_reply(packet, None)?, Direction::Reply),
         };
-        let slot = tables.slots.get(id as usize)?;
-        let server = tables.servers.get(slot.server as usize)?;
+        let slot = self.tables.slots.get(id as usize)?;
+        let server = self.tables.servers.get(slot.server as usize)?;
         if direction == Direction::Reply && !slot.is_nat() {
             return None;
         }
@@ -147,21 +141,15 @@ impl Brain {
             helper: None,
         };
         let is_known = slot.state() == State::Tcp(TcpState::Established) && !slot.is_unusual();
-        let by_one = self.watches_local || self.master;
+        let by_one = self.brain.watches_local || self.brain.master;
         let goes_on = flags.is_plain_ack() && is_known && server.is_available() && !by_one;
         Some(Passing { forward, goes_on })
     }
 
     /// Counts packets of a connection, and moves its deadline if it is established.
-    fn count_passed<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        forward: &Forward,
-        passed: Offloaded,
-    ) {
+    fn count_passed(&mut self, forward: &Forward, passed: Offloaded) {
         let id = forward.connection.0;
-        let Some(slot) = tables.slots.get_mut(id as usize) else { return };
+        let Some(slot) = self.tables.slots.get_mut(id as usize) else { return };
         if passed == Offloaded::default() {
             return;
         }
@@ -172,8 +160,8 @@ impl Brain {
         }
         let established = State::Tcp(TcpState::Established);
         if slot.state() == established && !slot.is_unusual() {
-            slot.deadline = now.plus_secs(self.timeouts.of(established));
+            slot.deadline = self.now.plus_secs(self.brain.timeouts.of(established));
         }
-        self.count(tables, id, |traffic| passed.add_to(traffic, forward.direction));
+        self.count(id, |traffic| passed.add_to(traffic, forward.direction));
     }
 }

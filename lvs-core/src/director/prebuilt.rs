@@ -1,6 +1,6 @@
 //! Look-up tables of schedulers: made when they are needed, or taken over.
 
-use super::Director;
+use crate::director::Director;
 use crate::model::key::ServiceKey;
 use crate::model::server::Server;
 use crate::sched::prebuilt::{PrebuiltTable, TableBuilder};

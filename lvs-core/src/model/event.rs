@@ -1,8 +1,7 @@
 //! What happened, for whoever wants to log, replicate or drain: a bounded queue that the caller empties.
 
 use crate::model::flow::Flow;
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::state::State;
 use crate::model::sync_entry::SyncEntry;
 

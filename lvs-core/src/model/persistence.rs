@@ -31,7 +31,7 @@ pub struct Persistence {
     /// Which bits of a client's address count (ipvsadm `-M`). `None`, the default, for all.
     pub mask: Option<Mask>,
     /// What else tells clients apart. Default nothing.
-    pub engine: Option<Engine>,
+    pub engine: Option<PersistenceEngine>,
 }
 
 impl Persistence {
@@ -50,7 +50,7 @@ impl Persistence {
 
     /// The same with an engine.
     #[must_use]
-    pub const fn with_engine(mut self, engine: Engine) -> Self {
+    pub const fn with_engine(mut self, engine: PersistenceEngine) -> Self {
         self.engine = Some(engine);
         self
     }
@@ -108,13 +108,13 @@ impl Mask {
 /// A persistence engine: looks into packets for what belongs together (ipvsadm `--pe`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Engine {
+pub enum PersistenceEngine {
     /// SIP over UDP (RFC 3261): the packets of one call, by client network and Call-ID. A packet without a Call-ID is
     /// dropped. Calls that a real server starts become connections too.
     Sip,
 }
 
-impl Engine {
+impl PersistenceEngine {
     /// The name that listings and sync messages have.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,8 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::method::Method;
 use crate::model::reason::Reason;
 
@@ -16,7 +15,7 @@ pub enum Verdict {
     Drop(Reason),
     /// Send it on as [`Forward`] says.
     Forward(Forward),
-    /// It may start a connection of a service whose persistence looks into packets ([`Engine`](crate::Engine)): find
+    /// It may start a connection of a service whose persistence looks into packets ([`PersistenceEngine`](crate::PersistenceEngine)): find
     /// the Call-ID in its payload and ask again with [`Director::decide_call`](crate::Director::decide_call).
     /// Nothing has been counted or changed yet.
     Inspect,

@@ -5,9 +5,10 @@ mod tcp;
 pub(crate) mod timeouts;
 pub(crate) mod view;
 
+use view::{View, Worth};
+
 use crate::model::packet::Content;
 use crate::model::state::State;
-use view::{View, Worth};
 
 impl State {
     /// The state after a packet, by IPVS's stricter TCP table if `secure`. `None` when `content` says nothing about it.

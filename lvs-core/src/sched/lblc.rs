@@ -1,8 +1,7 @@
 //! `lblc`: locality-based least connections.
 
 use super::cache::{Cache, Entry};
-use super::pool::Named;
-use super::pool::Pool;
+use super::pool::{Named, Pool};
 use super::schedule::{Change, Schedule, TableLen};
 use super::wlc;
 use crate::model::flow::Flow;

@@ -3,8 +3,7 @@
 use super::cache::{Cache, Entry, NONE, Slab, is_past};
 use super::lblc::is_overrun;
 use super::order::lighter;
-use super::pool::Named;
-use super::pool::Pool;
+use super::pool::{Named, Pool};
 use super::schedule::{Change, Schedule, TableLen};
 use super::wlc;
 use crate::model::flow::Flow;

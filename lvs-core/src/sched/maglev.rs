@@ -3,8 +3,7 @@
 use core::net::SocketAddr;
 
 use super::order::fold_as;
-use super::server_list::ServerList;
-use super::server_list::Source;
+use super::server_list::{ServerList, Source};
 use super::wrr::gcd;
 use crate::model::flow::Family;
 use crate::model::id::ServerId;

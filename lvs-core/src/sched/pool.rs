@@ -4,8 +4,7 @@ use core::net::IpAddr;
 
 use super::order::walk;
 use super::server_list::{Build, ServerList};
-use crate::model::config::ScheduleFlags;
-use crate::model::config::Tuning;
+use crate::model::config::{ScheduleFlags, Tuning};
 use crate::model::flow::{Family, Flow};
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;

@@ -55,6 +55,14 @@ pub(crate) mod private {
 /// The scheduler of a store's services.
 pub type SchedulerOf<S> = <S as private::Parts>::Scheduler;
 
+/// All parts of a store, for changing them.
+pub(crate) type TablesOf<'a, S> = Tables<
+    'a,
+    <S as private::Parts>::Scheduler,
+    <S as private::Parts>::Services,
+    <S as private::Parts>::Queue,
+>;
+
 /// A store's parts for changing.
 #[derive(Debug)]
 pub struct Tables<'a, P, M, Q> {

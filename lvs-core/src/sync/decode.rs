@@ -8,7 +8,7 @@ use super::{
     SEQUENCES, Sequences, Shift, SyncEntry, TYPE_V6, Version,
 };
 use crate::model::flow::Protocol;
-use crate::model::persistence::Engine;
+use crate::model::persistence::PersistenceEngine;
 use crate::model::state::{SctpState, TcpState};
 use crate::model::sync_entry::Addresses;
 
@@ -73,7 +73,7 @@ pub struct Received<'a> {
     /// The entry.
     pub entry: SyncEntry,
     /// A template's engine and its data, 1 to 255 bytes: a Call-ID.
-    pub engine: Option<(Engine, &'a [u8])>,
+    pub engine: Option<(PersistenceEngine, &'a [u8])>,
 }
 
 /// Why a datagram is no message for this receiver.
@@ -124,7 +124,7 @@ pub enum EntryError {
     /// Flags that exclude each other, or that such an entry cannot have.
     Flags,
     /// Its engine is not known, or not named.
-    Engine,
+    PersistenceEngine,
 }
 
 impl EntryError {
@@ -133,7 +133,9 @@ impl EntryError {
     pub const fn ends_message(self) -> bool {
         match self {
             Self::Cut | Self::Version | Self::Option => true,
-            Self::UnknownOption | Self::Protocol | Self::State | Self::Flags | Self::Engine => false,
+            Self::UnknownOption | Self::Protocol | Self::State | Self::Flags | Self::PersistenceEngine => {
+                false
+            }
         }
     }
 }
@@ -148,7 +150,7 @@ impl fmt::Display for EntryError {
             Self::Protocol => "the entry's protocol is not known",
             Self::State => "the entry's state is not known",
             Self::Flags => "the entry has impossible flags",
-            Self::Engine => "the entry's persistence engine is not known",
+            Self::PersistenceEngine => "the entry's persistence engine is not known",
         })
     }
 }
@@ -202,7 +204,10 @@ impl<'a> Entries<'a> {
                 // A name may end before its option does, as text in C.
                 let name = options.name.and_then(|name| name.split(|&byte| byte == 0).next());
                 let name = name.and_then(|name| core::str::from_utf8(name).ok());
-                Some((name.and_then(Engine::from_name).ok_or(EntryError::Engine)?, data))
+                Some((
+                    name.and_then(PersistenceEngine::from_name).ok_or(EntryError::PersistenceEngine)?,
+                    data,
+                ))
             }
         };
         Ok(Received { entry, engine })

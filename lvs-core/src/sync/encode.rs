@@ -6,7 +6,7 @@ use super::{
     ENTRY_V0, FIXED, HEADER, HEADER_V0, OPTION_DATA, OPTION_NAME, OPTION_SEQUENCES, SEQUENCES, Sequences,
     SyncEntry, TYPE_V6,
 };
-use crate::model::persistence::{Engine, MAX_CALL_ID};
+use crate::model::persistence::{MAX_CALL_ID, PersistenceEngine};
 use crate::model::sync_entry::Addresses;
 
 /// The two formats (`net.ipv4.vs.sync_version`).
@@ -41,7 +41,11 @@ impl<'a> Message<'a> {
     ///
     /// [`PushError::Full`] when there is no room for it, or there are 255 entries; [`PushError::NotInVersion`] when the format
     /// has no place for what it is; [`PushError::EngineData`] when that has no byte or more than 255.
-    pub fn push(&mut self, entry: &SyncEntry, engine: Option<(Engine, &[u8])>) -> Result<(), PushError> {
+    pub fn push(
+        &mut self,
+        entry: &SyncEntry,
+        engine: Option<(PersistenceEngine, &[u8])>,
+    ) -> Result<(), PushError> {
         self.pen.push(self.buffer, entry, engine)
     }
 
@@ -72,7 +76,7 @@ pub enum PushError {
     Full,
     /// The format has no place for it: version 0 has no IPv6. Send version 1.
     NotInVersion,
-    /// Engine data has 1 to 255 bytes: there is nothing to send.
+    /// The data of a persistence engine has 1 to 255 bytes: there is nothing to send.
     EngineData,
 }
 
@@ -115,7 +119,7 @@ impl Pen {
         &mut self,
         buffer: &mut [u8],
         entry: &SyncEntry,
-        engine: Option<(Engine, &[u8])>,
+        engine: Option<(PersistenceEngine, &[u8])>,
     ) -> Result<(), PushError> {
         if engine.is_some_and(|(_, data)| data.is_empty() || data.len() > MAX_CALL_ID) {
             return Err(PushError::EngineData);
@@ -144,7 +148,7 @@ fn write_v1(
     buffer: &mut [u8],
     at: usize,
     entry: &SyncEntry,
-    engine: Option<(Engine, &[u8])>,
+    engine: Option<(PersistenceEngine, &[u8])>,
 ) -> Option<usize> {
     let start = at.next_multiple_of(4);
     let mut out = Writer { buffer, at };

@@ -2,7 +2,7 @@
 
 use super::encode::Pen;
 use super::{PushError, SyncEntry, Version};
-use crate::model::persistence::Engine;
+use crate::model::persistence::PersistenceEngine;
 use crate::model::tick::Tick;
 
 /// Packs entries into messages and says when they are to be sent, as the kernel's sync daemon does.
@@ -84,7 +84,7 @@ impl<const QUEUE: usize, const SIZE: usize> Master<QUEUE, SIZE> {
         &mut self,
         now: Tick,
         entry: &SyncEntry,
-        engine: Option<(Engine, &[u8])>,
+        engine: Option<(PersistenceEngine, &[u8])>,
     ) -> Result<(), PushError> {
         if let Some((pen, _)) = &mut self.pen {
             if pen.version == self.version {

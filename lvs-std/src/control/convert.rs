@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Engine, Family, Mask, Method, Persistence, Protocol, Schedule as _, ScheduleFlags, Scheduler,
+    PersistenceEngine, Family, Mask, Method, Persistence, Protocol, Schedule as _, ScheduleFlags, Scheduler,
     ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
 };
 
@@ -47,7 +47,7 @@ pub fn service_config(family: Family, spec: &ServiceSpec) -> Option<ServiceConfi
     config.one_packet = set(flags::ONE_PACKET);
     if set(flags::PERSISTENT) {
         let mut persistence = Persistence::new(spec.timeout);
-        persistence.engine = spec.engine.as_deref().and_then(Engine::from_name);
+        persistence.engine = spec.engine.as_deref().and_then(PersistenceEngine::from_name);
         persistence.mask = (spec.netmask != whole(family)).then(|| match family {
             Family::V4 => Mask::Bits(Ipv4Addr::from_bits(spec.netmask)),
             Family::V6 => Mask::Prefix(spec.netmask.min(128) as u8),

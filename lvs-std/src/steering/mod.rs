@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(address.suits(web, Some(persistent)), Ok(()));
         assert_eq!(address.suits(web, Some(persistent.with_mask(24))), Err(Unsuited::Mask));
         assert_eq!(steer(2, by).suits(web, Some(persistent.with_mask(28))), Ok(()));
-        let call = persistent.with_engine(lvs_core::Engine::Sip);
+        let call = persistent.with_engine(lvs_core::PersistenceEngine::Sip);
         assert_eq!(steer(2, by).suits(web, Some(call)), Err(Unsuited::Call));
     }
 

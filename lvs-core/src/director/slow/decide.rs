@@ -8,21 +8,21 @@ use core::net::SocketAddr;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::Table;
-use crate::director::{Brain, Director};
+use crate::director::Director;
+use crate::director::brain::Brain;
+use crate::director::engine::Engine;
 use crate::model::event::Event;
 use crate::model::flow::Protocol;
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::model::reason::Reason;
 use crate::model::server::Server;
 use crate::model::state::{SctpState, State, TcpState};
-use crate::model::tick::{Stamp, Tick};
+use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 use crate::model::verdict::{Direction, Forward, Helper, Verdict};
 use crate::proto::view::View;
-use crate::sched::schedule::Schedule;
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::{Queue as _, Store};
 
 impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
@@ -32,17 +32,14 @@ impl<S: Store> Director<S> {
     /// one's table, unless it was made ahead ([`adopt_table`](Self::adopt_table)).
     #[inline]
     pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
-        let now = self.brain.clock(now).stamp();
-        self.brain.decide(&mut self.store.parts(), now, packet, None)
+        self.engine_at(now).decide(packet, None)
     }
 
     /// Decides a packet that [`Verdict::Inspect`] was the answer for, now that its payload was looked into: `call` is its
     /// Call-ID, `None` if it has none or a longer one than [`MAX_CALL_ID`](crate::MAX_CALL_ID). The verdict is
     /// never `Inspect` again.
     pub fn decide_call(&mut self, now: Tick, packet: &Packet, call: Option<&[u8]>) -> Verdict {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
-        self.brain.decide_seen(&mut tables, now, packet, None, &Payload::Seen(call))
+        self.engine_at(now).decide_seen(packet, None, &Payload::Seen(call))
     }
 }
 
@@ -66,159 +63,122 @@ pub(crate) enum Payload<'a> {
     Seen(Option<&'a [u8]>),
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     #[inline]
-    pub(crate) fn decide<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        hint: Option<Hint>,
-    ) -> Verdict {
-        self.decide_seen(tables, now, packet, hint, &Payload::Unseen)
+    pub(crate) fn decide(&mut self, packet: &Packet, hint: Option<Hint>) -> Verdict {
+        self.decide_seen(packet, hint, &Payload::Unseen)
     }
 
     #[inline]
-    fn decide_seen<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        hint: Option<Hint>,
-        payload: &Payload<'_>,
-    ) -> Verdict {
-        if !self.serves(packet.flow.addresses.family()) {
-            return self.pass(Reason::NoService);
+    fn decide_seen(&mut self, packet: &Packet, hint: Option<Hint>, payload: &Payload<'_>) -> Verdict {
+        if !self.brain.serves(packet.flow.addresses.family()) {
+            return self.brain.pass(Reason::NoService);
         }
         if packet.content == Content::Fragment {
-            return self.pass(Reason::Fragment);
+            return self.brain.pass(Reason::Fragment);
         }
         match packet.path {
-            Path::Local | Path::Captured => self.decide_local(tables, now, packet, hint, payload),
-            Path::Through => self.decide_through(tables, now, packet, hint, payload),
+            Path::Local | Path::Captured => self.decide_local(packet, hint, payload),
+            Path::Through => self.decide_through(packet, hint, payload),
         }
     }
 
     #[inline]
-    fn decide_local<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        hint: Option<Hint>,
-        payload: &Payload<'_>,
-    ) -> Verdict {
-        if self.watches_local
-            && let Some(verdict) = self.before_requests(tables, now, packet)
+    fn decide_local(&mut self, packet: &Packet, hint: Option<Hint>, payload: &Payload<'_>) -> Verdict {
+        if self.brain.watches_local
+            && let Some(verdict) = self.before_requests(packet)
         {
             return verdict;
         }
         if let Some(id) = hint.and_then(|hint| hint.slot)
-            && self.meet(tables, packet, id) == Disposition::Goes
+            && self.meet(packet, id) == Disposition::Goes
         {
-            return self.request(tables, now, packet, id);
+            return self.request(packet, id);
         }
         let key = Key::of_request(&packet.flow);
-        let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
+        let hash = hint.map_or_else(|| key.hash(self.brain.config.seed), |hint| hint.hash);
         // Connections that wait for their client's port are found by another key.
-        let absent = hint.is_some_and(|hint| hint.absent) && self.without_client_port == 0;
-        if !absent && let Some(id) = self.find_request(tables, now, &key, hash) {
-            match self.meet(tables, packet, id) {
-                Disposition::Goes => return self.request(tables, now, packet, id),
-                Disposition::Dropped => return self.drop(Reason::ServerRemoved),
+        let absent = hint.is_some_and(|hint| hint.absent) && self.brain.without_client_port == 0;
+        if !absent && let Some(id) = self.find_request(&key, hash) {
+            match self.meet(packet, id) {
+                Disposition::Goes => return self.request(packet, id),
+                Disposition::Dropped => return self.brain.drop(Reason::ServerRemoved),
                 Disposition::StartsAnew => {
-                    let (slot, servers) = (&tables.slots[id as usize], &tables.servers);
+                    let (slot, servers) = (&self.tables.slots[id as usize], &self.tables.servers);
                     // Who controls others stays, shadowed by the new one, unless its server is gone.
                     if slot.children() == 0 || servers[slot.server as usize].is_removed() {
-                        tables.connections(&mut self.table).bring_forward(id, now);
+                        self.tables.connections(&mut self.brain.table).bring_forward(id, self.now);
                     }
-                    let service = self.service_of_new(tables, packet, &key);
-                    return self.schedule(tables, now, packet, (&key, hash), service, payload);
+                    let service = self.service_of_new(packet, &key);
+                    return self.schedule(packet, (&key, hash), service, payload);
                 }
             }
         }
-        let service = self.service_of_new(tables, packet, &key);
+        let service = self.service_of_new(packet, &key);
         if service.is_none() {
             // Not a client's: what starts a connection with a service is no real server's answer to a client.
             if packet.content != Content::TunnelError
-                && let Some(id) = self.find_reply(tables, now, packet, None)
+                && let Some(id) = self.find_reply(packet, None)
             {
-                return self.reply(tables, now, packet, id);
+                return self.reply(packet, id);
             }
             if matches!(packet.content, Content::Error | Content::TunnelError | Content::Ipsec) {
-                return self.pass(Reason::NoConnection);
+                return self.brain.pass(Reason::NoConnection);
             }
         }
-        self.schedule(tables, now, packet, (&key, hash), service, payload)
+        self.schedule(packet, (&key, hash), service, payload)
     }
 
     /// What is tried before requests under switches that are mostly off: replies, so that what is none can be told from a
     /// client's packet.
     #[cold]
-    fn before_requests<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-    ) -> Option<Verdict> {
-        if let Some(id) = self.find_reply(tables, now, packet, None) {
-            return Some(self.reply(tables, now, packet, id));
+    fn before_requests(&mut self, packet: &Packet) -> Option<Verdict> {
+        if let Some(id) = self.find_reply(packet, None) {
+            return Some(self.reply(packet, id));
         }
-        if let Some(verdict) = self.stray_reply(tables, packet) {
+        if let Some(verdict) = self.stray_reply(packet) {
             return Some(verdict);
         }
-        self.leaves_clients_alone().then(|| self.pass(Reason::BackupOnly))
+        self.brain.leaves_clients_alone().then(|| self.brain.pass(Reason::BackupOnly))
     }
 
-    fn decide_through<P: Schedule, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        hint: Option<Hint>,
-        payload: &Payload<'_>,
-    ) -> Verdict {
-        if packet.content == Content::Error && !self.leaves_clients_alone() {
+    fn decide_through(&mut self, packet: &Packet, hint: Option<Hint>, payload: &Payload<'_>) -> Verdict {
+        if packet.content == Content::Error && !self.brain.leaves_clients_alone() {
             // An error on its way from a client to a virtual address that is not the director's own.
             let key = Key::of_request(&packet.flow);
-            let hash = key.hash(self.config.seed);
-            if let Some(id) = self.find_request(tables, now, &key, hash) {
-                return self.request(tables, now, packet, id);
+            let hash = key.hash(self.brain.config.seed);
+            if let Some(id) = self.find_request(&key, hash) {
+                return self.request(packet, id);
             }
-            if self.config.tuning.schedule_icmp
-                && let service @ Some(_) = self.service_of_new(tables, packet, &key)
+            if self.brain.config.tuning.schedule_icmp
+                && let service @ Some(_) = self.service_of_new(packet, &key)
             {
-                return self.schedule(tables, now, packet, (&key, hash), service, payload);
+                return self.schedule(packet, (&key, hash), service, payload);
             }
         }
-        if let Some(id) = self.find_reply(tables, now, packet, hint) {
-            return self.reply(tables, now, packet, id);
+        if let Some(id) = self.find_reply(packet, hint) {
+            return self.reply(packet, id);
         }
-        if self.call_services > 0
-            && let Some(verdict) = self.call_from_server(tables, now, packet, payload)
+        if self.brain.call_services > 0
+            && let Some(verdict) = self.call_from_server(packet, payload)
         {
             return verdict;
         }
-        match self.stray_reply(tables, packet) {
+        match self.stray_reply(packet) {
             Some(verdict) => verdict,
-            None => self.pass(Reason::NoConnection),
+            None => self.brain.pass(Reason::NoConnection),
         }
     }
 
     /// The connection that requests with this key belong to: IPVS's look-up, in which port 0 stands for a client port
     /// that is not known yet, and never for one that is.
     #[inline]
-    pub(crate) fn find_request<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        key: &Key,
-        hash: u32,
-    ) -> Option<u32> {
-        let unknown = self.without_client_port;
-        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+    pub(crate) fn find_request(&mut self, key: &Key, hash: u32) -> Option<u32> {
+        let unknown = self.brain.without_client_port;
+        let table =
+            Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
         if key.client_port() != 0 {
-            if let Some(id) = table.find_request(hash, key, now) {
+            if let Some(id) = table.find_request(hash, key, self.now) {
                 return Some(id);
             }
             if unknown == 0 {
@@ -226,35 +186,32 @@ impl Brain {
             }
         }
         let key = key.without_client_port();
-        table.find(key.hash(self.config.seed), now, |_, slot| slot.answers(&key) && slot.lacks_client_port())
+        table.find(key.hash(self.brain.config.seed), self.now, |_, slot| {
+            slot.answers(&key) && slot.lacks_client_port()
+        })
     }
 
     /// The connection that a real server's packet belongs to: by the server's own address under NAT, else by the
     /// virtual one. Of both kinds at once, the NAT connection.
-    pub(crate) fn find_reply<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        hint: Option<Hint>,
-    ) -> Option<u32> {
+    pub(crate) fn find_reply(&mut self, packet: &Packet, hint: Option<Hint>) -> Option<u32> {
         if let Some(id) = hint.and_then(|hint| hint.slot) {
             return Some(id);
         }
         let key = Key::of_reply(&packet.flow);
-        let hash = hint.map_or_else(|| key.hash(self.config.seed), |hint| hint.hash);
-        let servers = &*tables.servers;
-        let mut table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
+        let hash = hint.map_or_else(|| key.hash(self.brain.config.seed), |hint| hint.hash);
+        let servers = &*self.tables.servers;
+        let mut table =
+            Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
         let nat = if hint.is_some_and(|hint| hint.absent) {
             None
         } else {
-            table.find_reply(hash, &key, now, |server| {
+            table.find_reply(hash, &key, self.now, |server| {
                 servers.get(server as usize).is_some_and(|server| key.other_is(server.address.ip()))
             })
         };
         nat.or_else(|| {
             let key = Key::of_direct_reply(&packet.flow);
-            let found = table.find_request(key.hash(self.config.seed), &key, now)?;
+            let found = table.find_request(key.hash(self.brain.config.seed), &key, self.now)?;
             // A NAT connection's replies come from the server's address; the virtual one is somebody else's.
             (!table.slots[found as usize].is_nat()).then_some(found)
         })
@@ -262,9 +219,9 @@ impl Brain {
 
     /// What a client's packet means for the connection that it was found to belong to.
     #[inline]
-    fn meet<P, M, Q>(&self, tables: &Tables<'_, P, M, Q>, packet: &Packet, id: u32) -> Disposition {
-        let slot = &tables.slots[id as usize];
-        let Some(server) = tables.servers.get(slot.server as usize) else { return Disposition::Dropped };
+    fn meet(&self, packet: &Packet, id: u32) -> Disposition {
+        let slot = &self.tables.slots[id as usize];
+        let Some(server) = self.tables.servers.get(slot.server as usize) else { return Disposition::Dropped };
         let starts = match packet.content {
             Content::Tcp(flags) => flags.contains(TcpFlags::SYN),
             Content::Sctp(chunk) => chunk == Chunk::Init,
@@ -274,42 +231,20 @@ impl Brain {
         if !starts && server.is_available() {
             Disposition::Goes
         } else {
-            self.meet_anew(slot, server, starts)
+            self.brain.meet_anew(slot, server, starts)
         }
-    }
-
-    /// The same for a packet that starts a connection, or whose server is not in its service.
-    #[inline(never)]
-    fn meet_anew(&self, slot: &Slot, server: &Server, starts: bool) -> Disposition {
-        let tuning = &self.config.tuning;
-        let reused = starts
-            && ((tuning.expire_nodest_conn && server.weight == 0 && !server.is_standin())
-                || (tuning.conn_reuse_mode != 0
-                    && slot.controller().is_none()
-                    && is_over(slot, tuning.conn_reuse_mode)));
-        let orphaned = server.is_removed();
-        if reused || (orphaned && tuning.expire_nodest_conn) {
-            return Disposition::StartsAnew;
-        }
-        if orphaned { Disposition::Dropped } else { Disposition::Goes }
     }
 
     /// Counts a client's packet, moves its connection on, and sends it to the real server.
     #[inline]
-    pub(crate) fn request<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        id: u32,
-    ) -> Verdict {
-        let slot = &mut tables.slots[id as usize];
-        if slot.is_unusual() || self.master || packet.content.is_error() {
-            return self.unusual_request(tables, now, packet, id);
+    pub(crate) fn request(&mut self, packet: &Packet, id: u32) -> Verdict {
+        let slot = &mut self.tables.slots[id as usize];
+        if slot.is_unusual() || self.brain.master || packet.content.is_error() {
+            return self.unusual_request(packet, id);
         }
         slot.in_packets = slot.in_packets.wrapping_add(1);
         let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
-        let server = &tables.servers[slot.server as usize];
+        let server = &self.tables.servers[slot.server as usize];
         let forward = Forward {
             direction: Direction::Request,
             method: slot.method(server.method),
@@ -318,28 +253,22 @@ impl Brain {
             server: ServerId(slot.server),
             helper: None,
         };
-        self.count(tables, id, |traffic| traffic.count_in(packet.length));
-        self.advance(tables, now, packet.content, view, id);
+        self.count(id, |traffic| traffic.count_in(packet.length));
+        self.advance(packet.content, view, id);
         Verdict::Forward(forward)
     }
 
     /// The same for ICMP errors, for connections that have something about them, and for masters.
     #[inline(never)]
-    fn unusual_request<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        id: u32,
-    ) -> Verdict {
+    fn unusual_request(&mut self, packet: &Packet, id: u32) -> Verdict {
         if packet.content == Content::TunnelError {
             // It is on its way to the client.
-            self.count(tables, id, |traffic| traffic.count_out(packet.length));
+            self.count(id, |traffic| traffic.count_out(packet.length));
         } else {
-            self.count(tables, id, |traffic| traffic.count_in(packet.length));
+            self.count(id, |traffic| traffic.count_in(packet.length));
         }
-        let slot = &mut tables.slots[id as usize];
-        let server = &tables.servers[slot.server as usize];
+        let slot = &mut self.tables.slots[id as usize];
+        let server = &self.tables.servers[slot.server as usize];
         let forward = Forward {
             direction: Direction::Request,
             method: slot.method(server.method),
@@ -366,29 +295,23 @@ impl Brain {
         }
         let learns = slot.lacks_client_port();
         let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
-        self.advance(tables, now, packet.content, view, id);
+        self.advance(packet.content, view, id);
         if learns {
-            self.learn_client_port(tables, id, packet.flow.source_port);
+            self.learn_client_port(id, packet.flow.source_port);
         }
-        if self.master {
-            let packets = tables.slots[id as usize].in_packets;
-            self.synchronise(tables, now, id, packets);
+        if self.brain.master {
+            let packets = self.tables.slots[id as usize].in_packets;
+            self.synchronise(id, packets);
         }
         Verdict::Forward(forward)
     }
 
     /// Counts a real server's packet, moves its connection on, and sends it to the client.
     #[inline]
-    pub(crate) fn reply<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        id: u32,
-    ) -> Verdict {
-        self.count(tables, id, |traffic| traffic.count_out(packet.length));
-        let slot = &mut tables.slots[id as usize];
-        let server = &tables.servers[slot.server as usize];
+    pub(crate) fn reply(&mut self, packet: &Packet, id: u32) -> Verdict {
+        self.count(id, |traffic| traffic.count_out(packet.length));
+        let slot = &mut self.tables.slots[id as usize];
+        let server = &self.tables.servers[slot.server as usize];
         let forward = Forward {
             direction: Direction::Reply,
             method: slot.method(server.method),
@@ -402,64 +325,47 @@ impl Brain {
             if let Some(controller) = slot.controller()
                 && slot.protocol() == Protocol::Udp
             {
-                assure(tables, controller);
+                self.assure(controller);
             }
-            self.advance(tables, now, packet.content, View::Output, id);
+            self.advance(packet.content, View::Output, id);
         }
         Verdict::Forward(forward)
     }
 
     /// Counts something of a connection for its server, for that one's service and in total. A removed server counts nothing.
     #[inline]
-    pub(crate) fn count<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        id: u32,
-        what: impl Fn(&mut Traffic),
-    ) {
-        let server = tables.slots[id as usize].server;
-        self.count_at(tables, ServerId(server), what);
+    pub(crate) fn count(&mut self, id: u32, what: impl Fn(&mut Traffic)) {
+        let server = self.tables.slots[id as usize].server;
+        self.count_at(ServerId(server), what);
     }
 
     #[inline]
-    pub(crate) fn count_at<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        server: ServerId,
-        what: impl Fn(&mut Traffic),
-    ) {
-        let server = &mut tables.servers[server.0 as usize];
+    pub(crate) fn count_at(&mut self, server: ServerId, what: impl Fn(&mut Traffic)) {
+        let server = &mut self.tables.servers[server.0 as usize];
         if !server.is_available() {
             return;
         }
         what(server.meter.live_mut());
-        if let Some(Some(service)) = tables.services.get_mut(server.service.0 as usize) {
+        if let Some(Some(service)) = self.tables.services.get_mut(server.service.0 as usize) {
             what(service.meter.live_mut());
         }
-        what(self.meter.live_mut());
+        what(self.brain.meter.live_mut());
     }
 
     /// Moves a connection's state on and its deadline with it.
     #[inline]
-    fn advance<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        content: Content,
-        view: View,
-        id: u32,
-    ) {
-        let slot = &mut tables.slots[id as usize];
+    fn advance(&mut self, content: Content, view: View, id: u32) {
+        let slot = &mut self.tables.slots[id as usize];
         let before = slot.state();
         if let (State::Tcp(TcpState::Established), Content::Tcp(flags)) = (before, content)
             && flags.is_plain_ack()
         {
             // What nearly all segments are: by every part of the table they change nothing (a test says so).
-            slot.deadline = now.plus_secs(self.timeouts.of(before));
+            slot.deadline = self.now.plus_secs(self.brain.timeouts.of(before));
             return;
         }
-        let after = before.after(view, content, self.secures_tcp).unwrap_or(before);
-        let deadline = now.plus_secs(self.timeouts.of(after));
+        let after = before.after(view, content, self.brain.secures_tcp).unwrap_or(before);
+        let deadline = self.now.plus_secs(self.brain.timeouts.of(after));
         if after == before {
             slot.deadline = deadline;
             return;
@@ -467,7 +373,7 @@ impl Brain {
         slot.set_state(after);
         if slot.is_active() != after.is_active() {
             slot.set_active(after.is_active());
-            if let Some(server) = tables.servers.get_mut(slot.server as usize) {
+            if let Some(server) = self.tables.servers.get_mut(slot.server as usize) {
                 if after.is_active() {
                     server.active += 1;
                 } else {
@@ -478,20 +384,48 @@ impl Brain {
         if after.is_established()
             && let Some(controller) = slot.controller()
         {
-            assure(tables, controller);
+            self.assure(controller);
         }
-        tables.connections(&mut self.table).bring_forward(id, deadline);
+        self.connections().bring_forward(id, deadline);
+    }
+
+    /// Notes that a template's connection came about.
+    pub(crate) fn assure(&mut self, controller: u32) {
+        if let Some(slot) = self.tables.slots.get_mut(controller as usize)
+            && slot.is_template()
+        {
+            slot.assure(true);
+        }
     }
 
     /// The service of a packet, if it may be the first of a connection.
     #[inline]
-    fn service_of_new<P, M: Services, Q>(
-        &mut self,
-        tables: &Tables<'_, P, M, Q>,
-        packet: &Packet,
-        key: &Key,
-    ) -> Option<u32> {
-        if self.may_start(packet.content) { self.find_service(tables, packet, key) } else { None }
+    fn service_of_new(&mut self, packet: &Packet, key: &Key) -> Option<u32> {
+        if self.brain.may_start(packet.content) { self.find_service(packet, key) } else { None }
+    }
+
+    pub(crate) fn note(&mut self, event: Event) {
+        if !self.tables.events.push(event) {
+            self.brain.counters.events_lost += 1;
+        }
+    }
+}
+
+impl Brain {
+    /// The same for a packet that starts a connection, or whose server is not in its service.
+    #[inline(never)]
+    fn meet_anew(&self, slot: &Slot, server: &Server, starts: bool) -> Disposition {
+        let tuning = &self.config.tuning;
+        let reused = starts
+            && ((tuning.expire_nodest_conn && server.weight == 0 && !server.is_standin())
+                || (tuning.conn_reuse_mode != 0
+                    && slot.controller().is_none()
+                    && is_over(slot, tuning.conn_reuse_mode)));
+        let orphaned = server.is_removed();
+        if reused || (orphaned && tuning.expire_nodest_conn) {
+            return Disposition::StartsAnew;
+        }
+        if orphaned { Disposition::Dropped } else { Disposition::Goes }
     }
 
     /// Whether a packet of this content may be the first of a connection.
@@ -508,12 +442,6 @@ impl Brain {
         }
     }
 
-    pub(crate) fn note<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, event: Event) {
-        if !tables.events.push(event) {
-            self.counters.events_lost += 1;
-        }
-    }
-
     pub(crate) fn pass(&mut self, reason: Reason) -> Verdict {
         self.counters.note(reason);
         Verdict::Pass(reason)
@@ -527,15 +455,6 @@ impl Brain {
     pub(crate) fn reject(&mut self, reason: Reason) -> Verdict {
         self.counters.note(reason);
         Verdict::Reject(reason)
-    }
-}
-
-/// Notes that a template's connection came about.
-pub(crate) fn assure<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32) {
-    if let Some(slot) = tables.slots.get_mut(controller as usize)
-        && slot.is_template()
-    {
-        slot.assure(true);
     }
 }
 

@@ -2,26 +2,26 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::decide::assure;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::{Note, Slot};
 use crate::conntrack::table::Table;
-use crate::director::{Brain, Director, FTP_PORT};
+use crate::director::Director;
+use crate::director::brain::FTP_PORT;
+use crate::director::engine::Engine;
 use crate::model::error::ExpectError;
 use crate::model::event::Event;
 use crate::model::flow::Protocol;
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::method::Method;
 use crate::model::packet::{Content, Packet};
 use crate::model::reason::Reason;
 use crate::model::server::{Life, Server};
 use crate::model::state::{State, TcpState};
-use crate::model::tick::{Stamp, Tick};
+use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 use crate::model::verdict::{Direction, Forward, Verdict};
 use crate::proto::view::View;
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::Store;
 
 /// A connection to be made.
 #[derive(Clone, Copy, Debug)]
@@ -65,171 +65,149 @@ impl<S: Store> Director<S> {
         control: ConnId,
         expectation: Expectation,
     ) -> Result<ConnId, ExpectError> {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
-        self.brain.expect(&mut tables, now, control.0, expectation).map(ConnId)
+        self.engine_at(now).expect(control.0, expectation).map(ConnId)
     }
 
     /// A helper has made a reply of this connection longer by so many bytes, or shorter: it is counted as it leaves, as by IPVS. Does
     /// nothing when there is no such connection.
     pub fn resized(&mut self, connection: ConnId, by: i32) {
-        let mut tables = self.store.parts();
-        if tables.slots.get(connection.0 as usize).is_some_and(|slot| !slot.is_free()) {
-            self.brain.count(&mut tables, connection.0, |traffic| {
+        let mut engine = self.engine();
+        if engine.tables.slots.get(connection.0 as usize).is_some_and(|slot| !slot.is_free()) {
+            engine.count(connection.0, |traffic| {
                 traffic.out_bytes = traffic.out_bytes.saturating_add_signed(by.into());
             });
         }
     }
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// Makes a connection to `server` and sends its first packet there.
-    pub(crate) fn open_and_send<P, M: Services, Q: Queue>(
+    pub(crate) fn open_and_send(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packet: &Packet,
         opening: &Opening<'_>,
         server: ServerId,
         port: u16,
     ) -> Verdict {
         if opening.one_packet {
-            return self.send_once(tables, now, packet, opening, server, port);
+            return self.send_once(packet, opening, server, port);
         }
-        let method = tables.servers[server.0 as usize].method;
-        let unusual = self.master || packet.content.is_error() || matches!(method, Method::Bypass);
+        let method = self.tables.servers[server.0 as usize].method;
+        let unusual = self.brain.master || packet.content.is_error() || matches!(method, Method::Bypass);
         if unusual || is_helped(opening.key, method) {
-            return match self.open(tables, now, packet, opening, server, port) {
-                Some(id) => self.request(tables, now, packet, id),
-                None => self.drop(Reason::TableFull),
+            return match self.open(packet, opening, server, port) {
+                Some(id) => self.request(packet, id),
+                None => self.brain.drop(Reason::TableFull),
             };
         }
-        self.open_moved_on(tables, now, packet, opening, server, port)
+        self.open_moved_on(packet, opening, server, port)
     }
 
     /// The same as to make a connection and then to let its first packet go its way, where nothing about them is unusual: it enters the
     /// table as that packet leaves it, and both are counted at one time.
     #[inline(always)]
-    fn open_moved_on<P, M: Services, Q: Queue>(
+    fn open_moved_on(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packet: &Packet,
         opening: &Opening<'_>,
         server: ServerId,
         port: u16,
     ) -> Verdict {
-        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
-            return self.drop(Reason::TableFull);
+        if !self.connections().has_room() && !self.reclaim() {
+            return self.brain.drop(Reason::TableFull);
         }
-        let own = &mut tables.servers[server.0 as usize];
+        let own = &mut self.tables.servers[server.0 as usize];
         let (method, address) = (own.method, own.address.ip());
         let first = State::first(opening.key.protocol());
         let view = if method.sees_replies() { View::Input } else { View::InputOnly };
-        let state = first.after(view, packet.content, self.secures_tcp).unwrap_or(first);
+        let state = first.after(view, packet.content, self.brain.secures_tcp).unwrap_or(first);
         let active = state != first && state.is_active();
-        let deadline = now.plus_secs(self.timeouts.of(state));
+        let deadline = self.now.plus_secs(self.brain.timeouts.of(state));
         let overloaded = own.bind();
         own.active += u32::from(active);
         let reply = matches!(method, Method::Nat)
-            .then(|| opening.key.hash_at_server(address, port, self.config.seed));
+            .then(|| opening.key.hash_at_server(address, port, self.brain.config.seed));
         let slot = Slot::new(opening.key, server.0, port, method)
             .moved_on(state, active, deadline)
             .controlled_by(opening.controller);
-        let Some(id) = tables.connections(&mut self.table).insert(slot, opening.hash, reply) else {
-            return self.drop(Reason::TableFull);
+        let Some(id) = self.connections().insert(slot, opening.hash, reply) else {
+            return self.brain.drop(Reason::TableFull);
         };
-        tables.notes[id as usize] = Note { mark: packet.mark, ..Note::EMPTY };
+        self.tables.notes[id as usize] = Note { mark: packet.mark, ..Note::EMPTY };
         if let Some(controller) = opening.controller {
-            tables.slots[controller as usize].gain_child();
+            self.tables.slots[controller as usize].gain_child();
             if state != first && state.is_established() {
-                assure(tables, controller);
+                self.assure(controller);
             }
         }
         if overloaded {
-            self.note(tables, Event::Overloaded { server });
+            self.note(Event::Overloaded { server });
         }
-        self.count_at(tables, server, |traffic| {
+        self.count_at(server, |traffic| {
             traffic.connections += 1;
             traffic.count_in(packet.length);
         });
         let connection = ConnId(id);
-        self.note(tables, Event::Opened { connection, flow: packet.flow, server });
+        self.note(Event::Opened { connection, flow: packet.flow, server });
         let (direction, target) = (Direction::Request, SocketAddr::new(address, port));
         Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
     }
 
     /// Makes a connection to `server`.
-    pub(crate) fn open<P, M: Services, Q: Queue>(
+    pub(crate) fn open(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packet: &Packet,
         opening: &Opening<'_>,
         server: ServerId,
         port: u16,
     ) -> Option<u32> {
-        let method = tables.servers[server.0 as usize].method;
+        let method = self.tables.servers[server.0 as usize].method;
         let mut slot = Slot::new(opening.key, server.0, port, method);
         if is_helped(opening.key, method) {
             slot.set_helped();
         }
         // An ICMP error moves no state on: its connection has what IPVS gives every new one.
-        let secs = if packet.content == Content::Error { NEW_SECS } else { self.timeouts.of(slot.state()) };
-        slot.deadline = now.plus_secs(secs);
-        let id = self.enter(tables, now, slot, opening.hash, opening.controller)?;
-        tables.notes[id as usize].mark = packet.mark;
-        self.count(tables, id, |traffic| traffic.connections += 1);
-        self.note(tables, Event::Opened { connection: ConnId(id), flow: packet.flow, server });
+        let secs =
+            if packet.content == Content::Error { NEW_SECS } else { self.brain.timeouts.of(slot.state()) };
+        slot.deadline = self.now.plus_secs(secs);
+        let id = self.enter(slot, opening.hash, opening.controller)?;
+        self.tables.notes[id as usize].mark = packet.mark;
+        self.count(id, |traffic| traffic.connections += 1);
+        self.note(Event::Opened { connection: ConnId(id), flow: packet.flow, server });
         Some(id)
     }
 
     /// Puts a connection into the table and onto its server.
-    pub(crate) fn enter<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        mut slot: Slot,
-        hash: u32,
-        controller: Option<u32>,
-    ) -> Option<u32> {
-        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
+    pub(crate) fn enter(&mut self, mut slot: Slot, hash: u32, controller: Option<u32>) -> Option<u32> {
+        if !self.connections().has_room() && !self.reclaim() {
             return None;
         }
         slot.set_controller(controller);
         let server = ServerId(slot.server);
-        let address = tables.servers[server.0 as usize].address.ip();
-        let reply = Table::reply_hash(&slot, &slot.key(), address, self.config.seed);
-        let id = tables.connections(&mut self.table).insert(slot, hash, reply)?;
-        tables.notes[id as usize] = Note::EMPTY;
-        self.without_client_port += u32::from(slot.lacks_client_port());
+        let address = self.tables.servers[server.0 as usize].address.ip();
+        let reply = Table::reply_hash(&slot, &slot.key(), address, self.brain.config.seed);
+        let id = self.connections().insert(slot, hash, reply)?;
+        self.tables.notes[id as usize] = Note::EMPTY;
+        self.brain.without_client_port += u32::from(slot.lacks_client_port());
         if let Some(controller) = controller {
-            tables.slots[controller as usize].gain_child();
+            self.tables.slots[controller as usize].gain_child();
         }
-        if tables.servers[server.0 as usize].bind() {
-            self.note(tables, Event::Overloaded { server });
+        if self.tables.servers[server.0 as usize].bind() {
+            self.note(Event::Overloaded { server });
         }
         Some(id)
     }
 
     /// Sends a packet whose connection ends with it, so that none is made; what counts, counts.
-    fn send_once<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        opening: &Opening<'_>,
-        server: ServerId,
-        port: u16,
-    ) -> Verdict {
-        self.count_once(tables, server, |traffic| traffic.count_in(packet.length));
+    fn send_once(&mut self, packet: &Packet, opening: &Opening<'_>, server: ServerId, port: u16) -> Verdict {
+        self.count_once(server, |traffic| traffic.count_in(packet.length));
         if let Some(controller) = opening.controller {
-            let packets = self.packets_of_controller(tables, controller);
-            if self.master {
-                self.synchronise(tables, now, controller, packets);
+            let packets = self.packets_of_controller(controller);
+            if self.brain.master {
+                self.synchronise(controller, packets);
             }
         }
-        let own = &mut tables.servers[server.0 as usize];
+        let own = &mut self.tables.servers[server.0 as usize];
         let method = own.method;
         let target = match method {
             Method::Bypass => packet.flow.destination(),
@@ -246,69 +224,47 @@ impl Brain {
     }
 
     /// The same for a packet that a NAT server begins, to be seen as from `virt`.
-    pub(crate) fn answer_once<P, M, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        packet: &Packet,
-        server: ServerId,
-        virt: SocketAddr,
-    ) -> Verdict {
-        self.count_once(tables, server, |traffic| traffic.count_out(packet.length));
+    pub(crate) fn answer_once(&mut self, packet: &Packet, server: ServerId, virt: SocketAddr) -> Verdict {
+        self.count_once(server, |traffic| traffic.count_out(packet.length));
         let (direction, method, connection) = (Direction::Reply, Method::Nat, ConnId::NONE);
         Verdict::Forward(Forward { direction, method, target: virt, connection, server, helper: None })
     }
 
     /// Counts a connection that is over again: its server was overloaded by it, if at all, for just that long.
-    fn count_once<P, M, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        server: ServerId,
-        packet: impl Fn(&mut Traffic),
-    ) {
+    fn count_once(&mut self, server: ServerId, packet: impl Fn(&mut Traffic)) {
         let at = server.0 as usize;
-        if tables.servers[at].bind() {
-            self.note(tables, Event::Overloaded { server });
+        if self.tables.servers[at].bind() {
+            self.note(Event::Overloaded { server });
         }
-        self.count_at(tables, server, |traffic| {
+        self.count_at(server, |traffic| {
             traffic.connections += 1;
             packet(traffic);
         });
-        if tables.servers[at].unbind(false) {
-            self.note(tables, Event::Relieved { server });
+        if self.tables.servers[at].unbind(false) {
+            self.note(Event::Relieved { server });
         }
     }
 
     /// Gives a connection the client port of its first packet.
     #[cold]
-    pub(crate) fn learn_client_port<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        id: u32,
-        port: u16,
-    ) {
-        let slot = tables.slots[id as usize];
+    pub(crate) fn learn_client_port(&mut self, id: u32, port: u16) {
+        let slot = self.tables.slots[id as usize];
         // IPVS fills it in while it translates addresses, so under NAT only.
         if !slot.is_nat() || port == 0 {
             return;
         }
-        let server = tables.servers[slot.server as usize].address.ip();
+        let server = self.tables.servers[slot.server as usize].address.ip();
         let key = slot.key().with_client_port(port);
-        let old = Table::hashes(&slot, &slot.key(), server, self.config.seed);
-        let new = Table::hashes(&slot, &key, server, self.config.seed);
-        tables.connections(&mut self.table).rekey(id, &key, old, new);
-        tables.slots[id as usize].set_lacks_client_port(false);
-        self.without_client_port -= 1;
+        let old = Table::hashes(&slot, &slot.key(), server, self.brain.config.seed);
+        let new = Table::hashes(&slot, &key, server, self.brain.config.seed);
+        self.connections().rekey(id, &key, old, new);
+        self.tables.slots[id as usize].set_lacks_client_port(false);
+        self.brain.without_client_port -= 1;
     }
 
-    fn expect<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        control: u32,
-        expectation: Expectation,
-    ) -> Result<u32, ExpectError> {
-        let slot = *tables.slots.get(control as usize).ok_or(ExpectError::NotFound)?;
-        if slot.is_free() || slot.is_template() || !slot.is_alive(now) {
+    fn expect(&mut self, control: u32, expectation: Expectation) -> Result<u32, ExpectError> {
+        let slot = *self.tables.slots.get(control as usize).ok_or(ExpectError::NotFound)?;
+        if slot.is_free() || slot.is_template() || !slot.is_alive(self.now) {
             return Err(ExpectError::NotFound);
         }
         if !slot.is_nat() || slot.protocol() != Protocol::Tcp {
@@ -328,11 +284,11 @@ impl Brain {
                 (Key::of_request(&flow), server_port)
             }
         };
-        let hash = key.hash(self.config.seed);
+        let hash = key.hash(self.brain.config.seed);
         let unknown_port = matches!(expectation, Expectation::FromClient { .. });
-        let found = self.find_request(tables, now, &key, hash);
+        let found = self.find_request(&key, hash);
         let found = found.filter(|&id| {
-            let of = &tables.slots[id as usize];
+            let of = &self.tables.slots[id as usize];
             !unknown_port || of.server == slot.server
         });
         let id = match found {
@@ -340,40 +296,35 @@ impl Brain {
             None => {
                 let mut data = Slot::new(&key, slot.server, server_port, Method::Nat);
                 data.set_lacks_client_port(unknown_port);
-                data.deadline = now.plus_secs(NEW_SECS);
+                data.deadline = self.now.plus_secs(NEW_SECS);
                 // The control connection must not make room for its own data.
-                tables.slots[control as usize].gain_child();
-                let entered = self.enter(tables, now, data, hash, Some(control));
-                tables.slots[control as usize].lose_child();
+                self.tables.slots[control as usize].gain_child();
+                let entered = self.enter(data, hash, Some(control));
+                self.tables.slots[control as usize].lose_child();
                 let id = entered.ok_or(ExpectError::TableFull)?;
                 let server = ServerId(slot.server);
-                self.note(tables, Event::Opened { connection: ConnId(id), flow: key.flow(), server });
+                self.note(Event::Opened { connection: ConnId(id), flow: key.flow(), server });
                 id
             }
         };
         let listen = State::Tcp(TcpState::Listen);
         // As IPVS does it: whether the connection counts as active is left to its next packet.
-        tables.slots[id as usize].set_state(listen);
-        let deadline = now.plus_secs(self.timeouts.of(listen));
-        tables.connections(&mut self.table).bring_forward(id, deadline);
+        self.tables.slots[id as usize].set_state(listen);
+        let deadline = self.now.plus_secs(self.brain.timeouts.of(listen));
+        self.connections().bring_forward(id, deadline);
         Ok(id)
     }
 
     /// The place of what stands in for a server at `address`.
-    pub(crate) fn standin(
-        &mut self,
-        servers: &mut [Server],
-        address: IpAddr,
-        method: Method,
-    ) -> Option<ServerId> {
+    pub(crate) fn standin(&mut self, address: IpAddr, method: Method) -> Option<ServerId> {
         let same = |server: &Server| {
             server.is_standin() && server.address.ip() == address && server.method == method
         };
-        if let Some(at) = servers.iter().position(same) {
+        if let Some(at) = self.tables.servers.iter().position(same) {
             return Some(ServerId(at as u32));
         }
-        let at = self.vacate(servers)?;
-        let server = &mut servers[at];
+        let at = self.vacate()?;
+        let server = &mut self.tables.servers[at];
         server.life = Life::Standin;
         server.address = SocketAddr::new(address, 0);
         server.method = method;

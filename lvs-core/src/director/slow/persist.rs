@@ -1,20 +1,20 @@
 //! Persistence: templates remember which server a client had.
 
+use core::net::SocketAddr;
+
 use super::open::Opening;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
-use crate::director::Brain;
+use crate::director::brain::{Brain, FTP_PORT};
+use crate::director::engine::Engine;
 use crate::model::id::ServerId;
-use crate::model::key::ServiceKey;
-use crate::model::key::TemplateTarget;
+use crate::model::key::{ServiceKey, TemplateTarget};
 use crate::model::packet::Packet;
 use crate::model::persistence::Persistence;
 use crate::model::reason::Reason;
-use crate::model::tick::{MAX_TIMEOUT_SECS, Stamp};
+use crate::model::tick::MAX_TIMEOUT_SECS;
 use crate::model::verdict::Verdict;
-use crate::sched::schedule::Schedule;
-use crate::store::{Queue, Services, Tables};
-use core::net::SocketAddr;
+use crate::store::{Services as _, Store};
 
 /// What a template is looked up by.
 #[derive(Clone, Copy, Debug)]
@@ -25,59 +25,51 @@ pub(crate) struct Wanted<'c> {
     pub(crate) one_port: bool,
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// As `schedule`, for a service with persistence.
-    pub(crate) fn schedule_persistent<P: Schedule, M: Services, Q: Queue>(
+    pub(crate) fn schedule_persistent(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packet: &Packet,
         opening: &Opening<'_>,
         index: u32,
         (persistence, call): (&Persistence, Option<&[u8]>),
     ) -> Verdict {
-        let Some(Some(service)) = tables.services.get(index as usize) else {
-            return self.pass(Reason::NoService);
+        let Some(Some(service)) = self.tables.services.get(index as usize) else {
+            return self.brain.pass(Reason::NoService);
         };
         let service_key = service.key;
         let wanted = wanted(packet, &service_key, persistence, call);
-        let template = match self.living_template(tables, now, &wanted, None) {
+        let template = match self.living_template(&wanted, None) {
             Some(id) => id,
             None => {
-                let Some(server) = self.pick(tables, packet, index) else {
-                    return self.leave(tables, now, packet, opening, index);
+                let Some(server) = self.pick(packet, index) else {
+                    return self.leave(packet, opening, index);
                 };
-                match self.open_template(tables, now, &wanted, server, persistence.timeout, packet.mark) {
+                match self.open_template(&wanted, server, persistence.timeout, packet.mark) {
                     Ok(id) => id,
-                    Err(reason) => return self.drop(reason),
+                    Err(reason) => return self.brain.drop(reason),
                 }
             }
         };
-        let server = ServerId(tables.slots[template as usize].server);
-        let own = tables.servers[server.0 as usize].address.port();
+        let server = ServerId(self.tables.slots[template as usize].server);
+        let own = self.tables.servers[server.0 as usize].address.port();
         let port = packet.flow.destination_port;
         let port = if wanted_port(&service_key) == port && own != 0 { own } else { port };
         // It must not make room for its own connection.
-        tables.slots[template as usize].gain_child();
+        self.tables.slots[template as usize].gain_child();
         let opening = Opening { controller: Some(template), ..*opening };
-        let verdict = self.open_and_send(tables, now, packet, &opening, server, port);
-        tables.slots[template as usize].lose_child();
-        self.refresh_template(tables, now, template);
+        let verdict = self.open_and_send(packet, &opening, server, port);
+        self.tables.slots[template as usize].lose_child();
+        self.refresh_template(template);
         verdict
     }
 
     /// The template that answers, if it may still be used (for `server`, if one is given). One that may not is put aside.
-    pub(crate) fn living_template<P, M: Services, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        wanted: &Wanted<'_>,
-        server: Option<ServerId>,
-    ) -> Option<u32> {
-        let id = self.find_template(tables, now, wanted)?;
-        let chosen = tables.slots[id as usize].server;
-        let quiescent = self.config.tuning.expire_quiescent_template;
-        let usable = tables.servers.get(chosen as usize).is_some_and(|of| {
+    pub(crate) fn living_template(&mut self, wanted: &Wanted<'_>, server: Option<ServerId>) -> Option<u32> {
+        let id = self.find_template(wanted)?;
+        let chosen = self.tables.slots[id as usize].server;
+        let quiescent = self.brain.config.tuning.expire_quiescent_template;
+        let usable = self.tables.servers.get(chosen as usize).is_some_and(|of| {
             of.is_available()
                 && !((quiescent || of.draining) && of.weight == 0)
                 && server.is_none_or(|wanted| wanted.0 == chosen)
@@ -85,22 +77,21 @@ impl Brain {
         if usable {
             return Some(id);
         }
-        self.invalidate(tables, id);
+        self.invalidate(id);
         None
     }
 
     /// The template that answers.
-    pub(crate) fn find_template<P, M: Services, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        wanted: &Wanted<'_>,
-    ) -> Option<u32> {
-        let hash = self.template_hash(&wanted.key, wanted.call);
-        let by_key = &*tables.by_key;
-        let table =
-            crate::conntrack::table::Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
-        table.find(hash, now, |id, slot| {
+    pub(crate) fn find_template(&mut self, wanted: &Wanted<'_>) -> Option<u32> {
+        let hash = self.brain.template_hash(&wanted.key, wanted.call);
+        let by_key = &*self.tables.by_key;
+        let table = crate::conntrack::table::Table::new(
+            self.tables.slots,
+            self.tables.cells,
+            self.tables.wakes,
+            &mut self.brain.table,
+        );
+        table.find(hash, self.now, |id, slot| {
             slot.answers(&wanted.key)
                 && match wanted.call {
                     None => !slot.is_call(),
@@ -110,67 +101,62 @@ impl Brain {
     }
 
     /// Makes a template that nothing finds any more; it ages as it is.
-    fn invalidate<P, M: Services, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32) {
-        let slot = tables.slots[id as usize];
-        let call = if slot.is_call() { tables.by_key.call(id) } else { None };
-        let old = self.template_hash(&slot.key(), call);
+    fn invalidate(&mut self, id: u32) {
+        let slot = self.tables.slots[id as usize];
+        let call = if slot.is_call() { self.tables.by_key.call(id) } else { None };
+        let old = self.brain.template_hash(&slot.key(), call);
         let key = slot.key().invalidated();
-        let new = self.template_hash(&key, None);
-        tables.by_key.forget_call(id);
-        tables.connections(&mut self.table).rekey(id, &key, (old, None), (new, None));
-        let slot = &mut tables.slots[id as usize];
+        let new = self.brain.template_hash(&key, None);
+        self.tables.by_key.forget_call(id);
+        self.connections().rekey(id, &key, (old, None), (new, None));
+        let slot = &mut self.tables.slots[id as usize];
         slot.set_call(false);
         slot.server_port = 0xffff;
     }
 
     /// Makes a template.
-    pub(crate) fn open_template<P, M: Services, Q: Queue>(
+    pub(crate) fn open_template(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         wanted: &Wanted<'_>,
         server: ServerId,
         timeout: u32,
         mark: u32,
     ) -> Result<u32, Reason> {
-        if !tables.connections(&mut self.table).has_room() && !self.reclaim(tables, now) {
+        if !self.connections().has_room() && !self.reclaim() {
             return Err(Reason::TableFull);
         }
-        let own = &tables.servers[server.0 as usize];
+        let own = &self.tables.servers[server.0 as usize];
         let port = if wanted.one_port { own.address.port() } else { 0 };
         let mut slot = Slot::new(&wanted.key, server.0, port, own.method);
         slot.set_call(wanted.call.is_some());
         slot.set_template_timeout(timeout.clamp(1, MAX_TIMEOUT_SECS));
-        slot.deadline = now.plus_secs(slot.template_timeout());
-        let hash = self.template_hash(&wanted.key, wanted.call);
-        let id = tables.connections(&mut self.table).insert(slot, hash, None).ok_or(Reason::TableFull)?;
-        tables.notes[id as usize].mark = mark;
-        tables.servers[server.0 as usize].persistent += 1;
+        slot.deadline = self.now.plus_secs(slot.template_timeout());
+        let hash = self.brain.template_hash(&wanted.key, wanted.call);
+        let id = self.connections().insert(slot, hash, None).ok_or(Reason::TableFull)?;
+        self.tables.notes[id as usize].mark = mark;
+        self.tables.servers[server.0 as usize].persistent += 1;
         if let Some(call) = wanted.call
-            && !tables.by_key.keep_call(id, call)
+            && !self.tables.by_key.keep_call(id, call)
         {
-            tables.connections(&mut self.table).remove(id, hash, None);
-            tables.servers[server.0 as usize].persistent -= 1;
+            self.connections().remove(id, hash, None);
+            self.tables.servers[server.0 as usize].persistent -= 1;
             return Err(Reason::CallsFull);
         }
         Ok(id)
     }
 
     /// Starts a template's time again.
-    pub(crate) fn refresh_template<P, M, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        id: u32,
-    ) {
-        let slot = &mut tables.slots[id as usize];
-        if slot.deadline.reached(now) {
-            slot.postpone(now);
+    pub(crate) fn refresh_template(&mut self, id: u32) {
+        let slot = &mut self.tables.slots[id as usize];
+        if slot.deadline.reached(self.now) {
+            slot.postpone(self.now);
         }
-        let deadline = now.plus_secs(slot.template_timeout());
-        tables.connections(&mut self.table).bring_forward(id, deadline);
+        let deadline = self.now.plus_secs(slot.template_timeout());
+        self.connections().bring_forward(id, deadline);
     }
+}
 
+impl Brain {
     /// What a template is found by: its key, or if it is a call's, the Call-ID alone, which strangers choose as freely.
     pub(crate) fn template_hash(&self, key: &Key, call: Option<&[u8]>) -> u32 {
         match call {
@@ -197,7 +183,7 @@ pub(crate) fn wanted<'c>(
 ) -> Wanted<'c> {
     let flow = &packet.flow;
     let port = flow.destination_port;
-    let one_port = port == wanted_port(service) && port != crate::director::FTP_PORT;
+    let one_port = port == wanted_port(service) && port != FTP_PORT;
     let by_address = |port| TemplateTarget::Address {
         protocol: flow.protocol,
         address: SocketAddr::new(flow.addresses.destination(), port),

@@ -4,40 +4,37 @@ use core::net::IpAddr;
 
 use super::decide::Payload;
 use super::open::Opening;
-use crate::conntrack::key::{Key, Target};
+use crate::conntrack::key::Key;
+use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
+use crate::director::engine::Engine;
 use crate::director::prebuilt::build_table;
-use crate::director::{Brain, FTP_DATA_PORT, FTP_PORT};
-use crate::model::flow::Family;
-use crate::model::flow::Protocol;
+use crate::model::flow::{Family, Protocol};
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::packet::{Content, Packet, Path};
-use crate::model::persistence::Engine;
+use crate::model::persistence::PersistenceEngine;
 use crate::model::reason::Reason;
-use crate::model::tick::Stamp;
 use crate::model::verdict::Verdict;
 use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
-use crate::store::{Queue, Services, Tables};
+use crate::store::{Services as _, Store};
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// Gives a packet without a connection to a real server of its service, if it may start one.
-    pub(crate) fn schedule<P: Schedule, M: Services, Q: Queue>(
+    pub(crate) fn schedule(
         &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
         packet: &Packet,
         key: (&Key, u32),
         service: Option<u32>,
         payload: &Payload<'_>,
     ) -> Verdict {
         let Some(index) = service else {
-            let starts = self.may_start(packet.content);
-            return self.pass(if starts { Reason::NoService } else { Reason::NotStarting });
+            let starts = self.brain.may_start(packet.content);
+            return self.brain.pass(if starts { Reason::NoService } else { Reason::NotStarting });
         };
-        let Some(Some(service)) = tables.services.get(index as usize) else {
-            return self.pass(Reason::NoService);
+        let Some(Some(service)) = self.tables.services.get(index as usize) else {
+            return self.brain.pass(Reason::NoService);
         };
         let service_port = service.port();
         let one_packet = service.one_packet && packet.flow.protocol == Protocol::Udp;
@@ -45,171 +42,138 @@ impl Brain {
         let engine = service.persistence.as_ref().and_then(|persistence| persistence.engine);
         let call = match (engine, payload) {
             (None, _) => None,
-            (Some(Engine::Sip), Payload::Unseen) if packet.content == Content::Udp => {
+            (Some(PersistenceEngine::Sip), Payload::Unseen) if packet.content == Content::Udp => {
                 return Verdict::Inspect;
             }
-            (Some(Engine::Sip), Payload::Unseen) => Some(None),
-            (Some(Engine::Sip), Payload::Seen(call)) => Some(*call),
+            (Some(PersistenceEngine::Sip), Payload::Unseen) => Some(None),
+            (Some(PersistenceEngine::Sip), Payload::Seen(call)) => Some(*call),
         };
-        if self.refuses_new() {
-            return self.drop(Reason::Defence);
+        if self.brain.refuses_new() {
+            return self.brain.drop(Reason::Defence);
         }
         if packet.flow.source_port == FTP_DATA_PORT {
-            return self.pass(Reason::FtpDataPort);
+            return self.brain.pass(Reason::FtpDataPort);
         }
         let opening = Opening { key: key.0, hash: key.1, one_packet, controller: None };
         if let Some(persistence) = service.persistence {
             let call = match call {
                 None => None,
                 Some(Some(call)) => Some(call),
-                Some(None) => return self.drop(Reason::NoCallId),
+                Some(None) => return self.brain.drop(Reason::NoCallId),
             };
-            return self.schedule_persistent(tables, now, packet, &opening, index, (&persistence, call));
+            return self.schedule_persistent(packet, &opening, index, (&persistence, call));
         }
         if service_port.is_some_and(|port| port != packet.flow.destination_port) {
-            return self.leave(tables, now, packet, &opening, index);
+            return self.leave(packet, &opening, index);
         }
-        match self.pick(tables, packet, index) {
+        match self.pick(packet, index) {
             Some(server) => {
-                let own = tables.servers[server.0 as usize].address.port();
+                let own = self.tables.servers[server.0 as usize].address.port();
                 let port = if own == 0 { packet.flow.destination_port } else { own };
-                self.open_and_send(tables, now, packet, &opening, server, port)
+                self.open_and_send(packet, &opening, server, port)
             }
-            None => self.leave(tables, now, packet, &opening, index),
+            None => self.leave(packet, &opening, index),
         }
     }
 
     /// The scheduler's choice.
     #[inline(always)]
-    pub(crate) fn pick<P: Schedule, M: Services, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        packet: &Packet,
-        index: u32,
-    ) -> Option<ServerId> {
-        let Some(Some(service)) = tables.services.get_mut(index as usize) else { return None };
-        let lookup = tables.by_key.table(index);
+    pub(crate) fn pick(&mut self, packet: &Packet, index: u32) -> Option<ServerId> {
+        let Some(Some(service)) = self.tables.services.get_mut(index as usize) else { return None };
+        let lookup = self.tables.by_key.table(index);
         if service.stale {
-            build_table(service, tables.servers, lookup);
+            build_table(service, self.tables.servers, lookup);
         }
-        let (mut context, rng) = self.pick_context(&service.key);
+        let (mut context, rng) = self.brain.pick_context(&service.key);
         if packet.content == Content::Error {
             context.destination = Some(packet.flow.addresses.source());
         }
         let mut pool =
-            Pool::new(tables.servers, service.first, service.servers, lookup, service.flags, context);
+            Pool::new(self.tables.servers, service.first, service.servers, lookup, service.flags, context);
         let picked = service.scheduler.pick(&mut pool, &packet.flow, rng)?;
         // A scheduler of the embedder's may name a server that is not there, or another service's.
-        tables.servers.get(picked.0 as usize).is_some_and(|server| server.serves(index)).then_some(picked)
+        self.tables
+            .servers
+            .get(picked.0 as usize)
+            .is_some_and(|server| server.serves(index))
+            .then_some(picked)
     }
 
     /// What becomes of a packet that no real server of the service at `index` takes.
     #[inline(never)]
-    pub(crate) fn leave<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        opening: &Opening<'_>,
-        index: u32,
-    ) -> Verdict {
-        let Some(Some(service)) = tables.services.get(index as usize) else {
-            return self.pass(Reason::NoService);
+    pub(crate) fn leave(&mut self, packet: &Packet, opening: &Opening<'_>, index: u32) -> Verdict {
+        let Some(Some(service)) = self.tables.services.get(index as usize) else {
+            return self.brain.pass(Reason::NoService);
         };
         let is_error = packet.content == Content::Error;
         match service.key {
             ServiceKey::Mark { .. }
-                if self.config.tuning.cache_bypass
+                if self.brain.config.tuning.cache_bypass
                     && !is_error
                     && packet.path == Path::Captured
                     && is_unicast(packet.flow.addresses.destination()) =>
             {
-                self.bypass(tables, now, packet, opening)
+                self.bypass(packet, opening)
             }
             ServiceKey::Address { port: FTP_PORT, .. } if packet.flow.destination_port != FTP_PORT => {
-                self.pass(Reason::NoServer)
+                self.brain.pass(Reason::NoServer)
             }
-            ServiceKey::Mark { .. } | ServiceKey::Address { .. } if is_error => self.drop(Reason::NoServer),
-            ServiceKey::Mark { .. } | ServiceKey::Address { .. } => self.reject(Reason::NoServer),
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } if is_error => {
+                self.brain.drop(Reason::NoServer)
+            }
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } => self.brain.reject(Reason::NoServer),
         }
     }
 
     /// Lets a connection go to where its packets are addressed.
-    fn bypass<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        opening: &Opening<'_>,
-    ) -> Verdict {
+    fn bypass(&mut self, packet: &Packet, opening: &Opening<'_>) -> Verdict {
         let nowhere = match packet.flow.addresses.family() {
             Family::V4 => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
         };
-        let Some(server) = self.standin(tables.servers, nowhere, Method::Bypass) else {
-            return self.drop(Reason::TableFull);
+        let Some(server) = self.standin(nowhere, Method::Bypass) else {
+            return self.brain.drop(Reason::TableFull);
         };
-        self.open_and_send(tables, now, packet, opening, server, 0)
+        self.open_and_send(packet, opening, server, 0)
     }
 
     /// The service of a packet with this request key. New connections are mostly for the service that the last one was for, so the
     /// last answer is kept.
     #[inline(always)]
-    pub(crate) fn find_service<P, M: Services, Q>(
-        &mut self,
-        tables: &Tables<'_, P, M, Q>,
-        packet: &Packet,
-        key: &Key,
-    ) -> Option<u32> {
+    pub(crate) fn find_service(&mut self, packet: &Packet, key: &Key) -> Option<u32> {
         let sought = Sought { target: key.target(), mark: packet.mark };
-        match self.last_service {
+        match self.brain.last_service {
             Some((last, found)) if last == sought => found,
-            Some(_) | None => self.find_another_service(tables, packet, sought),
+            Some(_) | None => self.find_another_service(packet, sought),
         }
     }
 
     #[inline(never)]
-    fn find_another_service<P, M: Services, Q>(
-        &mut self,
-        tables: &Tables<'_, P, M, Q>,
-        packet: &Packet,
-        sought: Sought,
-    ) -> Option<u32> {
-        let found = self.look_for_service(tables, packet);
-        self.last_service = Some((sought, found));
+    fn find_another_service(&mut self, packet: &Packet, sought: Sought) -> Option<u32> {
+        let found = self.look_for_service(packet);
+        self.brain.last_service = Some((sought, found));
         found
     }
 
     /// By its mark, else by its address and port, else that of FTP for what may be its data, else the one for all ports.
-    fn look_for_service<P, M: Services, Q>(
-        &self,
-        tables: &Tables<'_, P, M, Q>,
-        packet: &Packet,
-    ) -> Option<u32> {
+    fn look_for_service(&self, packet: &Packet) -> Option<u32> {
         let flow = &packet.flow;
         let marked = match packet.mark {
             0 => None,
-            mark => tables.by_key.find(&ServiceKey::Mark { family: flow.addresses.family(), mark }),
+            mark => self.tables.by_key.find(&ServiceKey::Mark { family: flow.addresses.family(), mark }),
         };
         let address = flow.addresses.destination();
         let by_port =
-            |port| tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
+            |port| self.tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
         let port = flow.destination_port;
-        let may_be_ftp_data = self.ftp_services > 0
+        let may_be_ftp_data = self.brain.ftp_services > 0
             && flow.protocol == Protocol::Tcp
             && (port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT);
         marked
             .or_else(|| by_port(port))
             .or_else(|| if may_be_ftp_data { by_port(FTP_PORT) } else { None })
-            .or_else(|| if self.wildcards > 0 { by_port(0) } else { None })
+            .or_else(|| if self.brain.wildcards > 0 { by_port(0) } else { None })
     }
-}
-
-/// What a packet's service is found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sought {
-    target: Target,
-    mark: u32,
 }
 
 /// Whether packets to this address are for one host.

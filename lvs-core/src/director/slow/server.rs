@@ -6,27 +6,21 @@ use super::decide::Payload;
 use super::open::Opening;
 use super::persist::wanted;
 use crate::conntrack::key::Key;
-use crate::director::Brain;
+use crate::director::engine::Engine;
 use crate::model::flow::Protocol;
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::model::reason::Reason;
-use crate::model::tick::Stamp;
 use crate::model::verdict::Verdict;
-use crate::store::{Queue, Services, Tables};
+use crate::store::Store;
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or any in a
     /// marked service.
-    fn server_at<P, M, Q>(
-        &self,
-        tables: &Tables<'_, P, M, Q>,
-        protocol: Protocol,
-        source: SocketAddr,
-    ) -> Option<ServerId> {
-        let at = tables.servers.iter().position(|server| {
+    fn server_at(&self, protocol: Protocol, source: SocketAddr) -> Option<ServerId> {
+        let at = self.tables.servers.iter().position(|server| {
             server.is_available()
                 && server.address == source
                 && server.method == Method::Nat
@@ -39,12 +33,8 @@ impl Brain {
     }
 
     /// Tells a real server that its reply belongs to no connection, if that is wanted.
-    pub(crate) fn stray_reply<P, M, Q>(
-        &mut self,
-        tables: &Tables<'_, P, M, Q>,
-        packet: &Packet,
-    ) -> Option<Verdict> {
-        if !self.config.tuning.nat_icmp_send {
+    pub(crate) fn stray_reply(&mut self, packet: &Packet) -> Option<Verdict> {
+        if !self.brain.config.tuning.nat_icmp_send {
             return None;
         }
         let ends = match packet.content {
@@ -56,25 +46,19 @@ impl Brain {
         if ends {
             return None;
         }
-        self.server_at(tables, packet.flow.protocol, packet.flow.source())?;
-        Some(self.reject(Reason::StrayReply))
+        self.server_at(packet.flow.protocol, packet.flow.source())?;
+        Some(self.brain.reject(Reason::StrayReply))
     }
 
     /// A call that a real server begins: under a service whose persistence goes by call it becomes a connection, seen from the
     /// client's side.
-    pub(crate) fn call_from_server<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        packet: &Packet,
-        payload: &Payload<'_>,
-    ) -> Option<Verdict> {
+    pub(crate) fn call_from_server(&mut self, packet: &Packet, payload: &Payload<'_>) -> Option<Verdict> {
         if packet.content != Content::Udp || packet.path != Path::Through || packet.flow.source_port == 0 {
             return None;
         }
-        let server = self.server_at(tables, Protocol::Udp, packet.flow.source())?;
-        let index = tables.servers[server.0 as usize].service.0;
-        let service = tables.services.get(index as usize)?.as_ref()?;
+        let server = self.server_at(Protocol::Udp, packet.flow.source())?;
+        let index = self.tables.servers[server.0 as usize].service.0;
+        let service = self.tables.services.get(index as usize)?.as_ref()?;
         let persistence = service.persistence.filter(|persistence| persistence.engine.is_some())?;
         let (key, one_packet) = (service.key, service.one_packet);
         let ServiceKey::Address { address, port, .. } = key else { return None };
@@ -90,31 +74,31 @@ impl Brain {
         // The client's first packet, as it would have been.
         let request = Packet { flow, mark: 0, path: Path::Local, ..*packet };
         let wanted = wanted(&request, &key, &persistence, Some(call));
-        let template = match self.living_template(tables, now, &wanted, Some(server)) {
+        let template = match self.living_template(&wanted, Some(server)) {
             Some(id) => id,
-            None => match self.open_template(tables, now, &wanted, server, persistence.timeout, 0) {
+            None => match self.open_template(&wanted, server, persistence.timeout, 0) {
                 Ok(id) => id,
-                Err(reason) => return Some(self.drop(reason)),
+                Err(reason) => return Some(self.brain.drop(reason)),
             },
         };
-        tables.slots[template as usize].gain_child();
+        self.tables.slots[template as usize].gain_child();
         let request_key = Key::of_request(&flow);
         let opening = Opening {
             key: &request_key,
-            hash: request_key.hash(self.config.seed),
+            hash: request_key.hash(self.brain.config.seed),
             one_packet,
             controller: Some(template),
         };
         let verdict = if one_packet {
-            self.answer_once(tables, packet, server, flow.destination())
+            self.answer_once(packet, server, flow.destination())
         } else {
-            match self.open(tables, now, &request, &opening, server, packet.flow.source_port) {
-                Some(id) => self.reply(tables, now, packet, id),
-                None => self.drop(Reason::TableFull),
+            match self.open(&request, &opening, server, packet.flow.source_port) {
+                Some(id) => self.reply(packet, id),
+                None => self.brain.drop(Reason::TableFull),
             }
         };
-        tables.slots[template as usize].lose_child();
-        self.refresh_template(tables, now, template);
+        self.tables.slots[template as usize].lose_child();
+        self.refresh_template(template);
         Some(verdict)
     }
 }

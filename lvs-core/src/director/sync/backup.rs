@@ -6,9 +6,10 @@ use super::master::method_number;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::Table;
-use crate::director::control::find_server;
+use crate::director::Director;
+use crate::director::brain::FTP_PORT;
+use crate::director::engine::Engine;
 use crate::director::slow::persist::Wanted;
-use crate::director::{Brain, Director, FTP_PORT};
 use crate::model::error::ApplyError;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::ServerId;
@@ -17,8 +18,8 @@ use crate::model::method::{Method, Tunnel};
 use crate::model::packet::{Content, Packet};
 use crate::model::state::State;
 use crate::model::sync_entry::SyncEntry;
-use crate::model::tick::{MAX_TIMEOUT_SECS, Stamp, Tick};
-use crate::store::{Queue, Services, Store, Tables};
+use crate::model::tick::{MAX_TIMEOUT_SECS, Tick};
+use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// Takes over an entry that another director has sent: makes it or brings it up to date. `call` is the Call-ID of a template
@@ -37,64 +38,48 @@ impl<S: Store> Director<S> {
         entry: &SyncEntry,
         call: Option<&[u8]>,
     ) -> Result<(), ApplyError> {
-        let now = self.brain.clock(now).stamp();
-        let mut tables = self.store.parts();
-        if entry.is_template() {
-            self.brain.apply_template(&mut tables, now, entry, call)
-        } else {
-            self.brain.apply_connection(&mut tables, now, entry)
-        }
+        let mut engine = self.engine_at(now);
+        if entry.is_template() { engine.apply_template(entry, call) } else { engine.apply_connection(entry) }
     }
 }
 
-impl Brain {
-    fn apply_connection<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        entry: &SyncEntry,
-    ) -> Result<(), ApplyError> {
+impl<S: Store> Engine<'_, S> {
+    fn apply_connection(&mut self, entry: &SyncEntry) -> Result<(), ApplyError> {
         let protocol = Protocol::from_number(entry.protocol).ok_or(ApplyError::Protocol)?;
         let state = u8::try_from(entry.state).ok().and_then(|number| State::checked(protocol, number));
         let state = state.ok_or(ApplyError::State)?;
         let flow = Flow::new(protocol, entry.client(), entry.virtual_address()).ok_or(ApplyError::State)?;
         let key = Key::of_request(&flow);
-        let hash = key.hash(self.config.seed);
+        let hash = key.hash(self.brain.config.seed);
         let inactive = entry.flags & SyncEntry::INACTIVE != 0;
-        let mut found = self.find_request(tables, now, &key, hash);
+        let mut found = self.find_request(&key, hash);
         if let Some(id) = found {
-            let slot = &tables.slots[id as usize];
-            let address = tables.servers[slot.server as usize].address.ip();
+            let slot = &self.tables.slots[id as usize];
+            let address = self.tables.servers[slot.server as usize].address.ip();
             if SocketAddr::new(address, slot.server_port) != entry.server() {
                 if inactive {
                     return Err(ApplyError::AnotherServer);
                 }
-                tables.connections(&mut self.table).bring_forward(id, now);
+                self.tables.connections(&mut self.brain.table).bring_forward(id, self.now);
                 found = None;
             }
         }
         let id = match found {
             Some(id) => {
-                self.rebind(tables, entry, &flow, id);
-                self.set_active(tables, id, !inactive);
+                self.rebind(entry, &flow, id);
+                self.set_active(id, !inactive);
                 id
             }
-            None => self.receive(tables, now, entry, &flow, &key, hash)?,
+            None => self.receive(entry, &flow, &key, hash)?,
         };
-        let secs = if entry.timeout == 0 { self.timeouts.of(state) } else { entry.timeout };
-        let slot = &mut tables.slots[id as usize];
+        let secs = if entry.timeout == 0 { self.brain.timeouts.of(state) } else { entry.timeout };
+        let slot = &mut self.tables.slots[id as usize];
         slot.set_state(state);
-        self.put(tables, now, id, secs);
+        self.put(id, secs);
         Ok(())
     }
 
-    fn apply_template<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        entry: &SyncEntry,
-        call: Option<&[u8]>,
-    ) -> Result<(), ApplyError> {
+    fn apply_template(&mut self, entry: &SyncEntry, call: Option<&[u8]>) -> Result<(), ApplyError> {
         if entry.state > 1 {
             return Err(ApplyError::State);
         }
@@ -109,125 +94,106 @@ impl Brain {
         };
         let key = Key::of_template(entry.client().ip(), &target);
         let wanted = Wanted { key, call, one_port: true };
-        let id = match self.find_template(tables, now, &wanted) {
+        let id = match self.find_template(&wanted) {
             Some(id) => id,
             None => {
                 let flow = key.flow();
-                let server = self.server_of_entry(tables, entry, &flow).ok_or(ApplyError::Full)?;
-                let made = self.open_template(tables, now, &wanted, server, 1, entry.mark);
+                let server = self.server_of_entry(entry, &flow).ok_or(ApplyError::Full)?;
+                let made = self.open_template(&wanted, server, 1, entry.mark);
                 let Ok(id) = made else {
-                    self.leave_standin(tables, server);
+                    self.leave_standin(server);
                     return Err(ApplyError::Full);
                 };
-                tables.slots[id as usize].server_port = entry.server_port;
-                tables.slots[id as usize].set_synced();
+                self.tables.slots[id as usize].server_port = entry.server_port;
+                self.tables.slots[id as usize].set_synced();
                 id
             }
         };
         let secs = if entry.timeout == 0 { TEMPLATE_SECS } else { entry.timeout };
-        let slot = &mut tables.slots[id as usize];
+        let slot = &mut self.tables.slots[id as usize];
         slot.set_template_timeout(secs.min(MAX_TIMEOUT_SECS));
         slot.assure(entry.state == 1);
-        self.put(tables, now, id, secs);
+        self.put(id, secs);
         Ok(())
     }
 
     /// Starts an entry's time, as of its newest message.
-    fn put<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp, id: u32, secs: u32) {
-        let slot = &mut tables.slots[id as usize];
-        slot.in_packets = self.config.tuning.sync_threshold;
+    fn put(&mut self, id: u32, secs: u32) {
+        let slot = &mut self.tables.slots[id as usize];
+        slot.in_packets = self.brain.config.tuning.sync_threshold;
         if !slot.is_template() {
             slot.sent_state = slot.state().number();
         }
-        let deadline = now.plus_secs(secs.clamp(1, MAX_TIMEOUT_SECS));
-        tables.connections(&mut self.table).bring_forward(id, deadline);
+        let deadline = self.now.plus_secs(secs.clamp(1, MAX_TIMEOUT_SECS));
+        self.connections().bring_forward(id, deadline);
     }
 
     /// Makes the connection of an entry.
-    fn receive<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        entry: &SyncEntry,
-        flow: &Flow,
-        key: &Key,
-        hash: u32,
-    ) -> Result<u32, ApplyError> {
-        let server = self.server_of_entry(tables, entry, flow).ok_or(ApplyError::Full)?;
-        let method = tables.servers[server.0 as usize].method;
+    fn receive(&mut self, entry: &SyncEntry, flow: &Flow, key: &Key, hash: u32) -> Result<u32, ApplyError> {
+        let server = self.server_of_entry(entry, flow).ok_or(ApplyError::Full)?;
+        let method = self.tables.servers[server.0 as usize].method;
         let mut slot = Slot::new(key, server.0, entry.server_port, method);
-        slot.deadline = now.plus_secs(1);
+        slot.deadline = self.now.plus_secs(1);
         slot.set_synced();
         slot.set_lacks_client_port(entry.flags & SyncEntry::NO_CLIENT_PORT != 0);
         if key.protocol() == Protocol::Tcp && slot.is_nat() && key.other_port() == FTP_PORT {
             slot.set_helped();
         }
-        let Some(id) = self.enter(tables, now, slot, hash, None) else {
-            self.leave_standin(tables, server);
+        let Some(id) = self.enter(slot, hash, None) else {
+            self.leave_standin(server);
             return Err(ApplyError::Full);
         };
-        tables.notes[id as usize].mark = entry.mark;
-        self.set_active(tables, id, entry.flags & SyncEntry::INACTIVE == 0);
+        self.tables.notes[id as usize].mark = entry.mark;
+        self.set_active(id, entry.flags & SyncEntry::INACTIVE == 0);
         Ok(id)
     }
 
     /// Counts a connection among its server's active ones, or not.
-    fn set_active<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32, active: bool) {
-        let slot = &mut tables.slots[id as usize];
+    fn set_active(&mut self, id: u32, active: bool) {
+        let slot = &mut self.tables.slots[id as usize];
         if slot.is_active() == active {
             return;
         }
         slot.set_active(active);
-        let server = &mut tables.servers[slot.server as usize];
+        let server = &mut self.tables.servers[slot.server as usize];
         server.active = if active { server.active + 1 } else { server.active.saturating_sub(1) };
     }
 
     /// Binds a connection that has no server to the one that is there now.
-    fn rebind<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        entry: &SyncEntry,
-        flow: &Flow,
-        id: u32,
-    ) {
-        let slot = tables.slots[id as usize];
+    fn rebind(&mut self, entry: &SyncEntry, flow: &Flow, id: u32) {
+        let slot = self.tables.slots[id as usize];
         let old = ServerId(slot.server);
-        if !tables.servers[old.0 as usize].is_standin() {
+        if !self.tables.servers[old.0 as usize].is_standin() {
             return;
         }
-        let Some(server) = self.known_server(tables, entry, flow) else { return };
+        let Some(server) = self.known_server(entry, flow) else { return };
         let active = slot.is_active();
-        self.set_active(tables, id, false);
-        let address = tables.servers[server.0 as usize].address.ip();
-        let before = Table::hashes(&slot, &slot.key(), address, self.config.seed);
-        tables.slots[id as usize].set_server(server.0, tables.servers[server.0 as usize].method);
-        let changed = tables.slots[id as usize];
-        let after = Table::hashes(&changed, &changed.key(), address, self.config.seed);
-        tables.connections(&mut self.table).rekey(id, &changed.key(), before, after);
-        tables.servers[old.0 as usize].unbind(false);
-        self.leave_standin(tables, old);
-        if tables.servers[server.0 as usize].bind() {
-            self.note(tables, crate::model::event::Event::Overloaded { server });
+        self.set_active(id, false);
+        let address = self.tables.servers[server.0 as usize].address.ip();
+        let before = Table::hashes(&slot, &slot.key(), address, self.brain.config.seed);
+        self.tables.slots[id as usize].set_server(server.0, self.tables.servers[server.0 as usize].method);
+        let changed = self.tables.slots[id as usize];
+        let after = Table::hashes(&changed, &changed.key(), address, self.brain.config.seed);
+        self.connections().rekey(id, &changed.key(), before, after);
+        self.tables.servers[old.0 as usize].unbind(false);
+        self.leave_standin(old);
+        if self.tables.servers[server.0 as usize].bind() {
+            self.note(crate::model::event::Event::Overloaded { server });
         }
-        self.set_active(tables, id, active);
+        self.set_active(id, active);
     }
 
     /// Gives the place of a stand-in back that nothing refers to.
-    fn leave_standin<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: ServerId) {
-        let server = &mut tables.servers[id.0 as usize];
+    fn leave_standin(&mut self, id: ServerId) {
+        let server = &mut self.tables.servers[id.0 as usize];
         if server.is_standin() && !server.is_referred_to() {
             server.vacate();
         }
     }
 
     /// An entry's real server, or what stands in for it.
-    fn server_of_entry<P, M: Services, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        entry: &SyncEntry,
-        flow: &Flow,
-    ) -> Option<ServerId> {
-        if let Some(server) = self.known_server(tables, entry, flow) {
+    fn server_of_entry(&mut self, entry: &SyncEntry, flow: &Flow) -> Option<ServerId> {
+        if let Some(server) = self.known_server(entry, flow) {
             return Some(server);
         }
         let methods =
@@ -235,22 +201,17 @@ impl Brain {
         let number = entry.flags & SyncEntry::METHOD;
         // A number that stands for no method is treated as the kernel's transmitters do: by NAT.
         let method = methods.into_iter().find(|&method| method_number(method) == number);
-        self.standin(tables.servers, entry.server().ip(), method.unwrap_or(Method::Nat))
+        self.standin(entry.server().ip(), method.unwrap_or(Method::Nat))
     }
 
     /// An entry's real server among this director's own.
-    fn known_server<P, M: Services, Q>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        entry: &SyncEntry,
-        flow: &Flow,
-    ) -> Option<ServerId> {
+    fn known_server(&mut self, entry: &SyncEntry, flow: &Flow) -> Option<ServerId> {
         let packet = Packet::new(*flow, Content::Udp, 0).marked(entry.mark);
-        let service = self.find_service(tables, &packet, &Key::of_request(flow))?;
+        let service = self.find_service(&packet, &Key::of_request(flow))?;
         let to = entry.server();
         let by_mark = entry.mark != 0 && entry.flags & SyncEntry::METHOD != method_number(Method::Nat);
         let port = if by_mark { 0 } else { to.port() };
-        let mut find = |port| find_server(tables, service, SocketAddr::new(to.ip(), port));
+        let find = |port| self.find_server(service, SocketAddr::new(to.ip(), port));
         let found = find(port).or_else(|| find(port ^ to.port()));
         found.map(|found| found.server)
     }

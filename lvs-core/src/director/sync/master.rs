@@ -3,74 +3,56 @@
 use core::net::SocketAddr;
 
 use crate::conntrack::slot::Slot;
-use crate::director::Brain;
+use crate::director::engine::Engine;
 use crate::model::event::Event;
 use crate::model::id::ConnId;
 use crate::model::method::Method;
 use crate::model::state::{SctpState, State, TcpState};
 use crate::model::sync_entry::SyncEntry;
-use crate::model::tick::Stamp;
-use crate::store::{Queue, Services, Tables};
+use crate::store::Store;
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// Tells backups about a connection, if its packet is one of those that call for it, and about what controls it.
-    pub(crate) fn synchronise<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        id: u32,
-        packets: u32,
-    ) {
-        let old_format = self.config.tuning.sync_version == 0;
+    pub(crate) fn synchronise(&mut self, id: u32, packets: u32) {
+        let old_format = self.brain.config.tuning.sync_version == 0;
         let mut next = Some((id, packets));
         while let Some((id, packets)) = next {
-            let wanted = self.is_to_be_sent(tables, now, id, packets);
+            let wanted = self.is_to_be_sent(id, packets);
             if wanted {
-                self.announce(tables, id);
+                self.announce(id);
             }
             if old_format && !wanted {
                 return;
             }
-            let controller = tables.slots[id as usize].controller();
-            next = controller.map(|id| (id, self.packets_of_controller(tables, id)));
+            let controller = self.tables.slots[id as usize].controller();
+            next = controller.map(|id| (id, self.packets_of_controller(id)));
         }
     }
 
     /// By how many packets what controls a connection is judged: a template by its connections' packets.
-    pub(crate) fn packets_of_controller<P, M, Q>(&self, tables: &mut Tables<'_, P, M, Q>, id: u32) -> u32 {
-        let slot = &mut tables.slots[id as usize];
+    pub(crate) fn packets_of_controller(&mut self, id: u32) -> u32 {
+        let slot = &mut self.tables.slots[id as usize];
         if !slot.is_template() {
-            return self.config.tuning.sync_threshold;
+            return self.brain.config.tuning.sync_threshold;
         }
         slot.in_packets = slot.in_packets.wrapping_add(1);
         slot.in_packets
     }
 
     /// The same for an entry whose time was up but that lives on.
-    pub(crate) fn postponed<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        id: u32,
-    ) {
-        if self.master {
-            let threshold = self.config.tuning.sync_threshold;
-            self.synchronise(tables, now, id, threshold);
+    pub(crate) fn postponed(&mut self, id: u32) {
+        if self.brain.master {
+            let threshold = self.brain.config.tuning.sync_threshold;
+            self.synchronise(id, threshold);
         }
     }
 
     /// IPVS's rule (`sync_conn_needed`): by state, by the number of packets, and by the time since it was last sent.
-    fn is_to_be_sent<P, M, Q>(
-        &self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        id: u32,
-        packets: u32,
-    ) -> bool {
-        let tuning = &self.config.tuning;
-        let slot = &tables.slots[id as usize];
+    fn is_to_be_sent(&mut self, id: u32, packets: u32) -> bool {
+        let tuning = &self.brain.config.tuning;
+        let slot = &self.tables.slots[id as usize];
         let template = slot.is_template();
-        if !template && tuning.sync_persist_mode && has_template(tables, slot) {
+        if !template && tuning.sync_persist_mode && has_template(self.tables.slots, slot) {
             return false;
         }
         let mut forced = false;
@@ -84,10 +66,10 @@ impl Brain {
                 State::Tcp(_) | State::Sctp(_) => return false,
             }
         }
-        let timeout = slot.timeout(&self.timeouts).wrapping_mul(UNITS_PER_SEC);
-        let mut end = now.units().wrapping_add(timeout) & !3;
+        let timeout = slot.timeout(&self.brain.timeouts).wrapping_mul(UNITS_PER_SEC);
+        let mut end = self.now.units().wrapping_add(timeout) & !3;
         if !forced {
-            let last = tables.notes[id as usize].sync_end;
+            let last = self.tables.notes[id as usize].sync_end;
             let refresh = tuning.sync_refresh_period.saturating_mul(UNITS_PER_SEC);
             if refresh > 0 {
                 let least = (timeout / 2).max(10 * UNITS_PER_SEC);
@@ -95,7 +77,7 @@ impl Brain {
                     let repeats = last & 3;
                     let again = last.wrapping_sub(timeout).wrapping_add(refresh / 8);
                     if repeats >= u32::from(tuning.sync_retries)
-                        || (now.units().wrapping_sub(again) as i32) < 0
+                        || (self.now.units().wrapping_sub(again) as i32) < 0
                     {
                         return false;
                     }
@@ -110,18 +92,18 @@ impl Brain {
                 return false;
             }
         }
-        let slot = &mut tables.slots[id as usize];
+        let slot = &mut self.tables.slots[id as usize];
         if !template {
             slot.sent_state = slot.state().number();
         }
-        tables.notes[id as usize].sync_end = end;
+        self.tables.notes[id as usize].sync_end = end;
         true
     }
 
     /// Puts an entry as it is now among the events.
-    fn announce<P, M, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, id: u32) {
-        let slot = &tables.slots[id as usize];
-        let server = &tables.servers[slot.server as usize];
+    fn announce(&mut self, id: u32) {
+        let slot = &self.tables.slots[id as usize];
+        let server = &self.tables.servers[slot.server as usize];
         let flow = slot.flow();
         let template = slot.is_template();
         let protocol =
@@ -139,27 +121,26 @@ impl Brain {
             (slot.lacks_client_port(), SyncEntry::NO_CLIENT_PORT),
             (template, SyncEntry::TEMPLATE),
             (
-                slot.is_helped() || slot.controller().is_some_and(|of| !is_template(tables, of)),
+                slot.is_helped()
+                    || slot
+                        .controller()
+                        .is_some_and(|of| !self.tables.slots.get(of as usize).is_some_and(Slot::is_template)),
                 KEEPS_CONNTRACK,
             ),
         ];
         entry.flags |= flags.into_iter().filter(|flag| flag.0).fold(0, |all, flag| all | flag.1);
         entry.state = if template { u16::from(slot.is_assured()) } else { u16::from(slot.state().number()) };
-        entry.mark = tables.notes[id as usize].mark;
-        entry.timeout = slot.timeout(&self.timeouts);
+        entry.mark = self.tables.notes[id as usize].mark;
+        entry.timeout = slot.timeout(&self.brain.timeouts);
         entry.engine = slot.is_call().then_some(ConnId(id));
-        self.note(tables, Event::Sync(entry));
+        self.note(Event::Sync(entry));
     }
 }
 
-fn is_template<P, M, Q>(tables: &Tables<'_, P, M, Q>, id: u32) -> bool {
-    tables.slots.get(id as usize).is_some_and(Slot::is_template)
-}
-
 /// Whether a template is above a connection.
-fn has_template<P, M, Q>(tables: &Tables<'_, P, M, Q>, slot: &Slot) -> bool {
+fn has_template(slots: &[Slot], slot: &Slot) -> bool {
     let mut next = slot.controller();
-    while let Some(slot) = next.and_then(|id| tables.slots.get(id as usize)) {
+    while let Some(slot) = next.and_then(|id| slots.get(id as usize)) {
         if slot.is_template() {
             return true;
         }

@@ -3,15 +3,15 @@
 use super::sweep::{Hashes, WORK};
 use crate::conntrack::expiry::Wake;
 use crate::conntrack::table::Table;
-use crate::director::{Brain, Director};
+use crate::director::Director;
+use crate::director::engine::Engine;
 use crate::model::budget::Budget;
 use crate::model::event::{Cause, Event};
-use crate::model::id::ConnId;
-use crate::model::id::ServerId;
+use crate::model::id::{ConnId, ServerId};
 use crate::model::server::{Life, Server};
 use crate::model::tick::{Stamp, Tick};
 use crate::proto::view::Worth;
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::{Services as _, Store};
 
 impl<S: Store> Director<S> {
     /// Ends the connections of a real server, and the templates that send clients to it, as if their time were up: what
@@ -20,90 +20,70 @@ impl<S: Store> Director<S> {
     ///
     /// What controls others (a template, an FTP control connection) ends after those: go through the table twice.
     pub fn cut(&mut self, now: Tick, server: ServerId, first: u32, count: u32) -> usize {
-        let now = self.brain.clock(now);
-        let mut tables = self.store.parts();
-        let before = self.brain.table.live;
-        for id in first..first.saturating_add(count).min(self.brain.table.used()) {
-            let slot = &tables.slots[id as usize];
+        let mut engine = self.engine_at(now);
+        let before = engine.brain.table.live;
+        for id in first..first.saturating_add(count).min(engine.brain.table.used()) {
+            let slot = &engine.tables.slots[id as usize];
             if !slot.is_free() && slot.server == server.0 {
-                self.brain.give_up(&mut tables, id, now.stamp(), Cause::Dropped, true);
+                engine.give_up(id, Cause::Dropped, true);
             }
         }
-        before.saturating_sub(self.brain.table.live) as usize
+        before.saturating_sub(engine.brain.table.live) as usize
     }
 }
 
-impl Brain {
+impl<S: Store> Engine<'_, S> {
     /// Takes an entry out whose time is up, and then what controlled it, if that has only lived for it.
     /// `hashes` is what it is found by, if that is known.
-    pub(crate) fn expire<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        id: u32,
-        now: Stamp,
-        mut hashes: Option<Hashes>,
-    ) {
+    pub(crate) fn expire(&mut self, id: u32, mut hashes: Option<Hashes>) {
         let mut next = Some(id);
         while let Some(id) = next {
-            let slot = &tables.slots[id as usize];
-            if slot.is_alive(now) {
+            let slot = &self.tables.slots[id as usize];
+            if slot.is_alive(self.now) {
                 return;
             }
             next = slot.controller();
             let deadline = slot.deadline;
-            self.close_known(tables, id, deadline, Cause::Expired, hashes.take());
-            self.counters.expired += 1;
+            self.close_known(id, deadline, Cause::Expired, hashes.take());
+            self.brain.counters.expired += 1;
         }
     }
 
     /// Takes an entry out of the table and off its server, as of `when`.
-    pub(crate) fn close<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        id: u32,
-        when: Stamp,
-        cause: Cause,
-    ) {
-        self.close_known(tables, id, when, cause, None);
+    pub(crate) fn close(&mut self, id: u32, when: Stamp, cause: Cause) {
+        self.close_known(id, when, cause, None);
     }
 
-    fn close_known<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        id: u32,
-        when: Stamp,
-        cause: Cause,
-        hashes: Option<Hashes>,
-    ) {
-        let slot = tables.slots[id as usize];
+    fn close_known(&mut self, id: u32, when: Stamp, cause: Cause, hashes: Option<Hashes>) {
+        let slot = self.tables.slots[id as usize];
         let index = slot.server as usize;
         let server = ServerId(slot.server);
         if slot.is_template() {
-            let call = if slot.is_call() { tables.by_key.call(id) } else { None };
-            let hash = self.template_hash(&slot.key(), call);
-            tables.by_key.forget_call(id);
-            tables.connections(&mut self.table).remove(id, hash, None);
-            tables.servers[index].persistent = tables.servers[index].persistent.saturating_sub(1);
+            let call = if slot.is_call() { self.tables.by_key.call(id) } else { None };
+            let hash = self.brain.template_hash(&slot.key(), call);
+            self.tables.by_key.forget_call(id);
+            self.connections().remove(id, hash, None);
+            self.tables.servers[index].persistent = self.tables.servers[index].persistent.saturating_sub(1);
             return;
         }
-        let address = tables.servers[index].address.ip();
+        let address = self.tables.servers[index].address.ip();
         let (request, reply) =
-            hashes.unwrap_or_else(|| Table::hashes(&slot, &slot.key(), address, self.config.seed));
-        tables.connections(&mut self.table).remove(id, request, reply);
-        self.without_client_port -= u32::from(slot.lacks_client_port());
+            hashes.unwrap_or_else(|| Table::hashes(&slot, &slot.key(), address, self.brain.config.seed));
+        self.connections().remove(id, request, reply);
+        self.brain.without_client_port -= u32::from(slot.lacks_client_port());
         if let Some(controller) = slot.controller() {
-            release(tables, controller, when);
+            self.release(controller, when);
         }
-        let relieved = tables.servers[index].unbind(slot.is_active());
+        let relieved = self.tables.servers[index].unbind(slot.is_active());
         let closed =
             Event::Closed { connection: ConnId(id), flow: slot.flow(), server, state: slot.state(), cause };
-        self.note(tables, closed);
+        self.note(closed);
         if relieved {
-            self.note(tables, Event::Relieved { server });
+            self.note(Event::Relieved { server });
         }
-        let own = &mut tables.servers[index];
+        let own = &mut self.tables.servers[index];
         if own.is_drained() {
-            self.note(tables, Event::Drained { server });
+            self.note(Event::Drained { server });
         } else if own.is_standin() && !own.is_referred_to() {
             own.vacate();
         }
@@ -111,71 +91,63 @@ impl Brain {
 
     /// Ends an entry before its time, unless it controls others, and then also what controls it, if that has nothing left to
     /// control; of templates only those that have not proved their worth, or `all`.
-    pub(crate) fn give_up<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        id: u32,
-        now: Stamp,
-        cause: Cause,
-        all: bool,
-    ) {
+    pub(crate) fn give_up(&mut self, id: u32, cause: Cause, all: bool) {
         let mut next = Some(id);
         while let Some(id) = next {
-            let slot = &tables.slots[id as usize];
+            let slot = &self.tables.slots[id as usize];
             if slot.children() > 0 {
                 return;
             }
             next = slot.controller().filter(|&controller| {
-                let above = &tables.slots[controller as usize];
+                let above = &self.tables.slots[controller as usize];
                 above.children() == 1 && (all || !above.is_template() || !above.is_assured())
             });
-            self.close(tables, id, now, cause);
+            self.close(id, self.now, cause);
         }
     }
 
     /// Estimates rates, every two seconds.
-    pub(crate) fn estimate<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
-        if now < self.next_estimate {
+    pub(crate) fn estimate(&mut self) {
+        let now = self.brain.clock;
+        if now < self.brain.next_estimate {
             return;
         }
-        self.next_estimate = now.plus_secs(ESTIMATE_PERIOD_SECS);
-        if !self.config.tuning.run_estimation {
+        self.brain.next_estimate = now.plus_secs(ESTIMATE_PERIOD_SECS);
+        if !self.brain.config.tuning.run_estimation {
             return;
         }
-        self.meter.tick();
+        self.brain.meter.tick();
         // No further than there are any: the places of a store may be many.
         let mut servers = 0;
-        for service in tables.services.iter_mut().flatten().take(self.families.iter().sum::<u32>() as usize) {
+        for service in
+            self.tables.services.iter_mut().flatten().take(self.brain.families.iter().sum::<u32>() as usize)
+        {
             service.meter.tick();
             servers += service.servers as usize;
         }
-        let available = tables.servers.iter_mut().filter(|server| server.is_available());
+        let available = self.tables.servers.iter_mut().filter(|server| server.is_available());
         available.take(servers).for_each(|server| server.meter.tick());
     }
 
     /// Makes room for one connection in a full table, if the policy allows and something of less worth is at hand.
-    pub(crate) fn reclaim<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-    ) -> bool {
-        match self.config.when_full {
+    pub(crate) fn reclaim(&mut self) -> bool {
+        match self.brain.config.when_full {
             crate::model::config::WhenFull::Refuse => return false,
             crate::model::config::WhenFull::Reclaim => {}
         }
-        let len = tables.slots.len() as u32;
+        let len = self.tables.slots.len() as u32;
         let mut victim: Option<(Worth, u32)> = None;
         for _ in 0..RECLAIM_LOOK.min(len) {
-            let id = self.table.reclaim % len;
-            self.table.reclaim = id + 1;
-            let slot = &tables.slots[id as usize];
+            let id = self.brain.table.reclaim % len;
+            self.brain.table.reclaim = id + 1;
+            let slot = &self.tables.slots[id as usize];
             if slot.children() > 0 {
                 continue;
             }
-            if slot.deadline.reached(now) {
-                self.counters.expired += 1;
+            if slot.deadline.reached(self.now) {
+                self.brain.counters.expired += 1;
                 let deadline = slot.deadline;
-                self.close(tables, id, deadline, Cause::Expired);
+                self.close(id, deadline, Cause::Expired);
                 return true;
             }
             let worth = if slot.is_template() { Worth::Stateless } else { slot.state().worth() };
@@ -184,63 +156,59 @@ impl Brain {
             }
         }
         let Some((_, id)) = victim else { return false };
-        self.counters.reclaimed += 1;
-        self.close(tables, id, now, Cause::Reclaimed);
+        self.brain.counters.reclaimed += 1;
+        self.close(id, self.now, Cause::Reclaimed);
         true
     }
 
     /// Ends connections of removed servers, a part of the table at a time, if `expire_nodest_conn` was on at
     /// their removal.
-    pub(crate) fn flush_orphans<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        budget: &mut Budget,
-    ) {
-        let Some(mut id) = self.flush else { return };
-        let used = self.table.used();
+    pub(crate) fn flush_orphans(&mut self, budget: &mut Budget) {
+        let Some(mut id) = self.brain.flush else { return };
+        let used = self.brain.table.used();
         while id < used && budget.lasts() {
             budget.spend(1, LOOK);
-            let slot = &tables.slots[id as usize];
-            if tables.servers.get(slot.server as usize).is_some_and(Server::is_removed) {
-                self.give_up(tables, id, now, Cause::Dropped, true);
+            let slot = &self.tables.slots[id as usize];
+            if self.tables.servers.get(slot.server as usize).is_some_and(Server::is_removed) {
+                self.give_up(id, Cause::Dropped, true);
                 budget.spend(0, WORK);
             }
             id += 1;
         }
-        self.flush = (id < used).then_some(id);
+        self.brain.flush = (id < used).then_some(id);
+    }
+
+    /// Takes an entry that ended at `when` off the one that controls it.
+    fn release(&mut self, controller: u32, when: Stamp) {
+        let Some(slot) = self.tables.slots.get_mut(controller as usize) else { return };
+        slot.lose_child();
+        if slot.deadline.before(when) {
+            // Until then it lived by its children, and was given more time for them again and again, whichever of them is
+            // found to be over first. Where both end in the same moment the child is first, as its timer was set last.
+            slot.postpone(when);
+            let wake = &mut self.tables.wakes[controller as usize];
+            if Wake::at(slot.deadline).before(*wake) {
+                *wake = Wake::at(slot.deadline);
+            }
+        }
     }
 
     /// Gives the places of removed servers back that nothing has referred to for two minutes (IPVS's trash: looked
     /// over every 60 s; noted as idle by one look, freed by one at least 120 s later).
-    pub(crate) fn empty_trash(&mut self, servers: &mut [Server], now: Tick) {
-        self.next_trash = now.plus_secs(TRASH_PERIOD_SECS);
-        for server in servers {
+    pub(crate) fn empty_trash(&mut self) {
+        let now = self.brain.clock;
+        self.brain.next_trash = now.plus_secs(TRASH_PERIOD_SECS);
+        for server in self.tables.servers.iter_mut() {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
                 _ if server.is_referred_to() || server.holds > 0 => {}
                 None => server.life = Life::Removed { idle_since: Some(now) },
                 Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {
                     server.vacate();
-                    self.trash -= 1;
+                    self.brain.trash -= 1;
                 }
                 Some(_) => {}
             }
-        }
-    }
-}
-
-/// Takes an entry that ended at `when` off the one that controls it.
-fn release<P, M, Q>(tables: &mut Tables<'_, P, M, Q>, controller: u32, when: Stamp) {
-    let Some(slot) = tables.slots.get_mut(controller as usize) else { return };
-    slot.lose_child();
-    if slot.deadline.before(when) {
-        // Until then it lived by its children, and was given more time for them again and again, whichever of them is
-        // found to be over first. Where both end in the same moment the child is first, as its timer was set last.
-        slot.postpone(when);
-        let wake = &mut tables.wakes[controller as usize];
-        if Wake::at(slot.deadline).before(*wake) {
-            *wake = Wake::at(slot.deadline);
         }
     }
 }

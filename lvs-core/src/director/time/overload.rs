@@ -1,11 +1,12 @@
 //! Defences against floods, looked at each second: `drop_entry`, `drop_packet`, `secure_tcp`.
 
-use crate::director::{Brain, Director};
+use crate::director::Director;
+use crate::director::brain::Brain;
+use crate::director::engine::Engine;
 use crate::model::event::Cause;
 use crate::model::flow::Protocol;
 use crate::model::state::{SctpState, State as ProtocolState, TcpState};
-use crate::model::tick::{Stamp, Tick};
-use crate::store::{Queue, Services, Store, Tables};
+use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// Tells how much memory (or any other resource that floods use up) is left, in the unit of
@@ -16,22 +17,61 @@ impl<S: Store> Director<S> {
     }
 }
 
-/// What the defences remember.
-#[derive(Clone, Debug)]
-pub(crate) struct State {
-    available: u64,
-    /// When they are looked at next.
-    next: Tick,
-    /// One of so many new connections is refused; 0 for none.
-    rate: u32,
-    counter: u32,
-    /// By a connection's packets so far: how many of those that might be given up still are not.
-    spared: [u8; 9],
-}
+impl<S: Store> Engine<'_, S> {
+    /// What is due each second.
+    pub(crate) fn defend(&mut self) {
+        let now = self.brain.clock;
+        if now < self.brain.overload.next {
+            return;
+        }
+        self.brain.overload.next = now.plus_secs(1);
+        self.brain.look_at_memory();
+        if self.brain.config.tuning.drop_entry.is_on(self.brain.is_short()) {
+            self.drop_entries();
+        }
+    }
 
-impl State {
-    pub(crate) const NEW: Self =
-        Self { available: u64::MAX, next: Tick::ZERO, rate: 0, counter: 0, spared: [0; 9] };
+    /// Looks at a 32nd of the table, in runs of 16 slots at random places, for what can be given up.
+    fn drop_entries(&mut self) {
+        let used = self.brain.table.used();
+        for _ in 0..used.div_ceil(32 * RUN) {
+            let start = self.brain.rng.below(used);
+            for id in start..used.min(start + RUN) {
+                if self.is_dispensable(id) {
+                    self.give_up(id, Cause::Dropped, false);
+                }
+            }
+        }
+    }
+
+    fn is_dispensable(&mut self, id: u32) -> bool {
+        let slot = &self.tables.slots[id as usize];
+        if slot.is_free() || slot.children() > 0 {
+            return false;
+        }
+        let candidate = if slot.is_template() {
+            let server = &self.tables.servers[slot.server as usize];
+            let service = self.tables.services.get(server.service.0 as usize).and_then(Option::as_ref);
+            if !service.is_some_and(|service| service.one_packet) {
+                return !slot.is_assured();
+            }
+            true
+        } else {
+            match (slot.protocol(), slot.state()) {
+                (_, ProtocolState::Tcp(TcpState::SynRecv | TcpState::SynAck))
+                | (_, ProtocolState::Sctp(SctpState::Init1 | SctpState::Init)) => return true,
+                (_, ProtocolState::Tcp(TcpState::Established))
+                | (_, ProtocolState::Sctp(SctpState::Established))
+                | (Protocol::Udp, _) => true,
+                (Protocol::Tcp | Protocol::Sctp, _) => false,
+            }
+        };
+        candidate
+            && self.brain.is_unlucky(
+                slot.last_used(&self.brain.timeouts).plus_secs(60).reached(self.now),
+                slot.in_packets,
+            )
+    }
 }
 
 impl Brain {
@@ -75,57 +115,6 @@ impl Brain {
         true
     }
 
-    /// What is due each second.
-    pub(crate) fn defend<P, M: Services, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Tick) {
-        if now < self.overload.next {
-            return;
-        }
-        self.overload.next = now.plus_secs(1);
-        self.look_at_memory();
-        if self.config.tuning.drop_entry.is_on(self.is_short()) {
-            self.drop_entries(tables, now.stamp());
-        }
-    }
-
-    /// Looks at a 32nd of the table, in runs of 16 slots at random places, for what can be given up.
-    fn drop_entries<P, M: Services, Q: Queue>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp) {
-        let used = self.table.used();
-        for _ in 0..used.div_ceil(32 * RUN) {
-            let start = self.rng.below(used);
-            for id in start..used.min(start + RUN) {
-                if self.is_dispensable(tables, id, now) {
-                    self.give_up(tables, id, now, Cause::Dropped, false);
-                }
-            }
-        }
-    }
-
-    fn is_dispensable<P, M, Q>(&mut self, tables: &Tables<'_, P, M, Q>, id: u32, now: Stamp) -> bool {
-        let slot = &tables.slots[id as usize];
-        if slot.is_free() || slot.children() > 0 {
-            return false;
-        }
-        let candidate = if slot.is_template() {
-            let server = &tables.servers[slot.server as usize];
-            let service = tables.services.get(server.service.0 as usize).and_then(Option::as_ref);
-            if !service.is_some_and(|service| service.one_packet) {
-                return !slot.is_assured();
-            }
-            true
-        } else {
-            match (slot.protocol(), slot.state()) {
-                (_, ProtocolState::Tcp(TcpState::SynRecv | TcpState::SynAck))
-                | (_, ProtocolState::Sctp(SctpState::Init1 | SctpState::Init)) => return true,
-                (_, ProtocolState::Tcp(TcpState::Established))
-                | (_, ProtocolState::Sctp(SctpState::Established))
-                | (Protocol::Udp, _) => true,
-                (Protocol::Tcp | Protocol::Sctp, _) => false,
-            }
-        };
-        candidate
-            && self.is_unlucky(slot.last_used(&self.timeouts).plus_secs(60).reached(now), slot.in_packets)
-    }
-
     /// Of the idle entries with 1 to 8 packets, one of as many as it has packets.
     fn is_unlucky(&mut self, idle: bool, packets: u32) -> bool {
         let Some(spared) = self.overload.spared.get_mut(packets as usize).filter(|_| idle && packets > 0)
@@ -149,6 +138,7 @@ mod tests {
     use super::*;
     use crate::model::config::{Config, Defence};
     use crate::model::seed::Seed;
+    use crate::model::tick::Tick;
     use crate::store::Fixed;
 
     fn rates(drop_packet: Defence, available: u64) -> u32 {

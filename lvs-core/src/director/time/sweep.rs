@@ -7,10 +7,11 @@
 use core::hint::black_box;
 
 use crate::conntrack::table::{Due, Table};
-use crate::director::{Brain, Director};
+use crate::director::Director;
+use crate::director::engine::Engine;
 use crate::model::budget::Budget;
-use crate::model::tick::{Stamp, Tick};
-use crate::store::{Queue, Services, Store, Tables};
+use crate::model::tick::Tick;
+use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// Frees what has expired, looking at no more than `budget` slots (less than 1 ns for each whose time has not come).
@@ -45,26 +46,24 @@ impl<S: Store> Director<S> {
     }
 
     fn sweep_within(&mut self, now: Tick, mut budget: Budget) -> Swept {
-        let now = self.brain.clock(now);
-        let mut tables = self.store.parts();
-        let stamp = now.stamp();
-        let before = self.brain.table.live;
+        let mut engine = self.engine_at(now);
+        let before = engine.brain.table.live;
         let asked = budget.slots;
         let mut flushing = Budget { slots: asked.div_ceil(2), work: budget.work / 2 };
-        self.brain.flush_orphans(&mut tables, stamp, &mut flushing);
+        engine.flush_orphans(&mut flushing);
         budget.slots -= asked.div_ceil(2) - flushing.slots;
         budget.work -= budget.work / 2 - flushing.work;
-        let all = self.brain.table.used() as usize;
+        let all = engine.brain.table.used() as usize;
         let around = budget.slots >= all;
         budget.slots = budget.slots.min(all);
-        self.brain.free_expired(&mut tables, stamp, &mut budget);
-        self.brain.defend(&mut tables, now);
-        self.brain.estimate(&mut tables, now);
-        if self.brain.trash > 0 && now >= self.brain.next_trash {
-            self.brain.empty_trash(tables.servers, now);
+        engine.free_expired(&mut budget);
+        engine.defend();
+        engine.estimate();
+        if engine.brain.trash > 0 && engine.brain.clock >= engine.brain.next_trash {
+            engine.empty_trash();
         }
-        self.brain.tick(&mut tables, now);
-        let freed = before.saturating_sub(self.brain.table.live) as usize;
+        engine.tick();
+        let freed = before.saturating_sub(engine.brain.table.live) as usize;
         // Slots that were never used need no look.
         let slots = if around && budget.slots == 0 { asked } else { asked.min(all) - budget.slots };
         Swept { slots, freed }
@@ -81,28 +80,25 @@ pub struct Swept {
     pub freed: usize,
 }
 
-impl Brain {
-    fn free_expired<P, M: Services, Q: Queue>(
-        &mut self,
-        tables: &mut Tables<'_, P, M, Q>,
-        now: Stamp,
-        budget: &mut Budget,
-    ) {
+impl<S: Store> Engine<'_, S> {
+    fn free_expired(&mut self, budget: &mut Budget) {
         while budget.lasts() {
-            tables.connections(&mut self.table).skip_quiet(now, budget);
+            self.tables.connections(&mut self.brain.table).skip_quiet(self.now, budget);
             if !budget.lasts() {
                 return;
             }
-            tables.connections(&mut self.table).wrap(now);
+            self.tables.connections(&mut self.brain.table).wrap(self.now);
             let mut piece = PIECE.min(budget.slots);
             let slots = piece;
-            let foreseen = self.foresee(tables, now, piece);
-            while let Some(due) =
-                tables.connections(&mut self.table).next_due(now, &self.timeouts, &mut piece)
-            {
+            let foreseen = self.foresee(piece);
+            while let Some(due) = self.tables.connections(&mut self.brain.table).next_due(
+                self.now,
+                &self.brain.timeouts,
+                &mut piece,
+            ) {
                 match due {
-                    Due::Expired(id) => self.expire(tables, id, now, foreseen.hashes(id)),
-                    Due::Postponed(id) => self.postponed(tables, now, id),
+                    Due::Expired(id) => self.expire(id, foreseen.hashes(id)),
+                    Due::Postponed(id) => self.postponed(id),
                 }
             }
             budget.spend(slots, slots + foreseen.due * WORK);
@@ -110,18 +106,19 @@ impl Brain {
     }
 
     /// Reads what the next slots need whose time may have come.
-    fn foresee<P, M, Q>(&mut self, tables: &mut Tables<'_, P, M, Q>, now: Stamp, slots: usize) -> Foreseen {
+    fn foresee(&mut self, slots: usize) -> Foreseen {
         let mut foreseen = Foreseen { due: 0, first: u32::MAX, hashes: [None; PIECE] };
-        let seed = self.config.seed;
-        let servers = &*tables.servers;
-        let table = Table::new(tables.slots, tables.cells, tables.wakes, &mut self.table);
-        let due = || table.due_ahead(now, slots);
+        let seed = self.brain.config.seed;
+        let servers = &*self.tables.servers;
+        let table =
+            Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
+        let due = || table.due_ahead(self.now, slots);
         black_box(due().fold(0, |sum, (_, id)| sum ^ table.touch_slot(id)));
         for (at, id) in due() {
             foreseen.due += 1;
             let Some(slot) = table.slots.get(id as usize) else { continue };
             // Templates are found by what is kept elsewhere.
-            if slot.is_free() || slot.is_alive(now) || slot.is_template() {
+            if slot.is_free() || slot.is_alive(self.now) || slot.is_template() {
                 continue;
             }
             let Some(server) = servers.get(slot.server as usize) else { continue };

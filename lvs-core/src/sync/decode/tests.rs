@@ -3,12 +3,13 @@
 
 extern crate std;
 
-use super::*;
-use crate::sync::Message;
 use proptest::prelude::*;
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
+
+use super::*;
+use crate::sync::Message;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: String = hex.split_whitespace().collect();
@@ -30,7 +31,7 @@ fn written(version: Version, syncid: u8, entries: &[(SyncEntry, Option<&[u8]>)])
     let mut buffer = vec![0xee; 65_535];
     let mut message = Message::new(&mut buffer, version, syncid).unwrap();
     for (entry, call) in entries {
-        message.push(entry, call.map(|call| (Engine::Sip, call))).unwrap();
+        message.push(entry, call.map(|call| (PersistenceEngine::Sip, call))).unwrap();
     }
     message.finish().to_vec()
 }
@@ -185,8 +186,8 @@ fn options_are_read_strictly() {
     for (options, error) in [
         (&[7, 1, 0][..], EntryError::UnknownOption),
         (&[0, 1, 0], EntryError::UnknownOption),
-        (&[2, 1, b'x'], EntryError::Engine),
-        (&[2, 1, b'x', 3, 3, b's', b'i', b'q'], EntryError::Engine),
+        (&[2, 1, b'x'], EntryError::PersistenceEngine),
+        (&[2, 1, b'x', 3, 3, b's', b'i', b'q'], EntryError::PersistenceEngine),
         (&[1, 4, 0, 0, 0, 0], EntryError::Option),
         (&[2, 0], EntryError::Option),
         (&[2], EntryError::Option),
@@ -198,8 +199,8 @@ fn options_are_read_strictly() {
         // The first fault counts.
         (&[7, 1, 0, 1, 1, 0], EntryError::UnknownOption),
         (&[1, 1, 0, 7, 1, 0], EntryError::Option),
-        (&[2, 1, b'x', 3, 4, 0, b's', b'i', b'p'], EntryError::Engine),
-        (&[2, 1, b'x', 3, 3, b'S', b'I', b'P'], EntryError::Engine),
+        (&[2, 1, b'x', 3, 4, 0, b's', b'i', b'p'], EntryError::PersistenceEngine),
+        (&[2, 1, b'x', 3, 3, b'S', b'I', b'P'], EntryError::PersistenceEngine),
     ] {
         assert_eq!(received(options), Err(error), "{options:?}");
     }
@@ -277,7 +278,7 @@ proptest! {
         prop_assert_eq!(back.len(), entries.len());
         for (received, (entry, call)) in back.iter().zip(&entries) {
             prop_assert_eq!(received.entry, *entry);
-            prop_assert_eq!(received.engine, call.map(|call| (Engine::Sip, call)));
+            prop_assert_eq!(received.engine, call.map(|call| (PersistenceEngine::Sip, call)));
         }
         let old: Vec<_> =
             entries.iter().filter(|(entry, _)| matches!(entry.addresses, Addresses::V4(_))).copied().collect();

@@ -2,9 +2,10 @@
 
 extern crate std;
 
+use std::vec::Vec;
+
 use super::*;
 use crate::sync::decode;
-use std::vec::Vec;
 
 fn at(millis: u64) -> Tick {
     Tick::from_millis(millis)
@@ -96,10 +97,10 @@ fn the_longest_entry_makes_a_message_of_its_own() {
     let call = [b'x'; 255];
     let mut master = small();
     master.push(at(0), &entry(1), None).unwrap();
-    master.push(at(0), &six, Some((Engine::Sip, &call))).unwrap();
+    master.push(at(0), &six, Some((PersistenceEngine::Sip, &call))).unwrap();
     master.push(at(0), &entry(2), None).unwrap();
     assert_eq!(sent(&mut master, 20), [[1], [1]]);
-    assert_eq!(master.push(at(0), &six, Some((Engine::Sip, &[]))), Err(PushError::EngineData));
+    assert_eq!(master.push(at(0), &six, Some((PersistenceEngine::Sip, &[]))), Err(PushError::EngineData));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use lvs_core::{
-    AddServiceError, Config, Director, Engine, Family, Heap, MAX_TIMEOUT_SECS, Mask, Persistence, Protocol,
+    AddServiceError, Config, Director, PersistenceEngine, Family, Heap, MAX_TIMEOUT_SECS, Mask, Persistence, Protocol,
     Schedule, ScheduleFlags, Scheduler, ServiceConfig, ServiceKey,
 };
 use toml::Spanned;
@@ -178,7 +178,7 @@ impl Reader<'_> {
                 let error = self.error(name.span(), format!("unknown engine `{}`", name.get_ref()));
                 error.hint("there is one: `sip`")
             };
-            persistence.engine = Some(Engine::from_name(name.get_ref()).ok_or_else(unknown)?);
+            persistence.engine = Some(PersistenceEngine::from_name(name.get_ref()).ok_or_else(unknown)?);
         }
         Ok(persistence)
     }

@@ -4,7 +4,7 @@ use core::cmp::Reverse;
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
-use lvs_core::{Engine, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::{PersistenceEngine, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 
 use super::change::TableChange;
 use crate::control::convert::{is_server_address, key, server_config, service_config};
@@ -370,7 +370,7 @@ fn checked(name: ServiceName, mut spec: ServiceSpec) -> Result<ServiceSpec, Errn
     if spec.scheduler != NO_SCHEDULER && Scheduler::from_name(&spec.scheduler).is_none() {
         return Err(Errno::NoEntry);
     }
-    if spec.engine.as_deref().is_some_and(|engine| Engine::from_name(engine).is_none()) {
+    if spec.engine.as_deref().is_some_and(|engine| PersistenceEngine::from_name(engine).is_none()) {
         return Err(Errno::NoEntry);
     }
     if name.family() == Family::V6 && !(1..=128).contains(&spec.netmask) {

@@ -1,0 +1,192 @@
+//! What a director knows besides the tables of its store.
+
+use crate::conntrack::key::Target;
+use crate::conntrack::table::TableState;
+use crate::model::config::Config;
+use crate::model::counters::Counters;
+use crate::model::flow::Family;
+use crate::model::key::ServiceKey;
+use crate::model::meter::Meter;
+use crate::model::rng::Rng;
+use crate::model::seed::Seed;
+use crate::model::tick::Tick;
+use crate::proto::timeouts::TimeoutTable;
+use crate::sched::pool::PickContext;
+
+/// What a director knows besides the store's tables.
+#[derive(Debug)]
+pub(crate) struct Brain {
+    pub(super) config: Config,
+    pub(super) timeouts: TimeoutTable,
+    /// The latest tick seen.
+    pub(super) clock: Tick,
+    pub(super) table: TableState,
+    pub(super) counters: Counters,
+    /// Traffic in total.
+    pub(super) meter: Meter,
+    /// When rates are estimated next.
+    pub(super) next_estimate: Tick,
+    pub(super) rng: Rng,
+    /// What schedulers hash with.
+    pub(super) scheduling: Seed,
+    pub(super) timers: Timers,
+    /// Services per family: without any, packets of that family are left alone.
+    pub(super) families: [u32; 2],
+    /// Services for all ports.
+    pub(super) wildcards: u32,
+    /// Services for port 21, and those whose persistence goes by call.
+    pub(super) ftp_services: u32,
+    pub(super) call_services: u32,
+    /// What the last answer was to the question for a packet's service; `None` when services came or went since.
+    pub(super) last_service: Option<(Sought, Option<u32>)>,
+    /// Connections whose client port is not known yet.
+    pub(super) without_client_port: u32,
+    /// Whether connections are sent to a backup, and whether this is one.
+    pub(super) master: bool,
+    pub(super) backup: bool,
+    pub(super) overload: Overload,
+    /// Whether the stricter TCP table is in use.
+    pub(super) secures_tcp: bool,
+    /// Whether packets to the director need a look among replies first.
+    pub(super) watches_local: bool,
+    /// When removed servers are next looked over.
+    pub(super) next_trash: Tick,
+    /// Removed servers that still take a place.
+    pub(super) trash: u32,
+    /// Where the search for connections of removed servers goes on, if one is under way.
+    pub(super) flush: Option<u32>,
+}
+
+/// What a packet's service is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sought {
+    pub(super) target: Target,
+    pub(super) mark: u32,
+}
+
+/// When a scheduler wants to be called, and where the search for it begins.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    /// No scheduler wants to be called before this.
+    pub(super) next: Option<Tick>,
+    /// The place of the service after the one called last, so that none waits for long.
+    pub(super) from: usize,
+}
+
+impl Timers {
+    pub(crate) const NEW: Self = Self { next: None, from: 0 };
+
+    /// A scheduler wants to be called then.
+    pub(crate) fn expect(&mut self, at: Option<Tick>) {
+        self.next = match (self.next, at) {
+            (Some(next), Some(at)) => Some(next.min(at)),
+            (next, at) => next.or(at),
+        };
+    }
+}
+
+/// What the defences remember.
+#[derive(Clone, Debug)]
+pub(crate) struct Overload {
+    pub(super) available: u64,
+    /// When they are looked at next.
+    pub(super) next: Tick,
+    /// One of so many new connections is refused; 0 for none.
+    pub(super) rate: u32,
+    pub(super) counter: u32,
+    /// By a connection's packets so far: how many of those that might be given up still are not.
+    pub(super) spared: [u8; 9],
+}
+
+impl Overload {
+    pub(crate) const NEW: Self =
+        Self { available: u64::MAX, next: Tick::ZERO, rate: 0, counter: 0, spared: [0; 9] };
+}
+
+impl Brain {
+    /// That of a director without services.
+    pub(super) fn new(config: Config) -> Self {
+        let rng = Rng::new(config.seed.derive(CHANCE).words().0);
+        let scheduling = config.seed.derive(SCHEDULING);
+        let mut brain = Self {
+            timeouts: TimeoutTable::new(&config.timeouts),
+            config,
+            clock: Tick::ZERO,
+            table: TableState::NEW,
+            counters: Counters::ZERO,
+            meter: Meter::ZERO,
+            next_estimate: Tick::ZERO,
+            rng,
+            scheduling,
+            timers: Timers::NEW,
+            families: [0; 2],
+            wildcards: 0,
+            ftp_services: 0,
+            call_services: 0,
+            last_service: None,
+            without_client_port: 0,
+            master: false,
+            backup: false,
+            overload: Overload::NEW,
+            secures_tcp: false,
+            watches_local: false,
+            next_trash: Tick::ZERO,
+            trash: 0,
+            flush: None,
+        };
+        brain.tuning_changed();
+        brain
+    }
+
+    /// The present moment: `now`, unless a later one was given before.
+    #[inline]
+    pub(super) fn clock(&mut self, now: Tick) -> Tick {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    /// Draws the consequences of another configuration or role.
+    pub(super) fn tuning_changed(&mut self) {
+        self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
+        self.look_at_memory();
+    }
+
+    /// Whether a backup is to leave clients' packets to others.
+    pub(super) const fn leaves_clients_alone(&self) -> bool {
+        self.backup && self.config.tuning.backup_only
+    }
+
+    /// What the scheduler of a service learns besides its servers, and chance.
+    #[inline(always)]
+    pub(super) fn pick_context<'b>(&'b mut self, service: &'b ServiceKey) -> (PickContext<'b>, &'b mut Rng) {
+        let context = PickContext {
+            now: self.clock,
+            service,
+            seed: &self.scheduling,
+            destination: None,
+            tuning: &self.config.tuning,
+        };
+        (context, &mut self.rng)
+    }
+
+    #[inline]
+    pub(super) fn serves(&self, family: Family) -> bool {
+        self.families[family_index(family)] > 0
+    }
+}
+
+pub(super) const fn family_index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+/// Uses of the seed besides the connection table's hash and the index of services.
+const CHANCE: u64 = 2;
+const SCHEDULING: u64 = 3;
+
+/// IPVS takes new flows from this port for active FTP data.
+pub(super) const FTP_DATA_PORT: u16 = 20;
+/// The virtual port of FTP.
+pub(super) const FTP_PORT: u16 = 21;
