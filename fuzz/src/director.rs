@@ -2,9 +2,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use lvs_core::config::{MAX_TIMEOUT_SECS, WhenFull};
+use lvs_core::service::Persistence;
 use lvs_core::{
-    Config, Content, Director, Family, Fixed, Flow, MAX_TIMEOUT_SECS, Method, Packet, Persistence, Protocol,
-    Scheduler, Seed, ServerConfig, ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight, WhenFull,
+    Config, Content, Director, Family, Fixed, Flow, Method, Packet, Protocol, Scheduler, Seed, ServerConfig,
+    ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
 };
 
 use twin::briefs::{By, verdicts};
@@ -51,12 +53,13 @@ pub fn director(data: &[u8]) {
         assert_eq!(apply(&mut brief, now, &step, By::Brief), expected, "in brief: {step:?}");
         assert_eq!(apply(&mut fixed, now, &step, By::One), expected, "fixed: {step:?}");
         for key in KEYS {
-            let show = |s: &lvs_core::Server| (s.address(), s.active(), s.inactive(), s.is_overloaded());
+            let show =
+                |s: &lvs_core::service::Server| (s.address(), s.active(), s.inactive(), s.is_overloaded());
             let listed: Vec<_> = single.servers(key).map(|(_, server)| show(server)).collect();
             assert_eq!(listed, twin.servers(key));
         }
         assert_eq!(single.counters().live as usize, twin.live());
-        let server = |id| single.server(id).map(lvs_core::Server::address);
+        let server = |id| single.server(id).map(lvs_core::service::Server::address);
         let mut templates: Vec<_> = single
             .templates(now)
             .filter_map(|template| Some((template.client, server(template.server)?, template.connections)))
@@ -160,7 +163,7 @@ fn packet(bytes: &mut Bytes<'_>) -> Packet {
     // Both ends are IPv4.
     let flow = flow.unwrap_or(Flow {
         protocol,
-        addresses: lvs_core::Addresses::V4 {
+        addresses: lvs_core::packet::Addresses::V4 {
             source: Ipv4Addr::UNSPECIFIED,
             destination: Ipv4Addr::UNSPECIFIED,
         },
@@ -224,7 +227,9 @@ fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> Answer {
             direction: forward.direction,
             method: forward.method,
             target: forward.target,
-            server: director.server(forward.server).map_or(forward.target, lvs_core::Server::address),
+            server: director
+                .server(forward.server)
+                .map_or(forward.target, lvs_core::service::Server::address),
         },
         Verdict::Drop(reason) => Answer::Drop(reason),
         Verdict::Inspect => Answer::Inspect,

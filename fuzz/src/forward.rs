@@ -274,10 +274,10 @@ pub(crate) fn transport_is_right(frame: &Frame<'_>, port: PortId) -> bool {
         return false;
     }
     let pseudo = match layout.addresses(frame.bytes()) {
-        Some(lvs_core::Addresses::V4 { source, destination }) => {
+        Some(lvs_core::packet::Addresses::V4 { source, destination }) => {
             Sum::pseudo_v4(source, destination, layout.protocol(), segment.len())
         }
-        Some(lvs_core::Addresses::V6 { source, destination }) => {
+        Some(lvs_core::packet::Addresses::V6 { source, destination }) => {
             Sum::pseudo_v6(source, destination, layout.protocol(), segment.len())
         }
         None => return false,

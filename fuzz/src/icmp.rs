@@ -182,8 +182,8 @@ fn icmp_is_right(frame: &Frame<'_>) -> bool {
     let Ok(Parsed::Ip(layout, _)) = parse(frame, Link::Ethernet) else { return false };
     let Some(message) = frame.bytes().get(layout.transport()..layout.end()) else { return false };
     match (layout.protocol(), layout.addresses(frame.bytes())) {
-        (1, Some(lvs_core::Addresses::V4 { .. })) => Sum::ZERO.bytes(message).fold() == 0xffff,
-        (58, Some(lvs_core::Addresses::V6 { source, destination })) => {
+        (1, Some(lvs_core::packet::Addresses::V4 { .. })) => Sum::ZERO.bytes(message).fold() == 0xffff,
+        (58, Some(lvs_core::packet::Addresses::V6 { source, destination })) => {
             Sum::pseudo_v6(source, destination, 58, message.len()).bytes(message).fold() == 0xffff
         }
         (_, _) => false,

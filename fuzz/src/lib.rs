@@ -25,7 +25,7 @@ pub use sync::sync;
 
 /// A store that is made quickly: a fuzz target makes one for each input.
 fn small_store(connections: usize) -> lvs_core::Heap {
-    let mut capacity = lvs_core::Capacity::new(connections);
+    let mut capacity = lvs_core::config::Capacity::new(connections);
     (capacity.services, capacity.servers, capacity.events) = (8, 64, 16);
     lvs_core::Heap::new(capacity)
 }

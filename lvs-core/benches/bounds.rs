@@ -11,8 +11,9 @@ use core::time::Duration;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lvs_core::packet::Addresses;
 use lvs_core::{
-    Addresses, Config, Content, Director, Flow, Heap, Method, Packet, Protocol, Scheduler, Seed,
+    Config, Content, Director, Flow, Heap, Inspected, Method, Packet, Protocol, Scheduler, Seed,
     ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict,
 };
 
@@ -51,7 +52,7 @@ fn director(capacity: u32) -> Director<Heap> {
 fn decide(director: &mut Director<Heap>, now: Tick, number: u32) -> Duration {
     let packet = syn(number);
     let start = Instant::now();
-    let verdict = director.decide(now, &packet);
+    let verdict = director.decide(now, &packet, Inspected::Nothing);
     let took = start.elapsed();
     assert!(matches!(verdict, Verdict::Forward(_)));
     while director.poll_event().is_some() {}

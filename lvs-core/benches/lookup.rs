@@ -11,12 +11,13 @@ use core::time::Duration;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lvs_core::packet::Addresses;
 use lvs_core::{
-    Addresses, Config, Content, Director, Flow, Heap, Method, Packet, Protocol, Reason, Scheduler, Seed,
+    Config, Content, Director, Flow, Heap, Inspected, Method, Packet, Protocol, Reason, Scheduler, Seed,
     ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict,
 };
 
-const BATCH: usize = lvs_core::BATCH;
+const BATCH: usize = lvs_core::batch::BATCH;
 const SYN: Content = Content::Tcp(TcpFlags::SYN);
 const ACK: Content = Content::Tcp(TcpFlags::ACK);
 
@@ -61,7 +62,8 @@ fn filled(connections: u32, v6: bool) -> Director<Heap> {
     let mut director = director(connections, v6);
     for number in 0..connections {
         for content in [SYN, ACK] {
-            let verdict = director.decide(Tick::ZERO, &Packet::new(flow(number, v6), content, 60));
+            let verdict =
+                director.decide(Tick::ZERO, &Packet::new(flow(number, v6), content, 60), Inspected::Nothing);
             assert!(matches!(verdict, Verdict::Forward(_)));
         }
         while director.poll_event().is_some() {}
@@ -122,7 +124,7 @@ fn lookup(criterion: &mut Criterion) {
                 bencher.iter_custom(|rounds| {
                     traffic.time(rounds, |packets| {
                         for packet in packets {
-                            let _ = black_box(director.decide(Tick::ZERO, packet));
+                            let _ = black_box(director.decide(Tick::ZERO, packet, Inspected::Nothing));
                         }
                     })
                 });

@@ -6,10 +6,14 @@ use core::hint::black_box;
 use core::net::Ipv4Addr;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lvs_core::Inspected;
+use lvs_core::config::Capacity;
+use lvs_core::packet::Addresses;
 use lvs_core::sched::Maglev;
+use lvs_core::tables::Member;
 use lvs_core::{
-    Addresses, Capacity, Config, Content, Director, Flow, Heap, Member, Method, Packet, Protocol, Scheduler,
-    Seed, ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Weight,
+    Config, Content, Director, Flow, Heap, Method, Packet, Protocol, Scheduler, Seed, ServerConfig,
+    ServiceConfig, ServiceKey, TcpFlags, Tick, Weight,
 };
 
 fn schedule(criterion: &mut Criterion) {
@@ -38,7 +42,11 @@ fn schedule(criterion: &mut Criterion) {
                     };
                     let flow =
                         Flow { protocol: Protocol::Tcp, addresses, source_port: 4_000, destination_port: 80 };
-                    let verdict = director.decide(now, &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60));
+                    let verdict = director.decide(
+                        now,
+                        &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60),
+                        Inspected::Nothing,
+                    );
                     director.sweep(now, 8);
                     black_box(verdict)
                 });

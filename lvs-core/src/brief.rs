@@ -14,7 +14,8 @@ use crate::model::seed::Seed;
 /// them fits eight cache lines. [`Director::decide_briefs`](crate::Director::decide_briefs) takes them.
 ///
 /// ```
-/// use lvs_core::{Brief, Content, Flow, Packet, Protocol, TcpFlags};
+/// use lvs_core::{Content, Flow, Packet, Protocol, TcpFlags};
+/// use lvs_core::batch::Brief;
 /// let flow = Flow::new(Protocol::Tcp, "192.0.2.7:40000".parse()?, "10.99.0.1:80".parse()?).unwrap();
 /// // Source and destination one after the other, as in the header.
 /// let addresses = 0xc000_0207_0a63_0001;

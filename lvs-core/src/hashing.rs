@@ -26,7 +26,7 @@ pub struct Hashed<'a>(PhantomData<&'a mut [u32]>);
 /// `#[target_feature]`, say. It cannot return without.
 ///
 /// ```
-/// use lvs_core::{HashTogether, Hashed, Hashing};
+/// use lvs_core::accel::{HashTogether, Hashed, Hashing};
 /// fn plain(packets: Hashing<'_>) -> Hashed<'_> {
 ///     packets.run()
 /// }

@@ -17,7 +17,7 @@
 //!
 //! # The run loop
 //!
-//! 1. Take up to [`BATCH`] packets, and the time once for all of them.
+//! 1. Take up to [`BATCH`](batch::BATCH) packets, and the time once for all of them.
 //! 2. [`Director::decide_batch`]; carry the verdicts out.
 //! 3. About every 10 ms: [`Director::sweep`].
 //! 4. Whenever you like: [`Director::poll_event`], [`Director::counters`], control.
@@ -44,9 +44,15 @@
 //!
 //! # Where things are
 //!
-//! * What goes in: [`Packet`], [`Flow`], [`Content`], [`Tick`], [`Seed`]. What comes out: [`Verdict`], [`Forward`], [`Reason`].
-//! * Control: [`ServiceKey`], [`ServiceConfig`], [`ServerConfig`], one error type per verb.
-//! * Schedulers: [`Scheduler`] and the module [`sched`]; the trait [`Schedule`] for one of your own.
+//! * What goes in: [`Packet`], [`Flow`], [`Content`], [`Tick`], [`Seed`] (more in [`packet`]). What comes out:
+//!   [`Verdict`], [`Forward`], [`Reason`].
+//! * Control: [`ServiceKey`], [`ServiceConfig`], [`ServerConfig`] (more in [`service`] and [`config`]); one error type
+//!   per verb in [`error`].
+//! * Schedulers: [`Scheduler`] and the module [`sched`]; the trait [`sched::Schedule`] for one of your own.
+//! * What is there and what happened: [`conn`], [`stats`], [`Event`] and [`event`].
+//! * Speed: [`batch`] for many packets at once, [`accel`] for what your machine can do, [`tables`] for large look-up
+//!   tables.
+//! * Other directors: [`sync`].
 //! * Stores: [`Fixed`] is sized by its type and may live in a `static`; [`Heap`] (feature `alloc`, on by default) is
 //!   sized at run time. Both run the same code.
 //!
@@ -69,40 +75,102 @@ pub mod sched;
 mod store;
 pub mod sync;
 
-pub use brief::Brief;
-pub use conntrack::table::ReadAhead;
-pub use director::offload::Offloaded;
-pub use director::slow::open::Expectation;
-pub use director::time::sweep::Swept;
-pub use director::{BATCH, Carry, Director, Found, Next};
-pub use hashing::{HashTogether, Hashed, Hashing};
-pub use model::config::{Config, Defence, ScheduleFlags, Timeouts, Tuning, WhenFull};
-pub use model::counters::Counters;
-pub use model::error::{
-    AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
-    RemoveServerError, RemoveServiceError, ZeroError,
-};
-pub use model::event::{Cause, Event};
-pub use model::flow::{Addresses, Family, Flow, Protocol};
-pub use model::id::{ConnId, ServerId, ServiceId};
-pub use model::key::{ServiceKey, TemplateTarget};
-pub use model::listing::{Connection, Template};
-pub use model::meter::{Meter, Rates};
+pub use director::Director;
+pub use model::config::Config;
+pub use model::event::Event;
+pub use model::flow::{Family, Flow, Protocol};
+pub use model::id::{ConnId, ServerId};
+pub use model::key::ServiceKey;
 pub use model::method::{Method, Tunnel};
-pub use model::packet::{Chunk, Content, Packet, Path, TcpFlags};
-pub use model::persistence::{MAX_CALL_ID, Mask, Persistence, PersistenceEngine};
+pub use model::packet::{Content, Packet, Path, TcpFlags};
 pub use model::reason::Reason;
-pub use model::rng::Rng;
 pub use model::seed::Seed;
-pub use model::server::{Server, ServerConfig, Weight};
-pub use model::state::{SctpState, State, TcpState};
-pub use model::tick::{MAX_TIMEOUT_SECS, Tick};
-pub use model::traffic::Traffic;
-pub use model::verdict::{Direction, Forward, Helper, Verdict};
-pub use sched::{
-    Build, Change, Member, Pool, PrebuiltTable, Schedule, Scheduler, ServerList, TableBuilder, TableLen,
-};
-pub use store::service::{Service, ServiceConfig};
+pub use model::server::{ServerConfig, Weight};
+pub use model::tick::Tick;
+pub use model::verdict::{Direction, Forward, Inspected, Verdict};
+pub use sched::Scheduler;
 #[cfg(feature = "alloc")]
-pub use store::{Capacity, Heap};
-pub use store::{Fixed, SchedulerOf, Store};
+pub use store::Heap;
+pub use store::service::ServiceConfig;
+pub use store::{Fixed, Store};
+
+/// What the embedder lends the director to make it faster on its machine: prefetch and vector instructions.
+pub mod accel {
+    pub use crate::conntrack::table::ReadAhead;
+    pub use crate::hashing::{HashTogether, Hashed, Hashing};
+}
+
+/// Many packets at once.
+pub mod batch {
+    pub use crate::brief::Brief;
+    pub use crate::director::{BATCH, Carry, Found, Next};
+}
+
+/// How a director behaves, and how large its store is.
+pub mod config {
+    pub use crate::model::config::{Config, Defence, ScheduleFlags, Timeouts, Tuning, WhenFull};
+    pub use crate::model::tick::MAX_TIMEOUT_SECS;
+    #[cfg(feature = "alloc")]
+    pub use crate::store::Capacity;
+}
+
+/// Entries of the connection table: their ids, states and listings, and what adds to them or takes from them besides
+/// packets that are decided.
+pub mod conn {
+    pub use crate::director::offload::Offloaded;
+    pub use crate::director::slow::open::Expectation;
+    pub use crate::director::time::sweep::Swept;
+    pub use crate::model::id::ConnId;
+    pub use crate::model::key::TemplateTarget;
+    pub use crate::model::listing::{Connection, Template};
+    pub use crate::model::state::{SctpState, State, TcpState};
+    pub use crate::model::verdict::Helper;
+}
+
+/// Why a call of the control interface changed nothing: one type per verb.
+pub mod error {
+    pub use crate::model::error::{
+        AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
+        RemoveServerError, RemoveServiceError, ZeroError,
+    };
+}
+
+/// What happened to connections and real servers.
+pub mod event {
+    pub use crate::model::event::{Cause, Event};
+}
+
+/// How packets reach real servers.
+pub mod method {
+    pub use crate::model::method::{Method, MethodKind, Tunnel, TunnelKind};
+    pub use crate::model::verdict::Rewrite;
+}
+
+/// What the director is told of a packet.
+pub mod packet {
+    pub use crate::model::flow::{Addresses, Family, Flow, Protocol};
+    pub use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
+}
+
+/// Virtual services and their real servers.
+pub mod service {
+    pub use crate::model::id::{ServerId, ServiceId};
+    pub use crate::model::key::ServiceKey;
+    pub use crate::model::persistence::{MAX_CALL_ID, Mask, Persistence, PersistenceEngine};
+    pub use crate::model::server::{Server, ServerConfig, Weight};
+    pub use crate::store::SchedulerOf;
+    pub use crate::store::service::{Service, ServiceConfig};
+}
+
+/// Counters and rates.
+pub mod stats {
+    pub use crate::model::counters::Counters;
+    pub use crate::model::meter::{Meter, Rates};
+    pub use crate::model::traffic::Traffic;
+}
+
+/// Look-up tables of hashing schedulers that are made ahead of the change that needs them.
+pub mod tables {
+    pub use crate::sched::prebuilt::{PrebuiltTable, TableBuilder};
+    pub use crate::sched::server_list::{Build, Member, ServerList};
+}

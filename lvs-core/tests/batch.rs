@@ -7,6 +7,9 @@ mod support;
 
 use core::net::IpAddr;
 
+use lvs_core::config::WhenFull;
+use lvs_core::conn::Expectation;
+use lvs_core::service::Persistence;
 use lvs_core::*;
 use proptest::prelude::*;
 use support::*;
@@ -89,7 +92,7 @@ fn apply(director: &mut Director<Heap>, now: Tick, step: &Step, batch: bool) -> 
             return verdicts;
         }
         Step::Packets(packets) => {
-            return packets.iter().map(|packet| director.decide(now, packet)).collect();
+            return packets.iter().map(|packet| director.decide(now, packet, Inspected::Nothing)).collect();
         }
         Step::Expect => {
             let control = director.connections(now).find(|connection| connection.flow.destination_port == 21);

@@ -4,13 +4,15 @@
 
 mod support;
 
+use lvs_core::error::AddServiceError;
+use lvs_core::sched::{Change, Pool, Rng, Schedule, TableLen};
 use lvs_core::*;
 use support::*;
 
 const CLIENT: [u8; 4] = [192, 0, 2, 7];
 
 fn decide<S: Store>(director: &mut Director<S>, port: u16, content: Content) -> Verdict {
-    director.decide(Tick::ZERO, &request(WEB, CLIENT, port, content))
+    director.decide(Tick::ZERO, &request(WEB, CLIENT, port, content), Inspected::Nothing)
 }
 
 /// Picks always the same id and asks for a table of this size.
@@ -87,7 +89,11 @@ fn hashing_schedulers_live_with_any_size_of_table() {
                 director.add_server(WEB, server(number, Method::Direct, 1)).unwrap();
             }
             for client in 0..=255 {
-                let verdict = director.decide(Tick::ZERO, &request(WEB, [192, 0, 2, client], 4_000, SYN));
+                let verdict = director.decide(
+                    Tick::ZERO,
+                    &request(WEB, [192, 0, 2, client], 4_000, SYN),
+                    Inspected::Nothing,
+                );
                 assert!(forwarded(verdict).is_some() || !enough, "{name}, {len}: {verdict:?}");
             }
         }
@@ -158,7 +164,7 @@ fn caches_survive_whatever_is_written_into_their_tables() {
             let [_, _, high, low] = step.wrapping_mul(7).to_be_bytes();
             let to = ServiceKey::tcp([10, 98, high, low].into(), 80);
             let packet = request(to, [192, 0, 2, low], 4_000, SYN).marked(1);
-            assert!(forwarded(director.decide(now, &packet)).is_some(), "{name}");
+            assert!(forwarded(director.decide(now, &packet, Inspected::Nothing)).is_some(), "{name}");
             now = now.plus_secs(1);
             director.sweep(now, 64);
             if step % 500 == 0 {

@@ -4,6 +4,11 @@
 
 mod support;
 
+use lvs_core::error::{
+    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
+};
+use lvs_core::event::Cause;
+use lvs_core::sched::Schedule as _;
 use lvs_core::*;
 use support::*;
 
@@ -29,7 +34,7 @@ fn at(secs: u64) -> Tick {
 }
 
 fn decide<S: Store>(director: &mut Director<S>, secs: u64, port: u16, content: Content) -> Verdict {
-    director.decide(at(secs), &request(WEB, CLIENT, port, content))
+    director.decide(at(secs), &request(WEB, CLIENT, port, content), Inspected::Nothing)
 }
 
 fn counts<S: Store>(director: &Director<S>, number: u8) -> (u32, u32) {
@@ -54,15 +59,19 @@ fn a_nat_connection_lives_through_its_states<S: Store<Scheduler = Scheduler>>(
     let there = forwarded(decide(&mut director, 0, 4_000, SYN)).unwrap();
     assert_eq!((there.direction, there.target), (Direction::Request, address(1)));
     assert_eq!((counts(&director, 1), &*state(&director, 0)), ((1, 0), "SYN_RECV"));
-    let back =
-        forwarded(director.decide(at(0), &answer(Content::Tcp(TcpFlags::SYN.with(TcpFlags::ACK))))).unwrap();
+    let back = forwarded(director.decide(
+        at(0),
+        &answer(Content::Tcp(TcpFlags::SYN.with(TcpFlags::ACK))),
+        Inspected::Nothing,
+    ))
+    .unwrap();
     assert_eq!((back.direction, back.target), (Direction::Reply, "10.99.0.1:80".parse().unwrap()));
     assert_eq!(back.connection, there.connection);
     let _ = decide(&mut director, 0, 4_000, ACK);
     assert_eq!(state(&director, 0), "ESTABLISHED");
     let _ = decide(&mut director, 0, 4_000, FIN);
     assert_eq!((counts(&director, 1), &*state(&director, 0)), ((0, 1), "CLOSE_WAIT"));
-    let _ = director.decide(at(0), &answer(FIN));
+    let _ = director.decide(at(0), &answer(FIN), Inspected::Nothing);
     assert_eq!(state(&director, 0), "TIME_WAIT");
     assert_eq!(director.sweep(at(119), usize::MAX), 0);
     assert_eq!(director.sweep(at(120), usize::MAX), 1);
@@ -224,7 +233,8 @@ fn udp_flows_never_count_as_active<S: Store<Scheduler = Scheduler>>(
     director.add_service(DNS, scheduler("lc")).unwrap();
     director.add_server(DNS, server(1, Method::Nat, 1)).unwrap();
     for port in 0..3 {
-        let verdict = director.decide(at(0), &request(DNS, CLIENT, 4_000 + port, Content::Udp));
+        let verdict =
+            director.decide(at(0), &request(DNS, CLIENT, 4_000 + port, Content::Udp), Inspected::Nothing);
         assert!(forwarded(verdict).is_some());
     }
     let (_, server) = director.servers(DNS).next().unwrap();
@@ -242,7 +252,7 @@ fn icmp_errors_follow_their_connection_and_leave_it_alone<S: Store<Scheduler = S
     let there = forwarded(decide(&mut director, 5, 4_000, Content::Error)).unwrap();
     assert_eq!((there.direction, there.target), (Direction::Request, address(1)));
     let error = answer(Protocol::Tcp, 1, CLIENT, 4_000, Content::Error);
-    let back = forwarded(director.decide(at(5), &error)).unwrap();
+    let back = forwarded(director.decide(at(5), &error, Inspected::Nothing)).unwrap();
     assert_eq!((back.direction, back.target), (Direction::Reply, "10.99.0.1:80".parse().unwrap()));
     assert_eq!(director.connections(at(5)).collect::<Vec<_>>(), before);
     assert_eq!(decide(&mut director, 5, 4_001, Content::Error), Verdict::Pass(Reason::NoConnection));
@@ -261,12 +271,12 @@ fn what_is_not_ours_is_passed_with_its_reason<S: Store<Scheduler = Scheduler>>(
         (request(WEB, CLIENT, 4_000, Content::Fragment), Reason::Fragment),
     ];
     for (packet, reason) in cases {
-        assert_eq!(director.decide(at(0), &packet), Verdict::Pass(reason));
+        assert_eq!(director.decide(at(0), &packet, Inspected::Nothing), Verdict::Pass(reason));
         assert!(director.counters().of(reason) > 0, "{}", reason.name());
     }
     let v6 =
         Flow::new(Protocol::Tcp, "[2001:db8::7]:1".parse().unwrap(), "[2001:db8::1]:80".parse().unwrap());
-    let verdict = director.decide(at(0), &Packet::new(v6.unwrap(), SYN, 60));
+    let verdict = director.decide(at(0), &Packet::new(v6.unwrap(), SYN, 60), Inspected::Nothing);
     assert_eq!(verdict, Verdict::Pass(Reason::NoService), "no service of this family at all");
 }
 
@@ -289,7 +299,10 @@ fn a_server_with_port_0_keeps_the_clients_port<S: Store<Scheduler = Scheduler>>(
         forwarded(decide(&mut director, 0, 4_000, SYN)).unwrap().target,
         "10.0.0.11:80".parse().unwrap()
     );
-    assert!(forwarded(director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK))).is_some());
+    assert!(
+        forwarded(director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK), Inspected::Nothing))
+            .is_some()
+    );
 }
 
 fn tunnel_options_follow_the_server_and_the_method_does_not<S: Store<Scheduler = Scheduler>>(

@@ -4,6 +4,8 @@
 
 mod support;
 
+use lvs_core::config::WhenFull;
+use lvs_core::event::Cause;
 use lvs_core::*;
 use support::*;
 
@@ -24,7 +26,11 @@ fn run(director: &mut Director<Heap>, secs: u64, port: u16, contents: &[Content]
     let mut verdict = Verdict::Drop(Reason::TableFull);
     for &content in contents {
         let key = if content == Content::Udp { DNS } else { WEB };
-        verdict = director.decide(Tick::ZERO.plus_secs(secs), &request(key, CLIENT, port, content));
+        verdict = director.decide(
+            Tick::ZERO.plus_secs(secs),
+            &request(key, CLIENT, port, content),
+            Inspected::Nothing,
+        );
     }
     verdict
 }

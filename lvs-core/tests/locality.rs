@@ -60,7 +60,7 @@ impl<S: Store<Scheduler = Scheduler>> Bench<S> {
             SocketAddr::from(([10, 98, high, low], 80)),
         );
         let packet = Packet::new(flow.unwrap(), SYN, 60).marked(7);
-        let forward = forwarded(self.director.decide(self.now, &packet));
+        let forward = forwarded(self.director.decide(self.now, &packet, Inspected::Nothing));
         forward.map_or('-', |forward| {
             let SocketAddr::V4(address) = self.director.server(forward.server).unwrap().address() else {
                 panic!("an IPv6 server")

@@ -7,6 +7,10 @@
 mod support;
 mod twin;
 
+use lvs_core::config::{MAX_TIMEOUT_SECS, WhenFull};
+use lvs_core::packet::Addresses;
+use lvs_core::service::Persistence;
+use lvs_core::stats::Traffic;
 use lvs_core::*;
 use proptest::prelude::*;
 use support::*;

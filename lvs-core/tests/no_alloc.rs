@@ -9,6 +9,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use std::alloc::System;
 
+use lvs_core::config::Capacity;
 use lvs_core::*;
 use support::*;
 
@@ -62,7 +63,7 @@ fn packets_do_not_allocate() {
         let now = Tick::ZERO.plus_secs(round * 30);
         let _ = director.decide_batch(now, &packets, &mut verdicts);
         for packet in &packets {
-            let _ = director.decide(now, packet);
+            let _ = director.decide(now, packet, Inspected::Nothing);
         }
         director.sweep(now, 200);
         while director.poll_event().is_some() {}

@@ -4,6 +4,7 @@
 
 mod support;
 
+use lvs_core::conn::Offloaded;
 use lvs_core::*;
 use support::*;
 
@@ -15,12 +16,12 @@ fn start<S: Store<Scheduler = Scheduler>>(make: impl Fn() -> Director<S>, method
     let mut director = make();
     director.add_service(WEB, scheduler("rr")).unwrap();
     director.add_server(WEB, server(1, method, 1)).unwrap();
-    forwarded(director.decide(at(0), &asks(SYN))).unwrap();
+    forwarded(director.decide(at(0), &asks(SYN), Inspected::Nothing)).unwrap();
     if method.sees_replies() {
         let both = Content::Tcp(TcpFlags::SYN.with(TcpFlags::ACK));
-        forwarded(director.decide(at(0), &answers(both))).unwrap();
+        forwarded(director.decide(at(0), &answers(both), Inspected::Nothing)).unwrap();
     }
-    forwarded(director.decide(at(0), &asks(ACK))).unwrap();
+    forwarded(director.decide(at(0), &asks(ACK), Inspected::Nothing)).unwrap();
     director
 }
 
@@ -57,7 +58,7 @@ fn packets_that_pass_by_count_as_decided_ones<S: Store<Scheduler = Scheduler>>(
         let (mut decides, mut counts) = (start(make, method), start(make, method));
         let mut last = None;
         for _ in 0..1_000 {
-            last = forwarded(decides.decide(at(5), &packet));
+            last = forwarded(decides.decide(at(5), &packet, Inspected::Nothing));
         }
         let passed = Offloaded { packets: 1_000, bytes: 1_000 * u64::from(packet.length) };
         assert_eq!(counts.account_offloaded(at(5), &packet, passed), last, "{method:?}");
@@ -94,7 +95,7 @@ fn nothing_passes_by_that_the_director_has_to_see<S: Store<Scheduler = Scheduler
     assert!(!passes(&mut director), "a master counts packets one by one");
     director.set_sync_role(false, false);
     assert!(passes(&mut director));
-    forwarded(director.decide(at(1), &asks(FIN))).unwrap();
+    forwarded(director.decide(at(1), &asks(FIN), Inspected::Nothing)).unwrap();
     assert!(!passes(&mut director), "it is being closed");
 
     let mut director = start(make, Method::Nat);
@@ -125,8 +126,8 @@ fn what_passed_by_counts_for_the_server_that_got_it<S: Store<Scheduler = Schedul
     // The client ends it and uses its port again; it is the other server's turn.
     director.add_server(WEB, server(2, Method::Nat, 1)).unwrap();
     director.edit_server(WEB, server(1, Method::Nat, 0)).unwrap();
-    forwarded(director.decide(at(1), &asks(RST))).unwrap();
-    let again = forwarded(director.decide(at(1), &asks(SYN))).unwrap();
+    forwarded(director.decide(at(1), &asks(RST), Inspected::Nothing)).unwrap();
+    let again = forwarded(director.decide(at(1), &asks(SYN), Inspected::Nothing)).unwrap();
     assert_ne!(again.server, known.server);
     let packets = |director: &Director<S>| -> Vec<u64> {
         director.servers(WEB).map(|(_, server)| server.meter().live().in_packets).collect()

@@ -6,6 +6,10 @@ mod support;
 
 use core::net::{IpAddr, SocketAddr};
 
+use lvs_core::config::WhenFull;
+use lvs_core::conn::TemplateTarget;
+use lvs_core::error::{AddServiceError, EditServiceError};
+use lvs_core::service::{Persistence, PersistenceEngine};
 use lvs_core::*;
 use support::*;
 
@@ -36,7 +40,7 @@ fn at(secs: u64) -> Tick {
 
 fn target<S: Store>(director: &mut Director<S>, secs: u64, packet: &Packet) -> Option<SocketAddr> {
     director.sweep(at(secs), usize::MAX);
-    forwarded(director.decide(at(secs), packet)).map(|forward| forward.target)
+    forwarded(director.decide(at(secs), packet, Inspected::Nothing)).map(|forward| forward.target)
 }
 
 fn syn_from(client: [u8; 4], port: u16) -> Packet {
@@ -81,9 +85,11 @@ fn a_late_sweep_finds_the_template_as_it_was_left<S: Store<Scheduler = Scheduler
 ) {
     let mut director = start(make, config(), WEB, persistent(10));
     for port in [4_000, 4_001, 4_002] {
-        assert!(forwarded(director.decide(at(0), &syn_from(CLIENT, port))).is_some());
+        assert!(forwarded(director.decide(at(0), &syn_from(CLIENT, port), Inspected::Nothing)).is_some());
     }
-    assert!(forwarded(director.decide(at(0), &request(WEB, CLIENT, 4_001, FIN))).is_some());
+    assert!(
+        forwarded(director.decide(at(0), &request(WEB, CLIENT, 4_001, FIN), Inspected::Nothing)).is_some()
+    );
     // One ends at 120 s, those before and behind it in the table at 60 s. The template's time was up at 10 s and at 70 s, when
     // it still had the one, so it has until 130 s.
     director.sweep(at(125), usize::MAX);
@@ -164,7 +170,10 @@ fn a_service_for_all_ports_needs_persistence<S: Store<Scheduler = Scheduler>>(
 ) {
     let all = ServiceKey::tcp(VIP, 0);
     let mut director = start(make, config(), all, scheduler("rr"));
-    assert_eq!(director.decide(at(0), &syn_from(CLIENT, 4_000)), Verdict::Reject(Reason::NoServer));
+    assert_eq!(
+        director.decide(at(0), &syn_from(CLIENT, 4_000), Inspected::Nothing),
+        Verdict::Reject(Reason::NoServer)
+    );
     director.edit_service(all, persistent(100)).unwrap();
     let first = target(&mut director, 0, &syn_from(CLIENT, 4_000)).unwrap();
     let other = request(ServiceKey::tcp(VIP, 8_080), CLIENT, 4_001, SYN);
@@ -181,9 +190,9 @@ fn high_ports_belong_to_an_ftp_service_before_one_for_all_ports<S: Store<Schedul
     director.add_server(ftp, server(4, Method::Direct, 1)).unwrap();
     let to = |port| request(ServiceKey::tcp(VIP, port), CLIENT, 4_000, SYN);
     // Without persistence it cannot take them, and they are left to the host.
-    assert_eq!(director.decide(at(0), &to(1_024)), Verdict::Pass(Reason::NoServer));
-    assert_eq!(director.decide(at(0), &to(20)), Verdict::Pass(Reason::NoServer));
-    assert!(matches!(director.decide(at(0), &to(1_023)), Verdict::Forward(_)));
+    assert_eq!(director.decide(at(0), &to(1_024), Inspected::Nothing), Verdict::Pass(Reason::NoServer));
+    assert_eq!(director.decide(at(0), &to(20), Inspected::Nothing), Verdict::Pass(Reason::NoServer));
+    assert!(matches!(director.decide(at(0), &to(1_023), Inspected::Nothing), Verdict::Forward(_)));
     director.edit_service(ftp, persistent(100)).unwrap();
     // Both kinds of services have the same templates, so what the client has already counts.
     assert_eq!(target(&mut director, 0, &to(21)), Some(address(3)));
@@ -202,7 +211,7 @@ fn a_datagram_at_a_time_makes_no_connection<S: Store<Scheduler = Scheduler>>(
     assert_eq!((director.connections(at(0)).count(), director.counters().live), (0, 0));
     assert_eq!(director.counters().traffic.connections, 3);
     let back = answer(Protocol::Udp, 3, CLIENT, 4_000, Content::Udp);
-    assert_eq!(director.decide(at(0), &back), Verdict::Pass(Reason::NoConnection));
+    assert_eq!(director.decide(at(0), &back, Inspected::Nothing), Verdict::Pass(Reason::NoConnection));
 }
 
 fn calls_keep_their_server_and_packets_without_one_are_dropped<S: Store<Scheduler = Scheduler>>(
@@ -212,18 +221,19 @@ fn calls_keep_their_server_and_packets_without_one_are_dropped<S: Store<Schedule
     let mut director = start(make, config(), SIP, service);
     let packet = |port| request(SIP, CLIENT, port, Content::Udp);
     let before = director.counters();
-    assert_eq!(director.decide(at(0), &packet(1)), Verdict::Inspect);
+    assert_eq!(director.decide(at(0), &packet(1), Inspected::Nothing), Verdict::Inspect);
     assert_eq!(director.counters(), before, "nothing has happened yet");
     let mut call = |port, id: &[u8]| {
-        forwarded(director.decide_call(at(0), &packet(port), Some(id))).map(|forward| forward.target)
+        forwarded(director.decide(at(0), &packet(port), Inspected::CallId(Some(id))))
+            .map(|forward| forward.target)
     };
     let (one, two) = (call(1, b"one"), call(2, b"two"));
     assert_ne!(one, two);
     assert_eq!(call(3, b"one"), one);
     assert_eq!(call(4, b"two"), two);
-    assert_eq!(director.decide_call(at(0), &packet(5), None), Verdict::Drop(Reason::NoCallId));
+    assert_eq!(director.decide(at(0), &packet(5), Inspected::CallId(None)), Verdict::Drop(Reason::NoCallId));
     // A connection that is there needs no look.
-    assert!(matches!(director.decide(at(0), &packet(1)), Verdict::Forward(_)));
+    assert!(matches!(director.decide(at(0), &packet(1), Inspected::Nothing), Verdict::Forward(_)));
     let calls: Vec<_> = director.templates(at(0)).map(|template| template.call.unwrap().to_vec()).collect();
     assert_eq!(calls, [b"one".to_vec(), b"two".to_vec()]);
     director.sweep(at(600), usize::MAX);
@@ -237,12 +247,16 @@ fn a_call_that_a_real_server_begins_is_the_clients_too<S: Store<Scheduler = Sche
     let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(PersistenceEngine::Sip));
     let mut director = start(make, config(), SIP, service);
     let invite = answer(Protocol::Udp, 2, CLIENT, 5_060, Content::Udp);
-    assert_eq!(director.decide(at(0), &invite), Verdict::Inspect);
-    let sent = forwarded(director.decide_call(at(0), &invite, Some(b"theirs"))).unwrap();
+    assert_eq!(director.decide(at(0), &invite, Inspected::Nothing), Verdict::Inspect);
+    let sent = forwarded(director.decide(at(0), &invite, Inspected::CallId(Some(b"theirs")))).unwrap();
     assert_eq!((sent.direction, sent.target), (Direction::Reply, SocketAddr::new(VIP, 5_060)));
     assert_eq!(target(&mut director, 0, &request(SIP, CLIENT, 5_060, Content::Udp)), Some(address(2)));
     let other = answer(Protocol::Udp, 7, CLIENT, 5_060, Content::Udp);
-    assert_eq!(director.decide(at(0), &other), Verdict::Pass(Reason::NoConnection), "no server of ours");
+    assert_eq!(
+        director.decide(at(0), &other, Inspected::Nothing),
+        Verdict::Pass(Reason::NoConnection),
+        "no server of ours"
+    );
 }
 
 fn with_no_room_left_a_persistent_connection_is_dropped_and_counts_nothing<
@@ -255,12 +269,18 @@ fn with_no_room_left_a_persistent_connection_is_dropped_and_counts_nothing<
     let mut director = start(make, full, WEB, persistent(100));
     let mut port = 1_024;
     while director.counters().live < 255 {
-        let _ = director.decide(at(0), &syn_from(CLIENT, port));
+        let _ = director.decide(at(0), &syn_from(CLIENT, port), Inspected::Nothing);
         port += 1;
     }
     // A template fits, its connection does not.
-    assert_eq!(director.decide(at(0), &syn_from([192, 0, 2, 9], 1)), Verdict::Drop(Reason::TableFull));
-    assert_eq!(director.decide(at(0), &syn_from([192, 0, 2, 10], 1)), Verdict::Drop(Reason::TableFull));
+    assert_eq!(
+        director.decide(at(0), &syn_from([192, 0, 2, 9], 1), Inspected::Nothing),
+        Verdict::Drop(Reason::TableFull)
+    );
+    assert_eq!(
+        director.decide(at(0), &syn_from([192, 0, 2, 10], 1), Inspected::Nothing),
+        Verdict::Drop(Reason::TableFull)
+    );
     assert_eq!(director.templates(at(0)).count(), 2);
     assert_eq!(director.templates(at(0)).map(|template| template.connections).sum::<u32>(), 254);
     let total: u32 = director.servers(WEB).map(|(_, server)| server.active() + server.inactive()).sum();
@@ -321,8 +341,14 @@ fn a_store_without_room_for_another_call_drops_it() {
     let service = scheduler("rr").with_persistence(Persistence::new(60).with_engine(PersistenceEngine::Sip));
     let mut director = start(|config| Director::new(config, &mut store), config(), SIP, service);
     let packet = |port| request(SIP, CLIENT, port, Content::Udp);
-    assert!(forwarded(director.decide_call(at(0), &packet(1), Some(b"one"))).is_some());
-    assert_eq!(director.decide_call(at(0), &packet(2), Some(b"two")), Verdict::Drop(Reason::CallsFull));
-    assert_eq!(director.decide_call(at(0), &packet(2), Some(&[b'x'; 256])), Verdict::Drop(Reason::CallsFull));
+    assert!(forwarded(director.decide(at(0), &packet(1), Inspected::CallId(Some(b"one")))).is_some());
+    assert_eq!(
+        director.decide(at(0), &packet(2), Inspected::CallId(Some(b"two"))),
+        Verdict::Drop(Reason::CallsFull)
+    );
+    assert_eq!(
+        director.decide(at(0), &packet(2), Inspected::CallId(Some(&[b'x'; 256]))),
+        Verdict::Drop(Reason::CallsFull)
+    );
     assert_eq!((director.templates(at(0)).count(), director.counters().live), (1, 2));
 }

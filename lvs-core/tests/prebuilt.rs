@@ -8,6 +8,8 @@ use core::cell::Cell;
 use core::net::SocketAddr;
 
 use lvs_core::sched::Maglev;
+use lvs_core::sched::{Pool, Rng, Schedule, TableLen};
+use lvs_core::tables::{Build, Member, PrebuiltTable, TableBuilder};
 use lvs_core::*;
 use support::*;
 
@@ -64,7 +66,7 @@ fn picks<S: Store>(director: &mut Director<S>, network: u8) -> Vec<Option<Socket
     let pick = |client: u16| {
         let [high, low] = client.to_be_bytes();
         let packet = request(WEB, [198, network, high, low], 4_000, SYN);
-        forwarded(director.decide(Tick::ZERO, &packet)).map(|forward| forward.target)
+        forwarded(director.decide(Tick::ZERO, &packet, Inspected::Nothing)).map(|forward| forward.target)
     };
     (0..500).map(pick).collect()
 }
@@ -197,5 +199,5 @@ fn a_table_made_ahead_needs_no_allocator() {
     director.add_server(WEB, second).unwrap();
     assert!(director.adopt_table(WEB, &mut table));
     let packet = request(WEB, [198, 51, 100, 1], 4_000, SYN);
-    assert!(forwarded(director.decide(Tick::ZERO, &packet)).is_some());
+    assert!(forwarded(director.decide(Tick::ZERO, &packet, Inspected::Nothing)).is_some());
 }

@@ -6,6 +6,10 @@ mod support;
 
 use core::net::{IpAddr, SocketAddr};
 
+use lvs_core::config::{Defence, Tuning};
+use lvs_core::conn::{Expectation, Helper};
+use lvs_core::error::{ExpectError, ZeroError};
+use lvs_core::stats::Traffic;
 use lvs_core::*;
 use support::*;
 
@@ -36,7 +40,8 @@ fn client(port: u16) -> SocketAddr {
 #[test]
 fn passive_ftp_data_is_known_by_the_servers_port_until_the_client_shows_its_own() {
     let mut director = start(|_| (), FTP, Method::Nat);
-    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN))).unwrap();
+    let control =
+        forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN), Inspected::Nothing)).unwrap();
     assert_eq!(control.helper, Some(Helper::Ftp));
     let data =
         director.expect(at(0), control.connection, Expectation::FromClient { server_port: 30_000 }).unwrap();
@@ -49,27 +54,31 @@ fn passive_ftp_data_is_known_by_the_servers_port_until_the_client_shows_its_own(
     assert_eq!(again, Ok(data));
 
     let opening = request(ServiceKey::tcp(VIP, 30_000), CLIENT, 4_001, SYN);
-    let sent = forwarded(director.decide(at(1), &opening)).unwrap();
+    let sent = forwarded(director.decide(at(1), &opening, Inspected::Nothing)).unwrap();
     assert_eq!((sent.connection, sent.target), (data, SocketAddr::new(address(1).ip(), 30_000)));
     assert_eq!(sent.helper, None);
     let listed = director.connection(data, at(1)).unwrap();
     assert_eq!((listed.flow.source_port, listed.lacks_client_port), (4_001, false));
     // From now on it is that client port's alone.
     let stranger = request(ServiceKey::tcp(VIP, 30_000), CLIENT, 4_002, SYN);
-    assert_eq!(director.decide(at(1), &stranger), Verdict::Pass(Reason::NoServer));
+    assert_eq!(director.decide(at(1), &stranger, Inspected::Nothing), Verdict::Pass(Reason::NoServer));
     let back = flow(Protocol::Tcp, SocketAddr::new(address(1).ip(), 30_000), client(4_001));
-    let reply = forwarded(director.decide(at(1), &Packet::new(back, ACK, 60).passing())).unwrap();
+    let reply =
+        forwarded(director.decide(at(1), &Packet::new(back, ACK, 60).passing(), Inspected::Nothing)).unwrap();
     assert_eq!((reply.connection, reply.target), (data, SocketAddr::new(VIP, 30_000)));
 }
 
 #[test]
 fn active_ftp_data_comes_from_the_port_before_the_virtual_one_and_keeps_its_control_connection() {
     let mut director = start(|_| (), FTP, Method::Nat);
-    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN))).unwrap().connection;
+    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN), Inspected::Nothing))
+        .unwrap()
+        .connection;
     let data = director.expect(at(0), control, Expectation::FromServer { client: client(5_000) }).unwrap();
     // The server's port was 80, so its data comes from 79.
     let from = flow(Protocol::Tcp, SocketAddr::new(address(1).ip(), 79), client(5_000));
-    let sent = forwarded(director.decide(at(1), &Packet::new(from, SYN, 60).passing())).unwrap();
+    let sent =
+        forwarded(director.decide(at(1), &Packet::new(from, SYN, 60).passing(), Inspected::Nothing)).unwrap();
     assert_eq!((sent.connection, sent.target), (data, SocketAddr::new(VIP, 20)));
     // The control connection, in SYN_RECV, would be over after 60 s; its data, in LISTEN, lives for 120.
     director.sweep(at(100), usize::MAX);
@@ -81,8 +90,10 @@ fn active_ftp_data_comes_from_the_port_before_the_virtual_one_and_keeps_its_cont
 #[test]
 fn a_reply_that_a_helper_made_longer_counts_as_it_leaves() {
     let mut director = start(|_| (), FTP, Method::Nat);
-    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN))).unwrap().connection;
-    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK));
+    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN), Inspected::Nothing))
+        .unwrap()
+        .connection;
+    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK), Inspected::Nothing);
     assert_eq!(director.counters().traffic.out_bytes, 60);
     director.resized(control, 7);
     assert_eq!(director.service(FTP).unwrap().traffic().out_bytes, 67);
@@ -94,7 +105,8 @@ fn a_reply_that_a_helper_made_longer_counts_as_it_leaves() {
 #[test]
 fn only_nat_has_expectations() {
     let mut director = start(|_| (), FTP, Method::Direct);
-    let control = forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN))).unwrap();
+    let control =
+        forwarded(director.decide(at(0), &request(FTP, CLIENT, 4_000, SYN), Inspected::Nothing)).unwrap();
     assert_eq!(control.helper, None);
     let expected = Expectation::FromClient { server_port: 1 };
     assert_eq!(director.expect(at(0), control.connection, expected), Err(ExpectError::NotNat));
@@ -108,10 +120,13 @@ fn client_port_0_never_finds_its_connection_again() {
     let packet = request(DNS, CLIENT, 0, Content::Udp);
     let mut batch = [Verdict::Inspect; 2];
     assert_eq!(director.decide_batch(at(0), &[packet, packet], &mut batch), 2);
-    let _ = director.decide(at(0), &packet);
+    let _ = director.decide(at(0), &packet, Inspected::Nothing);
     assert_eq!(director.connections(at(0)).count(), 3);
     let back = answer(Protocol::Udp, 1, CLIENT, 0, Content::Udp);
-    assert!(matches!(director.decide(at(0), &back), Verdict::Forward(_)), "but replies do");
+    assert!(
+        matches!(director.decide(at(0), &back, Inspected::Nothing), Verdict::Forward(_)),
+        "but replies do"
+    );
 }
 
 #[test]
@@ -119,20 +134,23 @@ fn ipsec_follows_its_key_exchange_and_starts_nothing() {
     let isakmp = ServiceKey::udp(VIP, 500);
     let mut director = start(|_| (), isakmp, Method::Direct);
     let esp = request(isakmp, CLIENT, 500, Content::Ipsec);
-    assert_eq!(director.decide(at(0), &esp), Verdict::Pass(Reason::NoConnection));
-    let _ = director.decide(at(0), &request(isakmp, CLIENT, 500, Content::Udp));
-    assert!(matches!(director.decide(at(299), &esp), Verdict::Forward(_)));
-    assert!(matches!(director.decide(at(598), &esp), Verdict::Forward(_)), "it kept the connection alive");
-    assert_eq!(director.decide(at(898), &esp), Verdict::Pass(Reason::NoConnection));
+    assert_eq!(director.decide(at(0), &esp, Inspected::Nothing), Verdict::Pass(Reason::NoConnection));
+    let _ = director.decide(at(0), &request(isakmp, CLIENT, 500, Content::Udp), Inspected::Nothing);
+    assert!(matches!(director.decide(at(299), &esp, Inspected::Nothing), Verdict::Forward(_)));
+    assert!(
+        matches!(director.decide(at(598), &esp, Inspected::Nothing), Verdict::Forward(_)),
+        "it kept the connection alive"
+    );
+    assert_eq!(director.decide(at(898), &esp, Inspected::Nothing), Verdict::Pass(Reason::NoConnection));
 }
 
 #[test]
 fn an_icmp_error_may_be_scheduled_and_refreshes_nothing() {
     let error = request(WEB, CLIENT, 4_000, Content::Error);
     let mut director = start(|_| (), WEB, Method::Nat);
-    assert_eq!(director.decide(at(0), &error), Verdict::Pass(Reason::NoConnection));
+    assert_eq!(director.decide(at(0), &error, Inspected::Nothing), Verdict::Pass(Reason::NoConnection));
     let mut director = start(|tuning| tuning.schedule_icmp = true, WEB, Method::Nat);
-    assert!(matches!(director.decide(at(0), &error), Verdict::Forward(_)));
+    assert!(matches!(director.decide(at(0), &error, Inspected::Nothing), Verdict::Forward(_)));
     assert_eq!(
         director.connections(at(0)).map(|c| (c.state.to_string(), c.expires_in)).next(),
         Some(("NONE".into(), 3_000))
@@ -140,7 +158,7 @@ fn an_icmp_error_may_be_scheduled_and_refreshes_nothing() {
     director.edit_server(WEB, server(1, Method::Nat, 0)).unwrap();
     let other = request(WEB, CLIENT, 4_001, Content::Error);
     assert_eq!(
-        director.decide(at(0), &other),
+        director.decide(at(0), &other, Inspected::Nothing),
         Verdict::Drop(Reason::NoServer),
         "never an error about an error"
     );
@@ -153,46 +171,67 @@ fn what_no_server_takes_may_go_where_it_was_sent() {
     director.edit_server(key, server(1, Method::Direct, 0)).unwrap();
     let web = SocketAddr::from(([203, 0, 113, 80], 80));
     let mut packet = Packet::new(flow(Protocol::Tcp, client(4_000), web), SYN, 60).marked(5);
-    assert_eq!(director.decide(at(0), &packet), Verdict::Reject(Reason::NoServer), "to an own address");
+    assert_eq!(
+        director.decide(at(0), &packet, Inspected::Nothing),
+        Verdict::Reject(Reason::NoServer),
+        "to an own address"
+    );
     packet.path = Path::Captured;
     for _ in 0..2 {
-        let forward = forwarded(director.decide(at(0), &packet)).unwrap();
+        let forward = forwarded(director.decide(at(0), &packet, Inspected::Nothing)).unwrap();
         assert_eq!((forward.method, forward.target), (Method::Bypass, web));
     }
     assert_eq!(director.counters().traffic, Traffic::default(), "no server, no count");
     let listed = director.connections(at(0)).next().unwrap();
     assert_eq!(listed.destination, "0.0.0.0:0".parse().unwrap());
     director.edit_server(key, server(1, Method::Direct, 1)).unwrap();
-    assert_eq!(forwarded(director.decide(at(0), &packet)).unwrap().method, Method::Bypass, "it stays so");
+    assert_eq!(
+        forwarded(director.decide(at(0), &packet, Inspected::Nothing)).unwrap().method,
+        Method::Bypass,
+        "it stays so"
+    );
     director.sweep(at(1_000), usize::MAX);
     assert_eq!(director.counters().live, 0);
-    assert_eq!(forwarded(director.decide(at(1_000), &packet)).unwrap().method, Method::Direct);
+    assert_eq!(
+        forwarded(director.decide(at(1_000), &packet, Inspected::Nothing)).unwrap().method,
+        Method::Direct
+    );
 }
 
 #[test]
 fn a_stray_reply_is_told_off_if_that_is_wanted() {
     let stray = answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK);
     let mut director = start(|_| (), WEB, Method::Nat);
-    assert_eq!(director.decide(at(0), &stray), Verdict::Pass(Reason::NoConnection));
+    assert_eq!(director.decide(at(0), &stray, Inspected::Nothing), Verdict::Pass(Reason::NoConnection));
     let mut director = start(|tuning| tuning.nat_icmp_send = true, WEB, Method::Nat);
-    assert_eq!(director.decide(at(0), &stray), Verdict::Reject(Reason::StrayReply));
+    assert_eq!(director.decide(at(0), &stray, Inspected::Nothing), Verdict::Reject(Reason::StrayReply));
     let reset = answer(Protocol::Tcp, 1, CLIENT, 4_000, RST);
-    assert_eq!(director.decide(at(0), &reset), Verdict::Pass(Reason::NoConnection));
+    assert_eq!(director.decide(at(0), &reset, Inspected::Nothing), Verdict::Pass(Reason::NoConnection));
     let other = answer(Protocol::Tcp, 2, CLIENT, 4_000, ACK);
-    assert_eq!(director.decide(at(0), &other), Verdict::Pass(Reason::NoConnection), "no server of ours");
+    assert_eq!(
+        director.decide(at(0), &other, Inspected::Nothing),
+        Verdict::Pass(Reason::NoConnection),
+        "no server of ours"
+    );
     // A client of the same director is one all the same.
-    assert!(matches!(director.decide(at(0), &request(WEB, CLIENT, 4_000, SYN)), Verdict::Forward(_)));
+    assert!(matches!(
+        director.decide(at(0), &request(WEB, CLIENT, 4_000, SYN), Inspected::Nothing),
+        Verdict::Forward(_)
+    ));
 }
 
 #[test]
 fn a_backup_may_leave_clients_alone() {
     let mut director = start(|tuning| tuning.backup_only = true, WEB, Method::Nat);
     let packet = request(WEB, CLIENT, 4_000, SYN);
-    assert!(matches!(director.decide(at(0), &packet), Verdict::Forward(_)));
+    assert!(matches!(director.decide(at(0), &packet, Inspected::Nothing), Verdict::Forward(_)));
     director.set_sync_role(false, true);
-    assert_eq!(director.decide(at(0), &packet), Verdict::Pass(Reason::BackupOnly));
+    assert_eq!(director.decide(at(0), &packet, Inspected::Nothing), Verdict::Pass(Reason::BackupOnly));
     let back = answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK);
-    assert!(matches!(director.decide(at(0), &back), Verdict::Forward(_)), "replies go on");
+    assert!(
+        matches!(director.decide(at(0), &back, Inspected::Nothing), Verdict::Forward(_)),
+        "replies go on"
+    );
 }
 
 #[test]
@@ -206,13 +245,17 @@ fn drop_packet_refuses_one_in_so_many_new_connections() {
         Method::Nat,
     );
     let refused = (0..40).filter(|port| {
-        director.decide(at(0), &request(WEB, CLIENT, 4_000 + port, SYN)) == Verdict::Drop(Reason::Defence)
+        director.decide(at(0), &request(WEB, CLIENT, 4_000 + port, SYN), Inspected::Nothing)
+            == Verdict::Drop(Reason::Defence)
     });
     assert_eq!(refused.count(), 10);
     // Those that are there are left in peace.
     let known = director.connections(at(0)).map(|c| c.flow.source_port).collect::<Vec<_>>();
     for port in known {
-        assert!(matches!(director.decide(at(0), &request(WEB, CLIENT, port, ACK)), Verdict::Forward(_)));
+        assert!(matches!(
+            director.decide(at(0), &request(WEB, CLIENT, port, ACK), Inspected::Nothing),
+            Verdict::Forward(_)
+        ));
     }
 }
 
@@ -220,9 +263,9 @@ fn drop_packet_refuses_one_in_so_many_new_connections() {
 fn drop_entry_gives_half_open_connections_up_and_spares_established_ones_in_use() {
     let mut director = start(|tuning| tuning.drop_entry = Defence::Automatic, WEB, Method::Direct);
     for port in 0..32 {
-        let _ = director.decide(at(1), &request(WEB, CLIENT, 4_000 + port, SYN));
+        let _ = director.decide(at(1), &request(WEB, CLIENT, 4_000 + port, SYN), Inspected::Nothing);
         if port < 16 {
-            let _ = director.decide(at(1), &request(WEB, CLIENT, 4_000 + port, ACK));
+            let _ = director.decide(at(1), &request(WEB, CLIENT, 4_000 + port, ACK), Inspected::Nothing);
         }
     }
     for secs in 2..50 {
@@ -242,7 +285,7 @@ fn drop_entry_gives_half_open_connections_up_and_spares_established_ones_in_use(
 fn secure_tcp_waits_for_the_servers_acknowledgement() {
     let mut director = start(|tuning| tuning.secure_tcp = Defence::Always, WEB, Method::Nat);
     let mut step = |packet: Packet| {
-        let _ = director.decide(at(0), &packet);
+        let _ = director.decide(at(0), &packet, Inspected::Nothing);
         director.connections(at(0)).next().unwrap().state.to_string()
     };
     let syn_ack = Content::Tcp(TcpFlags::SYN.with(TcpFlags::ACK));
@@ -257,7 +300,7 @@ fn shown_counters_and_rates_follow_every_two_seconds_and_can_be_set_to_zero() {
     let mut director = start(|_| (), WEB, Method::Nat);
     director.sweep(at(0), 1);
     for port in 0..8 {
-        let _ = director.decide(at(1), &request(WEB, CLIENT, 4_000 + port, SYN));
+        let _ = director.decide(at(1), &request(WEB, CLIENT, 4_000 + port, SYN), Inspected::Nothing);
     }
     let shown = |director: &Director<Heap>| {
         let meter = director.service(WEB).unwrap().meter();

@@ -6,6 +6,9 @@ mod support;
 
 use core::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use lvs_core::config::{Capacity, MAX_TIMEOUT_SECS};
+use lvs_core::conn::{State, TcpState};
+use lvs_core::error::{AddServerError, AddServiceError, RemoveServiceError};
 use lvs_core::*;
 use support::*;
 
@@ -25,7 +28,7 @@ fn start(config: Config) -> Director<Heap> {
 }
 
 fn decide<S: Store>(director: &mut Director<S>, secs: u64, port: u16, content: Content) -> Verdict {
-    director.decide(at(secs), &request(WEB, CLIENT, port, content))
+    director.decide(at(secs), &request(WEB, CLIENT, port, content), Inspected::Nothing)
 }
 
 #[test]
@@ -66,10 +69,10 @@ fn a_short_timeout_is_swept_in_time() {
         let mut config = config();
         config.timeouts.udp = udp;
         let mut director = start(config);
-        let _ = director.decide(at(0), &request(DNS, CLIENT, 4_000, Content::Udp));
+        let _ = director.decide(at(0), &request(DNS, CLIENT, 4_000, Content::Udp), Inspected::Nothing);
         let answer = answer(Protocol::Udp, 1, CLIENT, 4_000, Content::Udp);
         assert!(
-            forwarded(director.decide(at(0), &answer)).is_some(),
+            forwarded(director.decide(at(0), &answer, Inspected::Nothing)).is_some(),
             "even the shortest lets an answer through"
         );
         assert_eq!(director.sweep(at(effective), 256), 1);
@@ -81,7 +84,7 @@ fn the_longest_timeout_is_one() {
     let mut config = config();
     config.timeouts.udp = u32::MAX;
     let mut director = start(config);
-    let _ = director.decide(at(7), &request(DNS, CLIENT, 4_000, Content::Udp));
+    let _ = director.decide(at(7), &request(DNS, CLIENT, 4_000, Content::Udp), Inspected::Nothing);
     let expiry = at(7 + u64::from(MAX_TIMEOUT_SECS));
     assert_eq!(director.sweep(Tick::from_millis(expiry.as_millis() - 4), 256), 0);
     assert_eq!(director.sweep(expiry, 256), 1);
@@ -103,7 +106,7 @@ fn a_day_without_a_packet_is_a_time_out_as_any() {
     let mut config = config();
     config.timeouts.udp = 86_400;
     let mut director = start(config);
-    let _ = director.decide(at(7), &request(DNS, CLIENT, 4_000, Content::Udp));
+    let _ = director.decide(at(7), &request(DNS, CLIENT, 4_000, Content::Udp), Inspected::Nothing);
     for minute in 0..24 * 60 {
         assert_eq!(director.sweep(at(60 * minute), usize::MAX), 0);
     }
@@ -114,7 +117,7 @@ fn a_day_without_a_packet_is_a_time_out_as_any() {
 fn the_last_tick_is_a_moment_like_others() {
     let mut director = start(config());
     let end = Tick::from_millis(u64::MAX);
-    assert!(forwarded(director.decide(end, &request(WEB, CLIENT, 4_000, SYN))).is_some());
+    assert!(forwarded(director.decide(end, &request(WEB, CLIENT, 4_000, SYN), Inspected::Nothing)).is_some());
     director.remove_server(WEB, address(1)).unwrap();
     assert_eq!(director.sweep(end, usize::MAX), 0);
 }
@@ -279,16 +282,20 @@ fn ipv6_clients_are_told_apart_by_all_of_their_address() {
         director.add_server(key, ServerConfig::new(address, Method::Nat)).unwrap();
     }
     let client = |upper| core::net::IpAddr::V6(Ipv6Addr::new(0x2001, upper, 0, 0, 0, 0, 0, 7));
-    let one = forwarded(director.decide(at(0), &request(key, client(1), 4_000, SYN))).unwrap();
-    let other = forwarded(director.decide(at(0), &request(key, client(2), 4_000, SYN))).unwrap();
+    let one =
+        forwarded(director.decide(at(0), &request(key, client(1), 4_000, SYN), Inspected::Nothing)).unwrap();
+    let other =
+        forwarded(director.decide(at(0), &request(key, client(2), 4_000, SYN), Inspected::Nothing)).unwrap();
     assert_ne!((one.connection, one.server), (other.connection, other.server));
     for (upper, there) in [(1, one), (2, other)] {
         let flow = Flow::new(Protocol::Tcp, there.target, SocketAddr::new(client(upper), 4_000)).unwrap();
-        let back = forwarded(director.decide(at(0), &Packet::new(flow, ACK, 60).passing())).unwrap();
+        let back =
+            forwarded(director.decide(at(0), &Packet::new(flow, ACK, 60).passing(), Inspected::Nothing))
+                .unwrap();
         assert_eq!((back.connection, back.target), (there.connection, "[2001:db8::1]:80".parse().unwrap()));
         let stranger = SocketAddr::new(there.target.ip(), 8_081);
         let flow = Flow::new(Protocol::Tcp, stranger, SocketAddr::new(client(upper), 4_000)).unwrap();
-        let verdict = director.decide(at(0), &Packet::new(flow, ACK, 60).passing());
+        let verdict = director.decide(at(0), &Packet::new(flow, ACK, 60).passing(), Inspected::Nothing);
         assert_eq!(verdict, Verdict::Pass(Reason::NoConnection), "another port of the server");
     }
 }
@@ -321,7 +328,7 @@ fn service_server_and_director_count_the_same_traffic_and_none_for_a_removed_ser
     let mut director = start(config());
     let reply = answer(Protocol::Tcp, 1, CLIENT, 4_000, ACK);
     let _ = decide(&mut director, 0, 4_000, SYN);
-    let _ = director.decide(at(0), &reply);
+    let _ = director.decide(at(0), &reply, Inspected::Nothing);
     let _ = decide(&mut director, 0, 4_000, ACK);
     let total = director.counters().traffic;
     assert_eq!((total.connections, total.in_packets, total.out_packets), (1, 2, 1));
@@ -330,7 +337,10 @@ fn service_server_and_director_count_the_same_traffic_and_none_for_a_removed_ser
     let (id, server) = director.servers(WEB).next().unwrap();
     assert_eq!(server.traffic(), total);
     director.remove_server(WEB, address(1)).unwrap();
-    assert!(forwarded(director.decide(at(0), &reply)).is_some(), "the way back stays open");
+    assert!(
+        forwarded(director.decide(at(0), &reply, Inspected::Nothing)).is_some(),
+        "the way back stays open"
+    );
     assert_eq!(director.counters().traffic, total);
     assert_eq!(director.server(id).unwrap().traffic(), total);
 }
@@ -343,9 +353,9 @@ fn every_configured_timeout_has_its_state() {
     let _ = decide(&mut director, 0, 4_000, SYN);
     let _ = decide(&mut director, 0, 4_000, ACK);
     assert_eq!(director.connections(at(0)).next().unwrap().expires_in, 11_000);
-    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, FIN));
+    let _ = director.decide(at(0), &answer(Protocol::Tcp, 1, CLIENT, 4_000, FIN), Inspected::Nothing);
     let closing = director.connections(at(0)).next().unwrap();
     assert_eq!((closing.state, closing.expires_in), (State::Tcp(TcpState::FinWait), 12_000));
-    let _ = director.decide(at(0), &request(DNS, CLIENT, 4_000, Content::Udp));
+    let _ = director.decide(at(0), &request(DNS, CLIENT, 4_000, Content::Udp), Inspected::Nothing);
     assert!(director.connections(at(0)).any(|c| c.state == State::Udp && c.expires_in == 13_000));
 }

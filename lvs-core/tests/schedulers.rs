@@ -8,7 +8,9 @@ use core::cell::RefCell;
 use core::net::SocketAddr;
 use std::rc::Rc;
 
+use lvs_core::config::ScheduleFlags;
 use lvs_core::sched::Maglev;
+use lvs_core::sched::{Change, Pool, Rng, Schedule, TableLen};
 use lvs_core::*;
 use support::*;
 
@@ -206,7 +208,7 @@ fn dh_hashes_the_virtual_address() {
     }
     for (vip, letter) in expected {
         let packet = request(ServiceKey::tcp(vip.into(), 80), [192, 0, 2, 1], 4_000, SYN).marked(7);
-        let forward = forwarded(bench.director.decide(Tick::ZERO, &packet)).unwrap();
+        let forward = forwarded(bench.director.decide(Tick::ZERO, &packet, Inspected::Nothing)).unwrap();
         assert_eq!(bench.letter(forward.server), letter, "{vip:?}");
     }
 }

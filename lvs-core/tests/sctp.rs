@@ -4,6 +4,7 @@
 
 mod support;
 
+use lvs_core::packet::Chunk;
 use lvs_core::*;
 use support::*;
 
@@ -20,11 +21,15 @@ fn start(config: Config, method: Method) -> Director<Heap> {
 }
 
 fn from_client(director: &mut Director<Heap>, chunk: Chunk) -> Verdict {
-    director.decide(Tick::ZERO, &request(SIGNALS, CLIENT, 2_905, Content::Sctp(chunk)))
+    director.decide(Tick::ZERO, &request(SIGNALS, CLIENT, 2_905, Content::Sctp(chunk)), Inspected::Nothing)
 }
 
 fn from_server(director: &mut Director<Heap>, chunk: Chunk) -> Verdict {
-    director.decide(Tick::ZERO, &answer(Protocol::Sctp, 2, CLIENT, 2_905, Content::Sctp(chunk)))
+    director.decide(
+        Tick::ZERO,
+        &answer(Protocol::Sctp, 2, CLIENT, 2_905, Content::Sctp(chunk)),
+        Inspected::Nothing,
+    )
 }
 
 /// The association's state, and its server's active and inactive connections.

@@ -22,10 +22,13 @@ fn director(capacity: usize, connections: u32, method: Method) -> Director<Heap>
         let [.., high, low] = number.to_be_bytes();
         let content = if number % 3 == 0 { ACK } else { SYN };
         let packet = request(WEB, [192, 0, high, low], 1_000, content);
-        let _ = director.decide(Tick::from_millis(u64::from(number)), &packet);
+        let _ = director.decide(Tick::from_millis(u64::from(number)), &packet, Inspected::Nothing);
         if number % 5 == 0 {
-            let _ = director
-                .decide(Tick::from_millis(u64::from(number)), &request(WEB, [192, 0, high, low], 1_000, ACK));
+            let _ = director.decide(
+                Tick::from_millis(u64::from(number)),
+                &request(WEB, [192, 0, high, low], 1_000, ACK),
+                Inspected::Nothing,
+            );
         }
     }
     director

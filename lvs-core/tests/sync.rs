@@ -6,6 +6,9 @@ mod support;
 
 use core::net::SocketAddr;
 
+use lvs_core::error::ApplyError;
+use lvs_core::service::{Persistence, PersistenceEngine};
+use lvs_core::stats::Traffic;
 use lvs_core::sync::{Master, SyncEntry, Version, decode};
 use lvs_core::*;
 use support::*;
@@ -55,7 +58,7 @@ fn pass_on(from: &Director<Heap>, to: &mut Director<Heap>, now: Tick, entries: &
 fn a_connection_is_told_of_at_its_third_packet_and_when_it_ends() {
     let mut master = master(scheduler("rr"), Method::Direct);
     let mut packets = [SYN, ACK, ACK, ACK, FIN, ACK].map(|content| {
-        let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content));
+        let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
         told(&mut master).iter().map(|entry| entry.state).collect::<Vec<_>>()
     });
     assert_eq!(packets.concat(), [1, 4]);
@@ -64,7 +67,7 @@ fn a_connection_is_told_of_at_its_third_packet_and_when_it_ends() {
     assert!(packets.concat().is_empty(), "at the third and the fifth");
     let mut silent = director(scheduler("rr"), Method::Direct);
     for _ in 0..60 {
-        let _ = silent.decide(at(0), &request(WEB, CLIENT, 4_000, SYN));
+        let _ = silent.decide(at(0), &request(WEB, CLIENT, 4_000, SYN), Inspected::Nothing);
     }
     assert!(told(&mut silent).is_empty(), "no master says nothing");
 }
@@ -73,7 +76,7 @@ fn a_connection_is_told_of_at_its_third_packet_and_when_it_ends() {
 fn a_template_is_told_of_with_every_packet_of_its_connections() {
     let mut master = master(scheduler("rr").with_persistence(Persistence::new(300)), Method::Nat);
     for content in [SYN, ACK, ACK] {
-        let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content));
+        let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
     }
     let told = told(&mut master);
     let kinds: Vec<bool> = told.iter().map(SyncEntry::is_template).collect();
@@ -87,7 +90,7 @@ fn a_template_that_lives_by_its_connections_is_told_of_once_a_minute() {
     let mut master = master(scheduler("rr").with_persistence(Persistence::new(100)), Method::Nat);
     let begin = Tick::from_millis(500);
     for content in [SYN, ACK] {
-        let _ = master.decide(begin, &request(WEB, CLIENT, 4_000, content));
+        let _ = master.decide(begin, &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
     }
     let _ = told(&mut master);
     let mut times = Vec::new();
@@ -107,7 +110,7 @@ fn with_sync_persist_mode_only_templates_are_told_of() {
     config.tuning.sync_persist_mode = true;
     master.set_config(config);
     for content in [SYN, ACK, ACK] {
-        let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content));
+        let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
     }
     assert!(told(&mut master).iter().all(SyncEntry::is_template));
 }
@@ -121,7 +124,7 @@ fn a_refresh_period_repeats_what_has_not_changed() {
     let mut at_seconds = Vec::new();
     for secs in 0..200 {
         let content = if secs == 0 { SYN } else { ACK };
-        let _ = master.decide(at(secs), &request(WEB, CLIENT, 4_000, content));
+        let _ = master.decide(at(secs), &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
         if !told(&mut master).is_empty() {
             at_seconds.push(secs);
         }
@@ -136,7 +139,7 @@ fn a_backup_goes_on_where_the_master_was() {
         let (mut master, mut backup) = (master(service(), method), director(service(), method));
         backup.set_sync_role(false, true);
         for content in [SYN, ACK, ACK] {
-            let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content));
+            let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
         }
         let entries = told(&mut master);
         pass_on(&master, &mut backup, at(1), &entries);
@@ -153,9 +156,11 @@ fn a_backup_goes_on_where_the_master_was() {
         };
         assert_eq!(show(&backup), show(&master));
         assert!(backup.connections(at(1)).all(|connection| connection.synced && connection.in_packets == 3));
-        let there = forwarded(backup.decide(at(2), &request(WEB, CLIENT, 4_000, ACK))).unwrap();
+        let there =
+            forwarded(backup.decide(at(2), &request(WEB, CLIENT, 4_000, ACK), Inspected::Nothing)).unwrap();
         assert_eq!(there.target, master.connections(at(1)).next().unwrap().destination);
-        let new = forwarded(backup.decide(at(2), &request(WEB, CLIENT, 4_001, SYN))).unwrap();
+        let new =
+            forwarded(backup.decide(at(2), &request(WEB, CLIENT, 4_001, SYN), Inspected::Nothing)).unwrap();
         assert_eq!(new.target, there.target, "persistence goes on");
         backup.sweep(at(5_000), usize::MAX);
         assert_eq!(backup.counters().live, 0);
@@ -169,12 +174,13 @@ fn a_server_that_the_backup_learns_of_later_is_bound_by_the_next_message() {
         let mut backup = Director::new(config(), Heap::with_capacity(64));
         backup.add_service(WEB, scheduler("rr")).unwrap();
         for content in [SYN, ACK, ACK] {
-            let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content));
+            let _ = master.decide(at(0), &request(WEB, CLIENT, 4_000, content), Inspected::Nothing);
         }
         let entries = told(&mut master);
         pass_on(&master, &mut backup, at(1), &entries);
         // Forwarded by what the message says, but counted nowhere.
-        let there = forwarded(backup.decide(at(1), &request(WEB, CLIENT, 4_000, ACK))).unwrap();
+        let there =
+            forwarded(backup.decide(at(1), &request(WEB, CLIENT, 4_000, ACK), Inspected::Nothing)).unwrap();
         assert_eq!((there.target, there.method), (address(2), method));
         assert_eq!(backup.counters().traffic, Traffic::default());
         // A server of another method: the connection takes it over.
@@ -183,7 +189,10 @@ fn a_server_that_the_backup_learns_of_later_is_bound_by_the_next_message() {
         pass_on(&master, &mut backup, at(2), &entries);
         assert_eq!(backup.servers(WEB).map(|(_, server)| server.active()).sum::<u32>(), 1);
         let back = answer(Protocol::Tcp, 2, CLIENT, 4_000, ACK);
-        assert!(matches!(backup.decide(at(2), &back), Verdict::Forward(_)), "found by its server's address");
+        assert!(
+            matches!(backup.decide(at(2), &back, Inspected::Nothing), Verdict::Forward(_)),
+            "found by its server's address"
+        );
         backup.sweep(at(5_000), usize::MAX);
         assert_eq!(backup.counters().live, 0);
         assert_eq!(
@@ -196,7 +205,9 @@ fn a_server_that_the_backup_learns_of_later_is_bound_by_the_next_message() {
 #[test]
 fn a_connection_of_another_server_is_replaced_by_a_living_one_and_not_by_a_dead_one() {
     let mut backup = director(scheduler("rr"), Method::Nat);
-    let ours = forwarded(backup.decide(at(0), &request(WEB, CLIENT, 4_000, SYN))).unwrap().target;
+    let ours = forwarded(backup.decide(at(0), &request(WEB, CLIENT, 4_000, SYN), Inspected::Nothing))
+        .unwrap()
+        .target;
     assert_eq!(ours, address(2));
     let virt = SocketAddr::new(VIP, 80);
     let mut entry = SyncEntry::new(6, SocketAddr::from((CLIENT, 4_000)), virt, address(1)).unwrap();
@@ -204,7 +215,9 @@ fn a_connection_of_another_server_is_replaced_by_a_living_one_and_not_by_a_dead_
     assert_eq!(backup.apply_sync(at(1), &entry, None), Err(ApplyError::AnotherServer));
     (entry.state, entry.flags) = (1, 0);
     backup.apply_sync(at(1), &entry, None).unwrap();
-    let now = forwarded(backup.decide(at(1), &request(WEB, CLIENT, 4_000, ACK))).unwrap().target;
+    let now = forwarded(backup.decide(at(1), &request(WEB, CLIENT, 4_000, ACK), Inspected::Nothing))
+        .unwrap()
+        .target;
     assert_eq!(now, address(1));
 }
 
@@ -241,12 +254,15 @@ fn a_call_is_told_of_with_its_id() {
     let (mut master, mut backup) = (make(), make());
     master.set_sync_role(true, false);
     let packet = |port| request(sip, CLIENT, port, Content::Udp);
-    let there = forwarded(master.decide_call(at(0), &packet(1), Some(b"one"))).unwrap().target;
+    let there = forwarded(master.decide(at(0), &packet(1), Inspected::CallId(Some(b"one")))).unwrap().target;
     let entries = told(&mut master);
     pass_on(&master, &mut backup, at(0), &entries);
     let taken = backup.templates(at(0)).map(|template| template.call.map(<[u8]>::to_vec)).next();
     assert_eq!(taken, Some(Some(b"one".to_vec())));
     // Another call of the same client there, so that chance would choose the other server.
-    let _ = backup.decide_call(at(0), &packet(9), Some(b"nine"));
-    assert_eq!(forwarded(backup.decide_call(at(0), &packet(2), Some(b"one"))).unwrap().target, there);
+    let _ = backup.decide(at(0), &packet(9), Inspected::CallId(Some(b"nine")));
+    assert_eq!(
+        forwarded(backup.decide(at(0), &packet(2), Inspected::CallId(Some(b"one")))).unwrap().target,
+        there
+    );
 }

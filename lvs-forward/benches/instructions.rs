@@ -13,7 +13,8 @@ use core::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use lvs_core::{BATCH, Method, Tick};
+use lvs_core::batch::BATCH;
+use lvs_core::{Method, Tick};
 use lvs_forward::{DropReason, Outcome};
 use world::{Buffer, WAYS, World, frame};
 

@@ -15,7 +15,8 @@ use std::thread;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lvs_core::{BATCH, Director, Heap, Method, Tick};
+use lvs_core::batch::BATCH;
+use lvs_core::{Director, Heap, Method, Tick};
 use lvs_forward::{DropReason, Forwarder, Outcome};
 use world::{Buffer, WAYS, World, frame};
 

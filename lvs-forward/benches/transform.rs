@@ -9,9 +9,11 @@ use core::hint::black_box;
 use core::net::{IpAddr, SocketAddr};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lvs_core::batch::BATCH;
+use lvs_core::packet::Addresses;
 use lvs_core::{
-    Addresses, BATCH, Config, Direction, Director, Family, Heap, Method, Scheduler, Seed, ServerConfig,
-    ServiceConfig, ServiceKey, Tick, Tunnel,
+    Config, Direction, Director, Family, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig,
+    ServiceKey, Tick, Tunnel,
 };
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::method::{encap, nat};

@@ -21,7 +21,7 @@
 //!
 //! # The run loop
 //!
-//! 1. Take up to [`BATCH`](lvs_core::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the
+//! 1. Take up to [`BATCH`](lvs_core::batch::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the
 //!    time once.
 //! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the
 //!    device does not take a frame as it is. A datagram that came in [`fragments`] is [taken](Forwarder::take) for that

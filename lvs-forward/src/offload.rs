@@ -8,7 +8,8 @@
 //!   pseudo-headers whose sum stands in a partial field.
 //! * RFC 768: a UDP checksum of 0 means that there is none. RFC 9260 §6.8: SCTP has a CRC, which starts from nothing.
 
-use lvs_core::{Addresses, Family};
+use lvs_core::Family;
+use lvs_core::packet::Addresses;
 
 use crate::checksum::{Sum, never_zero, sctp};
 use crate::frame::{Checksum, Frame};

@@ -7,8 +7,10 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader, UdpSlice};
+use lvs_core::packet::Addresses;
+use lvs_core::service::PersistenceEngine;
 use lvs_core::sync::{Master, SyncEntry, Version, decode};
-use lvs_core::{Addresses, Director, PersistenceEngine, Family, Store, Tick};
+use lvs_core::{Director, Family, Store, Tick};
 
 use crate::checksum::Sum;
 use crate::frame::{Frame, HEADROOM, PortId};

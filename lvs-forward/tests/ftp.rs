@@ -11,9 +11,8 @@ mod sample;
 
 use core::net::SocketAddr;
 
-use lvs_core::{
-    Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, State, TcpState, Tick,
-};
+use lvs_core::conn::{State, TcpState};
+use lvs_core::{Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
 use lvs_forward::alg::ftp::{Control, Controls};
 use lvs_forward::{DropReason, Frame, HEADROOM, Merged, MergedKind, Offload, Options, Outcome, PortId};
 

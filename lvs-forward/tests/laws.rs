@@ -9,7 +9,8 @@ mod support;
 
 use core::net::SocketAddr;
 
-use lvs_core::{Addresses, Direction, Family, Protocol, Seed, Tick, Tunnel};
+use lvs_core::packet::Addresses;
+use lvs_core::{Direction, Family, Protocol, Seed, Tick, Tunnel};
 use lvs_forward::checksum::sctp;
 use lvs_forward::host::{Host, Port};
 use lvs_forward::method::{encap, nat};

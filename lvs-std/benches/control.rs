@@ -8,7 +8,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lvs_core::{Config, Content, Director, Flow, Heap, Packet, Protocol, Scheduler, Seed, TcpFlags, Tick};
+use lvs_core::{
+    Config, Content, Director, Flow, Heap, Inspected, Packet, Protocol, Scheduler, Seed, TcpFlags, Tick,
+};
 use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{
@@ -66,7 +68,8 @@ fn listing(criterion: &mut Criterion) {
             let client = SocketAddr::from(([11, a, b, c], 1_024));
             let flow = Flow::new(Protocol::Tcp, client, vip).unwrap();
             // What matters is that it is in the table then.
-            let _ = director.decide(now, &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60));
+            let _ =
+                director.decide(now, &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60), Inspected::Nothing);
         }
         director.counters().live
     });

@@ -4,7 +4,8 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::time::Instant;
 
-use lvs_core::{BATCH, Family, Method, Tick, Tunnel};
+use lvs_core::batch::BATCH;
+use lvs_core::{Family, Method, Tick, Tunnel};
 use lvs_forward::{DropReason, Outcome};
 
 use super::floor::Floor;

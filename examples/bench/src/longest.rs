@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use lvs_core::{Content, Director, Family, Flow, Heap, Method, Packet, Protocol, TcpFlags, Tick, Verdict};
+use lvs_core::{
+    Content, Director, Family, Flow, Heap, Inspected, Method, Packet, Protocol, TcpFlags, Tick, Verdict,
+};
 
 use super::frames::{client, service};
 use super::report::Row;
@@ -63,7 +65,7 @@ fn timed(director: &mut Director<Heap>, now: Tick, number: u32) -> u64 {
     let Some(flow) = Flow::new(Protocol::Tcp, client, virt) else { return 0 };
     let packet = Packet::new(flow, Content::Tcp(TcpFlags::SYN), 46);
     let start = Instant::now();
-    let verdict = director.decide(now, &packet);
+    let verdict = director.decide(now, &packet, Inspected::Nothing);
     let took = start.elapsed().as_nanos() as u64;
     assert!(matches!(verdict, Verdict::Forward(_)), "a new client finds a server: {verdict:?}");
     took

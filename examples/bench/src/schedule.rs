@@ -6,9 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use lvs_core::sched::Maglev;
-use lvs_core::{
-    Config, Director, Heap, Member, Method, Seed, ServerConfig, ServiceConfig, ServiceKey, Weight,
-};
+use lvs_core::tables::Member;
+use lvs_core::{Config, Director, Heap, Method, Seed, ServerConfig, ServiceConfig, ServiceKey, Weight};
 
 use super::median;
 use super::report::Row;

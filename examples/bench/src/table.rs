@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Instant;
 
-use lvs_core::{BATCH, Family, Method, Tick};
+use lvs_core::batch::BATCH;
+use lvs_core::{Family, Method, Tick};
 
 use super::floor::Floor;
 use super::frames::{Buffer, SYN, request};

@@ -3,9 +3,10 @@
 use core::error::Error;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lvs_core::batch::BATCH;
+use lvs_core::config::Capacity;
 use lvs_core::{
-    BATCH, Capacity, Config, Director, Family, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig,
-    ServiceKey, Tick,
+    Config, Director, Family, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick,
 };
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::{DropReason, Forwarder, Frame, Options, Outcome};

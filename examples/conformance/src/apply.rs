@@ -3,11 +3,13 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use lvs_core::{
-    AddServerError, AddServiceError, Director, EditServerError, EditServiceError, PersistenceEngine, Family,
-    Persistence, RemoveServerError, RemoveServiceError, ScheduleFlags, Scheduler, SchedulerOf, ServerConfig,
-    ServiceConfig, ServiceKey, Store, Tick, ZeroError,
+use lvs_core::config::ScheduleFlags;
+use lvs_core::error::{
+    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError,
+    RemoveServiceError, ZeroError,
 };
+use lvs_core::service::{Persistence, PersistenceEngine, SchedulerOf};
+use lvs_core::{Director, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Store, Tick};
 use lvs_forward::PortId;
 use lvs_std::control::{self, SyncDaemonError, SyncDaemons};
 use lvs_std::ipvsadm::{Command, Mask, ServerOptions, ServiceOptions, request};
@@ -36,7 +38,7 @@ where
         Command::EditService(key, options) => director.edit_service(*key, service(options)?)?,
         Command::DeleteService(key) => director.remove_service(*key)?,
         Command::Clear => {
-            let keys: Vec<ServiceKey> = director.services().map(lvs_core::Service::key).collect();
+            let keys: Vec<ServiceKey> = director.services().map(lvs_core::service::Service::key).collect();
             for key in keys {
                 director.remove_service(key)?;
             }
@@ -99,8 +101,8 @@ fn service<P: From<Scheduler>>(options: &ServiceOptions) -> Result<ServiceConfig
         // The whole address is what no mask at all means.
         persistence.mask = match asked.mask {
             Mask::V4(Ipv4Addr::BROADCAST) | Mask::V6(128) => None,
-            Mask::V4(bits) => Some(lvs_core::Mask::Bits(bits)),
-            Mask::V6(len) => Some(lvs_core::Mask::Prefix(len)),
+            Mask::V4(bits) => Some(lvs_core::service::Mask::Bits(bits)),
+            Mask::V6(len) => Some(lvs_core::service::Mask::Prefix(len)),
         };
         config.persistence = Some(persistence);
     }

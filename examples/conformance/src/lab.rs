@@ -1,6 +1,7 @@
 //! The director of a scenario, in memory: its ports are lists of frames, and its time is counted.
 
-use lvs_core::{Director, Event, Scheduler, SchedulerOf, Seed, Store, Tick};
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Director, Event, Scheduler, Seed, Store, Tick};
 use lvs_forward::alg::ftp::Controls;
 use lvs_forward::output::pieces;
 use lvs_forward::parse::Link;

@@ -1,6 +1,8 @@
 //! A scenario played from its first step to its last.
 
-use lvs_core::{Capacity, Fixed, Heap, Scheduler, SchedulerOf, Store};
+use lvs_core::config::Capacity;
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Fixed, Heap, Scheduler, Store};
 
 use crate::compare::{Done, Sent, compare};
 use crate::lab::{Input, Lab};

@@ -2,10 +2,10 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lvs_core::{
-    Connection, Director, Family, Mask, Schedule as _, SchedulerOf, Service, ServiceKey, Store, Template,
-    TemplateTarget, Tick,
-};
+use lvs_core::conn::{Connection, Template, TemplateTarget};
+use lvs_core::sched::Schedule as _;
+use lvs_core::service::{Mask, SchedulerOf, Service};
+use lvs_core::{Director, Family, ServiceKey, Store, Tick};
 
 /// A service in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]

@@ -1,6 +1,6 @@
 //! The kernel's switches by their names.
 
-use lvs_core::Tuning;
+use lvs_core::config::Tuning;
 use lvs_forward::Options;
 use lvs_std::control::sysctl::{self, SysctlError};
 

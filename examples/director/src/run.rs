@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use crossbeam_channel::Receiver;
 use lvs_conformance::Scenario;
-use lvs_core::{Capacity, Director, Event, Heap, Tick};
+use lvs_core::config::Capacity;
+use lvs_core::{Director, Event, Heap, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::Host;
 use lvs_forward::parse::Link;

@@ -1,6 +1,8 @@
 //! What a director has done, as a table.
 
-use lvs_core::{Reason, Schedule, Traffic};
+use lvs_core::Reason;
+use lvs_core::sched::Schedule;
+use lvs_core::stats::Traffic;
 use lvs_forward::{DropReason, PassReason};
 use lvs_std::worker::{Snapshot, WorkerCounters};
 use lvs_support::text::{bytes, columns};
@@ -64,7 +66,7 @@ fn each_worker(group: &LargeGroup) -> Vec<Vec<String>> {
 
 /// One line for each thing that became of frames, if it did of any.
 pub(crate) fn frames(
-    director: &lvs_core::Counters,
+    director: &lvs_core::stats::Counters,
     forwarder: &lvs_forward::Counters,
     worker: &WorkerCounters,
 ) -> Vec<Vec<String>> {

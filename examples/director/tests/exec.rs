@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use lvs_core::{Capacity, Config, Director, Heap, Seed};
+use lvs_core::config::Capacity;
+use lvs_core::{Config, Director, Heap, Seed};
 use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{CommandHandler, Controller, Local, NoDaemons, ServeOptions, Serving, Session, serve};

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lvs_core::{Capacity, Config, Director, Heap, Seed};
+use lvs_core::config::Capacity;
+use lvs_core::{Config, Director, Heap, Seed};
 use lvs_forward::host::{Host, Port};
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{

@@ -212,7 +212,7 @@ impl<S: Store> Director<S> {
     }
 
     /// Removes a real server from a service. Its connections stay in the table, their packets are dropped until they
-    /// time out or the server comes back; with [`expire_nodest_conn`](crate::Tuning::expire_nodest_conn) they
+    /// time out or the server comes back; with [`expire_nodest_conn`](crate::config::Tuning::expire_nodest_conn) they
     /// end at once instead. To let them finish first, edit its weight to 0 and wait for [`Event::Drained`].
     ///
     /// # Errors
@@ -239,7 +239,7 @@ impl<S: Store> Director<S> {
 }
 
 impl<S: Store> Director<S> {
-    /// Sets to zero what `ipvsadm` shows of a service and its real servers (see [`Meter::zero`](crate::Meter::zero)), or of
+    /// Sets to zero what `ipvsadm` shows of a service and its real servers (see [`Meter::zero`](crate::stats::Meter::zero)), or of
     /// everything.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ pub use lane::{Carry, Found, Next};
 ///
 /// let flow = Flow::new(Protocol::Tcp, "192.0.2.7:40000".parse()?, "10.99.0.1:80".parse()?).unwrap();
 /// let syn = Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60);
-/// match director.decide(Tick::ZERO, &syn) {
+/// match director.decide(Tick::ZERO, &syn, Inspected::Nothing) {
 ///     Verdict::Forward(forward) => assert_eq!(forward.target, "10.0.1.11:8080".parse()?),
 ///     other => panic!("{other:?}"),
 /// }

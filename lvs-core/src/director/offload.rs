@@ -39,6 +39,7 @@ impl<S: Store> Director<S> {
     ///
     /// ```
     /// use lvs_core::*;
+    /// use lvs_core::conn::Offloaded;
     /// let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Fixed::<16, 1, 1, 4>::new());
     /// let web = ServiceKey::tcp("10.99.0.1".parse()?, 80);
     /// director.add_service(web, ServiceConfig::new(Scheduler::from_name("rr").unwrap()))?;
@@ -48,8 +49,8 @@ impl<S: Store> Director<S> {
     ///
     /// let (now, ack) = (Tick::ZERO, segment(TcpFlags::ACK));
     /// assert_eq!(director.account_offloaded(now, &ack, Offloaded::default()), None, "nobody knows it");
-    /// let _ = director.decide(now, &segment(TcpFlags::SYN));
-    /// let _ = director.decide(now, &ack);
+    /// let _ = director.decide(now, &segment(TcpFlags::SYN), Inspected::Nothing);
+    /// let _ = director.decide(now, &ack, Inspected::Nothing);
     /// let forward = director.account_offloaded(now, &ack, Offloaded { packets: 3, bytes: 4_500 });
     /// assert_eq!(forward.map(|forward| forward.target), Some("10.0.1.11:80".parse()?));
     /// assert_eq!(director.counters().traffic.in_packets, 5);

@@ -28,7 +28,8 @@ impl<S: Store> Director<S> {
     /// Without it, the director makes the table itself for the first new connection after the changes.
     ///
     /// ```
-    /// use lvs_core::{Config, Director, Heap, Member, Method, TableBuilder, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey};
+    /// use lvs_core::{Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey};
+    /// use lvs_core::tables::{Member, TableBuilder};
     ///
     /// let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Heap::with_capacity(1_000));
     /// let web = ServiceKey::tcp("10.99.0.1".parse()?, 80);

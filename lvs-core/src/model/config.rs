@@ -5,7 +5,8 @@ use crate::model::seed::Seed;
 /// How a director behaves. Sizes are the [`Store`](crate::Store)'s.
 ///
 /// ```
-/// use lvs_core::{Config, Seed, WhenFull};
+/// use lvs_core::{Config, Seed};
+/// use lvs_core::config::WhenFull;
 /// let mut config = Config::new(Seed::from_bytes([7; 16]));
 /// config.timeouts.udp = 60;
 /// config.when_full = WhenFull::Refuse;
@@ -31,7 +32,7 @@ impl Config {
     }
 }
 
-/// Idle time-outs in seconds, each from 1 to [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS) (others are taken as the
+/// Idle time-outs in seconds, each from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as the
 /// nearest of these). The other states have IPVS's fixed values. A change applies from a connection's next packet on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,7 +94,7 @@ pub struct Tuning {
     /// Whether a quiesced real server (weight 0) loses the clients that persistence sent to it. Default false: they stay.
     pub expire_quiescent_template: bool,
     /// How long `lblc` remembers the server of a virtual address that nobody asks for, in seconds, at most
-    /// [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS). Looked at every half hour. Default 86,400.
+    /// [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS). Looked at every half hour. Default 86,400.
     pub lblc_expiration: u32,
     /// The same for `lblcr`, and how long its sets of servers stay as they are until they lose the most loaded one.
     /// Default 86,400.

@@ -58,8 +58,8 @@ pub enum Event {
 pub enum Cause {
     /// Its time was up.
     Expired,
-    /// It was given up before its time: by the defence [`drop_entry`](crate::Tuning::drop_entry), because its real server
-    /// was removed ([`expire_nodest_conn`](crate::Tuning::expire_nodest_conn)), or by [`cut`](crate::Director::cut).
+    /// It was given up before its time: by the defence [`drop_entry`](crate::config::Tuning::drop_entry), because its real server
+    /// was removed ([`expire_nodest_conn`](crate::config::Tuning::expire_nodest_conn)), or by [`cut`](crate::Director::cut).
     Dropped,
     /// It made room while the table was full.
     Reclaimed,

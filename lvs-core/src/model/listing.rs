@@ -30,7 +30,7 @@ pub struct Template<'a> {
     pub connections: u32,
     /// Milliseconds until it ends, if no further connection comes; 0 when its time is up.
     pub expires_in: u64,
-    /// The call that it is for, under [`PersistenceEngine::Sip`](crate::PersistenceEngine::Sip).
+    /// The call that it is for, under [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip).
     pub call: Option<&'a [u8]>,
 }
 

@@ -11,7 +11,7 @@ use crate::model::traffic::Traffic;
 /// zero resets nothing but remembers what was shown, so what was counted since the last copy shows up with the next.
 ///
 /// ```
-/// use lvs_core::Meter;
+/// use lvs_core::stats::Meter;
 /// let mut meter = Meter::ZERO;
 /// meter.live_mut().in_packets += 200;
 /// assert_eq!(meter.shown().in_packets, 0);
@@ -77,7 +77,7 @@ impl Meter {
     }
 
     /// Two seconds are over: takes the copy that is shown and moves the estimates. While
-    /// [`run_estimation`](crate::Tuning::run_estimation) is off, nobody calls this, and both stay as they are.
+    /// [`run_estimation`](crate::config::Tuning::run_estimation) is off, nobody calls this, and both stay as they are.
     pub fn tick(&mut self) {
         let (now, before) = (values(self.live), values(self.copied));
         for (((estimate, now), before), shift) in self.estimates.iter_mut().zip(now).zip(before).zip(SHIFTS) {

@@ -10,7 +10,7 @@ use core::fmt;
 )]
 pub enum Method {
     /// To the packet's own destination, as a router would: for packets of a marked service that no real server takes
-    /// ([`cache_bypass`](crate::Tuning::cache_bypass)), such as those to a transparent web cache that is down.
+    /// ([`cache_bypass`](crate::config::Tuning::cache_bypass)), such as those to a transparent web cache that is down.
     Bypass,
     /// Direct routing (ipvsadm `-g`): only the link-layer destination changes; the server answers the client itself.
     Direct,
@@ -36,16 +36,116 @@ impl Method {
     }
 }
 
+impl Method {
+    /// The method without its options.
+    #[must_use]
+    pub const fn kind(self) -> MethodKind {
+        match self {
+            Self::Bypass => MethodKind::Bypass,
+            Self::Direct => MethodKind::Direct,
+            Self::Local => MethodKind::Local,
+            Self::Nat => MethodKind::Nat,
+            Self::Tunnel(_) => MethodKind::Tunnel,
+        }
+    }
+}
+
 impl fmt::Display for Method {
-    /// As ipvsadm lists it: `Bypass`, `Local`, `Masq`, `Route`, `Tunnel`.
+    /// Writes [`MethodKind::ipvsadm_name`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bypass => "Bypass",
-            Self::Direct => "Route",
-            Self::Local => "Local",
+        f.write_str(self.kind().ipvsadm_name())
+    }
+}
+
+/// Builds an enum of kinds from their list: number in the kernel's interfaces, name in configuration files, and what
+/// else they are called.
+macro_rules! kinds {
+    ($(#[$outer:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal,)+ }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[expect(clippy::exhaustive_enums, reason = "matches must name every kind")]
+        pub enum $enum {
+            $($(#[$doc])* $variant = $number,)+
+        }
+
+        impl $enum {
+            /// Every kind, in the order of its numbers.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// The kind's number in netlink and sync messages.
+            #[must_use]
+            pub const fn number(self) -> u8 {
+                self as u8
+            }
+
+            /// The kind of such a number, if there is one.
+            #[must_use]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+
+            /// The kind's name in configuration files and messages.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The kind of such a name, if there is one.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A forwarding [`Method`] without its options.
+    ///
+    /// ```
+    /// use lvs_core::Method;
+    /// use lvs_core::method::MethodKind;
+    /// assert_eq!(Method::Direct.kind(), MethodKind::from_name("dr").unwrap());
+    /// assert_eq!(MethodKind::Direct.ipvsadm_name(), "Route");
+    /// ```
+    MethodKind {
+        /// [`Method::Nat`].
+        Nat = 0, "nat",
+        /// [`Method::Local`].
+        Local = 1, "local",
+        /// [`Method::Tunnel`].
+        Tunnel = 2, "tun",
+        /// [`Method::Direct`].
+        Direct = 3, "dr",
+        /// [`Method::Bypass`].
+        Bypass = 4, "bypass",
+    }
+}
+
+kinds! {
+    /// The wrapping of a [`Tunnel`] without its options.
+    TunnelKind {
+        /// [`Tunnel::IpIp`].
+        IpIp = 0, "ipip",
+        /// [`Tunnel::Gue`].
+        Gue = 1, "gue",
+        /// [`Tunnel::Gre`].
+        Gre = 2, "gre",
+    }
+}
+
+impl MethodKind {
+    /// The word that ipvsadm lists servers with: `Masq`, `Local`, `Tunnel`, `Route`, `Bypass`.
+    #[must_use]
+    pub const fn ipvsadm_name(self) -> &'static str {
+        match self {
             Self::Nat => "Masq",
-            Self::Tunnel(_) => "Tunnel",
-        })
+            Self::Local => "Local",
+            Self::Tunnel => "Tunnel",
+            Self::Direct => "Route",
+            Self::Bypass => "Bypass",
+        }
     }
 }
 
@@ -67,4 +167,35 @@ pub enum Tunnel {
         /// Fills in the outer UDP checksum; otherwise it is 0, over IPv6 too.
         checksum: bool,
     },
+}
+
+impl Tunnel {
+    /// The wrapping without its options.
+    #[must_use]
+    pub const fn kind(self) -> TunnelKind {
+        match self {
+            Self::IpIp => TunnelKind::IpIp,
+            Self::Gre { .. } => TunnelKind::Gre,
+            Self::Gue { .. } => TunnelKind::Gue,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_lead_back_to_their_kinds() {
+        for (number, kind) in (0..).zip(MethodKind::ALL) {
+            assert_eq!((u32::from(kind.number()), MethodKind::from_name(kind.name())), (number, Some(kind)));
+            assert_eq!(MethodKind::from_number(number), Some(kind));
+        }
+        for (number, kind) in (0..).zip(TunnelKind::ALL) {
+            assert_eq!((u32::from(kind.number()), TunnelKind::from_name(kind.name())), (number, Some(kind)));
+            assert_eq!(TunnelKind::from_number(number), Some(kind));
+        }
+        assert_eq!(MethodKind::from_number(5), None);
+        assert_eq!(TunnelKind::from_name("vxlan"), None);
+    }
 }

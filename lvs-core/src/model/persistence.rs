@@ -9,14 +9,15 @@ use crate::model::flow::Family;
 /// What is remembered is a *template*: an entry of the connection table for the client's network. It lives
 /// [`timeout`](Self::timeout) seconds from the last new connection that it chose the server of, and as long as such a
 /// connection lives, looked at again every 60 s. A quiesced or overloaded server keeps its clients; but see
-/// [`expire_quiescent_template`](crate::Tuning::expire_quiescent_template).
+/// [`expire_quiescent_template`](crate::config::Tuning::expire_quiescent_template).
 ///
 /// What shares a template: under a service for one port, the connections to that port. Under a service for all ports
 /// or for port 21, those to all ports of the virtual address. Under a firewall mark, all connections with it,
 /// whatever their protocol, address and port.
 ///
 /// ```
-/// use lvs_core::{Persistence, Scheduler, ServiceConfig};
+/// use lvs_core::{Scheduler, ServiceConfig};
+/// use lvs_core::service::Persistence;
 /// // For five minutes, all clients of a /24 network share a server.
 /// let persistence = Persistence::new(300).with_mask(24);
 /// let config = ServiceConfig::new(Scheduler::from_name("wlc").unwrap()).with_persistence(persistence);
@@ -25,7 +26,7 @@ use crate::model::flow::Family;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Persistence {
-    /// Seconds, from 1 to [`MAX_TIMEOUT_SECS`](crate::MAX_TIMEOUT_SECS) (others are taken as the nearest of these). A
+    /// Seconds, from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as the nearest of these). A
     /// change applies to new templates.
     pub timeout: u32,
     /// Which bits of a client's address count (ipvsadm `-M`). `None`, the default, for all.

@@ -65,7 +65,7 @@ pub struct ServerConfig {
     /// default, stands for three quarters of the upper one, rounded up.
     pub lower: u32,
     /// Whether it is to lose all its clients in time: with weight 0, persistence no longer sends clients to it either, as
-    /// [`expire_quiescent_template`](crate::Tuning::expire_quiescent_template) does for all servers. Default false.
+    /// [`expire_quiescent_template`](crate::config::Tuning::expire_quiescent_template) does for all servers. Default false.
     pub draining: bool,
 }
 

@@ -86,14 +86,14 @@ impl fmt::Display for State {
 pub enum TcpState {
     /// Nothing seen yet; 2 s.
     None = 0,
-    /// Both ends talk; 900 s unless [`Timeouts::tcp`](crate::Timeouts::tcp) says otherwise.
+    /// Both ends talk; 900 s unless [`Timeouts::tcp`](crate::config::Timeouts::tcp) says otherwise.
     Established = 1,
     /// The real server's side opened; 120 s.
     SynSent = 2,
     /// The client's SYN was seen; 60 s. Counts as active.
     SynRecv = 3,
     /// The server closed first (or the client, when replies are not seen); 120 s unless
-    /// [`Timeouts::tcp_fin`](crate::Timeouts::tcp_fin) says otherwise.
+    /// [`Timeouts::tcp_fin`](crate::config::Timeouts::tcp_fin) says otherwise.
     FinWait = 4,
     /// Both ends closed; 120 s.
     TimeWait = 5,

@@ -18,7 +18,7 @@ pub struct SyncEntry {
     pub server_port: u16,
     /// Number of the transport protocol; 0 in templates of firewall marks.
     pub protocol: u8,
-    /// The state by [`State::number`](crate::State::number); of a template, 1 when it is assured.
+    /// The state by [`State::number`](crate::conn::State::number); of a template, 1 when it is assured.
     pub state: u16,
     /// The forwarding method and the flags below. A sender may set more than a receiver takes.
     pub flags: u32,

@@ -15,8 +15,8 @@ pub enum Verdict {
     Drop(Reason),
     /// Send it on as [`Forward`] says.
     Forward(Forward),
-    /// It may start a connection of a service whose persistence looks into packets ([`PersistenceEngine`](crate::PersistenceEngine)): find
-    /// the Call-ID in its payload and ask again with [`Director::decide_call`](crate::Director::decide_call).
+    /// It may start a connection of a service whose persistence looks into packets ([`PersistenceEngine`](crate::service::PersistenceEngine)): find
+    /// the Call-ID in its payload and ask again with [`Inspected::CallId`].
     /// Nothing has been counted or changed yet.
     Inspect,
     /// It is not the director's: leave it to the host (IPVS's `ACCEPT`); counted by reason.
@@ -73,6 +73,44 @@ impl Forward {
     pub const fn address(&self) -> IpAddr {
         self.target.ip()
     }
+
+    /// Which addresses of the packet are replaced, and by what. NAT replaces a request's destination and a reply's
+    /// source; every other method replaces none.
+    #[inline]
+    #[must_use]
+    pub const fn rewrite(&self) -> Rewrite {
+        match (self.method, self.direction) {
+            (Method::Nat, Direction::Request) => Rewrite { source: None, destination: Some(self.target) },
+            (Method::Nat, Direction::Reply) => Rewrite { source: Some(self.target), destination: None },
+            (Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_), _) => Rewrite::NONE,
+        }
+    }
+}
+
+/// The addresses and ports that take the place of a packet's own; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a packet has two ends")]
+pub struct Rewrite {
+    /// The new source.
+    pub source: Option<SocketAddr>,
+    /// The new destination.
+    pub destination: Option<SocketAddr>,
+}
+
+impl Rewrite {
+    /// Both stay.
+    pub const NONE: Self = Self { source: None, destination: None };
+}
+
+/// What was read of a packet's content before it was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Inspected<'a> {
+    /// Nothing: nobody has looked into it. Where the director wants to know more it answers [`Verdict::Inspect`].
+    Nothing,
+    /// The Call-ID of a SIP message; `None` if it has none, or one longer than
+    /// [`MAX_CALL_ID`](crate::service::MAX_CALL_ID).
+    CallId(Option<&'a [u8]>),
 }
 
 /// The way a packet of a connection goes.

@@ -17,6 +17,10 @@ impl Schedule for DestinationHash {
         "dh"
     }
 
+    fn hashes(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
         let (id, server) = pool.at(hash8(fold(pool.destination(flow))))?;
         (server.is_usable() && server.is_available()).then_some(id)

@@ -14,7 +14,7 @@ use crate::model::tick::Tick;
 
 /// Gives all connections to one virtual address to a set of servers, to the least loaded one in it. When that one
 /// is overrun (as by `lblc`), the least loaded of all joins the set; a set that has not changed for
-/// [`lblcr_expiration`](crate::Tuning::lblcr_expiration) loses its most loaded one.
+/// [`lblcr_expiration`](crate::config::Tuning::lblcr_expiration) loses its most loaded one.
 ///
 /// It remembers up to 24,576 addresses with two servers each, fewer if the store's table is smaller; what has no room
 /// is balanced as by `wlc`.

@@ -309,7 +309,9 @@ pub(super) fn hash(key: Seed, family: Family, of: SocketAddr, offset: u32) -> u3
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Maglev, Member, TableBuilder};
+    use super::super::Maglev;
+    use super::super::prebuilt::TableBuilder;
+    use super::super::server_list::Member;
     use super::*;
 
     #[test]

@@ -25,6 +25,14 @@ impl<const CELLS: usize, const WEIGHT_BITS: u32> Schedule for Maglev<CELLS, WEIG
         "mh"
     }
 
+    fn hashes(&self) -> bool {
+        true
+    }
+
+    fn takes_flags(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
         let port = if pool.flags().port { flow.source_port } else { 0 };
         let client = SocketAddr::new(flow.addresses.source(), port);

@@ -28,14 +28,12 @@ mod wrr;
 
 use crate::model::flow::Flow;
 use crate::model::id::ServerId;
-use crate::model::rng::Rng;
 use crate::model::tick::Tick;
 
 pub use crate::model::config::ScheduleFlags;
+pub use crate::model::rng::Rng;
 pub use pool::Pool;
-pub use prebuilt::{PrebuiltTable, TableBuilder};
 pub use schedule::{Change, Schedule, TableLen};
-pub use server_list::{Build, Member, ServerList};
 
 /// Builds the enum of schedulers from their list: name, type, what they are for.
 macro_rules! schedulers {
@@ -43,7 +41,8 @@ macro_rules! schedulers {
         /// The built-in schedulers, by the names that `ipvsadm -s` knows.
         ///
         /// ```
-        /// use lvs_core::{Schedule, Scheduler};
+        /// use lvs_core::Scheduler;
+        /// use lvs_core::sched::Schedule;
         /// for name in Scheduler::NAMES {
         ///     assert_eq!(Scheduler::from_name(name).unwrap().name(), *name);
         /// }
@@ -86,8 +85,16 @@ macro_rules! schedulers {
                 match self { $(Self::$variant(scheduler) => scheduler.table_len(),)+ }
             }
 
-            fn builder(&self) -> Option<Build> {
+            fn builder(&self) -> Option<server_list::Build> {
                 match self { $(Self::$variant(scheduler) => scheduler.builder(),)+ }
+            }
+
+            fn hashes(&self) -> bool {
+                match self { $(Self::$variant(scheduler) => scheduler.hashes(),)+ }
+            }
+
+            fn takes_flags(&self) -> bool {
+                match self { $(Self::$variant(scheduler) => scheduler.takes_flags(),)+ }
             }
 
             fn next_tick(&self) -> Option<Tick> {

@@ -100,7 +100,7 @@ impl<'a> Pool<'a> {
     }
 
     /// The address that scheduling by destination goes by: the virtual address of `flow`. For a connection that an
-    /// ICMP error starts ([`schedule_icmp`](crate::Tuning::schedule_icmp)) it is the destination of the packet that the error
+    /// ICMP error starts ([`schedule_icmp`](crate::config::Tuning::schedule_icmp)) it is the destination of the packet that the error
     /// quotes, which is the client, as in IPVS.
     #[must_use]
     pub fn destination(&self, flow: &Flow) -> IpAddr {

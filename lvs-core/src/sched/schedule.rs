@@ -16,7 +16,8 @@ use crate::model::tick::Tick;
 /// [`table_len`](Self::table_len), so that it works without an allocator.
 ///
 /// ```
-/// use lvs_core::{Config, Director, Flow, Heap, Method, Pool, Rng, Schedule, Seed, ServerConfig, ServerId};
+/// use lvs_core::{Config, Director, Flow, Heap, Method, Seed, ServerConfig, ServerId};
+/// use lvs_core::sched::{Pool, Rng, Schedule};
 /// use lvs_core::{ServiceConfig, ServiceKey};
 ///
 /// /// Sends everything to the usable server with the smallest port.
@@ -63,9 +64,22 @@ pub trait Schedule {
     /// What makes its look-up table, for a scheduler whose table follows from the servers' order, addresses and weights and from the service's
     /// family alone; none by default. The director then calls that instead of [`on_change`](Self::on_change): once before the
     /// first [`pick`](Self::pick) after any number of changes, unless it has been given a table that was made
-    /// [ahead](super::TableBuilder).
+    /// [ahead](crate::tables::TableBuilder).
     fn builder(&self) -> Option<Build> {
         None
+    }
+
+    /// Whether the choice follows from a hash of addresses, so that each client keeps its server as long as the servers
+    /// stay the same: `sh`, `dh` and `mh`. Default false. The director does not ask; it is for tools that tell how
+    /// many clients a change moves.
+    fn hashes(&self) -> bool {
+        false
+    }
+
+    /// Whether the service's [flags](super::ScheduleFlags) count for it: `sh` and `mh`. Default false. The director
+    /// does not ask; it is for tools that refuse flags without meaning.
+    fn takes_flags(&self) -> bool {
+        false
     }
 
     /// When [`on_tick`](Self::on_tick) is to be called next, never by default. Asked after every

@@ -24,6 +24,14 @@ impl Schedule for SourceHash {
         "sh"
     }
 
+    fn hashes(&self) -> bool {
+        true
+    }
+
+    fn takes_flags(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
         let port = if pool.flags().port { u32::from(flow.source_port) } else { 0 };
         let first = hash8(port.wrapping_add(fold(flow.addresses.source())));

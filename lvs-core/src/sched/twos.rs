@@ -8,7 +8,7 @@ use crate::model::rng::Rng;
 use crate::model::server::Server;
 
 /// Draws two usable servers by weight, possibly the same one twice, and gives the connection to the one with less
-/// [overhead](crate::Server::overhead) per weight; of equals, to the first one drawn.
+/// [overhead](crate::service::Server::overhead) per weight; of equals, to the first one drawn.
 ///
 /// As in IPVS the range that is drawn from is one longer than the sum of the weights, so that the server added last
 /// has a share of its weight and one.

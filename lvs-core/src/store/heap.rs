@@ -31,7 +31,7 @@ use crate::store::service::Service;
 /// store is made, so the memory is known before the start.
 ///
 /// ```
-/// use lvs_core::Capacity;
+/// use lvs_core::config::Capacity;
 /// let capacity = Capacity::new(1 << 20);
 /// let without = Capacity::new(0).required_bytes();
 /// assert_eq!((capacity.required_bytes() - without) / capacity.connections, 97);
@@ -49,7 +49,7 @@ pub struct Capacity {
     pub servers: usize,
     /// Events that wait to be read; further ones are lost and counted. Default 1,024.
     pub events: usize,
-    /// Calls that services with [`PersistenceEngine::Sip`](crate::PersistenceEngine::Sip) tell apart at one time. Default 896, the most that
+    /// Calls that services with [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) tell apart at one time. Default 896, the most that
     /// a map of 1,024 cells holds, of 272 bytes each. Without room a packet that begins a call is dropped and counted.
     pub calls: usize,
 }

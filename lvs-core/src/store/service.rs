@@ -10,7 +10,8 @@ use crate::model::traffic::Traffic;
 /// How a virtual service behaves.
 ///
 /// ```
-/// use lvs_core::{ScheduleFlags, Scheduler, ServiceConfig};
+/// use lvs_core::{Scheduler, ServiceConfig};
+/// use lvs_core::config::ScheduleFlags;
 /// let by_client_port = ScheduleFlags { port: true, ..ScheduleFlags::default() };
 /// let config = ServiceConfig::new(Scheduler::from_name("sh").unwrap()).with_flags(by_client_port);
 /// assert!(config.flags.port);

@@ -5,8 +5,8 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lvs_core::{
-    Config, Content, Director, Flow, Forward, Method, Packet, Protocol, Scheduler, Seed, ServerConfig,
-    ServerId, ServiceConfig, ServiceKey, Store, TcpFlags, Tick, Verdict, Weight,
+    Config, Content, Director, Flow, Forward, Inspected, Method, Packet, Protocol, Scheduler, Seed,
+    ServerConfig, ServerId, ServiceConfig, ServiceKey, Store, TcpFlags, Tick, Verdict, Weight,
 };
 
 /// The virtual address of most tests.
@@ -76,7 +76,7 @@ pub(crate) fn forwarded(verdict: Verdict) -> Option<Forward> {
 /// The server that a new client's SYN goes to.
 pub(crate) fn syn<S: Store>(director: &mut Director<S>, client: [u8; 4], port: u16) -> Option<ServerId> {
     let packet = request(WEB, client, port, SYN);
-    forwarded(director.decide(Tick::ZERO, &packet)).map(|forward| forward.server)
+    forwarded(director.decide(Tick::ZERO, &packet, Inspected::Nothing)).map(|forward| forward.server)
 }
 
 /// Runs a test body on every store: without an allocator (owned and borrowed) and with one.

@@ -2,6 +2,8 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 
+use lvs_core::batch::{Brief, Carry, Found, Next};
+use lvs_core::packet::Addresses;
 use lvs_core::*;
 
 /// How packets are decided.
@@ -64,7 +66,7 @@ pub(crate) fn verdicts<S: Store>(
     by: By,
 ) -> Vec<Verdict> {
     match by {
-        By::One => packets.iter().map(|packet| director.decide(now, packet)).collect(),
+        By::One => packets.iter().map(|packet| director.decide(now, packet, Inspected::Nothing)).collect(),
         By::Batch => {
             let mut verdicts = vec![Verdict::Drop(Reason::TableFull); packets.len()];
             assert_eq!(director.decide_batch(now, packets, &mut verdicts), packets.len());
@@ -80,7 +82,7 @@ fn in_brief<S: Store>(director: &mut Director<S>, now: Tick, packets: &[Packet])
     while let Some((first, others)) = rest.split_first() {
         let briefs: Vec<Brief> = rest.iter().map_while(brief).collect();
         if briefs.is_empty() {
-            verdicts.0.push(director.decide(now, first));
+            verdicts.0.push(director.decide(now, first, Inspected::Nothing));
             rest = others;
         } else {
             assert_eq!(director.decide_briefs(now, &briefs, &mut verdicts), briefs.len());

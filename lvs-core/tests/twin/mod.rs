@@ -2,6 +2,9 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use lvs_core::config::Tuning;
+use lvs_core::conn::{State, TcpState, TemplateTarget};
+use lvs_core::service::{Mask, Persistence};
 use lvs_core::*;
 use states::{after, timeout};
 

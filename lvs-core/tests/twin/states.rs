@@ -1,6 +1,7 @@
 //! The states of TCP, written down a second time.
 
-use lvs_core::{Content, State, TcpFlags, TcpState};
+use lvs_core::conn::{State, TcpState};
+use lvs_core::{Content, TcpFlags};
 
 /// The rows of the TCP table once more, as text: by view (input, output, input only) and event.
 const ROWS: [[&str; 4]; 3] = [

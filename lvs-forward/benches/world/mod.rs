@@ -2,9 +2,9 @@
 
 use core::net::Ipv4Addr;
 
+use lvs_core::batch::BATCH;
 use lvs_core::{
-    BATCH, Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick,
-    Tunnel,
+    Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick, Tunnel,
 };
 use lvs_forward::checksum::Sum;
 use lvs_forward::host::{Host, MacAddress, Port};

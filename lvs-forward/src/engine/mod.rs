@@ -14,7 +14,8 @@
 //! One turn of a loop, for a device that lends batches:
 //!
 //! ```
-//! use lvs_core::{BATCH, Director, Store, Tick};
+//! use lvs_core::{Director, Store, Tick};
+//! use lvs_core::batch::BATCH;
 //! use lvs_forward::engine::{Engine, OWN_BUFFER, Ports};
 //! use lvs_forward::{Forwarder, Frame, Outcome};
 //!
@@ -90,7 +91,7 @@ impl Engine {
     }
 
     /// Decides frames and sends them on their way; `outcomes` says afterwards what became of each. Frames past the
-    /// length of `outcomes` are left alone. [`BATCH`](lvs_core::BATCH) frames at a time are the best number.
+    /// length of `outcomes` are left alone. [`BATCH`](lvs_core::batch::BATCH) frames at a time are the best number.
     ///
     /// What the forwarder passes goes to the [local port](crate::Options::local) without its link header, if there is
     /// one.

@@ -2,7 +2,8 @@
 
 use core::slice::IterMut;
 
-use lvs_core::{BATCH, Brief, Carry, Director, Found, Next, Packet, ServerId, Store, Tick, Verdict};
+use lvs_core::batch::{BATCH, Brief, Carry, Found, Next};
+use lvs_core::{Director, Packet, ServerId, Store, Tick, Verdict};
 
 use super::plain::{Errand, Gate, Wrapping};
 use super::short::layout_of;

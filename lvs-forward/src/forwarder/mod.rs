@@ -10,7 +10,8 @@ mod slow;
 mod taken;
 
 use heapless::Vec;
-use lvs_core::{BATCH, Direction, Director, Method, Packet, Reason, Store, Tick, Verdict};
+use lvs_core::batch::BATCH;
+use lvs_core::{Direction, Director, Inspected, Method, Packet, Reason, Store, Tick, Verdict};
 
 pub use self::options::Options;
 pub use self::taken::Taken;
@@ -131,7 +132,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         frame: &mut Frame<'_>,
     ) -> Outcome {
         if let Some(packet) = self.glance(frame) {
-            let verdict = director.decide(now, &packet);
+            let verdict = director.decide(now, &packet, Inspected::Nothing);
             return self.conclude(director, now, frame, &packet, &verdict);
         }
         self.process_the_long_way(director, now, frame)
@@ -147,7 +148,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let task = self.classify(frame, |found| packet = Some(found));
         match (&task, &packet) {
             (_, Some(packet)) => {
-                let verdict = director.decide(now, packet);
+                let verdict = director.decide(now, packet, Inspected::Nothing);
                 self.carry(director, now, frame, &task, Some((packet, &verdict)))
             }
             (Task::Fragment(layout), None) if frame.assembly().is_none() => {

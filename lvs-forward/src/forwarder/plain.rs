@@ -5,9 +5,10 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use lvs_core::batch::{Brief, Found};
+use lvs_core::packet::Addresses;
 use lvs_core::{
-    Addresses, Brief, Direction, Family, Forward, Found, Method, Packet, Path, Protocol, ServerId, TcpFlags,
-    Tick, Tunnel,
+    Direction, Family, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags, Tick, Tunnel,
 };
 
 use super::Forwarder;

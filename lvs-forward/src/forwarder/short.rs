@@ -8,9 +8,10 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
+use lvs_core::packet::Addresses;
 use lvs_core::{
-    Addresses, Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags,
-    Tick, Tunnel,
+    Content, Direction, Family, Flow, Forward, Method, Packet, Path, Protocol, ServerId, TcpFlags, Tick,
+    Tunnel,
 };
 
 use super::Forwarder;

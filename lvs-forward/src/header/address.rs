@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lvs_core::Addresses;
+use lvs_core::packet::Addresses;
 
 /// IPv4 addresses stand among IPv6 ones as mapped addresses (RFC 4291 §2.5.5.2), which are on no wire.
 const V4: u128 = 0xffff_0000_0000;

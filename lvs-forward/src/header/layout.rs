@@ -2,7 +2,8 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use lvs_core::{Addresses, Family};
+use lvs_core::Family;
+use lvs_core::packet::Addresses;
 
 use crate::header::{array, get16, ipv4, ipv6};
 

@@ -2,7 +2,8 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
-use lvs_core::{Addresses, Family, Tick};
+use lvs_core::packet::Addresses;
+use lvs_core::{Family, Tick};
 
 use super::handled::Handled;
 use super::mac::MacAddress;

@@ -1,6 +1,7 @@
 //! Pings for the director's own addresses, and questions for its time.
 
-use lvs_core::{Addresses, Family, Tick};
+use lvs_core::packet::Addresses;
+use lvs_core::{Family, Tick};
 
 use super::error::{OWN_TTL, own_layout, write_header};
 use crate::frame::Frame;

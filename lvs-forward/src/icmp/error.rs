@@ -2,7 +2,8 @@
 
 use core::net::IpAddr;
 
-use lvs_core::{Addresses, Family};
+use lvs_core::Family;
+use lvs_core::packet::Addresses;
 
 use crate::frame::{Checksum, Frame};
 use crate::header::address::is_group;

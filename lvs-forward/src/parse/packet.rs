@@ -1,6 +1,7 @@
 //! What a packet says to the director: its flow and what it carries.
 
-use lvs_core::{Addresses, Chunk, Content, Flow, Packet, Protocol, TcpFlags};
+use lvs_core::packet::{Addresses, Chunk};
+use lvs_core::{Content, Flow, Packet, Protocol, TcpFlags};
 
 use super::link::Malformed;
 use crate::frame::Frame;

@@ -2,7 +2,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use lvs_core::{Addresses, Family, Protocol};
+use lvs_core::packet::Addresses;
+use lvs_core::{Family, Protocol};
 use lvs_forward::parse::{Link, Parsed, parse};
 use lvs_forward::{Checksum, Frame, HEADROOM, Layout, Merged, MergedKind, PortId};
 

@@ -2,7 +2,10 @@
 
 use core::fmt::Write as _;
 
-use lvs_core::{Mask, Method, Schedule, ServerConfig, Tunnel, WhenFull};
+use lvs_core::config::WhenFull;
+use lvs_core::sched::Schedule;
+use lvs_core::service::Mask;
+use lvs_core::{Method, ServerConfig, Tunnel};
 
 use super::{AnswerFor, Configuration, DeviceKind, Interface, Mac, ServiceHealth, VirtualService, Workers};
 use crate::device::mark::MarkRule;

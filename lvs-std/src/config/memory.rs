@@ -1,6 +1,6 @@
 //! How much memory a configured director takes.
 
-use lvs_core::Capacity;
+use lvs_core::config::Capacity;
 use lvs_forward::Forwarder;
 
 use super::{Configuration, DeviceKind, MAX_ADDRESSES, MAX_NEIGHBOURS};

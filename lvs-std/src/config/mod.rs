@@ -33,7 +33,8 @@ mod source;
 
 use core::net::IpAddr;
 
-use lvs_core::{Config, Defence, Seed, ServiceKey, Timeouts, Tuning, WhenFull};
+use lvs_core::config::{Defence, Timeouts, Tuning, WhenFull};
+use lvs_core::{Config, Seed, ServiceKey};
 use lvs_forward::Options;
 
 use crate::device::mark::MarkRule;

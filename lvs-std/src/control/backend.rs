@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lvs_core::{Director, Persistence, ServiceKey, Store, Tick};
+use lvs_core::service::Persistence;
+use lvs_core::{Director, ServiceKey, Store, Tick};
 use lvs_forward::Forwarder;
 
 use super::Errno;

@@ -6,7 +6,8 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::AddAssign;
 
-use lvs_core::{Family, Rates, Traffic};
+use lvs_core::Family;
+use lvs_core::stats::{Rates, Traffic};
 
 /// What a virtual service is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,8 @@ use core::marker::PhantomData;
 use core::net::SocketAddr;
 use std::collections::HashMap;
 
-use lvs_core::{Director, Heap, Scheduler, SchedulerOf, Store};
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Director, Heap, Scheduler, Store};
 
 use super::backend::{Backend, GONE};
 use super::convert::key;

@@ -2,9 +2,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use lvs_core::config::ScheduleFlags;
+use lvs_core::sched::Schedule as _;
+use lvs_core::service::{Mask, Persistence, PersistenceEngine};
 use lvs_core::{
-    PersistenceEngine, Family, Mask, Method, Persistence, Protocol, Schedule as _, ScheduleFlags, Scheduler,
-    ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
+    Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tunnel, Weight,
 };
 
 use super::{ServerSpec, ServiceName, ServiceSpec, flags, method, tunnel, whole};

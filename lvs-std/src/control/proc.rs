@@ -3,7 +3,9 @@
 use core::fmt::Write as _;
 use core::net::{IpAddr, SocketAddr};
 
-use lvs_core::{Family, Rates, TemplateTarget, Traffic};
+use lvs_core::Family;
+use lvs_core::conn::TemplateTarget;
+use lvs_core::stats::{Rates, Traffic};
 
 use super::reconcile::table::Entry;
 use super::{ServerReport, ServiceName, ServiceReport, flags, method};

@@ -2,8 +2,9 @@
 
 use core::fmt;
 
+use lvs_core::service::Service;
 use lvs_core::sync::{SyncEntry, Version};
-use lvs_core::{Director, Family, Service, ServiceKey, Store, Tick};
+use lvs_core::{Director, Family, ServiceKey, Store, Tick};
 use lvs_forward::host::Host;
 use lvs_forward::sync::{SyncDaemon, SyncOptions};
 use lvs_forward::{Frame, PortId};

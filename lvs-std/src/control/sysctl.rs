@@ -1,6 +1,6 @@
 //! The switches below `net.ipv4.vs`, by the kernel's names.
 
-use lvs_core::{Defence, Tuning};
+use lvs_core::config::{Defence, Tuning};
 use lvs_forward::Options;
 
 /// Where they are in the file system.

@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use lvs_core::{Heap, ReadAhead};
+use lvs_core::Heap;
+use lvs_core::accel::ReadAhead;
 
 use crate::sys::{pages, prefetch};
 
 /// Free memory and buffers in pages of 4 KiB (proc(5), `/proc/meminfo`): what IPVS compares with
-/// [`amemthresh`](lvs_core::Tuning::amemthresh). Meant for
+/// [`amemthresh`](lvs_core::config::Tuning::amemthresh). Meant for
 /// [`Director::report_available`](lvs_core::Director::report_available), about once a second.
 ///
 /// ```

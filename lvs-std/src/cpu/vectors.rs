@@ -1,6 +1,7 @@
 //! What the processor's vector instructions make faster.
 
-use lvs_core::HashTogether;
+use lvs_core::Inspected;
+use lvs_core::accel::HashTogether;
 
 use crate::sys::vectors;
 
@@ -21,9 +22,10 @@ pub fn hash_together() -> Option<HashTogether> {
 
 #[cfg(test)]
 mod tests {
+    use lvs_core::batch::{BATCH, Brief, Carry, Found, Next};
     use lvs_core::{
-        BATCH, Brief, Carry, Config, Direction, Director, Found, Method, Next, Packet, Scheduler, Seed,
-        ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict,
+        Config, Direction, Director, Method, Packet, Scheduler, Seed, ServerConfig, ServiceConfig,
+        ServiceKey, TcpFlags, Tick, Verdict,
     };
 
     use super::*;
@@ -79,7 +81,11 @@ mod tests {
             for number in 0..BATCH as u32 {
                 for flags in [TcpFlags::SYN, TcpFlags::ACK] {
                     assert!(matches!(
-                        director.decide(Tick::ZERO, &brief(number, flags, false).packet()),
+                        director.decide(
+                            Tick::ZERO,
+                            &brief(number, flags, false).packet(),
+                            Inspected::Nothing
+                        ),
                         Verdict::Forward(_)
                     ));
                 }

@@ -9,9 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
+use lvs_core::config::Capacity;
 use lvs_core::{
-    Capacity, Config, Director, Event, Family, Heap, Method, Seed, ServerConfig, ServiceConfig, ServiceKey,
-    Tunnel,
+    Config, Director, Event, Family, Heap, Method, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel,
 };
 use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options, PortId};

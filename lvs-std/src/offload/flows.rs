@@ -4,7 +4,8 @@ use core::net::IpAddr;
 use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 
-use lvs_core::{ConnId, Direction, Forward, Offloaded, Packet, Tick};
+use lvs_core::conn::Offloaded;
+use lvs_core::{ConnId, Direction, Forward, Packet, Tick};
 use lvs_forward::PortId;
 use lvs_forward::host::MacAddress;
 

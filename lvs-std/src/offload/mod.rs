@@ -34,7 +34,8 @@ use core::fmt;
 use core::ops::AddAssign;
 use std::io;
 
-use lvs_core::{Direction, Director, Forward, Method, Offloaded, Packet, Path, Store, Tick};
+use lvs_core::conn::Offloaded;
+use lvs_core::{Direction, Director, Forward, Method, Packet, Path, Store, Tick};
 use lvs_forward::host::Host;
 use lvs_forward::{Checksum, Forwarder, Frame, Outcome, PortId};
 

@@ -3,8 +3,9 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::Ordering;
 
+use lvs_core::config::Capacity;
 use lvs_core::{
-    Capacity, Config, Content, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
+    Config, Content, Heap, Inspected, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
     TcpFlags,
 };
 use lvs_forward::Options;
@@ -38,7 +39,7 @@ fn who_asks_a_worker_for_its_director_sees_what_has_passed_and_ends_it_by_the_ne
     let server = ServerConfig::new((SERVER, 80).into(), Method::Direct);
     director.add_server(service, server).expect("it is new");
     for flags in [TcpFlags::SYN, TcpFlags::ACK] {
-        let _ = director.decide(Tick::ZERO, &Packet::new(flow, Content::Tcp(flags), 60));
+        let _ = director.decide(Tick::ZERO, &Packet::new(flow, Content::Tcp(flags), 60), Inspected::Nothing);
     }
     let counted = director.counters().traffic.in_bytes;
     rule.forward = director

@@ -3,7 +3,8 @@
 use core::net::IpAddr;
 
 use heapless::{Deque, Vec};
-use lvs_core::{Addresses, Flow, Tick};
+use lvs_core::packet::Addresses;
+use lvs_core::{Flow, Tick};
 use lvs_forward::icmp::tunnelled_flow;
 use lvs_forward::parse::{Link, Meaning, Parsed, parse};
 use lvs_forward::reassembly::identification;

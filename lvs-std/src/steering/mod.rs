@@ -21,7 +21,8 @@ pub(crate) mod program;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
-use lvs_core::{Family, Flow, Mask, Persistence, Protocol, Seed, ServiceKey};
+use lvs_core::service::{Mask, Persistence};
+use lvs_core::{Family, Flow, Protocol, Seed, ServiceKey};
 
 /// What tells clients apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,7 +334,7 @@ mod tests {
         assert_eq!(address.suits(web, Some(persistent)), Ok(()));
         assert_eq!(address.suits(web, Some(persistent.with_mask(24))), Err(Unsuited::Mask));
         assert_eq!(steer(2, by).suits(web, Some(persistent.with_mask(28))), Ok(()));
-        let call = persistent.with_engine(lvs_core::PersistenceEngine::Sip);
+        let call = persistent.with_engine(lvs_core::service::PersistenceEngine::Sip);
         assert_eq!(steer(2, by).suits(web, Some(call)), Err(Unsuited::Call));
     }
 

@@ -1,6 +1,6 @@
 //! Vector instructions that not every machine has: code compiled for them, and which of it this machine can run.
 
-use lvs_core::HashTogether;
+use lvs_core::accel::HashTogether;
 
 /// What this machine can run of what every machine cannot, the widest first.
 #[cfg(target_arch = "x86_64")]
@@ -18,7 +18,7 @@ pub(crate) fn hash_together() -> impl Iterator<Item = HashTogether> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use lvs_core::{Hashed, Hashing};
+    use lvs_core::accel::{Hashed, Hashing};
 
     pub(super) fn by_avx512(hashing: Hashing<'_>) -> Hashed<'_> {
         // SAFETY: this function is handed out only where the processor has been found to have these instructions.

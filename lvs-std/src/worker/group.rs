@@ -6,7 +6,8 @@ use core::sync::atomic::AtomicBool;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lvs_core::{Connection, Director, Heap, Store, Tick};
+use lvs_core::conn::Connection;
+use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::AddAddressError;
 

@@ -9,11 +9,16 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lvs_core::{
-    AddServerError, AddServiceError, ConnId, Connection, Director, EditServerError, EditServiceError, Heap,
-    RemoveServerError, RemoveServiceError, Schedule, ScheduleFlags, SchedulerOf, Server, ServerConfig,
-    ServerId, Service, ServiceConfig, ServiceId, ServiceKey, Store, TableBuilder, Tick, Traffic,
+use lvs_core::config::ScheduleFlags;
+use lvs_core::conn::Connection;
+use lvs_core::error::{
+    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
 };
+use lvs_core::sched::Schedule;
+use lvs_core::service::{SchedulerOf, Server, Service, ServiceId};
+use lvs_core::stats::Traffic;
+use lvs_core::tables::TableBuilder;
+use lvs_core::{ConnId, Director, Heap, ServerConfig, ServerId, ServiceConfig, ServiceKey, Store, Tick};
 use lvs_forward::Forwarder;
 
 use super::prebuild::{PlannedService, PrebuiltTables};

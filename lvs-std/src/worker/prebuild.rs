@@ -1,11 +1,13 @@
 //! Look-up tables of services that are about to change, made by the thread that changes them.
 //!
 //! A worker has the new table within microseconds then, where it would take a millisecond to make a large one
-//! (`mh`), and hold up packets of all services for that time. See [`lvs_core::TableBuilder`].
+//! (`mh`), and hold up packets of all services for that time. See [`lvs_core::tables::TableBuilder`].
 
 use core::net::SocketAddr;
 
-use lvs_core::{Director, Member, PrebuiltTable, Schedule, ServerConfig, ServiceKey, Store, TableBuilder};
+use lvs_core::sched::Schedule;
+use lvs_core::tables::{Member, PrebuiltTable, TableBuilder};
+use lvs_core::{Director, ServerConfig, ServiceKey, Store};
 
 /// A service as a director has it, and as it is going to be.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ pub struct Snapshot {
     /// When they were published, by the worker's clock.
     pub at: Tick,
     /// The director's.
-    pub director: lvs_core::Counters,
+    pub director: lvs_core::stats::Counters,
     /// The forwarder's.
     pub forwarder: lvs_forward::Counters,
     /// The devices', in the order of their ports.

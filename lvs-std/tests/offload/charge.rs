@@ -6,7 +6,9 @@ use std::thread::{self, sleep};
 use std::time::Instant;
 
 use libtest_mimic::Trial;
-use lvs_core::{Family, Method, ServerConfig, ServiceKey, State, TcpState, Traffic};
+use lvs_core::conn::{State, TcpState};
+use lvs_core::stats::Traffic;
+use lvs_core::{Family, Method, ServerConfig, ServiceKey};
 use lvs_std::lab::{Arms, Cluster, Lab, Node, Obstacle, Plan};
 use lvs_std::steering::By;
 use lvs_std::worker::Handle;

@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::io;
 use std::thread;
 
-use lvs_core::{AddServiceError, Event, Method};
+use lvs_core::error::AddServiceError;
+use lvs_core::{Event, Method};
 use lvs_forward::{Frame, PortId};
 use lvs_std::device::{Device, PairOptions, Receive, ReceiveCounters, pair};
 use lvs_std::worker::{End, Worker, WorkerError, WorkerGone, WorkerOptions};

@@ -4,10 +4,11 @@ use core::net::SocketAddr;
 use std::sync::Mutex;
 use std::thread::{self, ThreadId};
 
+use lvs_core::sched::{Change, Pool, Rng, Schedule, TableLen};
+use lvs_core::tables::Build;
 use lvs_core::{
-    Build, Change, Config, Content, Director, Flow, Heap, Method, Packet, Pool, Protocol, Rng, Schedule,
-    Scheduler, Seed, ServerConfig, ServerId, ServiceConfig, ServiceKey, TableLen, TcpFlags, Tick, Verdict,
-    Weight,
+    Config, Content, Director, Flow, Heap, Inspected, Method, Packet, Protocol, Scheduler, Seed,
+    ServerConfig, ServerId, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict, Weight,
 };
 use lvs_std::control::{
     Command, CommandHandler as _, Controller, NoDaemons, ServerSpec, ServiceName, ServiceSpec, method,
@@ -75,7 +76,11 @@ fn picks<S: lvs_core::Store>(director: &mut Director<S>, network: u8) -> Vec<Soc
     let pick = |client: u8| {
         let client = SocketAddr::from(([198, 51, network, client], 4_000));
         let flow = Flow::new(Protocol::Tcp, client, (VIP, 80).into()).unwrap();
-        match director.decide(Tick::ZERO, &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60)) {
+        match director.decide(
+            Tick::ZERO,
+            &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60),
+            Inspected::Nothing,
+        ) {
             Verdict::Forward(forward) => Some(forward.target),
             Verdict::Drop(_) | Verdict::Inspect | Verdict::Pass(_) | Verdict::Reject(_) => None,
         }

@@ -3,8 +3,9 @@
 use core::error::Error;
 use std::fs;
 
+use lvs_core::config::Capacity;
 use lvs_core::{
-    Capacity, Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
+    Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
 };
 use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Forwarder, Options, PortId};

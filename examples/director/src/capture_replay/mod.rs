@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lvs_conformance::CaptureFiles;
-use lvs_core::{Capacity, Director, Heap, Seed, Tick};
+use lvs_core::config::Capacity;
+use lvs_core::{Director, Heap, Seed, Tick};
 use lvs_forward::alg::ftp::Controls;
 use lvs_forward::host::{Host, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};

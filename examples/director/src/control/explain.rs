@@ -3,7 +3,8 @@
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 
-use lvs_core::{Family, Flow, Protocol, Schedule as _, ServiceKey};
+use lvs_core::sched::Schedule as _;
+use lvs_core::{Family, Flow, Protocol, ServiceKey};
 use lvs_std::control::convert;
 
 use super::SharedController;

@@ -2,8 +2,9 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use lvs_core::sched::Schedule as _;
 use lvs_core::{
-    Config, Content, Director, Family, Flow, Heap, Packet, Protocol, Schedule as _, Scheduler, Seed,
+    Config, Content, Director, Family, Flow, Heap, Inspected, Packet, Protocol, Scheduler, Seed,
     ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Verdict,
 };
 
@@ -64,11 +65,11 @@ fn choose(
     let content = match protocol {
         Protocol::Tcp => Content::Tcp(TcpFlags::SYN),
         Protocol::Udp => Content::Udp,
-        Protocol::Sctp => Content::Sctp(lvs_core::Chunk::Init),
+        Protocol::Sctp => Content::Sctp(lvs_core::packet::Chunk::Init),
     };
     let mut target = |from| {
         let packet = Packet::new(Flow::new(protocol, from, to)?, content, 60).marked(mark);
-        match director.decide(lvs_core::Tick::ZERO, &packet) {
+        match director.decide(lvs_core::Tick::ZERO, &packet, Inspected::Nothing) {
             Verdict::Forward(forward) => Some(forward.target),
             Verdict::Drop(_) | Verdict::Inspect | Verdict::Pass(_) | Verdict::Reject(_) => None,
         }

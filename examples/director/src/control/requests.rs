@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use lvs_core::Connection;
+use lvs_core::conn::Connection;
 use lvs_std::control::{DesiredServer, Errno, ServiceName};
 use lvs_std::worker::WorkerGone;
 

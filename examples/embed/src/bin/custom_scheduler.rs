@@ -5,9 +5,10 @@
 use core::error::Error;
 use core::net::{IpAddr, SocketAddr};
 
+use lvs_core::sched::{Pool, Rng, Schedule};
 use lvs_core::{
-    Config, Content, Director, Flow, Heap, Method, Packet, Pool, Protocol, Rng, Schedule, Seed, ServerConfig,
-    ServerId, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict,
+    Config, Content, Director, Flow, Heap, Inspected, Method, Packet, Protocol, Seed, ServerConfig, ServerId,
+    ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict,
 };
 
 /// Keeps one server for the clients in the office.
@@ -46,7 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let source = SocketAddr::new(client.parse()?, 40_000);
         let flow =
             Flow::new(Protocol::Tcp, source, "198.51.100.1:80".parse()?).ok_or("the families differ")?;
-        match director.decide(Tick::ZERO, &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60)) {
+        match director.decide(
+            Tick::ZERO,
+            &Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60),
+            Inspected::Nothing,
+        ) {
             Verdict::Forward(forward) => println!("{client} gets {}", forward.address()),
             // Only services whose persistence goes by call ask for this.
             Verdict::Inspect => {}

@@ -5,8 +5,8 @@ use core::error::Error;
 use core::net::SocketAddr;
 
 use lvs_core::{
-    Config, Content, Director, Event, Fixed, Flow, Method, Packet, Protocol, Scheduler, Seed, ServerConfig,
-    ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict, Weight,
+    Config, Content, Director, Event, Fixed, Flow, Inspected, Method, Packet, Protocol, Scheduler, Seed,
+    ServerConfig, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict, Weight,
 };
 use static_cell::ConstStaticCell;
 
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let flow =
             Flow::new(Protocol::Tcp, source, "192.0.2.100:80".parse()?).ok_or("the families differ")?;
         let syn = Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60);
-        match director.decide(now, &syn) {
+        match director.decide(now, &syn, Inspected::Nothing) {
             Verdict::Forward(forward) => println!("{source} is sent to {}", forward.target),
             // Only services whose persistence goes by call ask for this.
             Verdict::Inspect => {}

@@ -20,7 +20,7 @@ use crate::model::server::Server;
 use crate::model::state::{SctpState, State, TcpState};
 use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
-use crate::model::verdict::{Direction, Forward, Helper, Verdict};
+use crate::model::verdict::{Direction, Forward, Helper, Inspected, Verdict};
 use crate::proto::view::View;
 use crate::store::{Queue as _, Store};
 
@@ -28,18 +28,15 @@ impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
     ///
     /// The work is bounded; only a new connection costs more than two look-ups (its scheduler's choice, and under
-    /// [`WhenFull::Reclaim`](crate::WhenFull::Reclaim) a look at 64 slots). The first one after a change to a service under `mh` makes that
+    /// [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim) a look at 64 slots). The first one after a change to a service under `mh` makes that
     /// one's table, unless it was made ahead ([`adopt_table`](Self::adopt_table)).
+    ///
+    /// `inspected` is what was read of the packet's content, [`Inspected::Nothing`] at first. Where a service goes by
+    /// the content, the answer is then [`Verdict::Inspect`], nothing has changed, and the caller asks again with what it
+    /// has read; that second answer is never `Inspect`.
     #[inline]
-    pub fn decide(&mut self, now: Tick, packet: &Packet) -> Verdict {
-        self.engine_at(now).decide(packet, None)
-    }
-
-    /// Decides a packet that [`Verdict::Inspect`] was the answer for, now that its payload was looked into: `call` is its
-    /// Call-ID, `None` if it has none or a longer one than [`MAX_CALL_ID`](crate::MAX_CALL_ID). The verdict is
-    /// never `Inspect` again.
-    pub fn decide_call(&mut self, now: Tick, packet: &Packet, call: Option<&[u8]>) -> Verdict {
-        self.engine_at(now).decide_seen(packet, None, &Payload::Seen(call))
+    pub fn decide(&mut self, now: Tick, packet: &Packet, inspected: Inspected<'_>) -> Verdict {
+        self.engine_at(now).decide_inspected(packet, None, &inspected)
     }
 }
 
@@ -54,23 +51,19 @@ pub(crate) struct Hint {
     pub(crate) absent: bool,
 }
 
-/// What is known of a packet's payload.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Payload<'a> {
-    /// Nothing: nobody has looked into it.
-    Unseen,
-    /// The Call-ID, if there is one.
-    Seen(Option<&'a [u8]>),
-}
-
 impl<S: Store> Engine<'_, S> {
     #[inline]
     pub(crate) fn decide(&mut self, packet: &Packet, hint: Option<Hint>) -> Verdict {
-        self.decide_seen(packet, hint, &Payload::Unseen)
+        self.decide_inspected(packet, hint, &Inspected::Nothing)
     }
 
     #[inline]
-    fn decide_seen(&mut self, packet: &Packet, hint: Option<Hint>, payload: &Payload<'_>) -> Verdict {
+    fn decide_inspected(
+        &mut self,
+        packet: &Packet,
+        hint: Option<Hint>,
+        inspected: &Inspected<'_>,
+    ) -> Verdict {
         if !self.brain.serves(packet.flow.addresses.family()) {
             return self.brain.pass(Reason::NoService);
         }
@@ -78,13 +71,13 @@ impl<S: Store> Engine<'_, S> {
             return self.brain.pass(Reason::Fragment);
         }
         match packet.path {
-            Path::Local | Path::Captured => self.decide_local(packet, hint, payload),
-            Path::Through => self.decide_through(packet, hint, payload),
+            Path::Local | Path::Captured => self.decide_local(packet, hint, inspected),
+            Path::Through => self.decide_through(packet, hint, inspected),
         }
     }
 
     #[inline]
-    fn decide_local(&mut self, packet: &Packet, hint: Option<Hint>, payload: &Payload<'_>) -> Verdict {
+    fn decide_local(&mut self, packet: &Packet, hint: Option<Hint>, inspected: &Inspected<'_>) -> Verdict {
         if self.brain.watches_local
             && let Some(verdict) = self.before_requests(packet)
         {
@@ -110,7 +103,7 @@ impl<S: Store> Engine<'_, S> {
                         self.tables.connections(&mut self.brain.table).bring_forward(id, self.now);
                     }
                     let service = self.service_of_new(packet, &key);
-                    return self.schedule(packet, (&key, hash), service, payload);
+                    return self.schedule(packet, (&key, hash), service, inspected);
                 }
             }
         }
@@ -126,7 +119,7 @@ impl<S: Store> Engine<'_, S> {
                 return self.brain.pass(Reason::NoConnection);
             }
         }
-        self.schedule(packet, (&key, hash), service, payload)
+        self.schedule(packet, (&key, hash), service, inspected)
     }
 
     /// What is tried before requests under switches that are mostly off: replies, so that what is none can be told from a
@@ -142,7 +135,7 @@ impl<S: Store> Engine<'_, S> {
         self.brain.leaves_clients_alone().then(|| self.brain.pass(Reason::BackupOnly))
     }
 
-    fn decide_through(&mut self, packet: &Packet, hint: Option<Hint>, payload: &Payload<'_>) -> Verdict {
+    fn decide_through(&mut self, packet: &Packet, hint: Option<Hint>, inspected: &Inspected<'_>) -> Verdict {
         if packet.content == Content::Error && !self.brain.leaves_clients_alone() {
             // An error on its way from a client to a virtual address that is not the director's own.
             let key = Key::of_request(&packet.flow);
@@ -153,14 +146,14 @@ impl<S: Store> Engine<'_, S> {
             if self.brain.config.tuning.schedule_icmp
                 && let service @ Some(_) = self.service_of_new(packet, &key)
             {
-                return self.schedule(packet, (&key, hash), service, payload);
+                return self.schedule(packet, (&key, hash), service, inspected);
             }
         }
         if let Some(id) = self.find_reply(packet, hint) {
             return self.reply(packet, id);
         }
         if self.brain.call_services > 0
-            && let Some(verdict) = self.call_from_server(packet, payload)
+            && let Some(verdict) = self.call_from_server(packet, inspected)
         {
             return verdict;
         }

@@ -2,7 +2,6 @@
 
 use core::net::IpAddr;
 
-use super::decide::Payload;
 use super::open::Opening;
 use crate::conntrack::key::Key;
 use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
@@ -15,7 +14,7 @@ use crate::model::method::Method;
 use crate::model::packet::{Content, Packet, Path};
 use crate::model::persistence::PersistenceEngine;
 use crate::model::reason::Reason;
-use crate::model::verdict::Verdict;
+use crate::model::verdict::{Inspected, Verdict};
 use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
 use crate::store::{Services as _, Store};
@@ -27,7 +26,7 @@ impl<S: Store> Engine<'_, S> {
         packet: &Packet,
         key: (&Key, u32),
         service: Option<u32>,
-        payload: &Payload<'_>,
+        inspected: &Inspected<'_>,
     ) -> Verdict {
         let Some(index) = service else {
             let starts = self.brain.may_start(packet.content);
@@ -40,13 +39,13 @@ impl<S: Store> Engine<'_, S> {
         let one_packet = service.one_packet && packet.flow.protocol == Protocol::Udp;
         // Nothing may have changed yet when the answer is that the payload must be looked into.
         let engine = service.persistence.as_ref().and_then(|persistence| persistence.engine);
-        let call = match (engine, payload) {
+        let call = match (engine, inspected) {
             (None, _) => None,
-            (Some(PersistenceEngine::Sip), Payload::Unseen) if packet.content == Content::Udp => {
+            (Some(PersistenceEngine::Sip), Inspected::Nothing) if packet.content == Content::Udp => {
                 return Verdict::Inspect;
             }
-            (Some(PersistenceEngine::Sip), Payload::Unseen) => Some(None),
-            (Some(PersistenceEngine::Sip), Payload::Seen(call)) => Some(*call),
+            (Some(PersistenceEngine::Sip), Inspected::Nothing) => Some(None),
+            (Some(PersistenceEngine::Sip), Inspected::CallId(call)) => Some(*call),
         };
         if self.brain.refuses_new() {
             return self.brain.drop(Reason::Defence);

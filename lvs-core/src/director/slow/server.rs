@@ -2,7 +2,6 @@
 
 use core::net::SocketAddr;
 
-use super::decide::Payload;
 use super::open::Opening;
 use super::persist::wanted;
 use crate::conntrack::key::Key;
@@ -13,7 +12,7 @@ use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::model::reason::Reason;
-use crate::model::verdict::Verdict;
+use crate::model::verdict::{Inspected, Verdict};
 use crate::store::Store;
 
 impl<S: Store> Engine<'_, S> {
@@ -52,7 +51,7 @@ impl<S: Store> Engine<'_, S> {
 
     /// A call that a real server begins: under a service whose persistence goes by call it becomes a connection, seen from the
     /// client's side.
-    pub(crate) fn call_from_server(&mut self, packet: &Packet, payload: &Payload<'_>) -> Option<Verdict> {
+    pub(crate) fn call_from_server(&mut self, packet: &Packet, inspected: &Inspected<'_>) -> Option<Verdict> {
         if packet.content != Content::Udp || packet.path != Path::Through || packet.flow.source_port == 0 {
             return None;
         }
@@ -65,9 +64,9 @@ impl<S: Store> Engine<'_, S> {
         if port == 0 {
             return None;
         }
-        let call = match payload {
-            Payload::Unseen => return Some(Verdict::Inspect),
-            Payload::Seen(call) => (*call)?,
+        let call = match inspected {
+            Inspected::Nothing => return Some(Verdict::Inspect),
+            Inspected::CallId(call) => (*call)?,
         };
         let client = packet.flow.destination();
         let flow = crate::model::flow::Flow::new(Protocol::Udp, client, SocketAddr::new(address, port))?;

@@ -2,7 +2,6 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::master::method_number;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::Table;
@@ -14,7 +13,7 @@ use crate::model::error::ApplyError;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::ServerId;
 use crate::model::key::TemplateTarget;
-use crate::model::method::{Method, Tunnel};
+use crate::model::method::{Method, MethodKind, Tunnel};
 use crate::model::packet::{Content, Packet};
 use crate::model::state::State;
 use crate::model::sync_entry::SyncEntry;
@@ -196,12 +195,15 @@ impl<S: Store> Engine<'_, S> {
         if let Some(server) = self.known_server(entry, flow) {
             return Some(server);
         }
-        let methods =
-            [Method::Nat, Method::Local, Method::Tunnel(Tunnel::IpIp), Method::Direct, Method::Bypass];
-        let number = entry.flags & SyncEntry::METHOD;
         // A number that stands for no method is treated as the kernel's transmitters do: by NAT.
-        let method = methods.into_iter().find(|&method| method_number(method) == number);
-        self.standin(entry.server().ip(), method.unwrap_or(Method::Nat))
+        let method = match MethodKind::from_number(entry.flags & SyncEntry::METHOD) {
+            Some(MethodKind::Nat) | None => Method::Nat,
+            Some(MethodKind::Local) => Method::Local,
+            Some(MethodKind::Tunnel) => Method::Tunnel(Tunnel::IpIp),
+            Some(MethodKind::Direct) => Method::Direct,
+            Some(MethodKind::Bypass) => Method::Bypass,
+        };
+        self.standin(entry.server().ip(), method)
     }
 
     /// An entry's real server among this director's own.
@@ -209,7 +211,8 @@ impl<S: Store> Engine<'_, S> {
         let packet = Packet::new(*flow, Content::Udp, 0).marked(entry.mark);
         let service = self.find_service(&packet, &Key::of_request(flow))?;
         let to = entry.server();
-        let by_mark = entry.mark != 0 && entry.flags & SyncEntry::METHOD != method_number(Method::Nat);
+        let by_mark =
+            entry.mark != 0 && entry.flags & SyncEntry::METHOD != u32::from(MethodKind::Nat.number());
         let port = if by_mark { 0 } else { to.port() };
         let find = |port| self.find_server(service, SocketAddr::new(to.ip(), port));
         let found = find(port).or_else(|| find(port ^ to.port()));

@@ -6,7 +6,6 @@ use crate::conntrack::slot::Slot;
 use crate::director::engine::Engine;
 use crate::model::event::Event;
 use crate::model::id::ConnId;
-use crate::model::method::Method;
 use crate::model::state::{SctpState, State, TcpState};
 use crate::model::sync_entry::SyncEntry;
 use crate::store::Store;
@@ -113,7 +112,7 @@ impl<S: Store> Engine<'_, S> {
             // A server of the other family, which no message has a place for.
             return;
         };
-        entry.flags = method_number(slot.method(server.method));
+        entry.flags = u32::from(slot.method(server.method).kind().number());
         let flags = [
             (slot.is_synced(), SyncEntry::SYNC),
             (slot.is_one_way(), SyncEntry::NO_OUTPUT),
@@ -163,17 +162,6 @@ const fn is_ending(state: State) -> bool {
                 | SctpState::Closed
         ),
         State::Udp => false,
-    }
-}
-
-/// IPVS's number of a method.
-pub(crate) const fn method_number(method: Method) -> u32 {
-    match method {
-        Method::Nat => 0,
-        Method::Local => 1,
-        Method::Tunnel(_) => 2,
-        Method::Direct => 3,
-        Method::Bypass => 4,
     }
 }
 

@@ -2,10 +2,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use lvs_core::{
-    Content, Direction, Director, Expectation, Family, Forward, Packet, State, Store, TcpFlags, TcpState,
-    Tick,
-};
+use lvs_core::conn::{Expectation, State, TcpState};
+use lvs_core::{Content, Direction, Director, Family, Forward, Packet, Store, TcpFlags, Tick};
 
 use super::control::{Control, Controls, Mode};
 use super::parse::{

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use std::vec;
 use std::vec::Vec;
 
-use lvs_core::{Config, Director, Heap, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::{Config, Director, Heap, Inspected, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey};
 use proptest::prelude::*;
 
 use super::*;
@@ -217,7 +217,11 @@ fn plain_packets_do_take_the_short_way() {
         let end = bytes.len();
         let mut frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
         let packet = site.forwarder.glance(&frame).expect("it is plain");
-        let lvs_core::Verdict::Forward(forward) = site.director.decide(Tick::ZERO, &packet) else { panic!() };
+        let lvs_core::Verdict::Forward(forward) =
+            site.director.decide(Tick::ZERO, &packet, Inspected::Nothing)
+        else {
+            panic!()
+        };
         let outcome = site.forwarder.stride(Tick::ZERO, &mut frame, &packet, &forward);
         assert_eq!(outcome, Some(Outcome::Send));
     }

@@ -2,7 +2,8 @@
 
 use core::net::IpAddr;
 
-use lvs_core::{Addresses, Direction, Tick, Verdict};
+use lvs_core::packet::Addresses;
+use lvs_core::{Direction, Tick, Verdict};
 
 use crate::forwarder::Forwarder;
 use crate::frame::Frame;

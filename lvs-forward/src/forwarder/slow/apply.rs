@@ -5,7 +5,8 @@
 
 use core::net::IpAddr;
 
-use lvs_core::{Addresses, Direction, Family, Flow, Forward, Method, Packet, Path, Tick, Tunnel, Verdict};
+use lvs_core::packet::Addresses;
+use lvs_core::{Direction, Family, Flow, Forward, Method, Packet, Path, Tick, Tunnel, Verdict};
 
 use super::task::{ForwardingError, Task};
 use crate::forwarder::Forwarder;

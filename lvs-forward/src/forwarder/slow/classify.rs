@@ -1,6 +1,7 @@
 //! What a frame is to this host, before anything is changed.
 
-use lvs_core::{Addresses, Family, Packet, Path, Protocol};
+use lvs_core::packet::Addresses;
+use lvs_core::{Family, Packet, Path, Protocol};
 
 use super::task::{ForwardingError, Task};
 use crate::forwarder::Forwarder;

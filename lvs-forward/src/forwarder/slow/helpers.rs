@@ -1,6 +1,7 @@
 //! Verdicts that ask for a look into the packet.
 
-use lvs_core::{Director, Helper, Packet, Store, Tick, Verdict};
+use lvs_core::conn::Helper;
+use lvs_core::{Director, Inspected, Packet, Store, Tick, Verdict};
 
 use super::task::Task;
 use crate::alg::ftp;
@@ -46,7 +47,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             Verdict::Inspect => {
                 let layout = if let Task::Flow(layout) = task { Some(layout) } else { None };
                 let call = layout.and_then(|layout| payload(frame, layout)).and_then(call_id);
-                let verdict = director.decide_call(now, packet, call);
+                let verdict = director.decide(now, packet, Inspected::CallId(call));
                 self.carry_out(now, frame, task, Some((packet, &verdict)))
             }
             Verdict::Forward(forward) if forward.helper == Some(Helper::Ftp) => {

@@ -1,6 +1,7 @@
 //! Fragments on their way to becoming a datagram, and datagrams that have become whole.
 
-use lvs_core::{Addresses, Director, Family, Path, Store, Tick};
+use lvs_core::packet::Addresses;
+use lvs_core::{Director, Family, Path, Store, Tick};
 
 use super::apply::prepare;
 use super::task::Task;

@@ -1,7 +1,8 @@
 //! What a host says when nobody listens: a reset for TCP (RFC 9293 §3.5.2), port unreachable for UDP (RFC 1122
 //! §4.1.3.1).
 
-use lvs_core::{Addresses, Content, Director, Flow, Forward, Method, Packet, Store, TcpFlags, Tick};
+use lvs_core::packet::Addresses;
+use lvs_core::{Content, Director, Flow, Forward, Inspected, Method, Packet, Store, TcpFlags, Tick};
 
 use super::apply::prepare;
 use crate::forwarder::Forwarder;
@@ -113,7 +114,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if let Some(flow) = Flow::new(packet.flow.protocol, server, client) {
             let answer = Packet::new(flow, content, frame.len() as u32).passing();
             // It leaves as it is, whatever its connection; what counts is that the director has seen it.
-            let _ = director.decide(now, &answer);
+            let _ = director.decide(now, &answer, Inspected::Nothing);
         }
         outcome
     }

@@ -1,6 +1,7 @@
 //! GUE (draft-ietf-intarea-gue-09): UDP, whose source port spreads flows over paths and receive queues, and four bytes.
 
-use lvs_core::{Addresses, Family};
+use lvs_core::Family;
+use lvs_core::packet::Addresses;
 
 use super::outer::{Outer, inner_protocol, length};
 use crate::checksum::{Sum, never_zero};

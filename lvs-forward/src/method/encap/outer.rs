@@ -1,6 +1,7 @@
 //! The outer IP header, which all encapsulations have in common.
 
-use lvs_core::{Addresses, Family, Tunnel};
+use lvs_core::packet::Addresses;
+use lvs_core::{Family, Tunnel};
 
 use crate::frame::Frame;
 use crate::header::edit::{Ipv4, Ipv6};

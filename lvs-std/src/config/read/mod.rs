@@ -11,7 +11,7 @@ mod workers;
 use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
 
-use lvs_core::{MAX_TIMEOUT_SECS, WhenFull};
+use lvs_core::config::{MAX_TIMEOUT_SECS, WhenFull};
 use lvs_forward::host::Host;
 use toml::Spanned;
 

@@ -3,7 +3,8 @@
 use core::net::SocketAddr;
 use core::ops::Range;
 
-use lvs_core::{AddServerError, Method, ServerConfig, ServiceKey, Tunnel, Weight};
+use lvs_core::error::AddServerError;
+use lvs_core::{Method, ServerConfig, ServiceKey, Tunnel, Weight};
 use toml::Spanned;
 
 use super::Reader;

@@ -2,10 +2,11 @@
 
 use core::ops::Range;
 
-use lvs_core::{
-    AddServiceError, Config, Director, PersistenceEngine, Family, Heap, MAX_TIMEOUT_SECS, Mask, Persistence, Protocol,
-    Schedule, ScheduleFlags, Scheduler, ServiceConfig, ServiceKey,
-};
+use lvs_core::config::{MAX_TIMEOUT_SECS, ScheduleFlags};
+use lvs_core::error::AddServiceError;
+use lvs_core::sched::Schedule;
+use lvs_core::service::{Mask, Persistence, PersistenceEngine};
+use lvs_core::{Config, Director, Family, Heap, Protocol, Scheduler, ServiceConfig, ServiceKey};
 use toml::Spanned;
 
 use super::Reader;

@@ -167,7 +167,9 @@ fn persistence_says_how_long_for_whom_and_by_what() {
         Configuration::parse(&format!("{HEAD}{SERVICE}{text}\n")).map(|file| file.services[0].config.clone())
     };
     let config = read("persistence = { timeout = 300, mask = 24, engine = \"sip\" }").unwrap();
-    let expected = lvs_core::Persistence::new(300).with_mask(24).with_engine(lvs_core::PersistenceEngine::Sip);
+    let expected = lvs_core::service::Persistence::new(300)
+        .with_mask(24)
+        .with_engine(lvs_core::service::PersistenceEngine::Sip);
     assert_eq!(config.persistence, Some(expected));
     assert!(
         refusal(&format!("{HEAD}{SERVICE}persistence = {{ timeout = 300, mask = 33 }}\n"))

@@ -2,7 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lvs_core::{Family, Rates, Traffic};
+use lvs_core::Family;
+use lvs_core::stats::{Rates, Traffic};
 
 use super::attr;
 use super::attribute::{Writer, attributes, be16, string, u8, u16, u32, u64};

@@ -4,7 +4,8 @@ use core::cmp::Reverse;
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
-use lvs_core::{PersistenceEngine, Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::service::PersistenceEngine;
+use lvs_core::{Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 
 use super::change::TableChange;
 use crate::control::convert::{is_server_address, key, server_config, service_config};

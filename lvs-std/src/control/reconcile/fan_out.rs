@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lvs_core::{Director, Rates, Scheduler, SchedulerOf, ServerConfig, ServiceKey, Store, Traffic};
+use lvs_core::service::SchedulerOf;
+use lvs_core::stats::{Rates, Traffic};
+use lvs_core::{Director, Scheduler, ServerConfig, ServiceKey, Store};
 
 use super::change::TableChange;
 use super::prebuild::tables_for;
@@ -176,7 +178,10 @@ pub(crate) fn sum(totals: &[(Traffic, Rates)]) -> (Traffic, Rates) {
 mod tests {
     use core::net::SocketAddr;
 
-    use lvs_core::{Capacity, Config, Heap, Method, Persistence, Schedule as _, Seed, ServiceConfig, Tick};
+    use lvs_core::config::Capacity;
+    use lvs_core::sched::Schedule as _;
+    use lvs_core::service::Persistence;
+    use lvs_core::{Config, Heap, Method, Seed, ServiceConfig, Tick};
     use lvs_forward::host::Host;
     use lvs_forward::{Forwarder, Options};
 

@@ -1,6 +1,8 @@
 //! What services will be after some steps, and the look-up tables that they are going to need.
 
-use lvs_core::{Director, Schedule as _, Scheduler, SchedulerOf, ServiceConfig, ServiceKey, Store};
+use lvs_core::sched::Schedule as _;
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Director, Scheduler, ServiceConfig, ServiceKey, Store};
 
 use super::change::TableChange;
 use crate::control::Errno;

@@ -3,10 +3,11 @@
 use core::net::SocketAddr;
 use core::ops::AddAssign;
 
-use lvs_core::{
-    AddServerError, AddServiceError, ConnId, Connection, Director, EditServerError, EditServiceError, Rates,
-    Scheduler, SchedulerOf, ServiceConfig, ServiceKey, Store, Template, TemplateTarget, Tick, Traffic,
-};
+use lvs_core::conn::{Connection, Template, TemplateTarget};
+use lvs_core::error::{AddServerError, AddServiceError, EditServerError, EditServiceError};
+use lvs_core::service::SchedulerOf;
+use lvs_core::stats::{Rates, Traffic};
+use lvs_core::{ConnId, Director, Scheduler, ServiceConfig, ServiceKey, Store, Tick};
 use lvs_forward::Forwarder;
 
 use super::change::TableChange;
