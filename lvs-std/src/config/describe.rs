@@ -218,15 +218,13 @@ fn server(server: &ServerConfig) -> Vec<String> {
 /// A forwarding method with its options, in the words of the file: `tun, gre with checksum`.
 #[must_use]
 pub fn describe_method(method: Method) -> String {
-    let with =
-        |name: &str, checksum: bool| format!("tun, {name}{}", if checksum { " with checksum" } else { "" });
-    match method {
-        Method::Nat => "nat".to_owned(),
-        Method::Bypass => "bypass".to_owned(),
-        Method::Direct => "dr".to_owned(),
-        Method::Local => "local".to_owned(),
-        Method::Tunnel(Tunnel::IpIp) => with("ipip", false),
-        Method::Tunnel(Tunnel::Gre { checksum }) => with("gre", checksum),
-        Method::Tunnel(Tunnel::Gue { port, checksum }) => with(&format!("gue to port {port}"), checksum),
-    }
+    let name = method.kind().name();
+    let Method::Tunnel(tunnel) = method else { return name.to_owned() };
+    let (to, checksum) = match tunnel {
+        Tunnel::IpIp => (String::new(), false),
+        Tunnel::Gre { checksum } => (String::new(), checksum),
+        Tunnel::Gue { port, checksum } => (format!(" to port {port}"), checksum),
+    };
+    let with = if checksum { " with checksum" } else { "" };
+    format!("{name}, {}{to}{with}", tunnel.kind().name())
 }

@@ -3,6 +3,7 @@
 use core::fmt::{self, Write as _};
 
 use lvs_core::Family;
+use lvs_core::method::MethodKind;
 
 use super::Configuration;
 use crate::control::{
@@ -173,11 +174,12 @@ fn service(text: &mut String, name: ServiceName, declared: &DesiredService) -> R
 
 fn server(text: &mut String, service: ServiceName, server: &DesiredServer) -> Result<(), ConvertError> {
     let (address, port, spec) = (server.address.ip(), server.address.port(), &server.spec);
-    let way = match spec.method {
-        method::MASQUERADING => "nat",
-        method::TUNNEL => "tun",
-        method::DIRECT => "dr",
-        other => return unsayable(service, format!(", {address}: a configuration has no method {other}")),
+    let way = match MethodKind::from_number(spec.method) {
+        Some(kind @ (MethodKind::Nat | MethodKind::Tunnel | MethodKind::Direct)) => kind.name(),
+        Some(MethodKind::Local | MethodKind::Bypass) | None => {
+            let what = format!(", {address}: a configuration has no method {}", spec.method);
+            return unsayable(service, what);
+        }
     };
     let _ = writeln!(text, "\n[[service.server]]\naddress = \"{address}\"");
     let own = match service {

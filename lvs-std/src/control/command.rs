@@ -199,28 +199,32 @@ impl ServerSpec {
 
 /// Values of [`ServerSpec::method`] (`IP_VS_CONN_F_FWD_MASK`).
 pub mod method {
+    use lvs_core::method::MethodKind;
+
     /// Network address translation.
-    pub const MASQUERADING: u32 = 0;
+    pub const MASQUERADING: u32 = MethodKind::Nat.number() as u32;
     /// To this host.
-    pub const LOCAL: u32 = 1;
+    pub const LOCAL: u32 = MethodKind::Local.number() as u32;
     /// Tunnelling.
-    pub const TUNNEL: u32 = 2;
+    pub const TUNNEL: u32 = MethodKind::Tunnel.number() as u32;
     /// Direct routing.
-    pub const DIRECT: u32 = 3;
+    pub const DIRECT: u32 = MethodKind::Direct.number() as u32;
     /// To the packet's own destination.
-    pub const BYPASS: u32 = 4;
+    pub const BYPASS: u32 = MethodKind::Bypass.number() as u32;
     /// The bits that count.
     pub const MASK: u32 = 7;
 }
 
 /// Values of [`ServerSpec::tunnel_type`] and [`ServerSpec::tunnel_flags`].
 pub mod tunnel {
+    use lvs_core::method::TunnelKind;
+
     /// IP in IP.
-    pub const IPIP: u8 = 0;
+    pub const IPIP: u8 = TunnelKind::IpIp.number();
     /// Generic UDP encapsulation.
-    pub const GUE: u8 = 1;
+    pub const GUE: u8 = TunnelKind::Gue.number();
     /// Generic routing encapsulation.
-    pub const GRE: u8 = 2;
+    pub const GRE: u8 = TunnelKind::Gre.number();
     /// Outer checksum filled in.
     pub const CSUM: u16 = 1;
     /// Remote checksum offload of GUE.

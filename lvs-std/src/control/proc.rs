@@ -5,10 +5,11 @@ use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::Family;
 use lvs_core::conn::TemplateTarget;
+use lvs_core::method::MethodKind;
 use lvs_core::stats::{Rates, Traffic};
 
 use super::reconcile::table::Entry;
-use super::{ServerReport, ServiceName, ServiceReport, flags, method};
+use super::{ServerReport, ServiceName, ServiceReport, flags};
 
 /// `/proc/net/ip_vs`.
 pub(super) fn services(table_size: u32, table: &[(ServiceReport, Vec<ServerReport>)]) -> String {
@@ -44,12 +45,9 @@ pub(super) fn services(table_size: u32, table: &[(ServiceReport, Vec<ServerRepor
                 IpAddr::V4(_) => hex(server.address.ip()),
                 IpAddr::V6(_) => format!("[{}]", hex(server.address.ip())),
             };
-            let way = match server.spec.method {
-                method::LOCAL => "Local",
-                method::TUNNEL => "Tunnel",
-                method::DIRECT => "Route",
-                _ => "Masq",
-            };
+            // The kernel has no word for bypass here: it shows what it does not know as masquerading.
+            let way = MethodKind::from_number(server.spec.method).filter(|kind| *kind != MethodKind::Bypass);
+            let way = way.unwrap_or(MethodKind::Nat).ipvsadm_name();
             let _ = writeln!(
                 text,
                 "  -> {address}:{:04X}      {way:<7} {:<6} {:<10} {:<10}",

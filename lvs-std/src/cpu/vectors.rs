@@ -1,6 +1,5 @@
 //! What the processor's vector instructions make faster.
 
-use lvs_core::Inspected;
 use lvs_core::accel::HashTogether;
 
 use crate::sys::vectors;
@@ -84,7 +83,7 @@ mod tests {
                         director.decide(
                             Tick::ZERO,
                             &brief(number, flags, false).packet(),
-                            Inspected::Nothing
+                            lvs_core::Inspected::Nothing
                         ),
                         Verdict::Forward(_)
                     ));

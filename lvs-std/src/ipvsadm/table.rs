@@ -6,6 +6,7 @@ use crate::control::{
     Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats, flags, method, tunnel, whole,
 };
 use lvs_core::Family;
+use lvs_core::method::{MethodKind, TunnelKind};
 
 use super::options::SCHEDULER_FLAGS;
 use super::order;
@@ -257,12 +258,9 @@ pub(super) fn mask(service: &ServiceReport) -> Option<String> {
 }
 
 const fn method_name(spec: &ServerSpec) -> &'static str {
-    match spec.method & method::MASK {
-        method::MASQUERADING => "Masq",
-        method::LOCAL => "Local",
-        method::TUNNEL => "Tunnel",
-        method::DIRECT => "Route",
-        _ => "Bypass",
+    match MethodKind::from_number(spec.method & method::MASK) {
+        Some(kind) => kind.ipvsadm_name(),
+        None => MethodKind::Bypass.ipvsadm_name(),
     }
 }
 
@@ -276,9 +274,9 @@ fn tunnel_info(spec: &ServerSpec) -> String {
         _ => "-c",
     };
     match spec.tunnel_type {
-        tunnel::IPIP => "ipip".to_owned(),
-        tunnel::GUE => format!("gue:{}:{checksum}", spec.tunnel_port),
-        tunnel::GRE => format!("gre:{checksum}"),
+        tunnel::IPIP => TunnelKind::IpIp.name().to_owned(),
+        tunnel::GUE => format!("{}:{}:{checksum}", TunnelKind::Gue.name(), spec.tunnel_port),
+        tunnel::GRE => format!("{}:{checksum}", TunnelKind::Gre.name()),
         other => format!("type {other}"),
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn moved(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
 
 /// Whether a scheduler chooses by a hash of the client, or of the address that it asks for.
 pub(super) fn hashes(scheduler: &str) -> bool {
-    HASHING.contains(&scheduler)
+    Scheduler::from_name(scheduler).is_some_and(|scheduler| scheduler.hashes())
 }
 
 /// Where a hash sends this client.
@@ -94,8 +94,6 @@ fn client(family: Family, number: u32) -> IpAddr {
     }
 }
 
-/// Schedulers that choose by a hash of the client, or of the address that it asks for.
-const HASHING: [&str; 3] = ["dh", "mh", "sh"];
 /// How many clients are tried.
 const CLIENTS: u32 = 8_192;
 

@@ -3,6 +3,7 @@
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 
+use lvs_core::method::MethodKind;
 use lvs_std::control::{
     Command, DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
     convert,
@@ -180,14 +181,7 @@ fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
 }
 
 fn describe(spec: &ServerSpec) -> String {
-    use lvs_std::control::method;
-    let way = match spec.method {
-        method::MASQUERADING => "nat",
-        method::LOCAL => "local",
-        method::TUNNEL => "tun",
-        method::DIRECT => "dr",
-        _ => "bypass",
-    };
+    let way = MethodKind::from_number(spec.method).unwrap_or(MethodKind::Bypass).name();
     let mut text = format!("{way} weight {}", spec.weight);
     if (spec.upper, spec.lower) != (0, 0) {
         text.push_str(&format!(" thresholds {}/{}", spec.upper, spec.lower));

@@ -142,7 +142,7 @@ impl Reader<'_> {
         };
         let mut flags = ScheduleFlags::default();
         for flag in &raw.flags {
-            if !matches!(scheduler.name(), "sh" | "mh") {
+            if !scheduler.takes_flags() {
                 return Err(self
                     .error(flag.span(), format!("the scheduler `{}` has no flags", scheduler.name()))
                     .hint("flags belong to `sh` and `mh`"));
