@@ -24,12 +24,15 @@
 //! 1. Take up to [`BATCH`](lvs_core::batch::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the
 //!    time once.
 //! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the
-//!    device does not take a frame as it is. A datagram that came in [`fragments`] is [taken](Forwarder::take) for that
-//!    first.
+//!    device does not take a frame as it is. A datagram that came in [fragments](reassembly) is
+//!    [taken](Forwarder::take) for that first.
 //! 3. [`Forwarder::poll_transmit`] until it is `None`: questions for neighbours, packets that waited for the answers,
 //!    announcements, and what has to be said of datagrams that never became whole.
-//! 4. When nothing comes in: 3 again at least every second. [`Director::sweep`](lvs_core::Director::sweep) is the
-//!    loop's business too.
+//! 4. When nothing comes in: 3 again when [`Forwarder::poll_at`] says so.
+//!    [`Director::sweep`](lvs_core::Director::sweep) is the loop's business too.
+//!
+//! The [`engine`] is this loop without threads and waiting, over a small trait that sends frames; a program that wants
+//! nothing special uses that.
 //!
 //! ```
 //! use lvs_core::*;
@@ -74,8 +77,8 @@
 //!   [`PassReason`], both with [`Counters`].
 //! * The host on the wire: module [`host`]. Parsing: [`parse`](mod@parse). Rewriting alone: [`method`], [`icmp`],
 //!   [`checksum`]. Cutting: [`output`].
-//! * Datagrams in [`fragments`], and the helper for [`ftp`]: both need memory, which the program gives in the
-//!   beginning.
+//! * Datagrams in fragments ([`reassembly`]), and the helper for FTP ([`alg::ftp`]): both need memory, which the
+//!   program gives in the beginning.
 //! * The other end of a tunnel, at the real server: [`Decapsulator`].
 //!
 //! # What it does not do

@@ -1,6 +1,6 @@
 //! The last step before the wire: cutting what does not fit.
 //!
-//! A frame may stand for several segments, or be larger than the link's MTU and allow fragmentation. [`pieces`] makes
+//! A frame may stand for several segments, or be larger than the link's MTU and allow fragmentation. [`pieces()`] makes
 //! the packets that a plain device can send. It works in place: a piece's headers are written over payload that was
 //! handed on before, so nothing is copied and no second buffer is needed.
 

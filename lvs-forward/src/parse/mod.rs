@@ -37,7 +37,8 @@ pub enum Parsed {
 
 /// Finds the parts of `frame` and what it says. Padding after the IP packet is left out of the layout.
 ///
-/// The [`Packet`] says [`Path::Local`](lvs_core::Path::Local); who knows the own addresses corrects that.
+/// The [`Packet`](lvs_core::Packet) says [`Path::Local`](lvs_core::Path::Local); who knows the own addresses corrects
+/// that.
 ///
 /// # Errors
 ///

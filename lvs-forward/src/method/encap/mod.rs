@@ -3,7 +3,7 @@
 //! Reading list: RFC 2003 (IP in IP), RFC 2473 (IPv6 tunnels), RFC 4213 §3 (IPv6 in IPv4), RFC 2784 (GRE),
 //! draft-ietf-intarea-gue-09 §3 (GUE), RFC 6040 (ECN; IPVS follows RFC 3168's "limited" form), RFC 6864 (IPv4 id).
 //!
-//! Every encapsulation is one file with its [`Shim`](ipip::Shim), which says what stands between the outer IP header
+//! Every encapsulation is one file with its `Shim`, which says what stands between the outer IP header
 //! and the packet, and one line in the list below. The outer IP header is the same for all of them.
 
 mod gre;
