@@ -1,8 +1,9 @@
-//! How long may a packet have to wait? The longest piece of the sweep, the longest single decision while connections come and go
-//! in a table that is nearly full, and under a flood of SYNs when it is full. And what the sweep takes per entry.
+//! How long may a packet have to wait? The longest piece of the sweep, the longest single decision while connections
+//! come and go in a table that is nearly full, and under a flood of SYNs when it is full. And what the sweep takes per
+//! entry.
 //!
-//! A longest time is the largest of what each step took at least over three equal runs, so that what else the machine does is not
-//! counted. `LVS_BENCH_MAX` bounds the number of connections (default 1,048,576).
+//! A longest time is the largest of what each step took at least over three equal runs, so that what else the machine
+//! does is not counted. `LVS_BENCH_MAX` bounds the number of connections (default 1,048,576).
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 

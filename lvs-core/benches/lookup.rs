@@ -86,7 +86,8 @@ impl Traffic {
         Packet::new(flow(number, self.v6), ACK, 60)
     }
 
-    /// The time that `rounds` batches take, without the time to make them. Reading the clock adds less than 1 ns per packet.
+    /// The time that `rounds` batches take, without the time to make them. Reading the clock adds less than 1 ns per
+    /// packet.
     fn time(&mut self, rounds: u64, mut work: impl FnMut(&[Packet; BATCH])) -> Duration {
         let mut total = Duration::ZERO;
         for _ in 0..rounds {

@@ -56,7 +56,8 @@ fn schedule(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A change to a service with a large table and many servers: the whole table is made anew, and taken over by the director.
+/// A change to a service with a large table and many servers: the whole table is made anew, and taken over by the
+/// director.
 fn maglev(criterion: &mut Criterion) {
     type Large = Maglev<65_521, 8>;
     let servers = std::env::var("LVS_BENCH_MAX")

@@ -1,5 +1,5 @@
-//! A batch decides as one packet after the other would: the same verdicts, down to the places in the table, the same table and the
-//! same events, also where packets of one batch make, find, end and displace each other's connections.
+//! A batch decides as one packet after the other would: the same verdicts, down to the places in the table, the same
+//! table and the same events, also where packets of one batch make, find, end and displace each other's connections.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -162,7 +162,8 @@ fn what_passes_by_keeps_a_connection_alive<S: Store<Scheduler = Scheduler>>(
     assert_eq!(director.counters().live, 0);
 }
 
-/// A test here compares several directors, so each body gets a maker of them, for a store with an allocator and one without.
+/// A test here compares several directors, so each body gets a maker of them, for a store with an allocator and one
+/// without.
 macro_rules! on_both_stores {
     ($($name:ident)+) => {$(
         mod $name {

@@ -90,8 +90,8 @@ fn a_late_sweep_finds_the_template_as_it_was_left<S: Store<Scheduler = Scheduler
     assert!(
         forwarded(director.decide(at(0), &request(WEB, CLIENT, 4_001, FIN), Inspected::Nothing)).is_some()
     );
-    // One ends at 120 s, those before and behind it in the table at 60 s. The template's time was up at 10 s and at 70 s, when
-    // it still had the one, so it has until 130 s.
+    // One ends at 120 s, those before and behind it in the table at 60 s. The template's time was up at 10 s and at 70
+    // s, when it still had the one, so it has until 130 s.
     director.sweep(at(125), usize::MAX);
     assert_eq!(director.templates(at(125)).map(|template| template.expires_in).next(), Some(5_000));
     director.sweep(at(130), usize::MAX);

@@ -1,4 +1,5 @@
-//! Look-up tables that are made ahead of a change: they are used where they are for just the servers that there are then, and else made anew.
+//! Look-up tables that are made ahead of a change: they are used where they are for just the servers that there are
+//! then, and else made anew.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

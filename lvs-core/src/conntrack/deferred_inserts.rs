@@ -1,11 +1,12 @@
 //! What a batch has changed in the index so far, and what it has put off to its end.
 //!
-//! Packets of a batch are looked up together before the first of them is decided. What was found stays true until an entry of
-//! the same hash comes or goes, so hashes that change are marked, in so few bits that all are cleared at once; two
-//! hashes may share one, and then a packet is looked up again for nothing.
+//! Packets of a batch are looked up together before the first of them is decided. What was found stays true until an
+//! entry of the same hash comes or goes, so hashes that change are marked, in so few bits that all are cleared at once;
+//! two hashes may share one, and then a packet is looked up again for nothing.
 //!
-//! Where replies of a new NAT connection are found is known only when its server is chosen, too late to read that part of the index
-//! ahead. So these entries wait for the end of the batch, and are put in with all their places read together.
+//! Where replies of a new NAT connection are found is known only when its server is chosen, too late to read that part
+//! of the index ahead. So these entries wait for the end of the batch, and are put in with all their places read
+//! together.
 
 /// The index's changes during a batch.
 #[derive(Clone, Debug)]

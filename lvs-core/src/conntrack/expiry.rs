@@ -4,8 +4,8 @@ use crate::model::tick::Stamp;
 
 /// A moment in units of 1.024 s, modulo 2^16 of them.
 ///
-/// It is rounded down, so that an entry is looked at no later than it should be; a look that comes too early costs a
-/// read of its slot, and exact times are in there. Up to 4.6 hours ahead can be told, and what is further away
+/// The moment is rounded down, so that an entry is looked at no later than it should be; a look that comes too early
+/// costs a read of its slot, and exact times are in there. Up to 4.6 hours ahead can be told, and what is further away
 /// is looked at in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wake(u16);
@@ -19,7 +19,7 @@ impl Wake {
         Self((moment.units() >> UNIT_BITS) as u16)
     }
 
-    /// The same for a moment after `now`, or as far ahead as can be told.
+    /// The unit of a moment after `now`, or as far ahead as can be told.
     pub(super) const fn towards(moment: Stamp, now: Stamp) -> Self {
         let ahead = moment.since(now);
         if ahead < (HORIZON as u32) << UNIT_BITS { Self::at(moment) } else { Self::furthest(now) }
@@ -53,8 +53,8 @@ impl Wake {
 const UNIT_BITS: u32 = 8;
 /// Units that can be told ahead; the other three quarters of the range are the past.
 const HORIZON: u16 = 1 << 14;
-/// The longest that once around the table may take: an entry that is passed at the beginning of one round and at the end of the
-/// next must not find its time to look like the future again.
+/// The longest that once around the table may take: an entry that is passed at the beginning of one round and at the
+/// end of the next must not find its time to look like the future again.
 pub(super) const ROUND_SECS: u32 = 6 * 3_600;
 
 const _: () = assert!(2 * ROUND_SECS < (u16::MAX - HORIZON) as u32 * 1_024 / 1_000);

@@ -75,7 +75,7 @@ impl Key {
         Self { ports: self.ports & 0xffff, ..*self }
     }
 
-    /// The same with another client port.
+    /// The key with another client port.
     pub(crate) const fn with_client_port(&self, port: u16) -> Self {
         Self { ports: self.ports & 0xffff | (port as u32) << 16, ..*self }
     }
@@ -172,7 +172,8 @@ impl Key {
         Self::hash_v4((self.client as u64) << 32 | self.other as u64, self.ports, self.tag, seed)
     }
 
-    /// The same for IPv4, of both addresses, the client's in the upper half, both ports, likewise, and the tag.
+    /// The keyed hash of an IPv4 tuple, from both addresses, the client's in the upper half, both ports, likewise, and
+    /// the tag.
     #[inline(always)]
     pub(crate) const fn hash_v4(pair: u64, ports: u32, tag: u8, seed: Seed) -> u32 {
         let tail = ports as u64 | (tag as u64) << 32 | 13 << 56;

@@ -104,7 +104,7 @@ impl Overload {
 }
 
 impl Brain {
-    /// That of a director without services.
+    /// What a director without services knows.
     pub(super) fn new(config: Config) -> Self {
         let rng = Rng::new(config.seed.derive(CHANCE).words().0);
         let scheduling = config.seed.derive(SCHEDULING);

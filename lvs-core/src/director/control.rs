@@ -239,8 +239,8 @@ impl<S: Store> Director<S> {
 }
 
 impl<S: Store> Director<S> {
-    /// Sets to zero what `ipvsadm` shows of a service and its real servers (see [`Meter::zero`](crate::stats::Meter::zero)), or of
-    /// everything.
+    /// Sets to zero what `ipvsadm` shows of a service and its real servers (see
+    /// [`Meter::zero`](crate::stats::Meter::zero)), or of everything.
     ///
     /// # Errors
     ///
@@ -373,8 +373,8 @@ pub(super) struct Found {
     before: Option<ServerId>,
 }
 
-/// Address and port alone. An IPv6 socket address also carries a scope and a flow label, which are no part of a server's
-/// name: packets do not show them.
+/// Address and port alone. An IPv6 socket address also carries a scope and a flow label, which are no part of a
+/// server's name: packets do not show them.
 const fn endpoint(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port())
 }

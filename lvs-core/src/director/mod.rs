@@ -86,18 +86,20 @@ impl<S: Store> Director<S> {
         Engine { brain: &mut self.brain, tables: self.store.parts(), now }
     }
 
-    /// Lets the director say which memory it will read next. With many connections, a batch reads memory that nobody has touched
-    /// lately; by this it goes on meanwhile. Without it, it reads such memory early, all at once, and waits.
+    /// Lets the director say which memory it will read next. With many connections, a batch reads memory that nobody
+    /// has touched lately; by this it goes on meanwhile. Without it, it reads such memory early, all at once, and
+    /// waits.
     ///
     /// Prefetch instructions are no safe code, which this crate has none but. `lvs-std`'s worker sets it.
     pub const fn set_read_ahead(&mut self, ahead: Option<ReadAhead>) {
         self.brain.table.ahead = ahead;
     }
 
-    /// Lends the director a function that hashes several packets at one time, for [`decide_briefs`](Self::decide_briefs). Hashes are the
-    /// same with it and without, and so is every decision.
+    /// Lends the director a function that hashes several packets at one time, for
+    /// [`decide_briefs`](Self::decide_briefs). Hashes are the same with it and without, and so is every decision.
     ///
-    /// Code for instructions that not every machine has is no safe code, which this crate has none but. `lvs-std`'s worker sets it.
+    /// Code for instructions that not every machine has is no safe code, which this crate has none but. `lvs-std`'s
+    /// worker sets it.
     pub const fn set_hash_together(&mut self, together: Option<HashTogether>) {
         self.brain.table.together = together;
     }
@@ -126,8 +128,8 @@ impl<S: Store> Director<S> {
         self.brain.tuning_changed();
     }
 
-    /// Whether this director sends its connections to backups, and whether it is a backup itself; it may be both. As a master it
-    /// notes in [`Event::Sync`] what is to be sent. Default neither.
+    /// Whether this director sends its connections to backups, and whether it is a backup itself; it may be both. As a
+    /// master it notes in [`Event::Sync`] what is to be sent. Default neither.
     pub fn set_sync_role(&mut self, master: bool, backup: bool) {
         self.brain.master = master;
         self.brain.backup = backup;

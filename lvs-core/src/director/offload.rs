@@ -1,7 +1,8 @@
-//! Packets that something faster forwards in the director's place, such as a program in the kernel, once the director has shown how.
+//! Packets that something faster forwards in the director's place, such as a program in the kernel, once the director
+//! has shown how.
 //!
-//! Only those for which [`decide`](Director::decide) would do nothing but count and move the deadline: segments with ACK alone on
-//! an established TCP connection. Everything that opens or closes one still has to come here.
+//! Only those for which [`decide`](Director::decide) would do nothing but count and move the deadline: segments with
+//! ACK alone on an established TCP connection. Everything that opens or closes one still has to come here.
 
 use core::net::SocketAddr;
 
@@ -27,15 +28,15 @@ pub struct Offloaded {
 }
 
 impl<S: Store> Director<S> {
-    /// Counts what went past the director, as if it had been decided now, and says where further packets like this one go. `packet`
-    /// shows the flow, its path, and that it is a TCP segment with ACK alone; its length does not count.
+    /// Counts what went past the director, as if it had been decided now, and says where further packets like this one
+    /// go. `packet` shows the flow, its path, and that it is a TCP segment with ACK alone; its length does not count.
     ///
-    /// `None` means that from now on packets have to be decided one by one: the connection is gone or on its way to be, its real
-    /// server is, or the director wants to see each packet (a helper, a master of sync daemons). What had passed by then is counted where
-    /// the connection is still known.
+    /// `None` means that from now on packets have to be decided one by one: the connection is gone or on its way to be,
+    /// its real server is, or the director wants to see each packet (a helper, a master of sync daemons). What had
+    /// passed by then is counted where the connection is still known.
     ///
-    /// Deadlines move at the moment of this call, so it should come many times in the shortest time-out of an established
-    /// connection.
+    /// Deadlines move at the moment of this call, so it should come many times in the shortest time-out of an
+    /// established connection.
     ///
     /// ```
     /// use lvs_core::*;
@@ -63,9 +64,10 @@ impl<S: Store> Director<S> {
         passing.goes_on.then_some(passing.forward)
     }
 
-    /// The same for packets that went where `known` says, which an earlier call of [`account_offloaded`](Self::account_offloaded) has said. Whether further ones may:
-    /// not if the director says anything else of them by now, such as another real server because the client has used its port
-    /// again. What has passed then counts for the real server that got it, and for no connection.
+    /// Counts packets that went where `known` says, which an earlier call of
+    /// [`account_offloaded`](Self::account_offloaded) has said. Whether further ones may: not if the director says
+    /// anything else of them by now, such as another real server because the client has used its port again. What has
+    /// passed then counts for the real server that got it, and for no connection.
     pub fn account_offloaded_as(
         &mut self,
         now: Tick,

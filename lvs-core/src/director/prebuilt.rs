@@ -10,8 +10,8 @@ use crate::store::service::Service;
 use crate::store::{Services as _, Store};
 
 impl<S: Store> Director<S> {
-    /// How the look-up table of a service is made; `None` if there is no such service, or its scheduler has no table that could be made
-    /// ahead.
+    /// How the look-up table of a service is made; `None` if there is no such service, or its scheduler has no table
+    /// that could be made ahead.
     pub fn table_builder(&self, key: ServiceKey) -> Option<TableBuilder> {
         TableBuilder::of(self.service(key)?.scheduler(), key.family())
     }
@@ -21,9 +21,9 @@ impl<S: Store> Director<S> {
         self.servers(key).map(|(id, server)| Member::of(id, server))
     }
 
-    /// Takes over a look-up table that was made ahead of the last changes, by copying it: some ten microseconds for 65,521 cells. Says
-    /// whether it did. It does not if the table is not for exactly the servers that there are now, in their order, with their weights, by the
-    /// service's own scheduler, or if the service has its table already.
+    /// Takes over a look-up table that was made ahead of the last changes, by copying it: some ten microseconds for
+    /// 65,521 cells. Says whether it did. It does not if the table is not for exactly the servers that there are now,
+    /// in their order, with their weights, by the service's own scheduler, or if the service has its table already.
     ///
     /// Without it, the director makes the table itself for the first new connection after the changes.
     ///

@@ -32,8 +32,9 @@ impl Config {
     }
 }
 
-/// Idle time-outs in seconds, each from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as the
-/// nearest of these). The other states have IPVS's fixed values. A change applies from a connection's next packet on.
+/// Idle time-outs in seconds, each from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as
+/// the nearest of these). The other states have IPVS's fixed values. A change applies from a connection's next packet
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
@@ -91,21 +92,22 @@ pub struct Tuning {
     /// were the first; also those of a quiesced one whose client begins anew. Default false: they are silently
     /// dropped until they time out, and resume if the server is added again.
     pub expire_nodest_conn: bool,
-    /// Whether a quiesced real server (weight 0) loses the clients that persistence sent to it. Default false: they stay.
+    /// Whether a quiesced real server (weight 0) loses the clients that persistence sent to it. Default false: they
+    /// stay.
     pub expire_quiescent_template: bool,
     /// How long `lblc` remembers the server of a virtual address that nobody asks for, in seconds, at most
     /// [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS). Looked at every half hour. Default 86,400.
     pub lblc_expiration: u32,
-    /// The same for `lblcr`, and how long its sets of servers stay as they are until they lose the most loaded one.
-    /// Default 86,400.
+    /// How long `lblcr` remembers a virtual address, in seconds as for `lblc`, and how long its sets of servers stay as
+    /// they are until they lose the most loaded one. Default 86,400.
     pub lblcr_expiration: u32,
-    /// Whether a real server whose reply belongs to no connection is told so by port unreachable. Default false: the reply
-    /// leaves with the server's own address.
+    /// Whether a real server whose reply belongs to no connection is told so by port unreachable. Default false: the
+    /// reply leaves with the server's own address.
     pub nat_icmp_send: bool,
     /// Whether rates are estimated and shown counters brought up to date, every 2 s. Default true.
     pub run_estimation: bool,
-    /// Whether an ICMP error about an unknown connection is scheduled as that connection's first packet would be. Default
-    /// false: it is left to the host.
+    /// Whether an ICMP error about an unknown connection is scheduled as that connection's first packet would be.
+    /// Default false: it is left to the host.
     pub schedule_icmp: bool,
     /// Whether TCP connections of NAT count as established only after the server's own acknowledgement. Default never.
     pub secure_tcp: Defence,
@@ -114,8 +116,8 @@ pub struct Tuning {
     /// Whether any TCP segment without RST starts a connection. Default false: only those with SYN do.
     /// Useful while taking over from another director without its connection table.
     pub sloppy_tcp: bool,
-    /// How often a connection is sent to the backup: at packets [`sync_threshold`](Self::sync_threshold) + n times this.
-    /// Default 50; 0 for never again.
+    /// How often a connection is sent to the backup: at packets [`sync_threshold`](Self::sync_threshold) + n times
+    /// this. Default 50; 0 for never again.
     pub sync_period: u32,
     /// Whether connections from a template are not sent to the backup, only the template is. Default false.
     pub sync_persist_mode: bool,

@@ -17,7 +17,8 @@ pub struct Counters {
     pub live: u32,
     /// Entries freed because their time was up.
     pub expired: u64,
-    /// Entries given up for new ones while the table was full, see [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim).
+    /// Entries given up for new ones while the table was full, see
+    /// [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim).
     pub reclaimed: u64,
     /// Events that found the queue full.
     pub events_lost: u64,

@@ -62,7 +62,8 @@ errors! {
         BadThresholds => "the lower threshold is above the upper one, or the upper one is too large",
         /// A server with this address and port is in the service already (`EEXIST`): edit it instead.
         Exists => "the service has a server with this address and port already",
-        /// Its address family is not the service's and its method not a tunnel (`EINVAL`): only tunnels join families.
+        /// The server's address family is not the service's and its method not a tunnel (`EINVAL`): only tunnels join
+        /// families.
         FamilyMismatch => "only tunnels reach a server of the other address family",
         /// The store has no place for another real server, removed ones that still have connections included: give it
         /// more, or wait for these.
@@ -77,7 +78,7 @@ errors! {
     EditServerError {
         /// The lower threshold is above the upper one (`ERANGE`), or the upper one above 2^31 - 1 (`EINVAL`).
         BadThresholds => "the lower threshold is above the upper one, or the upper one is too large",
-        /// Its address family is not the service's and its method not a tunnel (`EINVAL`).
+        /// The server's address family is not the service's and its method not a tunnel (`EINVAL`).
         FamilyMismatch => "only tunnels reach a server of the other address family",
         /// The service has no such server (`ENOENT`): add it.
         NotFound => "the service has no server with this address and port",
@@ -101,13 +102,13 @@ errors! {
 
     /// Why an entry of another director was not taken over.
     ApplyError {
-        /// It is inactive, and its tuple belongs to a connection with another real server.
+        /// The entry is inactive, and its tuple belongs to a connection with another real server.
         AnotherServer => "its tuple belongs to a connection with another real server",
         /// The store has no room for it, its stand-in server or its Call-ID.
         Full => "the store has no room for it",
-        /// Its protocol is none that can be balanced.
+        /// The entry's protocol is none that can be balanced.
         Protocol => "its protocol is none that can be balanced",
-        /// Its protocol has no such state.
+        /// The entry's protocol has no such state.
         State => "its protocol has no such state",
     }
 

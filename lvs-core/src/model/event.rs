@@ -16,7 +16,7 @@ pub enum Event {
         connection: ConnId,
         /// Client and virtual address.
         flow: Flow,
-        /// Its real server.
+        /// The connection's real server.
         server: ServerId,
         /// The state that it was in.
         state: State,
@@ -30,7 +30,7 @@ pub enum Event {
     },
     /// A connection was scheduled.
     Opened {
-        /// Its entry.
+        /// The entry that it got.
         connection: ConnId,
         /// Client and virtual address.
         flow: Flow,
@@ -56,11 +56,12 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every cause")]
 pub enum Cause {
-    /// Its time was up.
+    /// The time-out of the connection's state was over.
     Expired,
-    /// It was given up before its time: by the defence [`drop_entry`](crate::config::Tuning::drop_entry), because its real server
-    /// was removed ([`expire_nodest_conn`](crate::config::Tuning::expire_nodest_conn)), or by [`cut`](crate::Director::cut).
+    /// The connection was given up before its time: by the defence [`drop_entry`](crate::config::Tuning::drop_entry),
+    /// because its real server was removed ([`expire_nodest_conn`](crate::config::Tuning::expire_nodest_conn)), or by
+    /// [`cut`](crate::Director::cut).
     Dropped,
-    /// It made room while the table was full.
+    /// The connection made room while the table was full.
     Reclaimed,
 }

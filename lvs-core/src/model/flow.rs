@@ -186,7 +186,7 @@ impl Flow {
         SocketAddr::new(self.addresses.destination(), self.destination_port)
     }
 
-    /// The same flow seen from the other end.
+    /// The flow as the other end sees it.
     #[must_use]
     pub const fn reversed(&self) -> Self {
         Self {

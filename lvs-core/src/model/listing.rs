@@ -12,7 +12,7 @@ use crate::model::state::State;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Template<'a> {
-    /// Its entry.
+    /// The template's entry.
     pub id: ConnId,
     /// The first address of the clients' network.
     pub client: IpAddr,
@@ -38,17 +38,17 @@ pub struct Template<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Connection {
-    /// Its entry.
+    /// The connection's entry.
     pub id: ConnId,
     /// From the client to the virtual address.
     pub flow: Flow,
-    /// Its real server.
+    /// The connection's real server.
     pub server: ServerId,
     /// The real server's address, and the port that the connection uses there.
     pub destination: SocketAddr,
-    /// Its forwarding method.
+    /// The forwarding method of the connection.
     pub method: Method,
-    /// Its state.
+    /// The protocol's state.
     pub state: State,
     /// Milliseconds until it ends, if no further packet comes; 0 when its time is up.
     pub expires_in: u64,

@@ -70,7 +70,7 @@ impl Meter {
         self.live
     }
 
-    /// The same for counting.
+    /// What was counted up to now, for counting on.
     #[inline]
     pub const fn live_mut(&mut self) -> &mut Traffic {
         &mut self.live

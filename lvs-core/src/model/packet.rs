@@ -35,14 +35,14 @@ impl Packet {
         Self { flow, content, length, path: Path::Local, mark: 0 }
     }
 
-    /// The same packet on its way through the director: only replies of real servers are looked for.
+    /// This packet on its way through the director: only replies of real servers are looked for.
     #[must_use]
     pub const fn passing(mut self) -> Self {
         self.path = Path::Through;
         self
     }
 
-    /// The same packet with a firewall mark.
+    /// Adds a firewall mark to the packet.
     #[must_use]
     pub const fn marked(mut self, mark: u32) -> Self {
         self.mark = mark;
@@ -78,11 +78,12 @@ pub enum Content {
     Fragment,
     /// An ICMP or `ICMPv6` error about a packet of the reversed flow (RFC 792, RFC 4443).
     Error,
-    /// An ICMP error about the wrapping of a packet of this flow, which a router between the director and the real server
-    /// has sent to the director. It goes to the client; its length is that of the wrapped packet as far as quoted.
+    /// An ICMP error about the wrapping of a packet of this flow, which a router between the director and the real
+    /// server has sent to the director. It goes to the client; its length is that of the wrapped packet as far as
+    /// quoted.
     TunnelError,
-    /// An AH or ESP packet (RFC 4302, RFC 4303). It has no ports: its flow is UDP from port 500 to port 500, that of the key
-    /// exchange which it follows. It never starts a connection.
+    /// An AH or ESP packet (RFC 4302, RFC 4303). It has no ports: its flow is UDP from port 500 to port 500, that of
+    /// the key exchange which it follows. It never starts a connection.
     Ipsec,
 }
 
@@ -119,7 +120,7 @@ impl TcpFlags {
     /// The acknowledgement field counts.
     pub const ACK: Self = Self(0x10);
 
-    /// Those that a connection's state depends on: SYN, FIN, RST and ACK.
+    /// The flags that a connection's state depends on: SYN, FIN, RST and ACK.
     pub(crate) const TELLING: u8 = 0x17;
 
     /// The flags of a header's 14th byte.
@@ -146,7 +147,7 @@ impl TcpFlags {
         self.0 & Self::TELLING == Self::ACK.0
     }
 
-    /// These flags and `other`'s.
+    /// The flags of both.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -26,8 +26,8 @@ use crate::model::flow::Family;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Persistence {
-    /// Seconds, from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as the nearest of these). A
-    /// change applies to new templates.
+    /// Seconds, from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as the nearest of
+    /// these). A change applies to new templates.
     pub timeout: u32,
     /// Which bits of a client's address count (ipvsadm `-M`). `None`, the default, for all.
     pub mask: Option<Mask>,
@@ -42,14 +42,14 @@ impl Persistence {
         Self { timeout, mask: None, engine: None }
     }
 
-    /// The same by the first `mask` bits of the client's address.
+    /// Lets only the first `mask` bits of a client's address count.
     #[must_use]
     pub const fn with_mask(mut self, mask: u8) -> Self {
         self.mask = Some(Mask::Prefix(mask));
         self
     }
 
-    /// The same with an engine.
+    /// Adds an engine that looks into packets.
     #[must_use]
     pub const fn with_engine(mut self, engine: PersistenceEngine) -> Self {
         self.engine = Some(engine);
@@ -85,7 +85,7 @@ impl Persistence {
 pub enum Mask {
     /// So many leading bits: 0 to 32 for IPv4, 1 to 128 for IPv6.
     Prefix(u8),
-    /// Those set here, also with holes between them; IPv4 only.
+    /// The bits that are set here, also with holes between them; IPv4 only.
     Bits(Ipv4Addr),
 }
 

@@ -33,8 +33,8 @@ reasons! {
         /// Passed: an ICMP error about no known connection, or an AH or ESP packet without a key exchange.
         NoConnection = "no-connection",
         /// Rejected: the service has no real server that may take a connection (all quiesced, overloaded or none
-        /// there), or a service for all ports is not persistent. If the packet is an ICMP error it is dropped, if it is to
-        /// another port than 21 of an FTP service it is passed.
+        /// there), or a service for all ports is not persistent. If the packet is an ICMP error it is dropped, if it is
+        /// to another port than 21 of an FTP service it is passed.
         NoServer = "no-server",
         /// Passed: no virtual service has this address, or none of this family exists at all.
         NoService = "no-service",

@@ -53,19 +53,21 @@ impl From<u16> for Weight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// Its address and port; scope and flow label of an IPv6 one do not matter. Port 0 keeps the port that the client asked for. DR and TUN never change the port.
+    /// Address and port of the server; scope and flow label of an IPv6 address do not matter. Port 0 keeps the port
+    /// that the client asked for. DR and TUN never change the port.
     pub address: SocketAddr,
     /// How packets reach it. A change applies to new connections; existing ones keep theirs.
     pub method: Method,
-    /// Its share. Default 1.
+    /// The share of new connections that the server gets. Default 1.
     pub weight: Weight,
     /// Upper threshold in connections: with this many it gets no new ones (ipvsadm `-x`). 0, the default, for none.
     pub upper: u32,
     /// Lower threshold in connections: an overloaded server is scheduled again below it (ipvsadm `-y`). 0, the
     /// default, stands for three quarters of the upper one, rounded up.
     pub lower: u32,
-    /// Whether it is to lose all its clients in time: with weight 0, persistence no longer sends clients to it either, as
-    /// [`expire_quiescent_template`](crate::config::Tuning::expire_quiescent_template) does for all servers. Default false.
+    /// Whether it is to lose all its clients in time: with weight 0, persistence no longer sends clients to it either,
+    /// as [`expire_quiescent_template`](crate::config::Tuning::expire_quiescent_template) does for all servers. Default
+    /// false.
     pub draining: bool,
 }
 
@@ -76,21 +78,21 @@ impl ServerConfig {
         Self { address, method, weight: Weight::ONE, upper: 0, lower: 0, draining: false }
     }
 
-    /// The same with this weight.
+    /// Gives the server this weight.
     #[must_use]
     pub const fn with_weight(mut self, weight: Weight) -> Self {
         self.weight = weight;
         self
     }
 
-    /// The same that gets no new connections at all: weight 0, and persistence sends nobody to it.
+    /// Lets the server get no new connections at all: weight 0, and persistence sends nobody to it.
     #[must_use]
     pub const fn with_draining(mut self) -> Self {
         (self.weight, self.draining) = (Weight::QUIESCED, true);
         self
     }
 
-    /// The same with these thresholds, in connections.
+    /// Sets both thresholds, in connections.
     #[must_use]
     pub const fn with_thresholds(mut self, upper: u32, lower: u32) -> Self {
         self.upper = upper;
@@ -277,7 +279,7 @@ impl Server {
         self.meter.live()
     }
 
-    /// The same as `ipvsadm` shows it, up to two seconds late, and its rates.
+    /// The server's traffic as `ipvsadm` shows it, up to two seconds late, and its rates.
     #[must_use]
     pub const fn meter(&self) -> &Meter {
         &self.meter

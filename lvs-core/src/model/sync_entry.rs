@@ -28,21 +28,21 @@ pub struct SyncEntry {
     pub timeout: u32,
     /// How sequence numbers are shifted, if they are.
     pub sequences: Option<Sequences>,
-    /// Of a template with engine data: the entry in the sender's table that has the data. `None` in a received one, whose
-    /// data is in [`Received::engine`](crate::sync::Received::engine).
+    /// Of a template with engine data: the entry in the sender's table that has the data. `None` in a received one,
+    /// whose data is in [`Received::engine`](crate::sync::Received::engine).
     pub engine: Option<ConnId>,
 }
 
 impl SyncEntry {
     /// The forwarding method among the flags: 0 NAT, 1 local, 2 tunnel, 3 direct routing, 4 bypass.
     pub const METHOD: u32 = 0x0007;
-    /// It came from another director.
+    /// Flag: the entry came from another director.
     pub const SYNC: u32 = 0x0020;
-    /// It is in a table. Never sent.
+    /// Flag: the entry is in a table. Never sent.
     pub const HASHED: u32 = 0x0040;
     /// Replies are not expected to pass the director.
     pub const NO_OUTPUT: u32 = 0x0080;
-    /// Its state counts as inactive.
+    /// Flag: the state counts as inactive.
     pub const INACTIVE: u32 = 0x0100;
     /// Sequence numbers of the real server are shifted.
     pub const OUT_SEQ: u32 = 0x0200;
@@ -50,9 +50,9 @@ impl SyncEntry {
     pub const IN_SEQ: u32 = 0x0400;
     /// The client's port is still to be learnt.
     pub const NO_CLIENT_PORT: u32 = 0x0800;
-    /// It is a template.
+    /// Flag: the entry is a template.
     pub const TEMPLATE: u32 = 0x1000;
-    /// It is for one packet. Such entries are not sent.
+    /// Flag: the connection is for one packet. Such entries are not sent.
     pub const ONE_PACKET: u32 = 0x2000;
 
     /// An entry without flags, of NAT, in state 0; `None` when the three are not of one family.

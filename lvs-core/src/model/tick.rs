@@ -88,8 +88,8 @@ impl Stamp {
         Self(self.0.wrapping_sub(secs.wrapping_mul(STAMPS_PER_SEC)))
     }
 
-    /// The first moment after `now` that lies a whole number of times `secs` (at least one time) after this one, where this
-    /// one is `now` or before it.
+    /// The first moment after `now` that lies a whole number of times `secs` (at least one time) after this one, where
+    /// this one is `now` or before it.
     pub(crate) const fn next_after(self, now: Self, secs: u32) -> Self {
         let step = secs.wrapping_mul(STAMPS_PER_SEC);
         let past = now.0.wrapping_sub(self.0);

@@ -15,11 +15,11 @@ pub enum Verdict {
     Drop(Reason),
     /// Send it on as [`Forward`] says.
     Forward(Forward),
-    /// It may start a connection of a service whose persistence looks into packets ([`PersistenceEngine`](crate::service::PersistenceEngine)): find
-    /// the Call-ID in its payload and ask again with [`Inspected::CallId`].
-    /// Nothing has been counted or changed yet.
+    /// The packet may start a connection of a service whose persistence looks into packets
+    /// ([`PersistenceEngine`](crate::service::PersistenceEngine)): find the Call-ID in its payload and ask again with
+    /// [`Inspected::CallId`]. Nothing has been counted or changed yet.
     Inspect,
-    /// It is not the director's: leave it to the host (IPVS's `ACCEPT`); counted by reason.
+    /// Leave the packet to the host, since it is not the director's (IPVS's `ACCEPT`); counted by reason.
     Pass(Reason),
     /// Discard it and answer its source with ICMP port unreachable (IPv4 type 3 code 3, `ICMPv6` type 1 code 4),
     /// quoting the packet unmodified. IPVS does this for TCP too when no real server can take a connection.

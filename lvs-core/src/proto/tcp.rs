@@ -101,7 +101,8 @@ const NORMAL: Table = [
     ],
 ];
 
-/// The same while `secure_tcp` is on: a handshake under NAT is not over before the server has acknowledged it.
+/// The table that counts while `secure_tcp` is on: a handshake under NAT is not over before the server has acknowledged
+/// it.
 #[rustfmt::skip]
 const SECURE: Table = [
     // INPUT

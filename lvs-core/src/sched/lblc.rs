@@ -14,8 +14,8 @@ use crate::model::tick::Tick;
 /// that server is quiesced, removed, or overrun: with more active connections than its weight, while
 /// another has less than half of its own. Meant for caches behind a firewall mark.
 ///
-/// It remembers up to 24,576 addresses, fewer if the store's table is smaller; further ones are balanced as by
-/// `wlc`. An upper threshold does not keep connections from a server that an address already has, as in IPVS.
+/// The scheduler remembers up to 24,576 addresses, fewer if the store's table is smaller; further ones are balanced as
+/// by `wlc`. An upper threshold does not keep connections from a server that an address already has, as in IPVS.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalityLeastConnection {
     cache: Cache,

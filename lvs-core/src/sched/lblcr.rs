@@ -16,8 +16,8 @@ use crate::model::tick::Tick;
 /// is overrun (as by `lblc`), the least loaded of all joins the set; a set that has not changed for
 /// [`lblcr_expiration`](crate::config::Tuning::lblcr_expiration) loses its most loaded one.
 ///
-/// It remembers up to 24,576 addresses with two servers each, fewer if the store's table is smaller; what has no room
-/// is balanced as by `wlc`.
+/// The scheduler remembers up to 24,576 addresses with two servers each, fewer if the store's table is smaller; what
+/// has no room is balanced as by `wlc`.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalityReplication {
     cache: Cache,

@@ -6,8 +6,8 @@ use crate::model::flow::Flow;
 use crate::model::id::ServerId;
 use crate::model::rng::Rng;
 
-/// Gives a connection to the server with the least [overhead](crate::service::Server::overhead); weights only matter as zero
-/// or not. Of equals, the one added last.
+/// Gives a connection to the server with the least [overhead](crate::service::Server::overhead); weights only matter as
+/// zero or not. Of equals, the one added last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastConnection;
 

@@ -10,8 +10,8 @@ use crate::model::id::ServerId;
 use crate::model::seed::Seed;
 use crate::model::server::Server;
 
-/// Makes the table in the first cells, and notes in those that follow, if there is room for them. A list of servers needs room for itself as
-/// well.
+/// Makes the table in the first cells, and notes in those that follow, if there is room for them. A list of servers
+/// needs room for itself as well.
 pub(super) fn build<const CELLS: usize, const WEIGHT_BITS: u32>(
     list: &mut ServerList<'_>,
     table: &mut [u32],
@@ -142,7 +142,7 @@ struct Stand {
 }
 
 impl Stand {
-    /// That of a server, and who comes after it.
+    /// The walk of a server, and who comes after it.
     #[inline(always)]
     fn of(servers: &[Server], id: Option<ServerId>) -> Option<(Self, Option<ServerId>)> {
         let id = id?;
@@ -170,9 +170,9 @@ fn populate<const CELLS: usize>(ring: &mut Ring<'_>, table: &mut [u32]) {
     });
 }
 
-/// The same for large tables. Most of the work is looking for free cells. Which ones are taken is noted in a bit for each, which stay
-/// in the nearest cache; and when few are left, half of all steps would still be to come, so it is asked of each of
-/// them how many steps away it is.
+/// Lets the servers take free cells in turn, for large tables. Most of the work is looking for free cells. Which ones
+/// are taken is noted in a bit for each, which stay in the nearest cache; and when few are left, half of all steps
+/// would still be to come, so it is asked of each of them how many steps away it is.
 fn populate_noted<const CELLS: usize>(ring: &mut Ring<'_>, table: &mut [u32], notes: &mut [u32]) {
     notes.fill(0);
     table.fill(FREE);
@@ -194,9 +194,9 @@ fn populate_noted<const CELLS: usize>(ring: &mut Ring<'_>, table: &mut [u32], no
     });
 }
 
-/// The first free cell of a walk. Four are looked at together, whose places do not wait for each other: most walks end in the first
-/// four, and a processor foresees that as it cannot foresee at which. A function of its own, since it wants nearly all registers: as a
-/// part of its caller it takes longer than step by step.
+/// The first free cell of a walk. Four are looked at together, whose places do not wait for each other: most walks end
+/// in the first four, and a processor foresees that as it cannot foresee at which. A function of its own, since it
+/// wants nearly all registers: as a part of its caller it takes longer than step by step.
 #[inline(never)]
 fn next_free<const CELLS: usize>(notes: &[u32], mut at: usize, one: usize) -> usize {
     let two = step::<CELLS>(one, one);
@@ -220,7 +220,8 @@ struct LastCells {
 }
 
 impl LastCells {
-    /// Finds them by the notes, which have a bit for every cell, and some that stand for none. There are as many as it has room for.
+    /// Finds them by the notes, which have a bit for every cell, and some that stand for none. There are as many as it
+    /// has room for.
     fn collect(&mut self, notes: &[u32]) {
         let free = notes.iter().zip(0..).flat_map(|(&noted, word)| {
             let mut left = !noted;
@@ -239,7 +240,8 @@ impl LastCells {
         if cells.is_empty() {
             return None;
         }
-        // So many steps lead on by one cell; as a part of all of them, 2^64 for the whole, further rounds fall away by themselves.
+        // So many steps lead on by one cell; as a part of all of them, 2^64 for the whole, further rounds fall away by
+        // themselves.
         let one = inverse(stand.skip as u64, CELLS as u64) * (u64::MAX / CELLS as u64);
         let steps = |cell: u32| u64::from(cell).wrapping_sub(stand.at as u64).wrapping_mul(one);
         // What is lost by rounding, and the place in the lowest bits, are less than one step.
@@ -280,7 +282,8 @@ pub(super) const fn room(cells: usize) -> usize {
 const FREE: u32 = u32::MAX;
 /// Cells that the nearest cache holds easily.
 const NEAR: usize = 4_096;
-/// Free cells that are few: to ask as many takes about as long as it takes to come upon one of them, in a table of 65,521. A power of two.
+/// Free cells that are few: to ask as many takes about as long as it takes to come upon one of them, in a table of
+/// 65,521. A power of two.
 const FEW: usize = 256;
 /// Cells that are too many for the steps between them to be told apart in 64 bits with what is rounded off.
 const MANY: usize = 1 << 18;

@@ -15,8 +15,9 @@ use crate::model::rng::Rng;
 /// [`fallback`](super::ScheduleFlags::fallback) gives them another server.
 ///
 /// The table does not depend on the order in which servers were added, nor on any seed: two directors with the same
-/// servers agree. It has `CELLS` cells, a prime; by default 4,093, that of IPVS's `CONFIG_IP_VS_MH_TAB_INDEX` 12. Weights above
-/// `WEIGHT_BITS` bits are scaled down, half of that index. A kernel with index 16 has `Maglev<65_521, 8>`.
+/// servers agree. It has `CELLS` cells, a prime; by default 4,093, that of IPVS's `CONFIG_IP_VS_MH_TAB_INDEX` 12.
+/// Weights above `WEIGHT_BITS` bits are scaled down, half of that index. A kernel with index 16 has `Maglev<65_521,
+/// 8>`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Maglev<const CELLS: usize = 4_093, const WEIGHT_BITS: u32 = 6>;
 

@@ -33,7 +33,7 @@ pub(crate) fn fold(address: IpAddr) -> u32 {
     }
 }
 
-/// The same for an address in a service of this family: IPVS reads an IPv6 address in an IPv4 service (of a server
+/// An address as 32 bits in a service of this family: IPVS reads an IPv6 address in an IPv4 service (of a server
 /// behind a tunnel) by its first word alone.
 pub(crate) fn fold_as(family: Family, address: IpAddr) -> u32 {
     match (family, address) {

@@ -99,9 +99,9 @@ impl<'a> Pool<'a> {
         self.context.service.family()
     }
 
-    /// The address that scheduling by destination goes by: the virtual address of `flow`. For a connection that an
-    /// ICMP error starts ([`schedule_icmp`](crate::config::Tuning::schedule_icmp)) it is the destination of the packet that the error
-    /// quotes, which is the client, as in IPVS.
+    /// The address that scheduling by destination goes by: the virtual address of `flow`. For a connection that an ICMP
+    /// error starts ([`schedule_icmp`](crate::config::Tuning::schedule_icmp)) it is the destination of the packet that
+    /// the error quotes, which is the client, as in IPVS.
     #[must_use]
     pub fn destination(&self, flow: &Flow) -> IpAddr {
         self.context.destination.unwrap_or_else(|| flow.addresses.destination())
@@ -125,7 +125,7 @@ impl<'a> Pool<'a> {
         self.table
     }
 
-    /// The same for writing.
+    /// The look-up table's cells, for writing.
     pub fn table_mut(&mut self) -> &mut [u32] {
         self.table
     }

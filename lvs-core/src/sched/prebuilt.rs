@@ -1,10 +1,11 @@
 //! Look-up tables that are made ahead: before the change that needs them, by another thread than the packets'.
 //!
-//! To make a large table takes a millisecond, and packets of all services would wait for it. So a change comes in three steps: what the
-//! servers are is read ([`Director::members`](crate::Director::members)), the table for what they will be is made elsewhere
-//! ([`TableBuilder::build`]), and after the change the director takes it over
-//! ([`Director::adopt_table`](crate::Director::adopt_table)), if it is for just the servers that there are then. If it is not, the director
-//! makes the table itself, before the next connection: a table never belongs to other servers than it is used for.
+//! To make a large table takes a millisecond, and packets of all services would wait for it. So a change comes in three
+//! steps: what the servers are is read ([`Director::members`](crate::Director::members)), the table for what they will
+//! be is made elsewhere ([`TableBuilder::build`]), and after the change the director takes it over
+//! ([`Director::adopt_table`](crate::Director::adopt_table)), if it is for just the servers that there are then. If it
+//! is not, the director makes the table itself, before the next connection: a table never belongs to other servers than
+//! it is used for.
 
 use super::schedule::Schedule;
 use super::server_list::{Build, Member, NEW, ServerList, Source};
@@ -20,20 +21,21 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// That of a scheduler in a service of this family; `None` if its table cannot be made ahead.
+    /// How the table of a scheduler is made in a service of this family; `None` if its table cannot be made ahead.
     pub fn of<P: Schedule>(scheduler: &P, family: Family) -> Option<Self> {
         let build = scheduler.builder()?;
         Some(Self { build, family, cells: scheduler.table_len().least })
     }
 
-    /// How many words [`build`](Self::build) needs for so many servers: the table, a bit for each of its cells, and four words for each server.
+    /// How many words [`build`](Self::build) needs for so many servers: the table, a bit for each of its cells, and
+    /// four words for each server.
     #[must_use]
     pub const fn room(&self, servers: usize) -> usize {
         self.cells + self.cells.div_ceil(u32::BITS as usize) + 4 * servers
     }
 
-    /// Makes the table for these servers, newest first, in memory of at least [`room`](Self::room) words. `None` where there is too little,
-    /// or no table for so many servers.
+    /// Makes the table for these servers, newest first, in memory of at least [`room`](Self::room) words. `None` where
+    /// there is too little, or no table for so many servers.
     pub fn build<M: AsMut<[Member]>, T: AsMut<[u32]>>(
         &self,
         mut members: M,
@@ -52,7 +54,8 @@ impl TableBuilder {
     }
 
     fn is(&self, other: &Self) -> bool {
-        // Functions of one address do the same. Those of two may do so too, and are then taken for others, which does no harm.
+        // Functions of one address do the same. Those of two may do so too, and are then taken for others, which does
+        // no harm.
         core::ptr::fn_addr_eq(self.build, other.build)
             && self.family == other.family
             && self.cells == other.cells
@@ -99,8 +102,8 @@ impl<M: AsMut<[Member]>, T: AsMut<[u32]>> PrebuiltTable<M, T> {
         if !self.adds {
             return true;
         }
-        // Servers that have come since were named by their places. So it seems with a cell that names none, and still does. Mostly there are
-        // few of them, so many cells are looked at together.
+        // Servers that have come since were named by their places. So it seems with a cell that names none, and still
+        // does. Mostly there are few of them, so many cells are looked at together.
         let (runs, rest) = to.as_chunks_mut::<RUN>();
         for run in runs.iter_mut().map(<[u32; RUN]>::as_mut_slice).chain([rest]) {
             if run.iter().fold(0, |all, cell| all | cell) & NEW == 0 {

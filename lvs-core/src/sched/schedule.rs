@@ -10,10 +10,10 @@ use crate::model::tick::Tick;
 /// Chooses a real server for each new connection of one service.
 ///
 /// The director calls [`on_change`](Self::on_change) once when the scheduler is bound to a service, and after every
-/// addition, edit and removal of a real server, with the list as it is then (or what [`builder`](Self::builder) returns, later); and [`pick`](Self::pick) for
-/// every new connection. Both run on the packet path's thread: neither may block, and `pick` should not
-/// allocate. A scheduler keeps its own state; for a look-up table it borrows cells from the store by
-/// [`table_len`](Self::table_len), so that it works without an allocator.
+/// addition, edit and removal of a real server, with the list as it is then (or what [`builder`](Self::builder)
+/// returns, later); and [`pick`](Self::pick) for every new connection. Both run on the packet path's thread: neither
+/// may block, and `pick` should not allocate. A scheduler keeps its own state; for a look-up table it borrows cells
+/// from the store by [`table_len`](Self::table_len), so that it works without an allocator.
 ///
 /// ```
 /// use lvs_core::{Config, Director, Flow, Heap, Method, Seed, ServerConfig, ServerId};
@@ -61,10 +61,10 @@ pub trait Schedule {
         TableLen::NONE
     }
 
-    /// What makes its look-up table, for a scheduler whose table follows from the servers' order, addresses and weights and from the service's
-    /// family alone; none by default. The director then calls that instead of [`on_change`](Self::on_change): once before the
-    /// first [`pick`](Self::pick) after any number of changes, unless it has been given a table that was made
-    /// [ahead](crate::tables::TableBuilder).
+    /// What makes its look-up table, for a scheduler whose table follows from the servers' order, addresses and weights
+    /// and from the service's family alone; none by default. The director then calls that instead of
+    /// [`on_change`](Self::on_change): once before the first [`pick`](Self::pick) after any number of changes, unless
+    /// it has been given a table that was made [ahead](crate::tables::TableBuilder).
     fn builder(&self) -> Option<Build> {
         None
     }
@@ -88,9 +88,9 @@ pub trait Schedule {
         None
     }
 
-    /// Its time has come: the first [`sweep`](crate::Director::sweep) at or after [`next_tick`](Self::next_tick).
-    /// For what is done now and then, such as forgetting what nobody asked for. A sweep calls one scheduler at
-    /// most; how long that one takes, the next packet waits.
+    /// Called when the scheduler's time has come: by the first [`sweep`](crate::Director::sweep) at or after
+    /// [`next_tick`](Self::next_tick). For what is done now and then, such as forgetting what nobody asked for. A sweep
+    /// calls one scheduler at most; how long that one takes, the next packet waits.
     fn on_tick(&mut self, pool: &mut Pool<'_>) {
         let _ = pool;
     }
@@ -121,11 +121,11 @@ impl TableLen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every change")]
 pub enum Change {
-    /// This server was added; it is now first.
+    /// A server was added; it is now first.
     Added(ServerId),
     /// The scheduler was bound to the service. The list may already have servers.
     Bound,
-    /// This server's weight, method or thresholds may have changed.
+    /// A server's weight, method or thresholds may have changed.
     Edited(ServerId),
     /// A server was removed; it is no longer in the list.
     Removed {

@@ -7,10 +7,11 @@ use crate::model::flow::Family;
 use crate::model::id::ServerId;
 use crate::model::server::{Server, ServerConfig};
 
-/// Makes a look-up table for the servers of a service: of the lent cells, the first [`least`](super::schedule::TableLen::least) are the table, and the
-/// others are room for the work. Says whether there is a table now; else everything is left as it was.
+/// Makes a look-up table for the servers of a service: of the lent cells, the first
+/// [`least`](super::schedule::TableLen::least) are the table, and the others are room for the work. Says whether there
+/// is a table now; else everything is left as it was.
 ///
-/// The same servers, whatever their ids, must give the same table.
+/// Equal servers must give equal tables, whatever their ids.
 pub type Build = fn(&mut ServerList<'_>, &mut [u32]) -> bool;
 
 /// A real server as far as look-up tables follow from it.
@@ -36,7 +37,7 @@ impl Member {
         Self { address: server.address, weight: server.weight, last_weight: server.last_weight, cell: id.0 }
     }
 
-    /// The same after [`Director::edit_server`](crate::Director::edit_server).
+    /// Changes the server as [`Director::edit_server`](crate::Director::edit_server) does.
     pub fn edit(&mut self, config: &ServerConfig) {
         self.weight = config.weight.get();
         if self.weight != 0 {
@@ -132,5 +133,6 @@ impl<'a> ServerList<'a> {
     }
 }
 
-/// What tells the place of a server that is still to be added from ids, which are less: a store has room for fewer servers.
+/// What tells the place of a server that is still to be added from ids, which are less: a store has room for fewer
+/// servers.
 pub(super) const NEW: u32 = 1 << 31;

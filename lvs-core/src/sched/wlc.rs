@@ -7,8 +7,8 @@ use crate::model::flow::Flow;
 use crate::model::id::ServerId;
 use crate::model::rng::Rng;
 
-/// Gives a connection to the server with the least [overhead](crate::service::Server::overhead) per weight. Of equals, the one
-/// added last.
+/// Gives a connection to the server with the least [overhead](crate::service::Server::overhead) per weight. Of equals,
+/// the one added last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WeightedLeastConnection;
 

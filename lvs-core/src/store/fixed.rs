@@ -15,13 +15,13 @@ use crate::sched::schedule::{Schedule, TableLen};
 use crate::store::service::Service;
 
 /// A store whose size is its type: `CONNS` connections (98 bytes each), `SERVICES` virtual services, `SERVERS` real
-/// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE` cells
-/// of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 256 or more for
-/// `lblc` and `lblcr`, which remember about a virtual address per 9 or 15 cells; 0 if none of these is used).
-/// `CALLS` is how many calls a service with [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) can tell apart at one time (about 270
-/// bytes each; looked up one after the other, so meant for some hundred).
+/// servers (removed ones that still have connections count too), `EVENTS` waiting events (at least 1), and `TABLE`
+/// cells of 4 bytes of look-up table for each service (256 for `sh` and `dh`, 4,093 for `mh`, 256 or more for `lblc`
+/// and `lblcr`, which remember about a virtual address per 9 or 15 cells; 0 if none of these is used). `CALLS` is how
+/// many calls a service with [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) can tell apart at one
+/// time (about 270 bytes each; looked up one after the other, so meant for some hundred).
 ///
-/// It may live in a `static`; then `&mut` of it is the store.
+/// The store may live in a `static`; then `&mut` of it is the store.
 ///
 /// ```
 /// use lvs_core::{Config, Director, Fixed, Seed};

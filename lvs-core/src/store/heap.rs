@@ -49,8 +49,9 @@ pub struct Capacity {
     pub servers: usize,
     /// Events that wait to be read; further ones are lost and counted. Default 1,024.
     pub events: usize,
-    /// Calls that services with [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) tell apart at one time. Default 896, the most that
-    /// a map of 1,024 cells holds, of 272 bytes each. Without room a packet that begins a call is dropped and counted.
+    /// Calls that services with [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) tell apart at one
+    /// time. Default 896, the most that a map of 1,024 cells holds, of 272 bytes each. Without room a packet that
+    /// begins a call is dropped and counted.
     pub calls: usize,
 }
 
@@ -156,8 +157,8 @@ impl<P> Heap<P> {
 }
 
 impl<P> Heap<P> {
-    /// Where the memory is that packets read at random, as addresses: for a caller who can ask the operating system for large pages.
-    /// It stays there as long as the store lives, also when the store is moved.
+    /// Where the memory is that packets read at random, as addresses: for a caller who can ask the operating system for
+    /// large pages. It stays there as long as the store lives, also when the store is moved.
     #[must_use]
     pub fn addresses(&self) -> [Range<usize>; 2] {
         let slots = self.slots.as_ptr_range();

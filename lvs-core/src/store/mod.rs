@@ -33,9 +33,9 @@ pub(crate) mod private {
     pub trait Parts {
         /// The scheduler of its services.
         type Scheduler: Schedule;
-        /// Its index of services.
+        /// The store's index of services.
         type Services: Services;
-        /// Its queue of events.
+        /// The store's queue of events.
         type Queue: Queue;
 
         /// All parts, for changing them.

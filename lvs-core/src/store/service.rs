@@ -25,8 +25,8 @@ pub struct ServiceConfig<P = crate::sched::Scheduler> {
     pub flags: ScheduleFlags,
     /// Whether clients stay with their server. Default not.
     pub persistence: Option<Persistence>,
-    /// Whether every UDP datagram is scheduled anew (ipvsadm `-o`), so that there is no connection and replies under NAT
-    /// are not translated. Default false; it has no effect on other protocols.
+    /// Whether every UDP datagram is scheduled anew (ipvsadm `-o`), so that there is no connection and replies under
+    /// NAT are not translated. Default false; it has no effect on other protocols.
     pub one_packet: bool,
 }
 
@@ -37,21 +37,21 @@ impl<P> ServiceConfig<P> {
         Self { scheduler, flags: ScheduleFlags::default(), persistence: None, one_packet: false }
     }
 
-    /// The same with persistence.
+    /// Lets clients stay with their server.
     #[must_use]
     pub fn with_persistence(mut self, persistence: Persistence) -> Self {
         self.persistence = Some(persistence);
         self
     }
 
-    /// The same that schedules every UDP datagram anew.
+    /// Lets every UDP datagram be scheduled anew.
     #[must_use]
     pub fn with_one_packet(mut self) -> Self {
         self.one_packet = true;
         self
     }
 
-    /// The same with these flags.
+    /// Sets the scheduler's flags.
     #[must_use]
     pub fn with_flags(mut self, flags: ScheduleFlags) -> Self {
         self.flags = flags;
@@ -104,7 +104,7 @@ impl<P> Service<P> {
         self.key
     }
 
-    /// Its port, unless it goes by a mark.
+    /// The service's port, unless it goes by a mark.
     #[inline]
     pub(crate) const fn port(&self) -> Option<u16> {
         match self.key {
@@ -113,7 +113,7 @@ impl<P> Service<P> {
         }
     }
 
-    /// Its scheduler.
+    /// The scheduler that chooses the servers of new connections.
     #[must_use]
     pub const fn scheduler(&self) -> &P {
         &self.scheduler
@@ -149,7 +149,7 @@ impl<P> Service<P> {
         self.meter.live()
     }
 
-    /// The same as `ipvsadm` shows it, up to two seconds late, and its rates.
+    /// The service's traffic as `ipvsadm` shows it, up to two seconds late, and its rates.
     #[must_use]
     pub const fn meter(&self) -> &Meter {
         &self.meter

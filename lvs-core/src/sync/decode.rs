@@ -12,7 +12,8 @@ use crate::model::persistence::PersistenceEngine;
 use crate::model::state::{SctpState, TcpState};
 use crate::model::sync_entry::Addresses;
 
-/// Takes a datagram apart that came from another director. `syncid` is the receiver's own; 0 takes messages of all groups.
+/// Takes a datagram apart that came from another director. `syncid` is the receiver's own; 0 takes messages of all
+/// groups.
 ///
 /// What an entry may contain is checked, and flags that a backup does not take are cleared, as IPVS does it.
 ///
@@ -80,11 +81,11 @@ pub struct Received<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
 pub enum MessageError {
-    /// It has no header.
+    /// The message has no header.
     Short,
-    /// It is longer or shorter than it says: cut on the way, or something else.
+    /// The message is longer or shorter than it says: cut on the way, or something else.
     Length,
-    /// It is for another group of directors: give both the same syncid, or the receiver 0.
+    /// The message is for another group of directors: give both the same syncid, or the receiver 0.
     OtherGroup {
         /// The sender's.
         syncid: u8,
@@ -111,19 +112,19 @@ impl core::error::Error for MessageError {}
 pub enum EntryError {
     /// The message ends inside of it.
     Cut,
-    /// It is of a version or type of entries that does not exist yet.
+    /// The entry is of a version or type of entries that does not exist yet.
     Version,
     /// An option is empty, too long, or there twice.
     Option,
     /// An option without which it would mean something else is not known.
     UnknownOption,
-    /// Its protocol cannot be balanced.
+    /// The entry's protocol cannot be balanced.
     Protocol,
     /// There is no such state.
     State,
     /// Flags that exclude each other, or that such an entry cannot have.
     Flags,
-    /// Its engine is not known, or not named.
+    /// The entry's engine is not known, or not named.
     PersistenceEngine,
 }
 

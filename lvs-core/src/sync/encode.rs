@@ -39,8 +39,8 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     ///
-    /// [`PushError::Full`] when there is no room for it, or there are 255 entries; [`PushError::NotInVersion`] when the format
-    /// has no place for what it is; [`PushError::EngineData`] when that has no byte or more than 255.
+    /// [`PushError::Full`] when there is no room for it, or there are 255 entries; [`PushError::NotInVersion`] when the
+    /// format has no place for what it is; [`PushError::EngineData`] when that has no byte or more than 255.
     pub fn push(
         &mut self,
         entry: &SyncEntry,

@@ -7,9 +7,10 @@ use crate::model::tick::Tick;
 
 /// Packs entries into messages and says when they are to be sent, as the kernel's sync daemon does.
 ///
-/// A message that is full goes 20 ms after the first such one, or at once when there are eight. One that is not full goes when its
-/// first entry is two seconds old, which is looked at once a second. `QUEUE` full messages of up to `SIZE` bytes may wait; when
-/// nobody takes them, further ones are lost and counted. One with 255 entries is full, too (IPVS counts on from 0).
+/// A message that is full goes 20 ms after the first such one, or at once when there are eight. One that is not full
+/// goes when its first entry is two seconds old, which is looked at once a second. `QUEUE` full messages of up to
+/// `SIZE` bytes may wait; when nobody takes them, further ones are lost and counted. One with 255 entries is full, too
+/// (IPVS counts on from 0).
 ///
 /// ```
 /// use lvs_core::Tick;
@@ -48,8 +49,8 @@ pub struct Master<const QUEUE: usize = 16, const SIZE: usize = 1_472> {
 pub const LEAST_MESSAGE: usize = 384;
 
 impl<const QUEUE: usize, const SIZE: usize> Master<QUEUE, SIZE> {
-    /// A master that sends messages of up to `limit` bytes: what one datagram of the network takes, 1,472 on Ethernet with
-    /// IPv4. At most `SIZE`; an entry that alone is longer makes a longer message.
+    /// A master that sends messages of up to `limit` bytes: what one datagram of the network takes, 1,472 on Ethernet
+    /// with IPv4. At most `SIZE`; an entry that alone is longer makes a longer message.
     #[must_use]
     pub const fn new(now: Tick, version: Version, syncid: u8, limit: usize) -> Self {
         const { assert!(QUEUE > 0 && SIZE >= LEAST_MESSAGE, "a master has room for a message") };

@@ -1,9 +1,10 @@
 //! Connection synchronisation: how directors tell each other about connections, as messages.
 //!
-//! A master sends what [`Event::Sync`](crate::Event::Sync) gives it, packed into datagrams by [`Master`]; a backup takes datagrams
-//! apart with [`decode()`] and gives each entry to [`Director::apply_sync`](crate::Director::apply_sync). The messages are those of the
-//! kernel's sync daemon, to the byte: a Linux machine can be at the other end. They go to UDP port 8848 of a
-//! multicast group, by default 224.0.0.81, with a TTL of 1 and no authentication; sockets are the caller's.
+//! A master sends what [`Event::Sync`](crate::Event::Sync) gives it, packed into datagrams by [`Master`]; a backup
+//! takes datagrams apart with [`decode()`] and gives each entry to
+//! [`Director::apply_sync`](crate::Director::apply_sync). The messages are those of the kernel's sync daemon, to the
+//! byte: a Linux machine can be at the other end. They go to UDP port 8848 of a multicast group, by default 224.0.0.81,
+//! with a TTL of 1 and no authentication; sockets are the caller's.
 //!
 //! ```
 //! use lvs_core::sync::{Message, SyncEntry, Version, decode};

@@ -28,12 +28,12 @@ impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
     ///
     /// The work is bounded; only a new connection costs more than two look-ups (its scheduler's choice, and under
-    /// [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim) a look at 64 slots). The first one after a change to a service under `mh` makes that
-    /// one's table, unless it was made ahead ([`adopt_table`](Self::adopt_table)).
+    /// [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim) a look at 64 slots). The first one after a change to a
+    /// service under `mh` makes that one's table, unless it was made ahead ([`adopt_table`](Self::adopt_table)).
     ///
     /// `inspected` is what was read of the packet's content, [`Inspected::Nothing`] at first. Where a service goes by
-    /// the content, the answer is then [`Verdict::Inspect`], nothing has changed, and the caller asks again with what it
-    /// has read; that second answer is never `Inspect`.
+    /// the content, the answer is then [`Verdict::Inspect`], nothing has changed, and the caller asks again with what
+    /// it has read; that second answer is never `Inspect`.
     #[inline]
     pub fn decide(&mut self, now: Tick, packet: &Packet, inspected: Inspected<'_>) -> Verdict {
         self.engine_at(now).decide_inspected(packet, None, &inspected)
@@ -122,8 +122,8 @@ impl<S: Store> Engine<'_, S> {
         self.schedule(packet, (&key, hash), service, inspected)
     }
 
-    /// What is tried before requests under switches that are mostly off: replies, so that what is none can be told from a
-    /// client's packet.
+    /// What is tried before requests under switches that are mostly off: replies, so that what is none can be told from
+    /// a client's packet.
     #[cold]
     fn before_requests(&mut self, packet: &Packet) -> Option<Verdict> {
         if let Some(id) = self.find_reply(packet, None) {
@@ -251,7 +251,8 @@ impl<S: Store> Engine<'_, S> {
         Verdict::Forward(forward)
     }
 
-    /// The same for ICMP errors, for connections that have something about them, and for masters.
+    /// Does what [`request`](Self::request) does for ICMP errors, for connections that have something about them, and
+    /// for masters.
     #[inline(never)]
     fn unusual_request(&mut self, packet: &Packet, id: u32) -> Verdict {
         if packet.content == Content::TunnelError {
@@ -325,7 +326,8 @@ impl<S: Store> Engine<'_, S> {
         Verdict::Forward(forward)
     }
 
-    /// Counts something of a connection for its server, for that one's service and in total. A removed server counts nothing.
+    /// Counts something of a connection for its server, for that one's service and in total. A removed server counts
+    /// nothing.
     #[inline]
     pub(crate) fn count(&mut self, id: u32, what: impl Fn(&mut Traffic)) {
         let server = self.tables.slots[id as usize].server;
@@ -405,7 +407,7 @@ impl<S: Store> Engine<'_, S> {
 }
 
 impl Brain {
-    /// The same for a packet that starts a connection, or whose server is not in its service.
+    /// What becomes of a packet that starts a connection, or whose server is not in its service.
     #[inline(never)]
     fn meet_anew(&self, slot: &Slot, server: &Server, starts: bool) -> Disposition {
         let tuning = &self.config.tuning;
@@ -454,11 +456,11 @@ impl Brain {
 /// What becomes of a packet that was found to belong to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disposition {
-    /// It goes to the connection's server.
+    /// The packet goes to the connection's server.
     Goes,
     /// The server was removed.
     Dropped,
-    /// It is the first of a new connection on the same tuple.
+    /// The packet is the first of a new connection on the same tuple.
     StartsAnew,
 }
 

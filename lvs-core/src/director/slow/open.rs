@@ -28,7 +28,7 @@ use crate::store::Store;
 pub(crate) struct Opening<'k> {
     pub(crate) key: &'k Key,
     pub(crate) hash: u32,
-    /// It ends with its first packet.
+    /// The connection ends with its first packet.
     pub(crate) one_packet: bool,
     pub(crate) controller: Option<u32>,
 }
@@ -37,8 +37,8 @@ pub(crate) struct Opening<'k> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "FTP's two modes")]
 pub enum Expectation {
-    /// The real server will connect to the client's address and port (FTP's `PORT`, `EPRT`), from the port before its own
-    /// one; the client sees the port before the virtual one.
+    /// The real server will connect to the client's address and port (FTP's `PORT`, `EPRT`), from the port before its
+    /// own one; the client sees the port before the virtual one.
     FromServer {
         /// Where the client listens.
         client: SocketAddr,
@@ -68,8 +68,8 @@ impl<S: Store> Director<S> {
         self.engine_at(now).expect(control.0, expectation).map(ConnId)
     }
 
-    /// A helper has made a reply of this connection longer by so many bytes, or shorter: it is counted as it leaves, as by IPVS. Does
-    /// nothing when there is no such connection.
+    /// A helper has made a reply of this connection longer by so many bytes, or shorter: it is counted as it leaves, as
+    /// by IPVS. Does nothing when there is no such connection.
     pub fn resized(&mut self, connection: ConnId, by: i32) {
         let mut engine = self.engine();
         if engine.tables.slots.get(connection.0 as usize).is_some_and(|slot| !slot.is_free()) {
@@ -103,8 +103,8 @@ impl<S: Store> Engine<'_, S> {
         self.open_moved_on(packet, opening, server, port)
     }
 
-    /// The same as to make a connection and then to let its first packet go its way, where nothing about them is unusual: it enters the
-    /// table as that packet leaves it, and both are counted at one time.
+    /// Makes a connection and lets its first packet go its way in one step, where nothing about them is unusual: it
+    /// enters the table as that packet leaves it, and both are counted at one time.
     #[inline(always)]
     fn open_moved_on(
         &mut self,
@@ -223,7 +223,7 @@ impl<S: Store> Engine<'_, S> {
         Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
     }
 
-    /// The same for a packet that a NAT server begins, to be seen as from `virt`.
+    /// Sends a packet that a NAT server begins to its client, as one from `virt`, without a connection.
     pub(crate) fn answer_once(&mut self, packet: &Packet, server: ServerId, virt: SocketAddr) -> Verdict {
         self.count_once(server, |traffic| traffic.count_out(packet.length));
         let (direction, method, connection) = (Direction::Reply, Method::Nat, ConnId::NONE);

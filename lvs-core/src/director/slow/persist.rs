@@ -64,7 +64,8 @@ impl<S: Store> Engine<'_, S> {
         verdict
     }
 
-    /// The template that answers, if it may still be used (for `server`, if one is given). One that may not is put aside.
+    /// The template that answers, if it may still be used (for `server`, if one is given). One that may not is put
+    /// aside.
     pub(crate) fn living_template(&mut self, wanted: &Wanted<'_>, server: Option<ServerId>) -> Option<u32> {
         let id = self.find_template(wanted)?;
         let chosen = self.tables.slots[id as usize].server;

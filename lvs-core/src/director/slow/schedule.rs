@@ -136,8 +136,8 @@ impl<S: Store> Engine<'_, S> {
         self.open_and_send(packet, opening, server, 0)
     }
 
-    /// The service of a packet with this request key. New connections are mostly for the service that the last one was for, so the
-    /// last answer is kept.
+    /// The service of a packet with this request key. New connections are mostly for the service that the last one was
+    /// for, so the last answer is kept.
     #[inline(always)]
     pub(crate) fn find_service(&mut self, packet: &Packet, key: &Key) -> Option<u32> {
         let sought = Sought { target: key.target(), mark: packet.mark };
@@ -154,7 +154,8 @@ impl<S: Store> Engine<'_, S> {
         found
     }
 
-    /// By its mark, else by its address and port, else that of FTP for what may be its data, else the one for all ports.
+    /// By its mark, else by its address and port, else that of FTP for what may be its data, else the one for all
+    /// ports.
     fn look_for_service(&self, packet: &Packet) -> Option<u32> {
         let flow = &packet.flow;
         let marked = match packet.mark {

@@ -16,8 +16,8 @@ use crate::model::verdict::{Inspected, Verdict};
 use crate::store::Store;
 
 impl<S: Store> Engine<'_, S> {
-    /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or any in a
-    /// marked service.
+    /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or
+    /// any in a marked service.
     fn server_at(&self, protocol: Protocol, source: SocketAddr) -> Option<ServerId> {
         let at = self.tables.servers.iter().position(|server| {
             server.is_available()
@@ -49,8 +49,8 @@ impl<S: Store> Engine<'_, S> {
         Some(self.brain.reject(Reason::StrayReply))
     }
 
-    /// A call that a real server begins: under a service whose persistence goes by call it becomes a connection, seen from the
-    /// client's side.
+    /// A call that a real server begins: under a service whose persistence goes by call it becomes a connection, seen
+    /// from the client's side.
     pub(crate) fn call_from_server(&mut self, packet: &Packet, inspected: &Inspected<'_>) -> Option<Verdict> {
         if packet.content != Content::Udp || packet.path != Path::Through || packet.flow.source_port == 0 {
             return None;

@@ -21,12 +21,12 @@ use crate::model::tick::{MAX_TIMEOUT_SECS, Tick};
 use crate::store::Store;
 
 impl<S: Store> Director<S> {
-    /// Takes over an entry that another director has sent: makes it or brings it up to date. `call` is the Call-ID of a template
-    /// that has one ([`Received::engine`](crate::sync::Received)).
+    /// Takes over an entry that another director has sent: makes it or brings it up to date. `call` is the Call-ID of a
+    /// template that has one ([`Received::engine`](crate::sync::Received)).
     ///
-    /// If its real server is none of this director's, the entry keeps the method and address that the message has, and is bound to
-    /// the server by a later message once there is one. Sequence numbers in it are not used: helpers here keep
-    /// their own.
+    /// If its real server is none of this director's, the entry keeps the method and address that the message has, and
+    /// is bound to the server by a later message once there is one. Sequence numbers in it are not used: helpers here
+    /// keep their own.
     ///
     /// # Errors
     ///

@@ -38,7 +38,7 @@ impl<S: Store> Engine<'_, S> {
         slot.in_packets
     }
 
-    /// The same for an entry whose time was up but that lives on.
+    /// Tells backups about an entry whose time was up but that lives on.
     pub(crate) fn postponed(&mut self, id: u32) {
         if self.brain.master {
             let threshold = self.brain.config.tuning.sync_threshold;

@@ -15,8 +15,8 @@ use crate::store::{Services as _, Store};
 
 impl<S: Store> Director<S> {
     /// Ends the connections of a real server, and the templates that send clients to it, as if their time were up: what
-    /// comes of them later is a packet of an unknown connection. Looks at `count` entries from `first` on, so that a large table can be
-    /// gone through in parts between packets. Returns how many entries it ended.
+    /// comes of them later is a packet of an unknown connection. Looks at `count` entries from `first` on, so that a
+    /// large table can be gone through in parts between packets. Returns how many entries it ended.
     ///
     /// What controls others (a template, an FTP control connection) ends after those: go through the table twice.
     pub fn cut(&mut self, now: Tick, server: ServerId, first: u32, count: u32) -> usize {
@@ -89,8 +89,8 @@ impl<S: Store> Engine<'_, S> {
         }
     }
 
-    /// Ends an entry before its time, unless it controls others, and then also what controls it, if that has nothing left to
-    /// control; of templates only those that have not proved their worth, or `all`.
+    /// Ends an entry before its time, unless it controls others, and then also what controls it, if that has nothing
+    /// left to control; of templates only those that have not proved their worth, or `all`.
     pub(crate) fn give_up(&mut self, id: u32, cause: Cause, all: bool) {
         let mut next = Some(id);
         while let Some(id) = next {
@@ -183,8 +183,9 @@ impl<S: Store> Engine<'_, S> {
         let Some(slot) = self.tables.slots.get_mut(controller as usize) else { return };
         slot.lose_child();
         if slot.deadline.before(when) {
-            // Until then it lived by its children, and was given more time for them again and again, whichever of them is
-            // found to be over first. Where both end in the same moment the child is first, as its timer was set last.
+            // Until then it lived by its children, and was given more time for them again and again, whichever of them
+            // is found to be over first. Where both end in the same moment the child is first, as its timer was set
+            // last.
             slot.postpone(when);
             let wake = &mut self.tables.wakes[controller as usize];
             if Wake::at(slot.deadline).before(*wake) {

@@ -10,8 +10,9 @@ use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// Tells how much memory (or any other resource that floods use up) is left, in the unit of
-    /// [`Tuning::amemthresh`](crate::config::Tuning::amemthresh); IPVS counts pages. Below that threshold the defences in mode
-    /// [`Automatic`](crate::config::Defence::Automatic) are on. As long as nothing is reported nothing is short.
+    /// [`Tuning::amemthresh`](crate::config::Tuning::amemthresh); IPVS counts pages. Below that threshold the defences
+    /// in mode [`Automatic`](crate::config::Defence::Automatic) are on. As long as nothing is reported nothing is
+    /// short.
     pub fn report_available(&mut self, available: u64) {
         self.brain.overload.available = available;
     }

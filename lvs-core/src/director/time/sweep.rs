@@ -1,8 +1,8 @@
 //! The sweep: what has expired is freed, in pieces that hold no packet up.
 //!
-//! An entry that ends is three places of memory that nobody has touched lately: its slot, and in the index where its requests and
-//! its replies are found. As with the packets of a batch, a piece first reads them all, so that the reads overlap, and
-//! then ends one entry after the other.
+//! An entry that ends is three places of memory that nobody has touched lately: its slot, and in the index where its
+//! requests and its replies are found. As with the packets of a batch, a piece first reads them all, so that the reads
+//! overlap, and then ends one entry after the other.
 
 use core::hint::black_box;
 
@@ -14,8 +14,8 @@ use crate::model::tick::Tick;
 use crate::store::Store;
 
 impl<S: Store> Director<S> {
-    /// Frees what has expired, looking at no more than `budget` slots (less than 1 ns for each whose time has not come).
-    /// Returns how many entries it freed.
+    /// Frees what has expired, looking at no more than `budget` slots (less than 1 ns for each whose time has not
+    /// come). Returns how many entries it freed.
     ///
     /// Expired connections are ignored from their deadline on, swept or not; but until they are swept they take their
     /// places and count for schedulers and thresholds. A budget of a hundredth of the capacity every 10 ms goes
@@ -27,8 +27,8 @@ impl<S: Store> Director<S> {
         self.sweep_within(now, Budget { slots: budget, work: usize::MAX }).freed
     }
 
-    /// The same, but for some 10 microseconds at most: packets can wait for that, and the rest can be swept after them. Says
-    /// how far it came.
+    /// Frees what has expired like [`sweep`](Self::sweep), but for some 10 microseconds at most: packets can wait for
+    /// that, and the rest can be swept after them. Says how far it came.
     ///
     /// ```
     /// # use lvs_core::{Config, Director, Heap, Seed, Tick};

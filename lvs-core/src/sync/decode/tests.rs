@@ -1,5 +1,5 @@
-//! What is written is read; what is broken is not. Where a faulty message ends, and which entries before and behind the fault are
-//! taken, was recorded from a backup on Linux 6.1.192.
+//! What is written is read; what is broken is not. Where a faulty message ends, and which entries before and behind the
+//! fault are taken, was recorded from a backup on Linux 6.1.192.
 
 extern crate std;
 
