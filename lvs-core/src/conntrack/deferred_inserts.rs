@@ -27,6 +27,7 @@ impl DeferredInserts {
 
     /// A batch begins: nothing has changed yet.
     pub(crate) const fn begin(&mut self) {
+        // Most batches change nothing, and then there is nothing to clear.
         if self.marked {
             self.marks = [0; MARKS / 64];
             self.marked = false;
@@ -42,6 +43,7 @@ impl DeferredInserts {
     /// Entries of this hash change.
     #[inline]
     pub(super) fn mark(&mut self, hash: u32) {
+        // Two hashes may share a bit. That costs a second look-up and can never hide a change.
         let bit = hash as usize % MARKS;
         self.marks[bit / 64] |= 1 << (bit % 64);
         self.marked = true;

@@ -21,6 +21,8 @@ impl Wake {
 
     /// The unit of a moment after `now`, or as far ahead as can be told.
     pub(super) const fn towards(moment: Stamp, now: Stamp) -> Self {
+        // Sixteen bits reach 18 hours, of which three quarters are kept for the past: a wake-up that a slow sweep left
+        // behind must not look like the future.
         let ahead = moment.since(now);
         if ahead < (HORIZON as u32) << UNIT_BITS { Self::at(moment) } else { Self::furthest(now) }
     }
@@ -44,6 +46,7 @@ impl Wake {
 
     /// When its unit began, if that was `now` or less than [`ROUND_SECS`] twice before.
     pub(super) const fn begin(self, now: Stamp) -> Stamp {
+        // Sixteen bits do not tell which round they are of; counted back from now they do.
         let past = Self::at(now).0.wrapping_sub(self.0) as u32;
         Stamp::from_bits((now.units() >> UNIT_BITS).wrapping_sub(past) << UNIT_BITS)
     }

@@ -141,6 +141,7 @@ impl Key {
     #[inline(always)]
     pub(crate) fn hash_at_server(&self, address: IpAddr, port: u16, seed: Seed) -> u32 {
         match address {
+            // From the parts in hand: a key made for the purpose would be written to memory and read again.
             IpAddr::V4(address) if self.tag & Self::V6 == 0 => {
                 let pair = (self.client as u64) << 32 | u64::from(address.to_bits());
                 Self::hash_v4(pair, self.ports & 0xffff_0000 | u32::from(port), self.tag | Self::REPLY, seed)
@@ -166,6 +167,7 @@ impl Key {
     /// The keyed hash: the upper half of SipHash-1-3 over all parts.
     #[inline(always)]
     pub(crate) const fn hash(&self, seed: Seed) -> u32 {
+        // IPv6 is out of line, so that the short hash of IPv4 is inlined into the loops over batches.
         if self.tag & Self::V6 != 0 {
             return self.hash_v6(seed);
         }
@@ -176,7 +178,10 @@ impl Key {
     /// the tag.
     #[inline(always)]
     pub(crate) const fn hash_v4(pair: u64, ports: u32, tag: u8, seed: Seed) -> u32 {
+        // The upper byte is the length of the message, as SipHash wants it: 8 bytes of addresses, 4 of ports, 1 of tag.
         let tail = ports as u64 | (tag as u64) << 32 | 13 << 56;
+        // Who sends packets chooses every part of this, so the hash has a secret key: otherwise one sender could aim
+        // all flows at one place of the table.
         (seed.hash([pair], tail) >> 32) as u32
     }
 

@@ -141,12 +141,15 @@ impl Brain {
     /// The present moment: `now`, unless a later one was given before.
     #[inline]
     pub(super) fn clock(&mut self, now: Tick) -> Tick {
+        // A clock that goes back would bring expired entries back to life.
         self.clock = self.clock.max(now);
         self.clock
     }
 
     /// Draws the consequences of another configuration or role.
     pub(super) fn tuning_changed(&mut self) {
+        // Both switches concern packets to the director, and are mostly off: one question instead of two for each
+        // packet.
         self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
         self.look_at_memory();
     }

@@ -52,6 +52,8 @@ impl<S: Store> Director<S> {
         engine.brain.call_services += u32::from(goes_by_call(config.persistence));
         engine.tables.services[vacant] = Some(Service::new(key, config));
         engine.tables.by_key.insert(key, index);
+        // The answer that was kept may be that there is none, or the service for all ports, which the new one comes
+        // before.
         engine.brain.last_service = None;
         engine.brain.families[family_index(key.family())] += 1;
         engine.brain.wildcards += u32::from(has_port(&key, 0));
@@ -81,11 +83,14 @@ impl<S: Store> Director<S> {
         };
         let before = u32::from(goes_by_call(service.persistence));
         let after = u32::from(goes_by_call(config.persistence));
+        // ipvsadm and keepalived name the scheduler in every edit. To begin its turns anew each time would favour the
+        // first servers.
         if service.scheduler.name() == config.scheduler.name() {
             service.behave(&config);
             self.brain.call_services = self.brain.call_services - before + after;
             return Ok(());
         }
+        // Before anything changes: if there is no memory for the table the old scheduler goes on with its own.
         if !self.store.lend_table(index, config.scheduler.table_len()) {
             return Err(EditServiceError::NoTable);
         }
@@ -150,6 +155,7 @@ impl<S: Store> Director<S> {
         if engine.find_server(index, config.address).is_some() {
             return Err(AddServerError::Exists);
         }
+        // After the look for a server with this address, so that the errors come in the order of IPVS.
         if !is_unicast(config.address.ip()) {
             return Err(AddServerError::BadAddress);
         }
@@ -158,6 +164,8 @@ impl<S: Store> Director<S> {
             return Err(AddServerError::NoService);
         };
         let server = &mut engine.tables.servers[id.0 as usize];
+        // A server that comes back to its service goes on counting; what another service counted in this place is not
+        // its own.
         if server.service != ServiceId(index) {
             server.meter = crate::model::meter::Meter::ZERO;
         }
@@ -273,6 +281,7 @@ impl<S: Store> Engine<'_, S> {
             self.brain.next_trash = self.brain.clock.plus_secs(TRASH_PERIOD_SECS);
         }
         self.brain.trash += 1;
+        // From the beginning, also if such a search is under way: it has passed entries of this server.
         if self.brain.config.tuning.expire_nodest_conn {
             self.brain.flush = Some(0);
         }
@@ -292,6 +301,7 @@ impl<S: Store> Engine<'_, S> {
     /// A place for a server: the one that it had before it was removed, else a vacant one, else that of a removed
     /// server that no connection refers to.
     fn take_place(&mut self, key: &ServiceKey, address: SocketAddr) -> Option<ServerId> {
+        // Its connections name the place: in the same place they flow again.
         let returned = (self.brain.trash > 0)
             .then(|| {
                 self.tables
@@ -333,6 +343,8 @@ impl<S: Store> Engine<'_, S> {
                 let own = self.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
                 own.for_each(|server| server.holds = 0);
             }
+            // Not now: a large table takes a millisecond, and the next change would make it useless. The first
+            // connection after the changes makes it, unless one that was made ahead is taken over before.
             if service.scheduler.builder().is_some() {
                 service.stale = true;
             } else {

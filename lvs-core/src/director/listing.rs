@@ -87,6 +87,7 @@ impl<S: Store> Director<S> {
     }
 
     fn entries(&self, now: Tick) -> impl Iterator<Item = (u32, &Slot)> {
+        // Slots that were never used need no look, and of a large table they may be most.
         let used = self.store.view().slots.get(..self.brain.table.used() as usize).unwrap_or_default();
         let all = used.iter().enumerate().map(|(id, slot)| (id as u32, slot));
         all.filter(move |(_, slot)| is_there(slot, now))
@@ -98,6 +99,8 @@ fn is_there(slot: &Slot, now: Tick) -> bool {
 }
 
 fn time_left(slot: &Slot, now: Stamp) -> u64 {
+    // On a copy: a listing changes nothing. What lives by its children is shown with the time that IPVS would have
+    // given it.
     let mut slot = *slot;
     if slot.deadline.reached(now) {
         slot.postpone(now);

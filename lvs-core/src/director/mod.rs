@@ -24,6 +24,8 @@ use crate::model::counters::Counters;
 use crate::model::event::Event;
 use crate::model::meter::Meter;
 use crate::model::tick::Tick;
+#[cfg(doc)]
+use crate::model::verdict::Verdict;
 use crate::proto::timeouts::TimeoutTable;
 use crate::store::{Queue as _, Store};
 
@@ -32,14 +34,32 @@ pub use lane::{Carry, Found, Next};
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
-/// Its methods come in four kinds:
+/// A director does nothing of its own accord: it has no clock, no thread and no socket. The program that embeds it calls
+/// methods of five kinds:
 ///
-/// * `decide*` for packets: [`decide`](Self::decide) for one, [`decide_batch`](Self::decide_batch) for many, with equal
-///   results.
-/// * `add_*`, `edit_*`, `remove_*` for control, at any time, between any two packets.
-/// * [`sweep`](Self::sweep) for time: frees what has expired, with bounded work. Call it about every 10 ms, or
-///   [`sweep_briefly`](Self::sweep_briefly) between batches.
-/// * [`poll_event`](Self::poll_event), [`counters`](Self::counters) and the listings for what happened.
+/// * **Packets** go in by [`decide`](Self::decide) one at a time, by [`decide_batch`](Self::decide_batch) in runs, and by
+///   [`decide_briefs`](Self::decide_briefs) where each is to be carried out as soon as it is decided. The results are
+///   equal. What something faster has forwarded in the director's place is told by
+///   [`account_offloaded`](Self::account_offloaded).
+/// * **Control** changes services and real servers: `add_*`, `edit_*`, `remove_*`, [`zero`](Self::zero),
+///   [`set_config`](Self::set_config). Each is allowed between any two packets, and changes nothing when it returns an
+///   error.
+/// * **Time** passes in [`sweep`](Self::sweep) and [`sweep_briefly`](Self::sweep_briefly), which free what has expired
+///   with bounded work. Schedulers' timers, rates and the measures against overload run there too.
+/// * **Helpers and other directors** add connections that no packet has begun: [`expect`](Self::expect),
+///   [`apply_sync`](Self::apply_sync).
+/// * **What happened** comes out of [`poll_event`](Self::poll_event), [`counters`](Self::counters) and the listings.
+///
+/// # Order of calls
+///
+/// A turn of a program's loop is best:
+///
+/// 1. `decide*` for the packets that have come, with the time taken once for all of them. Carry out each verdict that
+///    [requires a helper](Verdict::requires_helper) before the next packet is decided.
+/// 2. [`sweep_briefly`](Self::sweep_briefly), so that each second goes once around the table.
+/// 3. [`poll_event`](Self::poll_event) until there is none: the queue is bounded, and events that find it full are lost
+///    and counted.
+/// 4. Control, at any time between these.
 ///
 /// Ticks given to it never go back. Nothing here blocks, allocates per packet, or panics on any input.
 ///
@@ -69,6 +89,7 @@ pub struct Director<S: Store> {
 impl<S: Store> Director<S> {
     /// A director without services. What a former director left in a store that was lent to it is forgotten.
     pub fn new(config: Config, mut store: S) -> Self {
+        // Each use of the seed has a key of its own, so that what one table shows tells nothing about another.
         store.prepare(config.seed.derive(SERVICE_KEYS));
         Self { store, brain: Brain::new(config) }
     }
@@ -124,6 +145,7 @@ impl<S: Store> Director<S> {
             self.engine().connections().wake_all(now);
         }
         self.brain.timeouts = TimeoutTable::new(&config.timeouts);
+        // With another seed no connection would be found any more.
         self.brain.config = Config { seed, ..config };
         self.brain.tuning_changed();
     }

@@ -128,6 +128,7 @@ impl<S: Store> Engine<'_, S> {
         };
         let slot = self.tables.slots.get(id as usize)?;
         let server = self.tables.servers.get(slot.server as usize)?;
+        // Replies of other methods leave as they came. There is nothing to be learnt from the director about them.
         if direction == Direction::Reply && !slot.is_nat() {
             return None;
         }
@@ -144,6 +145,7 @@ impl<S: Store> Engine<'_, S> {
             helper: None,
         };
         let is_known = slot.state() == State::Tcp(TcpState::Established) && !slot.is_unusual();
+        // A master counts packets to know when to tell its backups, and may not hear of them in lots.
         let by_one = self.brain.watches_local || self.brain.master;
         let goes_on = flags.is_plain_ack() && is_known && server.is_available() && !by_one;
         Some(Passing { forward, goes_on })
@@ -163,6 +165,7 @@ impl<S: Store> Engine<'_, S> {
         }
         let established = State::Tcp(TcpState::Established);
         if slot.state() == established && !slot.is_unusual() {
+            // As of now, though the packets went by since the last call: at most a call's distance too late.
             slot.deadline = self.now.plus_secs(self.brain.timeouts.of(established));
         }
         self.count(id, |traffic| passed.add_to(traffic, forward.direction));

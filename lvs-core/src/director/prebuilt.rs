@@ -57,6 +57,8 @@ impl<S: Store> Director<S> {
         let Some(index) = tables.by_key.find(&key) else { return false };
         let Some(Some(service)) = tables.services.get_mut(index as usize) else { return false };
         let servers = crate::sched::order::walk(tables.servers, service.first);
+        // The servers are compared one by one and not by a checksum, so that a table of other servers can never be
+        // used.
         let adopted = service.stale
             && prepared.suits(&builder, servers.map(|(id, server)| (id, Member::of(id, server))))
             && prepared.copy_to(tables.by_key.table(index));

@@ -83,7 +83,9 @@ pub struct Tuning {
     /// Whether a SYN (or SCTP INIT) on the tuple of a connection in TIME-WAIT or CLOSE starts a new one: 0 no,
     /// 1 yes, bit 1 (value 2) also from FIN-WAIT if the replies bypass the director. Default 1.
     pub conn_reuse_mode: u32,
-    /// Whether entries that look unimportant are given up, a 32nd of the table looked at each second. Default never.
+    /// Whether entries that look unimportant are given up, a 32nd of the table looked at each second: handshakes that
+    /// were not completed, templates that nothing was established from, and some of the connections with at most 8
+    /// packets that have been idle for a minute. Default never.
     pub drop_entry: Defence,
     /// Whether a part of the new connections is refused: the more the shorter memory is, or one in
     /// [`am_droprate`](Self::am_droprate) when always on. Default never.

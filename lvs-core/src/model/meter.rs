@@ -115,6 +115,8 @@ impl Meter {
 
     /// Sets what is shown to zero (`ipvsadm -Z`).
     pub const fn zero(&mut self) {
+        // Nothing is reset, only remembered: what was counted since the last copy shows up with the next one, as in
+        // IPVS.
         self.zeroed = self.copied;
         self.estimates = [0; 5];
     }

@@ -71,6 +71,7 @@ impl Persistence {
         match (self.mask, client) {
             (Some(mask), IpAddr::V4(client)) => IpAddr::V4((client.to_bits() & mask.bits().to_bits()).into()),
             (Some(Mask::Prefix(len)), IpAddr::V6(client)) => {
+                // A prefix of 0 would shift by the whole width, which no shift does.
                 let kept = u128::MAX.checked_shl(128_u32.saturating_sub(len.into())).unwrap_or(0);
                 IpAddr::V6((client.to_bits() & kept).into())
             }

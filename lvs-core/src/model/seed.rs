@@ -54,6 +54,7 @@ impl Seed {
         let (whole, rest) = bytes.as_chunks::<8>();
         let mut tail = [0; 8];
         tail[..rest.len()].copy_from_slice(rest);
+        // The length tells texts apart that differ only in zeros at their end.
         tail[7] = bytes.len() as u8;
         let sum = whole.iter().fold(0, |sum, word| self.hash([sum, u64::from_le_bytes(*word)], 16 << 56));
         self.hash([sum], u64::from_le_bytes(tail))

@@ -171,6 +171,7 @@ impl Server {
 
     /// Gives the place back for another server.
     pub(crate) fn vacate(&mut self) {
+        // Counted on, so that caches which name the place by both numbers notice the change.
         *self = Self { generation: self.generation.wrapping_add(1), ..Self::VACANT };
     }
 
@@ -304,6 +305,7 @@ impl Server {
         if was_active {
             self.active = self.active.saturating_sub(1);
         }
+        // Only on passing the mark: anywhere else the flag cannot change, and this is done for every connection.
         before == self.low_value() && self.update_overload(Mode::Unbound)
     }
 

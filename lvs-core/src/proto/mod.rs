@@ -18,6 +18,7 @@ impl State {
             (Self::Tcp(state), Content::Tcp(flags)) => Some(Self::Tcp(state.after(view, flags, secure))),
             (Self::Udp, Content::Udp) => Some(Self::Udp),
             (Self::Sctp(state), Content::Sctp(chunk)) => Some(Self::Sctp(state.after(view, chunk))),
+            // An ICMP error, or a packet of IPsec on a flow of UDP, says nothing about the state.
             (Self::Tcp(_) | Self::Udp | Self::Sctp(_), _) => None,
         }
     }

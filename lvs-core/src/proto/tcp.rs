@@ -1,7 +1,18 @@
 //! TCP: the state table of IPVS (`ip_vs_proto_tcp`), as data.
 //!
-//! A director sees one or both directions of a connection that others hold. Its states are therefore guesses
-//! that only need to be good enough to choose a time-out and to count; they are not those of RFC 9293.
+//! A director sees one or both directions of a connection that others hold. Its states are therefore guesses that only
+//! need to be good enough to choose a time-out and to count; they are not those of RFC 9293.
+//!
+//! # Read these sections first
+//!
+//! * RFC 9293 section 3.1 for the control bits, and section 3.3.2 for the states that two ends go through.
+//! * RFC 9293 section 3.5 (opening) and 3.6 (closing): the tables below are these seen from the middle, where one
+//!   segment may be lost after the director has seen it.
+//! * The Linux kernel's `Documentation/networking/ipvs-sysctl.rst` on `secure_tcp`, which chooses the second table, and
+//!   on `conn_reuse_mode`, which says when a SYN starts anew what is still in a table.
+//!
+//! Then, in this file: [`View`] is the part of a table (who sent the segment, and whether the other direction is seen),
+//! `ROWS` the row (which flag counts), and the present state the column.
 
 use super::view::{View, Worth};
 use crate::model::packet::TcpFlags;
@@ -30,6 +41,8 @@ impl TcpState {
     /// The state after a segment: the first of RST, SYN, FIN, ACK that is set counts; with none of them the
     /// connection counts as closed.
     pub(super) const fn after(self, view: View, flags: TcpFlags, secure: bool) -> Self {
+        // A table of 32 rows rather than four questions: which flag is set is what a stranger chooses, so no branch
+        // could be foreseen.
         let row = ROWS[(flags.byte() & 0x1f) as usize];
         if row == NO_ROW {
             return Self::Close;

@@ -35,6 +35,7 @@ impl TimeoutTable {
 
     #[inline]
     pub(crate) const fn of(&self, state: State) -> u32 {
+        // The number below is masked rather than checked, since this is read for every packet.
         let family = match state {
             State::Tcp(_) => 0,
             State::Udp => 1,

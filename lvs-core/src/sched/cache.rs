@@ -40,6 +40,7 @@ impl Cache {
     pub(super) fn bind(&mut self, pool: &mut Pool<'_>, beside: usize) {
         let (cells, each) = (pool.table().len(), ENTRY as usize + beside);
         let past_heads = cells.saturating_sub(MAX_BUCKETS) / each;
+        // Few cells are shared out evenly between heads and entries, since a head without an entry is of no use.
         let (buckets, len) = if past_heads >= MAX_BUCKETS {
             (MAX_BUCKETS, past_heads.min(MAX_ENTRIES))
         } else {
@@ -115,6 +116,8 @@ impl Cache {
         } else if self.entries.taken <= high {
             self.round += 1;
         } else {
+            // A third more than what is too much, and no more than half of the limit: whoever is forgotten may get
+            // another server.
             let mut goal = ((self.entries.taken - high) * 4 / 3).min(high / 2);
             for _ in 0..self.buckets {
                 self.rover = (self.rover + 1) % self.buckets;
@@ -138,6 +141,8 @@ impl Cache {
         let mut purged = 0;
         let mut before: Option<u32> = None;
         let mut next = cell(pool, bucket);
+        // Bounded, since the cells may have been written by another scheduler that wraps this one: a ring would never
+        // end.
         for _ in 0..self.entries.len {
             if next >= self.entries.len {
                 break;
@@ -222,6 +227,7 @@ impl Slab {
 
     /// A free piece.
     pub(super) fn take(&mut self, pool: &Pool<'_>) -> Option<u32> {
+        // Pieces that were given back first, so that the cells in use stay few and in the caches.
         let id = if self.free < self.len {
             let id = self.free;
             self.free = self.get(pool, id, 0);

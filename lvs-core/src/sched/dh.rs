@@ -28,6 +28,7 @@ impl Schedule for DestinationHash {
 
     fn on_change(&mut self, pool: &mut Pool<'_>, change: Change) {
         match change {
+            // Weights do not matter to the table, and whether a server may be chosen is asked at each choice.
             Change::Edited(_) => {}
             Change::Bound | Change::Added(_) | Change::Removed { .. } => super::sh::fill(pool, |_| 1),
         }

@@ -37,6 +37,7 @@ impl Schedule for LocalityLeastConnection {
         {
             return Some(name.id);
         }
+        // The cached server is gone, quiesced or overrun. The least loaded one takes the address over.
         let picked = wlc::least(pool)?;
         if let Some(name) = pool.name(picked) {
             match known {
@@ -73,6 +74,7 @@ impl Schedule for LocalityLeastConnection {
 
     fn on_tick(&mut self, pool: &mut Pool<'_>) {
         let (expiration, _) = pool.expirations();
+        // The closure reads entries while the cache changes; places of entries do not move meanwhile.
         let before = *self;
         self.cache.collect(pool, expiration, |pool, entry| pool.release(before.name(pool, entry)));
     }

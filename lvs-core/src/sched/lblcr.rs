@@ -44,6 +44,7 @@ impl Schedule for LocalityReplication {
         let least = self.least(pool, entry);
         let (_, expiration) = pool.expirations();
         let changed = self.cache.word(pool, entry, CHANGED);
+        // A set of one is never reduced: the address would have no server.
         if self.set(pool, entry).nth(1).is_some() && is_past(pool, changed, expiration) {
             self.shrink(pool, entry);
         }
@@ -143,6 +144,7 @@ impl LocalityReplication {
         if self.set(pool, entry).any(|id| name(&self.members, pool, id) == new) {
             return;
         }
+        // Without room the address is balanced as by `wlc` this once, and keeps its old set.
         let Some(member) = self.members.take(pool) else { return };
         self.members.set(pool, member, NEXT, self.cache.word(pool, entry, FIRST));
         self.members.set(pool, member, ID, new.id.0);

@@ -46,6 +46,7 @@ impl<const CELLS: usize, const WEIGHT_BITS: u32> Schedule for Maglev<CELLS, WEIG
         if !pool.flags().fallback {
             return None;
         }
+        // As IPVS looks on: each step hashes anew, so that clients of a lost server are spread over all others.
         for offset in 0..CELLS {
             let again = ((offset + first) % CELLS) as u32;
             let (id, server) = pool.at(hash(FIRST_KEY, family, client, again) as usize % CELLS)?;

@@ -19,6 +19,7 @@ pub(crate) fn walk(servers: &[Server], from: Option<ServerId>) -> impl Iterator<
 
 /// Whether a server with `load` and weight `weight` is less loaded per weight than the best so far.
 pub(crate) fn lighter(load: i32, weight: u32, best_load: i32, best_weight: u32) -> bool {
+    // Multiplied crosswise, as IPVS does it: a division would round servers of near loads to equal ones.
     i64::from(best_load) * i64::from(weight) > i64::from(load) * i64::from(best_weight)
 }
 

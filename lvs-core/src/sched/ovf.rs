@@ -18,6 +18,7 @@ impl Schedule for Overflow {
     }
 
     fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        // A server with exactly as many as its weight still takes one more, as in IPVS.
         let open = pool.iter().filter(|(_, server)| server.is_usable() && server.active() <= server.weight());
         open.reduce(|best, other| if other.1.weight() > best.1.weight() { other } else { best })
             .map(|(id, _)| id)

@@ -154,6 +154,7 @@ impl<'a> Pool<'a> {
 
     /// The server that a cache named, unless its place has gone to another one since.
     pub(super) fn named(&self, name: Named) -> Option<&Server> {
+        // A place may have gone to another server since: the generation tells both apart.
         self.get(name.id).filter(|server| server.generation == name.generation)
     }
 

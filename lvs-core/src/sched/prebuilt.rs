@@ -42,6 +42,8 @@ impl TableBuilder {
         mut table: T,
     ) -> Option<PrebuiltTable<M, T>> {
         let list = members.as_mut();
+        // A server that is still to be added has no id. Its place in the list stands for it until the table is taken
+        // over.
         let mut adds = false;
         for (member, place) in list.iter_mut().zip(NEW..) {
             if member.cell & NEW != 0 {
@@ -98,6 +100,8 @@ impl<M: AsMut<[Member]>, T: AsMut<[u32]>> PrebuiltTable<M, T> {
         else {
             return false;
         };
+        // A copy and not an exchange: the cells are the store's, and some twenty microseconds are little beside a
+        // millisecond.
         to.copy_from_slice(from);
         if !self.adds {
             return true;

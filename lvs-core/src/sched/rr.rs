@@ -35,6 +35,7 @@ impl Schedule for RoundRobin {
     fn on_change(&mut self, _pool: &mut Pool<'_>, change: Change) {
         match change {
             Change::Bound => self.last = None,
+            // The turn goes on behind the server that stood before the removed one.
             Change::Removed { server, before } if self.last == Some(server) => self.last = before,
             Change::Removed { .. } | Change::Added(_) | Change::Edited(_) => {}
         }

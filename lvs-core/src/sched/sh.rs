@@ -33,6 +33,7 @@ impl Schedule for SourceHash {
     }
 
     fn pick(&mut self, pool: &mut Pool<'_>, flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        // Without the port all connections of a client go to one server, which is what most use `sh` for.
         let port = if pool.flags().port { u32::from(flow.source_port) } else { 0 };
         let first = hash8(port.wrapping_add(fold(flow.addresses.source())));
         let (id, server) = pool.at(first)?;

@@ -29,6 +29,7 @@ impl Schedule for WeightedRoundRobin {
     }
 
     fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        // No server has a weight, so no round would ever end.
         if self.top == 0 {
             return None;
         }
@@ -60,6 +61,7 @@ impl Schedule for WeightedRoundRobin {
                 self.skip_empty_rounds(pool);
             }
             last_pass = self.level <= self.step;
+            // Each level was tried once from the beginning; beyond the server where it began nothing new can come.
             if last_pass && restarted && start.is_some() {
                 stop = start;
             }

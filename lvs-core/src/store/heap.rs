@@ -137,6 +137,7 @@ impl<P> Heap<P> {
     pub fn new(capacity: Capacity) -> Self {
         let connections = capacity.connections.min(MAX_SLOTS);
         Self {
+            // Written once, all of it: pages that the first packets had to fetch one by one would delay them.
             slots: vec![Slot::FREE; connections].into_boxed_slice(),
             cells: vec![Cell::EMPTY; cells_for(connections)].into_boxed_slice(),
             wakes: vec![Wake::ZERO; connections].into_boxed_slice(),
@@ -208,6 +209,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
     fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
         let Some(table) = self.by_key.tables.get_mut(index as usize) else { return false };
         let mut cells = Vec::new();
+        // A service can be added at any time. Where memory is short the call is refused, rather than the program ended.
         if cells.try_reserve_exact(len.wanted).is_err() {
             return false;
         }
@@ -217,6 +219,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
     }
 
     fn prepare(&mut self, seed: Seed) {
+        // A new store is empty already: to fill it once more would write all of its memory for nothing.
         if core::mem::replace(&mut self.used, true) {
             self.slots.fill(Slot::FREE);
             self.cells.fill(Cell::EMPTY);
@@ -272,6 +275,7 @@ impl Services for HeapServices {
 
     fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool {
         let Ok(id) = Call::from_slice(id) else { return false };
+        // A map grows by allocating, which no packet may do: it stays below what was reserved.
         let room = self.calls.len() < self.most_calls;
         if room {
             self.calls.insert(slot, id);

@@ -29,6 +29,7 @@ pub fn decode(datagram: &[u8], syncid: u8) -> Result<Entries<'_>, MessageError> 
         return Err(MessageError::OtherGroup { syncid: sender });
     }
     let (version, left, rest) = match datagram.split_first_chunk::<HEADER>() {
+        // Version 1 begins with a count of 0, so that receivers of version 0 find nothing to read.
         Some((&[0, _, _, _, count, 1, 0, 0], rest)) => (Version::One, count, rest),
         Some(_) | None => (Version::Zero, first, datagram.get(HEADER_V0..).unwrap_or_default()),
     };
@@ -60,6 +61,7 @@ impl<'a> Iterator for Entries<'a> {
             Version::Zero => self.next_v0(),
             Version::One => self.next_v1(),
         };
+        // Behind such an error nobody knows where the next entry begins.
         if read.is_err_and(EntryError::ends_message) {
             self.left = 0;
         }
@@ -303,6 +305,7 @@ fn accept(mut entry: SyncEntry) -> Result<SyncEntry, EntryError> {
     if entry.flags & SyncEntry::ONE_PACKET != 0 || (without_port && entry.is_template()) {
         return Err(EntryError::Flags);
     }
+    // Marked as received from another director, which listings show.
     entry.flags = entry.flags & TAKEN | SyncEntry::SYNC;
     Ok(entry)
 }

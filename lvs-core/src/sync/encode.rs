@@ -134,6 +134,7 @@ impl Pen {
             Version::Zero => 0,
             Version::One => 4,
         };
+        // Only now: an entry that did not fit must leave the message as it was.
         (self.len, self.count) = (len, count);
         let mut header = Writer { buffer, at: count_at };
         let _ = header.put(&[count]);
@@ -150,6 +151,7 @@ fn write_v1(
     entry: &SyncEntry,
     engine: Option<(PersistenceEngine, &[u8])>,
 ) -> Option<usize> {
+    // The padding belongs in front of the next entry: IPVS sends none behind the last one.
     let start = at.next_multiple_of(4);
     let mut out = Writer { buffer, at };
     out.put([0; 3].get(..start - at)?)?;
@@ -163,6 +165,7 @@ fn write_v1(
     let size = u16::try_from(FIXED + addresses + options).ok()?;
     out.put(&[kind, entry.protocol])?;
     out.put(&size.to_be_bytes())?;
+    // Whether an entry is in a table is the sender's own affair, and changes meanwhile.
     out.put(&(entry.flags & !SyncEntry::HASHED).to_be_bytes())?;
     for short in [entry.state, entry.client_port, entry.virtual_port, entry.server_port] {
         out.put(&short.to_be_bytes())?;

@@ -64,9 +64,13 @@ impl<S: Store> Engine<'_, S> {
         hint: Option<Hint>,
         inspected: &Inspected<'_>,
     ) -> Verdict {
+        // IPVS hooks into a family with its first service. Without one even packets of old connections go by untouched,
+        // so this comes before the look-up.
         if !self.brain.serves(packet.flow.addresses.family()) {
             return self.brain.pass(Reason::NoService);
         }
+        // Linux hands IPVS whole datagrams. A caller that does not put fragments together first has nothing here that
+        // could tell the connection.
         if packet.content == Content::Fragment {
             return self.brain.pass(Reason::Fragment);
         }
@@ -78,6 +82,7 @@ impl<S: Store> Engine<'_, S> {
 
     #[inline]
     fn decide_local(&mut self, packet: &Packet, hint: Option<Hint>, inspected: &Inspected<'_>) -> Verdict {
+        // The switches behind this are mostly off, so they are summed up in one flag that changes with them.
         if self.brain.watches_local
             && let Some(verdict) = self.before_requests(packet)
         {
@@ -96,6 +101,8 @@ impl<S: Store> Engine<'_, S> {
             match self.meet(packet, id) {
                 Disposition::Goes => return self.request(packet, id),
                 Disposition::Dropped => return self.brain.drop(Reason::ServerRemoved),
+                // A client has used its port again while the old connection was still closing. The old entry ends by
+                // time-out rather than at once, so that the sweep does the work.
                 Disposition::StartsAnew => {
                     let (slot, servers) = (&self.tables.slots[id as usize], &self.tables.servers);
                     // Who controls others stays, shadowed by the new one, unless its server is gone.
@@ -109,6 +116,9 @@ impl<S: Store> Engine<'_, S> {
         }
         let service = self.service_of_new(packet, &key);
         if service.is_none() {
+            // IPVS looks for replies first. The order can only matter for a packet from a real server to a virtual
+            // address while a connection from that virtual address to that server exists, which nobody but the director
+            // could have made. Requests first saves a look-up for every packet of a client.
             // Not a client's: what starts a connection with a service is no real server's answer to a client.
             if packet.content != Content::TunnelError
                 && let Some(id) = self.find_reply(packet, None)
@@ -170,6 +180,8 @@ impl<S: Store> Engine<'_, S> {
         let unknown = self.brain.without_client_port;
         let table =
             Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
+        // Port 0 stands for a port that is still to be learnt (FTP data in passive mode): a packet from port 0 must not
+        // find a connection by an exact match.
         if key.client_port() != 0 {
             if let Some(id) = table.find_request(hash, key, self.now) {
                 return Some(id);
@@ -202,6 +214,8 @@ impl<S: Store> Engine<'_, S> {
                 servers.get(server as usize).is_some_and(|server| key.other_is(server.address.ip()))
             })
         };
+        // DR and TUN have no second entry in the index: their replies still show the virtual address, so the key of the
+        // request finds them.
         nat.or_else(|| {
             let key = Key::of_direct_reply(&packet.flow);
             let found = table.find_request(key.hash(self.brain.config.seed), &key, self.now)?;
@@ -221,6 +235,7 @@ impl<S: Store> Engine<'_, S> {
             Content::Error | Content::TunnelError => return Disposition::Goes,
             Content::Udp | Content::Fragment | Content::Ipsec => false,
         };
+        // Nearly every packet ends here. What is rarer is out of line, so that this much is inlined into the look-up.
         if !starts && server.is_available() {
             Disposition::Goes
         } else {
@@ -287,6 +302,7 @@ impl<S: Store> Engine<'_, S> {
         if packet.content.is_error() {
             return Verdict::Forward(forward);
         }
+        // Asked before the state moves on, acted on after it: learning the port gives the slot another key.
         let learns = slot.lacks_client_port();
         let view = if slot.is_one_way() { View::InputOnly } else { View::Input };
         self.advance(packet.content, view, id);
@@ -337,6 +353,7 @@ impl<S: Store> Engine<'_, S> {
     #[inline]
     pub(crate) fn count_at(&mut self, server: ServerId, what: impl Fn(&mut Traffic)) {
         let server = &mut self.tables.servers[server.0 as usize];
+        // In IPVS a removed server has left the list by now, and nobody could show what it counts.
         if !server.is_available() {
             return;
         }
@@ -360,12 +377,16 @@ impl<S: Store> Engine<'_, S> {
             return;
         }
         let after = before.after(view, content, self.brain.secures_tcp).unwrap_or(before);
+        // The deadline is written into the slot that is in hand anyway. The sweep has an array of its own to look at,
+        // which is told only when a deadline comes nearer.
         let deadline = self.now.plus_secs(self.brain.timeouts.of(after));
         if after == before {
             slot.deadline = deadline;
             return;
         }
         slot.set_state(after);
+        // Least-connection schedulers weigh active connections 256 times, so the server's count follows every change of
+        // state.
         if slot.is_active() != after.is_active() {
             slot.set_active(after.is_active());
             if let Some(server) = self.tables.servers.get_mut(slot.server as usize) {

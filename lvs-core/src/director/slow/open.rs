@@ -94,6 +94,8 @@ impl<S: Store> Engine<'_, S> {
         }
         let method = self.tables.servers[server.0 as usize].method;
         let unusual = self.brain.master || packet.content.is_error() || matches!(method, Method::Bypass);
+        // Two ways to one result: what is rare goes step by step, and nearly all connections take the one that touches
+        // everything once.
         if unusual || is_helped(opening.key, method) {
             return match self.open(packet, opening, server, port) {
                 Some(id) => self.request(packet, id),
@@ -122,9 +124,11 @@ impl<S: Store> Engine<'_, S> {
         let view = if method.sees_replies() { View::Input } else { View::InputOnly };
         let state = first.after(view, packet.content, self.brain.secures_tcp).unwrap_or(first);
         let active = state != first && state.is_active();
+        // State and deadline after the first packet are known before the entry exists, so the slot is written once.
         let deadline = self.now.plus_secs(self.brain.timeouts.of(state));
         let overloaded = own.bind();
         own.active += u32::from(active);
+        // Only NAT changes what a reply shows, so only NAT needs a second entry in the index.
         let reply = matches!(method, Method::Nat)
             .then(|| opening.key.hash_at_server(address, port, self.brain.config.seed));
         let slot = Slot::new(opening.key, server.0, port, method)
@@ -133,6 +137,7 @@ impl<S: Store> Engine<'_, S> {
         let Some(id) = self.connections().insert(slot, opening.hash, reply) else {
             return self.brain.drop(Reason::TableFull);
         };
+        // The whole note: the slot may have been another connection's before.
         self.tables.notes[id as usize] = Note { mark: packet.mark, ..Note::EMPTY };
         if let Some(controller) = opening.controller {
             self.tables.slots[controller as usize].gain_child();
@@ -215,6 +220,7 @@ impl<S: Store> Engine<'_, S> {
                 SocketAddr::new(own.address.ip(), port)
             }
         };
+        // No entry refers to the stand-in of a packet that goes alone, so nothing else would give its place back.
         if own.is_standin() && !own.is_referred_to() {
             own.vacate();
         }
@@ -233,6 +239,8 @@ impl<S: Store> Engine<'_, S> {
     /// Counts a connection that is over again: its server was overloaded by it, if at all, for just that long.
     fn count_once(&mut self, server: ServerId, packet: impl Fn(&mut Traffic)) {
         let at = server.0 as usize;
+        // IPVS makes the connection, counts it and ends it at once, so one packet can reach a threshold and leave it
+        // again.
         if self.tables.servers[at].bind() {
             self.note(Event::Overloaded { server });
         }
@@ -273,6 +281,8 @@ impl<S: Store> Engine<'_, S> {
         let flow = slot.flow();
         let (key, server_port) = match expectation {
             Expectation::FromServer { client } => {
+                // Active data comes from the port below that of the control connection: 20 below 21 (RFC 959 section
+                // 3.2).
                 let port = flow.destination_port.wrapping_sub(1);
                 let virt = SocketAddr::new(flow.addresses.destination(), port);
                 let flow = crate::model::flow::Flow::new(Protocol::Tcp, client, virt)
@@ -287,6 +297,8 @@ impl<S: Store> Engine<'_, S> {
         let hash = key.hash(self.brain.config.seed);
         let unknown_port = matches!(expectation, Expectation::FromClient { .. });
         let found = self.find_request(&key, hash);
+        // An entry without a client port answers for every client port, also that of another server behind the same
+        // virtual address.
         let found = found.filter(|&id| {
             let of = &self.tables.slots[id as usize];
             !unknown_port || of.server == slot.server
@@ -295,6 +307,7 @@ impl<S: Store> Engine<'_, S> {
             Some(id) => id,
             None => {
                 let mut data = Slot::new(&key, slot.server, server_port, Method::Nat);
+                // In passive mode the client says nothing of the port that it will come from.
                 data.set_lacks_client_port(unknown_port);
                 data.deadline = self.now.plus_secs(NEW_SECS);
                 // The control connection must not make room for its own data.
@@ -320,6 +333,7 @@ impl<S: Store> Engine<'_, S> {
         let same = |server: &Server| {
             server.is_standin() && server.address.ip() == address && server.method == method
         };
+        // One stand-in for each address and method: it is a place that real servers could use.
         if let Some(at) = self.tables.servers.iter().position(same) {
             return Some(ServerId(at as u32));
         }

@@ -54,6 +54,7 @@ impl<S: Store> Engine<'_, S> {
         let server = ServerId(self.tables.slots[template as usize].server);
         let own = self.tables.servers[server.0 as usize].address.port();
         let port = packet.flow.destination_port;
+        // A service for all ports sends each connection to the port that the client asked for.
         let port = if wanted_port(&service_key) == port && own != 0 { own } else { port };
         // It must not make room for its own connection.
         self.tables.slots[template as usize].gain_child();
@@ -78,12 +79,14 @@ impl<S: Store> Engine<'_, S> {
         if usable {
             return Some(id);
         }
+        // Put aside rather than removed: connections that came from the template still name it as what controls them.
         self.invalidate(id);
         None
     }
 
     /// The template that answers.
     pub(crate) fn find_template(&mut self, wanted: &Wanted<'_>) -> Option<u32> {
+        // A template for a call has an ordinary key besides, which others may share: the Call-ID decides.
         let hash = self.brain.template_hash(&wanted.key, wanted.call);
         let by_key = &*self.tables.by_key;
         let table = crate::conntrack::table::Table::new(
@@ -106,6 +109,7 @@ impl<S: Store> Engine<'_, S> {
         let slot = self.tables.slots[id as usize];
         let call = if slot.is_call() { self.tables.by_key.call(id) } else { None };
         let old = self.brain.template_hash(&slot.key(), call);
+        // Port 65535 is what IPVS gives such a template, and what ipvsadm shows of it.
         let key = slot.key().invalidated();
         let new = self.brain.template_hash(&key, None);
         self.tables.by_key.forget_call(id);
@@ -130,12 +134,15 @@ impl<S: Store> Engine<'_, S> {
         let port = if wanted.one_port { own.address.port() } else { 0 };
         let mut slot = Slot::new(&wanted.key, server.0, port, own.method);
         slot.set_call(wanted.call.is_some());
+        // The template has a time-out of its own, since an edit of the service counts for new templates only.
         slot.set_template_timeout(timeout.clamp(1, MAX_TIMEOUT_SECS));
         slot.deadline = self.now.plus_secs(slot.template_timeout());
         let hash = self.brain.template_hash(&wanted.key, wanted.call);
         let id = self.connections().insert(slot, hash, None).ok_or(Reason::TableFull)?;
         self.tables.notes[id as usize].mark = mark;
         self.tables.servers[server.0 as usize].persistent += 1;
+        // The Call-ID is kept under the number of the slot, so there must be a slot first; it is given back where there
+        // is no room for the other.
         if let Some(call) = wanted.call
             && !self.tables.by_key.keep_call(id, call)
         {
@@ -149,6 +156,8 @@ impl<S: Store> Engine<'_, S> {
     /// Starts a template's time again.
     pub(crate) fn refresh_template(&mut self, id: u32) {
         let slot = &mut self.tables.slots[id as usize];
+        // Its children alone have kept it alive. IPVS has given it 60 s more at each end of its time since then, and
+        // cut its time-out to that; this is made up for first.
         if slot.deadline.reached(self.now) {
             slot.postpone(self.now);
         }

@@ -47,9 +47,12 @@ impl<S: Store> Engine<'_, S> {
             (Some(PersistenceEngine::Sip), Inspected::Nothing) => Some(None),
             (Some(PersistenceEngine::Sip), Inspected::CallId(call)) => Some(*call),
         };
+        // Before the template or the scheduler is asked: what a flood costs is what is done up to here.
         if self.brain.refuses_new() {
             return self.brain.drop(Reason::Defence);
         }
+        // Active FTP data comes from a server's port 20. IPVS leaves that to its FTP helper, which has announced the
+        // connection, and schedules nothing from there.
         if packet.flow.source_port == FTP_DATA_PORT {
             return self.brain.pass(Reason::FtpDataPort);
         }
@@ -62,6 +65,8 @@ impl<S: Store> Engine<'_, S> {
             };
             return self.schedule_persistent(packet, &opening, index, (&persistence, call));
         }
+        // The service for all ports, or that of FTP, was found for another port. Only a template could tell which
+        // server the client belongs to, and the service has no persistence.
         if service_port.is_some_and(|port| port != packet.flow.destination_port) {
             return self.leave(packet, &opening, index);
         }
@@ -80,10 +85,13 @@ impl<S: Store> Engine<'_, S> {
     pub(crate) fn pick(&mut self, packet: &Packet, index: u32) -> Option<ServerId> {
         let Some(Some(service)) = self.tables.services.get_mut(index as usize) else { return None };
         let lookup = self.tables.by_key.table(index);
+        // Built by the first connection after a change, so that ten changes in a row cost one table.
         if service.stale {
             build_table(service, self.tables.servers, lookup);
         }
         let (mut context, rng) = self.brain.pick_context(&service.key);
+        // The error quotes a packet of the connection, so its addresses are the other way round; IPVS hashes them as
+        // they stand.
         if packet.content == Content::Error {
             context.destination = Some(packet.flow.addresses.source());
         }
@@ -130,6 +138,8 @@ impl<S: Store> Engine<'_, S> {
             Family::V4 => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
         };
+        // A bypassed connection belongs to a stand-in, a place among the servers that only lends a method. So no other
+        // code has to ask whether a connection has a server.
         let Some(server) = self.standin(nowhere, Method::Bypass) else {
             return self.brain.drop(Reason::TableFull);
         };
@@ -141,6 +151,7 @@ impl<S: Store> Engine<'_, S> {
     #[inline(always)]
     pub(crate) fn find_service(&mut self, packet: &Packet, key: &Key) -> Option<u32> {
         let sought = Sought { target: key.target(), mark: packet.mark };
+        // A flood is for one service: comparing three words is cheaper than hashing a key for it again.
         match self.brain.last_service {
             Some((last, found)) if last == sought => found,
             Some(_) | None => self.find_another_service(packet, sought),
@@ -166,6 +177,8 @@ impl<S: Store> Engine<'_, S> {
         let by_port =
             |port| self.tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
         let port = flow.destination_port;
+        // Passive FTP data goes to an unprivileged port of the virtual address. Where no service has port 21 the
+        // look-up would find nothing, so it is spared.
         let may_be_ftp_data = self.brain.ftp_services > 0
             && flow.protocol == Protocol::Tcp
             && (port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT);

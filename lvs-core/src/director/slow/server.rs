@@ -19,6 +19,8 @@ impl<S: Store> Engine<'_, S> {
     /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or
     /// any in a marked service.
     fn server_at(&self, protocol: Protocol, source: SocketAddr) -> Option<ServerId> {
+        // A walk over all servers. It is taken for stray replies, under a switch that is off by default, and for the
+        // first packet of a call; an index would cost every change of a server.
         let at = self.tables.servers.iter().position(|server| {
             server.is_available()
                 && server.address == source
@@ -42,6 +44,7 @@ impl<S: Store> Engine<'_, S> {
             Content::Udp => false,
             Content::Error | Content::TunnelError | Content::Fragment | Content::Ipsec => return None,
         };
+        // Who has just given up needs no word that nobody is there.
         if ends {
             return None;
         }
@@ -61,6 +64,7 @@ impl<S: Store> Engine<'_, S> {
         let persistence = service.persistence.filter(|persistence| persistence.engine.is_some())?;
         let (key, one_packet) = (service.key, service.one_packet);
         let ServiceKey::Address { address, port, .. } = key else { return None };
+        // A service for all ports does not tell from which one the client is to see the call.
         if port == 0 {
             return None;
         }
@@ -88,6 +92,7 @@ impl<S: Store> Engine<'_, S> {
             one_packet,
             controller: Some(template),
         };
+        // The entry is made as the client's packet would have made it, and this packet is then its first reply.
         let verdict = if one_packet {
             self.answer_once(packet, server, flow.destination())
         } else {

@@ -56,6 +56,7 @@ impl<S: Store> Engine<'_, S> {
             let slot = &self.tables.slots[id as usize];
             let address = self.tables.servers[slot.server as usize].address.ip();
             if SocketAddr::new(address, slot.server_port) != entry.server() {
+                // A closing connection of the sender is no reason to give up one that is alive here.
                 if inactive {
                     return Err(ApplyError::AnotherServer);
                 }
@@ -119,6 +120,7 @@ impl<S: Store> Engine<'_, S> {
     /// Starts an entry's time, as of its newest message.
     fn put(&mut self, id: u32, secs: u32) {
         let slot = &mut self.tables.slots[id as usize];
+        // As in IPVS: should this director become master, the connection counts as just sent.
         slot.in_packets = self.brain.config.tuning.sync_threshold;
         if !slot.is_template() {
             slot.sent_state = slot.state().number();
@@ -132,6 +134,7 @@ impl<S: Store> Engine<'_, S> {
         let server = self.server_of_entry(entry, flow).ok_or(ApplyError::Full)?;
         let method = self.tables.servers[server.0 as usize].method;
         let mut slot = Slot::new(key, server.0, entry.server_port, method);
+        // Only until `put` starts its real time: an entry without a deadline is expired for whoever looks.
         slot.deadline = self.now.plus_secs(1);
         slot.set_synced();
         slot.set_lacks_client_port(entry.flags & SyncEntry::NO_CLIENT_PORT != 0);
@@ -169,6 +172,7 @@ impl<S: Store> Engine<'_, S> {
         let active = slot.is_active();
         self.set_active(id, false);
         let address = self.tables.servers[server.0 as usize].address.ip();
+        // The stand-in may have had another method. With NAT the entry for replies comes, without it goes.
         let before = Table::hashes(&slot, &slot.key(), address, self.brain.config.seed);
         self.tables.slots[id as usize].set_server(server.0, self.tables.servers[server.0 as usize].method);
         let changed = self.tables.slots[id as usize];
@@ -211,6 +215,7 @@ impl<S: Store> Engine<'_, S> {
         let packet = Packet::new(*flow, Content::Udp, 0).marked(entry.mark);
         let service = self.find_service(&packet, &Key::of_request(flow))?;
         let to = entry.server();
+        // A marked service by DR or TUN lists its servers with port 0; the message has the port of the packet.
         let by_mark =
             entry.mark != 0 && entry.flags & SyncEntry::METHOD != u32::from(MethodKind::Nat.number());
         let port = if by_mark { 0 } else { to.port() };

@@ -20,6 +20,8 @@ impl<S: Store> Engine<'_, S> {
             if wanted {
                 self.announce(id);
             }
+            // Version 0 has no entry for a template of its own: a receiver takes it only behind a connection that came
+            // from it.
             if old_format && !wanted {
                 return;
             }
@@ -32,6 +34,8 @@ impl<S: Store> Engine<'_, S> {
     pub(crate) fn packets_of_controller(&mut self, id: u32) -> u32 {
         let slot = &mut self.tables.slots[id as usize];
         if !slot.is_template() {
+            // A control connection of FTP counts as if it had just reached the threshold, as in IPVS, so that it goes
+            // along with its data connections.
             return self.brain.config.tuning.sync_threshold;
         }
         slot.in_packets = slot.in_packets.wrapping_add(1);
@@ -60,6 +64,8 @@ impl<S: Store> Engine<'_, S> {
             match slot.state() {
                 State::Udp => {}
                 state if established || is_ending(state) => {
+                    // A backup that missed the end of a connection would hold it for 15 minutes as established, so a
+                    // change to a closing state goes at once.
                     forced = !established && state.number() != slot.sent_state;
                 }
                 State::Tcp(_) | State::Sctp(_) => return false,
@@ -80,6 +86,7 @@ impl<S: Store> Engine<'_, S> {
                     {
                         return false;
                     }
+                    // The two low bits of the moment count the repetitions: 16 ms matter to no refresh period.
                     end |= repeats + 1;
                 }
             }

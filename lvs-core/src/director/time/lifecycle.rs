@@ -42,6 +42,7 @@ impl<S: Store> Engine<'_, S> {
             if slot.is_alive(self.now) {
                 return;
             }
+            // What controls it may have lived for it alone, and is over with it.
             next = slot.controller();
             let deadline = slot.deadline;
             self.close_known(id, deadline, Cause::Expired, hashes.take());
@@ -59,6 +60,7 @@ impl<S: Store> Engine<'_, S> {
         let index = slot.server as usize;
         let server = ServerId(slot.server);
         if slot.is_template() {
+            // A template for a call is found by a hash of the Call-ID, which only the store has.
             let call = if slot.is_call() { self.tables.by_key.call(id) } else { None };
             let hash = self.brain.template_hash(&slot.key(), call);
             self.tables.by_key.forget_call(id);
@@ -84,6 +86,7 @@ impl<S: Store> Engine<'_, S> {
         let own = &mut self.tables.servers[index];
         if own.is_drained() {
             self.note(Event::Drained { server });
+        // A stand-in is there for its connections alone.
         } else if own.is_standin() && !own.is_referred_to() {
             own.vacate();
         }
@@ -95,6 +98,7 @@ impl<S: Store> Engine<'_, S> {
         let mut next = Some(id);
         while let Some(id) = next {
             let slot = &self.tables.slots[id as usize];
+            // Its children name it by its slot, so it cannot go before them.
             if slot.children() > 0 {
                 return;
             }
@@ -137,6 +141,7 @@ impl<S: Store> Engine<'_, S> {
         }
         let len = self.tables.slots.len() as u32;
         let mut victim: Option<(Worth, u32)> = None;
+        // A table is full when a flood is under way. A look at all of it would cost milliseconds, and for every packet.
         for _ in 0..RECLAIM_LOOK.min(len) {
             let id = self.brain.table.reclaim % len;
             self.brain.table.reclaim = id + 1;
@@ -150,7 +155,9 @@ impl<S: Store> Engine<'_, S> {
                 self.close(id, deadline, Cause::Expired);
                 return true;
             }
+            // A template can be made again, at the price that its clients may get another server.
             let worth = if slot.is_template() { Worth::Stateless } else { slot.state().worth() };
+            // An established connection is somebody's work: no flood may end it. The new one is lost instead.
             if worth < Worth::Established && victim.is_none_or(|(least, _)| worth < least) {
                 victim = Some((worth, id));
             }
@@ -166,6 +173,7 @@ impl<S: Store> Engine<'_, S> {
     pub(crate) fn flush_orphans(&mut self, budget: &mut Budget) {
         let Some(mut id) = self.brain.flush else { return };
         let used = self.brain.table.used();
+        // A part of the table at a time: IPVS has a thread for this, and here packets wait for it.
         while id < used && budget.lasts() {
             budget.spend(1, LOOK);
             let slot = &self.tables.slots[id as usize];
@@ -202,6 +210,8 @@ impl<S: Store> Engine<'_, S> {
         for server in self.tables.servers.iter_mut() {
             let Life::Removed { idle_since } = server.life else { continue };
             match idle_since {
+                // A place that a connection or a cache of `lblc` names must not go to another server: both name it by
+                // its number.
                 _ if server.is_referred_to() || server.holds > 0 => {}
                 None => server.life = Life::Removed { idle_since: Some(now) },
                 Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {

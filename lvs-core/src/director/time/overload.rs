@@ -1,4 +1,18 @@
-//! Defences against floods, looked at each second: `drop_entry`, `drop_packet`, `secure_tcp`.
+//! What is done about overload: the switches `drop_entry`, `drop_packet` and `secure_tcp`, looked at once a second.
+//!
+//! Each has a mode ([`Defence`](crate::config::Defence)): never, while memory is short, or always. Memory is short when
+//! what the program [reported](Director::report_available) is below
+//! [`amemthresh`](crate::config::Tuning::amemthresh).
+//!
+//! * **`drop_entry`** gives up entries that seem unimportant. Each second it looks at a 32nd of the table in runs of 16
+//!   slots at random places. What it drops: handshakes that were not completed (TCP in `SYN_RECV`, SCTP in `INIT`);
+//!   templates of persistence that no connection was ever established from; and of the connections that have been idle
+//!   for a minute and had 1 to 8 packets, one of as many as it had packets. An entry that controls others stays.
+//! * **`drop_packet`** refuses a part of the new connections: one in
+//!   [`am_droprate`](crate::config::Tuning::am_droprate), or the more the shorter memory is. Refused packets are counted
+//!   as [`Reason::Defence`](crate::Reason::Defence).
+//! * **`secure_tcp`** makes connections by NAT count as established only after the server's own acknowledgement, by the
+//!   second table of `proto/tcp`.
 
 use crate::director::Director;
 use crate::director::brain::Brain;
@@ -27,6 +41,8 @@ impl<S: Store> Engine<'_, S> {
         }
         self.brain.overload.next = now.plus_secs(1);
         self.brain.look_at_memory();
+        // This is what `drop_entry` does: each second a 32nd of the table is looked at, and what seems unimportant is
+        // given up.
         if self.brain.config.tuning.drop_entry.is_on(self.brain.is_short()) {
             self.drop_entries();
         }
@@ -36,6 +52,7 @@ impl<S: Store> Engine<'_, S> {
     fn drop_entries(&mut self) {
         let used = self.brain.table.used();
         for _ in 0..used.div_ceil(32 * RUN) {
+            // At random, as IPVS draws chains of its hash table: a walk in order could be foreseen, and kept away from.
             let start = self.brain.rng.below(used);
             for id in start..used.min(start + RUN) {
                 if self.is_dispensable(id) {
@@ -54,6 +71,8 @@ impl<S: Store> Engine<'_, S> {
             let server = &self.tables.servers[slot.server as usize];
             let service = self.tables.services.get(server.service.0 as usize).and_then(Option::as_ref);
             if !service.is_some_and(|service| service.one_packet) {
+                // A template that no connection was ever established from costs a sender one SYN, so it is worth no
+                // more than that.
                 return !slot.is_assured();
             }
             true
@@ -86,6 +105,8 @@ impl Brain {
         let short = self.is_short();
         let tuning = &self.config.tuning;
         self.secures_tcp = tuning.secure_tcp.is_on(short);
+        // The further available memory is below the threshold, the smaller the rate: one in two at half of it, every
+        // one at nothing.
         let threshold = u64::from(tuning.amemthresh);
         match tuning.drop_packet {
             crate::model::config::Defence::Automatic if short => {

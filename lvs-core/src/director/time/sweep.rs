@@ -49,12 +49,15 @@ impl<S: Store> Director<S> {
         let mut engine = self.engine_at(now);
         let before = engine.brain.table.live;
         let asked = budget.slots;
+        // Half of it at most goes to connections of removed servers: in a large table they must not keep what has
+        // expired waiting.
         let mut flushing = Budget { slots: asked.div_ceil(2), work: budget.work / 2 };
         engine.flush_orphans(&mut flushing);
         budget.slots -= asked.div_ceil(2) - flushing.slots;
         budget.work -= budget.work / 2 - flushing.work;
         let all = engine.brain.table.used() as usize;
         let around = budget.slots >= all;
+        // Once around is enough: a second round in the same call would find what the first has left.
         budget.slots = budget.slots.min(all);
         engine.free_expired(&mut budget);
         engine.defend();
@@ -90,6 +93,7 @@ impl<S: Store> Engine<'_, S> {
             self.tables.connections(&mut self.brain.table).wrap(self.now);
             let mut piece = PIECE.min(budget.slots);
             let slots = piece;
+            // All memory that a piece needs is read before the first entry ends, so that the reads overlap.
             let foreseen = self.foresee(piece);
             while let Some(due) = self.tables.connections(&mut self.brain.table).next_due(
                 self.now,
@@ -113,6 +117,7 @@ impl<S: Store> Engine<'_, S> {
         let table =
             Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
         let due = || table.due_ahead(self.now, slots);
+        // The sum is nobody's: it only keeps the compiler from leaving the reads out.
         black_box(due().fold(0, |sum, (_, id)| sum ^ table.touch_slot(id)));
         for (at, id) in due() {
             foreseen.due += 1;

@@ -15,9 +15,11 @@ impl<S: Store> Engine<'_, S> {
         let len = self.tables.services.len();
         let mut called = false;
         self.brain.timers.next = None;
+        // From the service after the last one called, so that one that is always due does not starve the others.
         for offset in 0..len {
             let index = (self.brain.timers.from + offset) % len;
             let Some(Some(service)) = self.tables.services.get_mut(index) else { continue };
+            // One scheduler a sweep: `lblc` goes through its whole cache, and packets wait for that.
             if !called && service.scheduler.next_tick().is_some_and(|at| now >= at) {
                 let lookup = self.tables.by_key.table(index as u32);
                 let (context, _) = self.brain.pick_context(&service.key);
