@@ -94,7 +94,10 @@ fn maglev(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20).measurement_time(core::time::Duration::from_secs(1)).warm_up_time(core::time::Duration::from_millis(300));
+    config = Criterion::default()
+        .sample_size(20)
+        .measurement_time(core::time::Duration::from_secs(1))
+        .warm_up_time(core::time::Duration::from_millis(300));
     targets = schedule, maglev
 }
 criterion_main!(benches);

@@ -124,7 +124,8 @@ proptest! {
                         port += 1;
                         let expected = naive.pick(&listed(&director));
                         let expected = expected.map(|at| director.servers(WEB).nth(at).unwrap().0);
-                        let verdict = director.decide(now, &request(WEB, [192, 0, 2, 1], port, SYN), Inspected::Nothing);
+                        let syn = request(WEB, [192, 0, 2, 1], port, SYN);
+                        let verdict = director.decide(now, &syn, Inspected::Nothing);
                         prop_assert_eq!(forwarded(verdict).map(|forward| forward.server), expected);
                     }
                     false

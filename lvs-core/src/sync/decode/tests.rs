@@ -48,8 +48,8 @@ const VECTOR_V0: &str = "0105001c 0006 9c40 0050 1f90 c6336407 c0000201 0a00000b
 const RECORDED_V6: &str =
     "00000050010100000106004800000000000103e800500050000000000000038420010db8000c0000000000000000000120010db8
     00990000000000000000000120010db8000100000000000000000012";
-const RECORDED_V0: &str = "020000340006 03e8 0050 0050 c0000201 0a630001 0a00010c 0000 0001 0006 03e8 0050 0050 c0000202 0a630001 0a00010b
-    0000 0001";
+const RECORDED_V0: &str = "020000340006 03e8 0050 0050 c0000201 0a630001 0a00010c 0000 0001
+    0006 03e8 0050 0050 c0000202 0a630001 0a00010b 0000 0001";
 /// Template and connection of a persistent service, twice.
 const RECORDED_PERSISTENT: &str =
     "000000500201000000060024000011830000000000500050000000000000003 2c00002010a6300010a00010c
@@ -267,10 +267,15 @@ fn entry() -> impl Strategy<Value = SyncEntry> {
     )
 }
 
+/// The data of an engine, or none.
+fn call() -> impl Strategy<Value = Option<Vec<u8>>> {
+    prop::option::of(prop::collection::vec(any::<u8>(), 1..=255))
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(
-        entries in prop::collection::vec((entry(), prop::option::of(prop::collection::vec(any::<u8>(), 1..=255))), 0..20),
+        entries in prop::collection::vec((entry(), call()), 0..20),
     ) {
         let entries: Vec<_> = entries.iter().map(|(entry, call)| (*entry, call.as_deref())).collect();
         let message = written(Version::One, 7, &entries);
