@@ -14,6 +14,7 @@
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
 //! | [`steering`] | which of several workers a packet belongs to |
 //! | [`cpu`] | what depends on the machine's processor and memory: prefetching, vector instructions, large pages, pinned threads |
+//! | `runtime` | a whole director at work from a configuration: what `director run` is (feature `runtime`) |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
@@ -87,6 +88,8 @@ pub mod health;
 pub mod ipvsadm;
 pub mod lab;
 pub mod offload;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 mod seed;
 pub mod steering;
 mod sys;

@@ -13,11 +13,8 @@ mod convert;
 mod decap;
 mod demo;
 mod exec;
-mod health;
 pub mod lvsadm;
-mod ports;
 mod run;
-mod statistics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

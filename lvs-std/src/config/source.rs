@@ -1,22 +1,44 @@
 //! A configuration file on disk.
 
 use core::fmt;
+use core::str::FromStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, Configuration};
 
-/// A configuration file: where it is, what it says, and what that means.
+/// A configuration and where it comes from: a file, a text, or a program.
+///
+/// ```
+/// use lvs_std::config::ConfigSource;
+/// let source: ConfigSource = "[[interface]]\nname = \"eth0\"\n".parse()?;
+/// assert_eq!(source.configuration.interfaces.len(), 1);
+/// # Ok::<(), lvs_std::config::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by embedders too, whose text comes from elsewhere")]
+#[non_exhaustive]
 pub struct ConfigSource {
     /// The file, which a reload reads again.
-    pub file: PathBuf,
-    /// Its text.
-    pub text: String,
-    /// What the text means.
+    pub file: Option<PathBuf>,
+    /// The text, which is kept beside the state file: a later start compares it with what it is told then.
+    pub text: Option<String>,
+    /// What it means.
     pub configuration: Configuration,
+}
+
+impl From<Configuration> for ConfigSource {
+    fn from(configuration: Configuration) -> Self {
+        Self { file: None, text: None, configuration }
+    }
+}
+
+impl FromStr for ConfigSource {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Ok(Self { file: None, text: Some(text.to_owned()), configuration: Configuration::parse(text)? })
+    }
 }
 
 impl ConfigSource {
@@ -31,7 +53,7 @@ impl ConfigSource {
             Err(error) => return Err(ReadError::File(file, error)),
         };
         match Configuration::parse(&text) {
-            Ok(configuration) => Ok(Self { file, text, configuration }),
+            Ok(configuration) => Ok(Self { file: Some(file), text: Some(text), configuration }),
             Err(error) => Err(ReadError::Text(file, error)),
         }
     }

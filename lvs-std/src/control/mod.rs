@@ -8,8 +8,11 @@
 //! | [`Session`] | a client's conversation: netlink messages in, netlink messages out |
 //! | [`serve`] | conversations at a Unix socket, as many as there are clients |
 //! | [`SyncDaemons`] | the sync daemons' messages, without sockets or threads |
+//! | `api` | the JSON socket beside it: what IPVS has no word for (feature `runtime`) |
 //! | [`sysctl`] | `net.ipv4.vs.*` by name |
 
+#[cfg(feature = "runtime")]
+pub mod api;
 mod backend;
 mod client;
 mod command;

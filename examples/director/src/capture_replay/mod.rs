@@ -17,11 +17,11 @@ use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
+use lvs_std::runtime::frame_rows;
 use lvs_std::worker::WorkerCounters;
 use lvs_support::print;
 use lvs_support::text::columns;
 
-use crate::statistics;
 use lvs_std::config::{ConfigSource, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
 use survey::{Survey, interface_of, interface_of_packet};
 
@@ -109,7 +109,9 @@ impl Summary {
             text.push_str(&format!("  {address} sent nothing: it is at {mac} for this replay\n"));
         }
         let (director, forwarder) = (stage.director.counters(), stage.forwarder.counters());
-        text.push_str(&columns(&statistics::frames(&director, forwarder, &WorkerCounters::default()), &[0]));
+        let frames = frame_rows(&director, forwarder, &WorkerCounters::default()).into_iter();
+        let frames: Vec<_> = frames.map(|(count, what)| vec![count.to_string(), what]).collect();
+        text.push_str(&columns(&frames, &[0]));
         text
     }
 }

@@ -11,6 +11,7 @@ mod load;
 mod outage;
 mod report;
 mod stage;
+mod table;
 
 use core::error::Error;
 use std::process::{self, ExitCode};

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use lvs_core::Family;
 use lvs_std::health::{Event, Schedule, State};
 use lvs_std::lab::{Cluster, Pulse};
+use lvs_std::runtime::HealthReconciler;
 use lvs_support::{Terminal, Tone};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -22,7 +23,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::folder::Folder;
 use super::http;
 use super::stage::{self, Stage};
-use crate::health::HealthReconciler;
+use super::table::Undeclared;
 
 /// What happened.
 pub(super) struct Outage {
@@ -89,8 +90,9 @@ impl Outage {
             }
         };
         let services = [service];
-        let keeper =
-            stage.director().run(|| HealthReconciler::start(&services, stage.handle().clone(), told))??;
+        let keeper = stage
+            .director()
+            .run(|| HealthReconciler::start(&services, Undeclared(stage.handle().clone()), told))??;
         for _ in 0..stage::WEIGHTS.len() {
             news.recv_timeout(PATIENCE)?;
         }

@@ -6,11 +6,11 @@ use std::io::Write;
 use std::path::Path;
 use std::thread;
 
+use lvs_std::control::api::{DrainRow, Request, ask};
 use lvs_std::control::convert;
 use lvs_std::ipvsadm::{self, Command, System, UNREACHABLE};
 
-use crate::control::json::ask;
-use crate::control::{DrainRow, Request, beside};
+use crate::control::json_socket;
 
 /// What is asked.
 #[derive(Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub(super) fn call(words: &[&str], socket: &Path, out: &mut dyn Write, errors: &
             return Some(MISUSED);
         }
     };
-    let place = beside(socket, "json");
+    let place = json_socket(socket);
     let done = match own {
         Own::Drain { service, server, deadline, wait } => {
             let request = Request::Drain { service: service.clone(), server, deadline };

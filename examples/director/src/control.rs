@@ -1,4 +1,4 @@
-//! The tools' end.
+//! What asks a running director: `director plan`, `reload`, `health` and others, a line of JSON each way.
 
 use core::net::SocketAddr;
 use std::io;
@@ -9,19 +9,43 @@ use lvs_support::text::columns;
 use lvs_support::{print, println};
 use serde_json::Value;
 
-use super::explain::Question;
-use super::json::{ask, listen};
-use super::requests::{HealthRow, Request, Response};
-use super::{Place, beside};
-use crate::lvsadm;
 use lvs_std::config::ConfigSource;
+use lvs_std::control::api::{HealthRow, Question, Request, Response, ask, listen};
+use lvs_std::control::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
+use lvs_std::runtime::RuntimeOptions;
+
+use crate::lvsadm;
+
+/// Which running director is meant.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Target {
+    /// The director's name, or a path to its socket if there is a slash in it
+    #[arg(long, alias = "control", value_name = "NAME", env = DIRECTOR_VARIABLE, default_value = DEFAULT_NAME)]
+    director: String,
+}
+
+impl Target {
+    /// The director's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_path(&self.director)
+    }
+
+    fn json_socket(&self) -> PathBuf {
+        json_socket(&self.socket())
+    }
+}
+
+/// The JSON socket beside a director's socket.
+pub(crate) fn json_socket(socket: &Path) -> PathBuf {
+    RuntimeOptions::at(socket).json_socket().unwrap_or_default()
+}
 
 /// `director lvsadm` and `director ipvsadm`.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Ipvsadm {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// What ipvsadm would be told
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
@@ -31,7 +55,7 @@ pub(crate) struct Ipvsadm {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sysctl {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// The switch, such as `net.ipv4.vs.sloppy_tcp`
     key: String,
     /// Its value
@@ -40,12 +64,12 @@ pub(crate) struct Sysctl {
 
 /// Asks a running director as ipvsadm asks the kernel, with ipvsadm's exit status. Hints name the tool as `program`.
 pub(crate) fn ipvsadm(program: &str, arguments: Ipvsadm) -> ExitCode {
-    ExitCode::from(lvsadm::call(program, arguments.words, Some(arguments.place.socket())))
+    ExitCode::from(lvsadm::call(program, arguments.words, Some(arguments.target.socket())))
 }
 
 /// Turns a switch of a running director.
 pub(crate) fn sysctl(arguments: Sysctl) -> ExitCode {
-    show(&arguments.place, &Request::Sysctl(arguments.key, arguments.value), false)
+    show(&arguments.target, &Request::Sysctl(arguments.key, arguments.value), false)
 }
 
 /// ipvsadm's status when the kernel has no IPVS.
@@ -55,7 +79,7 @@ const UNREACHABLE: u8 = 2;
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArguments {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// The file to compare with; by default the one that the director was started with
     file: Option<PathBuf>,
 }
@@ -64,7 +88,7 @@ pub(crate) struct PlanArguments {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainArguments {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// tcp, udp or sctp
     protocol: String,
     /// The client, such as 192.0.2.7:40000
@@ -80,7 +104,7 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plain {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -92,31 +116,31 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         None => None,
         // What is wrong with it is said here, with the file's name.
         Some(file) => match ConfigSource::read(file) {
-            Ok(source) => Some(source.text),
+            Ok(source) => source.text,
             Err(error) => {
                 eprintln!("error: {error}");
                 return ExitCode::FAILURE;
             }
         },
     };
-    show(&arguments.place, &Request::Plan(text), false)
+    show(&arguments.target, &Request::Plan(text), false)
 }
 
 /// Makes a director read its file again.
 pub(crate) fn reload(arguments: &Plain) -> ExitCode {
-    show(&arguments.place, &Request::Reload, arguments.json)
+    show(&arguments.target, &Request::Reload, arguments.json)
 }
 
 /// Says what would be done with a packet.
 pub(crate) fn explain(arguments: &ExplainArguments) -> ExitCode {
-    let ExplainArguments { place, protocol, client, destination, mark } = arguments;
+    let ExplainArguments { target, protocol, client, destination, mark } = arguments;
     let (client, destination, mark) = (*client, *destination, *mark);
-    show(place, &Request::Explain(Question { protocol: protocol.clone(), client, destination, mark }), false)
+    show(target, &Request::Explain(Question { protocol: protocol.clone(), client, destination, mark }), false)
 }
 
 /// Shows the checks of real servers. Status 3 while not all have answered.
 pub(crate) fn health(arguments: &Plain) -> ExitCode {
-    let response = match put(&arguments.place, &Request::Health) {
+    let response = match put(&arguments.target, &Request::Health) {
         Ok(response) => response,
         Err(status) => return status,
     };
@@ -139,26 +163,26 @@ pub(crate) fn health(arguments: &Plain) -> ExitCode {
 
 /// Shows what became of packets.
 pub(crate) fn statistics(arguments: &Plain) -> ExitCode {
-    show(&arguments.place, &Request::Statistics, arguments.json)
+    show(&arguments.target, &Request::Statistics, arguments.json)
 }
 
 /// Shows what was declared, and how it is doing.
 pub(crate) fn services(arguments: &Plain) -> ExitCode {
-    show(&arguments.place, &Request::Services, true)
+    show(&arguments.target, &Request::Services, true)
 }
 
 /// Prints what happens, a line of JSON each, until the director ends.
 pub(crate) fn events(arguments: &Plain) -> ExitCode {
-    let place = beside(&arguments.place.socket(), "json");
-    match listen(&place, |line| println!("{line}")) {
+    let socket = arguments.target.json_socket();
+    match listen(&socket, |line| println!("{line}")) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => unreachable(&place, &error),
+        Err(error) => unreachable(&socket, &error),
     }
 }
 
 /// Asks, and shows the answer.
-fn show(place: &Place, request: &Request, json: bool) -> ExitCode {
-    match put(place, request) {
+fn show(target: &Target, request: &Request, json: bool) -> ExitCode {
+    match put(target, request) {
         Ok(result) => print(&result, json),
         Err(status) => status,
     }
@@ -180,20 +204,20 @@ fn print(result: &Value, json: bool) -> ExitCode {
 }
 
 /// Asks; what is refused is said here.
-fn put(place: &Place, request: &Request) -> Result<Value, ExitCode> {
-    let place = beside(&place.socket(), "json");
-    match ask(&place, request) {
+fn put(target: &Target, request: &Request) -> Result<Value, ExitCode> {
+    let socket = target.json_socket();
+    match ask(&socket, request) {
         Ok(Response { error: None, result }) => Ok(result),
         Ok(Response { error: Some(error), .. }) => {
             eprintln!("error: {error}");
             Err(ExitCode::from(REFUSED))
         }
-        Err(error) => Err(unreachable(&place, &error)),
+        Err(error) => Err(unreachable(&socket, &error)),
     }
 }
 
-fn unreachable(place: &Path, error: &io::Error) -> ExitCode {
-    eprintln!("error: no director answers at {}: {error}", place.display());
+fn unreachable(socket: &Path, error: &io::Error) -> ExitCode {
+    eprintln!("error: no director answers at {}: {error}", socket.display());
     ExitCode::from(UNREACHABLE)
 }
 

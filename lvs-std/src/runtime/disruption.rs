@@ -1,4 +1,4 @@
-//! How many clients would find another server after a change, where a hash decides.
+//! The disruption of a change: what share of clients would find another server, where a hash decides.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -13,7 +13,7 @@ pub(super) type State = (ServiceConfig<Scheduler>, Vec<ServerConfig>);
 
 /// The share of clients, 0 to 1, that would be sent to another server than before: found by sending the same few thousand
 /// clients to both. `None` where no hash of the client decides, so that new connections go anywhere anyway.
-pub(super) fn moved(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
+pub(super) fn share(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
     if !hashes(old.0.scheduler.name()) || !hashes(new.0.scheduler.name()) {
         return None;
     }
@@ -28,7 +28,7 @@ pub(super) fn hashes(scheduler: &str) -> bool {
 }
 
 /// Where a hash sends this client.
-pub(super) fn choice(key: ServiceKey, state: &State, client: SocketAddr) -> Option<SocketAddr> {
+pub(super) fn hashed_server(key: ServiceKey, state: &State, client: SocketAddr) -> Option<SocketAddr> {
     choose(key, state, core::iter::once(client))?.pop().flatten()
 }
 
@@ -112,7 +112,7 @@ mod tests {
         };
         let state =
             |name: &str, count| (ServiceConfig::new(Scheduler::from_name(name).unwrap()), servers(count));
-        let share = moved(key, &state("mh", 10), &state("mh", 9)).unwrap();
+        let share = share(key, &state("mh", 10), &state("mh", 9)).unwrap();
         assert!((0.08..0.25).contains(&share), "a tenth, and little else: {share}");
         assert_eq!(moved(key, &state("mh", 10), &state("mh", 10)), Some(0.0));
         assert_eq!(moved(key, &state("rr", 10), &state("rr", 9)), None);

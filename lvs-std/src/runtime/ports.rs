@@ -1,29 +1,30 @@
 //! The director's ports: each interface of the configuration by the device that it is to have.
 
-use core::error::Error;
 use core::net::IpAddr;
 
-use lvs_core::Seed;
 use lvs_forward::PortId;
-use lvs_forward::host::{Host, MacAddress, Port, Prefix};
-use lvs_std::device::Device;
-use lvs_std::device::packet::{self, Fan, PacketOptions, Tap};
-use lvs_std::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions};
-use lvs_std::offload::{self, FlowOffload};
-use lvs_std::steering::Steer;
+use lvs_forward::host::{MacAddress, Port, Prefix};
 
-use lvs_std::config::{Configuration, DeviceKind, Interface, MAX_ADDRESSES, Mac};
+use super::StartError;
+use super::assemble::{RuntimeHost, SeededHost};
+use crate::device::Device;
+use crate::device::packet::{self, Fan, PacketOptions, Tap};
+use crate::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions};
+use crate::offload::{self, FlowOffload};
+use crate::steering::Steer;
+
+use crate::config::{Configuration, DeviceKind, Interface, Mac};
 
 /// The devices in the order of the interfaces.
-pub(crate) struct Ports {
+pub(super) struct Ports {
     /// Those of each worker.
-    pub(crate) lines: Vec<Vec<Device>>,
+    pub(super) lines: Vec<Vec<Device>>,
     /// What tells the XDP program of addresses, if there is one.
-    pub(crate) steering: Option<AddressFilter>,
+    pub(super) filter: Option<AddressFilter>,
     /// What tells the kernel which frames are whose, if there are several workers.
-    pub(crate) fans: Vec<Fan>,
+    pub(super) fans: Vec<Fan>,
     /// What takes bulk transfers past each worker, or none.
-    pub(crate) offloads: Vec<FlowOffload>,
+    pub(super) offloads: Vec<FlowOffload>,
 }
 
 /// A device for each worker, with what the hosts have to know of its interface.
@@ -37,14 +38,14 @@ struct Opened {
 }
 
 /// Opens the interfaces as the ports of the workers' hosts.
-pub(crate) fn open<const N: usize>(
+pub(super) fn open(
     configuration: &Configuration,
     steer: Steer,
-    hosts: &mut [(Seed, Box<Host<MAX_ADDRESSES, N>>)],
-) -> Result<Ports, Box<dyn Error>> {
+    hosts: &mut [SeededHost],
+) -> Result<Ports, StartError> {
     let interfaces = &configuration.interfaces;
     let known = configuration.initial_addresses();
-    let (mut by_xdp, steering) = open_xdp(interfaces, steer.workers())?;
+    let (mut by_xdp, filter) = open_xdp(interfaces, steer.workers())?;
     let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
     let (mut fans, mut offloads) = (Vec::new(), offloads(configuration, steer.workers()));
     for (interface, at) in interfaces.iter().zip(0..) {
@@ -59,15 +60,7 @@ pub(crate) fn open<const N: usize>(
         let mtu = u16::try_from(opened.mtu).unwrap_or(u16::MAX);
         tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(opened.mac));
         for (_, host) in hosts.iter_mut() {
-            let port = host.add_port(Port::ethernet(MacAddress(opened.mac), mtu))?;
-            for &(address, length) in &interface.addresses {
-                host.add_address(port, address, length)?;
-            }
-            for route in &interface.routes {
-                if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
-                    host.add_route(prefix, Some(route.via), port)?;
-                }
-            }
+            add_port(host, interface, MacAddress(opened.mac), mtu)?;
         }
         lines.iter_mut().zip(opened.devices).for_each(|(line, device)| line.push(device));
         fans.extend(opened.fan);
@@ -77,7 +70,28 @@ pub(crate) fn open<const N: usize>(
             offloads.clear();
         }
     }
-    Ok(Ports { lines, steering, fans, offloads })
+    Ok(Ports { lines, filter, fans, offloads })
+}
+
+/// Makes an interface a port of a host, with what the host is on that network.
+fn add_port(
+    host: &mut RuntimeHost,
+    interface: &Interface,
+    mac: MacAddress,
+    mtu: u16,
+) -> Result<(), StartError> {
+    let name = &interface.name;
+    let port = host.add_port(Port::ethernet(mac, mtu)).map_err(StartError::interface(name))?;
+    for &(address, length) in &interface.addresses {
+        let added = host.add_address(port, address, length);
+        added.map_err(|error| StartError::Address { address, error: Box::new(error) })?;
+    }
+    for route in &interface.routes {
+        if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
+            host.add_route(prefix, Some(route.via), port).map_err(StartError::interface(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// One for each worker, if they are wanted and to be had.
@@ -90,11 +104,11 @@ fn offloads(configuration: &Configuration, workers: usize) -> Vec<FlowOffload> {
     })
 }
 
-fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<Opened, Box<dyn Error>> {
-    let mut options = PacketOptions::default();
-    options.mac = mac_of(interface)?;
+fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<Opened, StartError> {
+    let options = PacketOptions { mac: mac_of(interface)?, ..PacketOptions::default() };
     if steer.workers() == 1 {
-        let packet = packet::open(&interface.name, &options)?;
+        let packet =
+            packet::open(&interface.name, &options).map_err(StartError::interface(&interface.name))?;
         return Ok(Opened {
             devices: vec![packet.device],
             mac: packet.mac,
@@ -103,7 +117,8 @@ fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<
             taps: vec![packet.tap],
         });
     }
-    let packet = packet::open_fanned(&interface.name, &options, steer, known)?;
+    let packet = packet::open_fanned(&interface.name, &options, steer, known);
+    let packet = packet.map_err(StartError::interface(&interface.name))?;
     let (mac, mtu) = (packet.mac, packet.mtu);
     Ok(Opened { devices: packet.devices, mac, mtu, fan: Some(packet.fan), taps: packet.taps })
 }
@@ -111,7 +126,7 @@ fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<
 type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<AddressFilter>);
 
 /// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What does is logged.
-fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<dyn Error>> {
+fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, StartError> {
     let mut wanted: Vec<&Interface> = Vec::new();
     let mut optional = false;
     for interface in interfaces {
@@ -141,9 +156,9 @@ fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Box<d
         Err(error) if optional => {
             tracing::info!("packet sockets where there is a choice, because {error}");
             wanted.retain(|interface| interface.device == DeviceKind::Xdp);
-            open_together(&wanted, Attach::Auto)??
+            open_together(&wanted, Attach::Auto)?.map_err(StartError::interface(XDP))?
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(StartError::interface(XDP)(error)),
     };
     let Some((all, steering)) = opened else { return Ok((Vec::new(), None)) };
     let mut ports = Vec::new();
@@ -164,7 +179,7 @@ type Together = Option<(Vec<Xdp>, AddressFilter)>;
 fn open_together(
     interfaces: &[&Interface],
     attach: Attach,
-) -> Result<Result<Together, OpenError>, Box<dyn Error>> {
+) -> Result<Result<Together, OpenError>, StartError> {
     if interfaces.is_empty() {
         return Ok(Ok(None));
     }
@@ -172,8 +187,7 @@ fn open_together(
     for interface in interfaces {
         ports.push((interface.name.as_str(), mac_of(interface)?));
     }
-    let mut options = XdpOptions::default();
-    options.attach = attach;
+    let options = XdpOptions { attach, ..XdpOptions::default() };
     Ok(xdp::open(&ports, &options).map(Some))
 }
 
@@ -201,10 +215,13 @@ fn warn_of_networks(configuration: &Configuration, interface: &Interface) {
     }
 }
 
-fn mac_of(interface: &Interface) -> Result<Option<[u8; 6]>, Box<dyn Error>> {
+fn mac_of(interface: &Interface) -> Result<Option<[u8; 6]>, StartError> {
     Ok(match interface.mac {
-        Mac::Own => Some(packet::own_mac(&interface.name)?),
+        Mac::Own => Some(packet::own_mac(&interface.name).map_err(StartError::interface(&interface.name))?),
         Mac::Same => None,
         Mac::Is(mac) => Some(mac.0),
     })
 }
+
+/// What interfaces that are opened together are named in errors.
+const XDP: &str = "AF_XDP";

@@ -7,33 +7,41 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::control::{Command, CommandHandler as _, DesiredServer, Errno, ServerStatus, convert};
+use crate::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
+use crate::worker::WorkerGone;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use lvs_core::{Heap, ServerConfig, ServiceKey, Weight};
-use lvs_std::control::{Command, CommandHandler as _, DesiredServer, Errno, ServerStatus, convert};
-use lvs_std::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
-use lvs_std::worker::{Handle, WorkerGone};
+use lvs_core::{ServerConfig, ServiceKey, Weight};
 
-use crate::control::SharedController;
-use lvs_std::config::VirtualService;
+use super::SharedController;
+use crate::config::VirtualService;
 
 /// A table whose servers are kept as their health says.
-pub(crate) trait Table: Send + 'static {
+pub trait ServerTable: Send + 'static {
     /// The weights that operators gave a service's servers since the configuration was read, by address.
     fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32>;
 
     /// Gives a service the servers that it should have, and its sorry server if that serves, all between two batches. Servers that
     /// are none of these are left alone.
+    ///
+    /// # Errors
+    /// [`WorkerGone`], which ends the checks.
     fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone>;
 }
 
 /// What a service should have.
-pub(crate) struct Wanted {
-    servers: Vec<(ServerConfig, Presence)>,
-    sorry: Option<(ServerConfig, bool)>,
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Wanted {
+    /// Each server with its place: there with a weight, or not there.
+    pub servers: Vec<(ServerConfig, Presence)>,
+    /// The sorry server, and whether it serves.
+    pub sorry: Option<(ServerConfig, bool)>,
 }
 
 /// Keeps the servers of services as their health says. Stops when it is dropped.
-pub(crate) struct HealthReconciler {
+#[derive(Debug)]
+pub struct HealthReconciler {
     probes: Option<Probes>,
     engine: Option<JoinHandle<()>>,
     services: Arc<Mutex<Vec<Watched>>>,
@@ -42,9 +50,12 @@ pub(crate) struct HealthReconciler {
 impl HealthReconciler {
     /// Starts to check what these services want to have checked, in the network namespace of this thread. `tell` hears of
     /// everything new, once the director has it. `None` when nothing is to be checked.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// When no thread or descriptor is left for the checks.
+    pub fn start(
         services: &[VirtualService],
-        table: impl Table,
+        table: impl ServerTable,
         tell: impl FnMut(&Event) + Send + 'static,
     ) -> io::Result<Option<Self>> {
         if !services.iter().any(|service| service.health.is_checked()) {
@@ -54,12 +65,14 @@ impl HealthReconciler {
         let watched: Arc<Mutex<Vec<Watched>>> = Arc::new(Mutex::new(watch(services, &probes)));
         let kept = watched.clone();
         let engine = thread::Builder::new().name("health".to_owned()).spawn(move || engine.run())?;
-        thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(&kept, &table, &events, tell))?;
+        thread::Builder::new()
+            .name("reconciler".to_owned())
+            .spawn(move || keep(&kept, &table, &events, tell))?;
         Ok(Some(Self { probes: Some(probes), engine: Some(engine), services: watched }))
     }
 
     /// Checks these services from now on. What is known of a probe that both have stays known.
-    pub(crate) fn replace(&self, services: &[VirtualService]) {
+    pub fn replace(&self, services: &[VirtualService]) {
         let Some(probes) = &self.probes else { return };
         let mut new = watch(services, probes);
         let mut old = lock(&self.services);
@@ -75,12 +88,14 @@ impl HealthReconciler {
     }
 
     /// What is known of all probes.
-    pub(crate) fn reports(&self) -> Vec<Report> {
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
         self.probes.as_ref().map(Probes::reports).unwrap_or_default()
     }
 
     /// Whether every check has had an answer.
-    pub(crate) fn is_ready(&self) -> bool {
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         self.probes.as_ref().is_none_or(Probes::is_ready)
     }
 }
@@ -121,13 +136,13 @@ fn watch(services: &[VirtualService], probes: &Probes) -> Vec<Watched> {
 }
 
 /// Where a service's servers belong before anything is known of them.
-pub(crate) fn initial(service: &VirtualService) -> Vec<(ServerConfig, Presence)> {
+pub(super) fn initial(service: &VirtualService) -> Vec<(ServerConfig, Presence)> {
     let decision = group(service).decide();
     service.servers.iter().copied().zip(decision.servers).collect()
 }
 
 /// Says in the log what is new of a probe.
-pub(crate) fn log(event: &Event) {
+pub(super) fn log(event: &Event) {
     match event {
         Event::Changed { probe, state, why: Some(why), .. } => tracing::warn!("{probe} is {state}: {why}"),
         Event::Changed { probe, state, advice: Some(weight), .. } => {
@@ -135,11 +150,11 @@ pub(crate) fn log(event: &Event) {
         }
         Event::Changed { probe, state, .. } => tracing::info!("{probe} is {state}"),
         Event::Hindered { probe, why, .. } => tracing::error!("{probe} is not checked: {why}"),
-        other => tracing::info!("{other:?}"),
     }
 }
 
 /// A service whose servers are checked.
+#[derive(Debug)]
 struct Watched {
     key: ServiceKey,
     group: Group,
@@ -184,7 +199,7 @@ impl Watched {
 /// operators add and remove servers too.
 fn keep(
     services: &Mutex<Vec<Watched>>,
-    table: &impl Table,
+    table: &impl ServerTable,
     events: &Receiver<Event>,
     mut tell: impl FnMut(&Event),
 ) {
@@ -217,7 +232,7 @@ fn keep(
     }
 }
 
-impl Table for SharedController {
+impl ServerTable for SharedController {
     fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32> {
         let controller = self.lock();
         let servers =
@@ -238,7 +253,11 @@ impl Table for SharedController {
             };
             let status = status(&declared, *place);
             if status != declared.status {
-                complain(service, server.address, controller.set_server_status(name, server.address, status));
+                log_refusal(
+                    service,
+                    server.address,
+                    controller.set_server_status(name, server.address, status),
+                );
             }
         }
         if let Some((sorry, serves)) = &wanted.sorry {
@@ -253,59 +272,14 @@ impl Table for SharedController {
                 (true, false) => controller.carry_out(&Command::DelServer(name, sorry.address)).map(drop),
                 (true, true) | (false, false) => Ok(()),
             };
-            complain(service, sorry.address, done);
+            log_refusal(service, sorry.address, done);
         }
         Ok(())
     }
-}
-
-/// A director without a controller: what the configuration gave its servers is all that was declared.
-impl<const A: usize, const N: usize> Table for Handle<Heap, A, N> {
-    fn declared(&self, _: ServiceKey) -> HashMap<SocketAddr, u32> {
-        HashMap::new()
-    }
-
-    fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone> {
-        let sorry = wanted
-            .sorry
-            .map(|(sorry, serves)| (sorry, if serves { Presence::Present(1) } else { Presence::Absent }));
-        let wanted: Vec<_> = wanted.servers.iter().copied().chain(sorry).collect();
-        let refused = self.with(move |director, forwarder, now| {
-            let mut refused = Vec::new();
-            for (server, place) in wanted {
-                let there = director.servers(service).any(|(_, there)| there.address() == server.address);
-                let done = match (there, place) {
-                    (false, Presence::Present(weight)) => {
-                        forwarder.host_mut().look_for(now, server.address.ip());
-                        let added = director.add_server(service, weighing(server, weight));
-                        added.map(drop).map_err(|error| error.to_string())
-                    }
-                    (true, Presence::Present(weight)) => director
-                        .edit_server(service, weighing(server, weight))
-                        .map_err(|error| error.to_string()),
-                    (true, Presence::Absent) => {
-                        director.remove_server(service, server.address).map_err(|error| error.to_string())
-                    }
-                    (false, Presence::Absent) => Ok(()),
-                };
-                refused.extend(done.err().map(|error| (server.address, error)));
-            }
-            refused
-        })?;
-        for (address, error) in refused {
-            tracing::error!("{service}: the real server {address} cannot be changed: {error}");
-        }
-        Ok(())
-    }
-}
-
-fn weighing(server: ServerConfig, weight: u32) -> ServerConfig {
-    // Advice beyond what a server can weigh is as much as it can.
-    server.with_weight(Weight::new(weight.min(i32::MAX.cast_unsigned())).unwrap_or(Weight::ONE))
 }
 
 /// How a declared server does in its place.
-pub(crate) const fn status(declared: &DesiredServer, place: Presence) -> ServerStatus {
+pub(super) const fn status(declared: &DesiredServer, place: Presence) -> ServerStatus {
     let ServerStatus { draining, .. } = declared.status;
     match place {
         Presence::Absent => ServerStatus { absent: true, weight: None, draining },
@@ -320,7 +294,7 @@ pub(crate) const fn status(declared: &DesiredServer, place: Presence) -> ServerS
     }
 }
 
-fn complain(service: ServiceKey, address: SocketAddr, done: Result<(), Errno>) {
+fn log_refusal(service: ServiceKey, address: SocketAddr, done: Result<(), Errno>) {
     if let Err(errno) = done {
         tracing::error!("{service}: the real server {address} cannot be changed: {errno}");
     }

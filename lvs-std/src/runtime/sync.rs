@@ -8,14 +8,15 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::shutdown::Shutdown;
+use crate::control::{self, DaemonSpec, Errno, SyncDaemons};
+use crate::device::Device;
+use crate::device::packet::{self, PacketOptions};
+use crate::worker::{Handle, WorkerGone, WorkerGroup};
 use lvs_core::sync::SyncEntry;
 use lvs_core::{Event, Store};
 use lvs_forward::host::Port;
 use lvs_forward::{Frame, HEADROOM, PortId};
-use lvs_std::control::{self, DaemonSpec, Errno, SyncDaemons};
-use lvs_std::device::Device;
-use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::worker::{Handle, WorkerGone, WorkerGroup};
 
 /// The daemons, and the interfaces by which they may talk: the director's ports, in order.
 #[derive(Clone)]
@@ -39,12 +40,16 @@ impl Sync {
         interfaces: Vec<String>,
         handle: Handle<S, A, N>,
         mut events: impl FnMut() -> Option<Event> + Send + 'static,
+        shutdown: Shutdown,
     ) -> io::Result<Self> {
         let sync = Self { interfaces: interfaces.into(), state: Arc::default(), started: Arc::default() };
         let own = sync.clone();
         thread::Builder::new().name("sync".to_owned()).spawn(move || {
             loop {
                 own.pause();
+                if shutdown.sleep(Duration::ZERO) {
+                    return;
+                }
                 let mut entries = Vec::new();
                 while let Some(event) = events() {
                     if let Event::Sync(entry) = event {
@@ -82,8 +87,7 @@ impl Sync {
         let filled = done.map_err(|_| Errno::Invalid)?;
         self.started.notify_all();
         if !state.open.iter().any(|(open, _)| *open == port) {
-            let mut options = PacketOptions::default();
-            options.receive_slots = SLOTS;
+            let options = PacketOptions { receive_slots: SLOTS, ..PacketOptions::default() };
             // It was there when the director started; a daemon without it is silent.
             if let Ok(packet) = packet::open(&asked.interface, &options) {
                 state.open.push((port, packet.device));

@@ -4,34 +4,55 @@ use core::fmt::Write as _;
 use core::net::SocketAddr;
 
 use lvs_core::method::MethodKind;
-use lvs_std::control::{
+
+use crate::control::{
     Command, DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
     convert,
 };
 
-use super::moves;
-use crate::health;
-use lvs_std::config::{Configuration, VirtualService};
+use super::{disruption, health};
+use crate::config::{Configuration, VirtualService};
 
 /// The way from what a director has to what a file says.
 ///
 /// Three are compared: what the file said when it was last applied, what it says now, and what the director has. What the file
 /// says anew is changed; what operators changed meanwhile, and the file does not mention or says as before, stays.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+#[non_exhaustive]
+pub struct Plan {
     /// What is declared and withdrawn.
-    pub(crate) commands: Vec<Command>,
+    pub commands: Vec<Command>,
     /// Where new servers stand until something is known of them.
-    pub(crate) statuses: Vec<(ServiceName, SocketAddr, ServerStatus)>,
+    pub statuses: Vec<(ServiceName, SocketAddr, ServerStatus)>,
     /// What people are told.
-    pub(crate) text: String,
+    pub text: String,
     /// Whether time-outs, switches or virtual addresses are others.
-    pub(crate) settings: bool,
+    pub settings: bool,
+    /// Which shares of clients would find another server, 0 to 1, of the services whose scheduler hashes.
+    pub disruption: Vec<(ServiceName, f64)>,
 }
 
 impl Plan {
+    /// Whether nothing changes by it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// What would change, in words, also if nothing would.
+    #[must_use]
+    pub fn would(&self) -> String {
+        if self.is_empty() { "nothing would change\n".to_owned() } else { self.text.clone() }
+    }
+
+    /// What has changed, in words, also if nothing has.
+    #[must_use]
+    pub fn did(&self) -> String {
+        if self.is_empty() { "nothing has changed\n".to_owned() } else { self.text.clone() }
+    }
+
     /// From `old`, if a file was applied before, and from what the director has, to `new`.
-    pub(crate) fn new(old: Option<&Configuration>, new: &Configuration, desired: &DesiredState) -> Self {
+    pub(super) fn new(old: Option<&Configuration>, new: &Configuration, desired: &DesiredState) -> Self {
         let mut plan = Self { settings: old.is_some_and(|old| !old.has_settings_of(new)), ..Self::default() };
         for service in &new.services {
             let before = old.and_then(|old| find(old, service));
@@ -104,7 +125,7 @@ impl Plan {
         }
     }
 
-    fn add(&mut self, name: ServiceName, server: &lvs_core::ServerConfig, place: lvs_std::health::Presence) {
+    fn add(&mut self, name: ServiceName, server: &lvs_core::ServerConfig, place: crate::health::Presence) {
         let spec = convert::server_spec(server);
         self.say(format_args!("+ {name}  {}  {}", server.address, describe(&spec)));
         self.commands.push(Command::NewServer(name, server.address, spec));
@@ -129,8 +150,9 @@ impl Plan {
             let (Some(old), Some(new)) = (desired.service(name), after.service(name)) else { continue };
             let (Some(before), Some(after)) = (state(name, old), state(name, new)) else { continue };
             let same = old.spec == new.spec && before.1 == after.1;
-            let share = if same { None } else { moves::moved(service.key, &before, &after) };
+            let share = if same { None } else { disruption::share(service.key, &before, &after) };
             if let Some(share) = share {
+                self.disruption.push((name, share));
                 let (share, scheduler) = (share * 100.0, &new.spec.scheduler);
                 self.say(format_args!(
                     "  {name}: {share:.1} % of clients would find another server ({scheduler})"
@@ -147,7 +169,7 @@ impl Plan {
 
 /// A service as schedulers see it, with its servers in the order of their addresses, so that an edit is not taken for a change of
 /// places.
-fn state(name: ServiceName, declared: &DesiredService) -> Option<moves::State> {
+fn state(name: ServiceName, declared: &DesiredService) -> Option<disruption::State> {
     let config = |server: &DesiredServer| convert::server_config(server.address, &server.spec);
     let mut servers: Vec<_> = declared.servers.iter().filter_map(config).collect();
     servers.sort_by_key(|server| server.address);
@@ -162,7 +184,7 @@ fn find<'a>(configuration: &'a Configuration, service: &VirtualService) -> Optio
 fn differences(old: &ServiceSpec, new: &ServiceSpec) -> String {
     let show = |spec: &ServiceSpec| {
         let mut text = spec.scheduler.clone();
-        if spec.flags & lvs_std::control::flags::PERSISTENT != 0 {
+        if spec.flags & crate::control::flags::PERSISTENT != 0 {
             text.push_str(&format!(" persistent {}", spec.timeout));
         }
         if let Some(engine) = &spec.engine {
@@ -187,4 +209,11 @@ fn describe(spec: &ServerSpec) -> String {
         text.push_str(&format!(" thresholds {}/{}", spec.upper, spec.lower));
     }
     text
+}
+
+impl core::fmt::Display for Plan {
+    /// A line for each change; nothing if there is none.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.text)
+    }
 }

@@ -7,31 +7,32 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use lvs_std::HostAddresses;
-use lvs_std::control::ServiceName;
-use lvs_std::worker::WorkerGone;
+use super::reload::Reconciler;
+use super::shutdown::Shutdown;
+use super::{RuntimeGroup, SharedController};
+use crate::HostAddresses;
+use crate::config::AnswerFor;
+use crate::control::ServiceName;
+use crate::worker::WorkerGone;
 
-use super::{Reloader, SharedController};
-use crate::run::LargeGroup;
-use lvs_std::config::AnswerFor;
+/// What is followed, and who is told.
+type Watched = (SharedController, RuntimeGroup, Arc<Reconciler>);
 
 /// Keeps what the director answers for as it should be, in the network namespace of this thread, until the director ends.
-pub(super) fn start(
-    controller: &SharedController,
-    group: &LargeGroup,
-    reloader: &Arc<Reloader>,
+pub(super) fn follow(
+    (controller, group, reconciler): Watched,
     what: AnswerFor,
+    shutdown: Shutdown,
 ) -> io::Result<()> {
     let mut machine = match what {
         AnswerFor::Configured => return Ok(()),
         AnswerFor::Services => None,
         AnswerFor::Host => Some(HostAddresses::open()?),
     };
-    let (controller, group, reloader) = (controller.clone(), group.clone(), reloader.clone());
     let follow = move || {
         let mut had = BTreeSet::new();
         if machine.is_none() {
-            had.extend(reloader.virtual_addresses());
+            had.extend(reconciler.virtual_addresses());
         }
         let mut present = BTreeSet::new();
         let mut stale = true;
@@ -42,7 +43,7 @@ pub(super) fn start(
                     Err(error) => tracing::error!("this machine's addresses cannot be read: {error}"),
                 }
             }
-            let mut wanted: BTreeSet<IpAddr> = reloader.virtual_addresses().into_iter().collect();
+            let mut wanted: BTreeSet<IpAddr> = reconciler.virtual_addresses().into_iter().collect();
             wanted.extend(controller.lock().desired().services().filter_map(|(name, _)| match name {
                 ServiceName::Address { address, .. } => Some(address),
                 ServiceName::Mark { .. } => None,
@@ -54,13 +55,13 @@ pub(super) fn start(
                 return;
             }
             stale = match &machine {
-                Some(machine) => machine.wait(LOOK).unwrap_or_else(|error| {
+                Some(machine) => machine.wait(INTERVAL).unwrap_or_else(|error| {
                     tracing::error!("this machine does not tell of its addresses: {error}");
-                    thread::sleep(LOOK);
+                    shutdown.sleep(INTERVAL);
                     true
                 }),
                 None => {
-                    thread::sleep(LOOK);
+                    shutdown.sleep(INTERVAL);
                     false
                 }
             };
@@ -71,7 +72,7 @@ pub(super) fn start(
 
 /// Gives the director its new virtual addresses, and announces them; takes those away that it was given here before.
 fn change(
-    group: &LargeGroup,
+    group: &RuntimeGroup,
     had: &mut BTreeSet<IpAddr>,
     wanted: &BTreeSet<IpAddr>,
 ) -> Result<(), WorkerGone> {
@@ -97,4 +98,4 @@ fn change(
 }
 
 /// How often services are looked over; a change of the machine's addresses is noticed at once.
-const LOOK: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(250);

@@ -1,16 +1,19 @@
 //! Taking real servers out of service gently: no new connections, and an end when the last one is gone or the time is over.
 
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use lvs_std::control::{Errno, ServerStatus, ServiceName};
+use crate::control::api::{ApiEvent, DrainRow};
+use crate::control::{Errno, ServerStatus, ServiceName};
 
 use super::SharedController;
-use super::events::{ApiEvent, Events};
+use super::events::Events;
+use super::shutdown::Shutdown;
 
 /// The real servers that are being drained.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub(super) struct Drains {
     list: Arc<Mutex<HashMap<(ServiceName, SocketAddr), Drain>>>,
     /// One has begun.
     begun: Arc<Condvar>,
+    /// The director has ended.
+    ended: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy)]
@@ -28,33 +33,36 @@ struct Drain {
     deadline: Option<Instant>,
 }
 
-/// A drain in an answer.
-#[derive(Debug, serde::Deserialize, serde::Serialize)]
-pub(crate) struct DrainRow {
-    /// As listings name it.
-    pub(crate) service: String,
-    pub(crate) server: SocketAddr,
-    /// Connections that it still has.
-    pub(crate) remaining: u32,
-    /// For how many seconds it has been drained.
-    pub(crate) since: f64,
-    /// In how many seconds what is left is cut.
-    pub(crate) deadline: Option<f64>,
-}
-
 impl Drains {
-    pub(super) fn new(controller: SharedController, events: Events) -> std::io::Result<Self> {
-        let drains = Self { controller, events, list: Arc::default(), begun: Arc::default() };
+    /// No drains yet, with a thread that looks after those that come.
+    pub(super) fn start(
+        controller: SharedController,
+        events: Events,
+        shutdown: Shutdown,
+    ) -> std::io::Result<Self> {
+        let begun = Arc::default();
+        let drains = Self { controller, events, list: Arc::default(), begun, ended: Arc::default() };
         let own = drains.clone();
         thread::Builder::new().name("drain".to_owned()).spawn(move || {
             loop {
                 // Without drains there is nothing to look at.
-                drop(own.begun.wait_while(own.list(), |list| list.is_empty()));
-                thread::sleep(LOOK);
+                let ended = || own.ended.load(Ordering::Relaxed);
+                drop(own.begun.wait_while(own.list(), |list| list.is_empty() && !ended()));
+                if ended() || shutdown.sleep(INTERVAL) {
+                    return;
+                }
                 own.look();
             }
         })?;
         Ok(drains)
+    }
+
+    /// The director has ended: nothing is looked after any more.
+    pub(super) fn end_all(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // Under the list's lock, so that the thread is not between its question and its wait.
+        drop(self.list());
+        self.begun.notify_all();
     }
 
     /// Begins: from now on the server gets no new connections. What is left at the deadline is cut.
@@ -108,7 +116,7 @@ impl Drains {
             let (service_name, over) =
                 (service.to_string(), drain.deadline.is_some_and(|end| Instant::now() >= end));
             let controller = self.controller.lock();
-            let happening = match controller.remaining(service, server) {
+            let event = match controller.remaining(service, server) {
                 // Removed, or found dead: nothing of it is left to be waited for.
                 Ok(0) | Err(_) => ApiEvent::Drained { service: service_name, server, seconds },
                 Ok(_) if over => {
@@ -119,7 +127,7 @@ impl Drains {
             };
             drop(controller);
             self.list().remove(&(service, server));
-            self.events.tell(&happening);
+            self.events.tell(&event);
         }
     }
 
@@ -129,4 +137,4 @@ impl Drains {
 }
 
 /// How often it is looked whether the last connection is gone.
-const LOOK: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(100);

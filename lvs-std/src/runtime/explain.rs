@@ -1,45 +1,33 @@
 //! What a director would do with a packet, and why.
 
 use core::fmt::Write as _;
-use core::net::SocketAddr;
 
+use crate::control::api::Question;
+use crate::control::{ServerSpec, convert};
 use lvs_core::sched::Schedule as _;
 use lvs_core::{Family, Flow, Protocol, ServiceKey};
-use lvs_std::control::convert;
 
 use super::SharedController;
-use super::moves;
-use crate::run::LargeGroup;
-
-/// The packet in question: the first of a client, or any of a connection.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
-pub(crate) struct Question {
-    /// `tcp`, `udp` or `sctp`.
-    pub(crate) protocol: String,
-    pub(crate) client: SocketAddr,
-    pub(crate) destination: SocketAddr,
-    /// Its firewall mark, 0 for none.
-    #[serde(default)]
-    pub(crate) mark: u32,
-}
+use super::{ExplainError, RuntimeGroup, disruption};
+use crate::worker::WorkerGone;
 
 /// The answer, a line for each step. Nothing changes by it.
 pub(super) fn explain(
     question: &Question,
     controller: &SharedController,
-    group: &LargeGroup,
-) -> Result<String, String> {
+    group: &RuntimeGroup,
+) -> Result<String, ExplainError> {
     let protocol = match question.protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         "sctp" => Protocol::Sctp,
-        other => return Err(format!("`{other}` is no protocol: tcp, udp or sctp")),
+        other => return Err(ExplainError::Protocol(other.to_owned())),
     };
     let (client, to) = (question.client, question.destination);
-    let flow = Flow::new(protocol, client, to).ok_or("client and destination are of different families")?;
+    let flow = Flow::new(protocol, client, to).ok_or(ExplainError::Families)?;
     let mut text = String::new();
     // Writing to a string cannot fail, here and below.
-    let gone = |_| "the director is ending".to_owned();
+    let gone = |WorkerGone| ExplainError::Ending;
     let address = to.ip();
     let owns = group.with_first(move |_, forwarder, _| forwarder.host().owns(address)).map_err(gone)?;
     let _ = if owns {
@@ -95,7 +83,7 @@ pub(super) fn explain(
         };
         let _ = writeln!(text, "  {}  weight {weight}  {why}", server.address);
         if !server.status.absent {
-            let spec = lvs_std::control::ServerSpec { weight, ..server.spec };
+            let spec = ServerSpec { weight, ..server.spec };
             usable.extend(convert::server_config(server.address, &spec));
         }
     }
@@ -111,8 +99,8 @@ pub(super) fn explain(
         );
     }
     let scheduler = config.scheduler.name();
-    let _ = if moves::hashes(scheduler) {
-        match moves::choice(key, &(config, usable), client) {
+    let _ = if disruption::hashes(scheduler) {
+        match disruption::hashed_server(key, &(config, usable), client) {
             Some(server) => writeln!(text, "{scheduler} sends this client to {server}"),
             None => writeln!(text, "{scheduler} has no server for this client: it is refused"),
         }

@@ -1,0 +1,123 @@
+//! The director's end: one connection is one question, a line each way.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::time::Duration;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+
+use super::{ApiEvent, Request, Response};
+
+/// Answers what is asked at a JSON socket. Questions come from several threads at a time.
+pub trait ApiHandler: Send + Sync {
+    /// Answers a question.
+    fn answer(&self, request: Request) -> Response;
+
+    /// What happens from now on, for a client that asks for [`Request::Events`]. The listener is left when the sender is gone.
+    fn events(&self) -> Receiver<ApiEvent>;
+}
+
+/// A JSON socket that is being served, until this is dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    socket: PathBuf,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// Answers questions at a socket, each on a thread of its own, for this user only. A socket that a former director left is
+    /// taken over.
+    ///
+    /// # Errors
+    /// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
+    pub fn start(socket: &Path, handler: Arc<dyn ApiHandler>) -> io::Result<Self> {
+        if UnixStream::connect(socket).is_err() {
+            let _ = fs::remove_file(socket);
+        }
+        let listener = UnixListener::bind(socket)?;
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = ended.clone();
+        let thread = thread::Builder::new().name("json".to_owned());
+        let thread = thread.spawn(move || accept(&listener, &handler, &over))?;
+        Ok(Self { socket: socket.to_owned(), ended, thread: Some(thread) })
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // The thread waits for a client; this is the last one. Without it the thread would end with the process.
+        let woken = UnixStream::connect(&self.socket).is_ok();
+        // Nobody is left to be told.
+        let _ = fs::remove_file(&self.socket);
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, handler: &Arc<dyn ApiHandler>, ended: &AtomicBool) {
+    let busy = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming().flatten() {
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let (handler, busy) = (handler.clone(), busy.clone());
+        if busy.fetch_add(1, Ordering::Relaxed) >= CLIENTS {
+            busy.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let answer = move || {
+            // A client that hangs up, or stays silent, is its own problem.
+            let _ = answer(&stream, &*handler);
+            busy.fetch_sub(1, Ordering::Relaxed);
+        };
+        let _ = thread::Builder::new().name("question".to_owned()).spawn(answer);
+    }
+}
+
+fn answer(stream: &UnixStream, handler: &dyn ApiHandler) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
+    let response = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Events) => return tell(stream, handler),
+        Ok(request) => handler.answer(request),
+        Err(error) => Response::failed(format!("no question that this director knows: {error}")),
+    };
+    let text = serde_json::to_string(&response).map_err(io::Error::other)? + "\n";
+    (&mut &*stream).write_all(text.as_bytes())
+}
+
+/// Tells a listener what happens, until it hangs up or does not keep up.
+fn tell(mut stream: &UnixStream, handler: &dyn ApiHandler) -> io::Result<()> {
+    let events = handler.events();
+    // So that whoever waits for this line knows that nothing is missed from now on.
+    stream.write_all(b"{}\n")?;
+    loop {
+        match events.recv_timeout(PATIENCE) {
+            Ok(happening) => {
+                let text = serde_json::to_string(&happening).map_err(io::Error::other)? + "\n";
+                stream.write_all(text.as_bytes())?;
+            }
+            // An empty line is for noticing that nobody listens any more.
+            Err(RecvTimeoutError::Timeout) => stream.write_all(b"\n")?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// How long a question or an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Questions at a time; further ones are turned away.
+const CLIENTS: usize = 32;
+/// The longest question, in bytes.
+const LONGEST: u64 = 4 << 20;

@@ -1,0 +1,239 @@
+//! Questions, answers and events: a line of JSON each.
+
+use core::fmt;
+use core::net::SocketAddr;
+
+/// A question.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "both ends of the protocol name every field")]
+pub enum Request {
+    /// What was declared, and how it is doing.
+    Services,
+    /// What a reload would change: of this text, or of the director's file.
+    Plan(Option<String>),
+    /// Read the director's file again and apply it.
+    Reload,
+    /// The checks of real servers.
+    Health,
+    /// No new connections for a real server; what is left after so many seconds is cut.
+    Drain {
+        /// The service, as listings name it.
+        service: String,
+        /// The real server.
+        server: SocketAddr,
+        /// Seconds until what is left is cut; none for as long as it takes.
+        deadline: Option<f64>,
+    },
+    /// New connections for it again.
+    Undrain {
+        /// The service, as listings name it.
+        service: String,
+        /// The real server.
+        server: SocketAddr,
+    },
+    /// The real servers that are being drained.
+    Drains,
+    /// What would be done with a packet.
+    Explain(Question),
+    /// What became of packets, by reasons.
+    Statistics,
+    /// The connections, or those of one real server.
+    Connections {
+        /// Only those of this real server.
+        server: Option<SocketAddr>,
+        /// At most so many.
+        limit: Option<usize>,
+    },
+    /// Everything that happens from now on, a line each, for as long as the connection lasts.
+    Events,
+    /// A switch by its name, and its value.
+    Sysctl(String, String),
+}
+
+/// An answer.
+#[derive(Debug, Default, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct Response {
+    /// Why not, if it is not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What was asked for.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub result: serde_json::Value,
+}
+
+impl Response {
+    /// It was done; this was asked for.
+    #[must_use]
+    pub fn of(result: &impl serde::Serialize) -> Self {
+        match serde_json::to_value(result) {
+            Ok(result) => Self { error: None, result },
+            Err(error) => Self::failed(error.to_string()),
+        }
+    }
+
+    /// It was done, or refused with a reason.
+    #[must_use]
+    pub fn done<E: fmt::Display>(done: Result<(), E>) -> Self {
+        match done {
+            Ok(()) => Self::default(),
+            Err(error) => Self::failed(error.to_string()),
+        }
+    }
+
+    /// It was not done, for this reason.
+    #[must_use]
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self { error: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// A connection in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct ConnectionRow {
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Address and port of the client.
+    pub client: SocketAddr,
+    /// Address and port that the client asked for.
+    pub virtual_address: SocketAddr,
+    /// Address and port of the real server.
+    pub server: SocketAddr,
+    /// The forwarding method.
+    pub method: String,
+    /// The state of the connection, as IPVS names it.
+    pub state: String,
+    /// Seconds until it ends without packets.
+    pub expires: f64,
+    /// Packets of the client.
+    pub packets: u64,
+}
+
+/// What is known of the checks.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct HealthRow {
+    /// Whether every check has had an answer.
+    pub ready: bool,
+    /// Each check once, however many services share it.
+    pub probes: Vec<ProbeRow>,
+}
+
+/// A check in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct ProbeRow {
+    /// What is probed.
+    pub probe: String,
+    /// How many servers of services share it.
+    pub users: usize,
+    /// `unknown`, `up` or `down`.
+    pub state: String,
+    /// What was wrong with the last attempt.
+    pub why: Option<String>,
+    /// For how many seconds the state has been so.
+    pub since: f64,
+}
+
+/// A service in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct ServiceRow {
+    /// As listings name it: `TCP 10.99.0.1:80`, `FWM 7`.
+    pub service: String,
+    /// Its scheduler.
+    pub scheduler: String,
+    /// Its servers, the one added last first.
+    pub servers: Vec<ServerRow>,
+}
+
+/// A real server in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct ServerRow {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The weight that was declared.
+    pub weight: i32,
+    /// The weight that the director works with; none while it does not use the server at all.
+    pub effective_weight: Option<i32>,
+    /// It gets no new connections, by an operator's wish.
+    pub draining: bool,
+}
+
+/// A drain in an answer.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct DrainRow {
+    /// As listings name it.
+    pub service: String,
+    /// The real server.
+    pub server: SocketAddr,
+    /// Connections that it still has.
+    pub remaining: u32,
+    /// For how many seconds it has been drained.
+    pub since: f64,
+    /// In how many seconds what is left is cut.
+    pub deadline: Option<f64>,
+}
+
+/// The packet in question: the first of a client, or any of a connection.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct Question {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// Address and port of the client.
+    pub client: SocketAddr,
+    /// Where the packet goes.
+    pub destination: SocketAddr,
+    /// The packet's firewall mark, 0 for none.
+    #[serde(default)]
+    pub mark: u32,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+#[non_exhaustive]
+pub enum ApiEvent {
+    /// The last connection of a drained real server is gone.
+    Drained {
+        /// The service, as listings name it.
+        service: String,
+        /// The real server.
+        server: SocketAddr,
+        /// For how long it was drained.
+        seconds: f64,
+    },
+    /// The deadline has cut what was left of a drained real server: so many entries of the connection table.
+    Cut {
+        /// The service, as listings name it.
+        service: String,
+        /// The real server.
+        server: SocketAddr,
+        /// For how long it was drained.
+        seconds: f64,
+        /// Entries of the connection table that were cut, templates included.
+        connections: usize,
+    },
+    /// A check has changed its mind.
+    Probe {
+        /// What is probed.
+        probe: String,
+        /// `up` or `down`.
+        state: String,
+        /// What was wrong with the last attempt.
+        why: Option<String>,
+    },
+    /// The configuration was read again.
+    Reloaded {
+        /// What has changed, in words.
+        changes: String,
+    },
+}

@@ -1,0 +1,117 @@
+//! The answers at the JSON socket.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::mpsc::Receiver;
+
+use lvs_core::conn::Connection;
+
+use super::RuntimeHandle;
+use crate::control::api::{
+    ApiEvent, ApiHandler, ConnectionRow, HealthRow, ProbeRow, Request, Response, ServerRow, ServiceRow,
+};
+use crate::control::{DesiredServer, Errno, ServiceName};
+use crate::health::Report;
+use crate::worker::WorkerGone;
+
+impl ApiHandler for RuntimeHandle {
+    fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Services => Response::of(&self.service_rows()),
+            Request::Plan(None) => said(self.plan_file().map(|plan| plan.would())),
+            Request::Plan(Some(text)) => match text.parse() {
+                Ok(source) => said(self.plan(&source).map(|plan| plan.would())),
+                Err(error) => Response::failed(crate::config::ConfigError::show(&error, "").to_string()),
+            },
+            Request::Reload => said(self.reload_file().map(|plan| plan.did())),
+            Request::Health => Response::of(&self.health_row()),
+            Request::Drain { service, server, deadline } => {
+                let deadline =
+                    deadline.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+                Response::done(name(&service).and_then(|service| self.drain(service, server, deadline)))
+            }
+            Request::Undrain { service, server } => {
+                Response::done(name(&service).and_then(|service| self.undrain(service, server)))
+            }
+            Request::Drains => Response::of(&self.drains()),
+            Request::Explain(question) => said(self.explain(&question)),
+            Request::Statistics => match self.statistics() {
+                Ok(statistics) => Response::of(&statistics.counted()),
+                Err(gone) => ending(gone),
+            },
+            Request::Connections { server, limit } => self.connection_rows(server, limit),
+            // The server's side does it.
+            Request::Events => Response::default(),
+            Request::Sysctl(key, value) => Response::done(self.set_sysctl(&key, &value)),
+        }
+    }
+
+    fn events(&self) -> Receiver<ApiEvent> {
+        Self::events(self)
+    }
+}
+
+impl RuntimeHandle {
+    fn connection_rows(&self, server: Option<SocketAddr>, limit: Option<usize>) -> Response {
+        let all = match self.connections() {
+            Ok(all) => all,
+            Err(gone) => return ending(gone),
+        };
+        let wanted = all.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
+        let row = |connection: Connection| ConnectionRow {
+            protocol: connection.flow.protocol.to_string(),
+            client: connection.flow.source(),
+            virtual_address: connection.flow.destination(),
+            server: connection.destination,
+            method: connection.method.to_string(),
+            state: connection.state.to_string(),
+            expires: connection.expires_in as f64 / 1_000.0,
+            packets: connection.in_packets.into(),
+        };
+        Response::of(&wanted.take(limit.unwrap_or(usize::MAX)).map(row).collect::<Vec<_>>())
+    }
+
+    fn health_row(&self) -> HealthRow {
+        let (ready, reports) = self.health();
+        let row = |report: Report| ProbeRow {
+            probe: report.probe.to_string(),
+            users: report.users,
+            state: report.state.to_string(),
+            why: report.why.map(|why| why.to_string()),
+            since: report.since.elapsed().as_secs_f64(),
+        };
+        HealthRow { ready, probes: reports.into_iter().map(row).collect() }
+    }
+
+    fn service_rows(&self) -> Vec<ServiceRow> {
+        let row = |server: &DesiredServer| ServerRow {
+            address: server.address,
+            weight: server.spec.weight,
+            effective_weight: (!server.status.absent).then(|| server.effective_weight()),
+            draining: server.status.draining,
+        };
+        let rows = self.services().into_iter().map(|(name, scheduler, servers)| ServiceRow {
+            service: name.to_string(),
+            scheduler,
+            servers: servers.iter().map(row).collect(),
+        });
+        rows.collect()
+    }
+}
+
+fn said<E: fmt::Display>(text: Result<String, E>) -> Response {
+    match text {
+        Ok(text) => Response::of(&text),
+        Err(error) => Response::failed(error.to_string()),
+    }
+}
+
+fn ending(_: WorkerGone) -> Response {
+    Response::failed("the director is ending")
+}
+
+/// A service by the name that listings give it.
+fn name(text: &str) -> Result<ServiceName, Errno> {
+    ServiceName::parse(text).ok_or(Errno::NoService)
+}

@@ -1,0 +1,121 @@
+//! From a configuration to workers that do not work yet.
+
+use crossbeam_channel::Receiver;
+use lvs_core::config::Capacity;
+use lvs_core::{Director, Event, Heap, Seed, Tick};
+use lvs_forward::Forwarder;
+use lvs_forward::host::Host;
+use lvs_forward::parse::Link;
+
+use super::ports::{self, Ports};
+use super::{RuntimeGroup, RuntimeWorker, StartError};
+use crate::HostAddresses;
+use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
+use crate::cpu::{processors, use_large_pages};
+use crate::device::mark;
+use crate::random_seed;
+use crate::steering::Steer;
+use crate::worker::{Handle, Worker, WorkerOptions};
+
+/// A director that does not work yet: its workers, and what they have in common.
+///
+/// [`Assembly::open`] makes one from a configuration. A program with devices of its own makes one from its own workers.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by programs with devices of their own")]
+pub struct Assembly {
+    /// The workers.
+    pub workers: Vec<RuntimeWorker>,
+    /// The workers as one, in the same order.
+    pub group: RuntimeGroup,
+    /// The events of each worker's director.
+    pub events: Vec<Receiver<Event>>,
+    /// The processor of each worker; empty if they may run anywhere.
+    pub cpus: Vec<usize>,
+    /// The names of the interfaces that are the ports, in their order: sync daemons open them once more.
+    pub interfaces: Vec<String>,
+}
+
+/// A host that a director becomes, with the seed of both.
+pub(super) type SeededHost = (Seed, Box<RuntimeHost>);
+
+/// With room for many addresses and neighbours.
+pub(super) type RuntimeHost = Host<MAX_ADDRESSES, MAX_NEIGHBOURS>;
+
+impl Assembly {
+    /// Opens the interfaces of a configuration for the workers that it asks for. Services come when the director runs.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open(configuration: &Configuration) -> Result<Self, StartError> {
+        let workers = &configuration.workers;
+        let allowed = processors().map_err(StartError::system("processors"))?;
+        if let Some(&cpu) = workers.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            return Err(StartError::Processor { cpu, allowed });
+        }
+        let steer = Steer::new(seed()?, workers.count, workers.by);
+        let mut hosts: Vec<SeededHost> = Vec::new();
+        for _ in 0..workers.count {
+            let seed = seed()?;
+            hosts.push((seed, Box::new(Host::new(seed))));
+        }
+        let Ports { lines, filter, fans, offloads } = ports::open(configuration, steer, &mut hosts)?;
+        let (mut made, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut offloads = offloads.into_iter();
+        for (host, devices) in hosts.into_iter().zip(lines) {
+            let (mut worker, handle, fetch) = worker(configuration, host, devices)?;
+            if let Some(offload) = offloads.next() {
+                worker.set_offload(offload);
+            }
+            made.push(worker);
+            handles.push(handle);
+            events.push(fetch);
+        }
+        if let (Some(filter), [worker], [handle]) = (filter, &*made, &*handles) {
+            let failed = StartError::interface("AF_XDP");
+            let known = HostAddresses::open().and_then(|mut addresses| addresses.read());
+            let known = known.map_err(StartError::system("this machine's addresses"))?;
+            worker.fill_address_filter(&filter, known).map_err(failed)?;
+            let kept = handle.keep_address_filter(&filter, |error| tracing::error!("{error}"));
+            kept.map_err(StartError::system("addresses for AF_XDP"))?;
+        }
+        let group = RuntimeGroup::new(&mut made, handles, steer, fans);
+        if let Some(first) = made.first_mut() {
+            // One speaks for all: the others have the same addresses.
+            first.forwarder().host_mut().announce_all(Tick::ZERO);
+        }
+        let interfaces = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
+        Ok(Self { workers: made, group, events, cpus: workers.cpus.clone(), interfaces })
+    }
+}
+
+type Made = (RuntimeWorker, Handle<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>, Receiver<Event>);
+
+fn worker(
+    configuration: &Configuration,
+    (seed, mut host): SeededHost,
+    mut devices: Vec<crate::device::Device>,
+) -> Result<Made, StartError> {
+    if !configuration.marks.is_empty() {
+        let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
+        devices = devices.into_iter().map(marked).collect();
+    }
+    if configuration.answer_for != AnswerFor::Host {
+        for &address in &configuration.virtual_addresses {
+            let added = host.add_virtual_address(address);
+            added.map_err(|error| StartError::Address { address, error: Box::new(error) })?;
+        }
+    }
+    let store = Heap::new(Capacity::new(configuration.connections_each()));
+    if let Err(error) = use_large_pages(&store) {
+        tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
+    }
+    let director = Director::new(configuration.core(seed), store);
+    let forwarder = Box::new(Forwarder::new(*host, configuration.options_each()));
+    let busy_poll = configuration.workers.busy_poll;
+    let options = WorkerOptions { busy_poll, ..WorkerOptions::default() };
+    Ok(Worker::new(director, forwarder, devices, options)?)
+}
+
+fn seed() -> Result<Seed, StartError> {
+    random_seed().map_err(|error| StartError::System { what: "a random seed", error })
+}

@@ -1,0 +1,228 @@
+//! Why a director cannot be started, reloaded, asked, or has ended.
+
+use core::error::Error;
+use core::fmt;
+use core::net::IpAddr;
+use std::io;
+use std::path::PathBuf;
+
+use lvs_core::ServiceKey;
+
+use crate::config::ReadError;
+use crate::control::{Command, Errno, JournalError};
+use crate::steering::Unsuited;
+use crate::worker::WorkerError;
+
+/// Why a director cannot be started. Whatever had been started has ended again.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An own or virtual address cannot be the director's.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Why not.
+        error: Box<dyn Error + Send + Sync>,
+    },
+    /// The configuration cannot be applied.
+    Configuration(ReloadError),
+    /// An interface cannot be opened, or cannot be a port.
+    Interface {
+        /// The interface's name.
+        name: String,
+        /// Why not.
+        error: Box<dyn Error + Send + Sync>,
+    },
+    /// Nobody can listen at a control socket.
+    Listen {
+        /// The socket. [`io::ErrorKind::AddrInUse`] says that another director listens there.
+        socket: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The configuration asks for no worker at all.
+    NoWorker,
+    /// A processor that a worker is to run on is none of this process's.
+    Processor {
+        /// The processor that was asked for.
+        cpu: usize,
+        /// Those that there are.
+        allowed: Vec<usize>,
+    },
+    /// The state file cannot be used.
+    State {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        error: JournalError,
+    },
+    /// Something that every director needs of the machine is not to be had.
+    System {
+        /// What it was wanted for.
+        what: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Workers and their ports do not correspond.
+    Worker(WorkerError),
+}
+
+impl StartError {
+    /// For `map_err` where something of the machine is missing.
+    pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::System { what, error }
+    }
+
+    /// For `map_err` where an interface is at fault.
+    pub(super) fn interface<E: Error + Send + Sync + 'static>(name: &str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Interface { name: name.to_owned(), error: Box::new(error) }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { address, error } => {
+                write!(f, "{address} cannot be an address of the director: {error}")
+            }
+            Self::Configuration(error) => error.fmt(f),
+            // The errors of devices name the interface themselves.
+            Self::Interface { error, .. } => error.fmt(f),
+            Self::Listen { socket, error } if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "another director listens at {}: give this one another name", socket.display())
+            }
+            Self::Listen { socket, error } => {
+                write!(f, "{} cannot be listened at: {error}", socket.display())
+            }
+            Self::NoWorker => f.write_str("the director has no worker: it needs one at least"),
+            Self::Processor { cpu, allowed } => {
+                write!(f, "there is no processor {cpu} for this process; it may use {allowed:?}")
+            }
+            Self::State { error, .. } => error.fmt(f),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+            Self::Worker(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for StartError {}
+
+impl From<WorkerError> for StartError {
+    fn from(error: WorkerError) -> Self {
+        Self::Worker(error)
+    }
+}
+
+/// Why a configuration was not applied. Unless it says otherwise nothing has changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// Real servers cannot be checked. Services and servers are as the configuration has them.
+    Checks(io::Error),
+    /// The director is ending.
+    Ending,
+    /// The configuration is applied, but not remembered: the next start may take what it says for new.
+    Memory {
+        /// Where it should have been written.
+        file: PathBuf,
+        /// Why it was not.
+        error: io::Error,
+    },
+    /// The director was not started with a configuration file.
+    NoFile,
+    /// The file cannot be used.
+    Read(ReadError),
+    /// The director refused a change; the command is the first one that it refused, if it was a command.
+    Refused {
+        /// What was refused.
+        command: Option<Box<Command>>,
+        /// Why.
+        errno: Errno,
+    },
+    /// The workers cannot share the work of a service.
+    Unsuited {
+        /// The service.
+        service: ServiceKey,
+        /// Why not.
+        why: Unsuited,
+    },
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checks(error) => write!(f, "real servers cannot be checked: {error}"),
+            Self::Ending => f.write_str("the director is ending"),
+            Self::Memory { file, error } => write!(
+                f,
+                "applied, but {} cannot be written, so that the next start may not know: {error}",
+                file.display()
+            ),
+            Self::NoFile => f.write_str("this director was not started with a configuration file"),
+            Self::Read(error) => error.fmt(f),
+            Self::Refused { command: Some(command), errno } => {
+                write!(f, "nothing has changed: {command:?}: {errno}")
+            }
+            Self::Refused { command: None, errno } => write!(f, "nothing has changed: {errno}"),
+            Self::Unsuited { service, why } => {
+                write!(f, "nothing has changed: {service}: {why}; that takes a new start")
+            }
+        }
+    }
+}
+
+impl Error for ReloadError {}
+
+impl From<ReadError> for ReloadError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// Why a packet cannot be explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// The director is ending.
+    Ending,
+    /// Client and destination are of different families.
+    Families,
+    /// The word is no protocol.
+    Protocol(String),
+}
+
+impl fmt::Display for ExplainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ending => f.write_str("the director is ending"),
+            Self::Families => f.write_str("client and destination are of different families"),
+            Self::Protocol(word) => write!(f, "`{word}` is no protocol: tcp, udp or sctp"),
+        }
+    }
+}
+
+impl Error for ExplainError {}
+
+/// Why a director has ended without having been told to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// All interfaces are gone.
+    Interfaces,
+    /// A worker ended by a panic.
+    Panic,
+    /// A worker cannot stay on its processor.
+    Processor(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interfaces => f.write_str("all interfaces are gone"),
+            Self::Panic => f.write_str("a worker ended by a panic"),
+            Self::Processor(error) => write!(f, "a worker cannot stay on its processor: {error}"),
+        }
+    }
+}
+
+impl Error for RunError {}

@@ -1,0 +1,103 @@
+//! A whole director at work, from a typed configuration: what `director run` is, without its command line.
+//!
+//! ```text
+//! ConfigSource --assemble--> Assembly (workers, devices) --start--> Runtime
+//!                                                                     |  worker threads      one for each worker
+//!                                                                     |  Controller <-- netlink socket, JSON socket
+//!                                                                     |  Reconciler <-- reload: plan, then apply
+//!                                                                     |  health, drains, followed addresses, sync daemons, memory
+//! RuntimeHandle (clones) <--------------------------------------------+
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `assemble`, `ports` | workers and their devices from a configuration |
+//! | `threads` | the worker threads, and how they end |
+//! | `handle` | what a running director can be asked and told |
+//! | `plan`, `disruption`, `reload` | a configuration compared with what there is, and applied |
+//! | `health` | from what checks find out to the servers that a service has |
+//! | `drain`, `explain`, `statistics` | one question each |
+//! | `addresses`, `sync`, `memory`, `shutdown` | threads beside the workers, and how they end |
+//! | `api` | the answers at the JSON socket |
+//!
+//! Three decisions shape it. The parts know each other in one direction: whoever asks comes last. A [`Runtime`] owns the
+//! threads, a [`RuntimeHandle`] only reaches them, so a handle that is kept too long keeps nothing running. And it brings no
+//! signal handler, logger or other global: a program turns SIGTERM into [`RuntimeHandle::stop`] and SIGHUP into
+//! [`RuntimeHandle::reload_file`]. What happens is told by [`RuntimeHandle::events`]; the same is said by `tracing`, which is
+//! silent unless the program has a subscriber.
+//!
+//! ```no_run
+//! use lvs_std::config::ConfigSource;
+//! use lvs_std::control::ServiceName;
+//! use lvs_std::runtime::{Runtime, RuntimeOptions};
+//!
+//! let runtime = Runtime::start(ConfigSource::read("/etc/director.toml")?, RuntimeOptions::named("edge"))?;
+//! let handle = runtime.handle();
+//! let changed = ConfigSource::read("/etc/director.new")?;
+//! print!("{}", handle.plan(&changed)?);
+//! handle.reload(changed)?;
+//! let web = ServiceName::tcp("192.0.2.100:80".parse()?);
+//! handle.drain(web, "10.0.1.11:80".parse()?, None)?;
+//! println!("{}", runtime.join()?.statistics);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod addresses;
+mod api;
+mod assemble;
+mod disruption;
+mod drain;
+mod error;
+mod events;
+mod explain;
+mod handle;
+mod health;
+mod memory;
+mod options;
+mod plan;
+mod ports;
+mod reload;
+mod shutdown;
+mod start;
+mod statistics;
+mod sync;
+mod sysctl;
+mod threads;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lvs_core::Heap;
+
+use crate::config::{MAX_ADDRESSES, MAX_NEIGHBOURS};
+use crate::control::Controller;
+use crate::worker::{Worker, WorkerGroup};
+
+pub use assemble::Assembly;
+pub use error::{ExplainError, ReloadError, RunError, StartError};
+pub use handle::RuntimeHandle;
+pub use health::{HealthReconciler, ServerTable, Wanted};
+pub use options::RuntimeOptions;
+pub use plan::Plan;
+pub use start::{Ended, Runtime};
+pub use statistics::{ServiceTraffic, Statistics, frame_rows};
+pub use sysctl::SysctlError;
+
+/// A worker of a director that is started from a configuration: with room for many addresses and neighbours.
+pub type RuntimeWorker = Worker<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>;
+
+/// The workers of such a director, as one.
+pub type RuntimeGroup = WorkerGroup<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>;
+
+/// The controller of such a director.
+pub type RuntimeController = Controller<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS, RuntimeGroup>;
+
+/// A controller that several threads use.
+#[derive(Clone)]
+struct SharedController(Arc<Mutex<RuntimeController>>);
+
+impl SharedController {
+    fn lock(&self) -> MutexGuard<'_, RuntimeController> {
+        // A panic of one client leaves nothing half done: changes are applied as a whole before they are noted.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

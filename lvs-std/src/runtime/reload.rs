@@ -1,0 +1,194 @@
+//! A director's configuration while it runs: applied at the start, and again when it has changed.
+
+use core::net::IpAddr;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::events::Events;
+use super::options::beside;
+use super::{HealthReconciler, Plan, ReloadError, RuntimeGroup, SharedController, health};
+use crate::config::{AnswerFor, ConfigSource, Configuration};
+use crate::control::api::ApiEvent;
+use crate::health::{Event, Report};
+use crate::worker::WorkerGone;
+
+/// Brings a running director to what a configuration says.
+pub(super) struct Reconciler {
+    controller: SharedController,
+    group: RuntimeGroup,
+    events: Events,
+    /// The file that the director was started with.
+    file: Option<PathBuf>,
+    /// Where the text is kept that was applied last.
+    memory: Option<PathBuf>,
+    applied: Mutex<Applied>,
+}
+
+struct Applied {
+    /// What was applied last, by this process or the one before.
+    configuration: Option<Configuration>,
+    checks: Option<HealthReconciler>,
+}
+
+impl Reconciler {
+    /// For the first application. If the director came back with the table that it had, `memory` tells what its configuration said
+    /// then.
+    pub(super) fn new(
+        (controller, group, events): (SharedController, RuntimeGroup, Events),
+        file: Option<PathBuf>,
+        memory: Option<PathBuf>,
+        restored: bool,
+    ) -> Self {
+        let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
+        let configuration = text.and_then(|text| Configuration::parse(&text).ok());
+        let applied = Mutex::new(Applied { configuration, checks: None });
+        Self { controller, group, events, file, memory, applied }
+    }
+
+    /// Applies what the configuration said at the start. Everything but services and servers is so already.
+    pub(super) fn start(&self, source: &ConfigSource) -> Result<(), ReloadError> {
+        self.apply(&mut self.applied(), source).map(drop)
+    }
+
+    /// What a reload would change.
+    pub(super) fn plan(&self, configuration: &Configuration) -> Plan {
+        let applied = self.applied();
+        Plan::new(applied.configuration.as_ref(), configuration, self.controller.lock().desired())
+    }
+
+    /// Reads the file that the director was started with.
+    pub(super) fn read_file(&self) -> Result<ConfigSource, ReloadError> {
+        let file = self.file.as_deref().ok_or(ReloadError::NoFile)?;
+        Ok(ConfigSource::read(file)?)
+    }
+
+    /// Applies a configuration, as a whole or not at all. Says what has changed.
+    pub(super) fn reload(&self, source: &ConfigSource) -> Result<Plan, ReloadError> {
+        let plan = self.apply(&mut self.applied(), source)?;
+        self.events.tell(&ApiEvent::Reloaded { changes: plan.text.clone() });
+        Ok(plan)
+    }
+
+    fn apply(&self, applied: &mut Applied, source: &ConfigSource) -> Result<Plan, ReloadError> {
+        let configuration = &source.configuration;
+        for service in &configuration.services {
+            let suits = self.group.steer().suits(service.key, service.config.persistence);
+            suits.map_err(|why| ReloadError::Unsuited { service: service.key, why })?;
+        }
+        let plan = {
+            // Held from the comparison to the end of the change, so that no operator comes in between.
+            let mut controller = self.controller.lock();
+            let plan = Plan::new(applied.configuration.as_ref(), configuration, controller.desired());
+            controller.carry_out_all(&plan.commands, &plan.statuses).map_err(|(index, errno)| {
+                ReloadError::Refused { command: plan.commands.get(index).cloned().map(Box::new), errno }
+            })?;
+            plan
+        };
+        if plan.settings {
+            let set = self.settings(applied.configuration.as_ref(), configuration);
+            set.map_err(|WorkerGone| ReloadError::Ending)?;
+        }
+        match &applied.checks {
+            Some(checks) => checks.replace(&configuration.services),
+            None => {
+                let events = self.events.clone();
+                let tell = move |event: &Event| tell(event, &events);
+                let started = HealthReconciler::start(&configuration.services, self.controller.clone(), tell);
+                applied.checks = started.map_err(ReloadError::Checks)?;
+            }
+        }
+        applied.configuration = Some(configuration.clone());
+        self.remember(source.text.as_deref())?;
+        Ok(plan)
+    }
+
+    /// Keeps the text for the next start. A configuration without one was made by a program, which makes it again.
+    fn remember(&self, text: Option<&str>) -> Result<(), ReloadError> {
+        let Some(memory) = &self.memory else { return Ok(()) };
+        let kept = match text {
+            Some(text) => write_atomically(memory, text.as_bytes()),
+            None if memory.exists() => fs::remove_file(memory),
+            None => Ok(()),
+        };
+        kept.map_err(|error| ReloadError::Memory { file: memory.clone(), error })
+    }
+
+    /// Time-outs, switches and virtual addresses.
+    fn settings(&self, old: Option<&Configuration>, new: &Configuration) -> Result<(), WorkerGone> {
+        let mut had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
+        let mut new = new.clone();
+        if new.answer_for != AnswerFor::Configured {
+            // Whoever follows services or machine does the rest.
+            had.clear();
+            new.virtual_addresses.clear();
+        }
+        let (gone, added): (Vec<_>, Vec<_>) = (
+            had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
+            new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
+        );
+        let options = new.options_each();
+        self.group.with_each(move |_, director, forwarder, _| {
+            let seed = director.config().seed;
+            director.set_config(new.core(seed));
+            forwarder.set_options(options);
+        })?;
+        if !gone.is_empty() || !added.is_empty() {
+            // The trial when the file was read has found room and fault alike.
+            for (address, done) in self.group.change_addresses(gone, added)? {
+                if let Err(error) = done {
+                    tracing::error!("{address} cannot be a virtual address: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The virtual addresses of the file that was applied last.
+    pub(super) fn virtual_addresses(&self) -> Vec<IpAddr> {
+        self.applied().configuration.as_ref().map(|of| of.virtual_addresses.clone()).unwrap_or_default()
+    }
+
+    /// What is known of the checks: each with its state, and whether all have answered.
+    pub(super) fn health(&self) -> (bool, Vec<Report>) {
+        let applied = self.applied();
+        let checks = applied.checks.as_ref();
+        (
+            checks.is_none_or(HealthReconciler::is_ready),
+            checks.map(HealthReconciler::reports).unwrap_or_default(),
+        )
+    }
+
+    /// What was applied last.
+    pub(super) fn configuration(&self) -> Option<Configuration> {
+        self.applied().configuration.clone()
+    }
+
+    /// The director has ended: nothing is checked any more.
+    pub(super) fn end(&self) {
+        drop(self.applied().checks.take());
+    }
+
+    fn applied(&self) -> MutexGuard<'_, Applied> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says what is new of a check.
+fn tell(event: &Event, events: &Events) {
+    health::log(event);
+    if let Event::Changed { probe, state, why, .. } = event {
+        let why = why.as_ref().map(ToString::to_string);
+        events.tell(&ApiEvent::Probe { probe: probe.to_string(), state: state.to_string(), why });
+    }
+}
+
+/// Replaces a file by a new one: whoever reads it meanwhile finds the one or the other.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = beside(path, "new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}

@@ -1,0 +1,179 @@
+//! Starting a director, and waiting for its end.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::drain::Drains;
+use super::events::Events;
+use super::handle::Parts;
+use super::options::beside;
+use super::reload::Reconciler;
+use super::shutdown::Shutdown;
+use super::sync::{Sync, SyncControl};
+use super::threads::Threads;
+use super::{
+    Assembly, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController, StartError,
+    Statistics, addresses, memory,
+};
+use crate::config::ConfigSource;
+use crate::control::api::ApiServer;
+use crate::control::{Controller, Journal, ServeOptions, Serving, serve};
+use crate::worker::End;
+
+/// A director at work, until it is [stopped](RuntimeHandle::stop) or dropped.
+#[derive(Debug)]
+pub struct Runtime {
+    // In the order in which they end: nobody shall ask, then nothing shall forward.
+    serving: Option<(Serving, ApiServer)>,
+    handle: RuntimeHandle,
+    threads: Option<Threads>,
+}
+
+/// What is left of a director that has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Why it ended: [`End::Stopped`], or [`End::Ended`] when its devices were recordings that were played to their end.
+    pub end: End,
+    /// What it has done.
+    pub statistics: Statistics,
+}
+
+impl Runtime {
+    /// Starts the director that a configuration describes, with its interfaces opened.
+    ///
+    /// The source is a [`Configuration`](crate::config::Configuration), or a [`ConfigSource`] with its text or file, so that a later
+    /// start knows what the director was told, and [`RuntimeHandle::reload_file`] where to look.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(source: impl Into<ConfigSource>, options: RuntimeOptions) -> Result<Self, StartError> {
+        let source = source.into();
+        Self::start_with(Assembly::open(&source.configuration)?, Some(source), options)
+    }
+
+    /// Starts a director from workers of the program's own, for example with devices of its own. A source says what services they
+    /// have; without one, nothing is reloaded or checked.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_with(
+        assembly: Assembly,
+        source: Option<ConfigSource>,
+        options: RuntimeOptions,
+    ) -> Result<Self, StartError> {
+        let Assembly { workers, group, events: queues, cpus, interfaces } = assembly;
+        let first = group.handles().first().ok_or(StartError::NoWorker)?.clone();
+        let (events, shutdown) = (Events::default(), Shutdown::default());
+        // Commands are carried out by workers that run: they come first.
+        let threads = Threads::start(workers, group.clone(), &cpus)?;
+        // Ends the other threads on the way out by an error.
+        let ending = EndOnDrop(Some((shutdown.clone(), events.clone())));
+        let fetch = move || queues.iter().find_map(|queue| queue.try_recv().ok());
+        let sync = Sync::start(interfaces.clone(), first, fetch, shutdown.clone());
+        let sync = sync.map_err(StartError::system("sync daemons"))?;
+        let daemons = Box::new(SyncControl { sync, group: group.clone() });
+        let mut controller = Controller::new(group.clone(), daemons);
+        let restored = options.state.as_deref().map_or(Ok(false), |file| restore(&mut controller, file))?;
+        let controller = SharedController(Arc::new(Mutex::new(controller)));
+        let reconciler = match source {
+            None => None,
+            Some(source) => {
+                let kept = options.state.as_deref().map(|state| beside(state, "toml"));
+                let known = (controller.clone(), group.clone(), events.clone());
+                let reconciler = Arc::new(Reconciler::new(known, source.file.clone(), kept, restored));
+                reconciler.start(&source).map_err(StartError::Configuration)?;
+                let watched = (controller.clone(), group.clone(), reconciler.clone());
+                let followed = addresses::follow(watched, source.configuration.answer_for, shutdown.clone());
+                followed.map_err(StartError::system("virtual addresses"))?;
+                if source.configuration.watches_memory() {
+                    let watched = memory::watch(group.clone(), shutdown.clone());
+                    watched.map_err(StartError::system("available memory"))?;
+                }
+                Some(reconciler)
+            }
+        };
+        let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
+        let drains = drains.map_err(StartError::system("drains"))?;
+        let parts = Parts { controller, group, reconciler, drains, events, shutdown, interfaces };
+        let handle = RuntimeHandle(Arc::new(parts));
+        let serving = options.socket.as_deref().map(|socket| listen(socket, &handle)).transpose()?;
+        ending.keep();
+        Ok(Self { serving, handle, threads: Some(threads) })
+    }
+
+    /// What the director can be asked and told. Handles can be cloned, and outlive the director; then they say that it is ending.
+    #[must_use]
+    pub fn handle(&self) -> RuntimeHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until the director has ended: by [`RuntimeHandle::stop`], or because its interfaces are gone.
+    ///
+    /// # Errors
+    /// [`RunError`] when it has not been told to.
+    pub fn join(mut self) -> Result<Ended, RunError> {
+        let Some(threads) = self.threads.take() else { return Err(RunError::Panic) };
+        let (mut workers, end) = threads.join();
+        let end = end?;
+        if end == End::Failed {
+            return Err(RunError::Interfaces);
+        }
+        // Without an end by a panic there is a worker at least.
+        let statistics = Statistics::of_workers(&self.handle, &mut workers).ok_or(RunError::Panic)?;
+        Ok(Ended { end, statistics })
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        drop(self.serving.take());
+        self.handle.0.end();
+        drop(self.threads.take());
+    }
+}
+
+/// Ends the threads beside the workers, unless the start succeeds.
+struct EndOnDrop(Option<(Shutdown, Events)>);
+
+impl EndOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if let Some((shutdown, events)) = self.0.take() {
+            shutdown.end();
+            events.close();
+        }
+    }
+}
+
+/// Takes up the state that there is. Returns whether there was any.
+fn restore(controller: &mut RuntimeController, file: &Path) -> Result<bool, StartError> {
+    if let Some(folder) = file.parent() {
+        let made = fs::create_dir_all(folder);
+        made.map_err(|error| StartError::Listen { socket: folder.to_owned(), error })?;
+    }
+    let failed = |error| StartError::State { file: file.to_owned(), error };
+    let (journal, commands) = Journal::open(file).map_err(failed)?;
+    let restored = !commands.is_empty();
+    for (command, errno) in controller.keep_journal((journal, commands)).map_err(failed)? {
+        tracing::warn!("{}: {command:?} could not be done again: {errno}", file.display());
+    }
+    if restored {
+        tracing::info!("services and servers are as {} has them", file.display());
+    }
+    Ok(restored)
+}
+
+/// Listens for commands and questions.
+fn listen(socket: &Path, handle: &RuntimeHandle) -> Result<(Serving, ApiServer), StartError> {
+    let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
+    let netlink = serve(ServeOptions::at(socket), handle.0.controller.0.clone()).map_err(failed)?;
+    let json = ApiServer::start(&beside(socket, "json"), Arc::new(handle.clone())).map_err(failed)?;
+    Ok((netlink, json))
+}
