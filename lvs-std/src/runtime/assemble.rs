@@ -4,10 +4,9 @@ use crossbeam_channel::Receiver;
 use lvs_core::config::Capacity;
 use lvs_core::{Director, Event, Heap, Seed, Tick};
 use lvs_forward::Forwarder;
-use lvs_forward::host::Host;
 use lvs_forward::parse::Link;
 
-use super::ports::{self, Ports};
+use super::ports::{self, Ports, RuntimeHost, SeededHost};
 use super::{RuntimeGroup, RuntimeWorker, StartError};
 use crate::HostAddresses;
 use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
@@ -35,12 +34,6 @@ pub struct Assembly {
     pub interfaces: Vec<String>,
 }
 
-/// A host that a director becomes, with the seed of both.
-pub(super) type SeededHost = (Seed, Box<RuntimeHost>);
-
-/// With room for many addresses and neighbours.
-pub(super) type RuntimeHost = Host<MAX_ADDRESSES, MAX_NEIGHBOURS>;
-
 impl Assembly {
     /// Opens the interfaces of a configuration for the workers that it asks for. Services come when the director runs.
     ///
@@ -56,7 +49,7 @@ impl Assembly {
         let mut hosts: Vec<SeededHost> = Vec::new();
         for _ in 0..workers.count {
             let seed = seed()?;
-            hosts.push((seed, Box::new(Host::new(seed))));
+            hosts.push((seed, Box::new(RuntimeHost::new(seed))));
         }
         let Ports { lines, filter, fans, offloads } = ports::open(configuration, steer, &mut hosts)?;
         let (mut made, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());

@@ -13,6 +13,7 @@ use super::events::Events;
 use super::explain::explain;
 use super::reload::Reconciler;
 use super::shutdown::Shutdown;
+use super::statistics::Subject;
 use super::{
     ExplainError, Plan, ReloadError, RuntimeController, RuntimeGroup, SharedController, Statistics,
     SysctlError, sysctl,
@@ -134,7 +135,7 @@ impl RuntimeHandle {
     /// # Errors
     /// [`WorkerGone`].
     pub fn statistics(&self) -> Result<Statistics, WorkerGone> {
-        Statistics::read(self)
+        Statistics::read(&self.subject())
     }
 
     /// The live connections of all workers.
@@ -193,6 +194,11 @@ impl RuntimeHandle {
     /// Ends the director: [`Runtime::join`](super::Runtime::join) returns when all workers have stopped.
     pub fn stop(&self) {
         self.0.group.stop();
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let Parts { group, interfaces, .. } = &*self.0;
+        Subject { group, interfaces, configuration: self.configuration() }
     }
 
     fn reconciler(&self) -> Result<&Reconciler, ReloadError> {

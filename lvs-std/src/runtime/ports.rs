@@ -2,18 +2,24 @@
 
 use core::net::IpAddr;
 
+use lvs_core::Seed;
 use lvs_forward::PortId;
-use lvs_forward::host::{MacAddress, Port, Prefix};
+use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 
 use super::StartError;
-use super::assemble::{RuntimeHost, SeededHost};
 use crate::device::Device;
 use crate::device::packet::{self, Fan, PacketOptions, Tap};
 use crate::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions};
 use crate::offload::{self, FlowOffload};
 use crate::steering::Steer;
 
-use crate::config::{Configuration, DeviceKind, Interface, Mac};
+use crate::config::{Configuration, DeviceKind, Interface, MAX_ADDRESSES, MAX_NEIGHBOURS, Mac};
+
+/// A host that a director becomes, with the seed of both.
+pub(super) type SeededHost = (Seed, Box<RuntimeHost>);
+
+/// With room for many addresses and neighbours.
+pub(super) type RuntimeHost = Host<MAX_ADDRESSES, MAX_NEIGHBOURS>;
 
 /// The devices in the order of the interfaces.
 pub(super) struct Ports {

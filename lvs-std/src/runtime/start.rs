@@ -121,7 +121,8 @@ impl Runtime {
             return Err(RunError::Interfaces);
         }
         // Without an end by a panic there is a worker at least.
-        let statistics = Statistics::of_workers(&self.handle, &mut workers).ok_or(RunError::Panic)?;
+        let statistics =
+            Statistics::of_workers(&self.handle.subject(), &mut workers).ok_or(RunError::Panic)?;
         Ok(Ended { end, statistics })
     }
 }

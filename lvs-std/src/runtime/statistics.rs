@@ -9,7 +9,8 @@ use lvs_core::stats::{self, Traffic};
 use lvs_core::{Director, Heap, Reason, ServiceKey};
 use lvs_forward::{Counters, DropReason, PassReason};
 
-use super::{RuntimeHandle, RuntimeWorker};
+use super::{RuntimeGroup, RuntimeWorker};
+use crate::config::Configuration;
 use crate::text::{bytes, columns};
 use crate::worker::{Snapshot, WorkerCounters, WorkerGone};
 
@@ -44,36 +45,43 @@ pub struct ServiceTraffic {
     pub servers: Vec<(SocketAddr, Traffic)>,
 }
 
+/// Whose statistics they are.
+pub(super) struct Subject<'a> {
+    pub(super) group: &'a RuntimeGroup,
+    pub(super) interfaces: &'a [String],
+    pub(super) configuration: Option<Configuration>,
+}
+
 /// One worker's numbers.
 type Part = (stats::Counters, Counters, Vec<Option<ServiceTraffic>>);
 
 impl Statistics {
     /// Those of a running director.
-    pub(super) fn read(handle: &RuntimeHandle) -> Result<Self, WorkerGone> {
-        let keys = keys(handle);
+    pub(super) fn read(of: &Subject<'_>) -> Result<Self, WorkerGone> {
+        let keys = keys(of);
         let read = move |_: usize,
                          director: &mut Director<Heap>,
                          forwarder: &mut lvs_forward::Forwarder<_, _>,
                          _| {
             (director.counters(), forwarder.counters().clone(), services(director, &keys))
         };
-        let parts = handle.group().with_each(read)?;
-        Self::of_parts(handle, parts).ok_or(WorkerGone)
+        let parts = of.group.with_each(read)?;
+        Self::of_parts(of, parts).ok_or(WorkerGone)
     }
 
     /// Those of a director that has ended.
-    pub(super) fn of_workers(handle: &RuntimeHandle, workers: &mut [RuntimeWorker]) -> Option<Self> {
-        let keys = keys(handle);
+    pub(super) fn of_workers(of: &Subject<'_>, workers: &mut [RuntimeWorker]) -> Option<Self> {
+        let keys = keys(of);
         let part = |worker: &mut RuntimeWorker| {
             let counters = worker.forwarder().counters().clone();
             (worker.director().counters(), counters, services(worker.director(), &keys))
         };
         let parts = workers.iter_mut().map(part).collect();
-        Self::of_parts(handle, parts)
+        Self::of_parts(of, parts)
     }
 
-    fn of_parts(handle: &RuntimeHandle, parts: Vec<Part>) -> Option<Self> {
-        let mut total = handle.group().snapshot()?;
+    fn of_parts(of: &Subject<'_>, parts: Vec<Part>) -> Option<Self> {
+        let mut total = of.group.snapshot()?;
         let mut all: Vec<Option<ServiceTraffic>> = Vec::new();
         for (at, (director, forwarder, services)) in parts.into_iter().enumerate() {
             // What was published last may be older than what is read now, which replaces it.
@@ -85,8 +93,8 @@ impl Statistics {
             total.forwarder += &forwarder;
             all.iter_mut().zip(services).for_each(|(sum, one)| add(sum, one));
         }
-        let workers = handle.group().handles().iter().map(crate::worker::Handle::snapshot).collect();
-        let (interfaces, services) = (handle.0.interfaces.clone(), all.into_iter().flatten().collect());
+        let workers = of.group.handles().iter().map(crate::worker::Handle::snapshot).collect();
+        let (interfaces, services) = (of.interfaces.to_vec(), all.into_iter().flatten().collect());
         Some(Self { total, workers, interfaces, services })
     }
 
@@ -156,8 +164,8 @@ impl fmt::Display for Statistics {
 }
 
 /// The services of the configuration, with the addresses of their real servers.
-fn keys(handle: &RuntimeHandle) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
-    let services = handle.configuration().map(|configuration| configuration.services).unwrap_or_default();
+fn keys(of: &Subject<'_>) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
+    let services = of.configuration.as_ref().map_or(&[][..], |configuration| &configuration.services);
     let addresses = |service: &crate::config::VirtualService| {
         service.servers.iter().map(|server| server.address).collect()
     };
