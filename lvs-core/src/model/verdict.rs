@@ -122,3 +122,26 @@ pub enum Direction {
     /// From the real server to the client.
     Reply,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::method::Tunnel;
+
+    #[test]
+    fn nat_alone_replaces_addresses_one_in_each_direction() {
+        let target = SocketAddr::from(([10, 0, 0, 1], 80));
+        let rewrite = |method, direction| {
+            let (connection, server) = (ConnId::NONE, ServerId(0));
+            Forward { direction, method, target, connection, server, helper: None }.rewrite()
+        };
+        let request = Rewrite { source: None, destination: Some(target) };
+        let reply = Rewrite { source: Some(target), destination: None };
+        assert_eq!(rewrite(Method::Nat, Direction::Request), request);
+        assert_eq!(rewrite(Method::Nat, Direction::Reply), reply);
+        for method in [Method::Direct, Method::Local, Method::Bypass, Method::Tunnel(Tunnel::IpIp)] {
+            assert_eq!(rewrite(method, Direction::Request), Rewrite::NONE);
+            assert_eq!(rewrite(method, Direction::Reply), Rewrite::NONE);
+        }
+    }
+}
