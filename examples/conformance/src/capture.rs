@@ -4,9 +4,7 @@ use core::time::Duration;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use lvs_conformance::CaptureFiles;
 use lvs_core::config::Capacity;
 use lvs_core::{Director, Heap, Seed, Tick};
 use lvs_forward::alg::ftp::Controls;
@@ -15,36 +13,20 @@ use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
+use lvs_std::config::{ConfigSource, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
 use lvs_std::runtime::frame_rows;
 use lvs_std::worker::WorkerCounters;
-use lvs_support::print;
 use lvs_support::text::columns;
 
-use lvs_std::config::{ConfigSource, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
-use survey::{Survey, interface_of, interface_of_packet};
-
-mod survey;
-
-/// Plays a capture and prints a summary. Status 1 when that cannot be done.
-pub(crate) fn main(files: &CaptureFiles<'_>) -> ExitCode {
-    match play(files) {
-        Ok(summary) => {
-            print!("{summary}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
+use crate::CaptureFiles;
+use crate::survey::{Survey, interface_of, interface_of_packet};
 
 /// Plays a capture; the result is a summary in words.
 ///
 /// Time is the capture's, chance has a fixed seed: the same files give the same bytes.
-fn play(files: &CaptureFiles<'_>) -> Result<String, String> {
+pub(crate) fn play(files: &CaptureFiles<'_>) -> Result<String, String> {
     let configuration = ConfigSource::read(files.config).map_err(|error| error.to_string())?.configuration;
     if let (Ok(input), Ok(output)) = (files.input.canonicalize(), files.output.canonicalize())
         && input == output

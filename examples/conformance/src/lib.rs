@@ -7,6 +7,7 @@
 //! A capture with a configuration is an incident: what would a director have sent?
 
 mod apply;
+mod capture;
 mod compare;
 mod deliberate;
 mod fields;
@@ -16,7 +17,8 @@ mod report;
 mod rows;
 mod scenario;
 mod setup;
-pub mod sysctl;
+mod survey;
+mod sysctl;
 
 pub use compare::{Done, Sent, compare};
 pub use deliberate::{Deliberate, Entry};
@@ -31,7 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lvs_support::println;
+use lvs_support::{print, println};
 
 /// What `director replay` can be told.
 #[derive(Debug, clap::Args)]
@@ -68,33 +70,34 @@ pub struct Arguments {
     mtu: u16,
 }
 
-impl Arguments {
-    /// The files of a capture that is to be played; `None` if scenarios are.
-    #[must_use]
-    pub fn capture(&self) -> Option<CaptureFiles<'_>> {
-        let (config, input, output) = (self.config.as_ref()?, self.input.as_ref()?, self.output.as_ref()?);
-        Some(CaptureFiles { config, input, output, mtu: self.mtu })
-    }
-}
-
 /// The files of a capture that is to be played.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "what the command line says")]
-pub struct CaptureFiles<'a> {
+pub(crate) struct CaptureFiles<'a> {
     /// The director's configuration.
-    pub config: &'a Path,
+    pub(crate) config: &'a Path,
     /// What comes in.
-    pub input: &'a Path,
+    pub(crate) input: &'a Path,
     /// Where to write what leaves.
-    pub output: &'a Path,
+    pub(crate) output: &'a Path,
     /// MTU of every interface, in bytes.
-    pub mtu: u16,
+    pub(crate) mtu: u16,
 }
 
-/// Plays scenarios. Status 1 on any difference, and on anything that cannot be played.
+/// Plays scenarios, or a capture. Status 1 on any difference, and on anything that cannot be played.
 #[must_use]
 pub fn main(arguments: &Arguments) -> ExitCode {
-    match run(arguments) {
+    let done = match (&arguments.config, &arguments.input, &arguments.output) {
+        (Some(config), Some(input), Some(output)) => {
+            let files = CaptureFiles { config, input, output, mtu: arguments.mtu };
+            capture::play(&files).map(|summary| {
+                print!("{summary}");
+                0
+            })
+        }
+        // The command line asks for all of them or none.
+        _ => run(arguments),
+    };
+    match done {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

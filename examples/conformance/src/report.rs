@@ -105,7 +105,8 @@ impl Behaviours {
              Written by the test run; do not edit. \
              `UPDATE_CONFORMANCE=1 cargo test -p lvs-conformance --test conformance` writes it anew.\n\n\
              {} scenarios were recorded from Linux 6.1.192 ([how](../examples/conformance/README.md)) and are played \
-             through this director, on both stores, frame by frame and in batches: {frames} frames in, {expected} out.\n\n\
+             through this director, on both stores, frame by frame and in batches: \
+             {frames} frames in, {expected} out.\n\n\
              | | scenarios |\n|---|---|\n| equal | {} |\n",
             scenarios.len(),
             count(Verdict::Equal),

@@ -16,11 +16,11 @@ use lvs_std::config::{Configuration, Interface, Mac};
 
 /// Link-layer addresses: of the director's interfaces, and of its neighbours with their interface's number.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    pub(super) own: Vec<MacAddress>,
-    pub(super) neighbours: BTreeMap<IpAddr, (usize, MacAddress)>,
+pub(crate) struct Survey {
+    pub(crate) own: Vec<MacAddress>,
+    pub(crate) neighbours: BTreeMap<IpAddr, (usize, MacAddress)>,
     /// Neighbours of whom the capture does not know more than that the configuration names them.
-    pub(super) made_up: BTreeSet<IpAddr>,
+    pub(crate) made_up: BTreeSet<IpAddr>,
 }
 
 /// What a frame shows of its sender.
@@ -37,7 +37,7 @@ type Sights = BTreeMap<Sight, u64>;
 
 impl Survey {
     /// Reads a whole capture.
-    pub(super) fn of<R: Read>(
+    pub(crate) fn of<R: Read>(
         configuration: &Configuration,
         mut capture: Reader<R>,
     ) -> std::io::Result<Self> {
@@ -100,7 +100,7 @@ impl Survey {
 }
 
 /// By which interface a frame came in, by what its headers say.
-pub(super) fn interface_of(configuration: &Configuration, own: &[MacAddress], frame: &Frame<'_>) -> usize {
+pub(crate) fn interface_of(configuration: &Configuration, own: &[MacAddress], frame: &Frame<'_>) -> usize {
     if let Some(number) = own.iter().position(|mac| frame.bytes().starts_with(&mac.0)) {
         return number;
     }
@@ -108,7 +108,7 @@ pub(super) fn interface_of(configuration: &Configuration, own: &[MacAddress], fr
 }
 
 /// By which interface a packet without a link header came in.
-pub(super) fn interface_of_packet(configuration: &Configuration, frame: &Frame<'_>) -> usize {
+pub(crate) fn interface_of_packet(configuration: &Configuration, frame: &Frame<'_>) -> usize {
     source(frame, Link::Bare).map_or(0, |source| by_source(configuration, source))
 }
 

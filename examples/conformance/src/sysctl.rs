@@ -9,7 +9,7 @@ use lvs_std::control::sysctl::{self, SysctlError};
 /// # Errors
 ///
 /// A sentence, when the director has no such switch or not with this value.
-pub fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: &str) -> Result<(), String> {
+pub(crate) fn set(tuning: &mut Tuning, options: &mut Options, key: &str, value: &str) -> Result<(), String> {
     let no_value = || format!("{key} cannot be `{value}`");
     let flag = || match value {
         "0" => Ok(false),

@@ -7,21 +7,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A folder of files, gone when this value is dropped.
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     files: Vec<File>,
 }
 
 /// One of the files.
-pub(super) struct File {
-    pub(super) name: String,
-    pub(super) length: usize,
-    pub(super) hash: u64,
+pub(crate) struct File {
+    pub(crate) name: String,
+    pub(crate) length: usize,
+    pub(crate) hash: u64,
 }
 
 impl Folder {
     /// A file for each of these lengths in bytes.
-    pub(super) fn new(lengths: &[usize]) -> io::Result<Self> {
+    pub(crate) fn new(lengths: &[usize]) -> io::Result<Self> {
         let path = (0..64)
             .map(|attempt| {
                 std::env::temp_dir().join(format!("director-demo-{}-{attempt}", std::process::id()))
@@ -41,11 +41,11 @@ impl Folder {
         Ok(folder)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn files(&self) -> &[File] {
+    pub(crate) fn files(&self) -> &[File] {
         &self.files
     }
 }
@@ -57,13 +57,13 @@ impl Drop for Folder {
 }
 
 /// Removes a folder of this kind.
-pub(super) fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     // Nothing is left to do about a folder that cannot be removed; it is in the place for temporary things.
     drop(fs::remove_dir_all(path));
 }
 
 /// The hash by which bodies are compared: 64 bits of SipHash.
-pub(super) fn hash(data: &[u8]) -> u64 {
+pub(crate) fn hash(data: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(data);
     hasher.finish()

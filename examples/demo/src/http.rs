@@ -12,7 +12,7 @@ use std::thread;
 
 /// Answers requests for files directly in `folder` until the process ends. Every answer says in the header
 /// `X-Real-Server` who gave it.
-pub(super) fn serve(listener: &TcpListener, folder: &Arc<Path>, name: &str) {
+pub(crate) fn serve(listener: &TcpListener, folder: &Arc<Path>, name: &str) {
     for stream in listener.incoming() {
         // A client that is gone already, or no descriptor left: the next one may succeed.
         let Ok(stream) = stream else { continue };
@@ -27,21 +27,21 @@ pub(super) fn serve(listener: &TcpListener, folder: &Arc<Path>, name: &str) {
 
 /// What came back for a request.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(crate) struct Response {
     /// The status code, 200 when all is well.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// Who answered, from `X-Real-Server`.
-    pub(super) server: String,
-    pub(super) body: Vec<u8>,
+    pub(crate) server: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Asks for `/name` on a new connection.
-pub(super) fn get(to: SocketAddr, name: &str) -> io::Result<Response> {
+pub(crate) fn get(to: SocketAddr, name: &str) -> io::Result<Response> {
     ask(TcpStream::connect_timeout(&to, PATIENCE)?, to, name, PATIENCE)
 }
 
 /// Asks for `/name` on a connection that there is already; no step may take longer than `patience`.
-pub(super) fn ask(
+pub(crate) fn ask(
     mut stream: TcpStream,
     to: SocketAddr,
     name: &str,
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_file_arrives_with_the_name_of_its_server() {
-        let folder = super::super::folder::Folder::new(&[100_000]).unwrap();
+        let folder = crate::folder::Folder::new(&[100_000]).unwrap();
         let address = server(folder.path());
         let file = &folder.files()[0];
         let response = get(address, &file.name).unwrap();
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn nothing_outside_the_folder_is_handed_out() {
-        let folder = super::super::folder::Folder::new(&[]).unwrap();
+        let folder = crate::folder::Folder::new(&[]).unwrap();
         let address = server(folder.path());
         for path in ["../etc/passwd", "", "..", "etc/passwd", "%2e%2e/x"] {
             assert_eq!(get(address, path).unwrap().status, 404, "{path}");

@@ -19,19 +19,18 @@ use std::thread;
 
 use lvs_core::{Family, Method, Tunnel};
 use lvs_std::lab::Lab;
+use lvs_support::{Terminal, Tone, println};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use folder::Folder;
-use lvs_support::println;
-use lvs_support::{Terminal, Tone};
 use outage::Outage;
 use report::Round;
 use stage::Stage;
 
 /// What `director demo` can be told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Leave the clusters up until Ctrl-C, and say how to look into them
     #[arg(long)]
     keep: bool,
@@ -41,7 +40,8 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the demonstration. Status 0: all was right; 1: something was not; 2: this machine does not allow it.
-pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+#[must_use]
+pub fn main(arguments: &Arguments) -> ExitCode {
     // Before any thread: a user namespace can only be entered by a process with one.
     let lab = match Lab::new() {
         Ok(lab) => lab,

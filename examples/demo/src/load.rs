@@ -8,30 +8,30 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::folder::{File, Folder, hash};
-use super::http;
+use crate::folder::{File, Folder, hash};
+use crate::http;
 
 /// What the clients saw.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// By the name of the server that answered.
-    pub(super) servers: BTreeMap<String, Share>,
+    pub(crate) servers: BTreeMap<String, Share>,
     /// What went wrong, one line for each request that was not answered with the right bytes.
-    pub(super) failures: Vec<String>,
-    pub(super) time: Duration,
+    pub(crate) failures: Vec<String>,
+    pub(crate) time: Duration,
 }
 
 /// What one server did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) connections: u64,
+pub(crate) struct Share {
+    pub(crate) connections: u64,
     /// Bytes of files.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Sends `count` requests for the files of `folder` in turn, some at a time, and tells `progress` how many are done.
 /// To be called inside the clients' namespace.
-pub(super) fn run(to: SocketAddr, folder: &Folder, count: usize, progress: impl Fn(usize) + Sync) -> Tally {
+pub(crate) fn run(to: SocketAddr, folder: &Folder, count: usize, progress: impl Fn(usize) + Sync) -> Tally {
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let tally = Mutex::new(Tally::default());
     let started = Instant::now();
@@ -69,7 +69,7 @@ impl Tally {
     }
 
     /// Connections and bytes of all servers.
-    pub(super) fn total(&self) -> Share {
+    pub(crate) fn total(&self) -> Share {
         self.servers.values().fold(Share::default(), |sum, share| Share {
             connections: sum.connections + share.connections,
             bytes: sum.bytes + share.bytes,

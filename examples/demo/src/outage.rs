@@ -20,13 +20,13 @@ use lvs_support::{Terminal, Tone};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::folder::Folder;
-use super::http;
-use super::stage::{self, Stage};
-use super::table::Undeclared;
+use crate::folder::Folder;
+use crate::http;
+use crate::stage::{self, Stage};
+use crate::table::Undeclared;
 
 /// What happened.
-pub(super) struct Outage {
+pub(crate) struct Outage {
     title: String,
     /// The server that died.
     dead: &'static str,
@@ -56,7 +56,7 @@ struct Request {
 impl Outage {
     /// Kills a server of a running stage and brings it back. Once more, of which `told` hears, if that went wrong
     /// while the machine stood still: checks of servers that were well timed out then.
-    pub(super) fn on_a_steady_machine(
+    pub(crate) fn on_a_steady_machine(
         title: &str,
         stage: &Stage,
         folder: &Folder,
@@ -135,12 +135,12 @@ impl Outage {
     }
 
     /// Whether only the dead server's connections broke, none after its death was noticed, and it was used again.
-    pub(super) fn is_right(&self) -> bool {
+    pub(crate) fn is_right(&self) -> bool {
         self.broken_elsewhere == 0 && self.broken_later == 0 && self.used.is_some()
     }
 
     /// It, in sentences.
-    pub(super) fn text(&self, terminal: Terminal) -> String {
+    pub(crate) fn text(&self, terminal: Terminal) -> String {
         let mark = if self.is_right() { (Tone::Good, "ok") } else { (Tone::Bad, "WRONG") };
         let mut text =
             format!("{}  {}\n", terminal.paint(Tone::Title, &self.title), terminal.paint(mark.0, mark.1));

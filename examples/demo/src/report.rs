@@ -5,22 +5,22 @@ use lvs_std::lab::BalancerCounters;
 use lvs_support::text::{bytes, columns};
 use lvs_support::{Terminal, Tone};
 
-use super::load::{Share, Tally};
+use crate::load::{Share, Tally};
 
 /// One method over one address family, ready to be printed and judged.
-pub(super) struct Round<'a> {
+pub(crate) struct Round<'a> {
     /// For example "NAT over IPv4".
-    pub(super) title: String,
+    pub(crate) title: String,
     /// Names of the real servers with their weights.
-    pub(super) servers: &'a [(String, u32)],
+    pub(crate) servers: &'a [(String, u32)],
     /// How many requests were sent.
-    pub(super) requests: usize,
-    pub(super) tally: Tally,
+    pub(crate) requests: usize,
+    pub(crate) tally: Tally,
 }
 
 impl Round<'_> {
     /// Whether every request was answered with the right bytes, by the right shares of the servers.
-    pub(super) fn is_right(&self) -> bool {
+    pub(crate) fn is_right(&self) -> bool {
         let total = self.tally.total().connections;
         self.tally.failures.is_empty()
             && total == self.requests as u64
@@ -28,7 +28,7 @@ impl Round<'_> {
     }
 
     /// The round as a table with a bar for each server.
-    pub(super) fn table(&self, terminal: Terminal) -> String {
+    pub(crate) fn table(&self, terminal: Terminal) -> String {
         let total = self.tally.total();
         let mark = if self.is_right() { (Tone::Good, "ok") } else { (Tone::Bad, "WRONG") };
         let mut text = format!(
@@ -91,7 +91,7 @@ impl Round<'_> {
 }
 
 /// What a method's director did, on a line, and what it dropped, on another.
-pub(super) fn counters(counters: &BalancerCounters) -> String {
+pub(crate) fn counters(counters: &BalancerCounters) -> String {
     let snapshot = &counters.director;
     let (frames, merged) = snapshot
         .ports

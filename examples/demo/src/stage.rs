@@ -11,15 +11,15 @@ use lvs_std::health::{Check, Http, Policy, Probe, Schedule};
 use lvs_std::lab::{Balancer, BalancerCounters, Cluster, Lab, LabError, Node, Plan};
 use lvs_std::worker::Handle;
 
-use super::folder::Folder;
-use super::http;
+use crate::folder::Folder;
+use crate::http;
 use lvs_std::config::{ServiceHealth, VirtualService};
 
 /// The real servers and their weights.
-pub(super) const WEIGHTS: [(&str, u32); 3] = [("rs1", 3), ("rs2", 2), ("rs3", 1)];
+pub(crate) const WEIGHTS: [(&str, u32); 3] = [("rs1", 3), ("rs2", 2), ("rs3", 1)];
 
 /// A running cluster.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     name: &'static str,
     cluster: Cluster,
     balancer: Balancer,
@@ -28,7 +28,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Builds it and starts everything in it.
-    pub(super) fn new(
+    pub(crate) fn new(
         lab: Lab,
         name: &'static str,
         method: Method,
@@ -65,7 +65,7 @@ impl Stage {
     }
 
     /// The IPv4 service with its servers, each checked by HTTP at its own address.
-    pub(super) fn checked(&self, schedule: Schedule, path: &str) -> Result<VirtualService, Box<dyn Error>> {
+    pub(crate) fn checked(&self, schedule: Schedule, path: &str) -> Result<VirtualService, Box<dyn Error>> {
         let family = Family::V4;
         let port = if self.method.sees_replies() { 8080 } else { vip(family).port() };
         let check = Check::from(Http::new("GET", path, None)?);
@@ -88,33 +88,33 @@ impl Stage {
     }
 
     /// Where the director is.
-    pub(super) const fn director(&self) -> &Node {
+    pub(crate) const fn director(&self) -> &Node {
         &self.cluster.director
     }
 
     /// Commands the director.
-    pub(super) const fn handle(&self) -> &Handle {
+    pub(crate) const fn handle(&self) -> &Handle {
         self.balancer.handle()
     }
 
     /// Pulls the cable of a real server, or plugs it in again.
-    pub(super) fn connect(&self, server: &str, plugged: bool) -> Result<(), LabError> {
+    pub(crate) fn connect(&self, server: &str, plugged: bool) -> Result<(), LabError> {
         let Some(switch) = self.cluster.switches.last() else { return Ok(()) };
         if plugged { switch.node().set_up(server) } else { switch.node().set_down(server) }
     }
 
     /// Where the clients are.
-    pub(super) const fn client(&self) -> &Node {
+    pub(crate) const fn client(&self) -> &Node {
         &self.cluster.client
     }
 
     /// Stops the director.
-    pub(super) fn stop(self) -> Result<BalancerCounters, LabError> {
+    pub(crate) fn stop(self) -> Result<BalancerCounters, LabError> {
         self.balancer.stop()
     }
 
     /// The commands that look into each node, a line for each.
-    pub(super) fn nodes(&self) -> String {
+    pub(crate) fn nodes(&self) -> String {
         let nodes = [&self.cluster.client, &self.cluster.director].into_iter().chain(&self.cluster.servers);
         nodes.map(|node| format!("  {:3} {:8}  {}\n", self.name, node.name(), node.nsenter())).collect()
     }
@@ -124,7 +124,7 @@ impl Stage {
 const CHECKER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 253));
 
 /// The address that the clients ask.
-pub(super) const fn vip(family: Family) -> SocketAddr {
+pub(crate) const fn vip(family: Family) -> SocketAddr {
     SocketAddr::new(Cluster::vip(family), 80)
 }
 

@@ -9,7 +9,7 @@ use lvs_std::runtime::{ServerTable, Wanted};
 use lvs_std::worker::{Handle, WorkerGone};
 
 /// A director without a controller: what its servers were given at the start is all that was declared.
-pub(super) struct Undeclared(pub(super) Handle);
+pub(crate) struct Undeclared(pub(crate) Handle);
 
 impl ServerTable for Undeclared {
     fn declared(&self, _: ServiceKey) -> HashMap<SocketAddr, u32> {

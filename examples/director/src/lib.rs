@@ -6,12 +6,10 @@
 //! configuration means; `director decap` is the real server's side of its tunnels; `director replay` plays
 //! recordings through a director, in memory; `director bench` measures one.
 
-mod capture_replay;
 mod check;
 mod control;
 mod convert;
 mod decap;
-mod demo;
 mod exec;
 pub mod lvsadm;
 mod run;
@@ -44,10 +42,10 @@ enum Command {
         file: PathBuf,
     },
     /// Show a director at work: clients, director and real servers in namespaces, without root
-    Demo(demo::Arguments),
+    Demo(lvs_demo::Arguments),
     /// Tell a running director what one would tell the kernel by ipvsadm; the program lvsadm does the same
     Lvsadm(control::Ipvsadm),
-    /// The same under ipvsadm's name, for scripts
+    /// What `lvsadm` does, under ipvsadm's name, for scripts
     Ipvsadm(control::Ipvsadm),
     /// Turn one of the switches net.ipv4.vs.* of a running director
     Sysctl(control::Sysctl),
@@ -82,7 +80,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check { file } => check::main(&file),
         Command::Convert { file } => convert::main(&file),
-        Command::Demo(arguments) => demo::main(&arguments),
+        Command::Demo(arguments) => lvs_demo::main(&arguments),
         Command::Lvsadm(arguments) => control::ipvsadm("lvsadm", arguments),
         Command::Ipvsadm(arguments) => control::ipvsadm("ipvsadm", arguments),
         Command::Sysctl(arguments) => control::sysctl(arguments),
@@ -93,10 +91,7 @@ pub fn main() -> ExitCode {
         Command::Statistics(arguments) => control::statistics(&arguments),
         Command::Explain(arguments) => control::explain(&arguments),
         Command::Events(arguments) => control::events(&arguments),
-        Command::Replay(arguments) => match arguments.capture() {
-            Some(files) => capture_replay::main(&files),
-            None => lvs_conformance::main(&arguments),
-        },
+        Command::Replay(arguments) => lvs_conformance::main(&arguments),
         Command::Exec(arguments) => exec::main(&arguments),
         Command::Bench(arguments) => lvs_bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),

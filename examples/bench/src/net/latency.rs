@@ -2,7 +2,7 @@
 //!
 //! One thread sends frames at even distances with the time in each, and asks the sink's device for them again and
 //! again; so one clock tells how long each took from before it was handed to the kernel until the sink's ring had it.
-//! The same over a cable without anybody in the middle is the measure: what is *added* is a figure less the cable's
+//! A cable without anybody in the middle is the measure: what is *added* is a figure less the cable's
 //! median, also for the slow ones, so that a hiccup of the machine counts against the director.
 
 use core::error::Error;
