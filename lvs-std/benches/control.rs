@@ -14,8 +14,8 @@ use lvs_core::{
 use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{
-    Backend, Command, CommandHandler as _, Controller, Local, NoDaemons, ServerSpec, ServiceName,
-    ServiceSpec, method,
+    Backend, CommandHandler as _, Controller, Local, NoDaemons, ServerSpec, ServiceName, ServiceSpec,
+    TableCommand, method,
 };
 use lvs_std::worker::WorkerGone;
 use rustix::time::{ClockId, clock_gettime};
@@ -55,11 +55,11 @@ fn listing(criterion: &mut Criterion) {
     let mut controller = Controller::new(Timed { local, longest: Cell::default() }, Box::new(NoDaemons));
     let vip: SocketAddr = "10.99.0.1:80".parse().unwrap();
     let web = ServiceName::tcp(vip);
-    controller.carry_out(&Command::NewService(web, ServiceSpec::new(web.family(), "rr"))).unwrap();
+    controller.submit(TableCommand::NewService(web, ServiceSpec::new(web.family(), "rr"))).unwrap();
     for number in 1..=10 {
         let server = SocketAddr::from(([10, 0, 1, number], 80));
         controller
-            .carry_out(&Command::NewServer(web, server, ServerSpec::new(method::MASQUERADING, 1)))
+            .submit(TableCommand::NewServer(web, server, ServerSpec::new(method::MASQUERADING, 1)))
             .unwrap();
     }
     let filled = controller.backend().with(move |director, _, now| {

@@ -25,14 +25,15 @@
 //! 1. Describe the director as a host: ports, addresses, routes ([`lvs_forward::host::Host`]).
 //! 2. Open a device for each port, in the same order.
 //! 3. Give both to a [`Worker`](worker::Worker) and let it run on a thread.
-//! 4. Talk to it by its [`Handle`](worker::Handle): services, servers, listings, stop.
+//! 4. Give a [`Controller`](control::Controller) its [`Handle`](worker::Handle), and submit commands: services, servers, switches, listings.
 //!
 //! Here the devices are in memory; with [`device::packet::open`] the same program serves an interface.
 //!
 //! ```
-//! use lvs_core::{Config, Director, Heap, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
+//! use lvs_core::{Config, Director, Heap};
 //! use lvs_forward::host::{Host, Port};
 //! use lvs_forward::{Forwarder, Options};
+//! use lvs_std::control::{Controller, NoDaemons, ServerSpec, ServiceName, ServiceSpec, TableCommand, method};
 //! use lvs_std::device::pair;
 //! use lvs_std::worker::{End, Worker, WorkerOptions};
 //!
@@ -52,9 +53,11 @@
 //!     Worker::new(director, forwarder, vec![device], WorkerOptions::default())?;
 //! let thread = std::thread::spawn(move || worker.run());
 //!
-//! let web = ServiceKey::tcp("10.0.0.100".parse()?, 80);
-//! handle.add_service(web, ServiceConfig::new(Scheduler::from_name("wlc").unwrap()))??;
-//! handle.add_server(web, ServerConfig::new("10.0.0.11:80".parse()?, Method::Direct))??;
+//! let mut controller = Controller::new(handle.clone(), Box::new(NoDaemons));
+//! let web = ServiceName::tcp("10.0.0.100:80".parse()?);
+//! controller.submit(TableCommand::NewService(web, ServiceSpec::new(web.family(), "wlc")))?;
+//! let server = ServerSpec::new(method::DIRECT, 1);
+//! controller.submit(TableCommand::NewServer(web, "10.0.0.11:80".parse()?, server))?;
 //!
 //! // Who has 10.0.0.100? (RFC 826)
 //! let mut question = vec![0xff; 6];

@@ -64,10 +64,10 @@ where
         Command::Zero(key) => director.zero(*key)?,
         Command::StartDaemon(..) | Command::StopDaemon(_) => {
             match request(command) {
-                Some(control::Command::NewDaemon(asked)) => {
+                Some(control::Command::Daemon(control::DaemonCommand::Start(asked))) => {
                     daemons.start(director, now, &asked, port(&asked.interface))?;
                 }
-                Some(control::Command::DelDaemon(role)) => daemons.stop(role)?,
+                Some(control::Command::Daemon(control::DaemonCommand::Stop(role))) => daemons.stop(role)?,
                 _ => return Err(ApplyError::Unsupported),
             }
             let (master, backup) = daemons.roles();

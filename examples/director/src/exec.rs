@@ -130,7 +130,8 @@ fn as_path(path: &Path) -> OsString {
 
 /// Whether a director listens at a socket.
 fn answers(socket: &Path) -> bool {
-    Client::connect(socket).is_ok_and(|mut client| client.call(&control::Command::GetInfo).is_ok())
+    Client::connect(socket)
+        .is_ok_and(|mut client| client.call(&control::Command::Query(control::Query::Info)).is_ok())
 }
 
 /// Why there is no library to preload.

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method};
-use lvs_std::control::{Answer, Client, Command as Ipvs, ServiceName, ServiceSpec};
+use lvs_std::control::{Answer, Client, Query, ServiceName, ServiceSpec, TableCommand};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
@@ -357,9 +357,11 @@ fn hostile_clients(lab: Lab) -> Outcome {
     let mut client = Client::connect(stage.socket.as_ref())?;
     for number in 1..50_u16 {
         let name = ServiceName::udp(SocketAddr::new(vip().ip(), number));
-        client.call(&Ipvs::NewService(name, ServiceSpec::new(Family::V4, "rr")))?;
+        client.call(&TableCommand::NewService(name, ServiceSpec::new(Family::V4, "rr")).into())?;
     }
-    let Answer::Services(listed) = client.call(&Ipvs::Services)? else { return Err("no listing".into()) };
+    let Answer::Services(listed) = client.call(&Query::Services.into())? else {
+        return Err("no listing".into());
+    };
     assert_eq!(listed.len(), 50);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let name = stage.cluster.client.run(|| ask_once(vip()))??;

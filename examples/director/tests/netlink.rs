@@ -87,7 +87,7 @@ struct Direct<'a>(&'a mut TestController);
 
 impl Channel for Direct<'_> {
     fn call(&mut self, command: &Command) -> Result<Answer, ChannelError> {
-        self.0.carry_out(command).map_err(ChannelError::Refused)
+        self.0.handle(command).map_err(ChannelError::Refused)
     }
 
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError> {

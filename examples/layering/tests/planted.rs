@@ -20,7 +20,7 @@ impl Planted {
     }
 
     fn check(&self, layers: &[&[&str]]) -> Vec<Violation> {
-        check(Layers { folder: &self.0, layers }).unwrap()
+        check(Layers { folder: &self.0, layers }).expect("it can be read")
     }
 
     fn texts(&self, layers: &[&[&str]]) -> Vec<String> {

@@ -7,8 +7,9 @@ use layering::{Layers, check};
 /// Layers go from the lowest to the highest. The last one of a crate is used by nobody. A new module needs no entry here.
 #[track_caller]
 fn assert_layered(name: &str, layers: &[&[&str]]) {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-    let violations = check(Layers { folder: &workspace.join(name), layers }).unwrap();
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there");
+    let violations = check(Layers { folder: &workspace.join(name), layers }).expect("its source can be read");
     let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();
     assert!(texts.is_empty(), "{name}:\n{}\n", texts.join("\n\n"));
 }

@@ -98,11 +98,13 @@ impl Configuration {
 fn to_toml(commands: &[Command]) -> Result<String, ConvertError> {
     let mut desired = DesiredState::new();
     for command in commands {
-        match desired.plan(command, false) {
-            Some(Ok(edit)) => desired.note(edit),
-            Some(Err(errno)) => return Err(ConvertError::Refused(Box::new(command.clone()), errno)),
+        match command {
+            Command::Table(change) => match desired.plan(change, false) {
+                Ok(edit) => desired.note(edit),
+                Err(errno) => return Err(ConvertError::Refused(Box::new(command.clone()), errno)),
+            },
             // Time-outs, daemons and counters are no services.
-            None => {}
+            Command::Daemon(_) | Command::Setting(_) | Command::Zero(_) | Command::Query(_) => {}
         }
     }
     let mut text = String::from("# Services for a configuration, which begins with its [[interface]].\n");

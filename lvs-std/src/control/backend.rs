@@ -6,7 +6,6 @@ use lvs_core::service::Persistence;
 use lvs_core::{Director, ServiceKey, Store, Tick};
 use lvs_forward::Forwarder;
 
-use super::Errno;
 use crate::steering::Unsuited;
 use crate::worker::{Handle, WorkerGone, WorkerGroup};
 
@@ -122,6 +121,3 @@ impl<S: Store, const A: usize, const N: usize> Backend<S, A, N> for Local<S, A, 
         Ok(work(director, forwarder, *now))
     }
 }
-
-/// What is said when a worker has stopped: the program is at its end.
-pub(super) const GONE: Errno = Errno::NoDevice;

@@ -11,17 +11,15 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::protocol::answer::{self, Read};
-use super::protocol::attribute::Writer;
-use super::protocol::session::file;
-use super::protocol::{Header, flag, kind, message, messages, request};
-use super::{Answer, Command, Errno, ServerReport, ServiceReport};
+use super::protocol::{file, messages, request};
+use super::{Answer, Command, Errno, Query, ServerReport, ServiceReport};
 
 /// A connection to a director's control socket.
 ///
 /// ```no_run
-/// use lvs_std::control::{Answer, Client, Command, socket_path};
+/// use lvs_std::control::{Answer, Client, Command, TableCommand, Setting, Query, DaemonCommand, socket_path};
 /// let mut director = Client::connect(&socket_path("default"))?;
-/// if let Answer::Services(services) = director.call(&Command::Services)? {
+/// if let Answer::Services(services) = director.call(&Query::Services.into())? {
 ///     services.iter().for_each(|service| println!("{} {}", service.name, service.spec.scheduler));
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -55,36 +53,30 @@ impl Client {
     pub fn call(&mut self, command: &Command) -> Result<Answer, ClientError> {
         self.sequence = self.sequence.wrapping_add(1);
         self.send(&request::write(command, self.sequence))?;
-        let family = if let Command::Servers(name) = command { name.family() } else { Family::V4 };
+        let family =
+            if let Command::Query(Query::Servers(name)) = command { name.family() } else { Family::V4 };
         let (mut services, mut servers, mut daemons) = (Vec::new(), Vec::new(), Vec::new());
-        let mut found = None;
+        let (mut found, mut text) = (None, Vec::new());
         self.until_done(family, |read| match read {
             Read::Service(report) => services.push(*report),
             Read::Server(report) => servers.push(report),
             Read::Daemon(daemon) => daemons.push(daemon),
             Read::Timeouts(timeouts) => found = Some(Answer::Timeouts(timeouts)),
             Read::Info(info) => found = Some(Answer::Info(info)),
-            Read::Piece(_) | Read::Done | Read::Refused(_) => {}
+            Read::Piece(piece) => text.extend(piece),
+            Read::Done | Read::Refused(_) => {}
         })?;
-        Ok(match command {
-            Command::Services => Answer::Services(services),
-            Command::GetService(_) => {
-                Answer::Service(Box::new(services.pop().ok_or(ClientError::Malformed)?))
+        let Command::Query(query) = command else { return Ok(Answer::Done) };
+        Ok(match query {
+            Query::Services => Answer::Services(services),
+            Query::Service(_) => Answer::Service(Box::new(services.pop().ok_or(ClientError::Malformed)?)),
+            Query::Servers(_) => Answer::Servers(servers),
+            Query::Daemons => Answer::Daemons(daemons),
+            Query::Timeouts | Query::Info => found.ok_or(ClientError::Malformed)?,
+            Query::Sysctl(_) => {
+                let text = String::from_utf8(text).map_err(|_| ClientError::Malformed)?;
+                Answer::Sysctl(text.trim_end().to_owned())
             }
-            Command::Servers(_) => Answer::Servers(servers),
-            Command::Daemons => Answer::Daemons(daemons),
-            Command::GetTimeouts | Command::GetInfo => found.ok_or(ClientError::Malformed)?,
-            Command::NewService(..)
-            | Command::SetService(..)
-            | Command::DelService(_)
-            | Command::NewServer(..)
-            | Command::SetServer(..)
-            | Command::DelServer(..)
-            | Command::NewDaemon(_)
-            | Command::DelDaemon(_)
-            | Command::SetTimeouts(_)
-            | Command::Zero(_)
-            | Command::Flush => Answer::Done,
         })
     }
 
@@ -93,12 +85,12 @@ impl Client {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn table(&mut self) -> Result<Vec<(ServiceReport, Vec<ServerReport>)>, ClientError> {
-        let Answer::Services(services) = self.call(&Command::Services)? else {
+        let Answer::Services(services) = self.call(&Query::Services.into())? else {
             return Err(ClientError::Malformed);
         };
         let mut table = Vec::with_capacity(services.len());
         for service in services {
-            let Answer::Servers(servers) = self.call(&Command::Servers(service.name))? else {
+            let Answer::Servers(servers) = self.call(&Command::Query(Query::Servers(service.name)))? else {
                 return Err(ClientError::Malformed);
             };
             table.push((service, servers));
@@ -132,14 +124,7 @@ impl Client {
 
     fn file(&mut self, command: u8, path: &str, text: Option<&[u8]>) -> Result<(), ClientError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut set = Writer::new();
-        set.string(answer::FILE_PATH, path);
-        if let Some(text) = text {
-            set.put(answer::FILE_DATA, text);
-        }
-        let flags = flag::REQUEST | flag::ACK;
-        let header = Header { kind: kind::FILES, flags, sequence: self.sequence, port: 0 };
-        self.send(&message(header, command, 1, &set.into_bytes()))
+        self.send(&request::write_file_message(command, path, text, self.sequence))
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), ClientError> {

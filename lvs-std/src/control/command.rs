@@ -331,44 +331,104 @@ pub struct Info {
     pub table_size: u32,
 }
 
-/// Something that a director is asked to do: the commands of the generic netlink family `IPVS`.
+/// Something that a director is asked to do: the commands of the generic netlink family `IPVS`, and its switches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "whoever carries commands out must handle each")]
 pub enum Command {
+    /// Changes services and servers.
+    Table(TableCommand),
+    /// Starts or stops a sync daemon.
+    Daemon(DaemonCommand),
+    /// Sets time-outs or a switch.
+    Setting(Setting),
+    /// `ZERO`: counters of a service and its servers, or of everything.
+    Zero(Option<ServiceName>),
+    /// Asks, and changes nothing.
+    Query(Query),
+}
+
+/// A change to the table of services and servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever carries commands out must handle each")]
+pub enum TableCommand {
     /// `NEW_SERVICE`.
     NewService(ServiceName, ServiceSpec),
     /// `SET_SERVICE`; bits of the flags outside the mask stay as they are.
     SetService(ServiceName, ServiceSpec, u32),
     /// `DEL_SERVICE`: a service goes, with its servers.
     DelService(ServiceName),
-    /// `GET_SERVICE` of one.
-    GetService(ServiceName),
-    /// `GET_SERVICE` as a dump.
-    Services,
     /// `NEW_DEST`.
     NewServer(ServiceName, SocketAddr, ServerSpec),
     /// `SET_DEST`.
     SetServer(ServiceName, SocketAddr, ServerSpec),
     /// `DEL_DEST`.
     DelServer(ServiceName, SocketAddr),
-    /// `GET_DEST`: the servers of a service, the one added last first.
-    Servers(ServiceName),
-    /// `NEW_DAEMON`.
-    NewDaemon(DaemonSpec),
-    /// `DEL_DAEMON`.
-    DelDaemon(Role),
-    /// `GET_DAEMON`.
-    Daemons,
-    /// `SET_CONFIG`: those that are given and not 0 change.
-    SetTimeouts(Timeouts),
-    /// `GET_CONFIG`.
-    GetTimeouts,
-    /// `GET_INFO`.
-    GetInfo,
-    /// `ZERO`: counters of a service and its servers, or of everything.
-    Zero(Option<ServiceName>),
     /// `FLUSH`: all services go.
     Flush,
+}
+
+/// What is done to a sync daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever carries commands out must handle each")]
+pub enum DaemonCommand {
+    /// `NEW_DAEMON`.
+    Start(DaemonSpec),
+    /// `DEL_DAEMON`.
+    Stop(Role),
+}
+
+/// Something that holds for the whole director. A [journal](super::Journal) keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever carries commands out must handle each")]
+pub enum Setting {
+    /// `SET_CONFIG`: those that are given and not 0 change.
+    Timeouts(Timeouts),
+    /// A [switch](super::sysctl) by its name, with `net.ipv4.vs.` or without, and the text that its file would be written.
+    Sysctl(String, String),
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever answers must handle each")]
+pub enum Query {
+    /// `GET_SERVICE` of one.
+    Service(ServiceName),
+    /// `GET_SERVICE` as a dump.
+    Services,
+    /// `GET_DEST`: the servers of a service, the one added last first.
+    Servers(ServiceName),
+    /// `GET_DAEMON`.
+    Daemons,
+    /// `GET_CONFIG`.
+    Timeouts,
+    /// `GET_INFO`.
+    Info,
+    /// What a [switch](super::sysctl) is set to.
+    Sysctl(String),
+}
+
+impl From<TableCommand> for Command {
+    fn from(command: TableCommand) -> Self {
+        Self::Table(command)
+    }
+}
+
+impl From<DaemonCommand> for Command {
+    fn from(command: DaemonCommand) -> Self {
+        Self::Daemon(command)
+    }
+}
+
+impl From<Setting> for Command {
+    fn from(setting: Setting) -> Self {
+        Self::Setting(setting)
+    }
+}
+
+impl From<Query> for Command {
+    fn from(query: Query) -> Self {
+        Self::Query(query)
+    }
 }
 
 /// What a director answers to a [`Command`].
@@ -377,16 +437,18 @@ pub enum Command {
 pub enum Answer {
     /// It is done.
     Done,
-    /// To `GetService`.
+    /// To [`Query::Service`].
     Service(Box<ServiceReport>),
-    /// To `Services`.
+    /// To [`Query::Services`].
     Services(Vec<ServiceReport>),
-    /// To `Servers`.
+    /// To [`Query::Servers`].
     Servers(Vec<ServerReport>),
-    /// To `Daemons`: master before backup.
+    /// To [`Query::Daemons`]: master before backup.
     Daemons(Vec<DaemonSpec>),
-    /// To `GetTimeouts`.
+    /// To [`Query::Timeouts`].
     Timeouts(Timeouts),
-    /// To `GetInfo`.
+    /// To [`Query::Info`].
     Info(Info),
+    /// To [`Query::Sysctl`], as the switch's file shows it.
+    Sysctl(String),
 }

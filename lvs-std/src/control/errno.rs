@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::worker::WorkerGone;
+
 /// Why a command was refused, as the kernel would say it. Linux numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the numbers that the interface has")]
@@ -79,3 +81,47 @@ impl fmt::Display for Errno {
 }
 
 impl core::error::Error for Errno {}
+
+/// Why a command was not carried out on a running director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "nobody is there to do it, or who is does not")]
+pub enum CommandError<E = Errno> {
+    /// The worker has stopped: the program is at its end. Of several workers some may have carried it out.
+    Gone,
+    /// The director refused it, and nothing has changed.
+    Refused(E),
+}
+
+impl<E: fmt::Display> fmt::Display for CommandError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => WorkerGone.fmt(f),
+            Self::Refused(why) => why.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error> core::error::Error for CommandError<E> {}
+
+impl From<Errno> for CommandError {
+    fn from(errno: Errno) -> Self {
+        Self::Refused(errno)
+    }
+}
+
+impl<E> From<WorkerGone> for CommandError<E> {
+    fn from(WorkerGone: WorkerGone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<CommandError> for Errno {
+    /// The number that a client is told.
+    fn from(error: CommandError) -> Self {
+        match error {
+            // The kernel has no number for a director that is ending. This one says that what a client talked to is no longer there.
+            CommandError::Gone => Self::NoDevice,
+            CommandError::Refused(errno) => errno,
+        }
+    }
+}

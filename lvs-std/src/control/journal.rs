@@ -147,7 +147,7 @@ const _: () = assert!(TITLE.len().is_multiple_of(4));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ServiceName, ServiceSpec};
+    use crate::control::{ServiceName, ServiceSpec, TableCommand};
     use lvs_core::Family;
 
     #[test]
@@ -156,15 +156,18 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("state");
         let name = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
-        let add = Command::NewService(name, ServiceSpec::new(Family::V4, "wrr"));
+        let add = Command::Table(TableCommand::NewService(name, ServiceSpec::new(Family::V4, "wrr")));
         {
             let (mut journal, before) = Journal::open(&path).unwrap();
             assert!(before.is_empty());
             journal.append(&add).unwrap();
-            journal.append(&Command::DelService(name)).unwrap();
+            journal.append(&Command::Table(TableCommand::DelService(name))).unwrap();
         }
         let whole = fs::read(&path).unwrap();
-        assert_eq!(Journal::open(&path).unwrap().1, [add.clone(), Command::DelService(name)]);
+        assert_eq!(
+            Journal::open(&path).unwrap().1,
+            [add.clone(), Command::Table(TableCommand::DelService(name))]
+        );
         for cut in 1..40 {
             fs::write(&path, &whole[..whole.len() - cut]).unwrap();
             assert_eq!(Journal::open(&path).unwrap().1, core::slice::from_ref(&add), "{cut}");

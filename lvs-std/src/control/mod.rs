@@ -31,11 +31,11 @@ pub mod sysctl;
 pub use backend::{Backend, Local};
 pub use client::{Client, ClientError};
 pub use command::{
-    Answer, Command, DaemonSpec, Info, Role, ServerReport, ServerSpec, ServiceName, ServiceReport,
-    ServiceSpec, Stats, Timeouts, flags, method, tunnel, whole,
+    Answer, Command, DaemonCommand, DaemonSpec, Info, Query, Role, ServerReport, ServerSpec, ServiceName,
+    ServiceReport, ServiceSpec, Setting, Stats, TableCommand, Timeouts, flags, method, tunnel, whole,
 };
 pub use controller::{Controller, Daemons, NoDaemons};
-pub use errno::Errno;
+pub use errno::{CommandError, Errno};
 pub use journal::{Journal, JournalError};
 pub use protocol::session::{CommandHandler, Session};
 pub use reconcile::change::TableChange;

@@ -4,7 +4,8 @@ use core::net::IpAddr;
 
 use crate::control::convert::name;
 use crate::control::{
-    Command, DaemonSpec, Role, ServerSpec, ServiceSpec, Timeouts, flags, method, tunnel, whole,
+    Command, DaemonCommand, DaemonSpec, Role, ServerSpec, ServiceSpec, Setting, TableCommand, Timeouts,
+    flags, method, tunnel, whole,
 };
 use lvs_core::{Family, Method, ServiceKey, Tunnel};
 
@@ -15,28 +16,36 @@ use super::{self as ipvsadm, Daemon, Mask, ServerOptions, ServiceOptions};
 ///
 /// ```
 /// use lvs_std::ipvsadm::{Numeric, parse, request};
-/// use lvs_std::control::{Command, ServiceName};
+/// use lvs_std::control::{Command, ServiceName, TableCommand};
 /// let line = parse(["-D", "-t", "10.99.0.1:80"], &Numeric).unwrap();
 /// let service = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
-/// assert_eq!(request(&line), Some(Command::DelService(service)));
+/// assert_eq!(request(&line), Some(Command::Table(TableCommand::DelService(service))));
 /// ```
 #[must_use]
 pub fn request(line: &ipvsadm::Command) -> Option<Command> {
     use ipvsadm::Command as Line;
     Some(match line {
-        Line::AddService(key, options) => Command::NewService(name(*key), service(*key, options)),
-        Line::EditService(key, options) => Command::SetService(name(*key), service(*key, options), ALL_FLAGS),
-        Line::DeleteService(key) => Command::DelService(name(*key)),
-        Line::Clear => Command::Flush,
-        Line::AddServer(key, options) => Command::NewServer(name(*key), options.address, server(options)),
-        Line::EditServer(key, options) => Command::SetServer(name(*key), options.address, server(options)),
-        Line::DeleteServer(key, address) => Command::DelServer(name(*key), *address),
+        Line::AddService(key, options) => {
+            Command::Table(TableCommand::NewService(name(*key), service(*key, options)))
+        }
+        Line::EditService(key, options) => {
+            Command::Table(TableCommand::SetService(name(*key), service(*key, options), ALL_FLAGS))
+        }
+        Line::DeleteService(key) => Command::Table(TableCommand::DelService(name(*key))),
+        Line::Clear => Command::Table(TableCommand::Flush),
+        Line::AddServer(key, options) => {
+            Command::Table(TableCommand::NewServer(name(*key), options.address, server(options)))
+        }
+        Line::EditServer(key, options) => {
+            Command::Table(TableCommand::SetServer(name(*key), options.address, server(options)))
+        }
+        Line::DeleteServer(key, address) => Command::Table(TableCommand::DelServer(name(*key), *address)),
         Line::Zero(key) => Command::Zero(key.map(name)),
         Line::Set { tcp, tcp_fin, udp } => {
-            Command::SetTimeouts(Timeouts { tcp: *tcp, tcp_fin: *tcp_fin, udp: *udp })
+            Command::Setting(Setting::Timeouts(Timeouts { tcp: *tcp, tcp_fin: *tcp_fin, udp: *udp }))
         }
-        Line::StartDaemon(role, options) => Command::NewDaemon(daemon(*role, options)),
-        Line::StopDaemon(role) => Command::DelDaemon(side(*role)),
+        Line::StartDaemon(role, options) => Command::Daemon(DaemonCommand::Start(daemon(*role, options))),
+        Line::StopDaemon(role) => Command::Daemon(DaemonCommand::Stop(side(*role))),
         Line::Restore | Line::Save { .. } | Line::List(_) | Line::Help | Line::Version => return None,
     })
 }
@@ -130,7 +139,7 @@ mod tests {
     #[test]
     fn a_service_has_all_that_the_line_says() {
         let line = "-A -u 10.99.0.1:53 -s mh -b mh-fallback,flag-3 -o -p 30 -M 255.255.255.0 --pe sip";
-        let Command::NewService(name, spec) = asked(line) else { panic!() };
+        let Command::Table(TableCommand::NewService(name, spec)) = asked(line) else { panic!() };
         assert_eq!(name, ServiceName::udp("10.99.0.1:53".parse().unwrap()));
         let flags = flags::PERSISTENT | flags::ONE_PACKET | flags::SCHED_1 | flags::SCHED_3;
         let expected = ServiceSpec {
@@ -145,14 +154,17 @@ mod tests {
 
     #[test]
     fn without_persistence_a_mask_says_nothing() {
-        let Command::NewService(_, spec) = asked("-A -t 10.99.0.1:80 -M 255.255.255.0") else { panic!() };
+        let Command::Table(TableCommand::NewService(_, spec)) = asked("-A -t 10.99.0.1:80 -M 255.255.255.0")
+        else {
+            panic!()
+        };
         assert_eq!(spec, ServiceSpec::new(Family::V4, "wlc"));
     }
 
     #[test]
     fn remote_checksums_are_told_from_plain_ones() {
         let flags = |line: &str| {
-            let Command::SetServer(_, _, spec) = asked(line) else { panic!() };
+            let Command::Table(TableCommand::SetServer(_, _, spec)) = asked(line) else { panic!() };
             (spec.tunnel_type, spec.tunnel_port, spec.tunnel_flags)
         };
         let line = "-e -t 10.99.0.1:80 -r 10.0.1.11 -i --tun-type gue --tun-port 6080";

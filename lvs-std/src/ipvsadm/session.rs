@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use crate::control::convert::name;
-use crate::control::{Answer, Command, DaemonSpec, Errno, Info, Role, ServiceReport};
+use crate::control::{Answer, Command, DaemonSpec, Errno, Info, Query, Role, ServiceReport};
 use lvs_core::ServiceKey;
 
 use super::refusal::refusal;
@@ -64,7 +64,7 @@ impl Session<'_> {
     }
 
     fn info(&mut self) -> Result<Info, Failure> {
-        let why = match self.channel.call(&Command::GetInfo) {
+        let why = match self.channel.call(&Command::Query(Query::Info)) {
             Ok(Answer::Info(info)) => return Ok(info),
             Ok(_) => "the director answers something else".to_owned(),
             Err(ChannelError::Refused(Errno::Permission)) => NOT_ROOT.to_owned(),
@@ -167,13 +167,13 @@ impl Session<'_> {
                 Ok(connections::listing(&file, listing.persistent_conn, names))
             }
             Subject::Timeouts => {
-                let Answer::Timeouts(times) = self.channel.call(&Command::GetTimeouts)? else {
+                let Answer::Timeouts(times) = self.channel.call(&Command::Query(Query::Timeouts))? else {
                     return Err(strange());
                 };
                 Ok(format!("Timeout (tcp tcpfin udp): {} {} {}\n", times.tcp, times.tcp_fin, times.udp))
             }
             Subject::Daemons => {
-                let Answer::Daemons(daemons) = self.channel.call(&Command::Daemons)? else {
+                let Answer::Daemons(daemons) = self.channel.call(&Command::Query(Query::Daemons))? else {
                     return Err(strange());
                 };
                 Ok(daemons.iter().map(daemon).collect())
@@ -182,20 +182,20 @@ impl Session<'_> {
     }
 
     fn entries(&mut self) -> Result<Vec<Entry>, ChannelError> {
-        let Answer::Services(services) = self.channel.call(&Command::Services)? else {
+        let Answer::Services(services) = self.channel.call(&Command::Query(Query::Services))? else {
             return Err(strange());
         };
         services.into_iter().map(|service| self.with_servers(service)).collect()
     }
 
     fn entry(&mut self, key: ServiceKey) -> Result<Entry, ChannelError> {
-        let asked = Command::GetService(name(key));
+        let asked = Command::Query(Query::Service(name(key)));
         let Answer::Service(service) = self.channel.call(&asked)? else { return Err(strange()) };
         self.with_servers(*service)
     }
 
     fn with_servers(&mut self, service: ServiceReport) -> Result<Entry, ChannelError> {
-        let asked = Command::Servers(service.name);
+        let asked = Command::Query(Query::Servers(service.name));
         let Answer::Servers(servers) = self.channel.call(&asked)? else { return Err(strange()) };
         Ok((service, servers))
     }

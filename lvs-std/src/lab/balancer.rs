@@ -211,7 +211,7 @@ impl Cluster {
         worker.fill_address_filter(filter, []).map_err(|error| refused(error.into()))?;
         let handle = handle.clone();
         self.director
-            .run(|| handle.keep_address_filter(&filter, |error| eprintln!("{error}")))?
+            .run(|| handle.keep_address_filter(filter, |error| eprintln!("{error}")))?
             .map_err(|error| refused(error.into()))
             .map(drop)
     }

@@ -105,7 +105,7 @@ impl Drains {
         let mut controller = self.controller.lock();
         let declared = controller.desired().service(service).ok_or(Errno::NoService)?;
         let status = declared.server(server).ok_or(Errno::NoEntry)?.status;
-        controller.set_server_status(service, server, ServerStatus { draining, ..status })
+        Ok(controller.set_server_status(service, server, ServerStatus { draining, ..status })?)
     }
 
     /// Ends what has come to its end.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use lvs_core::ServiceKey;
 
 use crate::config::ReadError;
-use crate::control::{Command, Errno, JournalError};
+use crate::control::{Errno, JournalError, TableCommand};
 use crate::steering::Unsuited;
 use crate::worker::WorkerError;
 
@@ -135,7 +135,7 @@ pub enum ReloadError {
     /// The director refused a change; the command is the first one that it refused, if it was a command.
     Refused {
         /// What was refused.
-        command: Option<Box<Command>>,
+        command: Option<Box<TableCommand>>,
         /// Why.
         errno: Errno,
     },

@@ -188,7 +188,7 @@ impl RuntimeHandle {
     /// # Errors
     /// [`SysctlError`]; nothing has changed then.
     pub fn set_sysctl(&self, key: &str, value: &str) -> Result<(), SysctlError> {
-        sysctl::set(&self.0.controller, &self.0.group, key, value)
+        sysctl::set(&self.0.controller, key, value)
     }
 
     /// Ends the director: [`Runtime::join`](super::Runtime::join) returns when all workers have stopped.

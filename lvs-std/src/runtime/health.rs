@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::control::{Command, CommandHandler as _, DesiredServer, Errno, ServerStatus, convert};
+use crate::control::{CommandError, DesiredServer, ServerStatus, TableCommand, convert};
 use crate::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
 use crate::worker::WorkerGone;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -269,7 +269,7 @@ impl ServerTable for SharedController {
                     sorry.address,
                     convert::server_spec(&sorry.with_weight(Weight::ONE)),
                 ),
-                (true, false) => controller.carry_out(&Command::DelServer(name, sorry.address)).map(drop),
+                (true, false) => controller.submit(TableCommand::DelServer(name, sorry.address)).map(drop),
                 (true, true) | (false, false) => Ok(()),
             };
             log_refusal(service, sorry.address, done);
@@ -294,7 +294,7 @@ pub(super) const fn status(declared: &DesiredServer, place: Presence) -> ServerS
     }
 }
 
-fn log_refusal(service: ServiceKey, address: SocketAddr, done: Result<(), Errno>) {
+fn log_refusal(service: ServiceKey, address: SocketAddr, done: Result<(), CommandError>) {
     if let Err(errno) = done {
         tracing::error!("{service}: the real server {address} cannot be changed: {errno}");
     }

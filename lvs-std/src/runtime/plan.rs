@@ -6,8 +6,8 @@ use core::net::SocketAddr;
 use lvs_core::method::MethodKind;
 
 use crate::control::{
-    Command, DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
-    convert,
+    DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
+    TableCommand, convert,
 };
 
 use super::{disruption, health};
@@ -21,7 +21,7 @@ use crate::config::{Configuration, VirtualService};
 #[non_exhaustive]
 pub struct Plan {
     /// What is declared and withdrawn.
-    pub commands: Vec<Command>,
+    pub commands: Vec<TableCommand>,
     /// Where new servers stand until something is known of them.
     pub statuses: Vec<(ServiceName, SocketAddr, ServerStatus)>,
     /// What people are told.
@@ -61,7 +61,7 @@ impl Plan {
         for service in old.into_iter().flat_map(|old| &old.services) {
             let name = convert::name(service.key);
             if find(new, service).is_none() && desired.service(name).is_some() {
-                plan.commands.push(Command::DelService(name));
+                plan.commands.push(TableCommand::DelService(name));
                 plan.say(format_args!("- {name}"));
             }
         }
@@ -91,14 +91,14 @@ impl Plan {
                 return;
             }
             self.say(format_args!("+ {name} {}", spec.scheduler));
-            self.commands.push(Command::NewService(name, spec));
+            self.commands.push(TableCommand::NewService(name, spec));
             health::initial(new).into_iter().for_each(|(server, place)| self.add(name, &server, place));
             return;
         };
         let old_spec = before.map(|before| convert::service_spec(name.family(), &before.config));
         if spec != there.spec && old_spec.as_ref() != Some(&spec) {
             self.say(format_args!("~ {name} {}", differences(&there.spec, &spec)));
-            self.commands.push(Command::SetService(name, spec, u32::MAX));
+            self.commands.push(TableCommand::SetService(name, spec, u32::MAX));
         }
         let had = |address: SocketAddr| {
             before.and_then(|before| before.servers.iter().find(|old| old.address == address))
@@ -111,7 +111,7 @@ impl Plan {
                 Some(there) if there.spec != spec && had(server.address) != Some(&server) => {
                     let (old, new) = (describe(&there.spec), describe(&spec));
                     self.say(format_args!("~ {name}  {}  {old} -> {new}", server.address));
-                    self.commands.push(Command::SetServer(name, server.address, spec));
+                    self.commands.push(TableCommand::SetServer(name, server.address, spec));
                 }
                 Some(_) => {}
             }
@@ -120,7 +120,7 @@ impl Plan {
             let stays = new.servers.iter().any(|server| server.address == old.address);
             if !stays && there.server(old.address).is_some() {
                 self.say(format_args!("- {name}  {}", old.address));
-                self.commands.push(Command::DelServer(name, old.address));
+                self.commands.push(TableCommand::DelServer(name, old.address));
             }
         }
     }
@@ -128,7 +128,7 @@ impl Plan {
     fn add(&mut self, name: ServiceName, server: &lvs_core::ServerConfig, place: crate::health::Presence) {
         let spec = convert::server_spec(server);
         self.say(format_args!("+ {name}  {}  {}", server.address, describe(&spec)));
-        self.commands.push(Command::NewServer(name, server.address, spec));
+        self.commands.push(TableCommand::NewServer(name, server.address, spec));
         let declared =
             DesiredServer { address: server.address, spec, status: ServerStatus::default(), standin: false };
         let status = health::status(&declared, place);
@@ -141,7 +141,7 @@ impl Plan {
     fn moved(&mut self, new: &Configuration, desired: &DesiredState) {
         let mut after = desired.clone();
         for command in &self.commands {
-            if let Some(Ok(edit)) = after.plan(command, false) {
+            if let Ok(edit) = after.plan(command, false) {
                 after.note(edit);
             }
         }

@@ -10,6 +10,7 @@ use super::events::Events;
 use super::options::beside;
 use super::{HealthReconciler, Plan, ReloadError, RuntimeGroup, SharedController, health};
 use crate::config::{AnswerFor, ConfigSource, Configuration};
+use crate::control::CommandError;
 use crate::control::api::ApiEvent;
 use crate::health::{Event, Report};
 use crate::worker::WorkerGone;
@@ -81,8 +82,11 @@ impl Reconciler {
             // Held from the comparison to the end of the change, so that no operator comes in between.
             let mut controller = self.controller.lock();
             let plan = Plan::new(applied.configuration.as_ref(), configuration, controller.desired());
-            controller.carry_out_all(&plan.commands, &plan.statuses).map_err(|(index, errno)| {
-                ReloadError::Refused { command: plan.commands.get(index).cloned().map(Box::new), errno }
+            controller.submit_all(&plan.commands, &plan.statuses).map_err(|(index, why)| match why {
+                CommandError::Gone => ReloadError::Ending,
+                CommandError::Refused(errno) => {
+                    ReloadError::Refused { command: plan.commands.get(index).cloned().map(Box::new), errno }
+                }
             })?;
             plan
         };

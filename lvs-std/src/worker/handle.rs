@@ -1,7 +1,7 @@
 //! Talking to a worker from other threads.
 
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,19 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lvs_core::config::ScheduleFlags;
 use lvs_core::conn::Connection;
-use lvs_core::error::{
-    AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError, RemoveServiceError,
-};
-use lvs_core::sched::Schedule;
-use lvs_core::service::{SchedulerOf, Server, Service, ServiceId};
-use lvs_core::stats::Traffic;
-use lvs_core::tables::TableBuilder;
-use lvs_core::{ConnId, Director, Heap, ServerConfig, ServerId, ServiceConfig, ServiceKey, Store, Tick};
+use lvs_core::{ConnId, Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 
-use super::prebuild::{PlannedService, PrebuiltTables};
 use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
@@ -42,8 +33,7 @@ const PAGE: u32 = 1_024;
 /// command itself takes longer. None must be given to a worker by its own thread (from inside a command, or between
 /// two [turns](super::Worker::turn)): it would wait for ever.
 ///
-/// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the
-/// [`Worker`](super::Worker).
+/// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     commands: Sender<Command<S, A, N>>,
     waker: Arc<Waker>,
@@ -84,8 +74,8 @@ impl Waker {
         let _ = (&self.wake_tx).write(&[0]);
     }
 
-    /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the
-    /// next is to end it at once.
+    /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the next is to end it
+    /// at once.
     pub(super) fn follow_signals(&self, seen: &Arc<AtomicBool>) -> io::Result<()> {
         use signal_hook::{consts, flag, low_level};
         for signal in [consts::SIGINT, consts::SIGTERM] {
@@ -100,7 +90,9 @@ impl Waker {
 impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     /// Runs a closure on the worker's director and forwarder, between two batches, and returns what it returns.
     ///
-    /// This is the way to everything that has no method here. No packet moves meanwhile: it should be short.
+    /// This is the way to everything that has no method here. No packet moves meanwhile: it should be short. Services and servers
+    /// are changed by a [`Controller`](crate::control::Controller), which knows what was declared of them and makes large look-up tables
+    /// before it holds up packets.
     ///
     /// # Errors
     /// [`WorkerGone`].
@@ -134,130 +126,6 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         &self.waker
     }
 
-    /// [`Director::add_service`].
-    ///
-    /// # Errors
-    /// [`WorkerGone`]; inside, the director's refusal.
-    pub fn add_service(
-        &self,
-        key: ServiceKey,
-        config: ServiceConfig<SchedulerOf<S>>,
-    ) -> Result<Result<ServiceId, AddServiceError>, WorkerGone>
-    where
-        SchedulerOf<S>: Send + 'static,
-    {
-        self.with(move |director, _, _| director.add_service(key, config))
-    }
-
-    /// [`Director::edit_service`].
-    ///
-    /// # Errors
-    /// [`WorkerGone`]; inside, the director's refusal.
-    pub fn edit_service(
-        &self,
-        key: ServiceKey,
-        config: ServiceConfig<SchedulerOf<S>>,
-    ) -> Result<Result<(), EditServiceError>, WorkerGone>
-    where
-        SchedulerOf<S>: Send + 'static,
-    {
-        let next = TableBuilder::of(&config.scheduler, key.family());
-        let name = config.scheduler.name();
-        let read = move |director: &mut Director<S>, _: &mut _, _| {
-            // Another one of the same name changes nothing.
-            let keeps = director.service(key).is_none_or(|service| service.scheduler().name() == name);
-            if keeps { None } else { PlannedService::read(director, key, true) }
-        };
-        let planned = if next.is_some() { self.with(read)? } else { None };
-        let tables = planned.map(|mut planned| {
-            planned.reschedule(&config.scheduler);
-            PrebuiltTables::of(&[planned])
-        });
-        self.with_tables(tables, move |director, _, _| director.edit_service(key, config))
-    }
-
-    /// [`Director::remove_service`].
-    ///
-    /// # Errors
-    /// [`WorkerGone`]; inside, the director's refusal.
-    pub fn remove_service(&self, key: ServiceKey) -> Result<Result<(), RemoveServiceError>, WorkerGone> {
-        self.with(move |director, _, _| director.remove_service(key))
-    }
-
-    /// [`Director::add_server`]. The server's link-layer address is asked for at once.
-    ///
-    /// # Errors
-    /// [`WorkerGone`]; inside, the director's refusal.
-    pub fn add_server(
-        &self,
-        service: ServiceKey,
-        server: ServerConfig,
-    ) -> Result<Result<ServerId, AddServerError>, WorkerGone> {
-        let tables = self.tables(service, |planned| planned.add(&server))?;
-        self.with_tables(tables, move |director, forwarder, now| {
-            let added = director.add_server(service, server);
-            if added.is_ok() {
-                forwarder.host_mut().look_for(now, server.address.ip());
-            }
-            added
-        })
-    }
-
-    /// [`Director::edit_server`].
-    ///
-    /// # Errors
-    /// [`WorkerGone`]; inside, the director's refusal.
-    pub fn edit_server(
-        &self,
-        service: ServiceKey,
-        server: ServerConfig,
-    ) -> Result<Result<(), EditServerError>, WorkerGone> {
-        let tables = self.tables(service, |planned| planned.edit(&server))?;
-        self.with_tables(tables, move |director, _, _| director.edit_server(service, server))
-    }
-
-    /// [`Director::remove_server`].
-    ///
-    /// # Errors
-    /// [`WorkerGone`]; inside, the director's refusal.
-    pub fn remove_server(
-        &self,
-        service: ServiceKey,
-        address: SocketAddr,
-    ) -> Result<Result<(), RemoveServerError>, WorkerGone> {
-        let tables = self.tables(service, |planned| planned.remove(address))?;
-        self.with_tables(tables, move |director, _, _| director.remove_server(service, address))
-    }
-
-    /// The look-up table that a service is going to need, if it can be made ahead: here, while the worker goes on.
-    fn tables(
-        &self,
-        service: ServiceKey,
-        change: impl FnOnce(&mut PlannedService),
-    ) -> Result<Option<PrebuiltTables>, WorkerGone> {
-        let planned = self.with(move |director, _, _| PlannedService::read(director, service, false))?;
-        Ok(planned.map(|mut planned| {
-            change(&mut planned);
-            PrebuiltTables::of(&[planned])
-        }))
-    }
-
-    /// Runs a closure as [`with`](Self::with) does, and gives the director these tables after it.
-    fn with_tables<R: Send + 'static>(
-        &self,
-        tables: Option<PrebuiltTables>,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
-    ) -> Result<R, WorkerGone> {
-        let Some(mut tables) = tables else { return self.with(work) };
-        let work = move |director: &mut Director<S>, forwarder: &mut _, now| {
-            let done = work(director, forwarder, now);
-            tables.adopt(director);
-            // Back to where they were made: the worker need not return their memory.
-            (done, tables)
-        };
-        self.with(work).map(|(done, _)| done)
-    }
-
     /// Announces one of the director's own addresses on its links, or all of them with `None`: take-over from another
     /// director. False when it does not have that address.
     ///
@@ -270,23 +138,6 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
                 forwarder.host_mut().announce_all(now);
                 true
             }
-        })
-    }
-
-    /// The services with their real servers, all at one moment.
-    ///
-    /// # Errors
-    /// [`WorkerGone`].
-    pub fn services(&self) -> Result<Vec<ServiceListing>, WorkerGone> {
-        self.with(|director, _, _| {
-            let listing = |service: &Service<SchedulerOf<S>>| ServiceListing {
-                key: service.key(),
-                scheduler: service.scheduler().name(),
-                flags: service.flags(),
-                traffic: service.traffic(),
-                servers: director.servers(service.key()).map(|(id, server)| (id, server.clone())).collect(),
-            };
-            director.services().map(listing).collect()
         })
     }
 
@@ -372,22 +223,6 @@ impl<S: Store, const A: usize, const N: usize> Inbox<S, A, N> {
             fill(&mut snapshot);
         }
     }
-}
-
-/// A service in [`Handle::services`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServiceListing {
-    /// What it is reached by.
-    pub key: ServiceKey,
-    /// Its scheduler's name.
-    pub scheduler: &'static str,
-    /// Options of the hashing schedulers.
-    pub flags: ScheduleFlags,
-    /// What went through it.
-    pub traffic: Traffic,
-    /// Its real servers, the one added last first.
-    pub servers: Vec<(ServerId, Server)>,
 }
 
 /// The worker has stopped, and the command was not carried out.

@@ -24,7 +24,6 @@ mod handle;
 mod idle;
 mod mailbox;
 pub(crate) mod output;
-pub(crate) mod prebuild;
 mod stats;
 
 use core::fmt;
@@ -43,7 +42,7 @@ use lvs_forward::{Forwarder, Frame, Outcome, PortId};
 
 pub use self::group::{AddressError, NewAddress, WorkerGroup};
 use self::handle::Inbox;
-pub use self::handle::{Handle, ServiceListing, WorkerGone};
+pub use self::handle::{Handle, WorkerGone};
 use self::mailbox::{HandedOver, Mailbox};
 use self::output::{Out, Output};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};

@@ -40,8 +40,9 @@ fn fetch_files(lab: Lab, plan: Plan, family: Family) -> Outcome {
     let service = ServiceKey::tcp(Cluster::vip(family), 21);
     let scheduler = Scheduler::from_name("rr").ok_or("there is no such scheduler")?;
     let handle = balancer.handle();
-    handle.add_service(service, ServiceConfig::new(scheduler))??;
-    handle.add_server(service, ServerConfig::new(server, Method::Nat))??;
+    handle.with(move |director, _, _| director.add_service(service, ServiceConfig::new(scheduler)))??;
+    handle
+        .with(move |director, _, _| director.add_server(service, ServerConfig::new(server, Method::Nat)))??;
     let virt = SocketAddr::new(Cluster::vip(family), 21);
     balancer.client().run(|| converse(virt))??;
     let counters = balancer.stop()?.director.forwarder;

@@ -173,7 +173,8 @@ fn removes(lab: Lab, plan: Plan, family: Family) -> Outcome {
     assert!(!talk.is_finished());
     let web = ServiceKey::tcp(Cluster::vip(family), balancer.vip().port());
     let again = SocketAddr::new(Cluster::server_address(server, family), 8080);
-    balancer.handle().add_server(web, ServerConfig::new(again, Method::Nat))??;
+    let again = ServerConfig::new(again, Method::Nat);
+    balancer.handle().with(move |director, _, _| director.add_server(web, again))??;
     assert_eq!(talk.join().expect("no panic")?, server, "it goes on when the server is back");
     balancer.stop().map(drop)
 }

@@ -4,9 +4,9 @@ use core::time::Duration;
 use std::io;
 use std::thread;
 
-use lvs_core::error::AddServiceError;
 use lvs_core::{Event, Method};
 use lvs_forward::{Frame, PortId};
+use lvs_std::control::{Answer, CommandError, Controller, Errno, NoDaemons, Query, TableCommand, convert};
 use lvs_std::device::{Device, PairOptions, Receive, ReceiveCounters, pair};
 use lvs_std::worker::{End, Worker, WorkerError, WorkerGone, WorkerOptions};
 
@@ -21,20 +21,24 @@ fn a_running_worker_takes_commands_and_stops() {
     let thread = thread::spawn(move || worker.run());
 
     let (key, config) = service();
-    let id = handle.add_service(key, config.clone()).unwrap().unwrap();
-    assert_eq!(handle.add_service(key, config), Ok(Err(AddServiceError::Exists)));
-    let first = handle.add_server(key, server(Method::Nat)).unwrap().unwrap();
+    let mut controller = Controller::new(handle.clone(), Box::new(NoDaemons));
+    let (name, spec) = (convert::name(key), convert::service_spec(key.family(), &config));
+    let add = TableCommand::NewService(name, spec);
+    controller.submit(add.clone()).unwrap();
+    assert_eq!(controller.submit(add), Err(CommandError::Refused(Errno::Exists)));
+    let config = server(Method::Nat);
+    controller.submit(TableCommand::NewServer(name, config.address, convert::server_spec(&config))).unwrap();
+    let first = handle.with(move |director, _, _| director.servers(key).next().unwrap().0).unwrap();
     client.send(&Segment::syn(40_000).bytes()).unwrap();
     assert_eq!(see(&await_frames(&mut real)[0]).to, (SERVER, 8_080));
     real.send(&Segment::reply(40_000).bytes()).unwrap();
     assert_eq!(see(&await_frames(&mut client)[0]).from, (VIP, 80));
 
-    let services = handle.services().unwrap();
+    let Ok(Answer::Services(services)) = controller.submit(Query::Services) else { panic!() };
     assert_eq!(services.len(), 1);
-    assert_eq!((services[0].key, services[0].scheduler), (key, "rr"));
-    assert_eq!(services[0].traffic.connections, 1);
-    let (id_listed, listed) = &services[0].servers[0];
-    assert_eq!((*id_listed, listed.active(), listed.traffic().out_packets), (first, 1, 1));
+    assert_eq!((services[0].name, services[0].spec.scheduler.as_str()), (name, "rr"));
+    let Ok(Answer::Servers(servers)) = controller.submit(Query::Servers(name)) else { panic!() };
+    assert_eq!((servers.len(), servers[0].active), (1, 1));
     let connections = handle.connections().unwrap();
     assert_eq!(connections.len(), 1);
     assert_eq!(connections[0].flow.addresses.source(), CLIENT);
@@ -42,17 +46,22 @@ fn a_running_worker_takes_commands_and_stops() {
     let Event::Opened { connection, server: chosen, .. } = event else { panic!("{event:?}") };
     assert_eq!((connection, chosen), (connections[0].id, first));
 
-    handle.remove_server(key, server(Method::Nat).address).unwrap().unwrap();
-    assert!(handle.services().unwrap()[0].servers.is_empty());
+    controller.submit(TableCommand::DelServer(name, config.address)).unwrap();
+    assert_eq!(handle.with(move |director, _, _| director.servers(key).count()), Ok(0));
     assert_eq!(handle.with(move |director, _, _| director.service(key).is_some()), Ok(true));
-    handle.remove_service(key).unwrap().unwrap();
-    assert!(handle.services().unwrap().is_empty());
-    let _ = id;
+    controller.submit(TableCommand::DelService(name)).unwrap();
+    assert_eq!(handle.with(move |director, _, _| director.services().count()), Ok(0));
 
     let other = handle.clone();
     other.stop();
     assert_eq!(thread.join().unwrap(), End::Stopped);
-    assert_eq!(handle.services().unwrap_err(), WorkerGone);
+    assert_eq!(handle.with(|_, _, _| ()), Err(WorkerGone));
+    assert_eq!(
+        controller.submit(Query::Services),
+        Ok(Answer::Services(Vec::new())),
+        "there is nothing to ask for"
+    );
+    assert_eq!(controller.submit(Query::Info), Err(CommandError::Gone));
     let last = handle.snapshot();
     assert_eq!((last.ports[0].received.frames, last.ports[1].transmitted.frames), (1, 1));
     assert!(last.worker.waits > 0 && last.worker.batches >= 2);

@@ -10,9 +10,7 @@ use lvs_core::{
     Config, Content, Director, Flow, Heap, Inspected, Method, Packet, Protocol, Scheduler, Seed,
     ServerConfig, ServerId, ServiceConfig, ServiceKey, TcpFlags, Tick, Verdict, Weight,
 };
-use lvs_std::control::{
-    Command, CommandHandler as _, Controller, NoDaemons, ServerSpec, ServiceName, ServiceSpec, method,
-};
+use lvs_std::control::{Controller, NoDaemons, ServerSpec, ServiceName, ServiceSpec, TableCommand, method};
 use lvs_std::device::{PairOptions, pair};
 use lvs_std::steering::{By, Steer};
 use lvs_std::worker::{Handle, Worker, WorkerGroup, WorkerOptions};
@@ -123,20 +121,20 @@ fn whoever_changes_a_service_makes_its_table_for_every_worker() {
         let name = ServiceName::tcp((VIP, 80).into());
         let spec = |weight| ServerSpec::new(method::MASQUERADING, weight);
         let service = |scheduler| ServiceSpec::new(name.family(), scheduler);
-        let (set, add) = (Command::SetServer, Command::NewServer);
+        let (set, add) = (TableCommand::SetServer, TableCommand::NewServer);
         let steps = [
-            (Command::NewService(name, service("rr")), vec![]),
+            (TableCommand::NewService(name, service("rr")), vec![]),
             (add(name, address(1), spec(1)), vec![]),
             (add(name, address(2), spec(2)), vec![]),
-            (Command::SetService(name, service("mh"), u32::MAX), vec![(1, 1), (2, 2)]),
+            (TableCommand::SetService(name, service("mh"), u32::MAX), vec![(1, 1), (2, 2)]),
             (add(name, address(3), spec(1)), vec![(1, 1), (2, 2), (3, 1)]),
             (set(name, address(1), spec(5)), vec![(1, 5), (2, 2), (3, 1)]),
-            (Command::DelServer(name, address(2)), vec![(1, 5), (3, 1)]),
+            (TableCommand::DelServer(name, address(2)), vec![(1, 5), (3, 1)]),
             (add(name, address(2), spec(3)), vec![(1, 5), (3, 1), (2, 3)]),
         ];
         for (network, (command, servers)) in (0..).zip(steps) {
             let before = MAKERS.lock().unwrap().len();
-            controller.carry_out(&command).unwrap();
+            controller.submit(command.clone()).unwrap();
             if servers.is_empty() {
                 continue;
             }
@@ -152,36 +150,4 @@ fn whoever_changes_a_service_makes_its_table_for_every_worker() {
         group.stop();
         threads.into_iter().for_each(|thread| _ = thread.join().unwrap());
     }
-}
-
-#[test]
-fn a_handle_makes_the_table_of_a_change_itself() {
-    let (mut workers, handles) = workers(1);
-    let mut worker = workers.remove(0);
-    let handle = &handles[0];
-    let thread = thread::spawn(move || worker.run());
-    let worker = thread.thread().id();
-    let server = |number: u8, weight: u16| {
-        ServerConfig::new(address(number), Method::Nat).with_weight(Weight::from(weight))
-    };
-    let config = |name| ServiceConfig::new(Observed(Scheduler::from_name(name).unwrap()));
-    handle.add_service(key(), config("rr")).unwrap().unwrap();
-    handle.add_server(key(), server(1, 1)).unwrap().unwrap();
-    let check = |network: u8, servers: &[(u8, u16)]| {
-        let picks = handle.with(move |director, _, _| picks(director, network)).unwrap();
-        assert_eq!(picks, expected(servers, network));
-        let makers = MAKERS.lock().unwrap();
-        assert!(!makers.contains(&worker));
-        makers.iter().filter(|maker| **maker == thread::current().id()).count()
-    };
-    handle.edit_service(key(), config("mh")).unwrap().unwrap();
-    assert_eq!(check(1, &[(1, 1)]), 1);
-    handle.add_server(key(), server(2, 1)).unwrap().unwrap();
-    assert_eq!(check(2, &[(1, 1), (2, 1)]), 2);
-    handle.edit_server(key(), server(1, 7)).unwrap().unwrap();
-    assert_eq!(check(3, &[(1, 7), (2, 1)]), 3);
-    handle.remove_server(key(), address(2)).unwrap().unwrap();
-    assert_eq!(check(4, &[(1, 7)]), 4);
-    handle.stop();
-    assert_eq!(thread.join().unwrap(), lvs_std::worker::End::Stopped);
 }

@@ -4,8 +4,8 @@ use core::net::SocketAddr;
 
 use lvs_core::Family;
 use lvs_std::control::{
-    Answer, Command, CommandHandler, DaemonSpec, Errno, Info, Role, ServerReport, ServerSpec, ServiceName,
-    ServiceReport, ServiceSpec, Stats, Timeouts, flags,
+    Answer, Command, CommandHandler, DaemonCommand, DaemonSpec, Errno, Info, Query, Role, ServerReport,
+    ServerSpec, ServiceName, ServiceReport, ServiceSpec, Setting, Stats, TableCommand, Timeouts, flags,
 };
 
 /// A director of another kind has the services of a small zoo, and refuses changes with the error that the port (of a
@@ -14,30 +14,35 @@ use lvs_std::control::{
 pub(crate) struct Odd;
 
 impl CommandHandler for Odd {
-    fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno> {
+    fn handle(&mut self, command: &Command) -> Result<Answer, Errno> {
         let refuse = |number: u32| Errno::from_number(number as i32).map_or(Ok(Answer::Done), Err);
         let by_name = |name: &ServiceName| match *name {
             ServiceName::Address { port, .. } => refuse(port.into()),
             ServiceName::Mark { mark, .. } => refuse(mark),
         };
         match command {
-            Command::NewService(name, _)
-            | Command::SetService(name, ..)
-            | Command::DelService(name)
-            | Command::GetService(name)
-            | Command::NewServer(name, ..)
-            | Command::SetServer(name, ..)
-            | Command::DelServer(name, _)
+            Command::Table(TableCommand::NewService(name, _))
+            | Command::Table(TableCommand::SetService(name, ..))
+            | Command::Table(TableCommand::DelService(name))
+            | Command::Query(Query::Service(name))
+            | Command::Table(TableCommand::NewServer(name, ..))
+            | Command::Table(TableCommand::SetServer(name, ..))
+            | Command::Table(TableCommand::DelServer(name, _))
             | Command::Zero(Some(name)) => by_name(name),
-            Command::Services => Ok(Answer::Services(services())),
-            Command::Servers(name) => Ok(Answer::Servers(servers(*name))),
-            Command::SetTimeouts(times) => refuse(times.tcp),
-            Command::NewDaemon(spec) => refuse(spec.sync_id),
-            Command::DelDaemon(_) => refuse(22),
-            Command::Daemons => Ok(Answer::Daemons(daemons())),
-            Command::GetTimeouts => Ok(Answer::Timeouts(Timeouts { tcp: 2_147_483_647, tcp_fin: 0, udp: 1 })),
-            Command::GetInfo => Ok(Answer::Info(Info { version: 0x0004_2107, table_size: 1 << 20 })),
-            Command::Zero(None) | Command::Flush => refuse(12),
+            Command::Query(Query::Services) => Ok(Answer::Services(services())),
+            Command::Query(Query::Servers(name)) => Ok(Answer::Servers(servers(*name))),
+            Command::Setting(Setting::Timeouts(times)) => refuse(times.tcp),
+            Command::Daemon(DaemonCommand::Start(spec)) => refuse(spec.sync_id),
+            Command::Daemon(DaemonCommand::Stop(_)) => refuse(22),
+            Command::Query(Query::Daemons) => Ok(Answer::Daemons(daemons())),
+            Command::Query(Query::Timeouts) => {
+                Ok(Answer::Timeouts(Timeouts { tcp: 2_147_483_647, tcp_fin: 0, udp: 1 }))
+            }
+            Command::Query(Query::Info) => {
+                Ok(Answer::Info(Info { version: 0x0004_2107, table_size: 1 << 20 }))
+            }
+            Command::Setting(Setting::Sysctl(..)) | Command::Query(Query::Sysctl(_)) => Err(Errno::NoEntry),
+            Command::Zero(None) | Command::Table(TableCommand::Flush) => refuse(12),
         }
     }
 
@@ -47,10 +52,6 @@ impl CommandHandler for Odd {
 
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         if path == "/proc/net/ip_vs_conn" { Ok(CONNECTIONS.into()) } else { Err(Errno::NoEntry) }
-    }
-
-    fn write_file(&mut self, _: &str, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NoEntry)
     }
 }
 

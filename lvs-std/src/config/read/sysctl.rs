@@ -25,6 +25,9 @@ impl Reader<'_> {
                         .hint(suggestion(name, &known).unwrap_or_default())
                 }
                 SysctlError::Value => self.error(switch.value.span(), format!("{name} cannot be `{value}`")),
+                error @ (SysctlError::Fixed(_) | SysctlError::NotKept) => {
+                    self.error(switch.value.span(), format!("{name} cannot be `{value}`: {error}"))
+                }
             })?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use lvs_core::Family;
 use super::attribute::{Writer, attributes, u32};
 use super::nest::{Dest, Service, read_daemon, write_daemon, write_server, write_service};
 use super::request::write_timeouts;
-use super::{GENERIC, HEADER, Header, Message, attr, begin, cmd, flag, kind, message};
+use super::{GENERIC, HEADER, Header, Message, attr, begin, cmd, file, flag, kind, message};
 use crate::control::{Answer, DaemonSpec, Errno, Info, ServerReport, ServiceReport, Timeouts};
 
 /// What stands in a datagram that acknowledges, or refuses with a number, a request.
@@ -37,6 +37,12 @@ pub(crate) fn write(request: Header, answer: &Answer) -> Vec<Vec<u8>> {
         Answer::Info(info) => vec![one(request, cmd::SET_INFO, |set| {
             set.u32(INFO_VERSION, info.version).u32(INFO_TABLE_SIZE, info.table_size);
         })],
+        Answer::Sysctl(value) => {
+            let mut set = Writer::new();
+            set.put(FILE_DATA, format!("{value}\n").as_bytes());
+            let header = Header { kind: kind::FILES, flags: flag::MULTI, ..request };
+            vec![message(header, file::READ, 1, &set.into_bytes()), done(request)]
+        }
         Answer::Services(reports) => dump(request, cmd::NEW_SERVICE, reports, write_service),
         Answer::Servers(reports) => dump(request, cmd::NEW_DEST, reports, write_server),
         Answer::Daemons(daemons) => dump(request, cmd::NEW_DAEMON, daemons, write_daemon),

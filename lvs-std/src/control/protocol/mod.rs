@@ -61,6 +61,16 @@ pub(super) mod cmd {
     pub(crate) const FLUSH: u8 = 17;
 }
 
+/// Commands of our messages about files.
+pub(super) mod file {
+    /// The text of one.
+    pub(crate) const READ: u8 = 1;
+    /// Writes to one.
+    pub(crate) const WRITE: u8 = 2;
+    /// Writes every further datagram to one.
+    pub(crate) const STREAM: u8 = 3;
+}
+
 /// First-level attributes, `IPVS_CMD_ATTR_*`.
 pub(super) mod attr {
     pub(crate) const SERVICE: u16 = 1;

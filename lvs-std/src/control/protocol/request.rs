@@ -1,9 +1,13 @@
 //! Commands on the wire.
 
-use super::attribute::{Writer, attributes, u32};
+use super::attribute::{Writer, attributes, string, u32};
 use super::nest::{Dest, Service, read_daemon, write_daemon, write_dest, write_name, write_spec};
-use super::{Header, Message, attr, cmd, flag, kind, message};
-use crate::control::{Command, DaemonSpec, Errno, Role, ServiceName, Timeouts};
+use super::{Header, Message, answer, attr, cmd, file, flag, kind, message};
+use crate::control::{
+    Command, DaemonCommand, DaemonSpec, Errno, Query, Role, ServiceName, Setting, TableCommand, Timeouts,
+};
+
+use crate::control::sysctl::Switch;
 
 /// What a message to the family `IPVS` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +36,11 @@ pub(crate) const fn is_dump(header: Header) -> bool {
     header.flags & flag::DUMP == flag::DUMP
 }
 
-/// Reads a message whose command [exists].
+/// Reads a message whose command [exists]; one that writes to a file is that of a switch, as a journal has them.
 pub(crate) fn read(message: &Message<'_>) -> Asked {
+    if message.header.kind == kind::FILES {
+        return read_file_message(message).unwrap_or_else(Asked::Refused);
+    }
     let command = message.command().unwrap_or_default();
     let parts = match Parts::read(message.attributes()) {
         Ok(parts) => parts,
@@ -43,15 +50,38 @@ pub(crate) fn read(message: &Message<'_>) -> Asked {
     };
     if is_dump(message.header) {
         return match command {
-            cmd::GET_SERVICE => Asked::Command(Command::Services),
-            cmd::GET_DAEMON => Asked::Command(Command::Daemons),
+            cmd::GET_SERVICE => Asked::Command(Command::Query(Query::Services)),
+            cmd::GET_DAEMON => Asked::Command(Command::Query(Query::Daemons)),
             _ => parts
                 .service()
                 .and_then(|set| set.name())
-                .map_or(Asked::Nothing, |name| Asked::Command(Command::Servers(name))),
+                .map_or(Asked::Nothing, |name| Asked::Command(Command::Query(Query::Servers(name)))),
         };
     }
     parts.command(command).unwrap_or_else(Asked::Refused)
+}
+
+fn read_file_message(message: &Message<'_>) -> Result<Asked, Errno> {
+    let part =
+        |wanted| attributes(message.attributes()).find_map(|(kind, value)| (kind == wanted).then_some(value));
+    let path = part(answer::FILE_PATH).and_then(|value| string(value, LONGEST_PATH)).ok_or(Errno::Invalid)?;
+    match message.command() {
+        Some(file::WRITE) => {
+            write_of_file(&path, part(answer::FILE_DATA).unwrap_or_default()).map(Asked::Command)
+        }
+        Some(file::READ) => {
+            let switch = Switch::at(&path).ok_or(Errno::NoEntry)?;
+            Ok(Asked::Command(Query::Sysctl(switch.name.to_owned()).into()))
+        }
+        _ => Err(Errno::Unsupported),
+    }
+}
+
+/// The command that a write to a file is.
+pub(crate) fn write_of_file(path: &str, text: &[u8]) -> Result<Command, Errno> {
+    let switch = Switch::at(path).ok_or(Errno::NoEntry)?;
+    let text = core::str::from_utf8(text).map_err(|_| Errno::Invalid)?;
+    Ok(Setting::Sysctl(switch.name.to_owned(), text.trim().to_owned()).into())
 }
 
 /// The first-level attributes of a message.
@@ -112,38 +142,47 @@ impl<'a> Parts<'a> {
             cmd::NEW_SERVICE => {
                 let set = self.service()?;
                 let name = set.name()?;
-                Command::NewService(name, set.spec()?.0)
+                Command::Table(TableCommand::NewService(name, set.spec()?.0))
             }
             cmd::SET_SERVICE => {
                 let set = self.service()?;
                 let name = set.name()?;
                 let (spec, mask) = set.spec()?;
-                Command::SetService(name, spec, mask)
+                Command::Table(TableCommand::SetService(name, spec, mask))
             }
-            cmd::DEL_SERVICE => Command::DelService(self.name()?),
-            cmd::GET_SERVICE => Command::GetService(self.name()?),
+            cmd::DEL_SERVICE => Command::Table(TableCommand::DelService(self.name()?)),
+            cmd::GET_SERVICE => Command::Query(Query::Service(self.name()?)),
             cmd::NEW_DEST => {
                 return self.on_server(|name, dest| {
-                    Ok(Command::NewServer(name, dest.address(name.family())?, dest.spec()?))
+                    Ok(Command::Table(TableCommand::NewServer(
+                        name,
+                        dest.address(name.family())?,
+                        dest.spec()?,
+                    )))
                 });
             }
             cmd::SET_DEST => {
                 return self.on_server(|name, dest| {
-                    Ok(Command::SetServer(name, dest.address(name.family())?, dest.spec()?))
+                    Ok(Command::Table(TableCommand::SetServer(
+                        name,
+                        dest.address(name.family())?,
+                        dest.spec()?,
+                    )))
                 });
             }
             cmd::DEL_DEST => {
-                return self
-                    .on_server(|name, dest| Ok(Command::DelServer(name, dest.address(name.family())?)));
+                return self.on_server(|name, dest| {
+                    Ok(Command::Table(TableCommand::DelServer(name, dest.address(name.family())?)))
+                });
             }
-            cmd::NEW_DAEMON => Command::NewDaemon(self.daemon(true)?),
-            cmd::DEL_DAEMON => Command::DelDaemon(self.daemon(false)?.role),
-            cmd::SET_CONFIG => Command::SetTimeouts(self.timeouts),
-            cmd::GET_CONFIG => Command::GetTimeouts,
-            cmd::GET_INFO => Command::GetInfo,
+            cmd::NEW_DAEMON => Command::Daemon(DaemonCommand::Start(self.daemon(true)?)),
+            cmd::DEL_DAEMON => Command::Daemon(DaemonCommand::Stop(self.daemon(false)?.role)),
+            cmd::SET_CONFIG => Command::Setting(Setting::Timeouts(self.timeouts)),
+            cmd::GET_CONFIG => Command::Query(Query::Timeouts),
+            cmd::GET_INFO => Command::Query(Query::Info),
             cmd::ZERO if self.service.is_none() => Command::Zero(None),
             cmd::ZERO => Command::Zero(Some(self.name()?)),
-            cmd::FLUSH => Command::Flush,
+            cmd::FLUSH => Command::Table(TableCommand::Flush),
             _ => return Err(Errno::Unsupported),
         }))
     }
@@ -151,56 +190,77 @@ impl<'a> Parts<'a> {
 
 /// Writes a command, as a client sends it.
 pub(crate) fn write(command: &Command, sequence: u32) -> Vec<u8> {
+    let path = |name: &str| Switch::find(name).map_or_else(|| name.to_owned(), Switch::path);
     let mut set = Writer::new();
     let (number, dump) = match command {
-        Command::NewService(name, spec) => {
+        Command::Table(TableCommand::NewService(name, spec)) => {
             (service(&mut set, *name, Some((spec, u32::MAX)), cmd::NEW_SERVICE), false)
         }
-        Command::SetService(name, spec, mask) => {
+        Command::Table(TableCommand::SetService(name, spec, mask)) => {
             (service(&mut set, *name, Some((spec, *mask)), cmd::SET_SERVICE), false)
         }
-        Command::DelService(name) => (service(&mut set, *name, None, cmd::DEL_SERVICE), false),
-        Command::GetService(name) => (service(&mut set, *name, None, cmd::GET_SERVICE), false),
-        Command::Services => (cmd::GET_SERVICE, true),
-        Command::NewServer(name, address, spec) => {
+        Command::Table(TableCommand::DelService(name)) => {
+            (service(&mut set, *name, None, cmd::DEL_SERVICE), false)
+        }
+        Command::Query(Query::Service(name)) => (service(&mut set, *name, None, cmd::GET_SERVICE), false),
+        Command::Query(Query::Services) => (cmd::GET_SERVICE, true),
+        Command::Table(TableCommand::NewServer(name, address, spec)) => {
             service(&mut set, *name, None, 0);
             set.nest(attr::DEST, |set| write_dest(set, *address, Some(spec)));
             (cmd::NEW_DEST, false)
         }
-        Command::SetServer(name, address, spec) => {
+        Command::Table(TableCommand::SetServer(name, address, spec)) => {
             service(&mut set, *name, None, 0);
             set.nest(attr::DEST, |set| write_dest(set, *address, Some(spec)));
             (cmd::SET_DEST, false)
         }
-        Command::DelServer(name, address) => {
+        Command::Table(TableCommand::DelServer(name, address)) => {
             service(&mut set, *name, None, 0);
             set.nest(attr::DEST, |set| write_dest(set, *address, None));
             (cmd::DEL_DEST, false)
         }
-        Command::Servers(name) => (service(&mut set, *name, None, cmd::GET_DEST), true),
-        Command::NewDaemon(spec) => {
+        Command::Query(Query::Servers(name)) => (service(&mut set, *name, None, cmd::GET_DEST), true),
+        Command::Daemon(DaemonCommand::Start(spec)) => {
             write_daemon(&mut set, spec);
             (cmd::NEW_DAEMON, false)
         }
-        Command::DelDaemon(role) => {
+        Command::Daemon(DaemonCommand::Stop(role)) => {
             write_daemon(&mut set, &only(*role));
             (cmd::DEL_DAEMON, false)
         }
-        Command::Daemons => (cmd::GET_DAEMON, true),
-        Command::SetTimeouts(timeouts) => {
+        Command::Query(Query::Daemons) => (cmd::GET_DAEMON, true),
+        Command::Setting(Setting::Timeouts(timeouts)) => {
             write_timeouts(&mut set, *timeouts);
             (cmd::SET_CONFIG, false)
         }
-        Command::GetTimeouts => (cmd::GET_CONFIG, false),
-        Command::GetInfo => (cmd::GET_INFO, false),
+        Command::Query(Query::Timeouts) => (cmd::GET_CONFIG, false),
+        Command::Query(Query::Info) => (cmd::GET_INFO, false),
         Command::Zero(None) => (cmd::ZERO, false),
         Command::Zero(Some(name)) => (service(&mut set, *name, None, cmd::ZERO), false),
-        Command::Flush => (cmd::FLUSH, false),
+        Command::Table(TableCommand::Flush) => (cmd::FLUSH, false),
+        // The family has no command for switches: they are files.
+        Command::Setting(Setting::Sysctl(name, value)) => {
+            return write_file_message(file::WRITE, &path(name), Some(value.as_bytes()), sequence);
+        }
+        Command::Query(Query::Sysctl(name)) => {
+            return write_file_message(file::READ, &path(name), None, sequence);
+        }
     };
     let form = if dump { flag::DUMP } else { 0 };
     let flags = flag::REQUEST | flag::ACK | form;
     let header = Header { kind: kind::IPVS, flags, sequence, port: 0 };
     message(header, number, 1, &set.into_bytes())
+}
+
+/// Writes a message about a file, as a client sends it.
+pub(crate) fn write_file_message(command: u8, path: &str, text: Option<&[u8]>, sequence: u32) -> Vec<u8> {
+    let mut set = Writer::new();
+    set.string(answer::FILE_PATH, path);
+    if let Some(text) = text {
+        set.put(answer::FILE_DATA, text);
+    }
+    let header = Header { kind: kind::FILES, flags: flag::REQUEST | flag::ACK, sequence, port: 0 };
+    message(header, command, 1, &set.into_bytes())
 }
 
 /// Writes the three time-outs.
@@ -224,6 +284,9 @@ fn service(
     });
     number
 }
+
+/// The longest path that is looked at.
+pub(super) const LONGEST_PATH: usize = 255;
 
 const fn only(role: Role) -> DaemonSpec {
     DaemonSpec {
@@ -265,25 +328,28 @@ mod tests {
             ttl: Some(3),
         };
         let commands = [
-            Command::NewService(name, spec.clone()),
-            Command::SetService(name, spec, u32::MAX),
-            Command::NewService(six, phone),
-            Command::DelService(mark),
-            Command::GetService(mark),
-            Command::Services,
-            Command::NewServer(six, "10.0.0.1:80".parse().unwrap(), server),
-            Command::SetServer(name, "10.0.0.1:80".parse().unwrap(), server),
-            Command::DelServer(mark, "[2001:db8::2]:0".parse().unwrap()),
-            Command::Servers(six),
-            Command::NewDaemon(daemon),
-            Command::DelDaemon(Role::Master),
-            Command::Daemons,
-            Command::SetTimeouts(Timeouts { tcp: 1, tcp_fin: 0, udp: 3 }),
-            Command::GetTimeouts,
-            Command::GetInfo,
+            Command::Table(TableCommand::NewService(name, spec.clone())),
+            Command::Table(TableCommand::SetService(name, spec, u32::MAX)),
+            Command::Table(TableCommand::NewService(six, phone)),
+            Command::Table(TableCommand::DelService(mark)),
+            Command::Query(Query::Service(mark)),
+            Command::Query(Query::Services),
+            Command::Table(TableCommand::NewServer(six, "10.0.0.1:80".parse().unwrap(), server)),
+            Command::Table(TableCommand::SetServer(name, "10.0.0.1:80".parse().unwrap(), server)),
+            Command::Table(TableCommand::DelServer(mark, "[2001:db8::2]:0".parse().unwrap())),
+            Command::Query(Query::Servers(six)),
+            Command::Daemon(DaemonCommand::Start(daemon)),
+            Command::Daemon(DaemonCommand::Stop(Role::Master)),
+            Command::Query(Query::Daemons),
+            Command::Setting(Setting::Timeouts(Timeouts { tcp: 1, tcp_fin: 0, udp: 3 })),
+            Command::Query(Query::Timeouts),
+            Command::Query(Query::Info),
+            Setting::Sysctl("sloppy_tcp".to_owned(), "1".to_owned()).into(),
+            Setting::Sysctl("net.ipv4.icmp_ratelimit".to_owned(), "50".to_owned()).into(),
+            Query::Sysctl("drop_entry".to_owned()).into(),
             Command::Zero(None),
             Command::Zero(Some(six)),
-            Command::Flush,
+            Command::Table(TableCommand::Flush),
         ];
         for command in commands {
             let bytes = write(&command, 9);

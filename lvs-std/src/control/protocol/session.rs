@@ -1,17 +1,17 @@
 //! One client's conversation: datagrams in, datagrams out. No sockets, so that any bytes can be tried on it.
 
 use super::attribute::{attributes, string, u16};
-use super::request::{Asked, exists, is_dump, read};
-use super::{GENERIC, Message, answer, flag, kind, message, messages};
+use super::request::{self, Asked, exists, is_dump, read};
+use super::{GENERIC, Message, answer, file, flag, kind, message, messages};
 use crate::control::{Answer, Command, Errno, ServiceName};
 
 /// Whoever carries out what clients ask for: [`Controller`](crate::control::Controller) does it on a running director.
 pub trait CommandHandler {
-    /// Does it, or says why not.
+    /// Carries a command out, or says why not.
     ///
     /// # Errors
     /// The kernel's number for what is wrong; nothing has changed then.
-    fn carry_out(&mut self, command: &Command) -> Result<Answer, Errno>;
+    fn handle(&mut self, command: &Command) -> Result<Answer, Errno>;
 
     /// Whether there is such a service.
     fn has_service(&mut self, name: ServiceName) -> bool;
@@ -21,12 +21,6 @@ pub trait CommandHandler {
     /// # Errors
     /// [`Errno::NoEntry`] if there is no such file.
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Errno>;
-
-    /// Writes to such a file, `/proc/sys/net/ipv4/vs/*`.
-    ///
-    /// # Errors
-    /// [`Errno::NoEntry`] if there is no such file, [`Errno::Invalid`] if the text is not what it takes.
-    fn write_file(&mut self, path: &str, text: &[u8]) -> Result<(), Errno>;
 }
 
 /// A client's conversation with a director.
@@ -51,7 +45,7 @@ impl Session {
     pub fn answer(&mut self, datagram: &[u8], handler: &mut dyn CommandHandler) -> Vec<Vec<u8>> {
         if let Some(path) = &self.stream {
             // Who writes to a file this way does not wait for an answer.
-            let _ = handler.write_file(path, datagram);
+            let _ = write_file(handler, path, datagram);
             return Vec::new();
         }
         let mut answers = Vec::new();
@@ -98,7 +92,7 @@ impl Session {
                         return Err(if handler.has_service(name) { errno } else { Errno::NoService });
                     }
                 };
-                match handler.carry_out(&command) {
+                match handler.handle(&command) {
                     Ok(answer) => answers.extend(answer::write(header, &answer)),
                     // No such service is no error for who lists its servers.
                     Err(_) if is_dump(header) => answers.push(answer::done(header)),
@@ -121,8 +115,9 @@ impl Session {
         let part = |wanted| {
             attributes(message.attributes()).find_map(|(kind, value)| (kind == wanted).then_some(value))
         };
-        let path =
-            part(answer::FILE_PATH).and_then(|value| string(value, LONGEST_PATH)).ok_or(Errno::Invalid)?;
+        let path = part(answer::FILE_PATH)
+            .and_then(|value| string(value, request::LONGEST_PATH))
+            .ok_or(Errno::Invalid)?;
         match command {
             file::READ => {
                 let text = handler.read_file(&path)?;
@@ -130,7 +125,7 @@ impl Session {
                 answers.push(answer::done(message.header));
                 Ok(())
             }
-            file::WRITE => handler.write_file(&path, part(answer::FILE_DATA).unwrap_or_default()),
+            file::WRITE => write_file(handler, &path, part(answer::FILE_DATA).unwrap_or_default()),
             file::STREAM => {
                 handler.read_file(&path)?;
                 self.stream = Some(path);
@@ -143,6 +138,11 @@ impl Session {
     const fn may(&self) -> Result<(), Errno> {
         if self.privileged { Ok(()) } else { Err(Errno::Permission) }
     }
+}
+
+/// Writes to a file: those that can be written are switches, so it is the command that turns one.
+fn write_file(handler: &mut dyn CommandHandler, path: &str, text: &[u8]) -> Result<(), Errno> {
+    handler.handle(&request::write_of_file(path, text)?).map(drop)
 }
 
 /// Whether a message is answered by several, of which the last one says so.
@@ -186,21 +186,10 @@ fn piece_of(request: &Message<'_>, piece: &[u8]) -> Vec<u8> {
     message(header, file::READ, 1, &set.into_bytes())
 }
 
-/// Commands of our messages about files.
-pub(crate) mod file {
-    /// The text of one.
-    pub(crate) const READ: u8 = 1;
-    /// Writes to one.
-    pub(crate) const WRITE: u8 = 2;
-    /// Writes every further datagram to one.
-    pub(crate) const STREAM: u8 = 3;
-}
-
 /// `CTRL_CMD_GETFAMILY`.
 pub(super) const GET_FAMILY: u8 = 3;
 /// `GENL_NAMSIZ` without the NUL.
 const LONGEST_FAMILY: usize = 15;
-const LONGEST_PATH: usize = 255;
 /// Bytes of a file in a message.
 const PIECE: usize = 8_192;
 const _: () = assert!(PIECE + GENERIC + 4 <= 16_384);

@@ -9,7 +9,7 @@ use lvs_core::{Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 
 use super::change::TableChange;
 use crate::control::convert::{is_server_address, key, server_config, service_config};
-use crate::control::{Command, Errno, ServerSpec, ServiceName, ServiceSpec, tunnel};
+use crate::control::{Errno, ServerSpec, ServiceName, ServiceSpec, TableCommand, tunnel};
 
 /// The declared table.
 ///
@@ -88,22 +88,23 @@ impl DesiredService {
     }
 }
 
-/// A change to one service of the desired state: it is noted once a director has taken its steps.
+/// A change to the desired state: it is noted once a director has taken its steps.
 #[derive(Debug)]
 #[must_use = "nothing has changed until it is noted"]
 pub struct Edit {
-    name: ServiceName,
-    /// What is put into the desired state.
-    note: Note,
+    /// What is put into the desired state, by service.
+    notes: Vec<(ServiceName, Note)>,
     /// What the director is told before.
     pub changes: Vec<TableChange>,
 }
 
 impl Edit {
     /// The same, if it adds a server, for one that stands in for others.
-    pub(crate) const fn standing_in(mut self) -> Self {
-        if let Note::Server(server) = &mut self.note {
-            server.standin = true;
+    pub(crate) fn standing_in(mut self) -> Self {
+        for (_, note) in &mut self.notes {
+            if let Note::Server(server) = note {
+                server.standin = true;
+            }
         }
         self
     }
@@ -157,7 +158,7 @@ impl DesiredState {
         }
         let spec = checked(name, spec)?;
         let changes = difference(name, None, Some((&spec, &[])));
-        Ok(Edit { name, note: Note::Service(spec), changes })
+        Ok(Edit { notes: vec![(name, Note::Service(spec))], changes })
     }
 
     /// Other options for a service; bits of the flags outside `mask` stay.
@@ -170,7 +171,7 @@ impl DesiredState {
         let spec = checked(name, spec)?;
         let changes =
             difference(name, Some((&declared.spec, &declared.servers)), Some((&spec, &declared.servers)));
-        Ok(Edit { name, note: Note::Service(spec), changes })
+        Ok(Edit { notes: vec![(name, Note::Service(spec))], changes })
     }
 
     /// A service goes, with its servers.
@@ -180,7 +181,7 @@ impl DesiredState {
     pub fn del_service(&self, name: ServiceName) -> Result<Edit, Errno> {
         let declared = self.services.get(&name).ok_or(Errno::NoService)?;
         let changes = difference(name, Some((&declared.spec, &declared.servers)), None);
-        Ok(Edit { name, note: Note::Gone, changes })
+        Ok(Edit { notes: vec![(name, Note::Gone)], changes })
     }
 
     /// A new server; `syncing` says whether a sync daemon runs.
@@ -249,47 +250,53 @@ impl DesiredState {
         if let Some((key, _)) = projected(name, &declared.spec) {
             server_difference(key, Some(server), None, &mut changes);
         }
-        Ok(Edit { name, note: Note::NoServer(address), changes })
+        Ok(Edit { notes: vec![(name, Note::NoServer(address))], changes })
     }
 
-    /// What a command changes, if it is about services and servers; `syncing` says whether a sync daemon runs.
-    #[must_use]
-    pub fn plan(&self, command: &Command, syncing: bool) -> Option<Result<Edit, Errno>> {
-        Some(match command {
-            Command::NewService(name, spec) => self.new_service(*name, spec.clone()),
-            Command::SetService(name, spec, mask) => self.set_service(*name, spec.clone(), *mask),
-            Command::DelService(name) => self.del_service(*name),
-            Command::NewServer(name, address, spec) => self.new_server(*name, *address, *spec, syncing),
-            Command::SetServer(name, address, spec) => self.set_server(*name, *address, *spec, syncing),
-            Command::DelServer(name, address) => self.del_server(*name, *address),
-            Command::GetService(_)
-            | Command::Services
-            | Command::Servers(_)
-            | Command::NewDaemon(_)
-            | Command::DelDaemon(_)
-            | Command::Daemons
-            | Command::SetTimeouts(_)
-            | Command::GetTimeouts
-            | Command::GetInfo
-            | Command::Zero(_)
-            | Command::Flush => return None,
-        })
+    /// What a command changes; `syncing` says whether a sync daemon runs.
+    ///
+    /// # Errors
+    /// Those of the method that the command is.
+    pub fn plan(&self, command: &TableCommand, syncing: bool) -> Result<Edit, Errno> {
+        match command {
+            TableCommand::NewService(name, spec) => self.new_service(*name, spec.clone()),
+            TableCommand::SetService(name, spec, mask) => self.set_service(*name, spec.clone(), *mask),
+            TableCommand::DelService(name) => self.del_service(*name),
+            TableCommand::NewServer(name, address, spec) => self.new_server(*name, *address, *spec, syncing),
+            TableCommand::SetServer(name, address, spec) => self.set_server(*name, *address, *spec, syncing),
+            TableCommand::DelServer(name, address) => self.del_server(*name, *address),
+            TableCommand::Flush => Ok(self.flush()),
+        }
+    }
+
+    /// All services go.
+    pub fn flush(&self) -> Edit {
+        let mut edit = Edit { notes: Vec::new(), changes: Vec::new() };
+        for (name, declared) in self.services() {
+            edit.changes.extend(difference(name, Some((&declared.spec, &declared.servers)), None));
+            edit.notes.push((name, Note::Gone));
+        }
+        edit
     }
 
     /// Takes note of a change that the director has taken.
     pub fn note(&mut self, edit: Edit) {
-        match edit.note {
-            Note::Service(spec) => match self.services.get_mut(&edit.name) {
+        edit.notes.into_iter().for_each(|(name, note)| self.note_one(name, note));
+    }
+
+    fn note_one(&mut self, name: ServiceName, note: Note) {
+        match note {
+            Note::Service(spec) => match self.services.get_mut(&name) {
                 Some(declared) => declared.spec = spec,
                 None => {
                     self.count += 1;
                     let declared = DesiredService { spec, servers: Vec::new(), number: self.count };
-                    drop(self.services.insert(edit.name, declared));
+                    drop(self.services.insert(name, declared));
                 }
             },
-            Note::Gone => drop(self.services.remove(&edit.name)),
+            Note::Gone => drop(self.services.remove(&name)),
             Note::Server(server) => {
-                let Some(declared) = self.services.get_mut(&edit.name) else { return };
+                let Some(declared) = self.services.get_mut(&name) else { return };
                 let place = declared.servers.iter().position(|other| other.address == server.address);
                 let back = |old: &DesiredServer| old.status.absent && !server.status.absent;
                 match place.and_then(|at| declared.servers.get_mut(at)) {
@@ -303,7 +310,7 @@ impl DesiredState {
                 }
             }
             Note::NoServer(address) => {
-                if let Some(declared) = self.services.get_mut(&edit.name) {
+                if let Some(declared) = self.services.get_mut(&name) {
                     declared.servers.retain(|server| server.address != address);
                 }
             }
@@ -317,7 +324,7 @@ impl DesiredService {
         if let Some((key, _)) = projected(name, &self.spec) {
             server_difference(key, self.server(server.address), Some(&server), &mut changes);
         }
-        Edit { name, note: Note::Server(server), changes }
+        Edit { notes: vec![(name, Note::Server(server))], changes }
     }
 }
 

@@ -8,12 +8,12 @@ use lvs_core::stats::{Rates, Traffic};
 use lvs_core::{Director, Scheduler, ServerConfig, ServiceKey, Store};
 
 use super::change::TableChange;
+use super::planned::PrebuiltTables;
 use super::prebuild::tables_for;
 use super::table::{self, LiveServer};
-use crate::control::backend::{Backend, GONE};
-use crate::control::{Errno, Stats};
+use crate::control::backend::Backend;
+use crate::control::{CommandError, Errno, Stats};
 use crate::worker::WorkerGone;
-use crate::worker::prebuild::PrebuiltTables;
 
 /// Applies steps to all directors, or to none: first what adds and changes, which is taken back everywhere when one of them refuses; then what
 /// removes, which cannot fail. One alone does both between the same two batches; of several each does so at moments of its own.
@@ -23,7 +23,7 @@ use crate::worker::prebuild::PrebuiltTables;
 pub(crate) fn apply<S, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     changes: Vec<TableChange>,
-) -> Result<(), Errno>
+) -> Result<(), CommandError>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
@@ -43,7 +43,7 @@ where
             tables.adopt(director);
             (done, tables)
         };
-        return backend.with(work).map_err(|WorkerGone| GONE)?.0;
+        return Ok(backend.with(work)?.0?);
     }
     let (removals, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(TableChange::removes);
     if !others.is_empty() {
@@ -56,12 +56,13 @@ where
                     table::undo_all(director, shares.get(at).map(Vec::as_slice).unwrap_or_default());
                 }
             });
-            return undone.map_err(|WorkerGone| GONE).and(Err(refused));
+            undone?;
+            return Err(refused.into());
         }
     }
     if !removals.is_empty() {
         let same: Arc<[Vec<TableChange>]> = vec![removals.clone(); workers].into();
-        return apply_to_each(backend, &removals, same)?.into_iter().collect();
+        apply_to_each(backend, &removals, same)?.into_iter().collect::<Result<(), Errno>>()?;
     }
     Ok(())
 }
@@ -71,7 +72,7 @@ fn apply_to_each<S, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     changes: &[TableChange],
     shares: Arc<[Vec<TableChange>]>,
-) -> Result<Vec<Result<(), Errno>>, Errno>
+) -> Result<Vec<Result<(), Errno>>, WorkerGone>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
@@ -92,7 +93,7 @@ where
     for tables in tables.iter() {
         drop(core::mem::take(&mut *tables.lock().unwrap_or_else(PoisonError::into_inner)));
     }
-    done.map_err(|WorkerGone| GONE)
+    done
 }
 
 /// What one of several directors is told: of a server's thresholds it has its part.
@@ -127,13 +128,13 @@ fn part(whole: u32, at: usize, workers: usize) -> u32 {
 pub(crate) fn service_stats<S: Store, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     keys: Vec<Option<ServiceKey>>,
-) -> Result<Vec<Stats>, Errno> {
-    let mut all = backend.with_each(move |_, director, _, _| -> Vec<Stats> {
+) -> Result<Vec<Stats>, WorkerGone> {
+    let all = backend.with_each(move |_, director, _, _| -> Vec<Stats> {
         let stats =
             |key: &Option<_>| key.map_or_else(Stats::default, |key| table::service_stats(director, key));
         keys.iter().map(stats).collect()
     });
-    let mut all = all.as_mut().map_err(|WorkerGone| GONE)?.drain(..);
+    let mut all = all?.into_iter();
     let mut sums = all.next().unwrap_or_default();
     for one in all {
         sums.iter_mut().zip(one).for_each(|(sum, more)| *sum += more);
@@ -145,10 +146,10 @@ pub(crate) fn service_stats<S: Store, const A: usize, const N: usize>(
 pub(crate) fn servers<S: Store, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     key: ServiceKey,
-) -> Result<HashMap<core::net::SocketAddr, LiveServer>, Errno> {
+) -> Result<HashMap<core::net::SocketAddr, LiveServer>, WorkerGone> {
     let all = backend.with_each(move |_, director, _, _| table::servers(director, key));
     let mut sums = HashMap::<_, LiveServer>::new();
-    for server in all.map_err(|WorkerGone| GONE)?.into_iter().flatten() {
+    for server in all?.into_iter().flatten() {
         match sums.get_mut(&server.address) {
             Some(sum) => *sum += server,
             None => _ = sums.insert(server.address, server),
@@ -160,8 +161,8 @@ pub(crate) fn servers<S: Store, const A: usize, const N: usize>(
 /// The traffic and rates of each director.
 pub(crate) fn totals<S: Store, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
-) -> Result<Vec<(Traffic, Rates)>, Errno> {
-    backend.with_each(|_, director, _, _| table::totals(director)).map_err(|WorkerGone| GONE)
+) -> Result<Vec<(Traffic, Rates)>, WorkerGone> {
+    backend.with_each(|_, director, _, _| table::totals(director))
 }
 
 /// The sum of traffic and rates.
@@ -295,7 +296,7 @@ mod tests {
             TableChange::EditService { key: web(), old: config("rr"), new: config("wrr") },
             TableChange::AddServer(web(), server(3)),
         ];
-        assert_eq!(apply(&several, changes), Err(Errno::Memory));
+        assert_eq!(apply(&several, changes), Err(Errno::Memory.into()));
         assert_eq!(several.tables(web()), before);
     }
 
@@ -305,22 +306,23 @@ mod tests {
         let ftp = ServiceKey::tcp([192, 0, 2, 100].into(), 21);
         let changes =
             vec![TableChange::AddService(web(), config("rr")), TableChange::AddService(ftp, config("rr"))];
-        assert_eq!(apply(&several, changes), Err(Errno::Invalid));
+        assert_eq!(apply(&several, changes), Err(Errno::Invalid.into()));
         assert_eq!(several.tables(web())[0].0, None);
     }
 
     #[test]
     fn a_desk_shows_what_was_declared_and_what_all_have() {
         use crate::control::{
-            Answer, Command, CommandHandler as _, Controller, NoDaemons, ServerSpec, ServiceName, method,
+            Answer, CommandHandler as _, Controller, NoDaemons, Query, ServerSpec, ServiceName, TableCommand,
+            method,
         };
         let mut controller = Controller::new(Several::with_room_for(&[8, 8, 8]), Box::new(NoDaemons));
         let name = ServiceName::tcp("192.0.2.100:80".parse().unwrap());
-        controller.carry_out(&Command::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
+        controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
         let mut spec = ServerSpec::new(method::MASQUERADING, 1);
         spec.upper = 10;
-        controller.carry_out(&Command::NewServer(name, server(1).address, spec)).unwrap();
-        let Ok(Answer::Servers(listed)) = controller.carry_out(&Command::Servers(name)) else { panic!() };
+        controller.submit(TableCommand::NewServer(name, server(1).address, spec)).unwrap();
+        let Ok(Answer::Servers(listed)) = controller.submit(Query::Servers(name)) else { panic!() };
         assert_eq!((listed.len(), listed[0].spec.upper), (1, 10), "the whole threshold");
         let uppers: u32 = controller
             .backend()
@@ -333,7 +335,7 @@ mod tests {
             String::from_utf8(controller.read_file("/proc/net/ip_vs_stats_percpu").unwrap()).unwrap();
         let rows: Vec<&str> = percpu.lines().map(|line| line.get(..3).unwrap_or_default()).collect();
         assert_eq!(rows[2..6], ["  0", "  1", "  2", "  ~"], "{percpu}");
-        let Ok(Answer::Info(info)) = controller.carry_out(&Command::GetInfo) else { panic!() };
+        let Ok(Answer::Info(info)) = controller.submit(Query::Info) else { panic!() };
         assert_eq!(info.table_size, 48);
     }
 

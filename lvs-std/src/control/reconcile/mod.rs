@@ -4,5 +4,6 @@
 pub(super) mod change;
 pub(super) mod desired;
 pub(super) mod fan_out;
+mod planned;
 pub(super) mod prebuild;
 pub(super) mod table;

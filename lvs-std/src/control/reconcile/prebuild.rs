@@ -5,18 +5,16 @@ use lvs_core::service::SchedulerOf;
 use lvs_core::{Director, Scheduler, ServiceConfig, ServiceKey, Store};
 
 use super::change::TableChange;
-use crate::control::Errno;
+use super::planned::{PlannedService, PrebuiltTables};
 use crate::control::backend::Backend;
-use crate::control::backend::GONE;
 use crate::worker::WorkerGone;
-use crate::worker::prebuild::{PlannedService, PrebuiltTables};
 
 /// The look-up tables that each director is going to need after these steps, as far as they can be made ahead: by this thread, while packets
 /// go on.
 pub(crate) fn tables_for<S, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     changes: &[TableChange],
-) -> Result<Vec<PrebuiltTables>, Errno>
+) -> Result<Vec<PrebuiltTables>, WorkerGone>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
@@ -40,11 +38,7 @@ where
     let read = move |_: usize, director: &mut Director<S>, _: &mut _, _| -> Vec<PlannedService> {
         asked.iter().filter_map(|&(key, gets)| PlannedService::read(director, key, gets)).collect()
     };
-    let mut all = if nothing {
-        vec![Vec::new(); backend.workers()]
-    } else {
-        backend.with_each(read).map_err(|WorkerGone| GONE)?
-    };
+    let mut all = if nothing { vec![Vec::new(); backend.workers()] } else { backend.with_each(read)? };
     for planned in &mut all {
         // What removes comes last, as it is applied.
         let (removals, others): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.removes());
@@ -52,7 +46,7 @@ where
             let of = |key: &ServiceKey| planned.iter().position(|planned| planned.key() == *key);
             match change {
                 TableChange::AddService(key, config) => {
-                    planned.push(PlannedService::new(*key, &scheduler(config)))
+                    planned.push(PlannedService::new(*key, &scheduler(config)));
                 }
                 TableChange::EditService { key, old, new } => {
                     if let Some(at) = of(key).filter(|_| old.scheduler.name() != new.scheduler.name()) {

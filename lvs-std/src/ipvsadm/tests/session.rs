@@ -3,8 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::control::{
-    Answer, Command, DaemonSpec, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport,
-    ServiceSpec, Stats, Timeouts, method,
+    Answer, Command, DaemonCommand, DaemonSpec, Errno, Info, Query, ServerReport, ServerSpec, ServiceName,
+    ServiceReport, ServiceSpec, Setting, Stats, TableCommand, Timeouts, method,
 };
 use lvs_core::{Family, Protocol};
 
@@ -28,7 +28,7 @@ impl Memory {
             return Err(Errno::Permission);
         }
         match command.clone() {
-            Command::NewService(name, spec) => {
+            Command::Table(TableCommand::NewService(name, spec)) => {
                 if self.find(name).is_ok() {
                     return Err(Errno::Exists);
                 }
@@ -37,12 +37,12 @@ impl Memory {
                 }
                 self.services.push((service(name, spec), Vec::new()));
             }
-            Command::SetService(name, spec, _) => self.find(name)?.0.spec = spec,
-            Command::DelService(name) => {
+            Command::Table(TableCommand::SetService(name, spec, _)) => self.find(name)?.0.spec = spec,
+            Command::Table(TableCommand::DelService(name)) => {
                 self.find(name)?;
                 self.services.retain(|entry| entry.0.name != name);
             }
-            Command::NewServer(name, address, spec) => {
+            Command::Table(TableCommand::NewServer(name, address, spec)) => {
                 let servers = &mut self.find(name)?.1;
                 if servers.iter().any(|server| server.address == address) {
                     return Err(Errno::Exists);
@@ -52,32 +52,39 @@ impl Memory {
                 }
                 servers.insert(0, server(address, spec));
             }
-            Command::SetServer(name, address, spec) => {
+            Command::Table(TableCommand::SetServer(name, address, spec)) => {
                 let mut servers = self.find(name)?.1.iter_mut();
                 servers.find(|server| server.address == address).ok_or(Errno::NoEntry)?.spec = spec;
             }
-            Command::DelServer(name, address) => {
+            Command::Table(TableCommand::DelServer(name, address)) => {
                 let servers = &mut self.find(name)?.1;
                 let at = servers.iter().position(|server| server.address == address);
                 servers.remove(at.ok_or(Errno::NoEntry)?);
             }
             Command::Zero(None) => {}
             Command::Zero(Some(name)) => drop(self.find(name)?.0.clone()),
-            Command::Flush => self.services.clear(),
-            Command::GetService(name) => return Ok(Answer::Service(Box::new(self.find(name)?.0.clone()))),
-            Command::Services => {
+            Command::Table(TableCommand::Flush) => self.services.clear(),
+            Command::Setting(Setting::Sysctl(..)) | Command::Query(Query::Sysctl(_)) => {
+                return Err(Errno::Unsupported);
+            }
+            Command::Query(Query::Service(name)) => {
+                return Ok(Answer::Service(Box::new(self.find(name)?.0.clone())));
+            }
+            Command::Query(Query::Services) => {
                 return Ok(Answer::Services(self.services.iter().map(|entry| entry.0.clone()).collect()));
             }
-            Command::Servers(name) => return Ok(Answer::Servers(self.find(name)?.1.clone())),
-            Command::NewDaemon(spec) => self.daemons.push(spec),
-            Command::DelDaemon(role) => {
+            Command::Query(Query::Servers(name)) => return Ok(Answer::Servers(self.find(name)?.1.clone())),
+            Command::Daemon(DaemonCommand::Start(spec)) => self.daemons.push(spec),
+            Command::Daemon(DaemonCommand::Stop(role)) => {
                 let at = self.daemons.iter().position(|daemon| daemon.role == role);
                 self.daemons.remove(at.ok_or(Errno::NoService)?);
             }
-            Command::Daemons => return Ok(Answer::Daemons(self.daemons.clone())),
-            Command::SetTimeouts(times) => self.timeouts = times,
-            Command::GetTimeouts => return Ok(Answer::Timeouts(self.timeouts)),
-            Command::GetInfo => return Ok(Answer::Info(Info { version: 0x0001_0201, table_size: 4096 })),
+            Command::Query(Query::Daemons) => return Ok(Answer::Daemons(self.daemons.clone())),
+            Command::Setting(Setting::Timeouts(times)) => self.timeouts = times,
+            Command::Query(Query::Timeouts) => return Ok(Answer::Timeouts(self.timeouts)),
+            Command::Query(Query::Info) => {
+                return Ok(Answer::Info(Info { version: 0x0001_0201, table_size: 4096 }));
+            }
         }
         Ok(Answer::Done)
     }

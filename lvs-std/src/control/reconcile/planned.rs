@@ -90,7 +90,7 @@ struct Table {
     prepared: PrebuiltTable<Vec<Member>, Vec<u32>>,
 }
 
-/// PrebuiltTables for services after a change. They are some hundred kilobytes each: whoever made them should get them
+/// Tables for services after a change. They are some hundred kilobytes each: whoever made them should get them
 /// back, so that no worker has to return the memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrebuiltTables(Vec<Table>);

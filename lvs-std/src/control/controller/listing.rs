@@ -1,0 +1,121 @@
+//! What a controller tells: listings, and the files that the kernel would show.
+
+use std::collections::HashMap;
+
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Scheduler, Store};
+
+use super::{Controller, ENTRIES};
+use crate::control::backend::Backend;
+use crate::control::convert::key;
+use crate::control::proc;
+use crate::control::reconcile::{fan_out, table};
+use crate::control::sysctl::Switch;
+use crate::control::{
+    CommandError, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats,
+};
+
+impl<S, const A: usize, const N: usize, R> Controller<S, A, N, R>
+where
+    S: Store + 'static,
+    SchedulerOf<S>: From<Scheduler>,
+    R: Backend<S, A, N>,
+{
+    pub(super) fn services(&self, only: Option<ServiceName>) -> Result<Vec<ServiceReport>, CommandError> {
+        let listed = self.desired.services().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let listed: Vec<_> = listed.map(|(name, declared)| (name, declared.spec.clone())).collect();
+        let mut reports = Vec::with_capacity(listed.len());
+        for page in listed.chunks(SERVICES) {
+            let keys: Vec<_> = page.iter().map(|(name, _)| key(*name)).collect();
+            let stats = fan_out::service_stats(&self.backend, keys)?;
+            let page = page.iter().zip(stats);
+            reports.extend(page.map(|((name, spec), stats)| ServiceReport {
+                name: *name,
+                spec: spec.clone(),
+                stats,
+            }));
+        }
+        Ok(reports)
+    }
+
+    pub(super) fn servers(&self, name: ServiceName) -> Result<Vec<ServerReport>, CommandError> {
+        let declared = self.desired.service(name).ok_or(Errno::NoService)?;
+        let live = match key(name) {
+            None => HashMap::new(),
+            Some(key) => fan_out::servers(&self.backend, key)?,
+        };
+        let listed = declared.servers.iter().filter(|server| !server.status.absent).map(|server| {
+            let mut report = ServerReport {
+                address: server.address,
+                spec: ServerSpec { weight: server.effective_weight(), ..server.spec },
+                active: 0,
+                inactive: 0,
+                persistent: 0,
+                stats: Stats::default(),
+            };
+            if let Some(live) = live.get(&server.address) {
+                (report.active, report.inactive) = (live.active, live.inactive);
+                (report.persistent, report.stats) = (live.persistent, live.stats);
+            }
+            report
+        });
+        Ok(listed.collect())
+    }
+
+    pub(super) fn connections(&self, with_origin: bool) -> Result<String, CommandError> {
+        let mut text = String::from(if with_origin { proc::CONNECTIONS_SYNC } else { proc::CONNECTIONS });
+        for first in (0..).step_by(ENTRIES as usize) {
+            let read = move |_: usize, director: &mut _, _: &mut _, now| {
+                table::entries(director, now, first, ENTRIES)
+            };
+            let pages: Vec<_> = self.backend.with_each(read)?;
+            if pages.iter().all(Option::is_none) {
+                break;
+            }
+            let entries = pages.iter().flatten().flatten();
+            entries.for_each(|entry| proc::connection(&mut text, entry, with_origin));
+        }
+        Ok(text)
+    }
+
+    pub(super) fn info(&self) -> Result<Info, CommandError> {
+        let capacities = self.backend.with_each(|_, director, _, _| director.capacity());
+        let capacity = capacities?.into_iter().sum::<usize>();
+        Ok(Info { version: VERSION, table_size: u32::try_from(capacity).unwrap_or(u32::MAX) })
+    }
+
+    pub(super) fn file(&self, path: &str) -> Result<Vec<u8>, CommandError> {
+        if let Some(switch) = Switch::at(path) {
+            return self.sysctl(switch).map(|value| format!("{value}\n").into_bytes());
+        }
+        let totals = || fan_out::totals(&self.backend);
+        let text = match path {
+            "/proc/net/ip_vs" => {
+                let mut table = Vec::new();
+                for report in self.services(None)? {
+                    let servers = self.servers(report.name)?;
+                    table.push((report, servers));
+                }
+                proc::services(self.info()?.table_size, &table)
+            }
+            "/proc/net/ip_vs_conn" => self.connections(false)?,
+            "/proc/net/ip_vs_conn_sync" => self.connections(true)?,
+            "/proc/net/ip_vs_stats" => {
+                let (traffic, rates) = fan_out::sum(&totals()?);
+                proc::stats(&traffic, &rates)
+            }
+            "/proc/net/ip_vs_stats_percpu" => {
+                let each = totals()?;
+                let (traffic, rates) = fan_out::sum(&each);
+                proc::stats_percpu(each.iter().map(|(traffic, _)| traffic), &traffic, &rates)
+            }
+            _ => return Err(Errno::NoEntry.into()),
+        };
+        Ok(text.into_bytes())
+    }
+}
+
+/// IPVS 1.2.1.
+const VERSION: u32 = 0x0001_0201;
+/// Services whose numbers are read between two batches of packets: some microseconds' work.
+const SERVICES: usize = 64;
