@@ -108,12 +108,7 @@ fn host() -> Host {
 
 type Store4 = Fixed<64, 4, 4, 16>;
 
-fn world<'s>(
-    store: &'s mut Store4,
-    method: Method,
-    offloads: Offloads,
-    known: bool,
-) -> World<&'s mut Store4> {
+fn world(store: &mut Store4, method: Method, offloads: Offloads, known: bool) -> World<&mut Store4> {
     let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
     let service = ServiceKey::tcp("10.99.0.1".parse().unwrap(), 80);
     let scheduler = Scheduler::from_name("rr").unwrap();

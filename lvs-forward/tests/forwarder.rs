@@ -206,7 +206,7 @@ proptest! {
             ttl: answer.ttl - 1,
             sum: match sample.sum {
                 SumState::Absent if METHODS[method] == Method::Nat => SumState::Right,
-                sum => sum,
+                SumState::Right | SumState::Wrong(_) | SumState::Absent | SumState::Partial => sample.sum,
             },
             ..answer
         };

@@ -8,6 +8,8 @@ mod limit;
 mod pmtu;
 mod reassembly;
 mod reject;
+mod request;
+mod route;
 mod task;
 
 pub(super) use self::limit::Limiter;

@@ -1,5 +1,7 @@
 //! What is to be done with a frame.
 
+use lvs_core::Packet;
+
 use crate::header::layout::Layout;
 use crate::parse::Embedded;
 use crate::reason::{DropReason, PassReason};
@@ -38,4 +40,13 @@ pub(crate) enum ForwardingError {
     TimeExceeded,
     /// Larger than this MTU.
     TooBig(u16),
+}
+
+/// A packet with what is known of it beside its bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'p> {
+    pub(super) layout: Layout,
+    /// Set for ICMP errors.
+    pub(super) embedded: Option<&'p Embedded>,
+    pub(super) packet: Option<&'p Packet>,
 }
