@@ -259,6 +259,15 @@ fn restart(lab: Lab) -> Outcome {
         table[0].ends_with("wrr") && table.iter().any(|line| line.contains("10.0.1.13:80 Masq 9")),
         "{table:?}"
     );
+    // Time-outs that a reload has set stay what it has set them to.
+    stage.write(&format!("{}[timeouts]\nudp = 60\n", service("wrr", &[(1, 1), (2, 1)])))?;
+    assert_eq!(stage.run("reload")?, "~ time-outs, switches or virtual addresses\n");
+    let reloaded = stage.run("lvsadm -L --timeout")?;
+    assert!(reloaded.trim_end().ends_with("60"), "{reloaded}");
+    stage.director.signal(Signal::KILL)?;
+    std::thread::sleep(Duration::from_millis(200));
+    stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
+    assert_eq!(stage.run("lvsadm -L --timeout")?, reloaded);
     Ok(())
 }
 

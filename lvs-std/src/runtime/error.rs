@@ -121,6 +121,9 @@ pub enum ReloadError {
     Checks(io::Error),
     /// The director is ending.
     Ending,
+    /// Services, servers and settings are as the configuration has them, but the state file cannot be written: the next start may
+    /// bring the old settings back.
+    Journal(JournalError),
     /// The configuration is applied, but not remembered: the next start may take what it says for new.
     Memory {
         /// Where it should have been written.
@@ -153,6 +156,7 @@ impl fmt::Display for ReloadError {
         match self {
             Self::Checks(error) => write!(f, "real servers cannot be checked: {error}"),
             Self::Ending => f.write_str("the director is ending"),
+            Self::Journal(error) => write!(f, "applied, but not kept for the next start: {error}"),
             Self::Memory { file, error } => write!(
                 f,
                 "applied, but {} cannot be written, so that the next start may not know: {error}",

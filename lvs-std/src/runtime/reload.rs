@@ -93,6 +93,7 @@ impl Reconciler {
         if plan.settings {
             let set = self.settings(applied.configuration.as_ref(), configuration);
             set.map_err(|WorkerGone| ReloadError::Ending)?;
+            self.controller.lock().refresh_journal().map_err(ReloadError::Journal)?;
         }
         match &applied.checks {
             Some(checks) => checks.replace(&configuration.services),

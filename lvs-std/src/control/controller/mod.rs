@@ -331,6 +331,15 @@ where
         Ok(())
     }
 
+    /// Writes the journal anew, after somebody has set what it keeps on the directors themselves: time-outs and switches, as a
+    /// reload does. Otherwise the next start would bring the old ones back.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the file cannot be written.
+    pub fn refresh_journal(&mut self) -> Result<(), JournalError> {
+        self.rewrite()
+    }
+
     /// Writes the journal anew, from what is.
     fn rewrite(&mut self) -> Result<(), JournalError> {
         let timeouts = self.timeouts();
