@@ -58,7 +58,7 @@ pub(crate) struct Sysctl {
     target: Target,
     /// The switch, such as `net.ipv4.vs.sloppy_tcp`
     key: String,
-    /// Its value
+    /// The value
     value: String,
 }
 

@@ -175,7 +175,8 @@ mod tests {
             ConfigError::new(source, start..start + 5, "unknown scheduler `rrr`").hint("did you mean `rr`?");
         assert_eq!(
             error.show("a.toml").to_string(),
-            "a.toml:3:13: unknown scheduler `rrr`\n  |\n3 | schéduler = \"rrr\"\n  |             ^^^^^ did you mean `rr`?"
+            "a.toml:3:13: unknown scheduler `rrr`\n  |\n3 | schéduler = \"rrr\"\n  |             ^^^^^ \
+             did you mean `rr`?"
         );
         assert_eq!(error.to_string(), "3:13: unknown scheduler `rrr`; did you mean `rr`?");
     }

@@ -71,11 +71,11 @@ pub enum DeviceKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every choice")]
 pub enum Mac {
-    /// One of the director's own, derived from the interface's, the same at every start.
+    /// An address of the director's own, derived from the interface's, the same at every start.
     Own,
     /// The interface's.
     Same,
-    /// This one.
+    /// A certain one.
     Is(MacAddress),
 }
 

@@ -5,10 +5,10 @@
 //!                (every key)         (typed, checked)  --runtime--> a director at work
 //! ```
 //!
-//! Two steps read a file: [`raw`] takes every key as it is written, [`read`] gives the keys their meaning. The rules for
-//! services and real servers are those of `lvs-core` itself: they are added to a director that forwards nothing, and its
-//! refusals become errors. A program may build a [`Configuration`] by code instead; the same refusals come then when it
-//! is put to work.
+//! Two steps read a file: [`raw`] takes every key as it is written, [`read`] gives the keys their meaning. The rules
+//! for services and real servers are those of `lvs-core` itself: they are added to a director that forwards nothing,
+//! and its refusals become errors. A program may build a [`Configuration`] by code instead; the same refusals come
+//! then when it is put to work.
 //!
 //! ```
 //! use lvs_std::config::Configuration;
@@ -97,12 +97,13 @@ pub struct Configuration {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every policy")]
 pub enum AnswerFor {
-    /// Those of the configuration.
+    /// Only the addresses of the configuration.
     #[default]
     Configured,
-    /// Those of the configuration, and those of services that are added while the director runs.
+    /// The addresses of the configuration, and those of services that are added while the director runs.
     Services,
-    /// Of these, the ones that this machine has on some interface: VRRP gives them to the active director's machine.
+    /// Addresses of the configuration and of services, as far as this machine has them on an interface: VRRP gives
+    /// them to the active director's machine.
     Host,
 }
 
@@ -110,7 +111,8 @@ pub enum AnswerFor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Workers {
-    /// How many there are, each with a part of the connections. Default 1, at most [`Steer::MOST`](crate::steering::Steer::MOST).
+    /// How many workers there are, each with a part of the connections. Default 1, at most
+    /// [`Steer::MOST`](crate::steering::Steer::MOST).
     pub count: usize,
     /// The processor of each worker; empty, the default, if they may run anywhere.
     pub cpus: Vec<usize>,
@@ -194,8 +196,8 @@ impl Configuration {
         [drop_entry, drop_packet, secure_tcp].contains(&Defence::Automatic)
     }
 
-    /// Capacity of each worker's part of the connection table. Several workers get an eighth more than their share, since
-    /// chance does not share clients out evenly.
+    /// Capacity of each worker's part of the connection table. Several workers get an eighth more than their share,
+    /// since chance does not share clients out evenly.
     #[must_use]
     pub const fn connections_each(&self) -> usize {
         match self.workers.count {
@@ -204,11 +206,12 @@ impl Configuration {
         }
     }
 
-    /// The addresses that the director has from the start: its own, and the virtual ones unless it waits for this machine
-    /// to have them.
+    /// The addresses that the director has from the start: its own, and the virtual ones unless it waits for this
+    /// machine to have them.
     #[must_use]
     pub fn initial_addresses(&self) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = self.own_addresses().collect();
+        // What depends on the machine's addresses is given by whoever follows them, and announced then.
         if self.answer_for != AnswerFor::Host {
             addresses.extend(&self.virtual_addresses);
         }

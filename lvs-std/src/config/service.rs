@@ -13,7 +13,7 @@ pub struct VirtualService {
     pub key: ServiceKey,
     /// Scheduler, persistence and flags.
     pub config: ServiceConfig,
-    /// Its real servers.
+    /// The real servers, in the order in which they are added.
     pub servers: Vec<ServerConfig>,
     /// How the service masks failures of its servers.
     pub health: ServiceHealth,
@@ -29,6 +29,8 @@ impl VirtualService {
     /// Whether another configuration says the same of this service and its servers.
     #[must_use]
     pub fn says_as(&self, other: &Self) -> bool {
+        // Compared as the control interface sees it: what differs below that would make a reload change what nobody
+        // can see.
         let spec = |service: &Self| convert::service_spec(service.key.family(), &service.config);
         self.key == other.key && spec(self) == spec(other) && self.servers == other.servers
     }

@@ -18,7 +18,8 @@ use crate::worker::WorkerGone;
 /// What is followed, and who is told.
 type Watched = (SharedController, RuntimeGroup, Arc<Reconciler>);
 
-/// Keeps what the director answers for as it should be, in the network namespace of this thread, until the director ends.
+/// Keeps what the director answers for as it should be, in the network namespace of this thread, until the director
+/// ends.
 pub(super) fn follow(
     (controller, group, reconciler): Watched,
     what: AnswerFor,
@@ -48,6 +49,7 @@ pub(super) fn follow(
                 ServiceName::Address { address, .. } => Some(address),
                 ServiceName::Mark { .. } => None,
             }));
+            // Without the machine's word everything is wanted; with it only what VRRP has brought here.
             if machine.is_some() {
                 wanted.retain(|address| present.contains(address));
             }

@@ -45,6 +45,7 @@ impl Assembly {
         if let Some(&cpu) = workers.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
             return Err(StartError::Processor { cpu, allowed });
         }
+        // A seed for the steering alone: a client must not learn from its worker what the tables' hashes are.
         let steer = Steer::new(seed()?, workers.count, workers.by);
         let mut hosts: Vec<SeededHost> = Vec::new();
         for _ in 0..workers.count {

@@ -11,8 +11,8 @@ use lvs_core::{
 /// A service and its servers, the one added last first.
 pub(super) type State = (ServiceConfig<Scheduler>, Vec<ServerConfig>);
 
-/// The share of clients, 0 to 1, that would be sent to another server than before: found by sending the same few thousand
-/// clients to both. `None` where no hash of the client decides, so that new connections go anywhere anyway.
+/// The share of clients, 0 to 1, that would be sent to another server than before: found by sending the same few
+/// thousand clients to both. `None` where no hash of the client decides, so that new connections go anywhere anyway.
 pub(super) fn share(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
     if !hashes(old.0.scheduler.name()) || !hashes(new.0.scheduler.name()) {
         return None;
@@ -51,6 +51,7 @@ fn choose(
     let mut director =
         Director::new(Config::new(Seed::from_bytes([0; 16])), Heap::with_capacity(CLIENTS as usize));
     let mut config = config.clone();
+    // Persistence sends a client where it was before. The question is where the hash sends one that comes anew.
     config.persistence = None;
     director.add_service(key, config).ok()?;
     for server in servers.iter().rev() {

@@ -1,4 +1,5 @@
-//! Taking real servers out of service gently: no new connections, and an end when the last one is gone or the time is over.
+//! Taking real servers out of service gently: no new connections, and an end when the last one is gone or the time is
+//! over.
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +74,7 @@ impl Drains {
         after: Option<Duration>,
     ) -> Result<(), Errno> {
         self.set(service, server, true)?;
+        // In this order: a drain that is listed has begun, and a server that is refused is never listed.
         let since = Instant::now();
         let deadline = after.and_then(|after| since.checked_add(after));
         self.list().insert((service, server), Drain { since, deadline });

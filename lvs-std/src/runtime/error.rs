@@ -46,7 +46,7 @@ pub enum StartError {
     Processor {
         /// The processor that was asked for.
         cpu: usize,
-        /// Those that there are.
+        /// The processors that this process may use.
         allowed: Vec<usize>,
     },
     /// The state file cannot be used.
@@ -121,8 +121,8 @@ pub enum ReloadError {
     Checks(io::Error),
     /// The director is ending.
     Ending,
-    /// Services, servers and settings are as the configuration has them, but the state file cannot be written: the next start may
-    /// bring the old settings back.
+    /// Services, servers and settings are as the configuration has them, but the state file cannot be written: the
+    /// next start may bring the old settings back.
     Journal(JournalError),
     /// The configuration is applied, but not remembered: the next start may take what it says for new.
     Memory {

@@ -56,6 +56,7 @@ pub(super) fn explain(
     }
     let _ = writeln!(text, "it belongs to no connection that the director knows");
     let family = Family::of(to.ip());
+    // In the order in which the director looks them up: mark, address and port, then every port.
     let candidates = [
         (question.mark != 0).then_some(ServiceKey::Mark { family, mark: question.mark }),
         Some(ServiceKey::Address { protocol, address: to.ip(), port: to.port() }),

@@ -29,7 +29,8 @@ use crate::worker::WorkerGone;
 /// The methods are of four kinds: what reads ([`statistics`](Self::statistics), [`health`](Self::health),
 /// [`explain`](Self::explain), [`connections`](Self::connections), [`plan`](Self::plan)), what changes the table
 /// ([`reload`](Self::reload), [`drain`](Self::drain), [`with_controller`](Self::with_controller)), what tells
-/// ([`events`](Self::events)), and [`stop`](Self::stop). Each may be called from any thread; none is called by a packet.
+/// ([`events`](Self::events)), and [`stop`](Self::stop). Each may be called from any thread; none is called by a
+/// packet.
 #[derive(Clone)]
 pub struct RuntimeHandle(pub(super) Arc<Parts>);
 
@@ -76,8 +77,8 @@ impl RuntimeHandle {
 
     /// Applies another configuration, as a whole or not at all, and returns what has changed by it.
     ///
-    /// Three are compared: what was applied last, what the new configuration says, and what there is. What operators changed
-    /// meanwhile, and the new configuration says as the last one did, stays.
+    /// Three are compared: what was applied last, what the new configuration says, and what there is. What operators
+    /// changed meanwhile, and the new configuration says as the last one did, stays.
     ///
     /// # Errors
     /// [`ReloadError`].
@@ -94,8 +95,8 @@ impl RuntimeHandle {
         reconciler.reload(&reconciler.read_file()?)
     }
 
-    /// From now on a real server gets no new connections. After the deadline, if there is one, what is left is cut. The end is told
-    /// by [`ApiEvent::Drained`] or [`ApiEvent::Cut`].
+    /// From now on a real server gets no new connections. After the deadline, if there is one, what is left is cut.
+    /// The end is told by [`ApiEvent::Drained`] or [`ApiEvent::Cut`].
     ///
     /// # Errors
     /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server.
@@ -166,7 +167,8 @@ impl RuntimeHandle {
         self.0.events.listen()
     }
 
-    /// Runs a closure with the controller, which carries out ipvsadm's commands. Nobody else commands the director meanwhile.
+    /// Runs a closure with the controller, which carries out ipvsadm's commands. Nobody else commands the director
+    /// meanwhile.
     pub fn with_controller<R>(&self, work: impl FnOnce(&mut RuntimeController) -> R) -> R {
         work(&mut self.0.controller.lock())
     }
@@ -183,7 +185,8 @@ impl RuntimeHandle {
         self.0.reconciler.as_ref().and_then(|reconciler| reconciler.configuration())
     }
 
-    /// Sets a switch from the text that its file would take: `net.ipv4.vs.*`, and those of the host that the director is.
+    /// Sets a switch from the text that its file would take: `net.ipv4.vs.*`, and those of the host that the director
+    /// is.
     ///
     /// # Errors
     /// [`SysctlError`]; nothing has changed then.

@@ -21,8 +21,8 @@ pub trait ServerTable: Send + 'static {
     /// The weights that operators gave a service's servers since the configuration was read, by address.
     fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32>;
 
-    /// Gives a service the servers that it should have, and its sorry server if that serves, all between two batches. Servers that
-    /// are none of these are left alone.
+    /// Gives a service the servers that it should have, and its sorry server if that serves, all between two batches.
+    /// Servers that are none of these are left alone.
     ///
     /// # Errors
     /// [`WorkerGone`], which ends the checks.
@@ -48,8 +48,8 @@ pub struct HealthReconciler {
 }
 
 impl HealthReconciler {
-    /// Starts to check what these services want to have checked, in the network namespace of this thread. `tell` hears of
-    /// everything new, once the director has it. `None` when nothing is to be checked.
+    /// Starts to check what these services want to have checked, in the network namespace of this thread. `tell`
+    /// hears of everything new, once the director has it. `None` when nothing is to be checked.
     ///
     /// # Errors
     /// When no thread or descriptor is left for the checks.
@@ -102,8 +102,8 @@ impl HealthReconciler {
 
 impl Drop for HealthReconciler {
     fn drop(&mut self) {
-        // The engine ends with them. The other thread ends with the engine's events, but not before a director that does not work any
-        // more is gone too, if it has just commanded it: that is not waited for.
+        // The engine ends with them. The other thread ends with the engine's events, but not before a director that
+        // does not work any more is gone too, if it has just commanded it: that is not waited for.
         lock(&self.services).clear();
         drop(self.probes.take());
         if let Some(engine) = self.engine.take() {
@@ -195,8 +195,8 @@ impl Watched {
     }
 }
 
-/// Carries out what follows from events, until there are no more or the director is gone. From time to time it looks over all:
-/// operators add and remove servers too.
+/// Carries out what follows from events, until there are no more or the director is gone. From time to time it looks
+/// over all: operators add and remove servers too.
 fn keep(
     services: &Mutex<Vec<Watched>>,
     table: &impl ServerTable,

@@ -5,7 +5,8 @@
 //!                                                                     |  worker threads      one for each worker
 //!                                                                     |  Controller <-- netlink socket, JSON socket
 //!                                                                     |  Reconciler <-- reload: plan, then apply
-//!                                                                     |  health, drains, followed addresses, sync daemons, memory
+//!                                                                     |  health, drains, followed addresses
+//!                                                                     |  sync daemons, memory
 //! RuntimeHandle (clones) <--------------------------------------------+
 //! ```
 //!
@@ -20,11 +21,11 @@
 //! | `addresses`, `sync`, `memory`, `shutdown` | threads beside the workers, and how they end |
 //! | `api` | the answers at the JSON socket |
 //!
-//! Three decisions shape it. The parts know each other in one direction: whoever asks comes last. A [`Runtime`] owns the
-//! threads, a [`RuntimeHandle`] only reaches them, so a handle that is kept too long keeps nothing running. And it brings no
-//! signal handler, logger or other global: a program turns SIGTERM into [`RuntimeHandle::stop`] and SIGHUP into
-//! [`RuntimeHandle::reload_file`]. What happens is told by [`RuntimeHandle::events`]; the same is said by `tracing`, which is
-//! silent unless the program has a subscriber.
+//! Three decisions shape it. The parts know each other in one direction: whoever asks comes last. A [`Runtime`] owns
+//! the threads, a [`RuntimeHandle`] only reaches them, so a handle that is kept too long keeps nothing running. And
+//! it brings no signal handler, logger or other global: a program turns SIGTERM into [`RuntimeHandle::stop`] and
+//! SIGHUP into [`RuntimeHandle::reload_file`]. What happens is told by [`RuntimeHandle::events`]; the same is said by
+//! `tracing`, which is silent unless the program has a subscriber.
 //!
 //! ```no_run
 //! use lvs_std::config::ConfigSource;

@@ -4,22 +4,22 @@ use std::path::{Path, PathBuf};
 
 use crate::control::socket_path;
 
-/// Where a running director is controlled, and where it keeps its state. The default is neither: it is controlled by its
-/// [handle](super::RuntimeHandle) alone.
+/// Where a running director is controlled, and where it keeps its state. The default is neither: it is controlled by
+/// its [handle](super::RuntimeHandle) alone.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RuntimeOptions {
-    /// The socket for ipvsadm's and keepalived's commands; the JSON socket is beside it, with `.json` behind the name. Missing
-    /// folders are made.
+    /// The socket for ipvsadm's and keepalived's commands; the JSON socket is beside it, with `.json` behind the
+    /// name. Missing folders are made.
     pub socket: Option<PathBuf>,
-    /// The file in which services and servers are kept, so that the next start comes back with them. The text that was applied
-    /// last is kept beside it, with `.toml` behind the name.
+    /// The file in which services and servers are kept, so that the next start comes back with them. The text that
+    /// was applied last is kept beside it, with `.toml` behind the name.
     pub state: Option<PathBuf>,
 }
 
 impl RuntimeOptions {
-    /// Controlled at the socket by which tools find a director of this name, `/run/director/NAME.sock`, with a state file
-    /// beside it.
+    /// Controlled at the socket by which tools find a director of this name, `/run/director/NAME.sock`, with a state
+    /// file beside it.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self::at(socket_path(name))

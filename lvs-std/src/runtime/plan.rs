@@ -15,8 +15,9 @@ use crate::config::{Configuration, VirtualService};
 
 /// The way from what a director has to what a file says.
 ///
-/// Three are compared: what the file said when it was last applied, what it says now, and what the director has. What the file
-/// says anew is changed; what operators changed meanwhile, and the file does not mention or says as before, stays.
+/// Three are compared: what the file said when it was last applied, what it says now, and what the director has. What
+/// the file says anew is changed; what operators changed meanwhile, and the file does not mention or says as before,
+/// stays.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
@@ -58,6 +59,7 @@ impl Plan {
             let before = old.and_then(|old| find(old, service));
             plan.service(before, service, desired.service(convert::name(service.key)));
         }
+        // Only what the file once said is withdrawn: what operators added is theirs.
         for service in old.into_iter().flat_map(|old| &old.services) {
             let name = convert::name(service.key);
             if find(new, service).is_none() && desired.service(name).is_some() {
@@ -167,8 +169,8 @@ impl Plan {
     }
 }
 
-/// A service as schedulers see it, with its servers in the order of their addresses, so that an edit is not taken for a change of
-/// places.
+/// A service as schedulers see it, with its servers in the order of their addresses, so that an edit is not taken for
+/// a change of places.
 fn state(name: ServiceName, declared: &DesiredService) -> Option<disruption::State> {
     let config = |server: &DesiredServer| convert::server_config(server.address, &server.spec);
     let mut servers: Vec<_> = declared.servers.iter().filter_map(config).collect();

@@ -23,7 +23,7 @@ pub(super) type RuntimeHost = Host<MAX_ADDRESSES, MAX_NEIGHBOURS>;
 
 /// The devices in the order of the interfaces.
 pub(super) struct Ports {
-    /// Those of each worker.
+    /// The devices of each worker, in the order of the interfaces.
     pub(super) lines: Vec<Vec<Device>>,
     /// What tells the XDP program of addresses, if there is one.
     pub(super) filter: Option<AddressFilter>,
@@ -63,6 +63,7 @@ pub(super) fn open(
             }
             None => open_packet(interface, steer, &known)?,
         };
+        // A packet of IP is no longer than that, whatever the loopback interface says.
         let mtu = u16::try_from(opened.mtu).unwrap_or(u16::MAX);
         tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(opened.mac));
         for (_, host) in hosts.iter_mut() {
@@ -73,6 +74,7 @@ pub(super) fn open(
         let mut taps = offloads.iter_mut().zip(&opened.taps);
         if let Err(error) = taps.try_for_each(|(offload, tap)| offload.add_port(PortId(at), tap)) {
             tracing::info!("bulk transfers are copied, because {error}");
+            // All or none: a flow that comes by an interface with the offload may leave by one without it.
             offloads.clear();
         }
     }
@@ -131,7 +133,8 @@ fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<
 
 type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<AddressFilter>);
 
-/// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What does is logged.
+/// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What
+/// does is logged.
 fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, StartError> {
     let mut wanted: Vec<&Interface> = Vec::new();
     let mut optional = false;

@@ -34,8 +34,8 @@ struct Applied {
 }
 
 impl Reconciler {
-    /// For the first application. If the director came back with the table that it had, `memory` tells what its configuration said
-    /// then.
+    /// For the first application. If the director came back with the table that it had, `memory` tells what its
+    /// configuration said then.
     pub(super) fn new(
         (controller, group, events): (SharedController, RuntimeGroup, Events),
         file: Option<PathBuf>,

@@ -3,7 +3,8 @@
 use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Tells threads that the director has ended. They wait here rather than sleep, so that none of them outlives it by long.
+/// Tells threads that the director has ended. They wait here rather than sleep, so that none of them outlives it by
+/// long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shutdown(Arc<(Mutex<bool>, Condvar)>);
 

@@ -34,7 +34,8 @@ pub struct Runtime {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Ended {
-    /// Why it ended: [`End::Stopped`], or [`End::Ended`] when its devices were recordings that were played to their end.
+    /// Why it ended: [`End::Stopped`], or [`End::Ended`] when its devices were recordings that were played to their
+    /// end.
     pub end: End,
     /// What it has done.
     pub statistics: Statistics,
@@ -43,8 +44,8 @@ pub struct Ended {
 impl Runtime {
     /// Starts the director that a configuration describes, with its interfaces opened.
     ///
-    /// The source is a [`Configuration`](crate::config::Configuration), or a [`ConfigSource`] with its text or file, so that a later
-    /// start knows what the director was told, and [`RuntimeHandle::reload_file`] where to look.
+    /// The source is a [`Configuration`](crate::config::Configuration), or a [`ConfigSource`] with its text or file,
+    /// so that a later start knows what the director was told, and [`RuntimeHandle::reload_file`] where to look.
     ///
     /// # Errors
     /// [`StartError`].
@@ -53,8 +54,8 @@ impl Runtime {
         Self::start_with(Assembly::open(&source.configuration)?, Some(source), options)
     }
 
-    /// Starts a director from workers of the program's own, for example with devices of its own. A source says what services they
-    /// have; without one, nothing is reloaded or checked.
+    /// Starts a director from workers of the program's own, for example with devices of its own. A source says what
+    /// services they have; without one, nothing is reloaded or checked.
     ///
     /// # Errors
     /// [`StartError`].
@@ -94,6 +95,7 @@ impl Runtime {
                 Some(reconciler)
             }
         };
+        // Sockets come last: whoever finds them finds a director that answers.
         let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
         let drains = drains.map_err(StartError::system("drains"))?;
         let parts = Parts { controller, group, reconciler, drains, events, shutdown, interfaces };
@@ -103,7 +105,8 @@ impl Runtime {
         Ok(Self { serving, handle, threads: Some(threads) })
     }
 
-    /// What the director can be asked and told. Handles can be cloned, and outlive the director; then they say that it is ending.
+    /// What the director can be asked and told. Handles can be cloned, and outlive the director; then they say that
+    /// it is ending.
     #[must_use]
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()

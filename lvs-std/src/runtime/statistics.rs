@@ -20,8 +20,8 @@ use crate::worker::{Snapshot, WorkerCounters, WorkerGone};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// All workers together: counters of director and forwarder as they are now, the devices' as they were published last, at
-    /// most a second ago.
+    /// All workers together: counters of director and forwarder as they are now, the devices' as they were published
+    /// last, at most a second ago.
     pub total: Snapshot,
     /// What each worker published last.
     pub workers: Vec<Snapshot>,
@@ -37,9 +37,9 @@ pub struct Statistics {
 pub struct ServiceTraffic {
     /// The service.
     pub key: ServiceKey,
-    /// Its scheduler.
+    /// The name of the scheduler.
     pub scheduler: &'static str,
-    /// All of it.
+    /// What all its servers together had.
     pub traffic: Traffic,
     /// By real server.
     pub servers: Vec<(SocketAddr, Traffic)>,
@@ -56,7 +56,7 @@ pub(super) struct Subject<'a> {
 type Part = (stats::Counters, Counters, Vec<Option<ServiceTraffic>>);
 
 impl Statistics {
-    /// Those of a running director.
+    /// Statistics of a running director.
     pub(super) fn read(of: &Subject<'_>) -> Result<Self, WorkerGone> {
         let keys = keys(of);
         let read = move |_: usize,
@@ -69,7 +69,7 @@ impl Statistics {
         Self::of_parts(of, parts).ok_or(WorkerGone)
     }
 
-    /// Those of a director that has ended.
+    /// Statistics of a director that has ended.
     pub(super) fn of_workers(of: &Subject<'_>, workers: &mut [RuntimeWorker]) -> Option<Self> {
         let keys = keys(of);
         let part = |worker: &mut RuntimeWorker| {

@@ -1,6 +1,7 @@
 //! The sync daemons at work beside a worker: a thread that carries their messages between the director and the wire.
 //!
-//! Their interface is opened once more for it, so that the worker need not know of them. Nothing here is on the way of a packet.
+//! The interface of a daemon is opened once more for it, so that the worker need not know of them. Nothing here is on
+//! the way of a packet.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -35,7 +36,8 @@ struct State {
 }
 
 impl Sync {
-    /// Daemons that do not run yet, with a thread for them. `events` gives the director's events as long as there are any.
+    /// Daemons that do not run yet, with a thread for them. `events` gives the director's events as long as there are
+    /// any.
     pub(super) fn start<S: Store + 'static, const A: usize, const N: usize>(
         interfaces: Vec<String>,
         handle: Handle<S, A, N>,
@@ -142,7 +144,8 @@ impl Sync {
         Ok(())
     }
 
-    /// Waits until it is worth looking again: not long while a daemon runs, and otherwise until one does, or for a while.
+    /// Waits until it is worth looking again: not long while a daemon runs, and otherwise until one does, or for a
+    /// while.
     fn pause(&self) {
         let state = self.state();
         if state.daemons.is_running() {

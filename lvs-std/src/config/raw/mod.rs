@@ -291,7 +291,8 @@ impl<'de> Deserialize<'de> for Prefix {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|()| {
             Error::custom(format!(
-                "`{text}` is no address with a prefix length, expected one such as \"10.0.1.254/24\" or \"2001:db8::1/64\""
+                "`{text}` is no address with a prefix length, expected one such as \"10.0.1.254/24\" \
+                 or \"2001:db8::1/64\""
             ))
         })
     }

@@ -5,8 +5,8 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
-/// Switches with their values, in the order of the file. A name may be written in quotes, or with its dots as TOML's own:
-/// `net.ipv4.vs.sloppy_tcp = 1` is a table in a table in a table, whose keys are joined again here.
+/// Switches with their values, in the order of the file. A name may be written in quotes, or with its dots as TOML's
+/// own: `net.ipv4.vs.sloppy_tcp = 1` is a table in a table in a table, whose keys are joined again here.
 #[derive(Default)]
 pub(in crate::config) struct Sysctl(pub(in crate::config) Vec<Switch>);
 

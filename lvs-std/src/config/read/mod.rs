@@ -31,6 +31,8 @@ struct Reader<'a> {
 pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> {
     let file: raw::File = toml::from_str(source).map_err(|error| ConfigError::from_toml(source, &error))?;
     let reader = Reader { source };
+    // Addresses and routes are given to a host that never sees a packet, and its refusals become errors: the rules of
+    // the host are written down once.
     let mut host = TrialHost::new(NO_SEED);
     let mut configuration = Configuration::new(reader.interfaces(&file.interface, &mut host)?);
     configuration.marks = reader.marks(&file.mark)?;

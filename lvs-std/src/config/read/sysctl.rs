@@ -7,8 +7,8 @@ use crate::config::{ConfigError, Configuration};
 use crate::control::sysctl::{self, SysctlError};
 
 impl Reader<'_> {
-    /// Sets the switches that the table names. The function is the one that `director sysctl` ends in, so that file and command
-    /// know the same switches and the same values.
+    /// Sets the switches that the table names. The function is the one that `director sysctl` ends in, so that file
+    /// and command know the same switches and the same values.
     pub(super) fn sysctl(self, raw: &Sysctl, configuration: &mut Configuration) -> Result<(), ConfigError> {
         let Configuration { tuning, options, .. } = configuration;
         for switch in &raw.0 {

@@ -27,7 +27,7 @@ impl Reader<'_> {
             by: self.by(raw, services)?,
         };
         if workers == 1 {
-            // Nothing is shared out.
+            // One worker has all packets: how they would be shared out must not make a reload ask for a new start.
             work.by = By::Endpoint;
             return Ok(work);
         }
@@ -92,8 +92,8 @@ impl Reader<'_> {
         Ok(cpus)
     }
 
-    /// What is asked for, or what suits the services of the file. Where there are none yet, nobody knows what will come: then the address, which
-    /// suits all but persistence by networks.
+    /// What is asked for, or what suits the services of the file. Where there are none yet, nobody knows what will
+    /// come: then the address, which suits all but persistence by networks.
     fn by(self, raw: &raw::Director, services: &[VirtualService]) -> Result<By, ConfigError> {
         let bits = |value: Option<&Spanned<Whole>>, key, most| self.number(value, key, 1..=most);
         let v4 = bits(raw.steer_v4.as_ref(), "steer-v4", 32)?;

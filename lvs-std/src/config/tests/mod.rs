@@ -78,7 +78,8 @@ fn gue_needs_a_port() {
     let text = refusal(&with_server("method = \"tun\"\ntunnel = \"gue\"\n"));
     assert_eq!(
         text,
-        "11:10: a gue tunnel has no port; write `tunnel-port = 6080`, the UDP port on which the real server decapsulates"
+        "11:10: a gue tunnel has no port; write `tunnel-port = 6080`, the UDP port on which the real server \
+         decapsulates"
     );
 }
 
@@ -187,7 +188,8 @@ fn persistence_says_how_long_for_whom_and_by_what() {
 #[test]
 fn switches_reach_the_director() {
     let text = format!(
-        "{HEAD}[sysctl]\nnet.ipv4.vs.drop_entry = 1\n\"net.ipv4.vs.secure_tcp\" = \"3\"\nnet.ipv4.vs.nat_icmp_send = true\n\
+        "{HEAD}[sysctl]\nnet.ipv4.vs.drop_entry = 1\n\"net.ipv4.vs.secure_tcp\" = \"3\"\n\
+         net.ipv4.vs.nat_icmp_send = true\n\
          net.ipv4.vs.sync_threshold = \"4 60\"\nnet.ipv4.vs.pmtu_disc = 0\n"
     );
     let file = Configuration::parse(&text).unwrap();
@@ -237,7 +239,8 @@ fn checks_say_what_is_asked_and_how_often() {
     assert_eq!(read("check = { type = \"tcp\" }"), [Probe::new(at(80), Tcp::new().into(), every(5))]);
     let probes = read(
         "check = [{ type = \"tcp\", interval = 2 }, { type = \"http\", path = \"/health\", host = \"www.example.org\", \
-         status = \"200, 204\", text = \"well\", interval = \"1500ms\", timeout = 0.5, rise = 1, fall = 2, retry = \"100ms\" }]",
+         status = \"200, 204\", text = \"well\", interval = \"1500ms\", timeout = 0.5, rise = 1, \
+         fall = 2, retry = \"100ms\" }]",
     );
     assert_eq!(probes[0], Probe::new(at(80), Tcp::new().into(), every(2)));
     let Check::Http(http) = &probes[1].check else { panic!("{probes:?}") };
@@ -535,7 +538,8 @@ fn line() -> impl Strategy<Value = String> {
     ];
     prop_oneof![
         1 => prop::sample::select(vec![
-            "[[interface]]", "[[service]]", "[[service.server]]", "[[mark]]", "[timeouts]", "[tuning]", "[sysctl]", "[director]", "[service]", "\u{feff}", "\r",
+            "[[interface]]", "[[service]]", "[[service.server]]", "[[mark]]", "[timeouts]", "[tuning]", "[sysctl]",
+            "[director]", "[service]", "\u{feff}", "\r",
         ])
         .prop_map(str::to_owned),
         3 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),

@@ -1,8 +1,8 @@
 //! A director's JSON socket: what IPVS has no word for.
 //!
-//! The socket stands beside the one that speaks the kernel's netlink family, with `.json` behind its name. One connection is
-//! one question: a [`Request`] on a line, then a [`Response`] on a line. [`Request::Events`] keeps the connection open, and
-//! each [`ApiEvent`] is a line.
+//! The socket stands beside the one that speaks the kernel's netlink family, with `.json` behind its name. One
+//! connection is one question: a [`Request`] on a line, then a [`Response`] on a line. [`Request::Events`] keeps the
+//! connection open, and each [`ApiEvent`] is a line.
 //!
 //! ```
 //! use lvs_std::control::api::Request;

@@ -18,7 +18,8 @@ pub trait ApiHandler: Send + Sync {
     /// Answers a question.
     fn answer(&self, request: Request) -> Response;
 
-    /// What happens from now on, for a client that asks for [`Request::Events`]. The listener is left when the sender is gone.
+    /// What happens from now on, for a client that asks for [`Request::Events`]. The listener is left when the sender
+    /// is gone.
     fn events(&self) -> Receiver<ApiEvent>;
 }
 
@@ -31,8 +32,8 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Answers questions at a socket, each on a thread of its own, for this user only. A socket that a former director left is
-    /// taken over.
+    /// Answers questions at a socket, each on a thread of its own, for this user only. A socket that a former
+    /// director left is taken over.
     ///
     /// # Errors
     /// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.

@@ -64,7 +64,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// It was done; this was asked for.
+    /// The answer when something was asked for.
     #[must_use]
     pub fn of(result: &impl serde::Serialize) -> Self {
         match serde_json::to_value(result) {
@@ -73,7 +73,7 @@ impl Response {
         }
     }
 
-    /// It was done, or refused with a reason.
+    /// The answer when something was to be done.
     #[must_use]
     pub fn done<E: fmt::Display>(done: Result<(), E>) -> Self {
         match done {
@@ -82,7 +82,7 @@ impl Response {
         }
     }
 
-    /// It was not done, for this reason.
+    /// The answer when something was not done, with the reason.
     #[must_use]
     pub fn failed(why: impl Into<String>) -> Self {
         Self { error: Some(why.into()), ..Self::default() }
@@ -145,9 +145,9 @@ pub struct ProbeRow {
 pub struct ServiceRow {
     /// As listings name it: `TCP 10.99.0.1:80`, `FWM 7`.
     pub service: String,
-    /// Its scheduler.
+    /// The name of the scheduler.
     pub scheduler: String,
-    /// Its servers, the one added last first.
+    /// The real servers, the one added last first.
     pub servers: Vec<ServerRow>,
 }
 
@@ -162,7 +162,7 @@ pub struct ServerRow {
     pub weight: i32,
     /// The weight that the director works with; none while it does not use the server at all.
     pub effective_weight: Option<i32>,
-    /// It gets no new connections, by an operator's wish.
+    /// Whether an operator wishes that it gets no new connections.
     pub draining: bool,
 }
 
