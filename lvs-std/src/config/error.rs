@@ -4,7 +4,7 @@ use core::error::Error;
 use core::fmt;
 use core::ops::Range;
 
-use crate::control::sysctl;
+use crate::control::sysctl::Switch;
 
 /// Why a configuration cannot be used, with the place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,9 +127,13 @@ fn boundary(source: &str, index: usize) -> usize {
 
 /// Says where a switch belongs that stands among other keys: files of older versions have them below `[tuning]`.
 fn switch(key: &str) -> Option<String> {
-    let name = key.replace('-', "_");
-    let is_switch = sysctl::names().any(|switch| switch == name);
-    is_switch.then(|| format!("it is a switch: write `net.ipv4.vs.{name}` below [sysctl]"))
+    let name = match key {
+        "ip-forward" => "net.ipv4.ip_forward".to_owned(),
+        "icmp-rate" => "net.ipv4.icmp_ratelimit".to_owned(),
+        _ => key.replace('-', "_"),
+    };
+    let switch = Switch::find(&name)?;
+    Some(format!("it is a switch: write `{}` below [sysctl]", switch.full_name()))
 }
 
 /// Names the known word that is meant, or else all of them.

@@ -37,6 +37,12 @@ impl Switch {
         SWITCHES.iter().find(|switch| switch.name == name)
     }
 
+    /// The whole name: with `net.ipv4.vs.` if the switch is one of these.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        if self.name.contains('.') { self.name.to_owned() } else { format!("{PREFIX}{}", self.name) }
+    }
+
     /// What it is set to where nobody has turned it.
     #[must_use]
     pub fn default_value(&self) -> String {

@@ -94,8 +94,6 @@ pub(super) struct Tuning {
     pub(super) connections: Option<Spanned<Whole>>,
     pub(super) when_full: Option<WhenFull>,
     pub(super) capture_marked: Option<Spanned<bool>>,
-    pub(super) ip_forward: Option<bool>,
-    pub(super) icmp_rate: Option<Spanned<Whole>>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]

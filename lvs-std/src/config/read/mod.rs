@@ -97,9 +97,6 @@ impl Reader<'_> {
         }
         let options = &mut configuration.options;
         options.capture_marked = raw.capture_marked.as_ref().is_some_and(|on| *on.get_ref());
-        options.ip_forward = raw.ip_forward.unwrap_or(options.ip_forward);
-        let rate = self.number(raw.icmp_rate.as_ref(), "icmp-rate", 0..=1_000_000)?;
-        options.icmp_rate = rate.unwrap_or(options.icmp_rate);
         Ok(())
     }
 }

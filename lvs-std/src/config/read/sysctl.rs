@@ -4,7 +4,7 @@ use super::Reader;
 use crate::config::error::suggestion;
 use crate::config::raw::Sysctl;
 use crate::config::{ConfigError, Configuration};
-use crate::control::sysctl::{self, SysctlError};
+use crate::control::sysctl::{self, Switch, SysctlError};
 
 impl Reader<'_> {
     /// Sets the switches that the table names. The function is the one that `director sysctl` ends in, so that file
@@ -13,13 +13,15 @@ impl Reader<'_> {
         let Configuration { tuning, options, .. } = configuration;
         for switch in &raw.0 {
             let (name, value) = (switch.name.get_ref(), switch.value.get_ref());
-            let short = name.strip_prefix(PREFIX);
-            let done = short
-                .ok_or(SysctlError::Unknown)
-                .and_then(|short| sysctl::set(tuning, options, short, value));
+            // Whole names alone: what stands in a file should mean the same to everybody who reads it.
+            let done = if name.contains('.') {
+                sysctl::set(tuning, options, name, value)
+            } else {
+                Err(SysctlError::Unknown)
+            };
             done.map_err(|error| match error {
                 SysctlError::Unknown => {
-                    let known: Vec<String> = sysctl::names().map(|name| format!("{PREFIX}{name}")).collect();
+                    let known: Vec<String> = sysctl::all().map(Switch::full_name).collect();
                     let known: Vec<&str> = known.iter().map(String::as_str).collect();
                     self.error(switch.name.span(), format!("unknown switch `{name}`"))
                         .hint(suggestion(name, &known).unwrap_or_default())
@@ -33,6 +35,3 @@ impl Reader<'_> {
         Ok(())
     }
 }
-
-/// What the names of all switches begin with.
-const PREFIX: &str = "net.ipv4.vs.";

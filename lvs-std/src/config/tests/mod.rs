@@ -193,12 +193,14 @@ fn switches_reach_the_director() {
     let text = format!(
         "{HEAD}[sysctl]\nnet.ipv4.vs.drop_entry = 1\n\"net.ipv4.vs.secure_tcp\" = \"3\"\n\
          net.ipv4.vs.nat_icmp_send = true\n\
-         net.ipv4.vs.sync_threshold = \"4 60\"\nnet.ipv4.vs.pmtu_disc = 0\n"
+         net.ipv4.vs.sync_threshold = \"4 60\"\nnet.ipv4.vs.pmtu_disc = 0\n\
+         net.ipv4.ip_forward = 1\nnet.ipv4.icmp_ratelimit = 7\n"
     );
     let file = Configuration::parse(&text).unwrap();
     let tuning = file.core(Seed::from_bytes([0; 16])).tuning;
     assert_eq!((tuning.drop_entry, tuning.secure_tcp), (Defence::Automatic, Defence::Always));
     assert_eq!((tuning.sync_threshold, tuning.sync_period), (4, 60));
+    assert!(file.options.ip_forward && file.options.icmp_rate == 7);
     assert!(tuning.nat_icmp_send && file.watches_memory() && !file.options_each().pmtu_disc);
 }
 
