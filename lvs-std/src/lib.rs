@@ -18,6 +18,12 @@
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
+//! # Features
+//!
+//! Devices, steering and workers are there by themselves. `control` adds the commands and their journal, `health` the checkers
+//! and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one, `ipvsadm` that program's
+//! language, and `lab` the networks of namespaces.
+//!
 //! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
 //!
 //! # A director at work
@@ -79,16 +85,25 @@
 //!
 //! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "lvs-std is built on what Linux alone has (packet rings, AF_XDP, BPF, rtnetlink): on other systems use lvs-core and lvs-forward, \
+     which need no system at all"
+);
+
 mod bpf;
 mod clock;
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "control")]
 pub mod control;
 pub mod cpu;
 pub mod device;
+#[cfg(feature = "health")]
 pub mod health;
 #[cfg(feature = "ipvsadm")]
 pub mod ipvsadm;
+#[cfg(feature = "lab")]
 pub mod lab;
 pub mod offload;
 #[cfg(feature = "runtime")]

@@ -43,6 +43,7 @@ mod probes;
 pub use check::Check;
 pub use check::dns::{BadName, Dns, Name, Record};
 pub use check::http::{BadDigest, BadRequest, BadStatuses, Digest, Http, Statuses};
+#[cfg(feature = "health-tls")]
 pub use check::https::{BadTls, Https, Trust};
 pub use check::ping::Ping;
 pub use check::program::Program;

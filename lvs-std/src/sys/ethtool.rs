@@ -21,6 +21,7 @@ pub(crate) fn receive_queues(name: &str) -> io::Result<u32> {
 }
 
 /// Whether checksums of packets that are sent may be left to others.
+#[cfg(feature = "lab")]
 pub(crate) fn set_transmit_checksum(name: &str, on: bool) -> io::Result<()> {
     ask(name, &mut Value { command: SET_TRANSMIT_CHECKSUM, data: u32::from(on) })
 }
@@ -49,6 +50,7 @@ struct Channels {
 
 /// `struct ethtool_value`.
 #[repr(C)]
+#[cfg(feature = "lab")]
 struct Value {
     command: u32,
     data: u32,
@@ -58,6 +60,7 @@ struct Value {
 trait Request {}
 impl Request for DriverInfo {}
 impl Request for Channels {}
+#[cfg(feature = "lab")]
 impl Request for Value {}
 
 const _: () = assert!(size_of::<DriverInfo>() == 196 && size_of::<Channels>() == 36);
@@ -73,6 +76,7 @@ fn ask<T: Request>(name: &str, about: &mut T) -> io::Result<()> {
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const GET_DRIVER: u32 = 0x3;
 const GET_CHANNELS: u32 = 0x3c;
+#[cfg(feature = "lab")]
 const SET_TRANSMIT_CHECKSUM: u32 = 0x17;
 
 #[cfg(test)]

@@ -9,12 +9,14 @@ pub(crate) mod cells;
 pub(crate) mod ethtool;
 pub(crate) mod host_addresses;
 pub(crate) mod interface;
+#[cfg(feature = "lab")]
 pub(crate) mod netns;
 pub(crate) mod option;
 pub(crate) mod packet;
 pub(crate) mod pages;
 pub(crate) mod prefetch;
 pub(crate) mod ring;
+#[cfg(any(feature = "health", feature = "lab"))]
 pub(crate) mod rtnetlink;
 pub(crate) mod tun;
 pub(crate) mod vectors;

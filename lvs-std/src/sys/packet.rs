@@ -176,8 +176,10 @@ fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 
 /// A packet socket that only sends, on any interface, with link headers that the kernel makes.
 #[derive(Debug)]
+#[cfg(feature = "health")]
 pub(crate) struct Sender(OwnedFd);
 
+#[cfg(feature = "health")]
 impl Sender {
     pub(crate) fn open() -> io::Result<Self> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;

@@ -39,7 +39,7 @@ pub(crate) fn write(request: Header, answer: &Answer) -> Vec<Vec<u8>> {
         })],
         Answer::Sysctl(value) => {
             let mut set = Writer::new();
-            set.put(FILE_DATA, format!("{value}\n").as_bytes());
+            set.put(file::DATA, format!("{value}\n").as_bytes());
             let header = Header { kind: kind::FILES, flags: flag::MULTI, ..request };
             vec![message(header, file::READ, 1, &set.into_bytes()), done(request)]
         }
@@ -127,7 +127,7 @@ pub(crate) fn read(message: &Message<'_>, service: Family) -> Option<Read> {
             return Some(if errno == 0 { Read::Done } else { Read::Refused(errno.saturating_neg()) });
         }
         kind::FILES => {
-            let piece = attributes(bytes).find_map(|(kind, value)| (kind == FILE_DATA).then_some(value));
+            let piece = attributes(bytes).find_map(|(kind, value)| (kind == file::DATA).then_some(value));
             return Some(Read::Piece(piece.unwrap_or_default().to_vec()));
         }
         _ => {}
@@ -153,9 +153,6 @@ pub(crate) fn read(message: &Message<'_>, service: Family) -> Option<Read> {
 /// `CTRL_ATTR_FAMILY_ID` and `CTRL_ATTR_FAMILY_NAME`.
 pub(crate) const FAMILY_ID: u16 = 1;
 pub(crate) const FAMILY_NAME: u16 = 2;
-/// Attributes of our own messages about files.
-pub(crate) const FILE_PATH: u16 = 1;
-pub(crate) const FILE_DATA: u16 = 2;
 
 const INFO_VERSION: u16 = 1;
 const INFO_TABLE_SIZE: u16 = 2;

@@ -63,6 +63,10 @@ pub(super) mod cmd {
 
 /// Commands of our messages about files.
 pub(super) mod file {
+    /// Attribute: the path of one.
+    pub(crate) const PATH: u16 = 1;
+    /// Attribute: text of one.
+    pub(crate) const DATA: u16 = 2;
     /// The text of one.
     pub(crate) const READ: u8 = 1;
     /// Writes to one.

@@ -2,7 +2,7 @@
 
 use super::attribute::{Writer, attributes, string, u32};
 use super::nest::{Dest, Service, read_daemon, write_daemon, write_dest, write_name, write_spec};
-use super::{Header, Message, answer, attr, cmd, file, flag, kind, message};
+use super::{Header, Message, attr, cmd, file, flag, kind, message};
 use crate::control::{
     Command, DaemonCommand, DaemonSpec, Errno, Query, Role, ServiceName, Setting, TableCommand, Timeouts,
 };
@@ -64,11 +64,9 @@ pub(crate) fn read(message: &Message<'_>) -> Asked {
 fn read_file_message(message: &Message<'_>) -> Result<Asked, Errno> {
     let part =
         |wanted| attributes(message.attributes()).find_map(|(kind, value)| (kind == wanted).then_some(value));
-    let path = part(answer::FILE_PATH).and_then(|value| string(value, LONGEST_PATH)).ok_or(Errno::Invalid)?;
+    let path = part(file::PATH).and_then(|value| string(value, LONGEST_PATH)).ok_or(Errno::Invalid)?;
     match message.command() {
-        Some(file::WRITE) => {
-            write_of_file(&path, part(answer::FILE_DATA).unwrap_or_default()).map(Asked::Command)
-        }
+        Some(file::WRITE) => write_of_file(&path, part(file::DATA).unwrap_or_default()).map(Asked::Command),
         Some(file::READ) => {
             let switch = Switch::at(&path).ok_or(Errno::NoEntry)?;
             Ok(Asked::Command(Query::Sysctl(switch.name.to_owned()).into()))
@@ -255,9 +253,9 @@ pub(crate) fn write(command: &Command, sequence: u32) -> Vec<u8> {
 /// Writes a message about a file, as a client sends it.
 pub(crate) fn write_file_message(command: u8, path: &str, text: Option<&[u8]>, sequence: u32) -> Vec<u8> {
     let mut set = Writer::new();
-    set.string(answer::FILE_PATH, path);
+    set.string(file::PATH, path);
     if let Some(text) = text {
-        set.put(answer::FILE_DATA, text);
+        set.put(file::DATA, text);
     }
     let header = Header { kind: kind::FILES, flags: flag::REQUEST | flag::ACK, sequence, port: 0 };
     message(header, command, 1, &set.into_bytes())

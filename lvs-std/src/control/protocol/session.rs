@@ -115,9 +115,8 @@ impl Session {
         let part = |wanted| {
             attributes(message.attributes()).find_map(|(kind, value)| (kind == wanted).then_some(value))
         };
-        let path = part(answer::FILE_PATH)
-            .and_then(|value| string(value, request::LONGEST_PATH))
-            .ok_or(Errno::Invalid)?;
+        let path =
+            part(file::PATH).and_then(|value| string(value, request::LONGEST_PATH)).ok_or(Errno::Invalid)?;
         match command {
             file::READ => {
                 let text = handler.read_file(&path)?;
@@ -125,7 +124,7 @@ impl Session {
                 answers.push(answer::done(message.header));
                 Ok(())
             }
-            file::WRITE => write_file(handler, &path, part(answer::FILE_DATA).unwrap_or_default()),
+            file::WRITE => write_file(handler, &path, part(file::DATA).unwrap_or_default()),
             file::STREAM => {
                 handler.read_file(&path)?;
                 self.stream = Some(path);
@@ -181,7 +180,7 @@ fn controller(message: &Message<'_>, command: u8, answers: &mut Vec<Vec<u8>>) ->
 
 fn piece_of(request: &Message<'_>, piece: &[u8]) -> Vec<u8> {
     let mut set = super::attribute::Writer::new();
-    set.put(answer::FILE_DATA, piece);
+    set.put(file::DATA, piece);
     let header = super::Header { flags: flag::MULTI, ..request.header };
     message(header, file::READ, 1, &set.into_bytes())
 }

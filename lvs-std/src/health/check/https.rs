@@ -45,16 +45,29 @@ pub enum Trust {
 }
 
 impl Https {
-    /// A request by TLS. `sni` is the name that the target is asked for and must have a certificate for: by default that of the
+    /// A request by TLS, with ring for a crypto provider. `sni` is the name that the target is asked for and must have a certificate for: by default that of the
     /// request's `Host` field, or the target's address. Files and the system's authorities are read here, once.
     ///
     /// # Errors
     /// When there is no authority to be trusted, or the name is none.
     pub fn new(http: Http, trust: Trust, sni: Option<&str>) -> Result<Self, BadTls> {
+        Self::with_provider(http, trust, sni, Arc::new(ring::default_provider()))
+    }
+
+    /// A request by TLS, as [`new`](Self::new) makes it, with another crypto provider: one that a platform prescribes, or that a
+    /// program has anyway.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), or when the provider has nothing for TLS 1.2 and 1.3.
+    pub fn with_provider(
+        http: Http,
+        trust: Trust,
+        sni: Option<&str>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, BadTls> {
         if let Some(sni) = sni {
             ServerName::try_from(sni).map_err(|_| BadTls::Name)?;
         }
-        let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| BadTls::Trust(error.to_string()))?;

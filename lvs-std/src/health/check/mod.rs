@@ -2,6 +2,7 @@
 
 pub(super) mod dns;
 pub(super) mod http;
+#[cfg(feature = "health-tls")]
 pub(super) mod https;
 pub(super) mod ping;
 pub(super) mod program;
@@ -74,34 +75,34 @@ pub(super) const PASSED: Result<Pass, Failure> = Ok(Pass { advice: None });
 
 /// Declares every checker; everything that must know all of them follows from this list.
 macro_rules! checkers {
-    ($($(#[$doc:meta])* $name:literal => $kind:ident($checker:path),)+) => {
+    ($($(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])? $name:literal => $kind:ident($checker:path),)+) => {
         /// What is asked of a target, with all its options.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Check {
-            $($(#[$doc])* $kind($checker),)+
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $kind($checker),)+
         }
 
         impl Check {
             /// Names of all kinds, as configurations have them.
-            pub const NAMES: &'static [&'static str] = &[$($name),+];
+            pub const NAMES: &'static [&'static str] = &[$($(#[cfg($cfg)])? $name),+];
 
             /// The name of its kind.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 match self {
-                    $(Self::$kind(_) => $name,)+
+                    $($(#[cfg($cfg)])? Self::$kind(_) => $name,)+
                 }
             }
 
             pub(in crate::health) fn begin(&self, target: SocketAddr) -> Result<Box<dyn Attempt>, Failure> {
                 match self {
-                    $(Self::$kind(checker) => checker.begin(target),)+
+                    $($(#[cfg($cfg)])? Self::$kind(checker) => checker.begin(target),)+
                 }
             }
         }
 
-        $(impl From<$checker> for Check {
+        $($(#[cfg($cfg)])? impl From<$checker> for Check {
             fn from(checker: $checker) -> Self {
                 Self::$kind(checker)
             }
@@ -114,8 +115,8 @@ checkers! {
     "tcp" => Tcp(tcp::Tcp),
     /// An HTTP request is answered as it should be.
     "http" => Http(http::Http),
-    /// The same by TLS.
-    "https" => Https(https::Https),
+    /// An HTTP request by TLS is answered as it should be.
+    #[cfg(feature = "health-tls")] "https" => Https(https::Https),
     /// A connection to the virtual address is accepted by one real server.
     "through" => Through(through::Through),
     /// A UDP datagram is answered, or at least not refused.

@@ -1,32 +1,21 @@
-//! The rtnetlink requests that a lab needs (rtnetlink(7)), over a socket that stays in its namespace.
+//! What a lab makes: links, addresses, routes.
 
 use core::net::IpAddr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 
-/// A rtnetlink socket. It talks to the namespace in which it was opened, whoever uses it later.
-pub(crate) struct Netlink {
-    socket: Socket,
-    sequence: u32,
-}
+use super::{Netlink, family, unexpected};
 
 /// What the kernel says of a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,14 +39,6 @@ pub(crate) enum Hop {
 }
 
 impl Netlink {
-    /// Opens a socket in the calling thread's network namespace.
-    pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
-    }
-
     /// Makes two joined Ethernet interfaces: `name` here and `peer` in the namespace of `peer_namespace`.
     pub(crate) fn add_veth(
         &mut self,
@@ -185,57 +166,6 @@ impl Netlink {
         }
     }
 
-    /// The index of the interface to which packets for a destination go directly; `None` when there is a router between.
-    pub(crate) fn route(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(destination);
-        message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
-        match self.request(RouteNetlinkMessage::GetRoute(message), 0)? {
-            Some(RouteNetlinkMessage::NewRoute(route)) => {
-                let mut interface = None;
-                for attribute in route.attributes {
-                    if let RouteAttribute::Oif(index) = attribute {
-                        interface = Some(index);
-                    } else if let RouteAttribute::Gateway(_) | RouteAttribute::Via(_) = attribute {
-                        return Ok(None);
-                    }
-                }
-                Ok(interface)
-            }
-            other => Err(unexpected(other.as_ref())),
-        }
-    }
-
-    /// The MAC address of a neighbour, and whether the kernel has used it lately; `None` when the kernel does not know it (yet).
-    pub(crate) fn neighbour(
-        &mut self,
-        interface: u32,
-        address: IpAddr,
-    ) -> io::Result<Option<([u8; 6], bool)>> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = interface;
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(address)));
-        let answer = match self.request(RouteNetlinkMessage::GetNeighbour(message), 0) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-            answer => answer?,
-        };
-        let Some(RouteNetlinkMessage::NewNeighbour(neighbour)) = answer else {
-            return Err(unexpected(answer.as_ref()));
-        };
-        let state = neighbour.header.state;
-        if let NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None = state {
-            return Ok(None);
-        }
-        let fresh = state != NeighbourState::Stale;
-        let mac = neighbour.attributes.into_iter().find_map(|attribute| {
-            let NeighbourAttribute::LinkLayerAddress(bytes) = attribute else { return None };
-            bytes.try_into().ok()
-        });
-        Ok(mac.map(|mac| (mac, fresh)))
-    }
-
     fn change(&mut self, name: &str, attribute: LinkAttribute) -> io::Result<()> {
         let mut link = named(name);
         link.attributes.push(attribute);
@@ -245,40 +175,6 @@ impl Netlink {
     fn create(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
         self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
-
-    /// Sends one request and waits for its answer: a message, or `None` for a plain acknowledgement.
-    fn request(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Option<RouteNetlinkMessage>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            let answer =
-                NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(io::Error::other)?;
-            if answer.header.sequence_number != self.sequence {
-                continue;
-            }
-            if let NetlinkPayload::Error(error) = &answer.payload
-                && error.code.is_some()
-            {
-                return Err(error.to_io());
-            }
-            return Ok(match answer.payload {
-                NetlinkPayload::InnerMessage(message) => Some(message),
-                NetlinkPayload::Done(_) | NetlinkPayload::Error(_) | NetlinkPayload::Noop | _ => None,
-            });
-        }
-    }
 }
 
 /// A link message about the interface `name`.
@@ -286,15 +182,4 @@ fn named(name: &str) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
     link
-}
-
-fn family(address: IpAddr) -> AddressFamily {
-    match address {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    }
-}
-
-fn unexpected(answer: Option<&RouteNetlinkMessage>) -> io::Error {
-    io::Error::other(format!("unexpected answer of the kernel: {answer:?}"))
 }
