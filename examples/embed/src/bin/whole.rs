@@ -4,7 +4,7 @@
 //! The program needs an interface `eth0` and the capability `CAP_NET_RAW`; tests/whole.rs gives it both in a
 //! namespace of its own.
 
-use std::error::Error;
+use core::error::Error;
 
 use lvs_std::config::ConfigSource;
 use lvs_std::control::ServiceName;
