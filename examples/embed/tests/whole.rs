@@ -1,6 +1,6 @@
 //! The program with the whole director, on an interface of its own.
 
-use std::error::Error;
+use core::error::Error;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
