@@ -9,7 +9,7 @@ use lvs_core::{
     ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
 };
 
-use twin::briefs::{By, verdicts};
+use twin::fast::{By, verdicts};
 use twin::{Answer, Manner, Twin};
 
 #[path = "../../lvs-core/tests/twin/mod.rs"]
@@ -18,7 +18,7 @@ mod twin;
 
 const CAPACITY: usize = 16;
 
-/// Runs the operations that `data` stands for on a `Heap` director (one by one), others (in batches, and in brief), a `Fixed` one
+/// Runs the operations that `data` stands for on a `Heap` director (one by one), others (in batches, and by the fast tier), a `Fixed` one
 /// and the twin.
 ///
 /// # Panics
@@ -38,7 +38,7 @@ pub fn director(data: &[u8]) {
     let mut twin = Twin::new(&config, CAPACITY);
     let mut single = Director::new(config.clone(), crate::small_store(CAPACITY));
     let mut batched = Director::new(config.clone(), crate::small_store(CAPACITY));
-    let mut brief = Director::new(config.clone(), crate::small_store(CAPACITY));
+    let mut fast = Director::new(config.clone(), crate::small_store(CAPACITY));
     let mut fixed = Director::new(config, Fixed::<CAPACITY, 8, 64, 8, 256>::new());
     let mut now = Tick::from_millis(1_000);
     // A server takes a place until its connections are gone; 64 places are never all taken by these few addresses.
@@ -50,7 +50,7 @@ pub fn director(data: &[u8]) {
         let expected = expect(&mut twin, now, &step);
         assert_eq!(apply(&mut single, now, &step, By::One), expected, "{step:?}");
         assert_eq!(apply(&mut batched, now, &step, By::Batch), expected, "in a batch: {step:?}");
-        assert_eq!(apply(&mut brief, now, &step, By::Brief), expected, "in brief: {step:?}");
+        assert_eq!(apply(&mut fast, now, &step, By::Fast), expected, "by the fast tier: {step:?}");
         assert_eq!(apply(&mut fixed, now, &step, By::One), expected, "fixed: {step:?}");
         for key in KEYS {
             let show =

@@ -65,10 +65,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
-mod brief;
 mod conntrack;
 mod director;
-mod hashing;
 mod model;
 mod proto;
 pub mod sched;
@@ -96,14 +94,15 @@ pub use store::{Fixed, Store};
 
 /// What the embedder lends the director to make it faster on its machine: prefetch and vector instructions.
 pub mod accel {
+    pub use crate::conntrack::hashing::{HashTogether, Hashed, Hashing};
     pub use crate::conntrack::table::ReadAhead;
-    pub use crate::hashing::{HashTogether, Hashed, Hashing};
 }
 
 /// Many packets at once.
 pub mod batch {
-    pub use crate::brief::Brief;
-    pub use crate::director::{BATCH, Carry, Found, Next};
+    pub use crate::conntrack::family::{AddressFamily, V4, V6};
+    pub use crate::conntrack::fast_key::{BATCH, BatchFamily, FastBatch, FastKey};
+    pub use crate::director::{Hit, HitHandler, Next};
 }
 
 /// How a director behaves, and how large its store is.

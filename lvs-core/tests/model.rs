@@ -14,7 +14,7 @@ use lvs_core::stats::Traffic;
 use lvs_core::*;
 use proptest::prelude::*;
 use support::*;
-use twin::briefs::{By, verdicts};
+use twin::fast::{By, verdicts};
 use twin::{Manner, Twin};
 
 const CAPACITY: usize = 24;
@@ -215,7 +215,7 @@ proptest! {
         let mut twin = Twin::new(&config, CAPACITY);
         let mut heap = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
         let mut batched = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
-        let mut brief = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
+        let mut fast = Director::new(config.clone(), Heap::with_capacity(CAPACITY));
         let mut fixed = Director::new(config, Fixed::<CAPACITY, 128, 64, 8, 256>::new());
         // Not 0, so that at tick 0 nothing has expired.
         let mut now = Tick::from_millis(1_000);
@@ -246,11 +246,11 @@ proptest! {
             };
             prop_assert_eq!(&apply(&mut heap, now, step, By::One), &expected, "heap, at {:?}", step);
             prop_assert_eq!(&apply(&mut batched, now, step, By::Batch), &expected, "batch, at {:?}", step);
-            prop_assert_eq!(&apply(&mut brief, now, step, By::Brief), &expected, "brief, at {:?}", step);
+            prop_assert_eq!(&apply(&mut fast, now, step, By::Fast), &expected, "fast, at {:?}", step);
             prop_assert_eq!(&apply(&mut fixed, now, step, By::One), &expected, "fixed, at {:?}", step);
             prop_assert_eq!(heap.counters(), batched.counters());
-            prop_assert_eq!(heap.counters(), brief.counters());
-            prop_assert!(heap.connections(now).eq(brief.connections(now)));
+            prop_assert_eq!(heap.counters(), fast.counters());
+            prop_assert!(heap.connections(now).eq(fast.connections(now)));
             prop_assert_eq!(heap.counters().live as usize, twin.live());
             let mut templates: Vec<_> = heap
                 .templates(now)
@@ -260,7 +260,7 @@ proptest! {
             prop_assert_eq!(templates, twin.templates(now));
             for key in [WEB, DNS, ALL_PORTS] {
                 prop_assert_eq!(traffic(&heap, key), traffic(&batched, key));
-                prop_assert_eq!(traffic(&heap, key), traffic(&brief, key));
+                prop_assert_eq!(traffic(&heap, key), traffic(&fast, key));
                 let listed: Vec<_> = heap
                     .servers(key)
                     .map(|(_, s)| (s.address(), s.active(), s.inactive(), s.is_overloaded()))

@@ -15,13 +15,11 @@ fn assert_layered(name: &str, layers: &[&[&str]]) {
 }
 
 #[test]
-#[ignore = "its circles are being dissolved"]
 fn lvs_core_uses_nothing_above() {
     assert_layered("lvs-core", &[&["model"], &["conntrack"], &["store"], &["director"]]);
 }
 
 #[test]
-#[ignore = "the forwarder's plain and short ways, which use each other, are being replaced"]
 fn lvs_forward_uses_nothing_above() {
     assert_layered(
         "lvs-forward",

@@ -34,8 +34,6 @@ impl Key {
     pub(super) const TEMPLATE: u8 = 0x20;
     /// Tag of a template for every protocol.
     const ANY_PROTOCOL: u8 = 0x03;
-    /// Fills arrays before they are used.
-    pub(crate) const EMPTY: Self = Self { client: 0, other: 0, ports: 0, tag: 0 };
 
     /// The key of a packet that comes from the client.
     #[inline]
@@ -169,7 +167,13 @@ impl Key {
     pub(crate) const fn hash(&self, seed: Seed) -> u32 {
         // IPv6 is out of line, so that the short hash of IPv4 is inlined into the loops over batches.
         if self.tag & Self::V6 != 0 {
-            return self.hash_v6(seed);
+            let words = [
+                (self.client >> 64) as u64,
+                self.client as u64,
+                (self.other >> 64) as u64,
+                self.other as u64,
+            ];
+            return Self::hash_v6(&words, self.ports, self.tag, seed);
         }
         Self::hash_v4((self.client as u64) << 32 | self.other as u64, self.ports, self.tag, seed)
     }
@@ -185,17 +189,13 @@ impl Key {
         (seed.hash([pair], tail) >> 32) as u32
     }
 
-    #[inline(never)]
-    const fn hash_v6(&self, seed: Seed) -> u32 {
-        let tail = self.ports as u64 | (self.tag as u64) << 32 | 37 << 56;
-        let words =
-            [self.client as u64, (self.client >> 64) as u64, self.other as u64, (self.other >> 64) as u64];
-        (seed.hash(words, tail) >> 32) as u32
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn client_bits(&self) -> u128 {
-        self.client
+    /// The hash of an IPv6 key: of the client's address and the other end's, each with its upper half first, of both
+    /// ports, the client's in the upper half, and the tag.
+    #[inline(always)]
+    pub(super) const fn hash_v6(words: &[u64; 4], ports: u32, tag: u8, seed: Seed) -> u32 {
+        let [client_high, client_low, other_high, other_low] = *words;
+        let tail = ports as u64 | (tag as u64) << 32 | 37 << 56;
+        (seed.hash([client_low, client_high, other_low, other_high], tail) >> 32) as u32
     }
 
     #[inline]

@@ -2,6 +2,9 @@
 
 pub(crate) mod deferred_inserts;
 pub(crate) mod expiry;
+pub(crate) mod family;
+pub(crate) mod fast_key;
+pub(crate) mod hashing;
 pub(crate) mod index;
 pub(crate) mod key;
 pub(crate) mod slot;

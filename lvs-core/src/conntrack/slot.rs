@@ -1,6 +1,7 @@
 //! One entry of the connection table: a cache line.
 
-use crate::brief::{Brief, FLAGS, TAG};
+use crate::conntrack::family::AddressFamily;
+use crate::conntrack::fast_key::{FLAGS, FastKey, TAG};
 use crate::conntrack::key::Key;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::method::{Method, Tunnel};
@@ -13,11 +14,11 @@ use crate::proto::timeouts::TimeoutTable;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Slot {
-    /// The addresses of the key that it is found by in the client's direction: IPv4's both in the first word, as a [`Brief`] has them,
+    /// The addresses of the key that it is found by in the client's direction: IPv4's both in the first word, as a [`FastKey`] has them,
     /// else the client's in two words and the virtual one in two.
     ends: [u64; 4],
     /// All else that a packet is compared with, at one time. From the low end: ports and tag of that key, the flags of a segment that
-    /// says nothing new, as a [`Brief`] has them; then flags of its own, and the kind of method.
+    /// says nothing new, as a [`FastKey`] has them; then flags of its own, and the kind of method.
     word: u64,
     /// Index of the real server; `u32::MAX` while the slot is free.
     pub(crate) server: u32,
@@ -42,31 +43,31 @@ pub(crate) struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// No reply was seen yet on a connection whose replies are not expected to pass here.
-const NO_OUTPUT: u8 = 0x01;
+const NO_OUTPUT: u16 = 0x001;
 /// The client's port is still to be learnt.
-const NO_CLIENT_PORT: u8 = 0x02;
+const NO_CLIENT_PORT: u16 = 0x002;
 /// It came from another director.
-const SYNCED: u8 = 0x04;
+const SYNCED: u16 = 0x004;
 /// A helper reads its payload.
-const HELPED: u8 = 0x08;
+const HELPED: u16 = 0x008;
 /// It is a template for one call.
-const CALL: u8 = 0x10;
+const CALL: u16 = 0x010;
 /// It counts as active at its server.
-const ACTIVE: u8 = 0x20;
+const ACTIVE: u16 = 0x020;
 /// A packet may change its state, whatever the packet says.
-const UNSETTLED: u8 = 0x40;
+const UNSETTLED: u16 = 0x040;
 /// It goes by rules of its own: around the real servers, or from client port 0.
-const ODD: u8 = 0x80;
+const ODD: u16 = 0x080;
 
-/// Where flags and kind are in the word.
+/// Where flags and kind are in the word: twelve bits of flags, of which the upper four are free, then four bits of kind.
 const OWN: u32 = 48;
-const KIND: u32 = 56;
-/// Of a brief, what says whose it is and that it says nothing new.
+const KIND: u32 = 60;
+/// Of a fast key, what says whose it is and that it says nothing new.
 const ASKING: u64 = 0xff_ffff_ffff | (TcpFlags::TELLING as u64) << FLAGS;
 /// Of a slot, what must be the same, and none of what makes a connection a matter for the long way.
 const ANSWERING: u64 = ASKING | ((NO_CLIENT_PORT | HELPED | UNSETTLED | ODD) as u64) << OWN;
 /// The same of a slot that answers its server's packets: its own port and no virtual one, and NAT, which is 0.
-const ANSWERING_SERVER: u64 = ANSWERING & !0xffff | 0xff << KIND;
+const ANSWERING_SERVER: u64 = ANSWERING & !0xffff | 0xf << KIND;
 const _: () = assert!(Kind::Nat as u8 == 0);
 
 const NONE: u32 = u32::MAX;
@@ -165,20 +166,21 @@ impl Slot {
             && self.is_nat()
     }
 
-    /// Whether a whole IPv4 packet is a client's that belongs to it, and changes nothing but counts and the deadline, unless its
+    /// Whether a packet is a client's that belongs to it, and changes nothing but counts and the deadline, unless its
     /// time is up.
     #[inline(always)]
-    pub(crate) const fn answers_brief(&self, brief: &Brief) -> bool {
-        // Equal tags say that both are IPv4's.
-        brief.rest() & ASKING == self.word & ANSWERING && brief.pair() == self.ends[0]
+    pub(crate) fn answers_fast<F: AddressFamily>(&self, key: &FastKey<F>) -> bool {
+        // The tag tells the family, so equal words say that the addresses are of one.
+        key.rest() & ASKING == self.word & ANSWERING && F::is_pair_of(key.pair(), &self.ends)
     }
 
-    /// Whether one may be a NAT reply to its client, and changes no more; the server's address is still to be compared.
+    /// Whether a packet may be a NAT reply to its client, and changes nothing but counts and the deadline, unless its
+    /// time is up; the server's address is still to be compared.
     #[inline(always)]
-    pub(crate) const fn answers_passing_brief(&self, brief: &Brief) -> bool {
+    pub(crate) fn answers_fast_reply<F: AddressFamily>(&self, key: &FastKey<F>) -> bool {
         let at_server = (Key::REPLY as u64) << TAG | self.server_port as u64;
-        brief.rest() & ASKING == self.word & ANSWERING_SERVER | at_server
-            && brief.client() == (self.ends[0] >> 32) as u32
+        key.rest() & ASKING == self.word & ANSWERING_SERVER | at_server
+            && F::is_client_of(key.pair(), &self.ends)
     }
 
     #[inline(always)]
@@ -192,11 +194,11 @@ impl Slot {
     }
 
     #[inline(always)]
-    const fn has(&self, flags: u8) -> bool {
+    const fn has(&self, flags: u16) -> bool {
         self.word & (flags as u64) << OWN != 0
     }
 
-    const fn set(&mut self, flag: u8, on: bool) {
+    const fn set(&mut self, flag: u16, on: bool) {
         let bit = (flag as u64) << OWN;
         if on {
             self.word |= bit;
@@ -207,7 +209,7 @@ impl Slot {
 
     #[inline(always)]
     const fn kind(&self) -> Kind {
-        match (self.word >> KIND) as u8 {
+        match self.word >> KIND {
             0 => Kind::Nat,
             1 => Kind::Direct,
             2 => Kind::Local,
@@ -217,7 +219,7 @@ impl Slot {
     }
 
     const fn set_method(&mut self, method: Method) {
-        self.word = self.word << 8 >> 8 | (Kind::of(method) as u64) << KIND;
+        self.word = self.word << (u64::BITS - KIND) >> (u64::BITS - KIND) | (Kind::of(method) as u64) << KIND;
         self.set(NO_OUTPUT, !method.sees_replies());
         self.note_oddity();
     }
@@ -226,10 +228,10 @@ impl Slot {
         self.set(ODD, self.is_bypass() || self.ports() >> 16 == 0);
     }
 
-    /// The virtual address and port of an IPv4 connection.
+    /// The virtual address and port of a connection of this family.
     #[inline(always)]
-    pub(crate) const fn virt_v4(&self) -> (u32, u16) {
-        (self.ends[0] as u32, self.word as u16)
+    pub(crate) fn virtual_end<F: AddressFamily>(&self) -> (F::Bits, u16) {
+        (F::virtual_address(&self.ends), self.word as u16)
     }
 
     /// Whether its time is not up. Who controls others lives as long as they do.
@@ -341,6 +343,11 @@ impl Slot {
         self.word >> KIND == Kind::Direct as u64
     }
 
+    #[inline(always)]
+    pub(crate) const fn is_tunnel(&self) -> bool {
+        self.word >> KIND == Kind::Tunnel as u64
+    }
+
     /// Whether its packets go to their own destination.
     pub(crate) const fn is_bypass(&self) -> bool {
         matches!(self.kind(), Kind::Bypass)
@@ -379,12 +386,6 @@ impl Slot {
     #[inline]
     pub(crate) const fn is_unusual(&self) -> bool {
         self.has(NO_CLIENT_PORT | HELPED) || self.is_bypass()
-    }
-
-    /// Whether a packet that says nothing new changes nothing but counts and the deadline, unless its time is up.
-    #[inline]
-    pub(crate) const fn is_settled(&self) -> bool {
-        !self.has(NO_CLIENT_PORT | HELPED | UNSETTLED | ODD)
     }
 
     /// Whether a helper reads its payload.

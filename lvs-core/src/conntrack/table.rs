@@ -15,7 +15,7 @@ use super::expiry::{ROUND_SECS, Wake};
 use super::index::{Cell, Index};
 use super::key::Key;
 use super::slot::{POSTPONED_SECS, Slot};
-use crate::hashing::HashTogether;
+use crate::conntrack::hashing::HashTogether;
 use crate::model::budget::Budget;
 use crate::model::seed::Seed;
 use crate::model::tick::{STAMPS_PER_SEC, Stamp};
@@ -129,24 +129,16 @@ impl<'a> Table<'a> {
         found.map(|value| value & !REPLY)
     }
 
-    /// A slot that might be the one looked for, judged by the hash alone: the index is read, the slot is not.
+    /// What the index has for a hash, `u32::MAX` for nothing: a slot that might be the one looked for, and as what it is
+    /// found, which [`split`] takes apart. The index is read, the slot is not.
     #[inline]
     pub(crate) fn guess(&self, hash: u32) -> u32 {
-        match self.guess_value(hash) {
-            u32::MAX => u32::MAX,
-            value => value & !REPLY,
-        }
-    }
-
-    /// The same with what it was found as: [`split`] takes it apart.
-    #[inline]
-    pub(crate) fn guess_value(&self, hash: u32) -> u32 {
         self.index.first(hash)
     }
 
-    /// The same for an index that is in the caches.
+    /// What [`guess`](Self::guess) finds, for an index that is in the caches.
     #[inline]
-    pub(crate) fn guess_value_at_hand(&self, hash: u32) -> u32 {
+    pub(crate) fn guess_at_hand(&self, hash: u32) -> u32 {
         self.index.first_at_hand(hash)
     }
 

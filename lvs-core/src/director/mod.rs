@@ -1,24 +1,22 @@
 //! The director: everything together.
 
-mod batch;
 mod brain;
 mod control;
 mod engine;
-mod follow;
-mod lane;
+mod fast;
 mod listing;
 pub(crate) mod offload;
 mod prebuilt;
 pub(crate) mod slow;
 mod sync;
-mod tally;
 pub(crate) mod time;
 
 use brain::Brain;
 use engine::Engine;
 
+use crate::conntrack::fast_key::FastBatch;
+use crate::conntrack::hashing::HashTogether;
 use crate::conntrack::table::ReadAhead;
-use crate::hashing::HashTogether;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
 use crate::model::event::Event;
@@ -29,8 +27,7 @@ use crate::model::verdict::Verdict;
 use crate::proto::timeouts::TimeoutTable;
 use crate::store::{Queue as _, Store};
 
-pub use batch::BATCH;
-pub use lane::{Carry, Found, Next};
+pub use fast::{Hit, HitHandler, Next};
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
@@ -38,7 +35,7 @@ pub use lane::{Carry, Found, Next};
 /// methods of five kinds:
 ///
 /// * **Packets** go in by [`decide`](Self::decide) one at a time, by [`decide_batch`](Self::decide_batch) in runs, and by
-///   [`decide_briefs`](Self::decide_briefs) where each is to be carried out as soon as it is decided. The results are
+///   [`decide_fast`](Self::decide_fast) where each is to be carried out as soon as it is decided. The results are
 ///   equal. What something faster has forwarded in the director's place is told by
 ///   [`account_offloaded`](Self::account_offloaded).
 /// * **Control** changes services and real servers: `add_*`, `edit_*`, `remove_*`, [`zero`](Self::zero),
@@ -84,6 +81,8 @@ pub use lane::{Carry, Found, Next};
 pub struct Director<S: Store> {
     store: S,
     brain: Brain,
+    /// The packets of the fast tier that come next. Kept here, because clearing it costs less than making one.
+    batch: FastBatch,
 }
 
 impl<S: Store> Director<S> {
@@ -91,7 +90,7 @@ impl<S: Store> Director<S> {
     pub fn new(config: Config, mut store: S) -> Self {
         // Each use of the seed has a key of its own, so that what one table shows tells nothing about another.
         store.prepare(config.seed.derive(SERVICE_KEYS));
-        Self { store, brain: Brain::new(config) }
+        Self { store, brain: Brain::new(config), batch: FastBatch::new() }
     }
 
     /// All of it at work, now that the caller says how late it is.
@@ -117,7 +116,7 @@ impl<S: Store> Director<S> {
     }
 
     /// Lends the director a function that hashes several packets at one time, for
-    /// [`decide_briefs`](Self::decide_briefs). Hashes are the same with it and without, and so is every decision.
+    /// [`decide_fast`](Self::decide_fast). Hashes are the same with it and without, and so is every decision.
     ///
     /// Code for instructions that not every machine has is no safe code, which this crate has none but. `lvs-std`'s
     /// worker sets it.

@@ -8,7 +8,7 @@ use lvs_core::service::{Mask, Persistence};
 use lvs_core::*;
 use states::{after, timeout};
 
-pub(crate) mod briefs;
+pub(crate) mod fast;
 mod pick;
 mod states;
 

@@ -1,23 +1,17 @@
 //! The whole way of a frame: parse, decide, rewrite, address to the next hop.
 
-mod beyond;
-mod lane;
-mod next_hop;
+mod fast;
+mod next_hop_cache;
 mod options;
-mod plain;
-mod short;
 mod slow;
 mod taken;
 
-use heapless::Vec;
-use lvs_core::batch::BATCH;
-use lvs_core::{Direction, Director, Inspected, Method, Packet, Reason, Store, Tick, Verdict};
+use lvs_core::{Direction, Director, Inspected, Method, Packet, Store, Tick, Verdict};
 
 pub use self::options::Options;
 pub use self::taken::Taken;
 
-use self::beyond::Beyond;
-use self::short::{LastOwn, Way, Ways, layout_of};
+use self::next_hop_cache::NextHopCache;
 use self::slow::{Limiter, PathMtus, Task};
 use crate::alg::ftp::Controls;
 use crate::frame::{Frame, HEADROOM};
@@ -26,11 +20,6 @@ use crate::host::Host;
 use crate::outcome::Outcome;
 use crate::reason::{Counters, DropReason, PassReason};
 use crate::reassembly::Fragments;
-
-/// How many plain packets in a row are processed as such.
-const WORTH_IT: usize = 8;
-/// No packet has this place in a batch.
-const NONE: usize = usize::MAX;
 
 /// Carries out what a [`Director`] decides, on frames, as a [`Host`] of its own.
 ///
@@ -62,12 +51,7 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     fragments: Fragments,
     ftp: Controls,
     path_mtus: PathMtus,
-    ways: Ways,
-    last_own: LastOwn,
-    /// Where the last replies went.
-    beyond: Beyond,
-    /// The next hop of the last reply, and the way to it.
-    last_hop: Option<(u128, Way)>,
+    next_hops: NextHopCache,
     limiter: Limiter,
     key: Key,
     identification: u32,
@@ -85,10 +69,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             fragments: Fragments::NONE,
             ftp: Controls::NONE,
             path_mtus: PathMtus::new(key),
-            ways: Ways::new(),
-            last_own: LastOwn::NONE,
-            beyond: Beyond::NOWHERE,
-            last_hop: None,
+            next_hops: NextHopCache::EMPTY,
             limiter: Limiter::new(),
             key,
             identification: key.hash(1) as u32,
@@ -123,22 +104,9 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         &self.counters
     }
 
-    /// Takes one frame in and edits it in place.
-    #[inline]
+    /// Takes one frame in and edits it in place. Frames that come together are faster by
+    /// [`process_batch`](Self::process_batch).
     pub fn process<S: Store>(
-        &mut self,
-        director: &mut Director<S>,
-        now: Tick,
-        frame: &mut Frame<'_>,
-    ) -> Outcome {
-        if let Some(packet) = self.glance(frame) {
-            let verdict = director.decide(now, &packet, Inspected::Nothing);
-            return self.conclude(director, now, frame, &packet, &verdict);
-        }
-        self.process_the_long_way(director, now, frame)
-    }
-
-    fn process_the_long_way<S: Store>(
         &mut self,
         director: &mut Director<S>,
         now: Tick,
@@ -169,176 +137,20 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         outcomes: &mut [Outcome],
     ) {
         let count = frames.len().min(outcomes.len());
-        let mut rest = frames.get_mut(..count).unwrap_or_default();
-        let mut outcomes = outcomes;
-        while !rest.is_empty() {
-            let taken = self.process_run(director, now, rest, outcomes);
-            rest = rest.get_mut(taken..).unwrap_or_default();
-            outcomes = outcomes.get_mut(taken..).unwrap_or_default();
-        }
-    }
-
-    /// Takes frames in, at least one and at most a batch; returns how many.
-    fn process_run<S: Store>(
-        &mut self,
-        director: &mut Director<S>,
-        now: Tick,
-        frames: &mut [Frame<'_>],
-        outcomes: &mut [Outcome],
-    ) -> usize {
-        match self.process_briefs(director, now, frames, outcomes) {
-            0 => {}
-            done => return done,
-        }
-        match self.process_plain(director, now, frames, outcomes) {
-            0 => self.process_mixed(director, now, frames, outcomes),
-            done => done,
-        }
-    }
-
-    /// Takes in the plain packets that stand first, each carried out as soon as it is decided. Returns how many there
-    /// were, 0, and nothing has happened, when they are too few to be worth it.
-    fn process_plain<S: Store>(
-        &mut self,
-        director: &mut Director<S>,
-        now: Tick,
-        frames: &mut [Frame<'_>],
-        outcomes: &mut [Outcome],
-    ) -> usize {
-        if self.options.reject {
-            // What it says as a real server, it has to tell the director.
-            return 0;
-        }
-        let mut packets: Vec<Packet, BATCH> = Vec::new();
-        for frame in frames.iter().take(BATCH) {
-            let Some(packet) = self.glance(frame) else { break };
-            // A batch is no longer than this list.
-            let _ = packets.push(packet);
-        }
-        if packets.len() < frames.len().min(WORTH_IT) {
-            return 0;
-        }
-        let mut rest = frames.iter_mut().zip(outcomes.iter_mut());
-        let mut waiting = None;
-        let decided = director.decide_each(now, &packets, |_, packet, verdict| {
-            let Some((frame, outcome)) = rest.next() else { return };
-            if let Verdict::Forward(forward) = verdict
-                && forward.helper.is_none()
-                && let Some(done) = self.stride(now, frame, packet, forward)
+        let mut done = 0;
+        while let (Some(frames), Some(outcomes)) =
+            (frames.get_mut(done..count), outcomes.get_mut(done..count))
+            && !frames.is_empty()
+        {
+            let (fast, slow_next) = self.process_fast(director, now, frames, outcomes);
+            done += fast;
+            // What the fast tier has declined is not parsed by it again.
+            if slow_next && let (Some(frame), Some(outcome)) = (frames.get_mut(fast), outcomes.get_mut(fast))
             {
-                *outcome = done;
-            } else if verdict.requires_helper() {
-                waiting = Some(*verdict);
-            } else {
-                *outcome =
-                    self.carry_out(now, frame, &Task::Flow(layout_of(packet)), Some((packet, verdict)));
+                *outcome = self.process(director, now, frame);
+                done += 1;
             }
-        });
-        if let Some(verdict) = waiting
-            && let Some(at) = decided.checked_sub(1)
-            && let Some(packet) = packets.get(at)
-            && let Some((frame, outcome)) = frames.get_mut(at).zip(outcomes.get_mut(at))
-        {
-            *outcome =
-                self.run_helper(director, now, frame, &Task::Flow(layout_of(packet)), packet, &verdict);
         }
-        decided
-    }
-
-    /// Takes frames in up to the first fragment, that one included, and at most a batch. Returns how many there were:
-    /// one at least.
-    fn process_mixed<S: Store>(
-        &mut self,
-        director: &mut Director<S>,
-        now: Tick,
-        frames: &mut [Frame<'_>],
-        outcomes: &mut [Outcome],
-    ) -> usize {
-        let mut packets: Vec<Packet, BATCH> = Vec::new();
-        let mut plain = [None; BATCH];
-        // Of the others. With each task, where its packet is, if it has one.
-        let mut tasks: Vec<(Task, usize), BATCH> = Vec::new();
-        let mut fragment = None;
-        let mut count = 0;
-        // Only the first pass may look at all frames: carrying out changes what the host knows of its neighbours,
-        // which no look at a frame depends on.
-        for ((frame, _), plain) in frames.iter().zip(outcomes.iter()).zip(&mut plain) {
-            let next = packets.len();
-            // A batch is no longer than these lists.
-            if let Some(packet) = self.glance(frame) {
-                let _ = packets.push(packet);
-                *plain = Some(next);
-                count += 1;
-                continue;
-            }
-            let mut at = NONE;
-            let task = self.classify(frame, |packet| {
-                if packets.push(packet).is_ok() {
-                    at = next;
-                }
-            });
-            if let Task::Fragment(layout) = task {
-                // It may make a packet, which is to be decided after these and before those that follow.
-                fragment = Some(layout);
-                break;
-            }
-            let _ = tasks.push((task, at));
-            count += 1;
-        }
-        let mut verdicts = [Verdict::Pass(Reason::NoService); BATCH];
-        let verdicts = verdicts.get_mut(..packets.len()).unwrap_or_default();
-        let mut decided = director.decide_batch(now, &packets, verdicts);
-        let mut tasks = tasks.iter();
-        let looked_at = frames.iter_mut().zip(outcomes.iter_mut());
-        for ((frame, outcome), plain) in looked_at.take(count).zip(plain) {
-            *outcome = if let Some(at) = plain {
-                if at >= decided {
-                    decided += decide_more(director, now, &packets, verdicts, decided);
-                }
-                match packets.get(at).zip(verdicts.get(at)) {
-                    Some((packet, verdict)) => self.conclude(director, now, frame, packet, verdict),
-                    None => self.drop(DropReason::Malformed),
-                }
-            } else {
-                match tasks.next() {
-                    Some((task, at)) => {
-                        if *at != NONE && *at >= decided {
-                            decided += decide_more(director, now, &packets, verdicts, decided);
-                        }
-                        let decision = packets.get(*at).zip(verdicts.get(*at));
-                        self.carry(director, now, frame, task, decision)
-                    }
-                    // Every frame that is not plain has a task.
-                    None => self.drop(DropReason::Malformed),
-                }
-            };
-        }
-        if let Some(layout) = fragment
-            && let Some((frame, outcome)) = frames.iter_mut().zip(outcomes).nth(count)
-        {
-            *outcome = self.fragment(director, now, frame, &layout);
-            count += 1;
-        }
-        count
-    }
-
-    /// Carries out the verdict on a plain packet, by the short way if it goes.
-    #[inline]
-    fn conclude<S: Store>(
-        &mut self,
-        director: &mut Director<S>,
-        now: Tick,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        verdict: &Verdict,
-    ) -> Outcome {
-        if let Verdict::Forward(forward) = verdict
-            && forward.helper.is_none()
-            && let Some(outcome) = self.stride(now, frame, packet, forward)
-        {
-            return outcome;
-        }
-        self.carry(director, now, frame, &Task::Flow(layout_of(packet)), Some((packet, verdict)))
     }
 
     /// Carries a verdict out, and before that what the director has to be told.
@@ -404,19 +216,6 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
-}
-
-/// Decides the packets behind a verdict that had to be carried out before them; says how many.
-#[cold]
-fn decide_more<S: Store>(
-    director: &mut Director<S>,
-    now: Tick,
-    packets: &[Packet],
-    verdicts: &mut [Verdict],
-    decided: usize,
-) -> usize {
-    let rest = packets.get(decided..).zip(verdicts.get_mut(decided..));
-    rest.map_or(0, |(packets, verdicts)| director.decide_batch(now, packets, verdicts))
 }
 
 impl<const A: usize, const N: usize> core::fmt::Debug for Forwarder<A, N> {

@@ -84,15 +84,15 @@ impl<const N: usize> OwnAddresses<N> {
         Some(own.address)
     }
 
-    /// The first and the last IPv4 address around one that is not the host's, between which all are not.
-    pub(crate) fn gap_v4(&self, around: u32) -> (u32, u32) {
-        let (mut low, mut high) = (0, u32::MAX);
-        for own in self.list.iter().filter(|own| own.address.is_ipv4()) {
-            let own = own.bits as u32;
-            if own < around {
-                low = low.max(own + 1);
+    /// The bits of the first and the last address around one that is not the host's, between which all are not.
+    pub(crate) fn gap(&self, around: IpAddr) -> (u128, u128) {
+        let around = to_bits(around);
+        let (mut low, mut high) = (0, u128::MAX);
+        for own in &self.list {
+            if own.bits < around {
+                low = low.max(own.bits + 1);
             } else {
-                high = high.min(own.saturating_sub(1));
+                high = high.min(own.bits.saturating_sub(1));
             }
         }
         (low, high)
@@ -151,13 +151,17 @@ mod tests {
     #[test]
     fn a_gap_reaches_to_the_next_own_addresses() {
         let mut set = OwnAddresses::<8>::new(Key::new(lvs_core::Seed::from_bytes([9; 16])));
-        assert_eq!(set.gap_v4(7), (0, u32::MAX));
+        assert_eq!(set.gap([0, 0, 0, 7].into()), (0, u128::MAX));
         for address in ["0.0.0.10", "0.0.0.3", "0.0.0.20", "::5"] {
             set.insert(address.parse().unwrap(), None).unwrap();
         }
-        assert_eq!(set.gap_v4(0), (0, 2));
-        assert_eq!(set.gap_v4(5), (4, 9));
-        assert_eq!(set.gap_v4(11), (11, 19));
-        assert_eq!(set.gap_v4(u32::MAX), (21, u32::MAX));
+        const V4: u128 = 0xffff_0000_0000;
+        let gap = |around: [u8; 4]| set.gap(around.into());
+        // An own IPv6 address bounds what is around an IPv4 one, and the other way round.
+        assert_eq!(gap([0, 0, 0, 0]), (6, V4 | 2));
+        assert_eq!(gap([0, 0, 0, 5]), (V4 | 4, V4 | 9));
+        assert_eq!(gap([0, 0, 0, 11]), (V4 | 11, V4 | 19));
+        assert_eq!(gap([255; 4]), (V4 | 21, u128::MAX));
+        assert_eq!(set.gap("::4".parse().unwrap()), (0, 4));
     }
 }

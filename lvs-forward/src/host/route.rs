@@ -126,20 +126,19 @@ impl Routes {
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
-    /// The first and the last IPv4 address around one, for all of which the same route holds, and whether that has a
+    /// The bits of the first and the last address around one, for all of which the same route holds, and whether that has a
     /// gateway.
-    pub(crate) fn stretch_v4(&self, around: u32) -> Option<(u32, u32, bool)> {
-        let bits = to_bits(IpAddr::V4(Ipv4Addr::from_bits(around)));
-        let at = self
-            .0
-            .iter()
-            .position(|route| (bits ^ route.bits) & route.mask == 0 && route.family == Family::V4)?;
+    pub(crate) fn stretch(&self, around: IpAddr) -> Option<(u128, u128, bool)> {
+        let (family, bits) = (Family::of(around), to_bits(around));
+        let holds = |route: &Route| (bits ^ route.bits) & route.mask == 0 && route.family == family;
+        let at = self.0.iter().position(holds)?;
         let (longer, rest) = self.0.split_at_checked(at)?;
         let route = rest.first()?;
-        let ends = |route: &Route| (route.bits as u32, route.bits as u32 | !route.mask as u32);
+        let ends = |route: &Route| (route.bits, route.bits | !route.mask);
         let (mut low, mut high) = ends(route);
-        for (first, last) in longer.iter().filter(|route| route.family == Family::V4).map(ends) {
-            if last < around {
+        for (first, last) in longer.iter().filter(|route| route.family == family).map(ends) {
+            // Prefixes do not overlap in part, so each lies before the address or behind it.
+            if last < bits {
                 low = low.max(last + 1);
             } else {
                 high = high.min(first.saturating_sub(1));
@@ -216,7 +215,7 @@ mod tests {
         ] {
             routes.set(prefix(text), via, PortId(0)).unwrap();
         }
-        let bits = |address: &str| address.parse::<Ipv4Addr>().unwrap().to_bits();
+        let bits = |address: &str| to_bits(address.parse().unwrap());
         for (around, low, high, via) in [
             ("192.0.2.1", "11.0.0.0", "255.255.255.255", true),
             ("9.0.0.1", "0.0.0.0", "9.255.255.255", true),
@@ -226,7 +225,8 @@ mod tests {
             ("10.7.0.0", "10.0.2.0", "10.255.255.254", true),
             ("10.255.255.255", "10.255.255.255", "10.255.255.255", false),
         ] {
-            assert_eq!(routes.stretch_v4(bits(around)), Some((bits(low), bits(high), via)), "{around}");
+            let around: IpAddr = around.parse().unwrap();
+            assert_eq!(routes.stretch(around), Some((bits(low), bits(high), via)), "{around}");
         }
     }
 

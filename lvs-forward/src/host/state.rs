@@ -211,11 +211,11 @@ impl<const A: usize, const N: usize> Host<A, N> {
         Some(Hop { port: route.port, next: if route.via == 0 { bits } else { route.via }, mtu })
     }
 
-    /// The first and the last IPv4 address around one that is not the host's, for all of which that is so and the same
-    /// route holds, and whether that has a gateway.
-    pub(crate) fn stretch_v4(&self, around: u32) -> Option<(u32, u32, bool)> {
-        let (low, high, gateway) = self.routes.stretch_v4(around)?;
-        let (after, before) = self.addresses.gap_v4(around);
+    /// The bits of the first and the last address around one that is not the host's, for all of which that is so and
+    /// the same route holds, and whether that has a gateway.
+    pub(crate) fn stretch(&self, around: IpAddr) -> Option<(u128, u128, bool)> {
+        let (low, high, gateway) = self.routes.stretch(around)?;
+        let (after, before) = self.addresses.gap(around);
         Some((low.max(after), high.min(before), gateway))
     }
 

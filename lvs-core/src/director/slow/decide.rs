@@ -45,8 +45,6 @@ impl<S: Store> Director<S> {
 pub(crate) struct Hint {
     /// Hash of the key that is looked up first.
     pub(crate) hash: u32,
-    /// The slot that was found for it.
-    pub(crate) slot: Option<u32>,
     /// Whether no entry has that hash.
     pub(crate) absent: bool,
 }
@@ -87,11 +85,6 @@ impl<S: Store> Engine<'_, S> {
             && let Some(verdict) = self.before_requests(packet)
         {
             return verdict;
-        }
-        if let Some(id) = hint.and_then(|hint| hint.slot)
-            && self.meet(packet, id) == Disposition::Goes
-        {
-            return self.request(packet, id);
         }
         let key = Key::of_request(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.brain.config.seed), |hint| hint.hash);
@@ -199,9 +192,6 @@ impl<S: Store> Engine<'_, S> {
     /// The connection that a real server's packet belongs to: by the server's own address under NAT, else by the
     /// virtual one. Of both kinds at once, the NAT connection.
     pub(crate) fn find_reply(&mut self, packet: &Packet, hint: Option<Hint>) -> Option<u32> {
-        if let Some(id) = hint.and_then(|hint| hint.slot) {
-            return Some(id);
-        }
         let key = Key::of_reply(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.brain.config.seed), |hint| hint.hash);
         let servers = &*self.tables.servers;

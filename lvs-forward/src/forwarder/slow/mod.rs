@@ -5,6 +5,7 @@ mod apply;
 mod classify;
 mod helpers;
 mod limit;
+mod next_hop;
 mod pmtu;
 mod reassembly;
 mod reject;

@@ -59,7 +59,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         // What is done with the datagram does not touch the places of datagrams.
         let mut fragments = core::mem::replace(&mut self.fragments, Fragments::NONE);
         let reassembled = fragments.frame(place).map(|mut whole| {
-            let outcome = self.process_the_long_way(director, now, &mut whole);
+            let outcome = self.process(director, now, &mut whole);
             let start = whole.headroom();
             Reassembled {
                 start,

@@ -1,18 +1,18 @@
-//! The short ways against the long one.
+//! The fast tier against the slow one.
 
 extern crate std;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::vec;
 use std::vec::Vec;
 
-use lvs_core::{Config, Director, Heap, Inspected, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_core::{Config, Heap, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel};
 use proptest::prelude::*;
 
 use super::*;
 use crate::checksum::Sum;
 use crate::forwarder::Options;
-use crate::frame::{HEADROOM, Offload};
+use crate::frame::{Checksum, HEADROOM, Offload, PortId};
 use crate::host::{Host, MacAddress, Port};
 
 const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -28,7 +28,8 @@ struct Site {
 }
 
 impl Site {
-    fn new(method: Method, mtu: u16, known: bool) -> Self {
+    /// With `across`, servers of tunnels are of the other family.
+    fn new(method: Method, mtu: u16, known: bool, across: bool) -> Self {
         let mut director = Director::new(Config::new(SEED), Heap::with_capacity(64));
         let mut host = Host::new(SEED);
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), mtu)).unwrap();
@@ -40,7 +41,8 @@ impl Site {
             }
             for key in [ServiceKey::tcp(address(v6, 100), 80), ServiceKey::udp(address(v6, 100), 80)] {
                 director.add_service(key, ServiceConfig::new(Scheduler::default())).unwrap();
-                let server = ServerConfig::new(SocketAddr::new(address(v6, 11), 8_080), method);
+                let across = across && matches!(method, Method::Tunnel(_));
+                let server = ServerConfig::new(SocketAddr::new(address(v6 != across, 11), 8_080), method);
                 director.add_server(key, server).unwrap();
             }
         }
@@ -148,81 +150,120 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 fn method() -> impl Strategy<Value = Method> {
-    prop_oneof![
-        Just(Method::Nat),
-        Just(Method::Direct),
-        Just(Method::Tunnel(Tunnel::IpIp)),
-        Just(Method::Tunnel(Tunnel::Gre { checksum: true })),
-        Just(Method::Tunnel(Tunnel::Gue { port: 6_080, checksum: true })),
-    ]
+    let tunnel = (0..3, any::<bool>()).prop_map(|(kind, checksum)| match kind {
+        0 => Tunnel::IpIp,
+        1 => Tunnel::Gre { checksum },
+        _ => Tunnel::Gue { port: 6_080, checksum },
+    });
+    prop_oneof![Just(Method::Nat), Just(Method::Direct), tunnel.prop_map(Method::Tunnel)]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_short_way_leads_where_the_long_one_does(
+    fn the_fast_tier_does_what_the_slow_one_does(
         method in method(),
         known in prop_oneof![4 => Just(true), 1 => Just(false)],
+        across in any::<bool>(),
         mtu in prop_oneof![Just(1_500_u16), Just(1_280)],
         headroom in prop_oneof![5 => Just(HEADROOM), 1 => 0..HEADROOM],
-        shapes in prop::collection::vec(shape(), 1..20),
+        batches in prop::collection::vec(prop::collection::vec(shape(), 1..12), 1..6),
     ) {
-        let mut short = Site::new(method, mtu, known);
-        let mut long = Site::new(method, mtu, known);
-        for (step, shape) in shapes.iter().enumerate() {
+        let mut fast = Site::new(method, mtu, known, across);
+        let mut slow = Site::new(method, mtu, known, across);
+        for (step, shapes) in batches.iter().enumerate() {
             let now = Tick::from_millis(step as u64 * 300);
-            let bytes = shape.bytes();
-            let mut buffers = [(); 2].map(|()| {
-                let mut buffer = vec![0x5a; headroom];
-                buffer.extend(&bytes);
-                buffer.resize(buffer.len() + 64, 0);
-                buffer
-            });
-            let [one, other] = &mut buffers;
-            let end = headroom + bytes.len();
-            let mut one = Frame::new(one, headroom, end, PortId(0)).unwrap().with_offload(shape.offload());
-            let mut other = Frame::new(other, headroom, end, PortId(0)).unwrap().with_offload(shape.offload());
-            let outcome = short.forwarder.process(&mut short.director, now, &mut one);
-            let expected = long.forwarder.process_the_long_way(&mut long.director, now, &mut other);
-            prop_assert_eq!(outcome, expected, "{:?}", shape);
-            // What goes no further is nobody's.
-            if matches!(outcome, Outcome::Send | Outcome::SendPieces(_) | Outcome::Pass(_)) {
-                prop_assert_eq!(one.bytes(), other.bytes(), "{:?}", shape);
-                prop_assert_eq!((one.port, one.offload), (other.port, other.offload));
+            let mut buffers: Vec<[Vec<u8>; 2]> = shapes
+                .iter()
+                .map(|shape| {
+                    let mut buffer = vec![0x5a; headroom];
+                    buffer.extend(shape.bytes());
+                    buffer.resize(buffer.len() + 64, 0);
+                    [buffer.clone(), buffer]
+                })
+                .collect();
+            let (mut ones, mut others) = (Vec::new(), Vec::new());
+            for ([one, other], shape) in buffers.iter_mut().zip(shapes) {
+                let end = one.len() - 64;
+                ones.push(Frame::new(one, headroom, end, PortId(0)).unwrap().with_offload(shape.offload()));
+                others.push(Frame::new(other, headroom, end, PortId(0)).unwrap().with_offload(shape.offload()));
             }
-            prop_assert_eq!(short.forwarder.counters(), long.forwarder.counters());
+            let mut outcomes = vec![Outcome::Consumed; shapes.len()];
+            fast.forwarder.process_batch(&mut fast.director, now, &mut ones, &mut outcomes);
+            for (((one, other), outcome), shape) in ones.iter().zip(&mut others).zip(outcomes).zip(shapes) {
+                let expected = slow.forwarder.process(&mut slow.director, now, other);
+                prop_assert_eq!(outcome, expected, "{:?}", shape);
+                // What goes no further is nobody's.
+                if matches!(outcome, Outcome::Send | Outcome::SendPieces(_) | Outcome::Pass(_)) {
+                    prop_assert_eq!(one.bytes(), other.bytes(), "{:?}", shape);
+                    prop_assert_eq!((one.port, one.offload), (other.port, other.offload));
+                }
+            }
+            prop_assert_eq!(fast.forwarder.counters(), slow.forwarder.counters());
+            prop_assert_eq!(fast.director.counters(), slow.director.counters());
         }
     }
 }
 
 #[test]
-fn plain_packets_do_take_the_short_way() {
-    for (v6, udp) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut site = Site::new(Method::Nat, 1_500, true);
-        let shape = Shape {
-            v6,
-            udp,
-            reply: false,
-            flags: 0x02,
-            ttl: 64,
-            dont_fragment: true,
-            payload: 10,
-            padding: 0,
-            checksum: 1,
-            partial: None,
-            flip: None,
-        };
-        let mut bytes = shape.bytes();
-        let end = bytes.len();
-        let mut frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
-        let packet = site.forwarder.glance(&frame).expect("it is plain");
-        let lvs_core::Verdict::Forward(forward) =
-            site.director.decide(Tick::ZERO, &packet, Inspected::Nothing)
-        else {
-            panic!()
-        };
-        let outcome = site.forwarder.stride(Tick::ZERO, &mut frame, &packet, &forward);
-        assert_eq!(outcome, Some(Outcome::Send));
+fn plain_packets_do_take_the_fast_tier() {
+    let methods = [
+        Method::Nat,
+        Method::Direct,
+        Method::Tunnel(Tunnel::IpIp),
+        Method::Tunnel(Tunnel::Gre { checksum: false }),
+        Method::Tunnel(Tunnel::Gue { port: 6_080, checksum: false }),
+    ];
+    for (number, method) in methods.into_iter().enumerate() {
+        for (v6, udp, partial) in
+            [(false, false, false), (false, true, true), (true, false, true), (true, true, false)]
+        {
+            let mut site = Site::new(method, 1_500, true, number % 2 == 1);
+            let shape = Shape {
+                v6,
+                udp,
+                reply: false,
+                flags: 0x02,
+                ttl: 64,
+                dont_fragment: true,
+                payload: 10,
+                padding: 0,
+                checksum: 1,
+                partial: partial.then_some((0, 0)),
+                flip: None,
+            };
+            let mut bytes = vec![0; HEADROOM];
+            bytes.extend(shape.bytes());
+            let end = bytes.len();
+            let mut frame =
+                Frame::new(&mut bytes, HEADROOM, end, PortId(0)).unwrap().with_offload(shape.offload());
+            let gate = site.forwarder.gate(PortId(0)).unwrap();
+            let batch = site.director.next_batch();
+            site.forwarder.parse_fast(&gate, core::slice::from_ref(&frame), batch);
+            assert_eq!(batch.len(), 1);
+            let mut witness = Witness { forwarder: &mut site.forwarder, frame: &mut frame, forwarded: false };
+            assert_eq!(site.director.decide_fast(Tick::ZERO, &mut witness), 1);
+            assert!(witness.forwarded, "{method:?}, {shape:?}");
+        }
+    }
+}
+
+/// Sees whether the fast tier forwards a packet that the director has decided.
+struct Witness<'a, 'f> {
+    forwarder: &'a mut Forwarder<8, 8>,
+    frame: &'a mut Frame<'f>,
+    forwarded: bool,
+}
+
+impl<F: Wire> HitHandler<F> for Witness<'_, '_> {
+    fn hit(&mut self, _: &FastKey<F>, _: Hit<'_, F>) -> Next {
+        panic!("it is the first packet")
+    }
+
+    fn decided(&mut self, key: &FastKey<F>, verdict: &Verdict) -> Next {
+        let Verdict::Forward(forward) = verdict else { panic!("{verdict:?}") };
+        self.forwarded = self.forwarder.forward_unprepared(Tick::ZERO, self.frame, key, forward).is_some();
+        Next::Go
     }
 }

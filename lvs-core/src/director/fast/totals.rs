@@ -1,6 +1,6 @@
 //! What service and director count of a batch, in registers as long as its packets are one service's.
 
-use super::batch::BATCH;
+use crate::conntrack::fast_key::BATCH;
 use crate::model::id::ServiceId;
 use crate::model::traffic::Traffic;
 use crate::store::service::Service;
@@ -8,16 +8,16 @@ use crate::store::service::Service;
 /// The traffic of a service since the packet before was another's: packets in the upper half, bytes in the lower one. A batch of packets of 64
 /// KiB fits. It is the service's and the director's in one.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct BatchTotals {
     service: Option<ServiceId>,
     requests: u64,
     replies: u64,
 }
 
-/// A packet in a [`Tally`].
+/// A packet in [`BatchTotals`].
 const ONE: u64 = 1 << 32;
 
-impl Tally {
+impl BatchTotals {
     /// A client's packet of so many bytes.
     #[inline(always)]
     pub(super) fn count_request(&mut self, length: u32) {

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use lvs_core::{Family, Tick};
 
-use super::Forwarder;
+use crate::forwarder::Forwarder;
 use crate::frame::Frame;
 use crate::host::{Arrival, Departure, Hop, Resolution};
 use crate::outcome::Outcome;
