@@ -1,6 +1,6 @@
 //! How long is the whole way of a packet: parse, decide, rewrite, address? By method and number of connections, one by
-//! one and in batches of 32; IPv4 TCP acknowledgements of 60 bytes. And that of the first packet of a connection, and
-//! of two workers at one time.
+//! one and in batches of 32; TCP acknowledgements and datagrams of both families. And that of the first packet of a
+//! connection, and of two workers at one time.
 //!
 //! `LVS_BENCH_MAX` bounds the number of connections (default 8,388,608, for which 1.2 GiB of memory are needed).
 
@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lvs_core::batch::BATCH;
-use lvs_core::{Director, Heap, Method, Tick};
+use lvs_core::{Director, Heap, Tick};
 use lvs_forward::{DropReason, Forwarder, Outcome};
-use world::{Buffer, WAYS, World, frame};
+use world::{Buffer, NAT_REQUEST, ROWS, World, frame};
 
 /// The time that `rounds` batches take, without the time to make them: frames are edited in place, so each round needs
 /// new ones. Reading the clock adds less than 1 ns per packet.
@@ -39,15 +39,15 @@ fn time(
 }
 
 fn pipeline(criterion: &mut Criterion) {
-    for (name, method, reply) in WAYS {
-        let mut group = criterion.benchmark_group(format!("whole-way/{name}"));
+    for row in ROWS {
+        let mut group = criterion.benchmark_group(format!("whole-way/{}", row.name));
         group.throughput(Throughput::Elements(BATCH as u64));
         for connections in [1_u32 << 10, 1 << 20, 1 << 23].into_iter().filter(|&size| size <= max()) {
-            // The largest table says the same about every method; two of them suffice.
-            if connections > 1 << 20 && !matches!(name, "nat-request" | "dr") {
+            // The largest table says the same about every method; these suffice.
+            if connections > 1 << 20 && !matches!(row.name, "nat-request" | "dr" | "nat6-request") {
                 continue;
             }
-            let mut world = World::new(connections, method, reply);
+            let mut world = World::new(row, connections);
             group.bench_function(BenchmarkId::new("batch-32", connections), |bencher| {
                 bencher.iter_custom(|rounds| {
                     time(&mut world, rounds, |forwarder, director, buffers| {
@@ -80,14 +80,14 @@ fn new_connection(criterion: &mut Criterion) {
     let connections = max().min(1 << 20);
     // A third as many again; then the table is made anew.
     let room = connections / 3;
-    let mut world = World::with_room(connections, room, Method::Nat, false);
+    let mut world = World::with_room(NAT_REQUEST, connections, room);
     let mut left = room;
     group.bench_function(BenchmarkId::new("batch-32", connections), |bencher| {
         bencher.iter_custom(|rounds| {
             let mut total = Duration::ZERO;
             for _ in 0..rounds {
                 if left < BATCH as u32 {
-                    world = World::with_room(connections, room, Method::Nat, false);
+                    world = World::with_room(NAT_REQUEST, connections, room);
                     left = room;
                 }
                 left -= BATCH as u32;
@@ -106,7 +106,7 @@ fn new_connection(criterion: &mut Criterion) {
 /// Two directors that share nothing, each on a thread of its own, beside one alone: by elapsed time per packet of each.
 fn two_workers(criterion: &mut Criterion) {
     let connections = max().min(1 << 16);
-    let mut worlds = [(); 2].map(|()| World::new(connections, Method::Nat, false));
+    let mut worlds = [(); 2].map(|()| World::new(NAT_REQUEST, connections));
     let mut group = criterion.benchmark_group("workers");
     for count in [1, 2] {
         group.throughput(Throughput::Elements(count as u64 * BATCH as u64));
