@@ -6,7 +6,7 @@ use lvs_core::config::{MAX_TIMEOUT_SECS, WhenFull};
 use lvs_core::service::Persistence;
 use lvs_core::{
     Config, Content, Director, Family, Fixed, Flow, Method, Packet, Protocol, Scheduler, Seed, ServerConfig,
-    ServiceKey, Store, TcpFlags, Tick, Tunnel, Verdict, Weight,
+    ServiceKey, Store, TcpFlags, Tick, Tunnel, Weight,
 };
 
 use twin::fast::{By, verdicts};
@@ -203,7 +203,7 @@ fn apply<S: Store<Scheduler = Scheduler>>(
     let done = match *step {
         Step::Packets(ref packets) => {
             let verdicts = verdicts(director, now, packets, by);
-            return (true, verdicts.into_iter().map(|verdict| meaning(director, verdict)).collect());
+            return (true, verdicts.into_iter().map(|verdict| Answer::of(director, verdict)).collect());
         }
         Step::AddService(key, manner) => director.add_service(key, manner.config()).is_ok(),
         Step::EditService(key, manner) => director.edit_service(key, manner.config()).is_ok(),
@@ -218,24 +218,6 @@ fn apply<S: Store<Scheduler = Scheduler>>(
         }
     };
     (done, Vec::new())
-}
-
-/// What a verdict says, with the server by its address: ids may differ.
-fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> Answer {
-    match verdict {
-        Verdict::Forward(forward) => Answer::Forward {
-            direction: forward.direction,
-            method: forward.method,
-            target: forward.target,
-            server: director
-                .server(forward.server)
-                .map_or(forward.target, lvs_core::service::Server::address),
-        },
-        Verdict::Drop(reason) => Answer::Drop(reason),
-        Verdict::Inspect => Answer::Inspect,
-        Verdict::Pass(reason) => Answer::Pass(reason),
-        Verdict::Reject(reason) => Answer::Reject(reason),
-    }
 }
 
 /// Bytes to be read; 0 for ever after the last.

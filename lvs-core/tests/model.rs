@@ -129,22 +129,6 @@ fn tuning() -> impl Strategy<Value = (bool, u32, bool, bool)> {
     (any::<bool>(), 0_u32..4, any::<bool>(), any::<bool>())
 }
 
-/// What a verdict says, with servers by address instead of number.
-fn meaning<S: Store>(director: &Director<S>, verdict: Verdict) -> twin::Answer {
-    match verdict {
-        Verdict::Forward(forward) => twin::Answer::Forward {
-            direction: forward.direction,
-            method: forward.method,
-            target: forward.target,
-            server: director.server(forward.server).unwrap().address(),
-        },
-        Verdict::Drop(reason) => twin::Answer::Drop(reason),
-        Verdict::Inspect => twin::Answer::Inspect,
-        Verdict::Pass(reason) => twin::Answer::Pass(reason),
-        Verdict::Reject(reason) => twin::Answer::Reject(reason),
-    }
-}
-
 /// Applies a step; the answers are those to its packets, if it has any.
 fn apply<S: Store<Scheduler = Scheduler>>(
     director: &mut Director<S>,
@@ -156,7 +140,7 @@ fn apply<S: Store<Scheduler = Scheduler>>(
     let done = match *step {
         Step::Packets(ref packets) => {
             let verdicts = verdicts(director, now, packets, by);
-            answers.extend(verdicts.into_iter().map(|verdict| meaning(director, verdict)));
+            answers.extend(verdicts.into_iter().map(|verdict| twin::Answer::of(director, verdict)));
             true
         }
         Step::AddService(key, manner) => director.add_service(key, manner.config()).is_ok(),
