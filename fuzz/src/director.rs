@@ -18,8 +18,8 @@ mod twin;
 
 const CAPACITY: usize = 16;
 
-/// Runs the operations that `data` stands for on a `Heap` director (one by one), others (in batches, and by the fast tier), a `Fixed` one
-/// and the twin.
+/// Runs the operations that `data` stands for on a `Heap` director (one by one), others (in batches, and by the fast
+/// tier), a `Fixed` one and the twin.
 ///
 /// # Panics
 ///

@@ -3,6 +3,7 @@
 //! Each is a function of bytes that panics when something is wrong. `fuzz_targets/` hands them to libFuzzer, one
 //! line each; `tests/corpus.rs` runs them over the committed inputs, so that `cargo test` keeps what was found.
 
+mod batch;
 mod control;
 mod director;
 mod forward;
@@ -13,6 +14,7 @@ mod icmp;
 mod sip;
 mod sync;
 
+pub use batch::batch;
 pub use control::control;
 pub use director::director;
 pub use forward::{decap, host_on_the_wire, parse, transform};

@@ -23,6 +23,11 @@ fn director_corpus_replays() {
 }
 
 #[test]
+fn batch_corpus_replays() {
+    replay("batch", lvs_fuzz::batch);
+}
+
+#[test]
 fn control_corpus_replays() {
     replay("control", lvs_fuzz::control);
 }

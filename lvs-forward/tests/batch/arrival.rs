@@ -142,8 +142,8 @@ fn plain(flows: Flows) -> impl Strategy<Value = Arrival> {
 
 pub(crate) const BOTH: &[Family] = &[Family::V4, Family::V6];
 
-/// Plain frames one after the other: fewer than a batch, about one, and several. Most runs come in by one port, as those
-/// of a device do.
+/// Plain frames one after the other: fewer than a batch, about one, and several. Most runs come in by one port, as
+/// those of a device do.
 fn plain_run(families: &'static [Family]) -> impl Strategy<Value = Vec<Arrival>> {
     let methods =
         prop_oneof![Just(0..1), Just(1..2), Just(2..3), Just(3..METHODS.len()), Just(0..METHODS.len())];
