@@ -7,8 +7,8 @@ use core::net::SocketAddr;
 
 use arrival::{ACK, Arrival, FTP, Flow, KNOWN, MARK, SYN, arp, plain_run};
 use lvs_core::{Event, Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
-use lvs_forward::fragments::Fragments;
-use lvs_forward::ftp::Controls;
+use lvs_forward::alg::ftp::Controls;
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Frame, HEADROOM, Offload, Outcome, PortId};
 
 use crate::forward::{Buffer, METHODS, Site, WORLD, site};
@@ -96,7 +96,7 @@ impl World {
         let mut site = site(method, true);
         let mut set = *site.forwarder.options();
         (set.ip_forward, set.capture_marked) = (options & 1 != 0, options & 2 != 0);
-        (set.pmtu_disc, set.refuse) = (options & 4 != 0, options & 8 != 0);
+        (set.pmtu_disc, set.reject) = (options & 4 != 0, options & 8 != 0);
         site.forwarder.set_options(set);
         site.forwarder.set_ftp(Controls::with_room(2));
         site.forwarder.set_fragments(Fragments::with_room(2));

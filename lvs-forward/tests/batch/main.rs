@@ -52,7 +52,7 @@ proptest! {
     ) {
         let (mut single, mut batched) = (World::new(options), World::new(options));
         if together {
-            batched.lab.director.set_hash_together(lvs_std::hash_together());
+            batched.lab.director.set_hash_together(lvs_std::cpu::hash_together());
         }
         for (change, arrivals) in &steps {
             single.apply(change);

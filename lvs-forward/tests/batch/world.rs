@@ -2,11 +2,9 @@
 
 use core::net::SocketAddr;
 
-use lvs_core::{
-    Engine, Event, Family, Method, Persistence, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
-    Tick,
-};
-use lvs_forward::ftp::Controls;
+use lvs_core::service::{Persistence, PersistenceEngine};
+use lvs_core::{Event, Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
+use lvs_forward::alg::ftp::Controls;
 use lvs_forward::host::MacAddress;
 use lvs_forward::{Frame, HEADROOM, Offload, Options, Outcome, PortId};
 
@@ -59,7 +57,7 @@ impl World {
         lab.forwarder.set_ftp(Controls::with_room(4));
         for family in [Family::V4, Family::V6] {
             let (address, server) = (virtual_address(0, family), server(0, family).ip());
-            let by_call = Persistence::new(100).with_engine(Engine::Sip);
+            let by_call = Persistence::new(100).with_engine(PersistenceEngine::Sip);
             for (key, port, persistence) in [
                 (ServiceKey::tcp(address, FTP), FTP, None),
                 (ServiceKey::udp(address, SIP), SIP, Some(by_call)),
