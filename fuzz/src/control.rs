@@ -7,8 +7,8 @@ use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{Backend as _, Controller, Local, NoDaemons, Session, convert};
 
-/// The input is cut into datagrams, each behind two bytes of length. The director must take any of them, answer each of their messages
-/// by well-formed ones, and afterwards have just those services that the desired says it has.
+/// The input is cut into datagrams, each behind two bytes of length. The director must take any of them, answer each of
+/// their messages by well-formed ones, and afterwards have just those services that the desired says it has.
 pub fn control(input: &[u8]) {
     let seed = Seed::from_bytes([7; 16]);
     let director = Director::new(Config::new(seed), Heap::<Scheduler>::with_capacity(64));

@@ -39,8 +39,8 @@ pub fn parse(data: &[u8]) {
     }
 }
 
-/// Sends a frame through a director. The first bytes of `data` choose the forwarding method, the port and what the device
-/// says about the frame; the rest is the frame.
+/// Sends a frame through a director. The first bytes of `data` choose the forwarding method, the port and what the
+/// device says about the frame; the rest is the frame.
 ///
 /// # Panics
 ///

@@ -11,8 +11,8 @@ use lvs_forward::{HEADROOM, Outcome};
 
 use crate::forward::{Buffer, ETHERNET, METHODS, OWN_MAC, WORLD, site};
 
-/// Each fragment is five bytes: which datagram of which family and what flags, where it begins, how long it is, its service class, and
-/// the seconds before it.
+/// Each fragment is five bytes: which datagram of which family and what flags, where it begins, how long it is, its
+/// service class, and the seconds before it.
 ///
 /// # Panics
 ///

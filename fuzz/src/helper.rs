@@ -9,8 +9,8 @@ use lvs_forward::{Checksum, Offload, Outcome};
 
 use crate::forward::{Buffer, ETHERNET, OWN_MAC, WORLD, check, site, transport_is_right};
 
-/// The first byte chooses the family. Each segment is a byte for its direction and flags, one for options, one for its length, and its
-/// payload.
+/// The first byte chooses the family. Each segment is a byte for its direction and flags, one for options, one for its
+/// length, and its payload.
 ///
 /// # Panics
 ///

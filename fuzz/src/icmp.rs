@@ -9,9 +9,10 @@ use lvs_forward::{Frame, Outcome};
 
 use crate::forward::{Buffer, ETHERNET, METHODS, OWN_MAC, WORLD, check, site};
 
-/// The first bytes choose the method, family and protocol, from where the error comes and what kind of it, whether errors may be
-/// scheduled, and how much is quoted. Each further three change a byte of the message: the place, and what it is xor-ed
-/// with. All checksums outside of the quoted packet are put right afterwards, unless the choice is to leave them.
+/// The first bytes choose the method, family and protocol, from where the error comes and what kind of it, whether
+/// errors may be scheduled, and how much is quoted. Each further three change a byte of the message: the place, and
+/// what it is xor-ed with. All checksums outside of the quoted packet are put right afterwards, unless the choice is to
+/// leave them.
 ///
 /// # Panics
 ///

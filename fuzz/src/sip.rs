@@ -6,7 +6,8 @@ use lvs_forward::alg::sip::call_id;
 ///
 /// # Panics
 ///
-/// When it is none that could be remembered, what follows the message changes it, or it is not found in a message of its own.
+/// When it is none that could be remembered, what follows the message changes it, or it is not found in a message of
+/// its own.
 pub fn sip(data: &[u8]) {
     let Some(found) = call_id(data) else { return };
     assert!((1..=255).contains(&found.len()));

@@ -3,8 +3,8 @@
 use lvs_core::Tick;
 use lvs_core::sync::{Master, Message, Received, SyncEntry, Version, decode};
 
-/// Reads `data` as a datagram for a backup; its first two bytes say of which group that is, and whether to make the message's
-/// length true. Writes what was read once more and reads that.
+/// Reads `data` as a datagram for a backup; its first two bytes say of which group that is, and whether to make the
+/// message's length true. Writes what was read once more and reads that.
 ///
 /// # Panics
 ///

@@ -7,11 +7,11 @@
 //! unsafe code.
 //!
 //! ```text
-//!          ┌ ARP, NDP, ping ──────────── host ──────────────────┐
-//!  Frame ──┤                                                    ├─> Outcome: Send, SendPieces, Pass, Drop, Consumed
+//!          ┌ ARP, NDP, ping ----------- host -------------------┐
+//!  Frame --┤                                                    ├-> Outcome: Send, Pieces, Pass, Drop, Consumed
 //!          └ parse ─> Packet ─> Director ─> Verdict ─> apply ───┘               │
-//!               Layout          (lvs-core)              │ route, TTL, size      └ output::pieces, for devices that
-//!                                                       │ NAT │ DR │ TUN          take neither merged nor long frames
+//!               Layout          (lvs-core)              │ route, TTL, size      └ output::pieces, for devices
+//!                                                       | NAT, DR, TUN           that take no merged or long frames
 //!                                                       │ next hop
 //!                                                       └ or an ICMP error, in place
 //! ```
@@ -21,8 +21,8 @@
 //!
 //! # The run loop
 //!
-//! 1. Take up to [`BATCH`](lvs_core::batch::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it, and the
-//!    time once.
+//! 1. Take up to [`BATCH`](lvs_core::batch::BATCH) frames from a device, each with [`HEADROOM`] free bytes before it,
+//!    and the time once.
 //! 2. [`Forwarder::process_batch`]. Send what is to be sent by [`Frame::port`]; through [`output::pieces`] where the
 //!    device does not take a frame as it is. A datagram that came in [fragments](reassembly) is
 //!    [taken](Forwarder::take) for that first.

@@ -20,8 +20,8 @@ use lvs_std::control::{
 use lvs_std::worker::WorkerGone;
 use rustix::time::{ClockId, clock_gettime};
 
-/// A way to a director that takes the processor's time of the longest hold: as long a packet waits at most, while nobody else wants
-/// the processor.
+/// A way to a director that takes the processor's time of the longest hold: as long a packet waits at most, while
+/// nobody else wants the processor.
 struct Timed {
     local: Local<Heap, 64, 256>,
     longest: Cell<Duration>,

@@ -1,7 +1,8 @@
 //! What 10,000 TCP checks a second cost: processor time of the engine's thread, on loopback.
 //!
-//! Not a time per iteration but a share of a core, so this bench has a main function of its own. On loopback the engine's thread
-//! also pays for what the other side's kernel does with each connection, so a real network costs it less.
+//! Not a time per iteration but a share of a core, so this bench has a main function of its own. On loopback the
+//! engine's thread also pays for what the other side's kernel does with each connection, so a real network costs it
+//! less.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -55,7 +56,8 @@ fn main() {
     let up = handle.reports().iter().filter(|report| report.state == State::Up).count();
     let checks = probes as f64 * elapsed.as_secs_f64();
     println!(
-        "health: {probes} TCP checks a second, {up} up: {:.1} % of a core, {:.2} µs a check, {turns} turns in {elapsed:.1?}",
+        "health: {probes} TCP checks a second, {up} up: {:.1} % of a core, {:.2} µs a check, \
+         {turns} turns in {elapsed:.1?}",
         100.0 * busy.as_secs_f64() / elapsed.as_secs_f64(),
         busy.as_secs_f64() * 1e6 / checks,
     );

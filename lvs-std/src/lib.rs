@@ -13,16 +13,16 @@
 //! | `config` | a director's configuration: from a file's text to typed values (feature `config`) |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
 //! | [`steering`] | which of several workers a packet belongs to |
-//! | [`cpu`] | what depends on the machine's processor and memory: prefetching, vector instructions, large pages, pinned threads |
+//! | [`cpu`] | what depends on processor and memory: prefetching, vector instructions, large pages, pinned threads |
 //! | `runtime` | a whole director at work from a configuration: what `director run` is (feature `runtime`) |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
 //! # Features
 //!
-//! Devices, steering and workers are there by themselves. `control` adds the commands and their journal, `health` the checkers
-//! and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one, `ipvsadm` that program's
-//! language, and `lab` the networks of namespaces.
+//! Devices, steering and workers are there by themselves. `control` adds the commands and their journal, `health` the
+//! checkers and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one,
+//! `ipvsadm` that program's language, and `lab` the networks of namespaces.
 //!
 //! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
 //!
@@ -31,7 +31,8 @@
 //! 1. Describe the director as a host: ports, addresses, routes ([`lvs_forward::host::Host`]).
 //! 2. Open a device for each port, in the same order.
 //! 3. Give both to a [`Worker`](worker::Worker) and let it run on a thread.
-//! 4. Give a [`Controller`](control::Controller) its [`Handle`](worker::Handle), and submit commands: services, servers, switches, listings.
+//! 4. Give a [`Controller`](control::Controller) its [`Handle`](worker::Handle), and submit commands: services,
+//!    servers, switches, listings.
 //!
 //! Here the devices are in memory; with [`device::packet::open`] the same program serves an interface.
 //!
@@ -87,8 +88,8 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "lvs-std is built on what Linux alone has (packet rings, AF_XDP, BPF, rtnetlink): on other systems use lvs-core and lvs-forward, \
-     which need no system at all"
+    "lvs-std is built on what Linux alone has (packet rings, AF_XDP, BPF, rtnetlink): on other systems use lvs-core \
+     and lvs-forward, which need no system at all"
 );
 
 mod bpf;

@@ -15,8 +15,8 @@ use crate::clock::Clock;
 use crate::device::{Device, Receive, ReceiveCounters, TransmitCounters};
 use crate::worker::output::{Out, Output};
 
-/// A decapsulator at work between two devices: tunnel packets come in by one, and what was inside goes to this machine's
-/// stack by the other.
+/// A decapsulator at work between two devices: tunnel packets come in by one, and what was inside goes to this
+/// machine's stack by the other.
 ///
 /// On the network it is a host of its own, with a MAC address and a tunnel address of its own, so the machine's kernel
 /// neither sees the tunnel packets nor refuses them. The virtual address belongs to the kernel (on the loopback

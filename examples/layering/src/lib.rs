@@ -2,14 +2,14 @@
 //!
 //! Two rules, over everything that is compiled into a product (what is `cfg(test)` is left out):
 //!
-//! 1. **No circles.** The modules of one folder, each together with what is below it, use each other in one direction. A
-//!    module and its own submodules count as one: `worker/idle.rs` may implement what `worker/mod.rs` declares.
-//! 2. **No use that points up.** A crate may name layers from the lowest to the highest. A module in one of them uses no higher
-//!    one, neither directly nor through modules that are not named. A module without a name may use everything but the highest
-//!    layer, so a new module needs no entry unless it opens a new layer.
+//! 1. **No circles.** The modules of one folder, each together with what is below it, use each other in one direction.
+//!    A module and its own submodules count as one: `worker/idle.rs` may implement what `worker/mod.rs` declares.
+//! 2. **No use that points up.** A crate may name layers from the lowest to the highest. A module in one of them uses
+//!    no higher one, neither directly nor through modules that are not named. A module without a name may use
+//!    everything but the highest layer, so a new module needs no entry unless it opens a new layer.
 //!
-//! A name is followed to the module that defines it: what a parent re-exports belongs to the child that declares it. Uses
-//! inside macro calls are not seen, and neither are methods, whose types have been named somewhere else.
+//! A name is followed to the module that defines it: what a parent re-exports belongs to the child that declares it.
+//! Uses inside macro calls are not seen, and neither are methods, whose types have been named somewhere else.
 
 mod graph;
 mod tree;
@@ -25,7 +25,8 @@ pub use graph::check;
 pub struct Layers<'a> {
     /// Its folder, which has `src/lib.rs`.
     pub folder: &'a Path,
-    /// Modules of its root from the lowest layer to the highest; those of one layer share an entry and do not use each other.
+    /// Modules of its root from the lowest layer to the highest; those of one layer share an entry and do not use each
+    /// other.
     pub layers: &'a [&'a [&'a str]],
 }
 

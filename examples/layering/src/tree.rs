@@ -212,7 +212,8 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
 }
 
-/// The module that defines what a path in module `at` names. `None` for other crates' items and for what cannot be told.
+/// The module that defines what a path in module `at` names. `None` for other crates' items and for what cannot be
+/// told.
 pub(crate) fn resolve(tree: &Tree, at: &[String], path: &[String]) -> Option<ModulePath> {
     follow(tree, at, path, 0)
 }

@@ -89,7 +89,8 @@ fn a_use_that_points_up_is_found_also_by_way_of_a_module_without_a_layer() {
     let found = planted.texts(&[&["sys"], &["worker"]]);
     let expected = [
         "between is below worker, or beside it, and uses it\n  between.rs:2: between uses worker",
-        "sys is below worker, or beside it, and uses it\n  sys.rs:1: sys uses between\n  between.rs:2: between uses worker",
+        "sys is below worker, or beside it, and uses it\n  sys.rs:1: sys uses between\n  \
+         between.rs:2: between uses worker",
     ];
     assert_eq!(found, expected);
     assert_eq!(planted.texts(&[&["worker"], &["sys"]]), [""; 0], "the other way round it is none");

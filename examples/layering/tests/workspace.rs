@@ -4,7 +4,8 @@ use std::path::Path;
 
 use layering::{Layers, check};
 
-/// Layers go from the lowest to the highest. The last one of a crate is used by nobody. A new module needs no entry here.
+/// Layers go from the lowest to the highest. The last one of a crate is used by nobody. A new module needs no entry
+/// here.
 #[track_caller]
 fn assert_layered(name: &str, layers: &[&[&str]]) {
     let workspace =

@@ -1,6 +1,8 @@
-//! All that is foreign: the functions that programs find instead of the C library's, and the system calls that they take.
+//! All that is foreign: the functions that programs find instead of the C library's, and the system calls that they
+//! take.
 //!
-//! A function of the first part leads to the rest of the library, or on to the next definition of its name. None can panic.
+//! A function of the first part leads to the rest of the library, or on to the next definition of its name. None can
+//! panic.
 #![expect(unsafe_code, reason = "the C library's functions take pointers, and are replaced by their names")]
 #![cfg_attr(test, expect(dead_code, reason = "programs find functions by their names, but tests do not"))]
 
@@ -28,7 +30,8 @@ macro_rules! next {
     }};
 }
 
-/// Makes functions that programs find first. In tests they are functions like others: a test must not replace its own libraries.
+/// Makes functions that programs find first. In tests they are functions like others: a test must not replace its own
+/// libraries.
 macro_rules! replace {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block)*) => {$(
         /// Stands in for the C library's function of this name, and is as safe.
@@ -55,8 +58,9 @@ macro_rules! look_elsewhere {
     };
 }
 
-/// Makes those that open a file by its path. A mode comes after an ellipsis in C: where arguments are passed in registers (all 64-bit
-/// Linux) in the next one. If the program gave none, what is there is handed on, and ignored as the flags do not ask for it.
+/// Makes those that open a file by its path. A mode comes after an ellipsis in C: where arguments are passed in
+/// registers (all 64-bit Linux) in the next one. If the program gave none, what is there is handed on, and ignored as
+/// the flags do not ask for it.
 macro_rules! open_elsewhere {
     ($(fn $name:ident[$($before:ident)?](path)[$($mode:ident)?];)*) => {
         replace! {$(
@@ -482,8 +486,8 @@ unsafe fn our_file<'a>(path: *const c_char) -> Option<File<'a>> {
     if path.is_null() { None } else { File::at(unsafe { CStr::from_ptr(path) }.to_bytes()) }
 }
 
-/// Where to look instead of a path: the path itself, or a file of the kernel's like the director's one. `None`, with `ENOENT`, if
-/// the director does not have it.
+/// Where to look instead of a path: the path itself, or a file of the kernel's like the director's one. `None`, with
+/// `ENOENT`, if the director does not have it.
 ///
 /// # Safety
 /// `path` is a string or null.

@@ -1,7 +1,8 @@
 //! The files by which IPVS tells of itself, and their way over the director's socket.
 //!
-//! A datagram is a netlink message of a type of its own. `READ` is answered with the text in pieces and an end of dump, `STREAM` with
-//! an acknowledgement, after which every datagram is what is written to the file. Both may be answered with an error.
+//! A datagram is a netlink message of a type of its own. `READ` is answered with the text in pieces and an end of dump,
+//! `STREAM` with an acknowledgement, after which every datagram is what is written to the file. Both may be answered
+//! with an error.
 
 use core::time::Duration;
 use std::fs;

@@ -1,4 +1,5 @@
-//! As much of netlink as it takes to know who is meant, and when an answer is complete (`linux/netlink.h`, `linux/genetlink.h`).
+//! As much of netlink as it takes to know who is meant, and when an answer is complete (`linux/netlink.h`,
+//! `linux/genetlink.h`).
 
 /// Whether a request asks for the generic netlink family `IPVS` by name (`CTRL_CMD_GETFAMILY`).
 pub(crate) fn asks_for_ipvs(message: &[u8]) -> bool {
@@ -52,7 +53,8 @@ pub(crate) fn error(message: &[u8]) -> Option<i32> {
     message.get(HEADER..)?.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
 }
 
-/// Whether this is a socket option by which programs configured IPVS before there was netlink (`IP_VS_BASE_CTL` and following).
+/// Whether this is a socket option by which programs configured IPVS before there was netlink (`IP_VS_BASE_CTL` and
+/// following).
 #[inline]
 pub(crate) fn is_old_interface(level: i32, option: i32) -> bool {
     level == libc::IPPROTO_IP && (1152..1168).contains(&option)

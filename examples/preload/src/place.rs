@@ -11,8 +11,8 @@ impl Place {
     /// Room in `sockaddr_un`.
     pub(crate) const LONGEST: usize = 108;
 
-    /// What the value of `LVS_DIRECTOR` means: a name, or a path if there is a slash in it; nothing is the name `default`. `None`
-    /// if that is too long for a socket.
+    /// What the value of `LVS_DIRECTOR` means: a name, or a path if there is a slash in it; nothing is the name
+    /// `default`. `None` if that is too long for a socket.
     pub(crate) fn of(director: Option<&[u8]>) -> Option<Self> {
         let director = director.filter(|name| !name.is_empty()).unwrap_or(b"default");
         let (folder, suffix): (&[u8], &[u8]) =

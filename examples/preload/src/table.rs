@@ -1,8 +1,8 @@
 //! Which descriptors are ours.
 //!
 //! Every call with a descriptor looks here first, so for those that are not ours it is one load. A number may have come
-//! to mean something else without our knowledge (`close_range`, `fclose`), so what is found is compared with the inode of what
-//! it means now.
+//! to mean something else without our knowledge (`close_range`, `fclose`), so what is found is compared with the inode
+//! of what it means now.
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -65,8 +65,8 @@ impl Table {
         None
     }
 
-    /// Notes a descriptor that has this inode, not 0. `inode_of` is asked for others when all slots seem taken. `None` if there
-    /// is no place.
+    /// Notes a descriptor that has this inode, not 0. `inode_of` is asked for others when all slots seem taken. `None`
+    /// if there is no place.
     pub(crate) fn insert(&self, descriptor: i32, inode: u64, inode_of: impl Fn(i32) -> u64) -> Option<&Slot> {
         let entry = self.slot_of(descriptor)?;
         self.forget(descriptor);
@@ -172,8 +172,8 @@ impl Slot {
     }
 }
 
-/// The last request of a connection, in case it must be sent again. Nobody ever waits for it: threads that use one netlink socket at
-/// once, which netlink's own numbering makes pointless, lose it.
+/// The last request of a connection, in case it must be sent again. Nobody ever waits for it: threads that use one
+/// netlink socket at once, which netlink's own numbering makes pointless, lose it.
 #[derive(Debug)]
 pub(crate) struct Request {
     busy: AtomicBool,

@@ -192,7 +192,8 @@ impl<F: AddressFamily> fmt::Debug for FastKey<F> {
 
 /// Up to [`BATCH`] packets of both families in the order in which they came.
 ///
-/// Keys of one family stand together, because they are hashed together; a bit for each packet says which family's it is.
+/// Keys of one family stand together, because they are hashed together; a bit for each packet says which family's it
+/// is.
 #[derive(Debug)]
 pub struct FastBatch {
     pub(crate) v4: Vec<FastKey<V4>, BATCH>,
@@ -241,8 +242,8 @@ impl FastBatch {
         (self.order, self.free) = (0, 1);
     }
 
-    /// Fills an empty batch with IPv4 packets, which nearly all traffic consists of: as many as there are, and room for.
-    /// A batch that has packets already stays as it is.
+    /// Fills an empty batch with IPv4 packets, which nearly all traffic consists of: as many as there are, and room
+    /// for. A batch that has packets already stays as it is.
     #[inline(always)]
     pub fn begin_v4(&mut self, keys: impl IntoIterator<Item = FastKey<V4>>) {
         if !self.is_empty() {

@@ -14,11 +14,11 @@ use crate::proto::timeouts::TimeoutTable;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Slot {
-    /// The addresses of the key that it is found by in the client's direction: IPv4's both in the first word, as a [`FastKey`] has them,
-    /// else the client's in two words and the virtual one in two.
+    /// The addresses of the key that it is found by in the client's direction: IPv4's both in the first word, as a
+    /// [`FastKey`] has them, else the client's in two words and the virtual one in two.
     ends: [u64; 4],
-    /// All else that a packet is compared with, at one time. From the low end: ports and tag of that key, the flags of a segment that
-    /// says nothing new, as a [`FastKey`] has them; then flags of its own, and the kind of method.
+    /// All else that a packet is compared with, at one time. From the low end: ports and tag of that key, the flags of
+    /// a segment that says nothing new, as a [`FastKey`] has them; then flags of its own, and the kind of method.
     word: u64,
     /// Index of the real server; `u32::MAX` while the slot is free.
     pub(crate) server: u32,
@@ -59,7 +59,8 @@ const UNSETTLED: u16 = 0x040;
 /// It goes by rules of its own: around the real servers, or from client port 0.
 const ODD: u16 = 0x080;
 
-/// Where flags and kind are in the word: twelve bits of flags, of which the upper four are free, then four bits of kind.
+/// Where flags and kind are in the word: twelve bits of flags, of which the upper four are free, then four bits of
+/// kind.
 const OWN: u32 = 48;
 const KIND: u32 = 60;
 /// Of a fast key, what says whose it is and that it says nothing new.
@@ -324,8 +325,8 @@ impl Slot {
         self.deadline.minus_secs(self.timeout(timeouts))
     }
 
-    /// Gives an entry whose time is up more of it, as IPVS does with those that control others: 60 s, and a template has
-    /// no more than that from now on.
+    /// Gives an entry whose time is up more of it, as IPVS does with those that control others: 60 s, and a template
+    /// has no more than that from now on.
     pub(crate) const fn postpone(&mut self, now: Stamp) {
         self.deadline = self.deadline.next_after(now, POSTPONED_SECS);
         if self.is_template() {

@@ -21,8 +21,8 @@ use crate::model::seed::Seed;
 use crate::model::tick::{STAMPS_PER_SEC, Stamp};
 use crate::proto::timeouts::TimeoutTable;
 
-/// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch instruction. Addresses
-/// may be of anything; nothing must be read or written there.
+/// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch
+/// instruction. Addresses may be of anything; nothing must be read or written there.
 pub type ReadAhead = fn(&[*const u8]);
 
 /// What a table remembers besides its arrays.
@@ -129,8 +129,8 @@ impl<'a> Table<'a> {
         found.map(|value| value & !REPLY)
     }
 
-    /// What the index has for a hash, `u32::MAX` for nothing: a slot that might be the one looked for, and as what it is
-    /// found, which [`split`] takes apart. The index is read, the slot is not.
+    /// What the index has for a hash, `u32::MAX` for nothing: a slot that might be the one looked for, and as what it
+    /// is found, which [`split`] takes apart. The index is read, the slot is not.
     #[inline]
     pub(crate) fn guess(&self, hash: u32) -> u32 {
         self.index.first(hash)
@@ -245,7 +245,8 @@ impl<'a> Table<'a> {
         self.slots[id as usize].set_key(key);
     }
 
-    /// Puts into the index what a batch has put off. All places are read before the first is written, so that the reads overlap.
+    /// Puts into the index what a batch has put off. All places are read before the first is written, so that the reads
+    /// overlap.
     pub(crate) fn settle(&mut self) {
         let waiting = self.state.deferred.waiting();
         if waiting.is_empty() {
@@ -314,8 +315,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Of the next slots in the sweep's order, up to the end of the table: those whose time may have come, each with its place
-    /// among them.
+    /// Of the next slots in the sweep's order, up to the end of the table: those whose time may have come, each with
+    /// its place among them.
     pub(crate) fn due_ahead(&self, now: Stamp, slots: usize) -> impl Iterator<Item = (usize, u32)> {
         let used = self.state.fresh as usize;
         let from = self.state.cursor as usize;

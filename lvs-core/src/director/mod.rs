@@ -31,11 +31,11 @@ pub use fast::{Hit, HitHandler, Next};
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///
-/// A director does nothing of its own accord: it has no clock, no thread and no socket. The program that embeds it calls
-/// methods of five kinds:
+/// A director does nothing of its own accord: it has no clock, no thread and no socket. The program that embeds it
+/// calls methods of five kinds:
 ///
-/// * **Packets** go in by [`decide`](Self::decide) one at a time, by [`decide_batch`](Self::decide_batch) in runs, and by
-///   [`decide_fast`](Self::decide_fast) where each is to be carried out as soon as it is decided. The results are
+/// * **Packets** go in by [`decide`](Self::decide) one at a time, by [`decide_batch`](Self::decide_batch) in runs, and
+///   by [`decide_fast`](Self::decide_fast) where each is to be carried out as soon as it is decided. The results are
 ///   equal. What something faster has forwarded in the director's place is told by
 ///   [`account_offloaded`](Self::account_offloaded).
 /// * **Control** changes services and real servers: `add_*`, `edit_*`, `remove_*`, [`zero`](Self::zero),

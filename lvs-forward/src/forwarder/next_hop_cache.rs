@@ -67,8 +67,8 @@ pub(super) struct Peers<B> {
     last: Option<(u128, NextHop)>,
 }
 
-/// A range of addresses of which none is the host's, all reached by one route: a subtraction and a comparison instead of
-/// a look-up among the own addresses and one among the routes. Most clients are behind the router that the last were
+/// A range of addresses of which none is the host's, all reached by one route: a subtraction and a comparison instead
+/// of a look-up among the own addresses and one among the routes. Most clients are behind the router that the last were
 /// behind.
 struct Others<B> {
     low: B,
@@ -88,8 +88,8 @@ const SERVERS: usize = 256;
 const OWN: usize = 16;
 /// One of so many misses moves the range of other hosts.
 const EVERY: u8 = 64;
-/// How long a next hop is used before neighbours and routes are asked again, in milliseconds. A change to them counts at
-/// once.
+/// How long a next hop is used before neighbours and routes are asked again, in milliseconds. A change to them counts
+/// at once.
 const GOOD_MS: u64 = 1_000;
 
 impl NextHopCache {
@@ -109,7 +109,8 @@ impl NextHopCache {
         (hop.generation == host.changes() && now < hop.until && is_it(&hop.destination)).then_some(hop)
     }
 
-    /// Finds out how a real server is reached, and remembers it. `None` while that is not known, or when it is this host.
+    /// Finds out how a real server is reached, and remembers it. `None` while that is not known, or when it is this
+    /// host.
     #[cold]
     #[inline(never)]
     pub(super) fn find_server<const A: usize, const N: usize>(
@@ -192,8 +193,8 @@ impl<B: Copy + Eq + Empty> Peers<B> {
         F::is_within(address, self.others.low, self.others.count)
     }
 
-    /// Whether an address is the host's, found out by asking it. Remembers the address, or now and then the range of other
-    /// hosts' addresses around it.
+    /// Whether an address is the host's, found out by asking it. Remembers the address, or now and then the range of
+    /// other hosts' addresses around it.
     #[inline(never)]
     pub(super) fn look_up<F: CacheFamily<Bits = B>, const A: usize, const N: usize>(
         &mut self,
@@ -270,8 +271,8 @@ pub(super) trait CacheFamily: BatchFamily<Bits: Empty + Ord> {
     /// Whether an address is one of `count` from `low` on.
     fn is_within(address: Self::Bits, low: Self::Bits, count: Self::Bits) -> bool;
 
-    /// The range from `low` to `high`, in the host's bits, as its first address and their number, cut to the part around
-    /// an address in which all may be other hosts'.
+    /// The range from `low` to `high`, in the host's bits, as its first address and their number, cut to the part
+    /// around an address in which all may be other hosts'.
     fn range(low: u128, high: u128, around: Self::Bits) -> (Self::Bits, Self::Bits);
 
     /// Whether an address may be a host's on some wire.
@@ -370,8 +371,8 @@ impl CacheFamily for V6 {
 
 /// 127.0.0.0, the first address of 127/8.
 const LOOPBACK_V4: u32 = 127 << 24;
-/// The first address behind `::/64`, in which are the unspecified address, the loopback address, and those that stand for
-/// IPv4 addresses.
+/// The first address behind `::/64`, in which are the unspecified address, the loopback address, and those that stand
+/// for IPv4 addresses.
 const FIRST_V6: u128 = 1 << 64;
 /// `ff00::`, the first address of a group; there is nothing else from there on.
 const MULTICAST_V6: u128 = 0xff << 120;

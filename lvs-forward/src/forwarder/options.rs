@@ -23,8 +23,8 @@ pub struct Options {
     pub reject: bool,
     /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing
     /// of a mark to the local host: a service by mark can then balance packets that only pass here (transparent
-    /// caches), and what [`cache_bypass`](lvs_core::config::Tuning::cache_bypass) lets through goes on to its own destination.
-    /// Default false.
+    /// caches), and what [`cache_bypass`](lvs_core::config::Tuning::cache_bypass) lets through goes on to its own
+    /// destination. Default false.
     pub capture_marked: bool,
     /// How many ICMP errors and resets are sent per second at most, with bursts of a twentieth of that. Default 1000,
     /// as Linux; 0 stands for any number. A higher limit lets a flood of bad packets make a flood of answers.

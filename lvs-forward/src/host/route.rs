@@ -126,8 +126,8 @@ impl Routes {
         self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
-    /// The bits of the first and the last address around one, for all of which the same route holds, and whether that has a
-    /// gateway.
+    /// The bits of the first and the last address around one, for all of which the same route holds, and whether that
+    /// has a gateway.
     pub(crate) fn stretch(&self, around: IpAddr) -> Option<(u128, u128, bool)> {
         let (family, bits) = (Family::of(around), to_bits(around));
         let holds = |route: &Route| (bits ^ route.bits) & route.mask == 0 && route.family == family;

@@ -40,8 +40,8 @@ pub enum IcmpError {
     TimeExceeded,
     /// Larger than this MTU in bytes: ICMP 3/4, `ICMPv6` 2/0.
     TooBig(u32),
-    /// A fragment that is not the last has a length that is no multiple of 8: `ICMPv6` 4/0 (RFC 8200 §4.5); the same in
-    /// ICMP would be 12/0.
+    /// A fragment that is not the last has a length that is no multiple of 8: `ICMPv6` 4/0 (RFC 8200 §4.5); the same
+    /// in ICMP would be 12/0.
     UnevenFragment,
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Read these sections first:
 //!
-//! * RFC 792 p. 4-7 and RFC 4443 §2.4, §3.1-3.4: what an error consists of, and how much it quotes: as little as eight
-//!   bytes behind the quoted IP header, so that the quoted transport's checksum often is not there.
+//! * RFC 792 p. 4-7 and RFC 4443 §2.4, §3.1-3.4: what an error consists of, and how much it quotes: as little as
+//!   eight bytes behind the quoted IP header, so that the quoted transport's checksum often is not there.
 //! * RFC 5508 §4.1-4.2: what a translator verifies and changes in both directions; the quoted packet travels the other
 //!   way than the error.
 //! * RFC 1624 §3: why a checksum that was wrong must stay so, which is why the message is verified before.

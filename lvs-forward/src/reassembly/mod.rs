@@ -8,8 +8,8 @@
 //! * RFC 5722 §3-4 and RFC 8200 §4.5: fragments that overlap spoil their datagram.
 //! * RFC 6946: IPv6 packets with a fragment header that are whole.
 //! * RFC 3168 §5.3: what becomes of the fragments' ECN fields.
-//! * RFC 4963: why an identification must not wait long; RFC 1122 §3.3.2 and RFC 8200 §4.5 for the time-outs, which are
-//!   Linux's here.
+//! * RFC 4963: why an identification must not wait long; RFC 1122 §3.3.2 and RFC 8200 §4.5 for the time-outs, which
+//!   are Linux's here.
 //!
 //! Every datagram in the making has a slot and a place of memory that it is put together in, both lent in the
 //! beginning. What is whole stays in its place while it is decided and rewritten, so that it is copied once.

@@ -2,7 +2,8 @@
 
 use crate::sys::bpf::{Instruction, Map};
 
-/// A register. [`R0`] has results; a call takes its arguments from [`R1`] on and spoils them to [`R5`]; [`R6`] to [`R9`] are kept.
+/// A register. [`R0`] has results; a call takes its arguments from [`R1`] on and spoils them to [`R5`]; [`R6`] to
+/// [`R9`] are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Register(u8);
 
@@ -125,9 +126,11 @@ impl Assembler {
         self.push(0, R0, R0, 0, 0)
     }
 
-    /// Sets a register to the address of the value of an array map that has one alone. Takes the place of two instructions.
+    /// Sets a register to the address of the value of an array map that has one alone. Takes the place of two
+    /// instructions.
     pub(crate) fn map_value(&mut self, to: Register, map: &Map) -> &mut Self {
-        // The source's number says that the number is a descriptor, and the value's address is wanted (`BPF_PSEUDO_MAP_VALUE`).
+        // The source's number says that the number is a descriptor, and the value's address is wanted
+        // (`BPF_PSEUDO_MAP_VALUE`).
         self.push(LOAD_WIDE, to, R2, 0, map.number());
         self.push(0, R0, R0, 0, 0)
     }

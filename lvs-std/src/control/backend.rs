@@ -1,4 +1,5 @@
-//! The way to a director: through a worker's handle, through those of several that share its work, or straight to one in memory.
+//! The way to a director: through a worker's handle, through those of several that share its work, or straight to one
+//! in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +12,8 @@ use crate::worker::{Handle, WorkerGone, WorkerGroup};
 
 /// Runs things on a director and its forwarder, or on several that are set up equally and share the work of one.
 pub trait Backend<S: Store, const A: usize, const N: usize> {
-    /// Runs a closure and returns what it returns; of several directors on the first, to read what is equal in all. No packet moves
-    /// meanwhile: it should be short.
+    /// Runs a closure and returns what it returns; of several directors on the first, to read what is equal in all. No
+    /// packet moves meanwhile: it should be short.
     ///
     /// # Errors
     /// [`WorkerGone`].

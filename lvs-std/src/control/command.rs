@@ -1,6 +1,7 @@
 //! What is said about services, real servers and daemons, in the terms of the netlink interface.
 //!
-//! The values are those of the messages, not narrowed to what a director can do: what a client said is what a listing shows it.
+//! The values are those of the messages, not narrowed to what a director can do: what a client said is what a listing
+//! shows it.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -383,7 +384,8 @@ pub enum DaemonCommand {
 pub enum Setting {
     /// `SET_CONFIG`: those that are given and not 0 change.
     Timeouts(Timeouts),
-    /// A [switch](super::sysctl) by its name, with `net.ipv4.vs.` or without, and the text that its file would be written.
+    /// A [switch](super::sysctl) by its name, with `net.ipv4.vs.` or without, and the text that its file would be
+    /// written.
     Sysctl(String, String),
 }
 

@@ -80,7 +80,8 @@ pub fn server_config(address: SocketAddr, spec: &ServerSpec) -> Option<ServerCon
     Some(ServerConfig::new(address, method).with_weight(weight).with_thresholds(spec.upper, spec.lower))
 }
 
-/// Whether IPVS takes this address for a real server: any unicast one, as far as that can be told without its interfaces.
+/// Whether IPVS takes this address for a real server: any unicast one, as far as that can be told without its
+/// interfaces.
 #[must_use]
 pub fn is_server_address(address: IpAddr) -> bool {
     match address {

@@ -119,7 +119,8 @@ impl From<CommandError> for Errno {
     /// The number that a client is told.
     fn from(error: CommandError) -> Self {
         match error {
-            // The kernel has no number for a director that is ending. This one says that what a client talked to is no longer there.
+            // The kernel has no number for a director that is ending. This one says that what a client talked to is no
+            // longer there.
             CommandError::Gone => Self::NoDevice,
             CommandError::Refused(errno) => errno,
         }

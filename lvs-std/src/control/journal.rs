@@ -1,10 +1,10 @@
 //! The state file: what makes a director come back with the table it had.
 //!
-//! It holds the commands that make the table, as netlink messages behind a title line. It is replaced as a whole, by a new file that
-//! takes its name, and then grows by a message with every change; when it has grown long it is replaced again. So a director that
-//! dies at any moment leaves either the old table or the new one, and a message that was cut short by that is not counted.
-//! What was written is given to the disk when the file is replaced, not with every message: a machine that loses its power may lose
-//! the changes since.
+//! It holds the commands that make the table, as netlink messages behind a title line. It is replaced as a whole, by a
+//! new file that takes its name, and then grows by a message with every change; when it has grown long it is replaced
+//! again. So a director that dies at any moment leaves either the old table or the new one, and a message that was cut
+//! short by that is not counted. What was written is given to the disk when the file is replaced, not with every
+//! message: a machine that loses its power may lose the changes since.
 
 use core::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -27,7 +27,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the state file, or makes an empty one, and reads what it holds. The last message may be cut: it was not acknowledged.
+    /// Opens the state file, or makes an empty one, and reads what it holds. The last message may be cut: it was not
+    /// acknowledged.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -124,7 +124,8 @@ pub(super) fn connection(text: &mut String, entry: &Entry, with_origin: bool) {
 /// `/proc/net/ip_vs_stats`.
 pub(super) fn stats(traffic: &Traffic, rates: &Rates) -> String {
     let mut text = String::from(
-        "   Total Incoming Outgoing         Incoming         Outgoing\n   Conns  Packets  Packets            Bytes            Bytes\n",
+        "   Total Incoming Outgoing         Incoming         Outgoing\n\
+        \x20  Conns  Packets  Packets            Bytes            Bytes\n",
     );
     let Traffic { connections, in_packets, out_packets, in_bytes, out_bytes, .. } = traffic;
     let _ =
@@ -143,7 +144,8 @@ pub(super) fn stats_percpu<'a>(
     rates: &Rates,
 ) -> String {
     let mut text = String::from(
-        "       Total Incoming Outgoing         Incoming         Outgoing\nCPU    Conns  Packets  Packets            Bytes            Bytes\n",
+        "       Total Incoming Outgoing         Incoming         Outgoing\n\
+         CPU    Conns  Packets  Packets            Bytes            Bytes\n",
     );
     let mut line = |cpu: &str, traffic: &Traffic, end: &str| {
         let Traffic { connections, in_packets, out_packets, in_bytes, out_bytes, .. } = traffic;

@@ -1,8 +1,8 @@
 //! The control socket: a thread that holds the conversations of all clients.
 //!
-//! Nothing that a client does, or does not do, holds up another client for longer than one command, or a packet at all: sockets never
-//! block, an answer that its client does not fetch waits in a queue of the client's own, nothing more is read from it meanwhile, and
-//! after a while it is cut off.
+//! Nothing that a client does, or does not do, holds up another client for longer than one command, or a packet at all:
+//! sockets never block, an answer that its client does not fetch waits in a queue of the client's own, nothing more is
+//! read from it meanwhile, and after a while it is cut off.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -28,8 +28,8 @@ use crate::sys::option::peer_user;
 pub struct ServeOptions {
     /// Where the socket is. Missing folders are made.
     pub path: PathBuf,
-    /// Its access mode. Default 0600. Whoever may connect may ask for the family's number; everything else is for the superuser
-    /// and the user that the director runs as.
+    /// Its access mode. Default 0600. Whoever may connect may ask for the family's number; everything else is for the
+    /// superuser and the user that the director runs as.
     pub mode: u32,
     /// Clients at a time; further ones are turned away. Default 64.
     pub clients: usize,

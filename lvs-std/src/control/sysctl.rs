@@ -1,8 +1,8 @@
 //! The switches of IPVS by the kernel's names: `net.ipv4.vs.*`, and those of the host that a director looks at.
 //!
-//! Whoever turns one comes here: [`Setting::Sysctl`](super::Setting::Sysctl) submitted to a [`Controller`](super::Controller), by
-//! `director sysctl` or by writing to a file below `/proc/sys`, and the table `[sysctl]` of a configuration file. A new switch is a
-//! field of [`Tuning`] and a line of the list here.
+//! Whoever turns one comes here: [`Setting::Sysctl`](super::Setting::Sysctl) submitted to a
+//! [`Controller`](super::Controller), by `director sysctl` or by writing to a file below `/proc/sys`, and the table
+//! `[sysctl]` of a configuration file. A new switch is a field of [`Tuning`] and a line of the list here.
 
 use lvs_core::Seed;
 use lvs_core::config::{Config, Defence, Tuning};
@@ -246,8 +246,8 @@ macro_rules! option {
     };
 }
 
-/// A switch of how the kernel does it. Its one value says what is true of a director, and any other is refused: a switch that is taken
-/// and does nothing would be a lie to whoever relies on it.
+/// A switch of how the kernel does it. Its one value says what is true of a director, and any other is refused: a
+/// switch that is taken and does nothing would be a lie to whoever relies on it.
 macro_rules! fixed {
     ($name:literal, $number:literal, $why:literal) => {
         Switch {

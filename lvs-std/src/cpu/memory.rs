@@ -1,5 +1,5 @@
-//! How much memory is left, for the defences that depend on it, and what makes memory faster that is read at random: large pages,
-//! and reading ahead.
+//! How much memory is left, for the defences that depend on it, and what makes memory faster that is read at random:
+//! large pages, and reading ahead.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -29,8 +29,8 @@ pub fn available_pages() -> io::Result<u64> {
     read(&text).ok_or_else(strange)
 }
 
-/// Asks the kernel to keep a store's connections in large pages, so that a look-up among a million of them does not wait for page tables
-/// as well as for the table. Call it before the store is given to a director.
+/// Asks the kernel to keep a store's connections in large pages, so that a look-up among a million of them does not
+/// wait for page tables as well as for the table. Call it before the store is given to a director.
 ///
 /// ```
 /// let store: lvs_core::Heap = lvs_core::Heap::with_capacity(100_000);
@@ -46,8 +46,8 @@ pub fn use_large_pages<P>(store: &Heap<P>) -> io::Result<()> {
     store.addresses().iter().try_for_each(pages::enlarge)
 }
 
-/// What [`Director::set_read_ahead`](lvs_core::Director::set_read_ahead) takes on this machine: prefetch instructions, or `None` where
-/// reading early does more. A [worker](crate::worker::Worker) sets it.
+/// What [`Director::set_read_ahead`](lvs_core::Director::set_read_ahead) takes on this machine: prefetch instructions,
+/// or `None` where reading early does more. A [worker](crate::worker::Worker) sets it.
 ///
 /// ```
 /// use lvs_core::{Config, Director, Heap};

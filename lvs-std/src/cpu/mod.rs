@@ -1,5 +1,5 @@
-//! What depends on this machine's processor and memory: prefetching, vector instructions, large pages, and on which processor a
-//! thread runs.
+//! What depends on this machine's processor and memory: prefetching, vector instructions, large pages, and on which
+//! processor a thread runs.
 
 mod affinity;
 mod memory;

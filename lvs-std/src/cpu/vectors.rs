@@ -4,8 +4,8 @@ use lvs_core::accel::HashTogether;
 
 use crate::sys::vectors;
 
-/// What [`Director::set_hash_together`](lvs_core::Director::set_hash_together) takes on this machine: the core's hash compiled for AVX-512 or
-/// AVX2, or `None` on a machine with neither. A [worker](crate::worker::Worker) sets it.
+/// What [`Director::set_hash_together`](lvs_core::Director::set_hash_together) takes on this machine: the core's hash
+/// compiled for AVX-512 or AVX2, or `None` on a machine with neither. A [worker](crate::worker::Worker) sets it.
 ///
 /// ```
 /// use lvs_core::{Config, Director, Heap};

@@ -1,7 +1,7 @@
 //! Marks frames as a firewall would: by what their headers say, for services by mark.
 //!
-//! A packet socket sees frames before this machine's firewall could mark them, so the marks of services such as "ports 80
-//! and 443 of these addresses, together" have to come from here.
+//! A packet socket sees frames before this machine's firewall could mark them, so the marks of services such as "ports
+//! 80 and 443 of these addresses, together" have to come from here.
 
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
@@ -50,8 +50,8 @@ impl MarkRule {
     }
 }
 
-/// Gives a frame the mark of the first rule that applies. `link` says how it begins. One to which none applies keeps what it
-/// has.
+/// Gives a frame the mark of the first rule that applies. `link` says how it begins. One to which none applies keeps
+/// what it has.
 pub fn mark(frame: &mut Frame<'_>, link: Link, rules: &[MarkRule]) {
     if rules.is_empty() {
         return;
@@ -72,8 +72,8 @@ pub fn mark(frame: &mut Frame<'_>, link: Link, rules: &[MarkRule]) {
     }
 }
 
-/// The same device, whose frames get the mark of the first rule that applies. `link` says how its frames begin. Those to
-/// which none applies keep what they have.
+/// The same device, whose frames get the mark of the first rule that applies. `link` says how its frames begin. Those
+/// to which none applies keep what they have.
 ///
 /// Every frame's headers are read once more for this, and the rules are tried one after the other.
 #[must_use]

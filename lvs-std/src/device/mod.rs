@@ -199,9 +199,9 @@ pub trait Transmit: Send {
     /// The frame is lost, counted by reason; nothing need be done. The device stays usable after each of them.
     fn transmit(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError>;
 
-    /// Like [`transmit`](Self::transmit), for a frame whose bytes are not edited any more until the loan ends. A device that
-    /// shares its memory with the one that lends the frame sends it from where it lies; all others do as `transmit` does,
-    /// and need not say so.
+    /// Like [`transmit`](Self::transmit), for a frame whose bytes are not edited any more until the loan ends. A device
+    /// that shares its memory with the one that lends the frame sends it from where it lies; all others do as
+    /// `transmit` does, and need not say so.
     ///
     /// # Errors
     /// As for [`transmit`](Self::transmit).
@@ -217,7 +217,8 @@ pub trait Transmit: Send {
     fn flush(&mut self) -> io::Result<usize>;
 
     /// Which unfinished frames it can carry. The others must be finished before
-    /// ([`lvs_forward::output::pieces`] and [`lvs_forward::complete_checksum`] do it), or end as [`TransmitError::Unsupported`].
+    /// ([`lvs_forward::output::pieces`] and [`lvs_forward::complete_checksum`] do it), or end as
+    /// [`TransmitError::Unsupported`].
     fn offloads(&self) -> Offloads;
 
     /// What was sent and lost since the device was opened. May make a system call: ask about once a second.

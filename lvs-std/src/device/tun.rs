@@ -1,15 +1,15 @@
 //! This machine's own stack as a device: a TUN (bare IP) or TAP (Ethernet) interface.
 //!
 //! What the kernel routes onto the interface comes in here, and what is sent here arrives at the kernel. Frames pass
-//! unfinished both ways (`IFF_VNET_HDR`, `TUNSETOFFLOAD`): merged ones of up to 64 KiB, and with partial checksums. Each
-//! frame takes a system call, since the kernel offers nothing for several at once; a merged one stands for up to 45
-//! segments. Frames are read until none is left or a batch is full.
+//! unfinished both ways (`IFF_VNET_HDR`, `TUNSETOFFLOAD`): merged ones of up to 64 KiB, and with partial checksums.
+//! Each frame takes a system call, since the kernel offers nothing for several at once; a merged one stands for up to
+//! 45 segments. Frames are read until none is left or a batch is full.
 //!
 //! # Several workers
 //! An interface may have several queues ([`open_queues`]), each a device for a worker of its own. The kernel remembers
-//! for some seconds by which queue a flow's packets were sent into the stack, and hands the flow's packets from the stack
-//! to that queue: what this machine answers comes back to the worker that passed the question. Of a flow that it does not
-//! remember, a hash of both endpoints picks the queue, the same for both directions.
+//! for some seconds by which queue a flow's packets were sent into the stack, and hands the flow's packets from the
+//! stack to that queue: what this machine answers comes back to the worker that passed the question. Of a flow that it
+//! does not remember, a hash of both endpoints picks the queue, the same for both directions.
 //!
 //! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace, and `/dev/net/tun`.
 
@@ -78,8 +78,9 @@ pub struct Queues {
     pub mtu: usize,
 }
 
-/// Like [`open`], with as many queues as there are workers to serve them; at least one, and at most 256 (the kernel's limit).
-/// Each queue must be served: the kernel deals flows to all. A persistent interface must have been made for several queues.
+/// Like [`open`], with as many queues as there are workers to serve them; at least one, and at most 256 (the kernel's
+/// limit). Each queue must be served: the kernel deals flows to all. A persistent interface must have been made for
+/// several queues.
 ///
 /// # Errors
 /// When the kernel refuses: the error says at which step.

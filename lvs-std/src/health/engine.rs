@@ -68,7 +68,8 @@ struct Work {
 impl Engine {
     /// One without probes, the way to give it some, and what it tells.
     ///
-    /// Events wait until they are fetched: one for each change of a probe's state. Whoever does not want them drops the receiver.
+    /// Events wait until they are fetched: one for each change of a probe's state. Whoever does not want them drops the
+    /// receiver.
     ///
     /// # Errors
     /// When there is no file descriptor left, or no seed for chance.

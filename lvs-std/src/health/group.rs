@@ -108,9 +108,9 @@ pub struct Decision {
 
 /// A service's servers, what is known of them, and whether they were enough.
 ///
-/// Follows keepalived: the quorum is lost when live servers weigh nothing or less than `quorum - hysteresis`, and gained when
-/// they weigh `quorum + hysteresis` or more. A lost quorum brings the sorry server in and all others out; what changes
-/// about them meanwhile shows when it is gained.
+/// Follows keepalived: the quorum is lost when live servers weigh nothing or less than `quorum - hysteresis`, and
+/// gained when they weigh `quorum + hysteresis` or more. A lost quorum brings the sorry server in and all others out;
+/// what changes about them meanwhile shows when it is gained.
 ///
 /// ```
 /// use lvs_std::health::{Group, Member, Presence, Policy, State};

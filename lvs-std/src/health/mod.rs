@@ -3,12 +3,12 @@
 //! Two halves that know nothing of each other, and nothing of a director:
 //!
 //! * An [`Engine`] probes targets on one thread, by any number of non-blocking attempts at a time, and tells by
-//!   [`Event`]s when one goes up or down. A [`Probe`] is a target with a [`Check`] and a [`Schedule`]; whoever asks for one
-//!   that is there already shares it. A probe is [`Unknown`](State::Unknown) until its first answer;
+//!   [`Event`]s when one goes up or down. A [`Probe`] is a target with a [`Check`] and a [`Schedule`]; whoever asks for
+//!   one that is there already shares it. A probe is [`Unknown`](State::Unknown) until its first answer;
 //!   [`Probes::wait_until_ready`] waits until every probe has had one.
-//! * A [`Group`] decides, without I/O: from the configured weights of a service's servers and what is known of their health follow the
-//!   servers that it should have and their effective weights, with quorum, hysteresis and a sorry server. Weight and health
-//!   stay separate facts; neither overwrites the other.
+//! * A [`Group`] decides, without I/O: from the configured weights of a service's servers and what is known of their
+//!   health follow the servers that it should have and their effective weights, with quorum, hysteresis and a sorry
+//!   server. Weight and health stay separate facts; neither overwrites the other.
 //!
 //! ```
 //! use std::net::TcpListener;

@@ -21,8 +21,8 @@ impl Poller {
         Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
-    /// Tells of a descriptor whenever it becomes readable or writable, until it is closed: by edges, so it must be used until it
-    /// would block.
+    /// Tells of a descriptor whenever it becomes readable or writable, until it is closed: by edges, so it must be used
+    /// until it would block.
     pub(super) fn watch(&self, descriptor: BorrowedFd<'_>, token: u64) -> Result<(), Errno> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(token), flags)
@@ -46,8 +46,8 @@ impl Poller {
     }
 }
 
-/// Times at which something is due, the next first. They are rounded up to a common beat, so that what is due at nearly the same
-/// time is done together.
+/// Times at which something is due, the next first. They are rounded up to a common beat, so that what is due at nearly
+/// the same time is done together.
 #[derive(Debug)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -59,7 +59,8 @@ impl Timers {
         Self { heap: BinaryHeap::new(), origin: Instant::now() }
     }
 
-    /// Notes that `token` is due at a time. One that was noted before is not forgotten: its owner knows that it has other plans.
+    /// Notes that `token` is due at a time. One that was noted before is not forgotten: its owner knows that it has
+    /// other plans.
     pub(super) fn set(&mut self, due: Instant, token: u64) {
         let beats = due.saturating_duration_since(self.origin).as_nanos().div_ceil(BEAT.as_nanos());
         let beats = u32::try_from(beats).unwrap_or(u32::MAX);

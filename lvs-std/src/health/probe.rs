@@ -50,8 +50,8 @@ pub struct Schedule {
     pub rise: u32,
     /// Bad answers in a row that make a target down that was up. At least 1. The very first answer decides alone.
     pub fall: u32,
-    /// In place of the interval while answers contradict the state: after the first bad answer of a target that is up, for
-    /// example. From the end of one attempt to the start of the next.
+    /// In place of the interval while answers contradict the state: after the first bad answer of a target that is up,
+    /// for example. From the end of one attempt to the start of the next.
     pub retry: Option<Duration>,
     /// By chance, up to this is added to every interval, so that probes that began together drift apart.
     pub jitter: Duration,
@@ -60,8 +60,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Asks every `interval`; an attempt may last as long as that, 5 s at most; two good answers make a target up, three bad ones
-    /// down; jitter and warm-up are a tenth of the interval.
+    /// Asks every `interval`; an attempt may last as long as that, 5 s at most; two good answers make a target up,
+    /// three bad ones down; jitter and warm-up are a tenth of the interval.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
         Self {

@@ -38,7 +38,8 @@ pub enum Event {
         /// What was wrong with the last answer, unless it was good.
         why: Option<Failure>,
     },
-    /// The attempt could not be made, for a reason on this side ([`Failure::is_ours`]). Told once until the next answer.
+    /// The attempt could not be made, for a reason on this side ([`Failure::is_ours`]). Told once until the next
+    /// answer.
     Hindered {
         /// Which.
         id: ProbeId,
@@ -109,7 +110,8 @@ impl Drop for Line {
 }
 
 impl Probes {
-    /// Asks for a probe. If it is there already, it is shared: its state may be known at once, and no event tells of it.
+    /// Asks for a probe. If it is there already, it is shared: its state may be known at once, and no event tells of
+    /// it.
     pub fn watch(&self, probe: Probe) -> ProbeId {
         let mut table = self.board.table();
         if let Some(&id) = table.ids.get(&probe) {
@@ -137,7 +139,8 @@ impl Probes {
         id
     }
 
-    /// Has no use for a probe any more that it asked for. It ends with its last user. False when there is no such probe.
+    /// Has no use for a probe any more that it asked for. It ends with its last user. False when there is no such
+    /// probe.
     pub fn forget(&self, id: ProbeId) -> bool {
         let mut table = self.board.table();
         let Some(report) = table.reports.get_mut(&id) else { return false };

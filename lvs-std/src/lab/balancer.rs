@@ -28,8 +28,8 @@ use crate::worker::{End, Handle, Snapshot, Worker, WorkerGroup, WorkerOptions};
 /// A virtual service for [`Cluster::balance`], with its real servers in the order in which they are added.
 pub type Balanced = (ServiceKey, ServiceConfig, Vec<ServerConfig>);
 
-/// The real director in a cluster: a worker, or several, over packet sockets in the director's node, and, for tunnelling, a tunnel end in
-/// each real server. All of it stops when this value is dropped.
+/// The real director in a cluster: a worker, or several, over packet sockets in the director's node, and, for
+/// tunnelling, a tunnel end in each real server. All of it stops when this value is dropped.
 pub struct Balancer {
     director: Node,
     group: WorkerGroup,
@@ -60,8 +60,8 @@ pub struct BalancerCounters {
 
 impl Cluster {
     /// Starts a director with these services as the host for which the address plan has room: it answers for its own
-    /// addresses and the virtual ones. With a tunnelling method, the tunnel ends are started too. When this returns, the
-    /// director has found its real servers (or has looked for them for a second).
+    /// addresses and the virtual ones. With a tunnelling method, the tunnel ends are started too. When this returns,
+    /// the director has found its real servers (or has looked for them for a second).
     ///
     /// # Errors
     /// When the kernel refuses a socket, or the director a service or a real server.

@@ -28,7 +28,8 @@ pub struct Plan {
     pub partial_checksums: bool,
     /// How many workers the director has, and what tells clients apart for them. Default: one.
     pub workers: (usize, By),
-    /// Whether bulk TCP takes the [offload](crate::offload), in a [privileged](Lab::privileged) lab with packet sockets. Default: false.
+    /// Whether bulk TCP takes the [offload](crate::offload), in a [privileged](Lab::privileged) lab with packet
+    /// sockets. Default: false.
     pub offload: bool,
 }
 
@@ -143,8 +144,8 @@ impl Cluster {
     /// The most real servers that the address plan has room for.
     pub const MAX_SERVERS: u8 = 9;
 
-    /// The interface of a TUN server by which a decapsulator hands over Ethernet frames to the server's kernel, and that
-    /// kernel's own end of it, where they arrive.
+    /// The interface of a TUN server by which a decapsulator hands over Ethernet frames to the server's kernel, and
+    /// that kernel's own end of it, where they arrive.
     pub const INNER: [&str; 2] = ["inner1", "inner0"];
 
     /// Builds the namespaces, cables, addresses and routes.

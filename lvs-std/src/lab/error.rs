@@ -16,8 +16,8 @@ pub enum LabError {
         /// What to change on this machine, from what its settings show.
         remedy: String,
     },
-    /// A network namespace with the machine's own privileges takes `CAP_SYS_ADMIN` there, and a process that has not given it up for a
-    /// user namespace: run this as root, outside of a container.
+    /// A network namespace with the machine's own privileges takes `CAP_SYS_ADMIN` there, and a process that has not
+    /// given it up for a user namespace: run this as root, outside of a container.
     Privileges {
         /// The kernel's answer.
         source: io::Error,
@@ -44,8 +44,8 @@ impl fmt::Display for LabError {
             }
             Self::Privileges { source } => write!(
                 f,
-                "a network namespace with the machine's own privileges is refused ({source}); run this as root, outside \
-                 of a container"
+                "a network namespace with the machine's own privileges is refused ({source}); run this as root, \
+                 outside of a container"
             ),
             Self::Setup { node, step, source } => {
                 write!(f, "node {node}: cannot {step}: {source}")?;

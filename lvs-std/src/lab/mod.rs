@@ -63,7 +63,8 @@ impl Lab {
     }
 
     /// Moves this process into a network namespace of its own, and lets it keep its privileges over the machine: for
-    /// devices that need them, such as [`xdp`](crate::device::xdp). The machine's own network is out of its reach all the same.
+    /// devices that need them, such as [`xdp`](crate::device::xdp). The machine's own network is out of its reach all
+    /// the same.
     ///
     /// # Errors
     /// [`LabError::Privileges`] when the process has none, or has given them up by [`new`](Self::new).

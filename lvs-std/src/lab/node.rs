@@ -161,8 +161,8 @@ impl Node {
         self.ask(|| format!("set the MTU of {interface} to {mtu}"), |netlink| netlink.set_mtu(interface, mtu))
     }
 
-    /// Whether the kernel may leave checksums of what it sends by an interface to whoever sends that to a real wire. It does
-    /// so by default, since a cable of a lab has no wire.
+    /// Whether the kernel may leave checksums of what it sends by an interface to whoever sends that to a real wire. It
+    /// does so by default, since a cable of a lab has no wire.
     ///
     /// # Errors
     /// When there is no such interface.

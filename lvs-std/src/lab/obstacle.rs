@@ -6,8 +6,8 @@ use crate::bpf::ebpf::{Assembler, R0};
 use crate::sys::bpf::{Attachment, Program, Purpose};
 use crate::sys::interface::Interface;
 
-/// A program at the beginning of what an interface does with a frame, behind packet sockets, that lets nothing come to later programs: such as
-/// a container network's. It is gone when this is dropped.
+/// A program at the beginning of what an interface does with a frame, behind packet sockets, that lets nothing come to
+/// later programs: such as a container network's. It is gone when this is dropped.
 #[derive(Debug)]
 pub struct Obstacle {
     _attached: Attachment,

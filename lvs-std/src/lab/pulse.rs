@@ -12,8 +12,9 @@ use std::time::Instant;
 
 /// A thread that wants to run every few milliseconds, and notes how much longer that took at the longest.
 ///
-/// On a virtual machine, or a busy one, everything may stand still for a part of a second. Time-outs run off meanwhile, so a server that
-/// is well fails its checks and a client gives up: whoever tests what happens in which time has to know.
+/// On a virtual machine, or a busy one, everything may stand still for a part of a second. Time-outs run off meanwhile,
+/// so a server that is well fails its checks and a client gives up: whoever tests what happens in which time has to
+/// know.
 #[derive(Debug)]
 pub struct Pulse {
     shared: Arc<Shared>,
@@ -66,7 +67,8 @@ impl Pulse {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// For how long it was kept from running at the longest, the present moment included: whoever asks may be awake before it.
+    /// For how long it was kept from running at the longest, the present moment included: whoever asks may be awake
+    /// before it.
     #[must_use]
     pub fn longest_gap(&self) -> Duration {
         let now = self.shared.missed();
@@ -84,9 +86,9 @@ impl Drop for Pulse {
     }
 }
 
-/// Makes an experiment whose times mean something only on a machine that keeps going. If it fails, or panics, and the machine stood
-/// still for longer than `bearable` meanwhile, that says nothing: it is made again, three times at most. Whatever it comes to in a
-/// time without such a gap stands, and so does the last one.
+/// Makes an experiment whose times mean something only on a machine that keeps going. If it fails, or panics, and the
+/// machine stood still for longer than `bearable` meanwhile, that says nothing: it is made again, three times at most.
+/// Whatever it comes to in a time without such a gap stands, and so does the last one.
 ///
 /// # Errors
 /// What the experiment ends with.

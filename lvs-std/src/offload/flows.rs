@@ -110,7 +110,8 @@ impl Flows {
         flows.flat_map(|flow| flow.directions.iter().flatten()).any(|one| one.key == *key)
     }
 
-    /// Shows a direction to the programs. `None` when there is no room, or when a flow has the key: each belongs to one.
+    /// Shows a direction to the programs. `None` when there is no room, or when a flow has the key: each belongs to
+    /// one.
     pub(super) fn install(&mut self, now: Tick, maps: &Maps, rule: FlowRule) -> Option<()> {
         let FlowRule { forward, packet, key, answers, route, hop, port, interface, mtu } = rule;
         let Forward { connection, direction, .. } = forward;
@@ -149,8 +150,8 @@ impl Flows {
         Some(())
     }
 
-    /// Hands what has passed of so many flows, those that have waited longest, to `count`, which says by which way further packets go, if
-    /// they may; and the key of answers that are still to be installed to `want`.
+    /// Hands what has passed of so many flows, those that have waited longest, to `count`, which says by which way
+    /// further packets go, if they may; and the key of answers that are still to be installed to `want`.
     pub(super) fn sync_counters(
         &mut self,
         now: Tick,
@@ -293,8 +294,8 @@ const fn place(direction: Direction) -> usize {
 
 /// Without packets for so long, a connection goes by the director again.
 const IDLE_MS: u64 = 10_000;
-/// So many packets of a connection may have been left out and not have passed yet: one or two are, as each direction is handled by one
-/// processor at a time.
+/// So many packets of a connection may have been left out and not have passed yet: one or two are, as each direction is
+/// handled by one processor at a time.
 const LOST: u64 = 4;
 /// Flows that are taken out of the map at a time: two system calls each.
 const FORGOTTEN: usize = 4;

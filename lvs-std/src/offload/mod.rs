@@ -1,27 +1,31 @@
 //! An offload in the kernel for bulk TCP: established connections pass the director by, without a copy.
 //!
-//! A packet socket copies each frame to this process and back, which for merged segments of 64 KiB costs more than all else that is
-//! done for them. An offload is a pair of small programs on each interface. When a connection has sent many merged frames, the worker
-//! shows the programs how the director rewrites them: addresses, ports, checksums, MAC addresses, interface. From then on its segments
-//! go from interface to interface as the kernel's own references, in both directions under NAT, in one under direct routing.
+//! A packet socket copies each frame to this process and back, which for merged segments of 64 KiB costs more than all
+//! else that is done for them. An offload is a pair of small programs on each interface. When a connection has sent
+//! many merged frames, the worker shows the programs how the director rewrites them: addresses, ports, checksums, MAC
+//! addresses, interface. From then on its segments go from interface to interface as the kernel's own references, in
+//! both directions under NAT, in one under direct routing.
 //!
 //! The director stays in charge:
 //!
-//! * What opens or closes a connection (SYN, FIN, RST), and everything that is out of the ordinary (options of IP, fragments, too long,
-//!   no hops left), still comes to it, and after a FIN or RST everything does.
-//! * What is installed is learnt from a frame that the director itself has rewritten, and only if it explains every byte of that.
-//! * Ten times a second, and before and after every command, what has passed is counted at connection, real server, service and
-//!   director ([`Director::account_offloaded`]), which also moves deadlines; and whether the way is still the right one is asked. A server
-//!   that is removed, a connection that is cut, a neighbour with a new MAC address end it.
+//! * What opens or closes a connection (SYN, FIN, RST), and everything that is out of the ordinary (options of IP,
+//!   fragments, too long, no hops left), still comes to it, and after a FIN or RST everything does.
+//! * What is installed is learnt from a frame that the director itself has rewritten, and only if it explains every
+//!   byte of that.
+//! * Ten times a second, and before and after every command, what has passed is counted at connection, real server,
+//!   service and director ([`Director::account_offloaded`]), which also moves deadlines; and whether the way is still
+//!   the right one is asked. A server that is removed, a connection that is cut, a neighbour with a new MAC address end
+//!   it.
 //! * When the process ends, however it does, the programs are gone with it.
-//! * Packets that were kept from the director and did not come to the program on the interface, because somebody put another
-//!   one before it that takes them, are missed: within some tenths of a second if there are many. Then there is no offload any more.
+//! * Packets that were kept from the director and did not come to the program on the interface, because somebody put
+//!   another one before it that takes them, are missed: within some tenths of a second if there are many. Then there is
+//!   no offload any more.
 //!
-//! Such segments are not seen by wrappers of the devices ([`pcap::record`](crate::device::pcap::record) among them). With sync daemons
-//! as master the director sees every packet, so nothing is installed.
+//! Such segments are not seen by wrappers of the devices ([`pcap::record`](crate::device::pcap::record) among them).
+//! With sync daemons as master the director sees every packet, so nothing is installed.
 //!
-//! Works with [packet sockets](crate::device::packet), also with several of them for one interface. Needs Linux 6.6 or newer, and
-//! `CAP_BPF` and `CAP_NET_ADMIN` of the machine itself.
+//! Works with [packet sockets](crate::device::packet), also with several of them for one interface. Needs Linux 6.6 or
+//! newer, and `CAP_BPF` and `CAP_NET_ADMIN` of the machine itself.
 
 mod elephants;
 mod flows;
@@ -47,7 +51,8 @@ use self::route::{Head, Key, Route, Shape, key_of_answers};
 use crate::device::packet::Tap;
 use crate::sys::bpf::{Attachment, Program, Purpose};
 
-/// Programs on some interfaces, and what they have been installed; for one [worker](crate::worker::Worker::set_offload).
+/// Programs on some interfaces, and what they have been installed; for one
+/// [worker](crate::worker::Worker::set_offload).
 pub struct FlowOffload {
     maps: Maps,
     /// By the ports' numbers.
@@ -86,8 +91,8 @@ pub struct FlowOffloadCounters {
     pub packets: u64,
     /// Bytes of these IP packets.
     pub bytes: u64,
-    /// Packets that were to pass and did not: another program at the interface has taken them, and TCP has sent them again. Once there
-    /// are some, everything is the director's for good.
+    /// Packets that were to pass and did not: another program at the interface has taken them, and TCP has sent them
+    /// again. Once there are some, everything is the director's for good.
     pub lost: u64,
 }
 
@@ -103,8 +108,8 @@ impl AddAssign for FlowOffloadCounters {
 }
 
 impl FlowOffload {
-    /// One without ports, for at most so many connections at a time, at least 1. [`required_bytes`](Self::required_bytes) says what
-    /// it takes.
+    /// One without ports, for at most so many connections at a time, at least 1.
+    /// [`required_bytes`](Self::required_bytes) says what it takes.
     ///
     /// # Errors
     /// [`FlowOffloadError`], when the kernel does not let this process.
@@ -124,8 +129,8 @@ impl FlowOffload {
         })
     }
 
-    /// Puts the programs at a port's interface. Connections go by ports that have them, and by no others. To be called in the network
-    /// namespace of the interface.
+    /// Puts the programs at a port's interface. Connections go by ports that have them, and by no others. To be called
+    /// in the network namespace of the interface.
     ///
     /// # Errors
     /// [`FlowOffloadError`], when the kernel refuses them. The port works without.
@@ -255,8 +260,8 @@ impl FlowOffload {
         }
     }
 
-    /// Counts what has passed, and ends what is no longer right: of all connections if `at_once`, else of each ten times a second, a few at
-    /// a time.
+    /// Counts what has passed, and ends what is no longer right: of all connections if `at_once`, else of each ten
+    /// times a second, a few at a time.
     pub(crate) fn sync_counters<S: Store, const A: usize, const N: usize>(
         &mut self,
         now: Tick,
@@ -365,7 +370,8 @@ impl core::error::Error for FlowOffloadError {
     }
 }
 
-/// Connections for which a director asks by default. Each command settles all of them, which takes the longer the more they are.
+/// Connections for which a director asks by default. Each command settles all of them, which takes the longer the more
+/// they are.
 pub const CONNECTIONS: u16 = 256;
 const SAMPLES: usize = 4;
 const SYNC_MS: u64 = 100;

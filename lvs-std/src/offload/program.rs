@@ -1,4 +1,5 @@
-//! The two programs of a port: one forwards segments of connections that it was taught, the other keeps those from the director.
+//! The two programs of a port: one forwards segments of connections that it was taught, the other keeps those from the
+//! director.
 //!
 //! ```text
 //! frame comes in -> packet socket: Filter                  -> not known: into the ring, to the director
@@ -8,9 +9,9 @@
 //!                                                             known: counted, rewritten, sent by the other port
 //! ```
 //!
-//! Both ask the same questions about the same frame ([`recognise`]), so that one of them has it. Linux hands frames to packet sockets
-//! first. A frame in between while the connection is closed is lost, which TCP makes good; so is one that another program takes
-//! before `Ingress`, which shows in the counters: `Filter` counts what it leaves out.
+//! Both ask the same questions about the same frame ([`recognise`]), so that one of them has it. Linux hands frames to
+//! packet sockets first. A frame in between while the connection is closed is lost, which TCP makes good; so is one
+//! that another program takes before `Ingress`, which shows in the counters: `Filter` counts what it leaves out.
 
 use super::maps::{Maps, cell, direction, rewrite, route};
 use super::recognise::{

@@ -17,8 +17,8 @@ pub(super) struct Gate {
     pub(super) interface: u32,
 }
 
-/// Goes on with the route in `R9`, where the TCP header begins in `R7`, the IP packet's length in `R8`, and cell, flags and frame on
-/// the stack; or at [`LEAVE_IT`].
+/// Goes on with the route in `R9`, where the TCP header begins in `R7`, the IP packet's length in `R8`, and cell, flags
+/// and frame on the stack; or at [`LEAVE_IT`].
 pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Maps) {
     program
         .map_value(R1, maps.common())

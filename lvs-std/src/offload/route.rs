@@ -97,8 +97,9 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// What made `after` of `before`, both the beginning of one frame. `None` unless a route can say all of it: anything else that
-    /// differs, such as a sequence number, would be lost. `partial`: its checksum is left to be finished.
+    /// What made `after` of `before`, both the beginning of one frame. `None` unless a route can say all of it:
+    /// anything else that differs, such as a sequence number, would be lost. `partial`: its checksum is left to be
+    /// finished.
     pub(super) fn learn(before: &Head, after: &Head, partial: bool) -> Option<Self> {
         let shape = Shape::of(before)?;
         let (source, destination, len) = shape.addresses();

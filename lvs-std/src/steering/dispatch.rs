@@ -127,8 +127,8 @@ fn has_ports(layout: &Layout) -> bool {
     matches!(layout.protocol(), 6 | 17 | 132)
 }
 
-/// Whether the kernel's program steers these frames, or leaves them to the first worker because they need more thought. Where they
-/// stand in doubt, they are thought about: that finds the same owner.
+/// Whether the kernel's program steers these frames, or leaves them to the first worker because they need more thought.
+/// Where they stand in doubt, they are thought about: that finds the same owner.
 #[inline]
 pub(crate) fn is_steered(frame: &[u8], by: By) -> bool {
     let half = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));

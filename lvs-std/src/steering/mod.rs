@@ -1,19 +1,20 @@
 //! Which of several workers a packet belongs to.
 //!
-//! Workers share nothing, so all packets of a connection have to come to one of them, in both directions and whatever the director
-//! rewrites. What stays the same about a connection is its client. Who that is, a packet says by its direction: the sender of what goes
-//! to an address of the director's (a request), the receiver of everything else (a reply, under NAT from an address that the client never
-//! sees).
+//! Workers share nothing, so all packets of a connection have to come to one of them, in both directions and whatever
+//! the director rewrites. What stays the same about a connection is its client. Who that is, a packet says by its
+//! direction: the sender of what goes to an address of the director's (a request), the receiver of everything else (a
+//! reply, under NAT from an address that the client never sees).
 //!
 //! [`Steer`] is that function. The kernel computes it too, before it puts a frame into a worker's ring: as a
-//! classic BPF program ([`packet::open_fanned`](crate::device::packet::open_fanned)), which needs no privilege over the machine.
+//! classic BPF program ([`packet::open_fanned`](crate::device::packet::open_fanned)), which needs no privilege over the
+//! machine.
 //!
 //! # What has to come to one worker besides
 //!
-//! Connections that share something belong together: those of a client to a persistent service (its template), and the control and data
-//! connections of FTP. Then clients are told apart by their address alone ([`By::Address`]), as far as the widest mask of a persistent
-//! service; [`Steer::suits`] says which services need it. Persistence by SIP's Call-ID joins connections of several clients, which no
-//! address tells: such a service cannot be shared out.
+//! Connections that share something belong together: those of a client to a persistent service (its template), and the
+//! control and data connections of FTP. Then clients are told apart by their address alone ([`By::Address`]), as far as
+//! the widest mask of a persistent service; [`Steer::suits`] says which services need it. Persistence by SIP's Call-ID
+//! joins connections of several clients, which no address tells: such a service cannot be shared out.
 
 pub(crate) mod dispatch;
 pub(crate) mod program;
@@ -43,8 +44,8 @@ impl By {
     /// The whole address.
     pub const ADDRESS: Self = Self::Address { v4: Ipv4Addr::BROADCAST, v6: 128 };
 
-    /// What suits all these services: the endpoint, unless one of them needs clients to be told apart by their address, or by
-    /// fewer bits of it.
+    /// What suits all these services: the endpoint, unless one of them needs clients to be told apart by their address,
+    /// or by fewer bits of it.
     pub fn suiting(services: impl IntoIterator<Item = (ServiceKey, Option<Persistence>)>) -> Self {
         services.into_iter().fold(Self::Endpoint, |by, (key, persistence)| by.and(key, persistence))
     }
@@ -100,8 +101,8 @@ impl Steer {
     /// The most workers.
     pub const MOST: usize = 64;
 
-    /// Over so many workers, one at least and [`MOST`](Self::MOST) at most; a number beyond is taken as that. The seed keeps strangers
-    /// from aiming at one of them.
+    /// Over so many workers, one at least and [`MOST`](Self::MOST) at most; a number beyond is taken as that. The seed
+    /// keeps strangers from aiming at one of them.
     #[must_use]
     pub fn new(seed: Seed, workers: usize, by: By) -> Self {
         let (first, second) = seed.derive(PURPOSE).words();
@@ -127,7 +128,8 @@ impl Steer {
         self.by
     }
 
-    /// The worker of a packet with this flow, from 0. A request is one whose destination is an address of the director's.
+    /// The worker of a packet with this flow, from 0. A request is one whose destination is an address of the
+    /// director's.
     #[must_use]
     pub fn owner(&self, flow: &Flow, request: bool) -> usize {
         let (client, port) = if request {
@@ -208,7 +210,8 @@ impl Steer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each has its remedy")]
 pub enum Unsuited {
-    /// Its persistence goes by call: connections of several clients belong together. It needs a director with one worker.
+    /// Its persistence goes by call: connections of several clients belong together. It needs a director with one
+    /// worker.
     Call,
     /// FTP's data connections belong to control connections: clients must be told apart by their address.
     Ftp,

@@ -19,8 +19,8 @@ use super::{By, LAST_FACTOR, Steer, words};
 use crate::bpf::cbpf::{Assembler, Label, Size, When};
 use lvs_core::Family;
 
-/// The program for a director with these addresses. `None` when they are too many: some 1,300 IPv4 addresses fit, and some 1,000 of IPv6 that
-/// differ in their last 32 bits only.
+/// The program for a director with these addresses. `None` when they are too many: some 1,300 IPv4 addresses fit, and
+/// some 1,000 of IPv6 that differ in their last 32 bits only.
 pub(crate) fn build(steer: &Steer, addresses: &[IpAddr]) -> Option<Vec<sock_filter>> {
     let mut v4: Vec<[u32; 1]> = Vec::new();
     let mut v6: Vec<[u32; 4]> = Vec::new();
@@ -156,8 +156,8 @@ fn ipv6(program: &mut Assembler, steer: &Steer, own: &[[u32; 4]], here: Label, f
     finish(program, steer, 4);
 }
 
-/// Looks for an address, of which the word at `level` is in the accumulator, among sorted ones that are equal before it. Of what is
-/// loaded next, the first word is at `offset` behind `X`.
+/// Looks for an address, of which the word at `level` is in the accumulator, among sorted ones that are equal before
+/// it. Of what is loaded next, the first word is at `offset` behind `X`.
 fn search<const W: usize>(
     program: &mut Assembler,
     own: &[[u32; W]],

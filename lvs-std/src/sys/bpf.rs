@@ -165,7 +165,8 @@ impl Program {
         option::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &self.0.as_raw_fd())
     }
 
-    /// Runs it on a frame as if that had come in; says what the program answered, and leaves the frame as the program did.
+    /// Runs it on a frame as if that had come in; says what the program answered, and leaves the frame as the program
+    /// did.
     #[cfg(test)]
     pub(crate) fn run(&self, frame: &mut Vec<u8>) -> io::Result<u32> {
         let length = u32::try_from(frame.len()).map_err(|_| invalid())?;
@@ -276,7 +277,8 @@ struct CreateLink {
     flags: u32,
 }
 
-/// What bpf(2) takes: plain numbers, of which those that are addresses point to live memory of the length that others say.
+/// What bpf(2) takes: plain numbers, of which those that are addresses point to live memory of the length that others
+/// say.
 trait Attributes {}
 impl Attributes for CreateMap {}
 impl Attributes for Element {}
@@ -288,10 +290,10 @@ impl Attributes for TestRun {}
 /// bpf(2). A call that is interrupted is made again.
 fn call<T: Attributes>(command: u32, attributes: &mut T) -> io::Result<i32> {
     loop {
-        // SAFETY: pointer and length are those of one live value of this file's types, each laid out as the kernel's for its
-        // command (`repr(C)`; where padding could be, there is a field). The addresses in them are of slices that the
-        // callers hold, with their lengths, or of memory as long as the map's keys and values; the kernel writes into the
-        // value itself and into the log, which is as long as said.
+        // SAFETY: pointer and length are those of one live value of this file's types, each laid out as the kernel's
+        // for its command (`repr(C)`; where padding could be, there is a field). The addresses in them are of slices
+        // that the callers hold, with their lengths, or of memory as long as the map's keys and values; the kernel
+        // writes into the value itself and into the log, which is as long as said.
         let result = unsafe {
             libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attributes), size_of::<T>() as libc::c_uint)
         };

@@ -1,4 +1,5 @@
-//! Counters that this process shares with programs in the kernel: the values of a BPF array map, mapped (`BPF_F_MMAPABLE`).
+//! Counters that this process shares with programs in the kernel: the values of a BPF array map, mapped
+//! (`BPF_F_MMAPABLE`).
 
 use core::mem::size_of;
 use core::ptr::{self, NonNull};
@@ -52,8 +53,8 @@ impl Cells {
 
     /// The values.
     pub(crate) const fn all(&self) -> &[Cell] {
-        // SAFETY: the mapping has `count` cells, begins at a page and so is aligned, and lasts as long as `self`. The kernel writes
-        // to it meanwhile, which atomics allow.
+        // SAFETY: the mapping has `count` cells, begins at a page and so is aligned, and lasts as long as `self`. The
+        // kernel writes to it meanwhile, which atomics allow.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.count) }
     }
 }

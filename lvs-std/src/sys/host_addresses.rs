@@ -14,7 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The addresses of a network namespace's interfaces (rtnetlink(7)): of the one in which this was made.
 ///
-/// VRRP moves a virtual address between machines by giving it to an interface of the active one. Whoever asks here knows at once which that is.
+/// VRRP moves a virtual address between machines by giving it to an interface of the active one. Whoever asks here
+/// knows at once which that is.
 ///
 /// ```
 /// let mut addresses = lvs_std::HostAddresses::open()?;

@@ -22,8 +22,8 @@ unsafe impl Plain for libc::packet_mreq {}
 // SAFETY: three integers of equal size, so without padding.
 unsafe impl Plain for libc::ucred {}
 
-/// The user at the other end of a Unix socket (`SO_PEERCRED`), as this process's user namespace calls it. The process there may well be
-/// one that this one cannot name (in another container): its number is 0 then, and not looked at.
+/// The user at the other end of a Unix socket (`SO_PEERCRED`), as this process's user namespace calls it. The process
+/// there may well be one that this one cannot name (in another container): its number is 0 then, and not looked at.
 #[cfg(feature = "control")]
 pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
     get::<libc::ucred>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).map(|peer| peer.uid)

@@ -69,8 +69,8 @@ impl PacketSocket {
             .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes))
     }
 
-    /// Makes room for `bytes` of received frames that do not fit into the ring's slots; as much of it as this process may ask
-    /// for.
+    /// Makes room for `bytes` of received frames that do not fit into the ring's slots; as much of it as this process
+    /// may ask for.
     pub(crate) fn set_receive_room(&self, bytes: i32) -> io::Result<()> {
         option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
             .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
@@ -90,8 +90,9 @@ impl PacketSocket {
         self.set(libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
-    /// Lets only frames to `mac` and to groups (multicast, broadcast) into the ring, if one is given; and none that this machine sends, if it
-    /// is one of several sockets that share frames out: what one of them ignores alone, the others would get.
+    /// Lets only frames to `mac` and to groups (multicast, broadcast) into the ring, if one is given; and none that
+    /// this machine sends, if it is one of several sockets that share frames out: what one of them ignores alone, the
+    /// others would get.
     ///
     /// A classic BPF program (`linux/filter.h`) of ten instructions at most.
     pub(crate) fn filter(&self, mac: Option<[u8; 6]>, shares: bool) -> io::Result<()> {
@@ -128,7 +129,8 @@ impl PacketSocket {
         self.program(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &mut [nothing])
     }
 
-    /// Makes it one of a group of sockets that share frames out by a program: of a new group, or of this one. Returns the group's number.
+    /// Makes it one of a group of sockets that share frames out by a program: of a new group, or of this one. Returns
+    /// the group's number.
     pub(crate) fn share(&self, group: Option<u16>) -> io::Result<u16> {
         let kind = match group {
             Some(_) => libc::PACKET_FANOUT_CBPF,
@@ -145,8 +147,8 @@ impl PacketSocket {
         Ok(Self { fd: self.fd.try_clone()?, interface: self.interface })
     }
 
-    /// Gives the group of sockets that this one shares frames with another program: it answers with the number of the socket that gets
-    /// a packet, in the order in which they came to the group. Offsets count from the network header.
+    /// Gives the group of sockets that this one shares frames with another program: it answers with the number of the
+    /// socket that gets a packet, in the order in which they came to the group. Offsets count from the network header.
     pub(crate) fn steer(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
         self.program(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
     }

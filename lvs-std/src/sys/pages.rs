@@ -9,8 +9,8 @@ const LARGE: usize = 2 << 20;
 /// `MADV_COLLAPSE` (Linux 6.1).
 const MADV_COLLAPSE: libc::c_int = 25;
 
-/// Asks the kernel to put this memory into large pages now, and to keep it there. Memory at the ends that fills no large page stays as it is.
-/// The content does not change.
+/// Asks the kernel to put this memory into large pages now, and to keep it there. Memory at the ends that fills no
+/// large page stays as it is. The content does not change.
 pub(crate) fn enlarge(range: &Range<usize>) -> io::Result<()> {
     let start = range.start.next_multiple_of(LARGE);
     let Some(len) = range.end.checked_sub(start).map(|len| len - len % LARGE).filter(|&len| len > 0) else {
@@ -25,7 +25,8 @@ pub(crate) fn enlarge(range: &Range<usize>) -> io::Result<()> {
 }
 
 fn advise(start: usize, len: usize, advice: libc::c_int) -> io::Result<()> {
-    // SAFETY: neither advice changes what the memory holds, whosever it is, and an address that is not mapped is an error.
+    // SAFETY: neither advice changes what the memory holds, whosever it is, and an address that is not mapped is an
+    // error.
     let result = unsafe { libc::madvise(core::ptr::without_provenance_mut(start), len, advice) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -2,8 +2,9 @@
 //! `Documentation/networking/af_xdp.rst`.
 //!
 //! The memory (UMEM) is cut into chunks of one frame each. A chunk is at each moment with one of: this program, as a
-//! [`Chunk`]; the kernel, in a ring; or, sent on from where it was received, with the kernel while the receiver waits for it
-//! as [`Away`]. Who has it may be read off these types, which cannot be copied, so its bytes can be lent as a plain slice.
+//! [`Chunk`]; the kernel, in a ring; or, sent on from where it was received, with the kernel while the receiver waits
+//! for it as [`Away`]. Who has it may be read off these types, which cannot be copied, so its bytes can be lent as a
+//! plain slice.
 
 use core::num::NonZeroU32;
 use core::ptr::{self, NonNull};
@@ -57,12 +58,13 @@ const BACK: u8 = 2;
 
 // SAFETY: the mapping belongs to this value alone and is not tied to a thread.
 unsafe impl Send for Umem {}
-// SAFETY: through a shared reference, the bytes are reached only by way of a `Chunk`, of which there is one for each; all
-// else is atomic or never changes.
+// SAFETY: through a shared reference, the bytes are reached only by way of a `Chunk`, of which there is one for each;
+// all else is atomic or never changes.
 unsafe impl Sync for Umem {}
 
 impl Umem {
-    /// Memory of `chunks` chunks of `chunk` bytes, a power of two of at least 2,048 and at most a page; and all of the chunks.
+    /// Memory of `chunks` chunks of `chunk` bytes, a power of two of at least 2,048 and at most a page; and all of the
+    /// chunks.
     pub(crate) fn new(chunk: usize, chunks: u32) -> io::Result<(Arc<Self>, Vec<Chunk>)> {
         let bytes = chunk.checked_mul(chunks as usize).filter(|bytes| *bytes > 0).ok_or_else(invalid)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -77,9 +79,9 @@ impl Umem {
 
     /// Lends a chunk's bytes.
     pub(crate) fn bytes<'a>(&'a self, chunk: &'a mut Chunk) -> &'a mut [u8] {
-        // SAFETY: the chunk is inside of the mapping, since only `new` makes numbers below `chunks`. There is one `Chunk` for
-        // each, borrowed mutably here, so nobody else has these bytes; the kernel has none that is not in a ring. Memory
-        // from the kernel is initialised.
+        // SAFETY: the chunk is inside of the mapping, since only `new` makes numbers below `chunks`. There is one
+        // `Chunk` for each, borrowed mutably here, so nobody else has these bytes; the kernel has none that is not in a
+        // ring. Memory from the kernel is initialised.
         unsafe {
             slice::from_raw_parts_mut(self.start.add(chunk.0 as usize * self.chunk).as_ptr(), self.chunk)
         }
@@ -122,8 +124,8 @@ impl Umem {
 impl Drop for Umem {
     fn drop(&mut self) {
         let bytes = self.chunk * self.chunks as usize;
-        // SAFETY: the range is the mapping that `new` made; no loan can be left, since each borrows this value. The kernel
-        // holds the pages on its own as long as a socket uses them.
+        // SAFETY: the range is the mapping that `new` made; no loan can be left, since each borrows this value. The
+        // kernel holds the pages on its own as long as a socket uses them.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
     }
 }
@@ -273,8 +275,8 @@ pub(crate) struct Received {
 }
 
 impl ReceiveRing {
-    /// Takes the oldest frame; `None` when there is none. An inner `None` stands for a frame that the kernel put where no
-    /// memory is.
+    /// Takes the oldest frame; `None` when there is none. An inner `None` stands for a frame that the kernel put where
+    /// no memory is.
     pub(crate) fn take(&mut self) -> Option<Option<Received>> {
         let Descriptor { address, length, .. } = self.ring.take()?;
         let index = self.umem.chunk_at(address);
@@ -299,7 +301,8 @@ pub(crate) struct FillRing {
 }
 
 impl FillRing {
-    /// Gives a chunk to the kernel, which learns of it by [`submit`](Self::submit); gives it back when the ring is full.
+    /// Gives a chunk to the kernel, which learns of it by [`submit`](Self::submit); gives it back when the ring is
+    /// full.
     pub(crate) fn give(&mut self, chunk: Chunk) -> Result<(), Chunk> {
         let address = u64::from(chunk.0) * self.umem.chunk as u64;
         if self.ring.put(address) { Ok(()) } else { Err(chunk) }
@@ -324,8 +327,8 @@ impl TransmitRing {
         self.ring.room() > 0
     }
 
-    /// Sends a chunk's bytes from `start` on; it comes back by the [`CompletionRing`]. Gives it back when the ring is full, or
-    /// when the range is none of the chunk's.
+    /// Sends a chunk's bytes from `start` on; it comes back by the [`CompletionRing`]. Gives it back when the ring is
+    /// full, or when the range is none of the chunk's.
     pub(crate) fn send(&mut self, chunk: Chunk, start: usize, length: usize) -> Result<(), Chunk> {
         if start.checked_add(length).is_none_or(|end| end > self.umem.chunk) {
             return Err(chunk);
@@ -336,8 +339,8 @@ impl TransmitRing {
     }
 
     /// Sends bytes that were lent from this memory, from where they are; whoever lent them will see that when they
-    /// [settle](Umem::settle). False, and nothing happens, when they are elsewhere, when they are being sent already, or when
-    /// the ring is full.
+    /// [settle](Umem::settle). False, and nothing happens, when they are elsewhere, when they are being sent already,
+    /// or when the ring is full.
     ///
     /// The bytes must not be changed any more: what would be sent then cannot be said.
     pub(crate) fn send_loan(&mut self, bytes: &[u8]) -> bool {
@@ -377,8 +380,8 @@ pub(crate) struct CompletionRing {
 }
 
 impl CompletionRing {
-    /// Takes all that is there: chunks of the sender's own go to `own`, those of loans back to their receivers. Says how many
-    /// there were.
+    /// Takes all that is there: chunks of the sender's own go to `own`, those of loans back to their receivers. Says
+    /// how many there were.
     pub(crate) fn collect(&mut self, mut own: impl FnMut(Chunk)) -> usize {
         let mut count = 0;
         while let Some(address) = self.ring.take::<u64>() {
@@ -465,8 +468,8 @@ impl Ring {
 
     /// One of the words that both sides see.
     fn word(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: the kernel said that a 32-bit word is there, before the entries and so inside of the mapping, aligned as its
-        // own; it is live as long as `self`, and both sides access it only atomically.
+        // SAFETY: the kernel said that a 32-bit word is there, before the entries and so inside of the mapping, aligned
+        // as its own; it is live as long as `self`, and both sides access it only atomically.
         unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
     }
 
@@ -489,8 +492,8 @@ impl Ring {
                 return None;
             }
         }
-        // SAFETY: the acquired counter says that the kernel has finished this entry, and it will not touch it again before it
-        // is released; an entry of either type is plain numbers.
+        // SAFETY: the acquired counter says that the kernel has finished this entry, and it will not touch it again
+        // before it is released; an entry of either type is plain numbers.
         let entry = unsafe { self.entry::<T>(self.here).read() };
         self.here = self.here.wrapping_add(1);
         Some(entry)
@@ -515,8 +518,8 @@ impl Ring {
         if self.room() == 0 {
             return false;
         }
-        // SAFETY: the acquired counter says that the kernel is done with this entry, and it does not look at it again before
-        // the counter of this side is written.
+        // SAFETY: the acquired counter says that the kernel is done with this entry, and it does not look at it again
+        // before the counter of this side is written.
         unsafe { self.entry::<T>(self.here).write(value) };
         self.here = self.here.wrapping_add(1);
         true

@@ -33,7 +33,8 @@ const PAGE: u32 = 1_024;
 /// command itself takes longer. None must be given to a worker by its own thread (from inside a command, or between
 /// two [turns](super::Worker::turn)): it would wait for ever.
 ///
-/// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the [`Worker`](super::Worker).
+/// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the
+/// [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     commands: Sender<Command<S, A, N>>,
     waker: Arc<Waker>,
@@ -74,8 +75,8 @@ impl Waker {
         let _ = (&self.wake_tx).write(&[0]);
     }
 
-    /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the next is to end it
-    /// at once.
+    /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the
+    /// next is to end it at once.
     pub(super) fn follow_signals(&self, seen: &Arc<AtomicBool>) -> io::Result<()> {
         use signal_hook::{consts, flag, low_level};
         for signal in [consts::SIGINT, consts::SIGTERM] {
@@ -90,9 +91,9 @@ impl Waker {
 impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     /// Runs a closure on the worker's director and forwarder, between two batches, and returns what it returns.
     ///
-    /// This is the way to everything that has no method here. No packet moves meanwhile: it should be short. Services and servers
-    /// are changed by a [`Controller`](crate::control::Controller), which knows what was declared of them and makes large look-up tables
-    /// before it holds up packets.
+    /// This is the way to everything that has no method here. No packet moves meanwhile: it should be short. Services
+    /// and servers are changed by a [`Controller`](crate::control::Controller), which knows what was declared of them
+    /// and makes large look-up tables before it holds up packets.
     ///
     /// # Errors
     /// [`WorkerGone`].

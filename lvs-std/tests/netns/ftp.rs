@@ -110,8 +110,8 @@ fn extended_port(server: IpAddr, answer: &str) -> SocketAddr {
     SocketAddr::new(server, port.parse().expect("a number"))
 }
 
-/// The server's side of a control connection. It writes its address with leading zeros now and then, so that answers shrink and
-/// grow.
+/// The server's side of a control connection. It writes its address with leading zeros now and then, so that answers
+/// shrink and grow.
 fn serve(control: TcpStream) -> io::Result<()> {
     let own = control.local_addr()?;
     let client = control.peer_addr()?;

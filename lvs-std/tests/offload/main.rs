@@ -1,7 +1,7 @@
 //! The offload for bulk TCP: every forwarding method with it at hand, and what is the director's all the same.
 //!
-//! BPF takes privileges of the machine itself, which no user namespace gives. Where this process has none, or where the kernel is older than
-//! Linux 6.6, nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
+//! BPF takes privileges of the machine itself, which no user namespace gives. Where this process has none, or where the
+//! kernel is older than Linux 6.6, nothing is tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
 
 #[path = "../netns/balancer.rs"]
 mod balancer;

@@ -1,7 +1,7 @@
 //! What a worker does not do for packets of known connections: it allocates nothing, over real interfaces.
 //!
-//! `AF_XDP` takes privileges of the machine itself. Where this process has none, it is left out, which is said; it is an error if
-//! `LVS_REQUIRE_XDP` is 1.
+//! `AF_XDP` takes privileges of the machine itself. Where this process has none, it is left out, which is said; it is
+//! an error if `LVS_REQUIRE_XDP` is 1.
 
 #[path = "../support/counting.rs"]
 mod counting;

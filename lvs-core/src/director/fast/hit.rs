@@ -95,8 +95,8 @@ impl<'a, F: AddressFamily> Hit<'a, F> {
         ServerId(self.slot.server)
     }
 
-    /// The real server's address, which under tunnelling may be of the other family. The port is the one that the server
-    /// was added with.
+    /// The real server's address, which under tunnelling may be of the other family. The port is the one that the
+    /// server was added with.
     #[inline(always)]
     #[must_use]
     pub const fn server_address(&self) -> &'a SocketAddr {

@@ -1,7 +1,7 @@
 //! Looking up the connections of a batch: hash all, read all index cells, read all slots.
 //!
-//! A look-up among many connections is two reads of memory that nobody has touched lately, and each takes as long as the
-//! rest of a decision several times over. One after the other they add up; asked for together they overlap.
+//! A look-up among many connections is two reads of memory that nobody has touched lately, and each takes as long as
+//! the rest of a decision several times over. One after the other they add up; asked for together they overlap.
 
 use core::hint::black_box;
 use core::ptr;

@@ -1,14 +1,14 @@
 //! The fast tier: many packets at once, whole TCP and UDP packets of either family.
 //!
-//! A batch goes through in three steps: its keys are hashed and looked up together ([`lookup`]); then, in the order of the
-//! packets, each one that says nothing new about its connection is counted there ([`update`]), and any other is decided
-//! as [`decide`](crate::Director::decide) would, the slow tier. What was looked up early is a hint, checked against the
-//! slot when it is used, and looked up again once entries of the same hash have come or gone. So a batch equals its
-//! packets one by one, and packets that open or end connections cost the others nothing.
+//! A batch goes through in three steps: its keys are hashed and looked up together ([`lookup`]); then, in the order of
+//! the packets, each one that says nothing new about its connection is counted there ([`update`]), and any other is
+//! decided as [`decide`](crate::Director::decide) would, the slow tier. What was looked up early is a hint, checked
+//! against the slot when it is used, and looked up again once entries of the same hash have come or gone. So a batch
+//! equals its packets one by one, and packets that open or end connections cost the others nothing.
 //!
-//! All of it is generic over the address family and compiled once for each. A packet of a known connection stays in a few
-//! registers from its header to its slot; no [`Verdict`] is made, but a [`Hit`] lent, of which the handler takes what it
-//! needs.
+//! All of it is generic over the address family and compiled once for each. A packet of a known connection stays in a
+//! few registers from its header to its slot; no [`Verdict`] is made, but a [`Hit`] lent, of which the handler takes
+//! what it needs.
 
 mod hit;
 mod lookup;
@@ -41,12 +41,12 @@ impl<S: Store> Director<S> {
         &mut self.batch
     }
 
-    /// Decides the packets of the [batch](Self::next_batch) in order, as [`decide`](Self::decide) would one by one, and hands each over with
-    /// what was decided, in order.
+    /// Decides the packets of the [batch](Self::next_batch) in order, as [`decide`](Self::decide) would one by one, and
+    /// hands each over with what was decided, in order.
     ///
-    /// Returns how many it decided: all, unless the handler said [`Next::Stop`] for the last of them. It must do so for a
-    /// verdict that [requires a helper](Verdict::requires_helper), which has to be carried out before the next packet is
-    /// decided.
+    /// Returns how many it decided: all, unless the handler said [`Next::Stop`] for the last of them. It must do so for
+    /// a verdict that [requires a helper](Verdict::requires_helper), which has to be carried out before the next packet
+    /// is decided.
     #[inline]
     #[must_use = "packets after the one that stopped it are not decided yet"]
     pub fn decide_fast<H>(&mut self, now: Tick, handler: &mut H) -> usize
@@ -170,8 +170,8 @@ impl<S: Store> Engine<'_, S> {
         at
     }
 
-    /// Decides packets of both families in the order in which they came; returns how many. It is not a loop for each run of
-    /// a family: what a loop prepares would cost more than it spares where families take turns.
+    /// Decides packets of both families in the order in which they came; returns how many. It is not a loop for each
+    /// run of a family: what a loop prepares would cost more than it spares where families take turns.
     #[inline(always)]
     fn decide_in_turn<H>(
         &mut self,

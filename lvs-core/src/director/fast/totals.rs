@@ -5,8 +5,8 @@ use crate::model::id::ServiceId;
 use crate::model::traffic::Traffic;
 use crate::store::service::Service;
 
-/// The traffic of a service since the packet before was another's: packets in the upper half, bytes in the lower one. A batch of packets of 64
-/// KiB fits. It is the service's and the director's in one.
+/// The traffic of a service since the packet before was another's: packets in the upper half, bytes in the lower one. A
+/// batch of packets of 64 KiB fits. It is the service's and the director's in one.
 #[derive(Debug, Default)]
 pub(super) struct BatchTotals {
     service: Option<ServiceId>,

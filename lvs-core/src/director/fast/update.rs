@@ -1,8 +1,8 @@
 //! A packet that says nothing new about its connection: it changes counts and the deadline, and nothing else.
 //!
 //! What the slow tier's `decide` comes to for such packets, without its questions: a segment with ACK alone on an
-//! established TCP connection, or a UDP datagram, whose real server is in its service. Whatever does not fit is declined,
-//! and nothing has changed then.
+//! established TCP connection, or a UDP datagram, whose real server is in its service. Whatever does not fit is
+//! declined, and nothing has changed then.
 
 use super::hit::Hit;
 use super::totals::BatchTotals;
@@ -91,9 +91,9 @@ pub(super) fn known_reply<'t, F: AddressFamily, P, M, Q>(
     Some(Hit::new(slot, server, id, Direction::Reply))
 }
 
-/// Counts a packet at its connection, which is settled, and its real server, and moves the deadline. `None`, and nothing
-/// has changed, when the time of the connection is up, or when its server or its controller must hear of the packet.
-/// What service and director count is left to the caller.
+/// Counts a packet at its connection, which is settled, and its real server, and moves the deadline. `None`, and
+/// nothing has changed, when the time of the connection is up, or when its server or its controller must hear of the
+/// packet. What service and director count is left to the caller.
 #[inline(always)]
 fn update_known(
     slot: &mut Slot,

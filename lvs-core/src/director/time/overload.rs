@@ -9,8 +9,8 @@
 //!   templates of persistence that no connection was ever established from; and of the connections that have been idle
 //!   for a minute and had 1 to 8 packets, one of as many as it had packets. An entry that controls others stays.
 //! * **`drop_packet`** refuses a part of the new connections: one in
-//!   [`am_droprate`](crate::config::Tuning::am_droprate), or the more the shorter memory is. Refused packets are counted
-//!   as [`Reason::Defence`](crate::Reason::Defence).
+//!   [`am_droprate`](crate::config::Tuning::am_droprate), or the more the shorter memory is. Refused packets are
+//!   counted as [`Reason::Defence`](crate::Reason::Defence).
 //! * **`secure_tcp`** makes connections by NAT count as established only after the server's own acknowledgement, by the
 //!   second table of `proto/tcp`.
 

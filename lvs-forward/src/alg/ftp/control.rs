@@ -1,8 +1,8 @@
 //! What the helper remembers of FTP control connections, and how their sequence numbers are kept together when an
 //! answer changes its length.
 //!
-//! Reading list: RFC 959 §4.1.2, RFC 2428, RFC 9293 §3.4 (sequence numbers), RFC 2018 (selective acknowledgements), RFC
-//! 3022 §4.4.
+//! Reading list: RFC 959 §4.1.2, RFC 2428, RFC 9293 §3.4 (sequence numbers), RFC 2018 (selective acknowledgements),
+//! RFC 3022 §4.4.
 
 use core::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Wrapping packets into another IP packet to their real server: IP in IP, GRE and GUE without checksums, each family in
-//! each. The bytes are those of [`wrap`](crate::method::encap::wrap), which the slow tier has.
+//! Wrapping packets into another IP packet to their real server: IP in IP, GRE and GUE without checksums, each family
+//! in each. The bytes are those of [`wrap`](crate::method::encap::wrap), which the slow tier has.
 
 use core::net::SocketAddr;
 
@@ -88,8 +88,8 @@ impl Shim for AnyShim {
 }
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// Wraps a packet into another one to its real server. `None`, and nothing has changed, when that is the slow tier's: an
-    /// outer checksum covers the whole packet, and what does not fit has to be told to its sender.
+    /// Wraps a packet into another one to its real server. `None`, and nothing has changed, when that is the slow
+    /// tier's: an outer checksum covers the whole packet, and what does not fit has to be told to its sender.
     #[inline(always)]
     pub(super) fn encapsulate<F: Wire>(
         &mut self,

@@ -1,13 +1,13 @@
 //! The fast tier: whole TCP and UDP packets over untagged Ethernet, of either family, a batch at a time.
 //!
 //! A batch goes through in three steps. [`parse`] turns headers into [`FastKey`]s by constant offsets, up to the first
-//! frame that is not that simple. The director looks all of them up together and hands each one over as it decides. Then
-//! the packet is rewritten in place ([`rewrite`], [`encap`]) while its headers are in registers, and its link header
-//! overwritten from what the [`NextHopCache`](crate::forwarder::next_hop_cache::NextHopCache) remembers.
+//! frame that is not that simple. The director looks all of them up together and hands each one over as it decides.
+//! Then the packet is rewritten in place ([`rewrite`], [`encap`]) while its headers are in registers, and its link
+//! header overwritten from what the [`NextHopCache`](crate::forwarder::next_hop_cache::NextHopCache) remembers.
 //!
-//! All of it is generic over the family ([`wire`]: [`v4`], [`v6`]) and compiled once for each. Any step may decline, before
-//! it has changed anything: what is out of the ordinary is the slow tier's, one frame at a time, with the same result. A
-//! law and a fuzz target hold both against each other.
+//! All of it is generic over the family ([`wire`]: [`v4`], [`v6`]) and compiled once for each. Any step may decline,
+//! before it has changed anything: what is out of the ordinary is the slow tier's, one frame at a time, with the same
+//! result. A law and a fuzz target hold both against each other.
 
 mod encap;
 mod parse;
@@ -31,8 +31,8 @@ use crate::header::{ethernet, ipv4, ipv6};
 use crate::outcome::Outcome;
 
 impl<const A: usize, const N: usize> Forwarder<A, N> {
-    /// Takes in the frames that stand first, as far as they are for the fast tier, and at most a batch. Returns how many
-    /// that were, and whether the frame behind them is one for the slow tier.
+    /// Takes in the frames that stand first, as far as they are for the fast tier, and at most a batch. Returns how
+    /// many that were, and whether the frame behind them is one for the slow tier.
     pub(super) fn process_fast<S: Store>(
         &mut self,
         director: &mut Director<S>,
@@ -134,8 +134,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.carry_slowly(now, frame, outcome, key, verdict, waiting)
     }
 
-    /// Forwards a packet in place. `None`, and nothing has changed, when its next hop is not remembered, or the packet is
-    /// the slow tier's.
+    /// Forwards a packet in place. `None`, and nothing has changed, when its next hop is not remembered, or the packet
+    /// is the slow tier's.
     #[inline(always)]
     fn forward_fast<F: Wire>(
         &mut self,

@@ -140,8 +140,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         Some(())
     }
 
-    /// Forwards a packet whose device left the transport checksum unfinished, as those of virtual machines and local stacks
-    /// are. `None`, and nothing has changed, when that is the slow tier's.
+    /// Forwards a packet whose device left the transport checksum unfinished, as those of virtual machines and local
+    /// stacks are. `None`, and nothing has changed, when that is the slow tier's.
     pub(super) fn forward_partial<F: Wire>(
         &mut self,
         now: Tick,
@@ -157,8 +157,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         {
             return None;
         }
-        // What is unfinished stays as it is but for the addresses in it, so the packet is forwarded as one with a finished
-        // checksum is, and then rewritten.
+        // What is unfinished stays as it is but for the addresses in it, so the packet is forwarded as one with a
+        // finished checksum is, and then rewritten.
         let headroom = frame.headroom();
         frame.offload.checksum = Checksum::Complete;
         let done = match (forward.method, forward.direction) {

@@ -123,8 +123,8 @@ impl Wire for V4 {
     }
 }
 
-/// Takes one from the TTL, and brings the IPv4 checksum in line with that and with `change`. `None`, and nothing has changed,
-/// when the TTL is used up.
+/// Takes one from the TTL, and brings the IPv4 checksum in line with that and with `change`. `None`, and nothing has
+/// changed, when the TTL is used up.
 #[inline(always)]
 fn take_hop<const LEN: usize>(head: &mut [u8; LEN], change: Change) -> Option<()> {
     let ttl = head[NETWORK + ipv4::TTL];

@@ -1,4 +1,5 @@
-//! IPv6 headers with the transport's header directly behind, read and written as arrays whose length the compiler knows.
+//! IPv6 headers with the transport's header directly behind, read and written as arrays whose length the compiler
+//! knows.
 
 use lvs_core::batch::{FastKey, V6};
 use lvs_core::{Direction, TcpFlags};

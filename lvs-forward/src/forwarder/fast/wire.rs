@@ -19,8 +19,8 @@ pub(super) trait Wire: CacheFamily {
     fn is_plain(head: &[u8; SIGHT]) -> bool;
 
     /// The key of a frame at whose front this family's headers are, as far as the frame alone tells: whole, plain, not
-    /// from or for an address that no host has, and within the frame. Whether it is for this host is not looked at; with
-    /// the key come its destination and its TTL.
+    /// from or for an address that no host has, and within the frame. Whether it is for this host is not looked at;
+    /// with the key come its destination and its TTL.
     fn parse(front: &[u8], frame_len: usize) -> Option<Front<Self>>
     where
         Self: Sized;
@@ -35,8 +35,8 @@ pub(super) trait Wire: CacheFamily {
     /// Takes one from the TTL and writes the link header. `None`, and nothing has changed, when the TTL is used up.
     fn redirect(front: &mut [u8], link: LinkHeader) -> Option<()>;
 
-    /// Gives a packet another address and port at one end (RFC 3022), brings its checksums in line, takes one from the TTL
-    /// and writes the link header. `None`, and nothing has changed, when the TTL is used up or UDP has no checksum.
+    /// Gives a packet another address and port at one end (RFC 3022), brings its checksums in line, takes one from the
+    /// TTL and writes the link header. `None`, and nothing has changed, when the TTL is used up or UDP has no checksum.
     fn translate(
         front: &mut [u8],
         is_tcp: bool,
@@ -93,8 +93,8 @@ pub(super) const fn read16<const LEN: usize>(head: &[u8; LEN], at: usize) -> u16
     u16::from_be_bytes([head[at], head[at + 1]])
 }
 
-/// As much of a frame as tells its family: up to TCP's flags behind the shorter header. A buffer that ends before that has
-/// no plain packet.
+/// As much of a frame as tells its family: up to TCP's flags behind the shorter header. A buffer that ends before that
+/// has no plain packet.
 pub(super) const SIGHT: usize = ethernet::LEN + ipv4::LEN + tcp::FLAGS + 1;
 /// Where the IP header begins.
 pub(super) const NETWORK: usize = ethernet::LEN;

@@ -51,20 +51,24 @@ impl Daemons for NoDaemons {
 
 /// Controls a director as the kernel's IPVS is controlled.
 ///
-/// Everything that changes a director's services and servers while it runs should go through its controller: the desired state here and the
-/// director's table then agree, listings show all that was declared, and a [journal](Self::keep_journal) makes it last.
+/// Everything that changes a director's services and servers while it runs should go through its controller: the
+/// desired state here and the director's table then agree, listings show all that was declared, and a
+/// [journal](Self::keep_journal) makes it last.
 ///
 /// ```
 /// use lvs_core::{Config, Director, Heap, Seed};
 /// use lvs_forward::host::Host;
 /// use lvs_forward::{Forwarder, Options};
-/// use lvs_std::control::{Answer, Command, TableCommand, Setting, Query, DaemonCommand, Controller, Local, NoDaemons, CommandHandler, ServiceName, ServiceSpec};
+/// use lvs_std::control::{
+///     Answer, CommandHandler, Controller, Local, NoDaemons, Query, ServiceName, ServiceSpec, TableCommand,
+/// };
 ///
 /// let seed = Seed::from_bytes([7; 16]);
 /// let director = Director::new(Config::new(seed), Heap::with_capacity(1_000));
 /// let host: Host = Host::new(seed);
 /// let forwarder = Box::new(Forwarder::new(host, Options::new()));
-/// let mut controller: Controller<Heap, 64, 256, _> = Controller::new(Local::new(director, forwarder), Box::new(NoDaemons));
+/// let local = Local::new(director, forwarder);
+/// let mut controller: Controller<Heap, 64, 256, _> = Controller::new(local, Box::new(NoDaemons));
 ///
 /// let web = ServiceName::tcp("10.99.0.1:80".parse()?);
 /// controller.submit(TableCommand::NewService(web, ServiceSpec::new(web.family(), "wlc")))?;
@@ -179,8 +183,8 @@ where
         &self.backend
     }
 
-    /// Takes up what a journal holds, and keeps it from now on: every change is in it before it is acknowledged. Returns what the
-    /// journal held but could not be done again, with the reason.
+    /// Takes up what a journal holds, and keeps it from now on: every change is in it before it is acknowledged.
+    /// Returns what the journal held but could not be done again, with the reason.
     ///
     /// # Errors
     /// [`JournalError`] when the file cannot be read or written.
@@ -213,7 +217,8 @@ where
         self.perform(edit)
     }
 
-    /// Adds a server that stands in for others, such as a sorry server: it is listed and used as any, but no state file keeps it.
+    /// Adds a server that stands in for others, such as a sorry server: it is listed and used as any, but no state file
+    /// keeps it.
     ///
     /// # Errors
     /// As for [`Command::Table(TableCommand::NewServer)`].
@@ -237,7 +242,8 @@ where
         Ok(report.active + report.inactive)
     }
 
-    /// Ends the connections of a server, and what makes clients come back to it. Returns how many entries of the table that were.
+    /// Ends the connections of a server, and what makes clients come back to it. Returns how many entries of the table
+    /// that were.
     ///
     /// # Errors
     /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server, or while the director does not use it.
@@ -269,11 +275,12 @@ where
         Ok(ended)
     }
 
-    /// Declares, changes and withdraws many things at once, and says how servers do after that: either all of it happens, between two
-    /// batches of packets, or nothing.
+    /// Declares, changes and withdraws many things at once, and says how servers do after that: either all of it
+    /// happens, between two batches of packets, or nothing.
     ///
     /// # Errors
-    /// Which command could not be carried out, and why; the number of commands stands for what only the director can tell.
+    /// Which command could not be carried out, and why; the number of commands stands for what only the director can
+    /// tell.
     pub fn submit_all(
         &mut self,
         commands: &[TableCommand],
@@ -331,8 +338,8 @@ where
         Ok(())
     }
 
-    /// Writes the journal anew, after somebody has set what it keeps on the directors themselves: time-outs and switches, as a
-    /// reload does. Otherwise the next start would bring the old ones back.
+    /// Writes the journal anew, after somebody has set what it keeps on the directors themselves: time-outs and
+    /// switches, as a reload does. Otherwise the next start would bring the old ones back.
     ///
     /// # Errors
     /// [`JournalError`] when the file cannot be written.

@@ -15,10 +15,12 @@ where
     SchedulerOf<S>: From<Scheduler>,
     R: Backend<S, A, N>,
 {
-    /// Turns a switch, by its name with `net.ipv4.vs.` or without, as [`submit`](Self::submit) does it, and says in words what is wrong.
+    /// Turns a switch, by its name with `net.ipv4.vs.` or without, as [`submit`](Self::submit) does it, and says in
+    /// words what is wrong.
     ///
-    /// `director sysctl`, a write to a file below `/proc/sys/net/ipv4/vs`, and whoever applies a table of switches while a director runs
-    /// come here: the switch takes effect at every worker and is in the journal, or it is refused.
+    /// `director
+    /// sysctl`, a write to a file below `/proc/sys/net/ipv4/vs`, and whoever applies a table of switches while a
+    /// director runs come here: the switch takes effect at every worker and is in the journal, or it is refused.
     ///
     /// # Errors
     /// [`SysctlError`], and nothing has changed but under [`NotKept`](SysctlError::NotKept); [`CommandError::Gone`].

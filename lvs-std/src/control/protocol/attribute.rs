@@ -40,7 +40,8 @@ pub(crate) fn be16(value: &[u8]) -> Option<u16> {
     value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
-/// A value as a string that ends with a NUL and has at most so many bytes before it. Nothing may follow the NUL but what fits.
+/// A value as a string that ends with a NUL and has at most so many bytes before it. Nothing may follow the NUL but
+/// what fits.
 pub(crate) fn string(value: &[u8], longest: usize) -> Option<String> {
     let end = value.iter().take(longest + 1).position(|&byte| byte == 0)?;
     let length = value.len() - usize::from(value.last() == Some(&0));

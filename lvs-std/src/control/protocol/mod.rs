@@ -1,8 +1,8 @@
 //! Netlink messages: bytes from and to [commands](crate::control::Command) and [answers](crate::control::Answer).
 //!
-//! What is accepted, what is refused and with which number, and the order of attributes in answers are the kernel's (Linux 6.1).
-//! Numbers are in host order unless they are marked as network order there. Reading never fails on any bytes: what is cut counts
-//! as absent.
+//! What is accepted, what is refused and with which number, and the order of attributes in answers are the kernel's
+//! (Linux 6.1). Numbers are in host order unless they are marked as network order there. Reading never fails on any
+//! bytes: what is cut counts as absent.
 
 pub(super) mod answer;
 pub(super) mod attribute;

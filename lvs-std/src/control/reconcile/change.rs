@@ -4,7 +4,8 @@ use core::net::SocketAddr;
 
 use lvs_core::{Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 
-/// One step of a change to a director's table. Steps that replace something say what was there, so that they can be undone.
+/// One step of a change to a director's table. Steps that replace something say what was there, so that they can be
+/// undone.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "whoever applies changes must handle each")]
 pub enum TableChange {

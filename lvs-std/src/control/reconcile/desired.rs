@@ -13,9 +13,10 @@ use crate::control::{Errno, ServerSpec, ServiceName, ServiceSpec, TableCommand, 
 
 /// The declared table.
 ///
-/// It holds every value that a client gave, also those that a director has no use for, and answers listings from them. What the
-/// director is told follows from it: [`TableChange`]s that are applied before the desired state takes note, so that both always agree. Facts that
-/// are not the client's, a server's [`ServerStatus`], are kept apart from what was declared; the effective weight follows from both.
+/// It holds every value that a client gave, also those that a director has no use for, and answers listings from them.
+/// What the director is told follows from it: [`TableChange`]s that are applied before the desired state takes note, so
+/// that both always agree. Facts that are not the client's, a server's [`ServerStatus`], are kept apart from what was
+/// declared; the effective weight follows from both.
 #[derive(Clone, Debug, Default)]
 pub struct DesiredState {
     services: BTreeMap<ServiceName, DesiredService>,
@@ -125,7 +126,8 @@ impl DesiredState {
         Self::default()
     }
 
-    /// The services, the one added last first, and those by mark after all others, as the kernel lists those of one hash.
+    /// The services, the one added last first, and those by mark after all others, as the kernel lists those of one
+    /// hash.
     pub fn services(&self) -> impl DoubleEndedIterator<Item = (ServiceName, &DesiredService)> {
         let mut services: Vec<_> = self.services.iter().map(|(name, declared)| (*name, declared)).collect();
         let by_mark = |name: &ServiceName| matches!(name, ServiceName::Mark { .. });
@@ -151,7 +153,8 @@ impl DesiredState {
     /// A new service.
     ///
     /// # Errors
-    /// [`Errno::Exists`], [`Errno::NoEntry`] without such a scheduler or engine, [`Errno::Invalid`] for an IPv6 mask of no length.
+    /// [`Errno::Exists`], [`Errno::NoEntry`] without such a scheduler or engine, [`Errno::Invalid`] for an IPv6 mask of
+    /// no length.
     pub fn new_service(&self, name: ServiceName, spec: ServiceSpec) -> Result<Edit, Errno> {
         if self.services.contains_key(&name) {
             return Err(Errno::Exists);

@@ -15,11 +15,12 @@ use crate::control::backend::Backend;
 use crate::control::{CommandError, Errno, Stats};
 use crate::worker::WorkerGone;
 
-/// Applies steps to all directors, or to none: first what adds and changes, which is taken back everywhere when one of them refuses; then what
-/// removes, which cannot fail. One alone does both between the same two batches; of several each does so at moments of its own.
+/// Applies steps to all directors, or to none: first what adds and changes, which is taken back everywhere when one of
+/// them refuses; then what removes, which cannot fail. One alone does both between the same two batches; of several
+/// each does so at moments of its own.
 ///
-/// Directors that are set up equally refuse the same, but for one thing: a server that was removed keeps its place as long as it has
-/// connections, and those are each director's own.
+/// Directors that are set up equally refuse the same, but for one thing: a server that was removed keeps its place as
+/// long as it has connections, and those are each director's own.
 pub(crate) fn apply<S, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     changes: Vec<TableChange>,

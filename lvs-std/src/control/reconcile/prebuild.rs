@@ -9,8 +9,8 @@ use super::planned::{PlannedService, PrebuiltTables};
 use crate::control::backend::Backend;
 use crate::worker::WorkerGone;
 
-/// The look-up tables that each director is going to need after these steps, as far as they can be made ahead: by this thread, while packets
-/// go on.
+/// The look-up tables that each director is going to need after these steps, as far as they can be made ahead: by this
+/// thread, while packets go on.
 pub(crate) fn tables_for<S, const A: usize, const N: usize>(
     backend: &impl Backend<S, A, N>,
     changes: &[TableChange],

@@ -36,8 +36,8 @@ pub struct Fan {
     steer: Steer,
 }
 
-/// Opens the Ethernet interface `name` of this network namespace for as many workers as `steer` has, each with rings of its own as `options` have
-/// them. `addresses` are those of the director: what goes there is a request.
+/// Opens the Ethernet interface `name` of this network namespace for as many workers as `steer` has, each with rings of
+/// its own as `options` have them. `addresses` are those of the director: what goes there is a request.
 ///
 /// # Errors
 /// As for [`open`](super::open()), and when the addresses are too many to be told apart by a program of the kernel's.
@@ -57,8 +57,8 @@ pub fn open_fanned(
     for _ in 0..steer.workers() {
         receivers.push(Receiver::open(&interface, options, true).map_err(refused)?);
     }
-    // The order in which they come to the group is that of their numbers. It is the order in which they were opened, in which
-    // the kernel lets them out and in again when the interface goes down and comes back.
+    // The order in which they come to the group is that of their numbers. It is the order in which they were opened, in
+    // which the kernel lets them out and in again when the interface goes down and comes back.
     let mut group = None;
     for receiver in &receivers {
         group = Some(receiver.socket().share(group).map_err(failed(OpenStep::Fan))?);
@@ -79,7 +79,8 @@ pub fn open_fanned(
 }
 
 impl Fan {
-    /// Makes these the director's addresses, from the next frame on. May take some milliseconds, in which frames go on as before.
+    /// Makes these the director's addresses, from the next frame on. May take some milliseconds, in which frames go on
+    /// as before.
     ///
     /// # Errors
     /// [`FanError::Many`], or what the kernel says. The old addresses stay.

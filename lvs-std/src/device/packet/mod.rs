@@ -4,8 +4,8 @@
 //! The kernel writes each frame into a slot of a ring that it shares with this process (`TPACKET_V2`). The frame is
 //! lent where it lies and edited there. Slots are long enough for a merged frame of 64 KiB and more, so that none is
 //! ever cut; that costs 64 KiB of locked memory per slot ([`PacketOptions::receive_slots`]). The virtio-net header
-//! before it says what is unfinished, and a VLAN tag that the kernel took out is put back. [`SlotLength`] has the other way: shorter
-//! slots and more of them.
+//! before it says what is unfinished, and a VLAN tag that the kernel took out is put back. [`SlotLength`] has the other
+//! way: shorter slots and more of them.
 //!
 //! # How frames go out
 //! A frame of ordinary length is copied into a second ring, and one system call per batch sends all. A longer one
@@ -27,8 +27,8 @@
 //! [`down`](crate::device::TransmitCounters::down)); when it comes up again, all goes on.
 //!
 //! # Several workers
-//! [`open_fanned`] opens an interface for each of several workers. The kernel gives each frame to one of them (`PACKET_FANOUT`), by a classic
-//! BPF program that is the function [`Steer`](crate::steering::Steer).
+//! [`open_fanned`] opens an interface for each of several workers. The kernel gives each frame to one of them
+//! (`PACKET_FANOUT`), by a classic BPF program that is the function [`Steer`](crate::steering::Steer).
 //!
 //! Needs `CAP_NET_RAW` in the user namespace that owns the network namespace.
 
@@ -58,9 +58,9 @@ pub struct PacketOptions {
     /// Asks the interface for frames to every multicast group. A director that owns IPv6 addresses needs it to hear
     /// neighbour solicitations (RFC 4291 §2.7.1). Default: true.
     pub all_multicast: bool,
-    /// Slots of the receiving ring, 64 KiB each if they take every frame; rounded up to whole mebibytes. They bridge the time in
-    /// which the worker does something else; when they are full, frames are [`lost`](crate::device::ReceiveCounters::lost).
-    /// Default: 510, which are 34 MiB.
+    /// Slots of the receiving ring, 64 KiB each if they take every frame; rounded up to whole mebibytes. They bridge
+    /// the time in which the worker does something else; when they are full, frames are
+    /// [`lost`](crate::device::ReceiveCounters::lost). Default: 510, which are 34 MiB.
     pub receive_slots: usize,
     /// How long the slots of the receiving ring are. Default: for every frame.
     pub slot_length: SlotLength,
@@ -91,11 +91,11 @@ pub enum SlotLength {
     /// Every frame, merged ones of 64 KiB too.
     #[default]
     Longest,
-    /// A frame of the interface's MTU. Many more slots find room then: some 1.7 KiB each at 1500, so 8,190 in 13 MiB. They bridge
-    /// milliseconds of short frames in which the worker has no processor. A longer frame waits at the socket
-    /// (`PACKET_COPY_THRESH`) and takes a system call, which makes bulk transfers slower where interfaces merge. For some 16 MiB of
-    /// such frames to wait, this process needs `CAP_NET_ADMIN` of the machine itself; without it, `net.core.rmem_max` says how
-    /// many can, and others are [`cut`](crate::device::ReceiveCounters::cut).
+    /// A frame of the interface's MTU. Many more slots find room then: some 1.7 KiB each at 1500, so 8,190 in 13 MiB.
+    /// They bridge milliseconds of short frames in which the worker has no processor. A longer frame waits at the
+    /// socket (`PACKET_COPY_THRESH`) and takes a system call, which makes bulk transfers slower where interfaces merge.
+    /// For some 16 MiB of such frames to wait, this process needs `CAP_NET_ADMIN` of the machine itself; without it,
+    /// `net.core.rmem_max` says how many can, and others are [`cut`](crate::device::ReceiveCounters::cut).
     Mtu,
 }
 

@@ -13,8 +13,8 @@ use crate::sys::interface::{self, Interface};
 use crate::sys::packet::PacketSocket;
 use crate::sys::ring::{ReceiveRing, Slot};
 
-/// Where an untagged frame's IP header begins in a slot: behind the slot's header, a VLAN tag's 4 bytes, the headroom and
-/// the Ethernet header, aligned to 16.
+/// Where an untagged frame's IP header begins in a slot: behind the slot's header, a VLAN tag's 4 bytes, the headroom
+/// and the Ethernet header, aligned to 16.
 const IP_OFFSET: usize = (size_of::<libc::tpacket2_hdr>() + VLAN + HEADROOM + 14).next_multiple_of(16);
 /// Where the kernel would put it of its own accord: behind both headers and room for a link header of 16 bytes.
 const KERNEL_IP_OFFSET: usize =
@@ -26,8 +26,8 @@ pub(super) struct Receiver {
     socket: PacketSocket,
     index: u32,
     ring: ReceiveRing,
-    /// For frames that do not fit into a slot: headroom, room for a VLAN tag, virtio-net header, frame. As many as a batch
-    /// may have, or none, where slots take every frame.
+    /// For frames that do not fit into a slot: headroom, room for a VLAN tag, virtio-net header, frame. As many as a
+    /// batch may have, or none, where slots take every frame.
     spare: Box<[Box<[u8]>]>,
     counters: ReceiveCounters,
 }

@@ -6,8 +6,9 @@ use lvs_forward::checksum::Sum;
 use lvs_forward::parse::{Link, Parsed, parse};
 use lvs_forward::{Checksum, Fragment, Frame, Layout};
 
-/// Marks a frame whose checksum looks as a kernel leaves it: the field holds the sum of the pseudo-header, which by chance
-/// only one in 65,536 packets' would, and does not fit as a whole. Such a frame loses its padding, if it has any.
+/// Marks a frame whose checksum looks as a kernel leaves it: the field holds the sum of the pseudo-header, which by
+/// chance only one in 65,536 packets' would, and does not fit as a whole. Such a frame loses its padding, if it has
+/// any.
 pub(super) fn detect(frame: &mut Frame<'_>) {
     let Ok(Parsed::Ip(layout, _)) = parse(frame, Link::Ethernet) else { return };
     if layout.fragment() != Fragment::Whole {

@@ -54,8 +54,8 @@ impl fmt::Display for OpenError {
             XdpStep::Find => write!(f, "cannot be found in this network namespace: {source}"),
             XdpStep::Load => write!(
                 f,
-                "the kernel does not take the XDP program, for which CAP_BPF and CAP_NET_ADMIN on the machine itself are \
-                 needed: {source}"
+                "the kernel does not take the XDP program, for which CAP_BPF and CAP_NET_ADMIN on the machine itself \
+                 are needed: {source}"
             ),
             XdpStep::Maps => write!(
                 f,

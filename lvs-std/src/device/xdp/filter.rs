@@ -24,8 +24,8 @@ pub enum AddressClass {
     Machine,
 }
 
-/// Tells the programs of all ports that were [opened](super::open()) together which addresses are the director's. Clones
-/// tell the same ones.
+/// Tells the programs of all ports that were [opened](super::open()) together which addresses are the director's.
+/// Clones tell the same ones.
 ///
 /// What changes is in effect for the next frame; nothing else is disturbed.
 #[derive(Clone, Debug)]
@@ -88,8 +88,8 @@ impl AddressFilter {
         result
     }
 
-    /// Makes these all that the programs know: the addresses of a host, those of its gateways and of its director's real servers, and
-    /// `machine`, addresses that the machine's own stack answers for.
+    /// Makes these all that the programs know: the addresses of a host, those of its gateways and of its director's
+    /// real servers, and `machine`, addresses that the machine's own stack answers for.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -103,7 +103,8 @@ impl AddressFilter {
         self.set(Self::of_director(director, host).into_iter().chain(machine))
     }
 
-    /// The addresses of a host, those of its gateways and of its director's real servers, as [`set`](Self::set) takes them.
+    /// The addresses of a host, those of its gateways and of its director's real servers, as [`set`](Self::set) takes
+    /// them.
     #[must_use]
     pub fn of_director<S: Store, const A: usize, const N: usize>(
         director: &Director<S>,

@@ -2,31 +2,32 @@
 //!
 //! # How frames come in
 //! A small program, which the driver runs on each frame ([native](Attach::Native)) or the kernel before its stack
-//! ([generic](Attach::Generic)), sends the director's frames to a socket and leaves all others to the kernel. So, unlike
-//! with [packet sockets](super::packet), each frame has one owner: the machine keeps its own address, its routing and its
-//! services on the same interface, and nothing is copied for it that the director takes.
+//! ([generic](Attach::Generic)), sends the director's frames to a socket and leaves all others to the kernel. So,
+//! unlike with [packet sockets](super::packet), each frame has one owner: the machine keeps its own address, its
+//! routing and its services on the same interface, and nothing is copied for it that the director takes.
 //!
 //! The director's are: every frame to its own MAC address; ARP and neighbour solicitations for its addresses, and
-//! announcements of its real servers and gateways. Where it has no MAC address of its own, IP packets to its addresses, and those
-//! from its real servers that are not to an address of the machine's. Which addresses these are, [`AddressFilter`] tells the
-//! program, at any time.
+//! announcements of its real servers and gateways. Where it has no MAC address of its own, IP packets to its addresses,
+//! and those from its real servers that are not to an address of the machine's. Which addresses these are,
+//! [`AddressFilter`] tells the program, at any time.
 //!
 //! # How frames go out
-//! All ports that are [opened](open()) together share one memory for frames. A frame that comes in by one of them is edited where it
-//! lies, and where it lies it is handed to the socket by which it leaves ([`Transmit::hand_over`](super::Transmit::hand_over)):
-//! the director never copies it. What it makes itself, pieces and answers, is copied once. One system call sends a batch.
+//! All ports that are [opened](open()) together share one memory for frames. A frame that comes in by one of them is
+//! edited where it lies, and where it lies it is handed to the socket by which it leaves
+//! ([`Transmit::hand_over`](super::Transmit::hand_over)): the director never copies it. What it makes itself, pieces
+//! and answers, is copied once. One system call sends a batch.
 //!
-//! Where the driver can ([zero copy](Mode::ZeroCopy)), the interface itself reads and writes that memory; elsewhere the kernel copies each frame
-//! between it and a buffer of its own.
+//! Where the driver can ([zero copy](Mode::ZeroCopy)), the interface itself reads and writes that memory; elsewhere the
+//! kernel copies each frame between it and a buffer of its own.
 //!
 //! # What it cannot do
-//! `AF_XDP` hands over bytes and nothing else. The ends of veth and TAP interfaces leave checksums to be finished by whoever
-//! sends the packet to a real wire; such a packet looks like a broken one. [`Hazard::PartialChecksums`] says so, and
-//! [`PartialChecksums`] what is done about it. Frames are at most as long as the MTU: segments are not merged, so bulk traffic
-//! between virtual machines or containers goes faster by packet sockets.
+//! `AF_XDP` hands over bytes and nothing else. The ends of veth and TAP interfaces leave checksums to be finished by
+//! whoever sends the packet to a real wire; such a packet looks like a broken one. [`Hazard::PartialChecksums`] says
+//! so, and [`PartialChecksums`] what is done about it. Frames are at most as long as the MTU: segments are not merged,
+//! so bulk traffic between virtual machines or containers goes faster by packet sockets.
 //!
-//! Needs Linux 5.10, and `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF` (`CAP_SYS_ADMIN` before 5.8) in the machine's own user
-//! namespace: a container's root does not have them.
+//! Needs Linux 5.10, and `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF` (`CAP_SYS_ADMIN` before 5.8) in the machine's own
+//! user namespace: a container's root does not have them.
 
 mod checksum;
 mod error;
@@ -53,8 +54,8 @@ pub struct XdpOptions {
     pub mode: Mode,
     /// What to make of checksums that look unfinished. Default: [`PartialChecksums::Detect`].
     pub partial_checksums: PartialChecksums,
-    /// Frames that one queue of an interface has room for, including those that are being sent on: rounded up to a power of
-    /// two, 2 KiB each with an ordinary MTU. Default: 4,096.
+    /// Frames that one queue of an interface has room for, including those that are being sent on: rounded up to a
+    /// power of two, 2 KiB each with an ordinary MTU. Default: 4,096.
     pub receive_frames: u32,
     /// Frames of its own that a port has room for: the director's answers, and pieces. Rounded up to a power of two.
     /// Default: 1,024.
@@ -100,10 +101,11 @@ pub enum Mode {
     ZeroCopy,
 }
 
-/// What to make of a packet whose checksum is exactly what a sender's kernel writes when it leaves the rest to the interface.
+/// What to make of a packet whose checksum is exactly what a sender's kernel writes when it leaves the rest to the
+/// interface.
 ///
-/// To be told from a broken packet, it has to be taken for what it looks like. Of packets that were damaged on the way, one in
-/// 65,536 looks like it by chance and would be repaired; as many get through by a checksum that happens to fit.
+/// To be told from a broken packet, it has to be taken for what it looks like. Of packets that were damaged on the way,
+/// one in 65,536 looks like it by chance and would be repaired; as many get through by a checksum that happens to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is nothing else to be done")]
 pub enum PartialChecksums {
@@ -139,11 +141,11 @@ pub struct Xdp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hazard {
-    /// The other end of the interface is a kernel on this machine, which leaves checksums unfinished, and hands over segments
-    /// one by one that it could merge. The driver's name is inside.
+    /// The other end of the interface is a kernel on this machine, which leaves checksums unfinished, and hands over
+    /// segments one by one that it could merge. The driver's name is inside.
     PartialChecksums(String),
-    /// The program is not run by the driver: merged segments that the kernel takes for one packet are lost. Turn merging off
-    /// (`ethtool -K NAME gro off lro off`, and `tso off gso off` at a virtual interface's other end).
+    /// The program is not run by the driver: merged segments that the kernel takes for one packet are lost. Turn
+    /// merging off (`ethtool -K NAME gro off lro off`, and `tso off gso off` at a virtual interface's other end).
     Generic,
     /// The interface has more queues than are served; this many in all.
     Queues(u32),
@@ -154,8 +156,8 @@ impl fmt::Display for Hazard {
         match self {
             Self::PartialChecksums(driver) => write!(
                 f,
-                "the other end of this `{driver}` interface is a kernel that leaves checksums unfinished; packet sockets \
-                 carry that, and merged segments"
+                "the other end of this `{driver}` interface is a kernel that leaves checksums unfinished; packet \
+                 sockets carry that, and merged segments"
             ),
             Self::Generic => f.write_str(
                 "the driver does not run the program: merged segments are lost, turn merging off with ethtool",

@@ -26,11 +26,12 @@ use crate::sys::xsk::{
 /// Opens Ethernet interfaces of this network namespace as the ports of one director, with one memory for all. Each is
 /// given by its name, and by the director's own MAC address on it; `None` shares the interface's with the machine.
 ///
-/// The [`AddressFilter`] knows no address yet, so only frames to MAC addresses of its own reach the director until it is told.
-/// The programs go with the devices; nothing stays behind, however the process ends.
+/// The [`AddressFilter`] knows no address yet, so only frames to MAC addresses of its own reach the director until it
+/// is told. The programs go with the devices; nothing stays behind, however the process ends.
 ///
 /// # Errors
-/// When an interface does not exist, is no Ethernet, has a program already, or when the kernel refuses: the error says at which step.
+/// When an interface does not exist, is no Ethernet, has a program already, or when the kernel refuses: the error says
+/// at which step.
 pub fn open(
     ports: &[(&str, Option<[u8; 6]>)],
     options: &XdpOptions,
@@ -50,7 +51,8 @@ pub fn open(
     opened.map(|opened| (opened, filter))
 }
 
-/// What would go less well by `AF_XDP` on the interface `name` than by packet sockets, as far as that can be told without opening it.
+/// What would go less well by `AF_XDP` on the interface `name` than by packet sockets, as far as that can be told
+/// without opening it.
 ///
 /// # Errors
 /// When there is no such interface, when it is no Ethernet, or when its MTU is too large.

@@ -37,9 +37,9 @@ pub(super) enum Station {
 
 /// Builds the program for one interface.
 ///
-/// `v4` and `v6` have addresses as keys and a [class] as value; `sockets` has the queues' numbers as keys, and `otherwise` is
-/// what becomes of the director's frames from a queue without a socket. `None` never happens: it would mean that the
-/// program jumps to nowhere.
+/// `v4` and `v6` have addresses as keys and a [class] as value; `sockets` has the queues' numbers as keys, and
+/// `otherwise` is what becomes of the director's frames from a queue without a socket. `None` never happens: it would
+/// mean that the program jumps to nowhere.
 pub(super) fn build(
     station: Station,
     v4: &Map,
@@ -143,7 +143,8 @@ fn ipv4(program: &mut Assembler, v4: &Map) {
     from_peer(program);
 }
 
-/// RFC 8200; neighbour discovery is RFC 4861 §4.3 and §4.4: the type behind the fixed header, the target 8 bytes further.
+/// RFC 8200; neighbour discovery is RFC 4861 §4.3 and §4.4: the type behind the fixed header, the target 8 bytes
+/// further.
 fn ipv6(program: &mut Assembler, v6: &Map) {
     program
         .label("ipv6")
@@ -246,8 +247,8 @@ mod tests {
     /// `XDP_DROP`: in place of a socket, which a test run has none of.
     const TAKEN: u32 = 1;
 
-    /// Whether the director gets each of these frames. `None` where this process may not load programs, which is an error if
-    /// `LVS_REQUIRE_XDP` is 1.
+    /// Whether the director gets each of these frames. `None` where this process may not load programs, which is an
+    /// error if `LVS_REQUIRE_XDP` is 1.
     fn taken(station: Station, frames: &[Vec<u8>]) -> Option<Vec<bool>> {
         let filter = match AddressFilter::new() {
             Ok(filter) => filter,

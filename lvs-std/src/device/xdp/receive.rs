@@ -116,8 +116,8 @@ impl Queue {
         taken
     }
 
-    /// Takes back what was sent on and has been sent. Frames come back in the order in which they went by one port; where they
-    /// go by several, a slow one must not hold the others' up.
+    /// Takes back what was sent on and has been sent. Frames come back in the order in which they went by one port;
+    /// where they go by several, a slow one must not hold the others' up.
     fn bring_home(&mut self) {
         let mut patience = if self.away.len() * 2 > self.away.capacity() { LOOK_PAST } else { 0 };
         let mut left = self.away.len();

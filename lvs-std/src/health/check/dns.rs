@@ -12,8 +12,8 @@ use super::udp::{ROOM, ask, hear};
 use super::{Attempt, Checker, Expiry, PASSED, Pass, Progress};
 use crate::health::{Doing, Failure};
 
-/// A name server is up when it answers a question without an error code (keepalived's `DNS_CHECK`). What it answers does not
-/// matter, nor whether it had to shorten it.
+/// A name server is up when it answers a question without an error code (keepalived's `DNS_CHECK`). What it answers
+/// does not matter, nor whether it had to shorten it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Dns {

@@ -34,8 +34,8 @@ pub struct Https {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Trust {
-    /// Any, also expired ones and those of other names: whether a target answers is the question, not who it is. This is
-    /// what keepalived's `SSL_GET` does unless it is given a certificate authority.
+    /// Any, also expired ones and those of other names: whether a target answers is the question, not who it is. This
+    /// is what keepalived's `SSL_GET` does unless it is given a certificate authority.
     #[default]
     Any,
     /// Those that lead to an authority that this system trusts.
@@ -45,8 +45,9 @@ pub enum Trust {
 }
 
 impl Https {
-    /// A request by TLS, with ring for a crypto provider. `sni` is the name that the target is asked for and must have a certificate for: by default that of the
-    /// request's `Host` field, or the target's address. Files and the system's authorities are read here, once.
+    /// A request by TLS, with ring for a crypto provider. `sni` is the name that the target is asked for and must have
+    /// a certificate for: by default that of the request's `Host` field, or the target's address. Files and the
+    /// system's authorities are read here, once.
     ///
     /// # Errors
     /// When there is no authority to be trusted, or the name is none.
@@ -54,8 +55,8 @@ impl Https {
         Self::with_provider(http, trust, sni, Arc::new(ring::default_provider()))
     }
 
-    /// A request by TLS, as [`new`](Self::new) makes it, with another crypto provider: one that a platform prescribes, or that a
-    /// program has anyway.
+    /// A request by TLS, as [`new`](Self::new) makes it, with another crypto provider: one that a platform prescribes,
+    /// or that a program has anyway.
     ///
     /// # Errors
     /// As for [`new`](Self::new), or when the provider has nothing for TLS 1.2 and 1.3.

@@ -65,7 +65,8 @@ fn open(target: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
     }
 }
 
-/// An echo request with the cookie as its data. The kernel fills the checksum of ICMPv6 in, and a ping socket's identifier.
+/// An echo request with the cookie as its data. The kernel fills the checksum of ICMPv6 in, and a ping socket's
+/// identifier.
 fn request(v4: bool, cookie: &[u8; COOKIE]) -> Vec<u8> {
     let [id1, id2, ..] = *cookie;
     let mut message = vec![if v4 { 8 } else { 128 }, 0, 0, 0, id1, id2, 0, 1];

@@ -13,13 +13,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use super::{Attempt, Checker, Expiry, PASSED, Pass, Progress};
 use crate::health::{Doing, Failure};
 
-/// A target is up when a program says so by its exit status (keepalived's `MISC_CHECK`): 0 is good, everything else is not.
+/// A target is up when a program says so by its exit status (keepalived's `MISC_CHECK`): 0 is good, everything else is
+/// not.
 ///
-/// If it is [`dynamic`](Self::dynamic), it also advises a weight: 0 stands for the operator's, 1 is a failure, and `n` from 2 on is a
-/// good answer with the weight `n - 2`.
+/// If it is [`dynamic`](Self::dynamic), it also advises a weight: 0 stands for the operator's, 1 is a failure, and `n`
+/// from 2 on is a good answer with the weight `n - 2`.
 ///
 /// The program runs in a process group of its own, without input and output, and finds the target in the environment
-/// variables `CHECK_ADDRESS` and `CHECK_PORT`. When its time is up, the group gets SIGTERM, a second later SIGKILL. Needs Linux 5.3.
+/// variables `CHECK_ADDRESS` and `CHECK_PORT`. When its time is up, the group gets SIGTERM, a second later SIGKILL.
+/// Needs Linux 5.3.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Program {
@@ -100,7 +102,8 @@ impl Drop for Running {
             return;
         }
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-        // Its end may take a moment, which this thread has not. Without another thread it stays a zombie until the process ends.
+        // Its end may take a moment, which this thread has not. Without another thread it stays a zombie until the
+        // process ends.
         let _ = thread::Builder::new().name("reaper".to_owned()).spawn(move || child.wait());
     }
 }

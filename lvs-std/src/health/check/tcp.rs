@@ -10,8 +10,8 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use super::{Attempt, Checker, Expiry, PASSED, Progress};
 use crate::health::{Doing, Failure};
 
-/// A target is up when it accepts a TCP connection, which is then reset: nothing is said on it, and neither side has to remember
-/// it afterwards.
+/// A target is up when it accepts a TCP connection, which is then reset: nothing is said on it, and neither side has to
+/// remember it afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Tcp {}
@@ -31,8 +31,8 @@ impl Checker for Tcp {
     }
 }
 
-/// Begins to connect. Closing the socket resets the connection, so that ten thousand probes a second do not leave ten thousand
-/// ports waiting (TIME-WAIT, RFC 9293, 3.6.1).
+/// Begins to connect. Closing the socket resets the connection, so that ten thousand probes a second do not leave ten
+/// thousand ports waiting (TIME-WAIT, RFC 9293, 3.6.1).
 pub(super) fn connect(target: SocketAddr) -> Result<OwnedFd, Failure> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -48,8 +48,8 @@ pub(super) fn connect(target: SocketAddr) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// Whether a socket that began to connect is connected; the target's refusal otherwise. Asking a second time for the connection
-/// is the one system call that tells all three.
+/// Whether a socket that began to connect is connected; the target's refusal otherwise. Asking a second time for the
+/// connection is the one system call that tells all three.
 pub(super) fn is_connected(socket: BorrowedFd<'_>, target: SocketAddr) -> Result<bool, Failure> {
     match net::connect(socket, &target) {
         Ok(()) | Err(Errno::ISCONN) => Ok(true),

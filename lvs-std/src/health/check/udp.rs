@@ -54,7 +54,8 @@ impl Reply {
     }
 }
 
-/// Bytes of which some bits do not matter. Reads and shows as hexadecimal digits, with `X` for one that does not matter.
+/// Bytes of which some bits do not matter. Reads and shows as hexadecimal digits, with `X` for one that does not
+/// matter.
 ///
 /// ```
 /// let pattern: lvs_std::health::Pattern = "XXXX8180".parse()?;

@@ -127,8 +127,8 @@ fn a_checksum_that_is_left_to_be_finished_stays_so() {
     for net in [Net::V4, Net::V6] {
         let at = net.shape().transport + 16;
         for (what, before, after) in net.examples(64) {
-            // The sum of the pseudo-header is what changes with addresses alone: whatever it was, the difference to the finished
-            // checksum's sum is that of the ports, which are not in it.
+            // The sum of the pseudo-header is what changes with addresses alone: whatever it was, the difference to the
+            // finished checksum's sum is that of the ports, which are not in it.
             let (mut partial, finished) = (head(&before), head(&after));
             partial[at..at + 2].copy_from_slice(&[0x12, 0x34]);
             let route = Route::learn(&head(&before), &finished, false).unwrap();
@@ -156,7 +156,8 @@ fn answers_are_known_by_what_the_request_became() {
     }
 }
 
-/// The filter at a socket: of a pair of datagram sockets, where what is sent to it comes in as a frame does at a packet socket.
+/// The filter at a socket: of a pair of datagram sockets, where what is sent to it comes in as a frame does at a packet
+/// socket.
 struct Filter(UnixDatagram, UnixDatagram);
 
 impl Filter {

@@ -12,7 +12,8 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use super::{Netlink, family, unexpected};
 
 impl Netlink {
-    /// The index of the interface to which packets for a destination go directly; `None` when there is a router between.
+    /// The index of the interface to which packets for a destination go directly; `None` when there is a router
+    /// between.
     pub(crate) fn route(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
@@ -34,7 +35,8 @@ impl Netlink {
         }
     }
 
-    /// The MAC address of a neighbour, and whether the kernel has used it lately; `None` when the kernel does not know it (yet).
+    /// The MAC address of a neighbour, and whether the kernel has used it lately; `None` when the kernel does not know
+    /// it (yet).
     pub(crate) fn neighbour(
         &mut self,
         interface: u32,

@@ -168,7 +168,8 @@ impl Chunk {
     /// Before the first chunk.
     pub(super) const START: Self = Self::Size(0, 0);
 
-    /// Where one is after a byte: at an end (`Some(None)`), or nowhere if it cannot be there. Lines may end without CR (RFC 9112, 2.2).
+    /// Where one is after a byte: at an end (`Some(None)`), or nowhere if it cannot be there. Lines may end without CR
+    /// (RFC 9112, 2.2).
     fn after(self, byte: u8) -> Option<Option<Self>> {
         let next = match (self, byte) {
             (Self::Size(_, 0), b'\r' | b'\n') => return None,

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Digest {
-    /// MD5 (RFC 1321), as `keepalived --genhash` prints it. It shows a body that changed by accident, not one that was forged.
+    /// MD5 (RFC 1321), as `keepalived --genhash` prints it. It shows a body that changed by accident, not one that was
+    /// forged.
     Md5([u8; 16]),
     /// SHA-256 (FIPS 180-4).
     Sha256([u8; 32]),

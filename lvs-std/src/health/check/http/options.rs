@@ -7,11 +7,11 @@ use core::str::FromStr;
 
 use super::Digest;
 
-/// A target is up when it answers an HTTP/1.1 request with an expected status and, if that is asked for, an expected body.
-/// A redirect is an answer like others: it is not followed.
+/// A target is up when it answers an HTTP/1.1 request with an expected status and, if that is asked for, an expected
+/// body. A redirect is an answer like others: it is not followed.
 ///
-/// What a target may send is bounded: 16 KiB of head, [`body_limit`](Self::body_limit) bytes of body. Of the body no more is
-/// kept than the text is long that is searched for in it.
+/// What a target may send is bounded: 16 KiB of head, [`body_limit`](Self::body_limit) bytes of body. Of the body no
+/// more is kept than the text is long that is searched for in it.
 ///
 /// ```
 /// use lvs_std::health::Http;
@@ -33,8 +33,8 @@ pub struct Http {
     pub text: Option<String>,
     /// What the body's digest must be.
     pub digest: Option<Digest>,
-    /// The longest body in bytes. Only a body that is looked at is read, and one in which the text was found not further.
-    /// Default 1 MiB.
+    /// The longest body in bytes. Only a body that is looked at is read, and one in which the text was found not
+    /// further. Default 1 MiB.
     pub body_limit: u32,
 }
 

@@ -23,16 +23,17 @@ use crate::sys::rtnetlink::Netlink;
 pub(in crate::health) use segment::checksum;
 use segment::{ACK, RST, SYN, Segment};
 
-/// A real server of DR or TUN is up when a client that is sent to it would be served: it has the virtual address, unwraps the
-/// tunnel, and accepts a connection there.
+/// A real server of DR or TUN is up when a client that is sent to it would be served: it has the virtual address,
+/// unwraps the tunnel, and accepts a connection there.
 ///
-/// The probe is a connection request (SYN) to the virtual address, from this machine's own address, given to the target as the
-/// director would: to its MAC address, or in a tunnel. The server answers directly; the connection is then reset. For DR, the
-/// target is the server's address, which must be on a network of this machine; for TUN it is the tunnel's end.
+/// The probe is a connection request (SYN) to the virtual address, from this machine's own address, given to the target
+/// as the director would: to its MAC address, or in a tunnel. The server answers directly; the connection is then
+/// reset. For DR, the target is the server's address, which must be on a network of this machine; for TUN it is the
+/// tunnel's end.
 ///
-/// It needs the capability `CAP_NET_RAW`. This machine's kernel must not have the virtual address itself, or let it in as a source
-/// (`net.ipv4.conf.IF.accept_local`), and must not mind answers from it on the interface where they come: `rp_filter` must be 0, or 2
-/// with a route to it, or 1 with a route by that interface.
+/// It needs the capability `CAP_NET_RAW`. This machine's kernel must not have the virtual address itself, or let it in
+/// as a source (`net.ipv4.conf.IF.accept_local`), and must not mind answers from it on the interface where they come:
+/// `rp_filter` must be 0, or 2 with a route to it, or 1 with a route by that interface.
 #[derive(Clone)]
 pub struct Through {
     service: SocketAddr,
@@ -272,8 +273,8 @@ impl Attempt for Asking {
     }
 }
 
-/// The interface and MAC address of a neighbour; `None` while the kernel looks for it, which this begins. What the kernel knows for
-/// long without having used it is looked for again.
+/// The interface and MAC address of a neighbour; `None` while the kernel looks for it, which this begins. What the
+/// kernel knows for long without having used it is looked for again.
 fn neighbour(server: IpAddr) -> Result<Option<(u32, [u8; 6])>, Failure> {
     let mut netlink = Netlink::open().map_err(|error| of_io("ask the kernel for a way", &error))?;
     let route = netlink.route(server).map_err(|error| of_io("find a way", &error))?;
@@ -314,7 +315,8 @@ fn reserve(own: IpAddr) -> Result<OwnedFd, Failure> {
     Ok(socket)
 }
 
-/// A socket that hears what the kernel hears by TCP from the virtual address. Without a route to that, it hears everybody.
+/// A socket that hears what the kernel hears by TCP from the virtual address. Without a route to that, it hears
+/// everybody.
 fn receiving_socket(service: SocketAddr, own: IpAddr) -> Result<OwnedFd, Failure> {
     match raw(service, ipproto::TCP) {
         Err(Failure::Unreachable(_)) => {}

@@ -49,8 +49,8 @@ impl Segment {
         Some(packet)
     }
 
-    /// The segment in what a raw socket received, if it goes from `from` to the port `to`. Its checksum was the kernel's to check,
-    /// its source address is the one that the socket is connected to.
+    /// The segment in what a raw socket received, if it goes from `from` to the port `to`. Its checksum was the
+    /// kernel's to check, its source address is the one that the socket is connected to.
     pub(super) fn read(received: &[u8], from: SocketAddr, to: u16) -> Option<Self> {
         // Raw sockets of IPv4 see the IP header, those of IPv6 do not.
         let header = if from.is_ipv4() { usize::from(received.first()? & 0xf) * 4 } else { 0 };
