@@ -30,10 +30,13 @@ pub struct Offloaded {
 impl<S: Store> Director<S> {
     /// Counts what went past the director, as if it had been decided now, and says where further packets like this one
     /// go. `packet` shows the flow, its path, and that it is a TCP segment with ACK alone; its length does not count.
+    /// `known` is what an earlier call has said of these packets, and so where they went; `None` for a first call.
     ///
     /// `None` means that from now on packets have to be decided one by one: the connection is gone or on its way to be,
     /// its real server is, or the director wants to see each packet (a helper, a master of sync daemons). What had
-    /// passed by then is counted where the connection is still known.
+    /// passed by then is counted where the connection is still known. With `known`, it also means that the director says
+    /// anything else of the packets by now, such as another real server because the client has used its port again: what
+    /// has passed then counts for the real server that got it, and for no connection.
     ///
     /// Deadlines move at the moment of this call, so it should come many times in the shortest time-out of an
     /// established connection.
@@ -49,34 +52,28 @@ impl<S: Store> Director<S> {
     /// let segment = |flags| Packet::new(flow, Content::Tcp(flags), 60);
     ///
     /// let (now, ack) = (Tick::ZERO, segment(TcpFlags::ACK));
-    /// assert_eq!(director.account_offloaded(now, &ack, Offloaded::default()), None, "nobody knows it");
+    /// assert_eq!(director.account_offloaded(now, &ack, None, Offloaded::default()), None, "nobody knows it");
     /// let _ = director.decide(now, &segment(TcpFlags::SYN), Inspected::Nothing);
     /// let _ = director.decide(now, &ack, Inspected::Nothing);
-    /// let forward = director.account_offloaded(now, &ack, Offloaded { packets: 3, bytes: 4_500 });
+    /// let forward = director.account_offloaded(now, &ack, None, Offloaded { packets: 3, bytes: 4_500 });
     /// assert_eq!(forward.map(|forward| forward.target), Some("10.0.1.11:80".parse()?));
     /// assert_eq!(director.counters().traffic.in_packets, 5);
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
-    pub fn account_offloaded(&mut self, now: Tick, packet: &Packet, passed: Offloaded) -> Option<Forward> {
-        let mut engine = self.engine_at(now);
-        let passing = engine.passing(packet)?;
-        engine.count_passed(&passing.forward, passed);
-        passing.goes_on.then_some(passing.forward)
-    }
-
-    /// Counts packets that went where `known` says, which an earlier call of
-    /// [`account_offloaded`](Self::account_offloaded) has said. Whether further ones may: not if the director says
-    /// anything else of them by now, such as another real server because the client has used its port again. What has
-    /// passed then counts for the real server that got it, and for no connection.
-    pub fn account_offloaded_as(
+    pub fn account_offloaded(
         &mut self,
         now: Tick,
         packet: &Packet,
-        known: &Forward,
+        known: Option<&Forward>,
         passed: Offloaded,
-    ) -> bool {
+    ) -> Option<Forward> {
         let mut engine = self.engine_at(now);
         let passing = engine.passing(packet);
+        let Some(known) = known else {
+            let passing = passing?;
+            engine.count_passed(&passing.forward, passed);
+            return passing.goes_on.then_some(passing.forward);
+        };
         let is_same = |forward: &Forward| {
             let of = |forward: &Forward| (forward.connection, forward.direction, forward.server);
             of(forward) == of(known)
@@ -86,9 +83,10 @@ impl<S: Store> Director<S> {
         } else if passed != Offloaded::default()
             && engine.tables.servers.get(known.server.0 as usize).is_some()
         {
+            // The packets went to that server whatever the connection is now, and its counters must say so.
             engine.count_at(known.server, |traffic| passed.add_to(traffic, known.direction));
         }
-        passing.is_some_and(|passing| passing.goes_on && passing.forward == *known)
+        passing.filter(|passing| passing.goes_on && passing.forward == *known).map(|passing| passing.forward)
     }
 }
 

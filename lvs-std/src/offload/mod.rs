@@ -229,7 +229,7 @@ impl FlowOffload {
         if !host.owns(destination) {
             packet.path = Path::Through;
         }
-        let forward = director.account_offloaded(now, &packet, Offloaded::default())?;
+        let forward = director.account_offloaded(now, &packet, None, Offloaded::default())?;
         match forward.method {
             Method::Nat | Method::Direct => {}
             Method::Bypass | Method::Local | Method::Tunnel(_) => return None,
@@ -283,7 +283,7 @@ impl FlowOffload {
         let most = if at_once { self.unsynced } else { self.unsynced.min(PIECE) };
         self.unsynced -= most;
         let mut count = |packet: &Packet, forward: &Forward, passed, hop| {
-            let goes_on = director.account_offloaded_as(now, packet, forward, passed);
+            let goes_on = director.account_offloaded(now, packet, Some(forward), passed).is_some();
             let is_local = host.owns(packet.flow.addresses.destination());
             // Addresses come and go; what was for the director may be another host's now.
             let same = is_local == (packet.path == Path::Local) && !host.owns(hop);

@@ -43,7 +43,7 @@ fn who_asks_a_worker_for_its_director_sees_what_has_passed_and_ends_it_by_the_ne
     }
     let counted = director.counters().traffic.in_bytes;
     rule.forward = director
-        .account_offloaded(Tick::ZERO, &rule.packet, Offloaded::default())
+        .account_offloaded(Tick::ZERO, &rule.packet, None, Offloaded::default())
         .expect("it is established");
     rule.hop = SERVER;
     offload.flows.install(Tick::ZERO, &offload.maps, rule).expect("there is room");

@@ -26,7 +26,7 @@ pub struct DesiredState {
 
 /// A declared service.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "what a desired knows of a service")]
+#[expect(clippy::exhaustive_structs, reason = "what a desired service knows of a service")]
 pub struct DesiredService {
     /// How it behaves.
     pub spec: ServiceSpec,
@@ -38,7 +38,7 @@ pub struct DesiredService {
 
 /// A declared real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "what a desired knows of a server")]
+#[expect(clippy::exhaustive_structs, reason = "what a desired service knows of a server")]
 pub struct DesiredServer {
     /// Its address and port.
     pub address: SocketAddr,
