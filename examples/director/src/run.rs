@@ -122,12 +122,11 @@ fn obey(signal: i32, director: &RuntimeHandle) {
 
 /// A fault in words, with the option that helps.
 fn hint(error: &StartError) -> String {
-    match error {
-        StartError::Listen { socket, error } if error.kind() == io::ErrorKind::AddrInUse => {
-            format!("another director listens at {}: give this one a --name of its own", socket.display())
-        }
-        StartError::Listen { .. } => format!("{error}; see --control and --no-control"),
-        other => other.to_string(),
+    let StartError::Listen { socket, error: cause } = error else { return error.to_string() };
+    if cause.kind() == io::ErrorKind::AddrInUse {
+        format!("another director listens at {}: give this one a --name of its own", socket.display())
+    } else {
+        format!("{error}; see --control and --no-control")
     }
 }
 
