@@ -26,7 +26,7 @@ fn v6() -> impl Strategy<Value = u128> {
     prop_oneof![
         (site..site + 0x40),
         (0_u128..0x10),
-        (0xfeff_u128 << 112 | (u128::MAX >> 16) - 8..0xff00 << 112 | 8),
+        ((0xff00_u128 << 112) - 8..(0xff00_u128 << 112) + 8),
         (u128::MAX - 8..=u128::MAX),
         // As IPv4's addresses are kept.
         (0xffff_0a00_0000_u128..0xffff_0a00_0040),
