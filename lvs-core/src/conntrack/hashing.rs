@@ -40,7 +40,7 @@ impl Keys<'_> {
         self.len() == 0
     }
 
-    /// Those from `at` on.
+    /// The packets from `at` on.
     #[inline(always)]
     pub(crate) fn from(&self, at: usize) -> Self {
         match self {

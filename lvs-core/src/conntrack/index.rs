@@ -108,9 +108,9 @@ impl<'a> Index<'a> {
         self.walk(hash)
     }
 
-    /// The same for an index that is in the caches: without a question from cell to cell, since how far from home a
-    /// cell stands is chance, which no branch prediction foresees. It reads cells in vain, for which an index in memory
-    /// would be waited for.
+    /// Looks a hash up in an index that is in the caches: without a question from cell to cell, since how far from home
+    /// a cell stands is chance, which no branch prediction foresees. It reads cells in vain, for which an index in
+    /// memory would be waited for.
     #[inline(always)]
     pub(crate) fn first_at_hand(&self, hash: u32) -> u32 {
         if let Some(near) = self.near(hash) {

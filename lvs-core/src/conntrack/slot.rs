@@ -46,17 +46,17 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const NO_OUTPUT: u16 = 0x001;
 /// The client's port is still to be learnt.
 const NO_CLIENT_PORT: u16 = 0x002;
-/// It came from another director.
+/// The entry came from another director.
 const SYNCED: u16 = 0x004;
 /// A helper reads its payload.
 const HELPED: u16 = 0x008;
-/// It is a template for one call.
+/// The entry is a template for one call.
 const CALL: u16 = 0x010;
-/// It counts as active at its server.
+/// The entry counts as active at its server.
 const ACTIVE: u16 = 0x020;
 /// A packet may change its state, whatever the packet says.
 const UNSETTLED: u16 = 0x040;
-/// It goes by rules of its own: around the real servers, or from client port 0.
+/// The entry goes by rules of its own: around the real servers, or from client port 0.
 const ODD: u16 = 0x080;
 
 /// Where flags and kind are in the word: twelve bits of flags, of which the upper four are free, then four bits of
@@ -67,7 +67,7 @@ const KIND: u32 = 60;
 const ASKING: u64 = 0xff_ffff_ffff | (TcpFlags::TELLING as u64) << FLAGS;
 /// Of a slot, what must be the same, and none of what makes a connection a matter for the long way.
 const ANSWERING: u64 = ASKING | ((NO_CLIENT_PORT | HELPED | UNSETTLED | ODD) as u64) << OWN;
-/// The same of a slot that answers its server's packets: its own port and no virtual one, and NAT, which is 0.
+/// The bits of a slot that answers its server's packets: its own port and no virtual one, and NAT, which is 0.
 const ANSWERING_SERVER: u64 = ANSWERING & !0xffff | 0xf << KIND;
 const _: () = assert!(Kind::Nat as u8 == 0);
 
@@ -100,7 +100,7 @@ impl Slot {
         slot
     }
 
-    /// The same after its first packet.
+    /// The entry as it is after its first packet.
     #[inline]
     pub(crate) const fn moved_on(mut self, state: State, active: bool, deadline: Stamp) -> Self {
         self.set_state(state);
@@ -110,7 +110,7 @@ impl Slot {
         Self { deadline, in_packets: 1, ..self }
     }
 
-    /// The same with what controls it.
+    /// The entry with what controls it.
     #[inline]
     pub(crate) const fn controlled_by(mut self, controller: Option<u32>) -> Self {
         self.set_controller(controller);

@@ -391,9 +391,9 @@ impl<'a> Table<'a> {
 /// What the sweep came upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Its time is up.
+    /// The time of the entry is up.
     Expired(u32),
-    /// Its time is up, but it controls others.
+    /// The time of the entry is up, but it controls others.
     Postponed(u32),
 }
 

@@ -35,7 +35,7 @@ impl Packet {
         Self { flow, content, length, path: Path::Local, mark: 0 }
     }
 
-    /// This packet on its way through the director: only replies of real servers are looked for.
+    /// A packet on its way through the director: only replies of real servers are looked for.
     #[must_use]
     pub const fn passing(mut self) -> Self {
         self.path = Path::Through;

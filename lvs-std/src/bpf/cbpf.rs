@@ -19,7 +19,7 @@ pub(crate) enum Size {
 pub(crate) enum When {
     Is(u32),
     AtLeast(u32),
-    /// It has one of these bits.
+    /// The value has one of these bits.
     Has(u32),
 }
 

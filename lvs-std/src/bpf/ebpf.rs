@@ -34,9 +34,9 @@ pub(crate) enum Size {
 pub(crate) enum When {
     /// The register equals the number.
     Is(Register, u32),
-    /// It does not.
+    /// The register differs from the number.
     IsNot(Register, u32),
-    /// It has one of the number's bits.
+    /// The register has one of the number's bits.
     Has(Register, u32),
     /// The register is larger than the other one: all bits of both count.
     Beyond(Register, Register),

@@ -167,11 +167,11 @@ impl Client {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// It refused, for this reason.
+    /// The director refused, for this reason.
     Refused(Errno),
-    /// It cannot be reached, or did not answer in time.
+    /// The director cannot be reached, or did not answer in time.
     Io(io::Error),
-    /// Its answer makes no sense: it is no director, or of another version.
+    /// The answer makes no sense: it is no director, or of another version.
     Malformed,
 }
 

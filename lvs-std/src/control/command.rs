@@ -168,7 +168,7 @@ pub mod flags {
 pub struct ServerSpec {
     /// The forwarding method, see [`method`]; only the lowest three bits count.
     pub method: u32,
-    /// Its share of new connections, 0 to 2^31 - 1.
+    /// The share of new connections, 0 to 2^31 - 1.
     pub weight: i32,
     /// Upper threshold in connections; 0 for none.
     pub upper: u32,
@@ -266,7 +266,7 @@ pub struct ServiceReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the attributes of the interface")]
 pub struct ServerReport {
-    /// Its address and port.
+    /// The server's address and port.
     pub address: SocketAddr,
     /// How it is used.
     pub spec: ServerSpec,
@@ -437,7 +437,7 @@ impl From<Query> for Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "whoever reads answers must handle each")]
 pub enum Answer {
-    /// It is done.
+    /// The command is done.
     Done,
     /// To [`Query::Service`].
     Service(Box<ServiceReport>),

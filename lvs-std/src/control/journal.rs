@@ -109,12 +109,12 @@ fn read(bytes: &[u8]) -> Vec<Command> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// It is something else: it does not begin as a state file does.
+    /// The file is something else: it does not begin as a state file does.
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     Io {
         /// The file.
         path: PathBuf,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Command`], [`Answer`], [`Errno`] | what is asked and answered, typed |
 //! | [`Client`] | asks a running director |
-//! | [`Controller`] | carries commands out; its [`DesiredState`] remembers what was declared, its [`Journal`] too |
+//! | [`Controller`] | carries commands out; its [`DesiredState`] remembers what was declared, its [`Journal`] on disk |
 //! | [`Session`] | a client's conversation: netlink messages in, netlink messages out |
 //! | [`serve`] | conversations at a Unix socket, as many as there are clients |
 //! | [`SyncDaemons`] | the sync daemons' messages, without sockets or threads |

@@ -28,8 +28,8 @@ use crate::sys::option::peer_user;
 pub struct ServeOptions {
     /// Where the socket is. Missing folders are made.
     pub path: PathBuf,
-    /// Its access mode. Default 0600. Whoever may connect may ask for the family's number; everything else is for the
-    /// superuser and the user that the director runs as.
+    /// The socket's access mode. Default 0600. Whoever may connect may ask for the family's number; everything else is
+    /// for the superuser and the user that the director runs as.
     pub mode: u32,
     /// Clients at a time; further ones are turned away. Default 64.
     pub clients: usize,

@@ -17,7 +17,7 @@ pub(super) const FOLDER: &str = "/proc/sys/net/ipv4/vs/";
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Switch {
-    /// Its name: without `net.ipv4.vs.` if it is one of these, else whole.
+    /// The switch's name: without `net.ipv4.vs.` if it is one of these, else whole.
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
@@ -58,7 +58,7 @@ impl Switch {
         }
     }
 
-    /// Its file below `/proc/sys`.
+    /// The switch's file below `/proc/sys`.
     pub(super) fn path(&self) -> String {
         if self.name.contains('.') {
             format!("/proc/sys/{}", self.name.replace('.', "/"))
@@ -121,11 +121,11 @@ pub fn set(tuning: &mut Tuning, options: &mut Options, name: &str, value: &str) 
 pub enum SysctlError {
     /// There is no switch of this name.
     Unknown,
-    /// It has no such value.
+    /// The switch has no such value.
     Value,
-    /// It has one value only in a director, for this reason.
+    /// The switch has one value only in a director, for this reason.
     Fixed(&'static str),
-    /// It is set, but will not be after a restart: the state file cannot be written.
+    /// The switch is set, but will not be after a restart: the state file cannot be written.
     NotKept,
 }
 

@@ -45,7 +45,7 @@ impl Faults {
     pub const NONE: Self = Self { drop: 0, double: 0, delay: 0, corrupt: 0 };
 }
 
-/// The same device with faults in what it receives. Its counters are those of the device itself.
+/// The device with faults in what it receives. Its counters are those of the device itself.
 #[must_use]
 pub fn receiving(device: Device, seed: u64, faults: Faults) -> Device {
     let Device { receive, transmit } = device;
@@ -53,7 +53,7 @@ pub fn receiving(device: Device, seed: u64, faults: Faults) -> Device {
     Device { receive, transmit }
 }
 
-/// The same device with faults in what it sends. Its counters are those of the device itself, so that a dropped frame
+/// The device with faults in what it sends. Its counters are those of the device itself, so that a dropped frame
 /// does not count at all and a doubled one twice.
 #[must_use]
 pub fn sending(device: Device, seed: u64, faults: Faults) -> Device {

@@ -72,7 +72,7 @@ pub fn mark(frame: &mut Frame<'_>, link: Link, rules: &[MarkRule]) {
     }
 }
 
-/// The same device, whose frames get the mark of the first rule that applies. `link` says how its frames begin. Those
+/// The device, whose frames get the mark of the first rule that applies. `link` says how its frames begin. Those
 /// to which none applies keep what they have.
 ///
 /// Every frame's headers are read once more for this, and the rules are tried one after the other.

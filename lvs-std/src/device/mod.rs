@@ -235,7 +235,7 @@ pub enum TransmitError {
     Full,
     /// The kernel did not accept the frame (`EINVAL`, `EMSGSIZE`): malformed, or longer than the interface takes.
     Refused,
-    /// It is longer than the device carries.
+    /// The frame is longer than the device carries.
     TooLong,
     /// What is unfinished about it cannot be said to this device, see [`Transmit::offloads`].
     Unsupported,

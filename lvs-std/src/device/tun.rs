@@ -1,4 +1,4 @@
-//! This machine's own stack as a device: a TUN (bare IP) or TAP (Ethernet) interface.
+//! The machine's own stack as a device: a TUN (bare IP) or TAP (Ethernet) interface.
 //!
 //! What the kernel routes onto the interface comes in here, and what is sent here arrives at the kernel. Frames pass
 //! unfinished both ways (`IFF_VNET_HDR`, `TUNSETOFFLOAD`): merged ones of up to 64 KiB, and with partial checksums.

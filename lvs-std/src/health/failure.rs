@@ -37,7 +37,7 @@ pub enum Failure {
     TooLong {
         /// Which part.
         part: &'static str,
-        /// Its limit.
+        /// The size limit.
         limit: usize,
     },
     /// An HTTP status that is none of the expected ones.

@@ -37,10 +37,11 @@ impl Default for Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum OnFailure {
-    /// It is removed: packets of its connections are dropped until it is back.
+    /// The server is removed: packets of its connections are dropped until it is back.
     #[default]
     Remove,
-    /// It stays with weight 0: no new connections, but those that it has go on (keepalived's `inhibit_on_failure`).
+    /// The server stays with weight 0: no new connections, but those that it has go on (keepalived's
+    /// `inhibit_on_failure`).
     Quiesce,
 }
 
@@ -140,13 +141,13 @@ impl Group {
         Self { policy, members, quorum: None }
     }
 
-    /// Its servers.
+    /// The group's servers.
     #[must_use]
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// Its servers, to be told what is new of them. They may become more or fewer.
+    /// The group's servers, to be told what is new of them. They may become more or fewer.
     pub const fn members_mut(&mut self) -> &mut Vec<Member> {
         &mut self.members
     }

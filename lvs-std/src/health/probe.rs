@@ -75,7 +75,7 @@ impl Schedule {
         }
     }
 
-    /// The same with this many good and bad answers to believe.
+    /// The probe with this many good and bad answers to believe.
     #[must_use]
     pub const fn with_counts(mut self, rise: u32, fall: u32) -> Self {
         self.rise = rise;
@@ -83,7 +83,7 @@ impl Schedule {
         self
     }
 
-    /// The same with another time-out.
+    /// The probe with another time-out.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -104,12 +104,12 @@ impl Schedule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum State {
-    /// It has not answered yet, nor failed to.
+    /// The target has not answered yet, nor failed to.
     #[default]
     Unknown,
-    /// It answers as it should.
+    /// The target answers as it should.
     Up,
-    /// It does not.
+    /// The target does not answer as it should.
     Down,
 }
 

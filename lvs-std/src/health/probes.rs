@@ -25,7 +25,7 @@ impl fmt::Display for ProbeId {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// Its state, or the weight that it advises, is another one.
+    /// The probe's state, or the weight that it advises, is another one.
     Changed {
         /// Which.
         id: ProbeId,

@@ -118,7 +118,7 @@ pub struct Persistence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "one per family")]
 pub enum Mask {
-    /// These bits of an IPv4 address; ipvsadm takes any.
+    /// The given bits of an IPv4 address; ipvsadm takes any.
     V4(Ipv4Addr),
     /// So many leading bits of an IPv6 address.
     V6(u8),

@@ -202,7 +202,7 @@ pub(super) const SPELLINGS: &[Spelling] = {
 };
 
 impl Verb {
-    /// Its name in errors, which for `-C` is not the one that it is called by.
+    /// The name in errors, which for `-C` is not the one that it is called by.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::AddService => "add-service",
@@ -323,7 +323,7 @@ impl Opt {
         Self::TunRemCsum,
     ];
 
-    /// Its name in errors.
+    /// The name in errors.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Numeric => "numeric",

@@ -55,7 +55,7 @@ pub struct SaveError {
 }
 
 impl SaveError {
-    /// Its number, from 1.
+    /// The line's number, from 1.
     #[must_use]
     pub const fn line(&self) -> usize {
         self.line

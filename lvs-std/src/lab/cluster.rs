@@ -49,14 +49,14 @@ impl Plan {
         }
     }
 
-    /// The same with another number of real servers.
+    /// The cluster with another number of real servers.
     #[must_use]
     pub const fn with_servers(mut self, servers: u8) -> Self {
         self.servers = servers;
         self
     }
 
-    /// The same with other arms of the director. Two make sense for NAT alone: with the other methods the servers
+    /// The cluster with other arms of the director. Two make sense for NAT alone: with the other methods the servers
     /// answer the clients directly.
     #[must_use]
     pub const fn with_arms(mut self, arms: Arms) -> Self {
@@ -64,35 +64,35 @@ impl Plan {
         self
     }
 
-    /// The same with `AF_XDP` sockets as the director's ports.
+    /// The cluster with `AF_XDP` sockets as the director's ports.
     #[must_use]
     pub const fn with_xdp(mut self, options: XdpOptions) -> Self {
         self.xdp = Some(options);
         self
     }
 
-    /// The same with every checksum finished that comes to the director.
+    /// The cluster with every checksum finished that comes to the director.
     #[must_use]
     pub const fn with_finished_checksums(mut self) -> Self {
         self.partial_checksums = false;
         self
     }
 
-    /// The same with several workers in the director, over packet sockets.
+    /// The cluster with several workers in the director, over packet sockets.
     #[must_use]
     pub const fn with_workers(mut self, workers: usize, by: By) -> Self {
         self.workers = (workers, by);
         self
     }
 
-    /// The same with an offload for bulk TCP.
+    /// The cluster with an offload for bulk TCP.
     #[must_use]
     pub const fn with_offload(mut self) -> Self {
         self.offload = true;
         self
     }
 
-    /// The same with another MTU.
+    /// The cluster with another MTU.
     #[must_use]
     pub const fn with_mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu;

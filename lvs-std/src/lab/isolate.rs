@@ -13,9 +13,9 @@ static ISOLATION: Mutex<Option<Isolation>> = Mutex::new(None);
 /// What the process has left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isolation {
-    /// Its user and network namespaces.
+    /// The process's user and network namespaces.
     UserAndNetwork,
-    /// Its network namespace only: it is privileged where it was.
+    /// The process's network namespace only: it is privileged where it was.
     Network,
 }
 

@@ -46,7 +46,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Its name, as given to [`Lab::node`](super::Lab::node).
+    /// The node's name, as given to [`Lab::node`](super::Lab::node).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name

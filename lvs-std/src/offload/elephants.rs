@@ -52,7 +52,7 @@ impl Elephants {
         self.wanted.contains(key)
     }
 
-    /// It has come.
+    /// Notes that a frame of this flow, which was waited for, has come.
     pub(super) fn has(&mut self, key: &Key) {
         self.wanted.retain(|wanted| wanted != key);
     }

@@ -21,7 +21,7 @@ pub(super) struct FlowRule {
     /// What the core knows its segments by.
     pub(super) packet: Packet,
     pub(super) key: Key,
-    /// That of answers which come back this way.
+    /// The key of answers which come back this way.
     pub(super) answers: Option<Key>,
     pub(super) route: Route,
     /// To whom packets go, by which port and interface, and how long they may be there.
@@ -36,7 +36,7 @@ pub(super) struct Flows {
     active: Vec<Flow>,
     /// Which of them is synced next.
     next: usize,
-    /// Those longest free come first: a program that was at work while a flow ended may still count in its cell.
+    /// The cells longest free come first: a program that was at work while a flow ended may still count in its cell.
     free: VecDeque<u32>,
     /// What is still in the map, though it does no longer count.
     stale: VecDeque<Stale>,

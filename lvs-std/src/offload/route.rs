@@ -22,7 +22,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// That of a segment that may take the offload. The programs ask the same, and for the sum of an IPv4 header.
+    /// The shape of a segment that may take the offload. The programs ask the same, and for the sum of an IPv4 header.
     pub(super) fn of(head: &Head) -> Option<Self> {
         let shape = match [head[12], head[13]] {
             [0x08, 0x00] => {
@@ -132,7 +132,7 @@ impl Route {
         (again == *after).then_some(route)
     }
 
-    /// The same, to leave by an interface whose packets may be so long, counted in a cell.
+    /// The route, to leave by an interface whose packets may be so long, counted in a cell.
     pub(super) fn by(mut self, interface: u32, mtu: u16, cell: u32, direction: Direction) -> Self {
         let direction = match direction {
             Direction::Request => direction::REQUEST,

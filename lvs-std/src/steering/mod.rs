@@ -50,7 +50,7 @@ impl By {
         services.into_iter().fold(Self::Endpoint, |by, (key, persistence)| by.and(key, persistence))
     }
 
-    /// The same, so that it suits this service too. What no steering suits changes nothing.
+    /// The steering, so that it suits this service too. What no steering suits changes nothing.
     #[must_use]
     pub fn and(self, key: ServiceKey, persistence: Option<Persistence>) -> Self {
         let mask = persistence.map(|persistence| persistence.mask);
@@ -210,12 +210,12 @@ impl Steer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each has its remedy")]
 pub enum Unsuited {
-    /// Its persistence goes by call: connections of several clients belong together. It needs a director with one
-    /// worker.
+    /// The service's persistence goes by call: connections of several clients belong together. It needs a director with
+    /// one worker.
     Call,
     /// FTP's data connections belong to control connections: clients must be told apart by their address.
     Ftp,
-    /// Its clients share a template by fewer bits of their address than tell them apart for the workers.
+    /// The service's clients share a template by fewer bits of their address than tell them apart for the workers.
     Mask,
     /// A client's connections share a template: clients must be told apart by their address.
     Persistent,

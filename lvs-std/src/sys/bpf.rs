@@ -84,7 +84,7 @@ impl Map {
         }
     }
 
-    /// Its number in the instructions that use it.
+    /// The map's number in the instructions that use it.
     pub(crate) fn number(&self) -> i32 {
         self.fd.as_raw_fd()
     }

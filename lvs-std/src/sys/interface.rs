@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// Facts about a network interface of this network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
-    /// Its number.
+    /// The interface's number.
     pub(crate) index: u32,
-    /// Its kind, `ARPHRD_*` (`linux/if_arp.h`).
+    /// The interface's kind, `ARPHRD_*` (`linux/if_arp.h`).
     pub(crate) hardware: u16,
     /// The longest IP packet that it sends.
     pub(crate) mtu: usize,

@@ -142,7 +142,7 @@ impl PacketSocket {
         Ok((joined & 0xffff) as u16)
     }
 
-    /// The same socket once more.
+    /// The socket once more.
     pub(crate) fn again(&self) -> io::Result<Self> {
         Ok(Self { fd: self.fd.try_clone()?, interface: self.interface })
     }

@@ -43,17 +43,17 @@ pub(crate) struct Away(u32);
 /// What became of a chunk whose bytes were lent.
 #[derive(Debug)]
 pub(crate) enum Settled {
-    /// It is still here.
+    /// The chunk is still here.
     Kept(Chunk),
-    /// It was sent.
+    /// The chunk was sent.
     Sent(Away),
 }
 
 /// The chunk is with this program, or in a ring of the one who had it last.
 const HERE: u8 = 0;
-/// It is being sent from a loan.
+/// The chunk is being sent from a loan.
 const SENT: u8 = 1;
-/// That is over.
+/// The chunk's loan is over.
 const BACK: u8 = 2;
 
 // SAFETY: the mapping belongs to this value alone and is not tied to a thread.
@@ -425,9 +425,9 @@ struct Ring {
     entries: usize,
     entry: usize,
     mask: u32,
-    /// This side's counter, ahead of the shared one by what is not handed over yet.
+    /// The program's counter, ahead of the shared one by what is not handed over yet.
     here: u32,
-    /// This side's counter as the kernel knows it.
+    /// The program's counter as the kernel knows it.
     shared: u32,
     /// The other side's counter as last read.
     there: u32,

@@ -104,7 +104,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         self.begin(work)?.recv().map_err(|_| WorkerGone)
     }
 
-    /// The same without waiting: what the closure returns comes later.
+    /// Runs a closure without waiting: what the closure returns comes later.
     pub(super) fn begin<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,

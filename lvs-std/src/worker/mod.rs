@@ -430,7 +430,7 @@ pub enum End {
     Ended,
     /// All devices have come to their end, at least one of them because it failed: its interface is gone.
     Failed,
-    /// It was told to stop.
+    /// The worker was told to stop.
     Stopped,
 }
 

@@ -24,7 +24,7 @@ pub trait HitHandler<F: AddressFamily> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum Next {
-    /// They are.
+    /// Further packets are to be decided.
     Go,
     /// Not yet: this verdict has to be carried out first, because that tells the director something.
     Stop,

@@ -80,7 +80,7 @@ pub struct Controller<S: Store = Heap, const A: usize = 64, const N: usize = 256
     backend: R,
     desired: DesiredState,
     daemons: Box<dyn Daemons>,
-    /// Those that run, master first.
+    /// The daemons that run, master first.
     running: Vec<DaemonSpec>,
     journal: Option<Journal>,
     /// Switches that were turned by command, so that a journal keeps them; not those of the configuration.

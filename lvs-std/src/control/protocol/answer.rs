@@ -105,7 +105,7 @@ fn dump<T>(request: Header, command: u8, list: &[T], write: impl Fn(&mut Writer,
 pub(crate) enum Read {
     /// The request was carried out, or the listing is at its end.
     Done,
-    /// It was refused.
+    /// The request was refused.
     Refused(i32),
     Service(Box<ServiceReport>),
     Server(ServerReport),

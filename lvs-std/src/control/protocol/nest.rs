@@ -183,7 +183,7 @@ impl Dest {
         Ok(set)
     }
 
-    /// Its address in a service of this family.
+    /// The server's address in a service of this family.
     pub(crate) fn address(&self, service: Family) -> Result<SocketAddr, Errno> {
         let (Some(address), Some(port)) = (self.address, self.port) else { return Err(Errno::Invalid) };
         let family = match self.family {

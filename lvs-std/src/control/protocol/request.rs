@@ -12,7 +12,7 @@ use crate::control::sysctl::Switch;
 /// What a message to the family `IPVS` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// This.
+    /// One command.
     Command(Command),
     /// A listing that has nothing in it, whatever there is.
     Nothing,

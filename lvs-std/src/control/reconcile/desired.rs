@@ -30,7 +30,7 @@ pub struct DesiredState {
 pub struct DesiredService {
     /// How it behaves.
     pub spec: ServiceSpec,
-    /// Its servers, the one added last first.
+    /// The service's servers, the one added last first.
     pub servers: Vec<DesiredServer>,
     /// The service's number in the desired state: later ones have greater numbers.
     pub number: u64,
@@ -40,13 +40,13 @@ pub struct DesiredService {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "what a desired service knows of a server")]
 pub struct DesiredServer {
-    /// Its address and port.
+    /// The server's address and port.
     pub address: SocketAddr,
     /// How it is used.
     pub spec: ServerSpec,
     /// How it is doing.
     pub status: ServerStatus,
-    /// It stands in for others for a while (a sorry server): nobody declared it, and no state file keeps it.
+    /// The server stands in for others for a while (a sorry server): nobody declared it, and no state file keeps it.
     pub standin: bool,
 }
 
@@ -54,11 +54,11 @@ pub struct DesiredServer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "each is a fact of its own")]
 pub struct ServerStatus {
-    /// It is not to be used at all: a checker found it dead, or it waits in reserve.
+    /// The server is not to be used at all: a checker found it dead, or it waits in reserve.
     pub absent: bool,
     /// The weight that a checker gave it, instead of the declared one.
     pub weight: Option<i32>,
-    /// It gets no new connections, by an operator's wish.
+    /// The server gets no new connections, by an operator's wish.
     pub draining: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// The same, if it adds a server, for one that stands in for others.
+    /// If the change adds a server: makes it one that stands in for others.
     pub(crate) fn standing_in(mut self) -> Self {
         for (_, note) in &mut self.notes {
             if let Note::Server(server) = note {

@@ -40,7 +40,7 @@ impl PlannedService {
         self.key
     }
 
-    /// Its scheduler will be another one.
+    /// The service's scheduler will be another one.
     pub(crate) fn reschedule<P: Schedule>(&mut self, scheduler: &P) {
         self.recipe = TableBuilder::of(scheduler, self.key.family());
         self.changes = true;
@@ -96,12 +96,13 @@ struct Table {
 pub(crate) struct PrebuiltTables(Vec<Table>);
 
 impl PrebuiltTables {
-    /// Those of one director's services.
+    /// Makes the tables of one director's services.
     pub(crate) fn of(planned: &[PlannedService]) -> Self {
         Self(planned.iter().filter_map(PlannedService::build).collect())
     }
 
-    /// The same for several directors, which mostly have the same services with the same servers in the same places.
+    /// Makes the tables of several directors, which mostly have the same services with the same servers in the same
+    /// places.
     pub(crate) fn of_each(all: &[Vec<PlannedService>]) -> Vec<Self> {
         let mut tables: Vec<Self> = Vec::with_capacity(all.len());
         for planned in all {

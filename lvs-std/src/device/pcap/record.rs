@@ -11,7 +11,7 @@ use super::Writer;
 use super::write::now;
 use crate::device::{Device, Offloads, Receive, ReceiveCounters, Transmit, TransmitCounters, TransmitError};
 
-/// The same device, with everything that it receives and takes to send written to a capture, each frame as it was
+/// The device, with everything that it receives and takes to send written to a capture, each frame as it was
 /// lent or sent.
 ///
 /// A full disk must not stop the traffic: the recording ends with the first error, and

@@ -38,9 +38,9 @@ pub enum Trust {
     /// is what keepalived's `SSL_GET` does unless it is given a certificate authority.
     #[default]
     Any,
-    /// Those that lead to an authority that this system trusts.
+    /// Certificates that lead to an authority that this system trusts.
     System,
-    /// Those that lead to an authority in this file of certificates (PEM).
+    /// Certificates that lead to an authority in this file of certificates (PEM).
     File(PathBuf),
 }
 

@@ -37,29 +37,29 @@ pub(super) trait Attempt: Debug + Send {
     /// [`Progress::Yields`].
     fn proceed(&mut self) -> Progress;
 
-    /// Its time is up, `after` its start.
+    /// The attempt's time is up, `after` its start.
     fn expire(&mut self, after: Duration) -> Expiry;
 }
 
 /// How far an attempt is.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// It waits for its descriptor.
+    /// The attempt waits for its descriptor.
     Waits,
-    /// It could go on, but others should have a turn first.
+    /// The attempt could go on, but others should have a turn first.
     Yields,
-    /// It waits for its descriptor, but for no longer than this.
+    /// The attempt waits for its descriptor, but for no longer than this.
     Pauses(Duration),
-    /// It has its answer.
+    /// The attempt has its answer.
     Done(Result<Pass, Failure>),
 }
 
 /// What becomes of an attempt whose time is up.
 #[derive(Debug)]
 pub(super) enum Expiry {
-    /// It ends.
+    /// The attempt ends.
     Ends(Result<Pass, Failure>),
-    /// It goes on for as long again, to clean up after itself, and is asked again then.
+    /// The attempt goes on for as long again, to clean up after itself, and is asked again then.
     Lingers(Duration),
 }
 

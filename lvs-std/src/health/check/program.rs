@@ -25,9 +25,9 @@ use crate::health::{Doing, Failure};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Program {
-    /// Its path; without a slash it is looked for in `PATH`.
+    /// The program's path; without a slash it is looked for in `PATH`.
     pub path: String,
-    /// Its arguments.
+    /// The program's arguments.
     pub arguments: Vec<String>,
     /// Whether its exit status is also a weight.
     pub dynamic: bool,

@@ -29,9 +29,9 @@ pub struct Udp {
 pub struct Reply {
     /// How it must begin.
     pub begins: Pattern,
-    /// Its shortest length in bytes. Default 0.
+    /// The answer's shortest length in bytes. Default 0.
     pub shortest: u16,
-    /// Its longest length in bytes. Default 255.
+    /// The answer's longest length in bytes. Default 255.
     pub longest: u16,
 }
 

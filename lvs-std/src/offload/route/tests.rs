@@ -74,7 +74,7 @@ impl Net {
     }
 }
 
-/// The same with a right checksum of the IPv4 header (RFC 791 §3.1).
+/// The frame with a right checksum of the IPv4 header (RFC 791 §3.1).
 fn sound(mut frame: Vec<u8>) -> Vec<u8> {
     if frame[12..14] == [0x08, 0x00] {
         frame[24..26].fill(0);

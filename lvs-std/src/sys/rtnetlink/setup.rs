@@ -21,11 +21,11 @@ use super::{Netlink, family, unexpected};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {
-    /// Its index in the namespace.
+    /// The interface's index in the namespace.
     pub index: u32,
-    /// Its MAC address; all zero for an interface without one.
+    /// The interface's MAC address; all zero for an interface without one.
     pub mac: [u8; 6],
-    /// Its MTU in bytes.
+    /// The interface's MTU in bytes.
     pub mtu: u32,
 }
 

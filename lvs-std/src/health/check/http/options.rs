@@ -128,7 +128,7 @@ impl Error for BadRequest {}
 pub struct Statuses(Vec<RangeInclusive<u16>>);
 
 impl Statuses {
-    /// Those in any of these ranges.
+    /// Status codes in any of these ranges.
     #[must_use]
     pub const fn new(ranges: Vec<RangeInclusive<u16>>) -> Self {
         Self(ranges)
