@@ -5,7 +5,7 @@
 //!                (every key)         (typed, checked)  --runtime--> a director at work
 //! ```
 //!
-//! Two steps read a file: [`raw`] takes every key as it is written, [`read`] gives the keys their meaning. The rules
+//! Two steps read a file: `raw` takes every key as it is written, `read` gives the keys their meaning. The rules
 //! for services and real servers are those of `lvs-core` itself: they are added to a director that forwards nothing,
 //! and its refusals become errors. A program may build a [`Configuration`] by code instead; the same refusals come
 //! then when it is put to work.

@@ -32,7 +32,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the socket at this path, see [`socket_path`](super::socket_path).
+    /// Connects to the socket at this path, see [`socket_path`](super::socket_path()).
     ///
     /// # Errors
     /// When nobody listens there, or not for this user.

@@ -6,7 +6,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`parse`] | words to a typed [`Command`], or the [`UsageError`] that ipvsadm reports |
-//! | [`request`] | a command of the line as the [`control::Command`](crate::control::Command) that carries it out |
+//! | [`request()`] | a command of the line as the [`control::Command`](crate::control::Command) that carries it out |
 //! | [`Session`] | a whole call: words in; text, errors and an exit status out; the director is behind a [`Channel`] |
 //! | [`save_text`], [`parse_save`] | the format of `ipvsadm --save`, which `ipvsadm --restore` reads |
 //! | [`Names`] | looks up names of hosts and ports: [`System`] as this machine knows them, [`Numeric`] not at all |

@@ -221,7 +221,7 @@ where
     /// keeps it.
     ///
     /// # Errors
-    /// As for [`Command::Table(TableCommand::NewServer)`].
+    /// As for [`TableCommand::NewServer`].
     pub fn stand_in(
         &mut self,
         name: ServiceName,
