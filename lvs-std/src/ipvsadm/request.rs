@@ -9,7 +9,8 @@ use crate::control::{
 };
 use lvs_core::{Family, Method, ServiceKey, Tunnel};
 
-use super::{self as ipvsadm, Daemon, Mask, ServerOptions, ServiceOptions};
+use super::{Daemon, Mask, ServerOptions, ServiceOptions};
+use crate::ipvsadm;
 
 /// The command that carries this one out; `None` for those that only show something (`-L`, `-S`, `-h`, `-v`) and for
 /// `-R`.

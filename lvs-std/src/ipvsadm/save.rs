@@ -8,7 +8,8 @@ use lvs_core::Family;
 
 use super::request::request;
 use super::table::{self, endpoint, protocol};
-use super::{self as ipvsadm, Names, Numeric, UsageError};
+use super::{Names, Numeric, UsageError};
+use crate::ipvsadm;
 
 /// Services and servers as lines that add them, in ipvsadm's order, addresses and ports as numbers: what `ipvsadm
 /// -Sn` prints.

@@ -9,9 +9,8 @@ use lvs_core::ServiceKey;
 use super::refusal::refusal;
 use super::request::request;
 use super::table::{self, Entry};
-use super::{
-    self as ipvsadm, Channel, ChannelError, Listing, Names, Numeric, Subject, UsageError, connections, save,
-};
+use super::{Channel, ChannelError, Listing, Names, Numeric, Subject, UsageError, connections, save};
+use crate::ipvsadm;
 
 /// A tool that is called as ipvsadm is.
 #[expect(missing_debug_implementations, reason = "it is made of streams")]
