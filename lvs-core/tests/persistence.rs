@@ -352,3 +352,24 @@ fn a_store_without_room_for_another_call_drops_it() {
     );
     assert_eq!((director.templates(at(0)).count(), director.counters().live), (1, 2));
 }
+
+#[test]
+fn the_order_in_which_connections_are_found_to_be_over_does_not_keep_their_template() {
+    let mut director = Director::new(config(), Heap::with_capacity(8));
+    director.add_service(DNS, scheduler("rr").with_persistence(Persistence::new(60))).unwrap();
+    director.add_server(DNS, server(1, Method::Nat, 1)).unwrap();
+    let mut ask = |secs, port| {
+        let packet = request(DNS, [192, 0, 2, 7], port, Content::Udp);
+        let verdict = director.decide(Tick::ZERO.plus_secs(secs), &packet, Inspected::Nothing);
+        assert!(forwarded(verdict).is_some());
+    };
+    // The template's time is up at 90 s, and every 60 s after that. The connection whose entry comes first in the table
+    // ends in such a moment, at 390 s; the other one has ended before, at 330 s.
+    ask(0, 1_000);
+    ask(30, 1_001);
+    ask(90, 1_000);
+    let late = Tick::ZERO.plus_secs(391);
+    director.sweep(late, 100);
+    director.sweep(late, 100);
+    assert_eq!(director.counters().live, 0, "nothing controls the template any more");
+}

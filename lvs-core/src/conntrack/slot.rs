@@ -329,6 +329,17 @@ impl Slot {
     /// has no more than that from now on.
     pub(crate) const fn postpone(&mut self, now: Stamp) {
         self.deadline = self.deadline.next_after(now, POSTPONED_SECS);
+        self.note_postponement();
+    }
+
+    /// Gives an entry more time, 60 s again and again, for an entry under its control that ended at `when`. Where its own
+    /// time comes in that very moment, there is nothing left to live for.
+    pub(crate) const fn postpone_until(&mut self, when: Stamp) {
+        self.deadline = self.deadline.first_from(when, POSTPONED_SECS);
+        self.note_postponement();
+    }
+
+    const fn note_postponement(&mut self) {
         if self.is_template() {
             self.set_template_timeout(POSTPONED_SECS);
         }

@@ -322,8 +322,8 @@ impl Twin {
             && let Some(template) = self.templates.iter_mut().find(|template| template.number == number)
             && template.deadline < when
         {
-            // In the same moment the connection is first.
-            Self::postpone(template, when);
+            // In the same moment the connection is first, in whatever order both are looked at.
+            Self::postpone(template, when - 1);
         }
     }
 

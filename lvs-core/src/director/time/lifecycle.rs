@@ -194,7 +194,7 @@ impl<S: Store> Engine<'_, S> {
             // Until then it lived by its children, and was given more time for them again and again, whichever of them
             // is found to be over first. Where both end in the same moment the child is first, as its timer was set
             // last.
-            slot.postpone(when);
+            slot.postpone_until(when);
             let wake = &mut self.tables.wakes[controller as usize];
             if Wake::at(slot.deadline).before(*wake) {
                 *wake = Wake::at(slot.deadline);
