@@ -46,6 +46,8 @@ impl Journal {
         };
         let mut journal =
             Self { path: path.to_owned(), file: options().open(path).map_err(fail)?, base: 0, length: 0 };
+        // A message that was cut short has to go before anything is appended. Its length covers what follows it, so a
+        // reader would take the next message for its rest.
         journal.replace(&commands)?;
         Ok((journal, commands))
     }
@@ -62,8 +64,11 @@ impl Journal {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
             file.write_all(&bytes)?;
+            // The bytes go to the disk before the name does. So the name stands for a whole file even after the machine
+            // has lost its power.
             file.sync_all()?;
             fs::rename(&new, &self.path)?;
+            // Opened anew, because what follows is appended.
             options().open(&self.path)
         };
         self.file = written().map_err(fail)?;
@@ -73,6 +78,9 @@ impl Journal {
 
     /// Adds a command.
     pub(super) fn append(&mut self, command: &Command) -> Result<(), JournalError> {
+        // One write for each message, so a crash cuts at most the last one, which was not acknowledged yet. Nothing is
+        // flushed to the disk here, which would hold up every command for milliseconds. The kernel has the bytes after
+        // the write, so a crash of the director alone loses nothing.
         let bytes = padded(command);
         self.file.write_all(&bytes).map_err(|error| JournalError::Io { path: self.path.clone(), error })?;
         self.length += bytes.len();
@@ -81,6 +89,8 @@ impl Journal {
 
     /// Whether most of it is history.
     pub(super) const fn is_long(&self) -> bool {
+        // Compared with the table's own length: a table is written anew only after several times as many bytes of
+        // history.
         self.length > 4 * self.base + HISTORY
     }
 }
@@ -93,6 +103,7 @@ fn options() -> OpenOptions {
 
 fn padded(command: &Command) -> Vec<u8> {
     let mut bytes = request::write(command, 0);
+    // Netlink aligns messages to four bytes (`NLMSG_ALIGNTO`), and a reader looks for the next one there.
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }

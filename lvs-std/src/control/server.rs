@@ -59,6 +59,7 @@ pub struct Serving {
 /// # Errors
 /// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
 pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send>>) -> io::Result<Serving> {
+    // On this thread, so that the caller hears of a path that cannot be used.
     let listener = listen(&options)?;
     let (waker, wake_rx) = UnixStream::pair()?;
     let path = options.path.clone();
@@ -87,12 +88,16 @@ fn listen(options: &ServeOptions) -> io::Result<OwnedFd> {
     let fresh = || rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
     let listener = fresh()?;
     if let Err(error) = rustix::net::bind(&listener, &address) {
+        // A socket's file outlives a process that was killed. Only an attempt to connect tells whether somebody still
+        // listens at it.
         if error != rustix::io::Errno::ADDRINUSE || rustix::net::connect(fresh()?, &address).is_ok() {
             return Err(error.into());
         }
         fs::remove_file(&options.path)?;
         rustix::net::bind(&listener, &address)?;
     }
+    // Before `listen`: until then the kernel refuses connections. So nobody comes in by the mode that the umask gave
+    // the file for a moment.
     fs::set_permissions(&options.path, fs::Permissions::from_mode(options.mode))?;
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
@@ -126,6 +131,7 @@ impl Server {
             }) else {
                 return;
             };
+            // Nothing is ever written to the waker. It becomes readable when `Serving` closes its other end.
             if !waker.is_empty() {
                 return;
             }
@@ -147,9 +153,13 @@ impl Server {
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         ];
         fds.extend(self.clients.iter().map(|client| {
+            // A client that has answers to fetch is not read from. So a queue holds the answers to one datagram at
+            // most, and the number of clients bounds the memory.
             let flags = if client.waiting.is_empty() { PollFlags::IN } else { PollFlags::OUT };
             PollFd::from_borrowed_fd(client.socket.as_fd(), flags)
         }));
+        // No event tells that a client's patience is over, so the clock is looked at each second while anybody owes a
+        // fetch.
         let waiting = self.clients.iter().any(|client| !client.waiting.is_empty());
         let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
         // Interrupted is as good as nothing to do.
@@ -160,8 +170,12 @@ impl Server {
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+            // A client too many is accepted and closed at once. Left in the backlog, it would wait without a word, and
+            // keep `poll` from ever waiting.
             if self.clients.len() < self.options.clients {
                 let own = rustix::process::geteuid().as_raw();
+                // Asked once: the kernel notes the user when the client connects, and whoever inherits the descriptor
+                // has its rights.
                 let privileged = peer_user(socket.as_fd()).is_ok_and(|user| user == 0 || user == own);
                 let session = Session::new(privileged);
                 let (waiting, since, gone) = (VecDeque::new(), Instant::now(), false);
@@ -182,6 +196,8 @@ impl Client {
                 Ok((0, _)) => self.gone = true,
                 Ok((count, _)) => {
                     let datagram = buffer.get(..count).unwrap_or_default();
+                    // A panic while somebody held the lock is no reason to leave the director without control. A
+                    // command is noted only after the director has taken it, so both still agree.
                     let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
                     self.waiting.extend(self.session.answer(datagram, &mut *handler));
                     self.since = Instant::now();

@@ -161,6 +161,7 @@ impl Engine {
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let now = Instant::now();
+        // Spread by chance, so that a director that starts with many probes does not begin all of them at once.
         let first = now + self.chance.below(probe.schedule.warmup);
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
         slot.work =
@@ -195,6 +196,8 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(place as usize) else { return WAKE };
         slot.turn = slot.turn.wrapping_add(1);
         let token = slot.token(place);
+        // Plans that were given up stay in the heap until they are due. They are cleared away once they outnumber the
+        // probes by far, so that the heap stays bounded.
         if self.timers.len() > LEAST_TIMERS + 8 * self.slots.len() {
             let slots = &self.slots;
             self.timers.retain(|token| {
@@ -236,6 +239,7 @@ impl Engine {
             Ok(attempt) => work.attempt = Some(attempt),
             Err(failure) => return self.answered(place, Err(failure)),
         }
+        // The attempt gets a number of its own. What comes late for an earlier attempt has another one, and is ignored.
         let token = self.plan(place, expiry);
         let slot = self.slots.get(place as usize);
         let Some(attempt) = slot.and_then(|slot| slot.work.as_ref()).and_then(|work| work.attempt.as_ref())
@@ -300,6 +304,7 @@ impl Engine {
         let now = Instant::now();
         let next = match schedule.retry {
             Some(retry) if work.judge.doubts() => now + retry,
+            // Counted from the attempt's beginning, so that slow answers do not make the probes rarer.
             Some(_) | None => work.began + schedule.interval + self.chance.below(schedule.jitter),
         };
         // A schedule of no time at all must leave time for everything else.
@@ -329,6 +334,7 @@ impl Chance {
     fn new() -> io::Result<Self> {
         let mut bytes = [0; 8];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        // Xorshift never leaves 0.
         Ok(Self(u64::from_ne_bytes(bytes) | 1))
     }
 

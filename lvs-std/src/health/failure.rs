@@ -37,7 +37,7 @@ pub enum Failure {
     TooLong {
         /// Which part.
         part: &'static str,
-        /// The size limit.
+        /// How many bytes that part may have at most; the attempt ended when one more came.
         limit: usize,
     },
     /// An HTTP status that is none of the expected ones.
@@ -109,9 +109,12 @@ impl Failure {
         match errno {
             Errno::CONNREFUSED => Self::Refused,
             Errno::CONNRESET | Errno::PIPE => Self::Reset,
+            // `ENOPROTOOPT` is how Linux reports ICMP's "protocol unreachable".
             Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN | Errno::NOPROTOOPT => {
                 Self::Unreachable(number)
             }
+            // `connect` says `EPERM` or `EACCES` for a firewall rule here, and `EADDRNOTAVAIL` when no local port is
+            // left.
             Errno::MFILE
             | Errno::NFILE
             | Errno::NOBUFS

@@ -323,7 +323,7 @@ impl Opt {
         Self::TunRemCsum,
     ];
 
-    /// The name in errors.
+    /// The name by which error messages call the option, whether the user wrote its long or its short form.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Numeric => "numeric",

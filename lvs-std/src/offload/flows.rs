@@ -36,7 +36,8 @@ pub(super) struct Flows {
     active: Vec<Flow>,
     /// Which of them is synced next.
     next: usize,
-    /// The cells longest free come first: a program that was at work while a flow ended may still count in its cell.
+    /// Cells that no flow has. New flows take the front one and ended flows return theirs at the back, so a cell rests
+    /// for as long as possible: a program that was at work while its flow ended may still count in it.
     free: VecDeque<u32>,
     /// What is still in the map, though it does no longer count.
     stale: VecDeque<Stale>,
@@ -124,8 +125,10 @@ impl Flows {
             Some(flow) if flow.directions[place(direction)].is_some() => return None,
             Some(flow) => flow.cell,
             None => {
+                // Not taken from the free ones before the kernel has the route, so that a failure loses no cell.
                 let cell = *self.free.front()?;
                 let values = maps.cells.all().get(cell as usize)?;
+                // Zeroed before a program can find the cell, since programs only add to it.
                 values.iter().for_each(|value| value.store(0, Ordering::Relaxed));
                 cell
             }
@@ -168,6 +171,8 @@ impl Flows {
             let Some(flow) = self.active.get_mut(self.next) else { return };
             let Some(values) = maps.cells.all().get(flow.cell as usize) else { return };
             let closed = &values[cell::CLOSED as usize / 8];
+            // Read before what has passed: otherwise frames that come in between would be left out but not passed, and
+            // look lost.
             let left_out = values[cell::LEFT_OUT as usize / 8].load(Ordering::Acquire);
             let right = flow.sync_counters(now, values, counters, &mut count);
             // Some are on their way between the two programs.

@@ -141,10 +141,13 @@ impl FlowOffload {
             let built = built.ok_or(io::ErrorKind::InvalidData);
             built.map_err(io::Error::from).and_then(|program| Program::load(purpose, &program))
         };
+        // Both programs are loaded before one is attached. A filter alone would keep frames from the director that
+        // nobody forwards.
         let filter = load(Purpose::Filter, program::filter(&gate, &self.maps));
         let ingress = load(Purpose::Ingress, program::ingress(&gate, &self.maps));
         let (filter, ingress) =
             (filter.map_err(failed(SetupStep::Load))?, ingress.map_err(failed(SetupStep::Load))?);
+        // The forwarding program comes first for that reason, too: the filter leaves nothing out before it is there.
         let attached = Attachment::ingress(&ingress, tap.interface).map_err(failed(SetupStep::Attach))?;
         filter.attach_to(tap.socket()).map_err(failed(SetupStep::Attach))?;
         let at = usize::from(port.0);
@@ -175,6 +178,8 @@ impl FlowOffload {
         }
         let (curious, has_room) = (self.elephants.is_curious(), self.flows.has_room());
         for (at, frame) in frames.iter().enumerate() {
+            // A merged frame is the sign of a bulk transfer. Single segments cost the director too little to be worth
+            // an offload.
             let merged = has_room && frame.offload.merged.is_some();
             if !merged && !curious {
                 continue;
@@ -238,6 +243,8 @@ impl FlowOffload {
             Direction::Request => forward.address(),
             Direction::Reply => destination,
         };
+        // The frame shows how packets went a moment ago. Unless the host would send the next one that way too, it is no
+        // use.
         let (port, mac, mtu) = host.way_to(now, hop)?;
         if host.owns(hop) || port != frame.port || mac != route.next() {
             return None;

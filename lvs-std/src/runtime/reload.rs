@@ -42,6 +42,8 @@ impl Reconciler {
         memory: Option<PathBuf>,
         restored: bool,
     ) -> Self {
+        // Without the table that it led to, the old text says nothing, and everything in the file is new. A text that
+        // this version cannot parse counts as none, so nothing is withdrawn because of it.
         let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
         let configuration = text.and_then(|text| Configuration::parse(&text).ok());
         let applied = Mutex::new(Applied { configuration, checks: None });
@@ -74,6 +76,7 @@ impl Reconciler {
 
     fn apply(&self, applied: &mut Applied, source: &ConfigSource) -> Result<Plan, ReloadError> {
         let configuration = &source.configuration;
+        // Asked first, because the refusal that comes with the commands could not say why.
         for service in &configuration.services {
             let suits = self.group.steer().suits(service.key, service.config.persistence);
             suits.map_err(|why| ReloadError::Unsuited { service: service.key, why })?;
@@ -95,6 +98,7 @@ impl Reconciler {
             set.map_err(|WorkerGone| ReloadError::Ending)?;
             self.controller.lock().refresh_journal().map_err(ReloadError::Journal)?;
         }
+        // The checks come last: what they find out is noted at servers, which have to be there by then.
         match &applied.checks {
             Some(checks) => checks.replace(&configuration.services),
             None => {
@@ -104,6 +108,7 @@ impl Reconciler {
                 applied.checks = started.map_err(ReloadError::Checks)?;
             }
         }
+        // Noted at the end. After a failure above, the next reload compares with what was applied before.
         applied.configuration = Some(configuration.clone());
         self.remember(source.text.as_deref())?;
         Ok(plan)
@@ -194,6 +199,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = beside(path, "new");
     let mut file = fs::File::create(&new)?;
     file.write_all(bytes)?;
+    // On the disk before it has the name: otherwise a loss of power could leave an empty file under it.
     file.sync_all()?;
     fs::rename(&new, path)
 }

@@ -64,6 +64,7 @@ impl Dispatcher {
         owns: impl Fn(IpAddr) -> bool,
     ) -> Dispatch {
         let (layout, meaning) = match parse(frame, link) {
+            // Each worker has neighbours of its own, and all of them learn from each announcement.
             Ok(Parsed::Arp(_)) => return Dispatch::Everyone,
             Ok(Parsed::Ip(layout, meaning)) => (layout, meaning),
             Ok(Parsed::Foreign) | Err(_) => return Dispatch::Here,
@@ -76,6 +77,7 @@ impl Dispatcher {
             }
         };
         match meaning {
+            // Where no header has ports, a later fragment tells as much about its owner as the first one does.
             Meaning::Flow(packet) if layout.fragment() == Fragment::Whole || !has_ports(&layout) => {
                 owner(&packet.flow)
             }
@@ -89,6 +91,7 @@ impl Dispatcher {
                     self.remember(now, datagram, at);
                     return Dispatch::First(datagram, at);
                 }
+                // The newest first: hosts use identifications again, and an older datagram with this one is over.
                 match self.known.iter().rev().find(|(known, _, until)| *known == datagram && now <= *until) {
                     Some((_, 0, _)) => Dispatch::Here,
                     Some((_, at, _)) => Dispatch::At(*at),

@@ -50,7 +50,10 @@ impl By {
         services.into_iter().fold(Self::Endpoint, |by, (key, persistence)| by.and(key, persistence))
     }
 
-    /// The steering, so that it suits this service too. What no steering suits changes nothing.
+    /// Narrows what tells clients apart as far as this service needs. Without persistence, and unless it is FTP's port,
+    /// it needs nothing. Otherwise a client's connections must stay together, so the port no longer counts, nor do the
+    /// address bits that the persistence mask leaves out. Persistence by Call-ID is not looked at: [`Steer::suits`]
+    /// refuses it.
     #[must_use]
     pub fn and(self, key: ServiceKey, persistence: Option<Persistence>) -> Self {
         let mask = persistence.map(|persistence| persistence.mask);
@@ -62,6 +65,7 @@ impl By {
             Self::Address { v4, v6 } => (v4, v6),
         };
         match (key.family(), mask.flatten()) {
+            // FTP, or persistence by the whole address.
             (_, None) => {}
             (Family::V4, Some(mask)) => v4 &= mask.bits(),
             (Family::V6, Some(Mask::Prefix(length))) => v6 = v6.min(length),
@@ -157,6 +161,7 @@ impl Steer {
         sum ^= sum >> 16;
         sum = sum.wrapping_mul(LAST_FACTOR);
         sum ^= sum >> 13;
+        // A multiplication in place of a remainder uses the upper bits, which a multiplicative hash mixes best.
         (((sum >> 16) * self.workers) >> 16) as usize
     }
 
@@ -178,6 +183,7 @@ impl Steer {
         if persistence.is_some_and(|persistence| persistence.engine.is_some()) {
             return Err(Unsuited::Call);
         }
+        // A service is suited when the clients' addresses need not be told apart by fewer bits for it.
         if self.by.and(key, persistence) == self.by {
             return Ok(());
         }
@@ -189,6 +195,7 @@ impl Steer {
     }
 
     const fn absorb(&self, sum: u32, word: u32) -> u32 {
+        // The kernel computes this too, in classic BPF: that has multiplication and shifts of 32 bits, but no rotation.
         let sum = (sum ^ word).wrapping_mul(self.factor);
         sum ^ sum >> 15
     }

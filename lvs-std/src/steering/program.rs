@@ -32,6 +32,7 @@ pub(crate) fn build(steer: &Steer, addresses: &[IpAddr]) -> Option<Vec<sock_filt
             _ => {}
         }
     }
+    // Sorted for the search tree that the program contains, since classic BPF has no maps.
     v4.sort_unstable();
     v4.dedup();
     v6.sort_unstable();
@@ -117,6 +118,7 @@ fn ipv6(program: &mut Assembler, steer: &Steer, own: &[[u32; 4]], here: Label, f
         program.jump(When::Is(protocol), balanced);
     }
     if steer.by != By::Endpoint {
+        // Only the first fragment has ports, but every one has the addresses.
         program.jump(When::Is(FRAGMENT), balanced);
     }
     program.go(first).place(balanced).load(Size::Word, 24, true);

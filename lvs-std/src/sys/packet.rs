@@ -65,6 +65,8 @@ impl PacketSocket {
     /// Makes room for `bytes` of sent frames that the interface has not finished with; as much of it as this process
     /// may ask for.
     pub(crate) fn set_send_room(&self, bytes: i32) -> io::Result<()> {
+        // Beyond `net.core.wmem_max` only with `CAP_NET_ADMIN`. Without it, the plain option gives as much as that
+        // allows.
         option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
             .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes))
     }
@@ -72,6 +74,8 @@ impl PacketSocket {
     /// Makes room for `bytes` of received frames that do not fit into the ring's slots; as much of it as this process
     /// may ask for.
     pub(crate) fn set_receive_room(&self, bytes: i32) -> io::Result<()> {
+        // Beyond `net.core.rmem_max` only with `CAP_NET_ADMIN`. Without it, the plain option gives as much as that
+        // allows.
         option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
             .or_else(|_| option::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
     }
@@ -109,6 +113,7 @@ impl PacketSocket {
         if let Some([a, b, c, d, e, f]) = mac {
             program.extend([
                 load(libc::BPF_B, 0),
+                // The lowest bit of the first byte marks a group's address (IEEE 802 §8).
                 jump(libc::BPF_JSET, 1, 4, 0),
                 load(libc::BPF_W, 0),
                 jump(libc::BPF_JEQ, u32::from_be_bytes([a, b, c, d]), 0, 3),
@@ -134,6 +139,7 @@ impl PacketSocket {
     pub(crate) fn share(&self, group: Option<u16>) -> io::Result<u16> {
         let kind = match group {
             Some(_) => libc::PACKET_FANOUT_CBPF,
+            // The kernel finds a number that is free, because one chosen here could be another program's group.
             None => libc::PACKET_FANOUT_CBPF | libc::PACKET_FANOUT_FLAG_UNIQUEID,
         };
         let asked = (kind << 16 | u32::from(group.unwrap_or_default())).cast_signed();
@@ -142,7 +148,8 @@ impl PacketSocket {
         Ok((joined & 0xffff) as u16)
     }
 
-    /// The socket once more.
+    /// Another descriptor of this socket (dup(2)), for whoever sets filters or programs while the first one receives.
+    /// The kernel closes the socket with the last of its descriptors.
     pub(crate) fn again(&self) -> io::Result<Self> {
         Ok(Self { fd: self.fd.try_clone()?, interface: self.interface })
     }

@@ -90,6 +90,7 @@ impl Umem {
     /// Says whether a chunk was sent while its bytes were lent.
     pub(crate) fn settle(&self, chunk: Chunk) -> Settled {
         match self.state.get(chunk.0 as usize) {
+            // Relaxed is enough: a loan is sent and settled on one thread, so this reads its own store or a later one.
             Some(state) if state.load(Ordering::Relaxed) != HERE => Settled::Sent(Away(chunk.0)),
             Some(_) | None => Settled::Kept(chunk),
         }
@@ -181,8 +182,11 @@ impl XdpSocket {
                     tx_metadata_len: 0,
                 },
             )?,
+            // The memory is registered once. A further socket gets it when it is bound, by the first one's descriptor.
             Sharing::With(_) => {}
         }
+        // The kernel binds no socket to a queue of its own without both of these rings, not even one that sends
+        // nothing.
         sockopt::set_xdp_umem_fill_ring_size(&fd, sizes.fill)?;
         sockopt::set_xdp_umem_completion_ring_size(&fd, sizes.completion)?;
         sockopt::set_xdp_rx_ring_size(&fd, sizes.receive)?;
@@ -216,6 +220,8 @@ impl XdpSocket {
         let address = |flags| SocketAddrXdp::new(flags, interface, queue);
         match sharing {
             Sharing::First { zero_copy } => {
+                // Said either way: without a flag the kernel tries zero copy, falls back silently, and nobody learns
+                // which it is.
                 let mode =
                     if zero_copy { SocketAddrXdpFlags::XDP_ZEROCOPY } else { SocketAddrXdpFlags::XDP_COPY };
                 rustix::net::bind(&self.fd, &address(mode | SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP))?;
@@ -425,9 +431,12 @@ struct Ring {
     entries: usize,
     entry: usize,
     mask: u32,
-    /// The program's counter, ahead of the shared one by what is not handed over yet.
+    /// How many entries this program has put in or taken out so far, modulo 2^32; masked, it is the place of the next
+    /// one. It runs ahead of what the kernel knows until the entries are [submitted](Self::submit) or
+    /// [released](Self::release).
     here: u32,
-    /// The program's counter as the kernel knows it.
+    /// The value of `here` that was submitted last. Entries between the two are filled, but the kernel does not see
+    /// them yet.
     shared: u32,
     /// The other side's counter as last read.
     there: u32,
@@ -486,6 +495,8 @@ impl Ring {
 
     /// The consumer's side: the oldest entry that was not taken.
     fn take<T: Entry>(&mut self) -> Option<T> {
+        // The kernel writes its counter from another processor, so each look at it may cost a cache line's transfer. It
+        // is looked at only when everything known of is used up.
         if self.here == self.there {
             self.there = self.word(self.producer).load(Ordering::Acquire);
             if self.here == self.there {
@@ -507,6 +518,7 @@ impl Ring {
     /// The producer's side: entries that are free.
     fn room(&mut self) -> u32 {
         let size = self.mask + 1;
+        // Looked at only when the ring seems full, for the same reason as in `take`.
         if self.here.wrapping_sub(self.there) >= size {
             self.there = self.word(self.consumer).load(Ordering::Acquire);
         }

@@ -67,6 +67,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         steer: Steer,
         fans: Vec<Fan>,
     ) -> Self {
+        // A worker alone gets every frame, and need not look whether one belongs to another.
         if workers.len() > 1 {
             let wakers = handles.iter().map(|handle| handle.waker().clone()).collect();
             for (worker, mailbox) in workers.iter_mut().zip(Mailbox::of(steer, wakers)) {
@@ -124,11 +125,15 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         gone: Vec<IpAddr>,
         new: Vec<IpAddr>,
     ) -> Result<Vec<NewAddress>, WorkerGone> {
+        // Held over all three steps: otherwise two callers could each give the kernel a program without the other's
+        // addresses.
         let order = self.order();
         let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder<A, N>, _: Tick| {
             forwarder.host().addresses().collect::<Vec<IpAddr>>()
         };
         let before = self.tell(&order, own)?.into_iter().next().unwrap_or_default();
+        // The kernel is told first. To its old program, a request to a new address is a reply, which goes to another
+        // worker.
         let mut added: Vec<_> = new.into_iter().filter(|address| !before.contains(address)).collect();
         let mut refused = Vec::new();
         let all: Vec<IpAddr> = before.iter().chain(&added).copied().collect();
@@ -137,6 +142,8 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         {
             let error = Arc::new(error);
             refused = added.iter().map(|address| (*address, Err(AddressError::Fan(error.clone())))).collect();
+            // No host gets an address that the kernel cannot steer by: its packets would come to workers without its
+            // connections.
             added.clear();
         }
         let change = move |index: usize, _: &mut _, forwarder: &mut Forwarder<A, N>, now: Tick| {
@@ -211,6 +218,8 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         _: &MutexGuard<'_, ()>,
         work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, WorkerGone> {
+        // All are told before the first answer is awaited. So the workers carry a command out within a batch of each
+        // other, and the caller waits for the slowest only.
         let mut begun = Vec::with_capacity(self.handles.len());
         for (index, handle) in self.handles.iter().enumerate() {
             let work = work.clone();

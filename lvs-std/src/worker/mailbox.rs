@@ -84,6 +84,8 @@ impl Mailbox {
     ) -> u32 {
         // A batch has no more frames than bits.
         let Some(first) = &self.first else { return 0 };
+        // Nearly every frame was steered by the kernel, so a look at a few bytes of each has to be enough for a whole
+        // batch.
         let mut doubtful = 0_u32;
         for (at, frame) in frames.iter().enumerate() {
             doubtful |= u32::from(link != Link::Ethernet || !first.dispatcher.is_steered(frame)) << at;
@@ -112,6 +114,8 @@ impl Mailbox {
                     true
                 }
                 Dispatch::Everyone => {
+                    // Marked as hearsay, because a question for a MAC address wants one answer and not one of each
+                    // worker.
                     for to in (0..mailboxes.queues.len()).filter(|to| to != own) {
                         mailboxes.send(to, mailboxes.write(frame, true), handed_over);
                     }
@@ -171,6 +175,7 @@ impl Mailboxes {
                 self.keep(copy.bytes);
             }
         }
+        // Also when the queue is full: its owner may be asleep, and nobody else empties it.
         waker.wake();
     }
 

@@ -140,6 +140,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         if ports.len() != devices.len() {
             return Err(WorkerError::Ports { ports: ports.len(), devices: devices.len() });
         }
+        // Prefetches and vector instructions are `unsafe` in Rust, and the core has no unsafe code: so they are lent to
+        // it.
         director.set_read_ahead(crate::cpu::read_ahead());
         director.set_hash_together(crate::cpu::hash_together());
         let local = forwarder.options().local;
@@ -288,6 +290,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         let waiting = self.output.flush();
         self.engine.sweep(&mut self.director, now);
         while let Some(event) = self.director.poll_event() {
+            // Never waits: a program that does not fetch its events must not hold up packets.
             if self.events.try_send(event).is_err() {
                 self.counters.events_lost += 1;
             }
@@ -321,6 +324,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
             }
             let mut outcomes = [Outcome::Consumed; BATCH];
             if away != 0 {
+                // What stays is no longer a contiguous batch, so it is decided one by one. Frames for others are too
+                // rare to matter.
                 let stay = frames.iter_mut().enumerate().filter(|(at, _)| away & 1 << at == 0);
                 for (_, frame) in stay {
                     let frame = core::slice::from_mut(frame);
@@ -339,6 +344,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         match input.receive.receive(PortId(index as u8), &mut judge) {
             Ok(count) => count,
             Err(_) => {
+                // An interface that is gone does not end the worker, whose other devices may still have traffic.
                 input.failed = true;
                 0
             }
@@ -352,6 +358,8 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         let Some(mailbox) = mailbox else { return 0 };
         let mut outcomes = [Outcome::Consumed; BATCH];
         let mut count = 0;
+        // Bounded, so that a flood of ARP or of fragments at the first worker does not keep this one from its own
+        // devices.
         while count < MOST_COPIES
             && let Some(mut copy) = mailbox.next()
         {
@@ -408,6 +416,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         self.output.flush();
         let now = self.clock.now();
         if let Some(offload) = &mut self.offload {
+            // Closed before the last count: what passed after it would be counted nowhere.
             offload.close();
         }
         self.sync_offload(now, true);

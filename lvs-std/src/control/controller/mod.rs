@@ -150,6 +150,7 @@ where
                     CommandError::Refused(why) => CommandError::Refused(why.into()),
                 })?;
             }
+            // Not recorded, since a director that starts again counts from 0 anyway.
             Command::Zero(name) => self.zero(*name)?,
             Command::Query(query) => return self.answer(query),
         }
@@ -198,6 +199,7 @@ where
                 refused.push((command, error));
             }
         }
+        // Set only now, so that the journal does not take up its own commands a second time.
         self.journal = Some(journal);
         self.rewrite()?;
         Ok(refused)
@@ -262,6 +264,7 @@ where
         }
         let capacity = found.iter().map(|(_, capacity)| *capacity).max().unwrap_or_default();
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        // In pages, each between two batches, so that no packet waits for a walk over the whole table.
         let mut ended = 0;
         // Twice: what controls others ends after them.
         for first in (0..capacity).step_by(ENTRIES as usize).chain((0..capacity).step_by(ENTRIES as usize)) {
@@ -286,6 +289,8 @@ where
         commands: &[TableCommand],
         statuses: &[(ServiceName, SocketAddr, ServerStatus)],
     ) -> Result<(), (usize, CommandError)> {
+        // Planned on a copy: each command is checked against what those before it lead to. If the director refuses
+        // them, the copy is dropped and nothing has happened.
         let mut desired = self.desired.clone();
         let mut changes = Vec::new();
         let syncing = !self.running.is_empty();
@@ -303,16 +308,20 @@ where
         }
         self.apply(changes).map_err(|errno| (commands.len(), errno))?;
         self.desired = desired;
+        // Replaced as a whole, because a crash between two appended messages would leave half of the change.
         self.rewrite().map_err(|_| (commands.len(), Errno::Memory.into()))
     }
 
     fn perform(&mut self, mut edit: Edit) -> Result<(), CommandError> {
+        // The director comes first. What it refuses is not noted, so the desired state never says more than it has.
         self.apply(core::mem::take(&mut edit.changes))?;
         self.desired.note(edit);
         Ok(())
     }
 
     fn apply(&self, changes: Vec<TableChange>) -> Result<(), CommandError> {
+        // Much of what clients declare means nothing to a director: some flags, or a service without scheduler. Then no
+        // worker is disturbed.
         if changes.is_empty() {
             return Ok(());
         }

@@ -66,6 +66,7 @@ impl DesiredServer {
     /// The weight that the director works with.
     #[must_use]
     pub const fn effective_weight(&self) -> i32 {
+        // Draining is an operator's wish, which no checker's advice overrides.
         match (self.status.draining, self.status.weight) {
             (true, _) => 0,
             (false, Some(weight)) => weight,
@@ -200,6 +201,7 @@ impl DesiredState {
     ) -> Result<Edit, Errno> {
         let declared = self.services.get(&name).ok_or(Errno::NoService)?;
         check_server(name, address, &spec, syncing)?;
+        // The order of these checks is the kernel's, because a client with several faults sees the number of the first.
         if declared.server(address).is_some() {
             return Err(Errno::Exists);
         }
@@ -345,11 +347,13 @@ fn difference(name: ServiceName, old: Whole<'_>, new: Whole<'_>) -> Vec<TableCha
         (Some((key, _)), None) => changes.push(TableChange::RemoveService(key)),
         (None, Some((key, config))) => {
             changes.push(TableChange::AddService(key, config));
+            // The oldest first, since a director lists the server added last first.
             for server in servers(new).unwrap_or_default().iter().rev() {
                 server_difference(key, None, Some(server), &mut changes);
             }
         }
         (Some((key, old)), Some((_, new))) => {
+            // Servers do not depend on their service's options, so they need not be touched.
             changes.push(TableChange::EditService { key, old, new });
         }
     }
@@ -387,6 +391,7 @@ fn checked(name: ServiceName, mut spec: ServiceSpec) -> Result<ServiceSpec, Errn
     if name.family() == Family::V6 && !(1..=128).contains(&spec.netmask) {
         return Err(Errno::Invalid);
     }
+    // The kernel sets this flag on every service in its table, and clients read it back in listings.
     spec.flags |= super::super::flags::HASHED;
     // The kernel keeps it in 32 bits of its clock's ticks.
     spec.timeout = spec.timeout.wrapping_mul(TICKS_PER_SECOND) / TICKS_PER_SECOND;
@@ -400,6 +405,7 @@ fn check_server(
     syncing: bool,
 ) -> Result<(), Errno> {
     let mixed = Family::of(address.ip()) != name.family();
+    // Only a tunnel can carry packets of one family to a server of the other.
     if mixed && (syncing || spec.method != super::super::method::TUNNEL) {
         return Err(Errno::Invalid);
     }

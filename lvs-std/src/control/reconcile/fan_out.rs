@@ -29,6 +29,8 @@ where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
 {
+    // Asked before any director is told, because this refusal is not one of theirs. Such a service would need its
+    // connections moved between workers while they live.
     for change in &changes {
         if let TableChange::AddService(key, config) | TableChange::EditService { key, new: config, .. } =
             change
@@ -38,19 +40,24 @@ where
     }
     let workers = backend.workers();
     if workers == 1 {
+        // A single director takes all steps between two batches, so there is never a moment with only some of them.
         let mut tables = tables_for(backend, &changes)?.pop().unwrap_or_default();
         let work = move |director: &mut _, forwarder: &mut _, now| {
             let done = table::apply(director, forwarder, now, &changes);
             tables.adopt(director);
+            // The tables go back with the answer, so that this thread returns their memory and not the worker.
             (done, tables)
         };
         return Ok(backend.with(work)?.0?);
     }
+    // No worker waits for another, so one may have carried out what the next one refuses. What adds and edits can be
+    // taken back; what removes cannot, and so it comes last, when nobody refuses any more.
     let (removals, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(TableChange::removes);
     if !others.is_empty() {
         let shares: Arc<[Vec<TableChange>]> = (0..workers).map(|at| of_share(&others, at, workers)).collect();
         let done = apply_to_each(backend, &others, shares.clone())?;
         if let Some(refused) = done.iter().find_map(|done| done.err()) {
+            // A director that refused has already taken its own steps back.
             let took: Vec<bool> = done.iter().map(Result::is_ok).collect();
             let undone = backend.with_each(move |at, director, _, _| {
                 if took.get(at) == Some(&true) {

@@ -11,11 +11,13 @@ use lvs_forward::{Checksum, Fragment, Frame, Layout};
 /// any.
 pub(super) fn detect(frame: &mut Frame<'_>) {
     let Ok(Parsed::Ip(layout, _)) = parse(frame, Link::Ethernet) else { return };
+    // The checksum of a datagram in fragments covers bytes that are not in this frame.
     if layout.fragment() != Fragment::Whole {
         return;
     }
     let Some(offset) = unfinished(frame.bytes(), &layout) else { return };
     let Ok(start) = u16::try_from(layout.transport()) else { return };
+    // A kernel that finishes a partial checksum sums up to the frame's end, padding included.
     if frame.set_len(layout.end()).is_some() {
         frame.offload.checksum = Checksum::Partial { start, offset };
     }
