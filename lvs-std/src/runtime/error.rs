@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use lvs_core::ServiceKey;
 
+use super::SysctlError;
 use crate::config::ReadError;
 use crate::control::{Errno, JournalError, TableCommand};
 use crate::steering::Unsuited;
@@ -142,6 +143,8 @@ pub enum ReloadError {
         /// Why.
         errno: Errno,
     },
+    /// A time-out or switch cannot be what the configuration says.
+    Setting(SysctlError),
     /// The workers cannot share the work of a service.
     Unsuited {
         /// The service.
@@ -168,6 +171,7 @@ impl fmt::Display for ReloadError {
                 write!(f, "nothing has changed: {command:?}: {errno}")
             }
             Self::Refused { command: None, errno } => write!(f, "nothing has changed: {errno}"),
+            Self::Setting(error) => write!(f, "nothing has changed: {error}"),
             Self::Unsuited { service, why } => {
                 write!(f, "nothing has changed: {service}: {why}; that takes a new start")
             }

@@ -15,7 +15,7 @@
 //! | `assemble`, `ports` | workers and their devices from a configuration |
 //! | `threads` | the worker threads, and how they end |
 //! | `handle` | what a running director can be asked and told |
-//! | `plan`, `disruption`, `reload` | a configuration compared with what there is, and applied |
+//! | `plan`, `disruption`, `reload`, `settings` | a configuration compared with what there is, and applied |
 //! | `health` | from what checks find out to the servers that a service has |
 //! | `drain`, `explain`, `statistics` | one question each |
 //! | `addresses`, `sync`, `memory`, `shutdown` | threads beside the workers, and how they end |
@@ -58,6 +58,7 @@ mod options;
 mod plan;
 mod ports;
 mod reload;
+mod settings;
 mod shutdown;
 mod start;
 mod statistics;

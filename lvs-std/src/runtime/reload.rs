@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::events::Events;
 use super::options::beside;
-use super::{HealthReconciler, Plan, ReloadError, RuntimeGroup, SharedController, health};
+use super::{HealthReconciler, Plan, ReloadError, RuntimeGroup, SharedController, health, settings};
 use crate::config::{AnswerFor, ConfigSource, Configuration};
 use crate::control::CommandError;
 use crate::control::api::ApiEvent;
@@ -81,22 +81,26 @@ impl Reconciler {
             let suits = self.group.steer().suits(service.key, service.config.persistence);
             suits.map_err(|why| ReloadError::Unsuited { service: service.key, why })?;
         }
+        settings::check(configuration).map_err(ReloadError::Setting)?;
+        let old = applied.configuration.as_ref();
         let plan = {
             // Held from the comparison to the end of the change, so that no operator comes in between.
             let mut controller = self.controller.lock();
-            let plan = Plan::new(applied.configuration.as_ref(), configuration, controller.desired());
+            let plan = Plan::new(old, configuration, controller.desired());
             controller.submit_all(&plan.commands, &plan.statuses).map_err(|(index, why)| match why {
                 CommandError::Gone => ReloadError::Ending,
                 CommandError::Refused(errno) => {
                     ReloadError::Refused { command: plan.commands.get(index).cloned().map(Box::new), errno }
                 }
             })?;
+            // At the start the workers were made with what the configuration says.
+            if let Some(old) = old.filter(|_| plan.settings) {
+                settings::submit(&mut controller, settings::changes(old, configuration))?;
+            }
             plan
         };
         if plan.settings {
-            let set = self.settings(applied.configuration.as_ref(), configuration);
-            set.map_err(|WorkerGone| ReloadError::Ending)?;
-            self.controller.lock().refresh_journal().map_err(ReloadError::Journal)?;
+            self.apply_rest(old, configuration).map_err(|WorkerGone| ReloadError::Ending)?;
         }
         // The checks come last: what they find out is noted at servers, which have to be there by then.
         match &applied.checks {
@@ -125,8 +129,9 @@ impl Reconciler {
         kept.map_err(|error| ReloadError::Memory { file: memory.clone(), error })
     }
 
-    /// Time-outs, switches and virtual addresses.
-    fn settings(&self, old: Option<&Configuration>, new: &Configuration) -> Result<(), WorkerGone> {
+    /// What no command changes: the policy of a full table, options that are no switches, and virtual addresses. The
+    /// configuration alone says it, so no journal need keep it.
+    fn apply_rest(&self, old: Option<&Configuration>, new: &Configuration) -> Result<(), WorkerGone> {
         let mut had = old.map(|old| old.virtual_addresses.clone()).unwrap_or_default();
         let mut new = new.clone();
         if new.answer_for != AnswerFor::Configured {
@@ -138,10 +143,14 @@ impl Reconciler {
             had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
             new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
         );
-        let options = new.options_each();
+        let (when_full, from) = (new.when_full, new.options);
         self.group.with_each(move |_, director, forwarder, _| {
-            let seed = director.config().seed;
-            director.set_config(new.core(seed));
+            let (mut config, mut options) = (director.config().clone(), *forwarder.options());
+            config.when_full = when_full;
+            // The other options are switches: those have been submitted, or are as an operator has set them.
+            (options.local, options.reject, options.capture_marked) =
+                (from.local, from.reject, from.capture_marked);
+            director.set_config(config);
             forwarder.set_options(options);
         })?;
         if !gone.is_empty() || !added.is_empty() {

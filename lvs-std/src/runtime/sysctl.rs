@@ -5,11 +5,11 @@ use core::fmt;
 use super::SharedController;
 use crate::control::{CommandError, sysctl};
 
-/// Why a switch was not set.
+/// Why a switch was not set, or a time-out of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "what was asked for, and why not")]
 pub struct SysctlError {
-    /// The switch.
+    /// The switch by its whole name, or the time-out's key, such as `timeouts.udp`.
     pub key: String,
     /// The value that was asked for.
     pub value: String,

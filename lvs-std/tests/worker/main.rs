@@ -7,4 +7,5 @@ mod control;
 mod exchange;
 mod group;
 mod prebuild;
+mod reload;
 mod world;

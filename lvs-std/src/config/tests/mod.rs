@@ -205,6 +205,14 @@ fn switches_reach_the_director() {
 }
 
 #[test]
+fn a_time_out_of_zero_is_refused_by_its_key() {
+    for key in ["tcp", "tcp-fin", "udp"] {
+        let text = refusal(&format!("{HEAD}[timeouts]\n{key} = 0\n"));
+        assert!(text.ends_with(&format!("{key} 0 is out of range; expected 1 to 5000000")), "{text}");
+    }
+}
+
+#[test]
 fn a_switch_that_does_not_exist_or_has_no_such_value_is_shown_with_its_place() {
     let text = |line: &str| refusal(&format!("{HEAD}[sysctl]\n{line}\n"));
     assert_eq!(

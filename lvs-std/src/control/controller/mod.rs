@@ -83,7 +83,7 @@ pub struct Controller<S: Store = Heap, const A: usize = 64, const N: usize = 256
     /// The daemons that run, master first.
     running: Vec<DaemonSpec>,
     journal: Option<Journal>,
-    /// Switches that were turned by command, so that a journal keeps them; not those of the configuration.
+    /// Switches that were turned since the start, by an operator or a reload, so that a journal keeps them.
     turned: BTreeSet<&'static str>,
     /// The rate of ICMP errors that was asked for: workers have parts of it, which are rounded.
     icmp_rate: Option<u32>,
@@ -201,7 +201,7 @@ where
         }
         // Set only now, so that the journal does not take up its own commands a second time.
         self.journal = Some(journal);
-        self.rewrite()?;
+        self.rewrite_journal()?;
         Ok(refused)
     }
 
@@ -309,7 +309,7 @@ where
         self.apply(changes).map_err(|errno| (commands.len(), errno))?;
         self.desired = desired;
         // Replaced as a whole, because a crash between two appended messages would leave half of the change.
-        self.rewrite().map_err(|_| (commands.len(), Errno::Memory.into()))
+        self.rewrite_journal().map_err(|_| (commands.len(), Errno::Memory.into()))
     }
 
     fn perform(&mut self, mut edit: Edit) -> Result<(), CommandError> {
@@ -342,24 +342,15 @@ where
         // It happened, but would not last: whoever asked must know.
         journal.append(command).map_err(|_| Errno::Memory)?;
         if journal.is_long() {
-            self.rewrite().map_err(|_| Errno::Memory)?;
+            self.rewrite_journal().map_err(|_| Errno::Memory)?;
         }
         Ok(())
     }
 
-    /// Writes the journal anew, after somebody has set what it keeps on the directors themselves: time-outs and
-    /// switches, as a reload does. Otherwise the next start would bring the old ones back.
-    ///
-    /// # Errors
-    /// [`JournalError`] when the file cannot be written.
-    pub fn refresh_journal(&mut self) -> Result<(), JournalError> {
-        self.rewrite()
-    }
-
     /// Writes the journal anew, from what is.
-    fn rewrite(&mut self) -> Result<(), JournalError> {
+    pub(crate) fn rewrite_journal(&mut self) -> Result<(), JournalError> {
         let timeouts = self.timeouts();
-        // As they are now: a reload may have set them anew meanwhile.
+        // As they are now: of several commands for one switch the last one counts.
         let settings: Vec<Setting> = self.turned_switches();
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let mut commands = Vec::new();
@@ -470,7 +461,7 @@ mod tests {
         controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
         controller.submit(TableCommand::NewServer(name, own, spec)).unwrap();
         controller.stand_in(name, sorry, spec).unwrap();
-        controller.rewrite().unwrap();
+        controller.rewrite_journal().unwrap();
         assert_eq!(servers(&controller), [sorry, own]);
         let mut again = self::controller();
         assert!(again.keep_journal(Journal::open(&path).unwrap()).unwrap().is_empty());

@@ -18,9 +18,8 @@ where
     /// Turns a switch, by its name with `net.ipv4.vs.` or without, as [`submit`](Self::submit) does it, and says in
     /// words what is wrong.
     ///
-    /// `director
-    /// sysctl`, a write to a file below `/proc/sys/net/ipv4/vs`, and whoever applies a table of switches while a
-    /// director runs come here: the switch takes effect at every worker and is in the journal, or it is refused.
+    /// `director sysctl`, a write to a file below `/proc/sys/net/ipv4/vs` and a reload come here: the switch takes
+    /// effect at every worker and is in the journal, or it is refused.
     ///
     /// # Errors
     /// [`SysctlError`], and nothing has changed but under [`NotKept`](SysctlError::NotKept); [`CommandError::Gone`].
@@ -61,14 +60,15 @@ where
         if switch.is_shared_out() {
             let parts: Vec<u32> = read.iter().map(|(_, rate)| *rate).collect();
             let whole = |asked: &u32| parts.iter().all(|part| *part == share(*asked, parts.len()));
-            // A configuration that was loaded since has set the parts by another number.
+            // The number that was asked for, while the parts still are of it: a program may have set the options of
+            // its workers itself.
             let rate = self.icmp_rate.filter(whole).unwrap_or_else(|| parts.iter().sum());
             return Ok(rate.to_string());
         }
         Ok(read.into_iter().next().map(|(value, _)| value).unwrap_or_default())
     }
 
-    /// The switches that were turned by command, as they are now.
+    /// The switches that were turned since the start, as they are now.
     pub(super) fn turned_switches(&self) -> Vec<Setting> {
         let turned = self.turned.iter().filter_map(|name| Switch::find(name));
         turned
