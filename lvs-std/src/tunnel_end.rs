@@ -114,6 +114,7 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
     pub fn run(&mut self, stop: impl AsFd) -> io::Result<()> {
         loop {
             while self.turn()? > 0 {
+                // Asked after each batch, because under load there is no wait that would notice.
                 if is_readable(stop.as_fd()) {
                     return Ok(());
                 }

@@ -92,6 +92,7 @@ impl Line {
 
     fn fate(&mut self) -> Fate {
         let Faults { drop, double, delay, corrupt } = self.faults;
+        // One number decides about all of them, so a frame has one fate and the shares add up.
         let mut point = (self.random() % 1_000) as u16;
         for (share, fate) in
             [(drop, Fate::Drop), (double, Fate::Double), (delay, Fate::Delay), (corrupt, Fate::Corrupt)]

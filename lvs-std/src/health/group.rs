@@ -174,7 +174,10 @@ impl Group {
         let waits = self.members.iter().any(|member| self.condition(member) == Condition::Waits);
         let Policy { quorum, hysteresis, .. } = self.policy;
         match self.quorum {
+            // Servers that have not answered yet may still make the quorum.
             None | Some(true) if waits => true,
+            // Hysteresis may bring the threshold down to 0, but a service without live weight has lost its quorum all
+            // the same.
             None => weight > 0 && weight >= quorum,
             Some(true) => weight > 0 && weight >= quorum.saturating_sub(hysteresis),
             Some(false) => weight > 0 && weight >= quorum.saturating_add(hysteresis),

@@ -34,6 +34,7 @@ pub(super) fn isolate() -> Result<(), LabError> {
     if isolation.is_some() {
         return Ok(());
     }
+    // Read before the move: until they are mapped inside, the kernel shows the overflow numbers for both.
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     *isolation = Some(match netns::unshare_user_and_network() {
         Ok(()) => {

@@ -30,8 +30,10 @@ impl Node {
     pub(super) fn new(name: &str) -> Result<Self, LabError> {
         let make = || {
             netns::unshare_network()?;
+            // A socket stays in the namespace where it was opened, so later requests need no thread inside.
             let mut netlink = Netlink::open()?;
             netlink.set_up("lo", true)?;
+            // The descriptor keeps the namespace alive when the thread that made it is gone.
             Ok((File::open("/proc/thread-self/ns/net")?, netlink))
         };
         let (namespace, netlink) = in_thread(make).map_err(|source| LabError::Setup {

@@ -23,6 +23,7 @@ impl Elephants {
 
     /// Counts a merged frame; says whether it was one of many.
     pub(super) fn sees(&mut self, key: &Key) -> bool {
+        // The hash has a key of this process's own, so that no stranger can choose ports that displace others.
         let place = self.hasher.hash_one(key) as usize % PLACES;
         let Some((known, count)) = self.seen.get_mut(place) else { return false };
         if known != key {

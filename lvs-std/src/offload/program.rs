@@ -24,6 +24,7 @@ use crate::sys::bpf::Instruction;
 pub(super) fn filter(gate: &Gate, maps: &Maps) -> Option<Vec<Instruction>> {
     let mut program = Assembler::default();
     program.copy(R6, R1);
+    // This program takes the place of the socket's classic filter, so it asks what that one asked.
     if gate.shares {
         program
             .load(Size::Word, R1, R6, packet::KIND)

@@ -87,6 +87,7 @@ fn change(
     // The director's own addresses are none to be given, or taken away.
     let added =
         if gone.is_empty() && new.is_empty() { Vec::new() } else { group.change_addresses(gone, new)? };
+    // Asked also when nothing changes, because only a command tells that the director has ended.
     group.with_first(|_, _, _| ())?;
     for (address, done) in added {
         // One that it cannot have is not tried again.

@@ -91,6 +91,8 @@ impl Drains {
 
     /// All of them, with what is left.
     pub(super) fn rows(&self) -> Vec<DrainRow> {
+        // Copied, since the controller's lock comes next: the two are never held together, so neither waits for the
+        // other.
         let list: Vec<_> = self.list().iter().map(|(of, drain)| (*of, *drain)).collect();
         let controller = self.controller.lock();
         let row = |((service, server), drain): ((ServiceName, SocketAddr), Drain)| DrainRow {

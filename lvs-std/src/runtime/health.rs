@@ -74,6 +74,7 @@ impl HealthReconciler {
     /// Checks these services from now on. What is known of a probe that both have stays known.
     pub fn replace(&self, services: &[VirtualService]) {
         let Some(probes) = &self.probes else { return };
+        // Asked for before the old ones are given up: a probe that both have goes on, and its state stays known.
         let mut new = watch(services, probes);
         let mut old = lock(&self.services);
         for service in &mut new {

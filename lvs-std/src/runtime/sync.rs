@@ -75,6 +75,8 @@ impl Sync {
         let at = self.interfaces.iter().position(|interface| *interface == asked.interface);
         let port = at.map(|at| PortId(at as u8)).ok_or(Errno::NoDevice)?;
         let mut state = self.state();
+        // The worker needs them on its own thread, and a command cannot borrow from this one, so they go there and come
+        // back. Whoever else asks for them waits for the lock meanwhile.
         let mut daemons = core::mem::take(&mut state.daemons);
         let wanted = asked.clone();
         let (daemons, done) = handle

@@ -301,6 +301,7 @@ fn call<T: Attributes>(command: u32, attributes: &mut T) -> io::Result<i32> {
             return Ok(result as i32);
         }
         let error = io::Error::last_os_error();
+        // `EAGAIN` is how the kernel's checker gives up on a long program when a signal is pending.
         if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
             return Err(error);
         }

@@ -40,6 +40,7 @@ impl HostAddresses {
         let mut questions = Socket::new(NETLINK_ROUTE)?;
         questions.bind_auto()?;
         questions.connect(&SocketAddr::new(0, 0))?;
+        // Changes have a socket of their own, so that none comes in between the answers to a question.
         let mut changes = Socket::new(NETLINK_ROUTE)?;
         changes.bind(&SocketAddr::new(0, GROUPS))?;
         changes.set_non_blocking(true)?;

@@ -78,6 +78,7 @@ impl Memory {
             tp_frame_size: number(geometry.slot)?,
             tp_frame_nr: number(geometry.slots)?,
         };
+        // The version comes first: it says how the slots' headers look, and cannot change once there is a ring.
         socket.set(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as libc::c_int))?;
         socket.set(option, &request)?;
         let protection = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
@@ -195,6 +196,7 @@ impl<'a> Iterator for Filled<'a> {
         let bytes = unsafe { slice::from_raw_parts_mut(slot.add(size_of::<tpacket2_hdr>()).as_ptr(), room) };
         let start = usize::from(header.tp_mac).saturating_sub(size_of::<tpacket2_hdr>()).min(room);
         let length = (header.tp_snaplen as usize).min(room - start);
+        // Kernels before Linux 3.14 do not say which protocol a tag is of. It is 802.1Q then.
         let protocol = if status & libc::TP_STATUS_VLAN_TPID_VALID == 0 {
             libc::ETH_P_8021Q as u16
         } else {

@@ -60,6 +60,7 @@ pub(super) fn channel<S: Store, const A: usize, const N: usize>(
     snapshot: Snapshot,
 ) -> io::Result<(Handle<S, A, N>, Inbox<S, A, N>)> {
     let (wake_tx, wake_rx) = UnixStream::pair()?;
+    // A worker that is behind must not hold up those who wake it, and an empty pipe must not hold up the worker.
     wake_tx.set_nonblocking(true)?;
     wake_rx.set_nonblocking(true)?;
     let (sender, receiver) = bounded(COMMANDS);
@@ -112,6 +113,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
         let (sender, receiver) = bounded(1);
         let command: Command<S, A, N> = Box::new(move |director, forwarder, now| {
             let result = work(director, forwarder, now);
+            // A step of its own, because the worker settles the flow offload between the command and its answer.
             Box::new(move || {
                 // Nobody waits for it if the asker died.
                 let _ = sender.send(result);
@@ -220,6 +222,7 @@ impl<S: Store, const A: usize, const N: usize> Inbox<S, A, N> {
 
     /// Publishes new numbers, unless somebody is just reading the old ones.
     pub(super) fn publish(&self, fill: impl FnOnce(&mut Snapshot)) {
+        // The worker waits for no reader, who gets the next numbers a second later.
         if let Ok(mut snapshot) = self.published.try_lock() {
             fill(&mut snapshot);
         }

@@ -52,6 +52,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
         if woken {
             self.inbox.clear_wakes();
         }
+        // An error stays pending until it is fetched, and would end every further wait at once.
         for port in troubled {
             if let Some(input) = self.inputs.get_mut(port) {
                 input.failed = input.receive.recover().is_err();

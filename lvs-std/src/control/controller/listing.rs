@@ -44,6 +44,7 @@ where
             None => HashMap::new(),
             Some(key) => fan_out::servers(&self.backend, key)?,
         };
+        // The kernel's listing would not have these either, since keepalived removes servers that it finds dead.
         let listed = declared.servers.iter().filter(|server| !server.status.absent).map(|server| {
             let mut report = ServerReport {
                 address: server.address,

@@ -89,6 +89,7 @@ where
         }
         let done = self.backend.with_each(move |_, director, _, _| {
             let mut config = director.config().clone();
+            // 0 leaves a time-out as it is, as with `ipvsadm --set`.
             let set = |to: &mut u32, from: u32| *to = if from == 0 { *to } else { from };
             set(&mut config.timeouts.tcp, tcp);
             set(&mut config.timeouts.tcp_fin, tcp_fin);

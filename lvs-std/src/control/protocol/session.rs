@@ -51,6 +51,7 @@ impl Session {
         let mut answers = Vec::new();
         for message in messages(datagram) {
             let header = message.header;
+            // As with the kernel, what is no request is not carried out, but acknowledged if it asks for that.
             let asked = header.flags & flag::REQUEST != 0 && header.kind >= kind::FIRST;
             let done = if asked { self.one(&message, handler, &mut answers) } else { Ok(()) };
             match done {

@@ -67,6 +67,7 @@ pub fn open_fanned(
         return Err(failed(OpenStep::Fan)(io::ErrorKind::InvalidInput.into()));
     };
     let fan = Fan { socket: first.socket().again().map_err(failed(OpenStep::Fan))?, steer };
+    // Set before any of the sockets lets frames in, so that the first frame is steered as well.
     fan.set(addresses).map_err(|error| failed(OpenStep::Fan)(io::Error::other(error)))?;
     let (mut devices, mut taps) = (Vec::new(), Vec::new());
     for receiver in receivers {

@@ -42,6 +42,7 @@ impl Receiver {
         let socket = PacketSocket::open(interface.index).map_err(|error| (OpenStep::Socket, error))?;
         let set = |name| socket.set::<i32>(name, &1).map_err(|error| (OpenStep::Option, error));
         set(libc::PACKET_VNET_HDR)?;
+        // Otherwise what this machine sends by the interface would come in as if it had been received there.
         set(libc::PACKET_IGNORE_OUTGOING)?;
         socket.set(libc::PACKET_RESERVE, &RESERVE).map_err(|error| (OpenStep::Option, error))?;
         let (longest, spare) = match options.slot_length {
@@ -58,6 +59,7 @@ impl Receiver {
         let spare = (0..spare).map(|_| vec![0; SPARE_START + LONGEST].into_boxed_slice()).collect();
         let membership = |error| (OpenStep::Membership, error);
         let filtered = match (shares, options.mac) {
+            // Nothing comes in before the group is complete and has its program: frames would go to the wrong workers.
             (true, _) => socket.filter_all(),
             (false, Some(_)) => socket.filter(options.mac, false),
             (false, None) => Ok(()),
@@ -109,6 +111,7 @@ impl Receive for Receiver {
             judge(&mut frames);
         }
         drop(frames);
+        // Not earlier, since frames are edited, and long ones sent, from where they lie.
         self.ring.release(taken);
         Ok(taken)
     }
@@ -118,6 +121,8 @@ impl Receive for Receiver {
     }
 
     fn recover(&mut self) -> io::Result<()> {
+        // An interface that is taken down leaves an error, too, and may come up again. Only one that exists no more is
+        // the end of the device.
         match self.socket.take_error()? {
             Some(error) if !interface::exists(&self.socket, self.index) => Err(error),
             Some(_) | None => Ok(()),

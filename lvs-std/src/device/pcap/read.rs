@@ -103,6 +103,7 @@ impl<R: Read> Reader<R> {
         if self.ended {
             return Ok(None);
         }
+        // A file may end before a record, but not inside of one, so only the first byte may be missing.
         let (first, rest) = header.split_at_mut(1);
         loop {
             match self.from.read(first) {
@@ -132,6 +133,7 @@ impl<R: Read + Send> Receive for Reader<R> {
         let mut counters = self.counters;
         let Some(Record { mut frame, original, .. }) = self.next_frame()? else { return Ok(0) };
         if frame.len() < original {
+            // A checksum of the frame would cover bytes that are not there, so it cannot be forwarded.
             counters.cut += 1;
         } else {
             frame.port = port;

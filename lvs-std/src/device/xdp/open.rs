@@ -121,6 +121,7 @@ fn open_all(
     zero_copy: bool,
 ) -> Result<Vec<Xdp>, OpenError> {
     let Some(first) = plans.first() else { return Ok(Vec::new()) };
+    // All ports share one memory, so its chunks have to take the frames of the port with the largest MTU.
     let ordinary = plans.iter().all(|plan| plan.interface.mtu <= ORDINARY_MTU);
     let chunk = if ordinary { SMALL_CHUNK } else { LARGE_CHUNK };
     let all = plans.iter().map(Plan::frames).fold(0, u32::saturating_add);
@@ -252,6 +253,8 @@ fn attach(plan: &Plan<'_>, program: &Program, how: Attach) -> Result<(Attachment
     match how {
         Attach::Native => attach(true),
         Attach::Generic => attach(false),
+        // Every interface takes a program at the generic hook, which is slower: the kernel has copied the frame by
+        // then.
         Attach::Auto => attach(true).or_else(|_| attach(false)),
     }
     .map_err(plan.at(XdpStep::Attach))
@@ -264,6 +267,7 @@ fn join(plan: &Plan<'_>) -> Result<PacketSocket, OpenError> {
     if let Some(mac) = plan.mac.filter(|mac| *mac != plan.interface.mac)
         && socket.join(libc::PACKET_MR_UNICAST, &mac).is_err()
     {
+        // An interface that cannot filter for a second address is asked for all frames. The program sorts them out.
         socket.join(libc::PACKET_MR_PROMISC, &[]).map_err(plan.at(XdpStep::Membership))?;
     }
     socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(plan.at(XdpStep::Membership))?;

@@ -83,6 +83,7 @@ fn link_layer(program: &mut Assembler, station: Station) {
         .jump(When::IsNot(R4, u32::from_ne_bytes([a, b, c, d])), LEAVE_IT)
         .load(Size::Half, R4, R2, 4)
         .jump(When::IsNot(R4, u32::from(u16::from_ne_bytes([e, f]))), LEAVE_IT);
+    // Nobody else has this address, so what is inside the frame does not matter.
     if let Station::Own(_) = station {
         program.jump(When::Always, TAKE_IT);
     }
@@ -128,6 +129,7 @@ fn arp(program: &mut Assembler, v4: &Map) {
 fn ipv4(program: &mut Assembler, v4: &Map) {
     program
         .label("ipv4")
+        // No service has a group's address.
         .jump(When::IsNot(R9, 0), LEAVE_IT)
         .copy(R4, R8)
         .add(R4, 20)
@@ -137,6 +139,7 @@ fn ipv4(program: &mut Assembler, v4: &Map) {
         .jump(When::Null(R0), "source")
         .load(Size::Byte, R1, R0, 0)
         .jump(When::Has(R1, u32::from(class::DIRECTOR)), TAKE_IT)
+        // Asked before the source is, because real servers also talk with the machine itself: they answer its checks.
         .jump(When::Has(R1, u32::from(class::MACHINE)), LEAVE_IT)
         .label("source");
     look_up_v4(program, v4, 12);

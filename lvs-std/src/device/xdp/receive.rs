@@ -86,11 +86,13 @@ impl Queue {
         if taken == 0 {
             return 0;
         }
+        // Only the descriptors go back here. The chunks are this program's until they are in the fill ring again.
         self.receive.release();
         let umem = &self.umem;
         let mut frames = ArrayVec::<Frame<'_>, BATCH>::new();
         for Received { chunk, start, length } in &mut received {
             match Frame::new(umem.bytes(chunk), *start, *start + *length, port) {
+                // Tunnels write their headers into this room in front.
                 Some(mut frame) if *start >= HEADROOM => {
                     if detect {
                         checksum::detect(&mut frame);
@@ -160,6 +162,7 @@ impl Receive for Receiver {
         }
         let Self { queues, next, detect, counters, .. } = self;
         for _ in 0..queues.len() {
+            // The queues take turns, so that a busy one does not keep the others waiting.
             let index = *next;
             *next = (*next + 1) % queues.len();
             let Some(queue) = queues.get_mut(index) else { continue };

@@ -56,6 +56,7 @@ impl Transmitter {
             }
             self.collect();
             let left = self.ring.waiting();
+            // No progress: the interface is full, and asking again at once would only burn time.
             if left == waiting {
                 break;
             }
@@ -66,6 +67,7 @@ impl Transmitter {
     }
 
     fn check(&self, frame: &Frame<'_>) -> Result<(), TransmitError> {
+        // Without transmit metadata, a descriptor cannot say that a checksum or a segmentation is left to do.
         if frame.offload != Offload::NONE {
             return Err(TransmitError::Unsupported);
         }
@@ -110,6 +112,7 @@ impl Transmitter {
     fn put(&mut self, frame: &Frame<'_>, whole_loan: bool) -> Result<(), TransmitError> {
         self.check(frame)?;
         self.make_room()?;
+        // A frame that was not handed over may be edited before the kernel has read it, so its bytes are copied.
         if !(whole_loan && self.ring.send_loan(frame.bytes())) {
             self.copy(frame)?;
         }

@@ -35,11 +35,13 @@ impl Checker for Ping {
             step: "open an ICMP socket",
             errno: errno.raw_os_error(),
         })?;
+        // A raw socket hears the replies to all pings of the machine, and the cookie tells whose one is.
         let mut cookie = [0; COOKIE];
         getrandom(&mut cookie, GetRandomFlags::empty())
             .map_err(|errno| Failure::Hindered { step: "draw a number", errno: errno.raw_os_error() })?;
         let target = SocketAddr::new(target.ip(), 0);
         let v4 = target.is_ipv4();
+        // Only a raw IPv4 socket shows the IP header before the message.
         let attempt = Asked { socket, cookie, skips_header: raw && v4, reply: if v4 { 0 } else { 129 } };
         net::connect(&attempt.socket, &target).map_err(|errno| Failure::of_socket("connect", errno))?;
         net::send(&attempt.socket, &request(v4, &cookie), SendFlags::NOSIGNAL)
@@ -56,6 +58,7 @@ fn open(target: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let open = |kind| net::socket_with(family, kind, flags, Some(protocol));
+    // A ping socket takes no capability where `net.ipv4.ping_group_range` allows it. A raw one takes `CAP_NET_RAW`.
     match open(SocketType::DGRAM) {
         Ok(socket) => Ok((socket, false)),
         Err(Errno::ACCESS | Errno::PERM | Errno::PROTONOSUPPORT) => {
@@ -72,6 +75,7 @@ fn request(v4: bool, cookie: &[u8; COOKIE]) -> Vec<u8> {
     let mut message = vec![if v4 { 8 } else { 128 }, 0, 0, 0, id1, id2, 0, 1];
     message.extend_from_slice(cookie);
     if v4 {
+        // For IPv6 the kernel does it: that sum covers the source address, which the kernel chooses (RFC 3542 §3.1).
         let sum = checksum(&message);
         if let Some(place) = message.get_mut(2..4) {
             place.copy_from_slice(&sum);

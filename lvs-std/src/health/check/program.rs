@@ -47,9 +47,11 @@ impl Checker for Program {
             .args(&self.arguments)
             .env("CHECK_ADDRESS", target.ip().to_string())
             .env("CHECK_PORT", target.port().to_string())
+            // Nobody reads what it says, and a pipe that is full would stop it.
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // A group of its own, so that what the program starts can be ended with it.
             .process_group(0)
             .spawn();
         let hindered = |step, error: &io::Error| Failure::Hindered {
@@ -57,6 +59,7 @@ impl Checker for Program {
             errno: error.raw_os_error().unwrap_or_default(),
         };
         let child = Running(Some(started.map_err(|error| hindered("start the program", &error))?));
+        // Such a descriptor becomes readable when the process ends, so a program is waited for as a socket is.
         let end =
             child.pid().map_or(Err(rustix::io::Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
         let end = end.map_err(|errno| {

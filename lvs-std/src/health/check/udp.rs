@@ -187,6 +187,7 @@ impl Attempt for Asked {
 
     fn expire(&mut self, after: Duration) -> Expiry {
         Expiry::Ends(match self.reply {
+            // A server need not answer what it does not understand. Only an ICMP error would say that nobody listens.
             None => PASSED,
             Some(_) => Err(Failure::TimedOut { doing: Doing::Reply, after }),
         })

@@ -36,6 +36,7 @@ impl Talk {
             },
             str::to_owned,
         );
+        // The connection is to be closed, because that is how a body without a length ends.
         let request = format!(
             "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             check.method(),
@@ -95,6 +96,7 @@ impl Talk {
         if self.check.text.is_none() && self.check.digest.is_none() {
             return Some(PASSED);
         }
+        // Such answers have no body, whatever length they name (RFC 9112, 6.3).
         let bodiless = self.check.method() == "HEAD" || matches!(head.status, 204 | 304);
         let framing = if bodiless { Framing::Length(0) } else { head.framing };
         let mut body = Body::new(&self.check, framing);
@@ -128,6 +130,7 @@ impl Head {
             return None;
         }
         let status =
+            // `parse` takes a sign, which no status has.
             core::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?.parse().ok()?;
         let mut framing = Framing::Close;
         for line in lines {
@@ -143,6 +146,7 @@ impl Head {
                     Framing::Close
                 };
             } else if name.eq_ignore_ascii_case(b"content-length") && framing == Framing::Close {
+                // A transfer coding counts more than a length (RFC 9112, 6.3).
                 framing = Framing::Length(core::str::from_utf8(value).ok()?.parse().ok()?);
             }
         }

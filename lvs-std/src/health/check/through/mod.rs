@@ -108,6 +108,7 @@ impl Checker for Through {
         let from = net::getsockname(&reserved).and_then(SocketAddr::try_from);
         let from = from.map_err(|errno| hindered("take a port", errno))?;
         let socket = receiving_socket(self.service, own)?;
+        // Drawn by chance, so that no late answer to an earlier probe from this port fits.
         let mut sequence = [0; 4];
         getrandom(&mut sequence, GetRandomFlags::empty())
             .map_err(|errno| hindered("draw a number", errno))?;
@@ -281,6 +282,8 @@ fn neighbour(server: IpAddr) -> Result<Option<(u32, [u8; 6])>, Failure> {
     let Some(interface) = route else { return Err(Failure::Unreachable(libc::EHOSTUNREACH)) };
     let found = netlink.neighbour(interface, server).map_err(|error| of_io("find a neighbour", &error))?;
     if !found.is_some_and(|(_, fresh)| fresh) {
+        // The probe leaves by a packet socket, which makes the kernel look for nobody. A datagram through its stack
+        // does.
         let nudge = UdpSocket::bind((unspecified(server), 0)).and_then(|socket| {
             socket.set_nonblocking(true)?;
             socket.send_to(&[], (server, DISCARD))
@@ -293,6 +296,7 @@ fn neighbour(server: IpAddr) -> Result<Option<(u32, [u8; 6])>, Failure> {
 /// The address from which this machine speaks to another.
 fn own_address(to: IpAddr) -> Result<IpAddr, Failure> {
     let found = UdpSocket::bind((unspecified(to), 0)).and_then(|socket| {
+        // Connecting sends nothing here, but makes the kernel choose a route and with it the address.
         socket.connect((to, DISCARD))?;
         socket.local_addr()
     });
