@@ -246,6 +246,8 @@ impl Engine {
         else {
             return;
         };
+        // Descriptors are watched by edges. An attempt that waits for none yet, but for a neighbour, would never be
+        // called.
         let eager = attempt.is_eager();
         if let Err(errno) = self.poller.watch(attempt.descriptor(), token) {
             self.answered(place, Err(Failure::of_socket("watch a socket", errno)));

@@ -176,8 +176,7 @@ impl Group {
         match self.quorum {
             // Servers that have not answered yet may still make the quorum.
             None | Some(true) if waits => true,
-            // Hysteresis may bring the threshold down to 0, but a service without live weight has lost its quorum all
-            // the same.
+            // As with keepalived, no live weight is no quorum, whatever threshold the policy leads to.
             None => weight > 0 && weight >= quorum,
             Some(true) => weight > 0 && weight >= quorum.saturating_sub(hysteresis),
             Some(false) => weight > 0 && weight >= quorum.saturating_add(hysteresis),

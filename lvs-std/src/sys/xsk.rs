@@ -67,6 +67,7 @@ impl Umem {
     /// chunks.
     pub(crate) fn new(chunk: usize, chunks: u32) -> io::Result<(Arc<Self>, Vec<Chunk>)> {
         let bytes = chunk.checked_mul(chunks as usize).filter(|bytes| *bytes > 0).ok_or_else(invalid)?;
+        // Populated at once, so that no packet waits for a page fault at the first use of a chunk.
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice disturbs no existing memory.
         let start = unsafe {
@@ -358,6 +359,8 @@ impl TransmitRing {
         if !self.ring.put(Descriptor { address, length: bytes.len() as u32, options: 0 }) {
             return false;
         }
+        // This byte is all that tells the receiver, which settles its loans after each batch: no queue, no locked
+        // instruction.
         state.store(SENT, Ordering::Relaxed);
         true
     }

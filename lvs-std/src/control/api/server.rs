@@ -38,6 +38,7 @@ impl ApiServer {
     /// # Errors
     /// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
     pub fn start(socket: &Path, handler: Arc<dyn ApiHandler>) -> io::Result<Self> {
+        // A socket's file at which nobody answers is left over from a director that was killed.
         if UnixStream::connect(socket).is_err() {
             let _ = fs::remove_file(socket);
         }

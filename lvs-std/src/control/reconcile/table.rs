@@ -27,6 +27,7 @@ where
     let (removals, others): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.removes());
     for (done, change) in others.iter().enumerate() {
         if let Err(errno) = step(director, forwarder, now, change) {
+            // Backwards, since a later step may rest on an earlier one, as a server does on its service.
             others.iter().take(done).rev().for_each(|change| undo(director, change));
             return Err(errno);
         }

@@ -253,8 +253,7 @@ fn attach(plan: &Plan<'_>, program: &Program, how: Attach) -> Result<(Attachment
     match how {
         Attach::Native => attach(true),
         Attach::Generic => attach(false),
-        // Every interface takes a program at the generic hook, which is slower: the kernel has copied the frame by
-        // then.
+        // Every interface takes a program at the generic hook, but each frame has a socket buffer by then: slower.
         Attach::Auto => attach(true).or_else(|_| attach(false)),
     }
     .map_err(plan.at(XdpStep::Attach))
