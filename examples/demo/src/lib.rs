@@ -11,7 +11,6 @@ mod load;
 mod outage;
 mod report;
 mod stage;
-mod table;
 
 use core::error::Error;
 use std::process::{self, ExitCode};

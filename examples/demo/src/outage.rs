@@ -23,7 +23,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::folder::Folder;
 use crate::http;
 use crate::stage::{self, Stage};
-use crate::table::Undeclared;
 
 /// What happened.
 pub(crate) struct Outage {
@@ -92,7 +91,7 @@ impl Outage {
         let services = [service];
         let keeper = stage
             .director()
-            .run(|| HealthReconciler::start(&services, Undeclared(stage.handle().clone()), told))??;
+            .run(|| HealthReconciler::start(&services, stage.controller().clone(), told))??;
         for _ in 0..stage::WEIGHTS.len() {
             news.recv_timeout(PATIENCE)?;
         }
@@ -107,7 +106,7 @@ impl Outage {
             times
         })?;
         drop(keeper);
-        let connections = stage.handle().connections()?;
+        let connections = stage.connections()?;
         let servers: HashMap<u16, SocketAddr> = connections
             .iter()
             .map(|connection| (connection.flow.source_port, connection.destination))

@@ -4,12 +4,14 @@ use core::error::Error;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use lvs_core::conn::Connection;
 use lvs_core::{Config, Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Weight};
+use lvs_std::control::{Controller, NoDaemons, TableCommand, convert};
 use lvs_std::health::{Check, Http, Policy, Probe, Schedule};
 use lvs_std::lab::{Balancer, BalancerCounters, Cluster, Lab, LabError, Node, Plan};
-use lvs_std::worker::Handle;
+use lvs_std::worker::WorkerGone;
 
 use crate::folder::Folder;
 use crate::http;
@@ -23,6 +25,7 @@ pub(crate) struct Stage {
     name: &'static str,
     cluster: Cluster,
     balancer: Balancer,
+    controller: Arc<Mutex<Controller>>,
     method: Method,
 }
 
@@ -60,8 +63,19 @@ impl Stage {
         }
         // What its machine's kernel asks the servers from: the director itself is another host on that network.
         cluster.director.add_address("eth0", CHECKER, 24)?;
-        let balancer = cluster.balance(Config::new(lvs_std::random_seed()?), services)?;
-        Ok(Self { name, cluster, balancer, method })
+        let balancer = cluster.balance(Config::new(lvs_std::random_seed()?), Vec::new())?;
+        let mut controller = Controller::new(balancer.handle().clone(), Box::new(NoDaemons));
+        for (key, config, servers) in services {
+            let name = convert::name(key);
+            controller
+                .submit(TableCommand::NewService(name, convert::service_spec(key.family(), &config)))?;
+            for server in servers {
+                let spec = convert::server_spec(&server);
+                controller.submit(TableCommand::NewServer(name, server.address, spec))?;
+            }
+        }
+        let controller = Arc::new(Mutex::new(controller));
+        Ok(Self { name, cluster, balancer, controller, method })
     }
 
     /// The IPv4 service with its servers, each checked by HTTP at its own address.
@@ -93,8 +107,13 @@ impl Stage {
     }
 
     /// Commands the director.
-    pub(crate) const fn handle(&self) -> &Handle {
-        self.balancer.handle()
+    pub(crate) const fn controller(&self) -> &Arc<Mutex<Controller>> {
+        &self.controller
+    }
+
+    /// The director's connections.
+    pub(crate) fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
+        self.controller.lock().unwrap_or_else(PoisonError::into_inner).connections()
     }
 
     /// Pulls the cable of a real server, or plugs it in again.

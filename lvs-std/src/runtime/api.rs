@@ -54,22 +54,21 @@ impl ApiHandler for RuntimeHandle {
 
 impl RuntimeHandle {
     fn connection_rows(&self, server: Option<SocketAddr>, limit: Option<usize>) -> Response {
-        let all = match self.connections() {
-            Ok(all) => all,
-            Err(gone) => return ending(gone),
-        };
-        let wanted = all.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
-        let row = |connection: Connection| ConnectionRow {
-            protocol: connection.flow.protocol.to_string(),
-            client: connection.flow.source(),
-            virtual_address: connection.flow.destination(),
-            server: connection.destination,
-            method: connection.method.to_string(),
-            state: connection.state.to_string(),
-            expires: connection.expires_in as f64 / 1_000.0,
-            packets: connection.in_packets.into(),
-        };
-        Response::of(&wanted.take(limit.unwrap_or(usize::MAX)).map(row).collect::<Vec<_>>())
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut rows = Vec::new();
+        for page in self.0.controller.connections() {
+            let page = match page {
+                Ok(page) => page,
+                Err(gone) => return ending(gone),
+            };
+            let wanted = page.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
+            rows.extend(wanted.take(limit - rows.len()).map(connection_row));
+            // What is past the limit need not be read.
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        Response::of(&rows)
     }
 
     fn health_row(&self) -> HealthRow {
@@ -97,6 +96,19 @@ impl RuntimeHandle {
             servers: servers.iter().map(row).collect(),
         });
         rows.collect()
+    }
+}
+
+fn connection_row(connection: Connection) -> ConnectionRow {
+    ConnectionRow {
+        protocol: connection.flow.protocol.to_string(),
+        client: connection.flow.source(),
+        virtual_address: connection.flow.destination(),
+        server: connection.destination,
+        method: connection.method.to_string(),
+        state: connection.state.to_string(),
+        expires: connection.expires_in as f64 / 1_000.0,
+        packets: connection.in_packets.into(),
     }
 }
 

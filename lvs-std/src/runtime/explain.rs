@@ -42,7 +42,13 @@ pub(super) fn explain(
         let worker = group.steer().owner(&flow, owns);
         let _ = writeln!(text, "worker {worker} has its packets");
     }
-    let found = group.connections().map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
+    let mut found = None;
+    for page in controller.connections() {
+        found = page.map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
+        if found.is_some() {
+            break;
+        }
+    }
     if let Some(connection) = found {
         let _ = writeln!(
             text,

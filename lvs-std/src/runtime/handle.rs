@@ -6,8 +6,6 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use lvs_core::conn::Connection;
-
 use super::drain::Drains;
 use super::events::Events;
 use super::explain::explain;
@@ -27,9 +25,9 @@ use crate::worker::WorkerGone;
 /// Asks and commands a running director. Clones reach the same one; none of them keeps it running.
 ///
 /// The methods are of four kinds: what reads ([`statistics`](Self::statistics), [`health`](Self::health),
-/// [`explain`](Self::explain), [`connections`](Self::connections), [`plan`](Self::plan)), what changes the table
-/// ([`reload`](Self::reload), [`drain`](Self::drain), [`with_controller`](Self::with_controller)), what tells
-/// ([`events`](Self::events)), and [`stop`](Self::stop). Each may be called from any thread; none is called by a
+/// [`explain`](Self::explain), [`plan`](Self::plan)), what changes the table ([`reload`](Self::reload),
+/// [`drain`](Self::drain), [`with_controller`](Self::with_controller)), what tells ([`events`](Self::events)), and
+/// [`stop`](Self::stop). The controller lists the [connections](crate::control::Controller::connections). Each may be called from any thread; none is called by a
 /// packet.
 #[derive(Clone)]
 pub struct RuntimeHandle(pub(super) Arc<Parts>);
@@ -137,14 +135,6 @@ impl RuntimeHandle {
     /// [`WorkerGone`].
     pub fn statistics(&self) -> Result<Statistics, WorkerGone> {
         Statistics::read(&self.subject())
-    }
-
-    /// The live connections of all workers.
-    ///
-    /// # Errors
-    /// [`WorkerGone`].
-    pub fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
-        self.0.group.connections()
     }
 
     /// What is known of the checks: whether each has had an answer, and what each has found.

@@ -7,13 +7,13 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::control::{CommandError, DesiredServer, ServerStatus, TableCommand, convert};
+use crate::control::{Backend, CommandError, Controller, DesiredServer, ServerStatus, TableCommand, convert};
 use crate::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
 use crate::worker::WorkerGone;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use lvs_core::{ServerConfig, ServiceKey, Weight};
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Scheduler, ServerConfig, ServiceKey, Store, Weight};
 
-use super::SharedController;
 use crate::config::VirtualService;
 
 /// A table whose servers are kept as their health says.
@@ -233,9 +233,15 @@ fn keep(
     }
 }
 
-impl ServerTable for SharedController {
+/// A controller that others use too: what they declare is kept, and how servers do is said beside it.
+impl<S, const A: usize, const N: usize, R> ServerTable for Arc<Mutex<Controller<S, A, N, R>>>
+where
+    S: Store + 'static,
+    SchedulerOf<S>: From<Scheduler>,
+    R: Backend<S, A, N> + Send + 'static,
+{
     fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32> {
-        let controller = self.lock();
+        let controller = self.lock().unwrap_or_else(PoisonError::into_inner);
         let servers =
             controller.desired().service(convert::name(service)).map(|declared| declared.servers.iter());
         let weight = |server: &DesiredServer| (server.address, server.spec.weight.cast_unsigned());
@@ -244,7 +250,7 @@ impl ServerTable for SharedController {
 
     fn place(&self, service: ServiceKey, wanted: &Wanted) -> Result<(), WorkerGone> {
         let name = convert::name(service);
-        let mut controller = self.lock();
+        let mut controller = self.lock().unwrap_or_else(PoisonError::into_inner);
         for (server, place) in &wanted.servers {
             // An operator may have removed it.
             let Some(declared) =

@@ -108,7 +108,8 @@ impl Reconciler {
             None => {
                 let events = self.events.clone();
                 let tell = move |event: &Event| tell(event, &events);
-                let started = HealthReconciler::start(&configuration.services, self.controller.clone(), tell);
+                let started =
+                    HealthReconciler::start(&configuration.services, self.controller.0.clone(), tell);
                 applied.checks = started.map_err(ReloadError::Checks)?;
             }
         }

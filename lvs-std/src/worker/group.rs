@@ -6,7 +6,6 @@ use core::sync::atomic::AtomicBool;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lvs_core::conn::Connection;
 use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::AddAddressError;
@@ -165,18 +164,6 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         // More addresses than there are do no harm until the next change.
         let _ = self.tell_kernel(&now);
         Ok(results.into_iter().chain(refused).collect())
-    }
-
-    /// The live connections of all, see [`Handle::connections`].
-    ///
-    /// # Errors
-    /// [`WorkerGone`].
-    pub fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
-        let mut all = Vec::new();
-        for handle in self.handles.iter() {
-            all.append(&mut handle.connections()?);
-        }
-        Ok(all)
     }
 
     /// The sum of what the workers published last. `None` without workers.

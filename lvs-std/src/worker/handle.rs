@@ -9,8 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lvs_core::conn::Connection;
-use lvs_core::{ConnId, Director, Heap, Store, Tick};
+use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 
 use crate::worker::Snapshot;
@@ -24,8 +23,6 @@ pub(super) type Answer = Box<dyn FnOnce()>;
 
 /// Commands that wait at most; further ones wait in [`Handle::with`].
 const COMMANDS: usize = 64;
-/// Table entries that are listed between two batches: some microseconds' work.
-const PAGE: u32 = 1_024;
 
 /// Commands a running worker. Clones command the same one.
 ///
@@ -142,25 +139,6 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
                 true
             }
         })
-    }
-
-    /// The live connections, as they were at moments within some milliseconds: the table is read a part at a time, so
-    /// that packets go on, and one that opens or closes meanwhile may be in the list or not.
-    ///
-    /// # Errors
-    /// [`WorkerGone`].
-    pub fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
-        let capacity = self.with(|director, _, _| director.capacity())?;
-        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
-        let mut found = Vec::new();
-        for first in (0..capacity).step_by(PAGE as usize) {
-            let page: Vec<Connection> = self.with(move |director, _, now| {
-                let ids = (first..capacity.min(first + PAGE)).map(ConnId::from_index);
-                ids.filter_map(|id| director.connection(id, now)).collect()
-            })?;
-            found.extend(page);
-        }
-        Ok(found)
     }
 
     /// The numbers that the worker published last, about a second ago at most. Takes no time of the worker's.

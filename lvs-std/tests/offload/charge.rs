@@ -9,6 +9,7 @@ use libtest_mimic::Trial;
 use lvs_core::conn::{State, TcpState};
 use lvs_core::stats::Traffic;
 use lvs_core::{Family, Method, ServerConfig, ServiceKey};
+use lvs_std::control::{Controller, NoDaemons};
 use lvs_std::lab::{Arms, Cluster, Lab, Node, Obstacle, Plan};
 use lvs_std::steering::By;
 use lvs_std::worker::Handle;
@@ -146,10 +147,11 @@ fn closes(lab: Lab, plan: Plan, family: Family) -> Outcome {
     session.exchange(BULK, BULK)?;
     assert!(shown(balancer.handle())? > 0);
     drop(session);
+    let controller = Controller::new(balancer.handle().clone(), Box::new(NoDaemons));
     let end = Instant::now() + PATIENCE;
     loop {
         let states: Vec<State> =
-            balancer.handle().connections()?.iter().map(|connection| connection.state).collect();
+            controller.connections()?.iter().map(|connection| connection.state).collect();
         if states.iter().all(|state| *state != State::Tcp(TcpState::Established)) {
             assert_eq!(states.len(), 1, "{states:?}");
             break;

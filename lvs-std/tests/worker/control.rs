@@ -39,7 +39,7 @@ fn a_running_worker_takes_commands_and_stops() {
     assert_eq!((services[0].name, services[0].spec.scheduler.as_str()), (name, "rr"));
     let Ok(Answer::Servers(servers)) = controller.submit(Query::Servers(name)) else { panic!() };
     assert_eq!((servers.len(), servers[0].active), (1, 1));
-    let connections = handle.connections().unwrap();
+    let connections = controller.connections().unwrap();
     assert_eq!(connections.len(), 1);
     assert_eq!(connections[0].flow.addresses.source(), CLIENT);
     let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
@@ -99,7 +99,8 @@ fn events_that_nobody_fetches_are_counted() {
         let end = worker.run();
         (end, worker)
     });
-    while handle.connections().unwrap().len() < 10 {}
+    let controller = Controller::new(handle.clone(), Box::new(NoDaemons));
+    while controller.connections().unwrap().len() < 10 {}
     handle.stop();
     assert_eq!(thread.join().unwrap().0, End::Stopped);
     assert_eq!(events.try_iter().count(), 3);

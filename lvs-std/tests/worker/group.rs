@@ -1,6 +1,7 @@
 //! Two workers as one director, turned by hand: what they hand to each other, and what they say together.
 
 use lvs_core::{Method, Seed};
+use lvs_std::control::{Controller, NoDaemons};
 use lvs_std::device::{Device, PairOptions};
 use lvs_std::steering::{By, Steer};
 use lvs_std::worker::{Worker, WorkerGone, WorkerGroup};
@@ -135,8 +136,15 @@ fn what_is_told_to_all_is_done_by_each_and_what_they_say_is_joined() {
         pair.workers.into_iter().map(|mut worker| std::thread::spawn(move || worker.run())).collect();
     let numbers = group.with_each(|number, director, _, _| (number, director.counters().live));
     assert_eq!(numbers, Ok(vec![(0, 1), (1, 1)]));
-    let connections = group.connections().unwrap();
+    let controller = Controller::new(group.clone(), Box::new(NoDaemons));
+    let connections = controller.connections().unwrap();
     assert_eq!(connections.len(), 2);
+    assert_eq!(controller.connections_page(0).unwrap().map(|page| page.len()), Some(2));
+    assert_eq!(
+        controller.connections_page(2),
+        Ok(None),
+        "the tables have two pages, of 512 entries and of 488"
+    );
     assert!(connections.iter().all(|connection| connection.flow.source().ip() == CLIENT));
     group.stop();
     for thread in threads {
@@ -145,6 +153,7 @@ fn what_is_told_to_all_is_done_by_each_and_what_they_say_is_joined() {
     assert_eq!(group.snapshot().unwrap().director.live, 2);
     assert_eq!(group.with_each(|_, _, _, _| ()), Err(WorkerGone));
     assert_eq!(group.change_addresses(vec![], vec![]).unwrap_err(), WorkerGone);
+    assert_eq!(controller.connections(), Err(WorkerGone));
 }
 
 #[test]

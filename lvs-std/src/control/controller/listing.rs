@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 
+use lvs_core::conn::Connection;
 use lvs_core::service::SchedulerOf;
-use lvs_core::{Scheduler, Store};
+use lvs_core::{Director, Scheduler, Store};
 
 use super::{Controller, ENTRIES};
 use crate::control::backend::Backend;
 use crate::control::convert::key;
 use crate::control::proc;
+use crate::control::reconcile::table::Entry;
 use crate::control::reconcile::{fan_out, table};
 use crate::control::sysctl::Switch;
 use crate::control::{
     CommandError, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats,
 };
+use crate::worker::WorkerGone;
 
 impl<S, const A: usize, const N: usize, R> Controller<S, A, N, R>
 where
@@ -63,18 +66,53 @@ where
         Ok(listed.collect())
     }
 
-    pub(super) fn connections(&self, with_origin: bool) -> Result<String, CommandError> {
+    /// A page of the connection table: the connections among 512 entries of each worker's table, as they are now; `None`
+    /// past its end. Pages are counted from 0.
+    ///
+    /// A page is some microseconds' work of the workers, so packets go on between two of them. Whoever holds the
+    /// controller in a lock may let it go meanwhile. A connection that opens or closes between two pages may be listed
+    /// or not.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn connections_page(&self, page: u32) -> Result<Option<Vec<Connection>>, WorkerGone> {
+        let connection = |entry| match entry {
+            Entry::Connection(connection) => Some(connection),
+            Entry::Template(_) => None,
+        };
+        Ok(self.entries(page)?.map(|entries| entries.into_iter().filter_map(connection).collect()))
+    }
+
+    /// The live connections, [page](Self::connections_page) by page.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
+        let mut all = Vec::new();
+        for page in 0.. {
+            let Some(mut connections) = self.connections_page(page)? else { break };
+            all.append(&mut connections);
+        }
+        Ok(all)
+    }
+
+    /// A page of entries of all workers, connections and templates; `None` past the end of every table.
+    fn entries(&self, page: u32) -> Result<Option<Vec<Entry>>, WorkerGone> {
+        let first = page.saturating_mul(ENTRIES);
+        let read = move |_: usize, director: &mut Director<S>, _: &mut _, now| {
+            table::entries(director, now, first, ENTRIES)
+        };
+        let pages = self.backend.with_each(read)?;
+        // Tables may be of several sizes: the longest one says when the listing ends.
+        let ended = pages.iter().all(Option::is_none);
+        Ok((!ended).then(|| pages.into_iter().flatten().flatten().collect()))
+    }
+
+    fn connections_text(&self, with_origin: bool) -> Result<String, CommandError> {
         let mut text = String::from(if with_origin { proc::CONNECTIONS_SYNC } else { proc::CONNECTIONS });
-        for first in (0..).step_by(ENTRIES as usize) {
-            let read = move |_: usize, director: &mut _, _: &mut _, now| {
-                table::entries(director, now, first, ENTRIES)
-            };
-            let pages: Vec<_> = self.backend.with_each(read)?;
-            if pages.iter().all(Option::is_none) {
-                break;
-            }
-            let entries = pages.iter().flatten().flatten();
-            entries.for_each(|entry| proc::connection(&mut text, entry, with_origin));
+        for page in 0.. {
+            let Some(entries) = self.entries(page)? else { break };
+            entries.iter().for_each(|entry| proc::connection(&mut text, entry, with_origin));
         }
         Ok(text)
     }
@@ -99,8 +137,8 @@ where
                 }
                 proc::services(self.info()?.table_size, &table)
             }
-            "/proc/net/ip_vs_conn" => self.connections(false)?,
-            "/proc/net/ip_vs_conn_sync" => self.connections(true)?,
+            "/proc/net/ip_vs_conn" => self.connections_text(false)?,
+            "/proc/net/ip_vs_conn_sync" => self.connections_text(true)?,
             "/proc/net/ip_vs_stats" => {
                 let (traffic, rates) = fan_out::sum(&totals()?);
                 proc::stats(&traffic, &rates)
