@@ -14,44 +14,36 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method};
 use lvs_std::control::{Answer, Client, Query, ServiceName, ServiceSpec, TableCommand};
+use lvs_std::lab::harness::{self, Outcome};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
+use support::{PROGRAM, Program, Temporary, ask, serve};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    // Before any thread: a user namespace can only be entered by a process with one.
-    let lab = match Lab::new() {
-        Ok(lab) => lab,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let trial = |name: &str, test: fn(Lab) -> Outcome| {
-        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
-    };
-    let trials = vec![
-        trial(
-            "a reload changes what the file says anew, and keeps connections and what operators changed",
-            reload,
-        ),
-        trial("a file that is wrong, or only half written, changes nothing", half_written),
-        trial("a plan says what a reload would change and what share of clients would move", plan),
-        trial("a director that was killed comes back with the table that it had", restart),
-        trial("a drained server keeps its connections until the deadline cuts them", drain),
-        trial("what became of a packet is explained", explain),
-        trial(
-            "clients that send garbage, or read nothing, hold nobody up and stay connected",
-            hostile_clients,
-        ),
-        trial("an address is answered for while the machine has it", follow),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::run(None, |lab| {
+        harness::named(
+            lab,
+            [
+                (
+                    "a reload changes what the file says anew, and keeps connections and what operators changed",
+                    reload,
+                ),
+                ("a file that is wrong, or only half written, changes nothing", half_written),
+                ("a plan says what a reload would change and what share of clients would move", plan),
+                ("a director that was killed comes back with the table that it had", restart),
+                ("a drained server keeps its connections until the deadline cuts them", drain),
+                ("what became of a packet is explained", explain),
+                (
+                    "clients that send garbage, or read nothing, hold nobody up and stay connected",
+                    hostile_clients,
+                ),
+                ("an address is answered for while the machine has it", follow),
+            ],
+        )
+    })
 }
 
 /// A cluster with a director on it.

@@ -10,45 +10,37 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_conformance::{Action, Scenario};
 use lvs_core::{Family, Method, Tunnel};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::lab::harness::{self, Outcome};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::process::Signal;
-use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
+use support::{PROGRAM, Program, Temporary, ask, serve};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    // Before any thread: a user namespace can only be entered by a process with one.
-    let lab = match Lab::new() {
-        Ok(lab) => lab,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let trial = |name: &str, test: fn(Lab) -> Outcome| {
-        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
-    };
-    let trials = vec![
-        trial("a director balances by its file, by NAT", nat),
-        trial("a director balances several ports as one service by their mark", mark),
-        trial("a director tunnels by its file, and real servers decapsulate into a TUN device", tunnel),
-        trial(
-            "a director of a scenario does on interfaces what was recorded, controlled as by ipvsadm",
-            scenario,
-        ),
-        trial("a director of a scenario tells others of its connections", sync_master),
-        trial("a tool without a director says so", no_director),
-        trial("a director whose interface does not exist says so", no_interface),
-        trial("a director that may choose its device says which it took and why", chosen_device),
-        trial("a director that may not load an XDP program says so", no_bpf),
-        trial("a right file is described, with status 0", right_file),
-        trial("a wrong file is refused with its place, with status 1", wrong_file),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::run(None, |lab| {
+        harness::named(
+            lab,
+            [
+                ("a director balances by its file, by NAT", nat),
+                ("a director balances several ports as one service by their mark", mark),
+                ("a director tunnels by its file, and real servers decapsulate into a TUN device", tunnel),
+                (
+                    "a director of a scenario does on interfaces what was recorded, controlled as by ipvsadm",
+                    scenario,
+                ),
+                ("a director of a scenario tells others of its connections", sync_master),
+                ("a tool without a director says so", no_director),
+                ("a director whose interface does not exist says so", no_interface),
+                ("a director that may choose its device says which it took and why", chosen_device),
+                ("a director that may not load an XDP program says so", no_bpf),
+                ("a right file is described, with status 0", right_file),
+                ("a wrong file is refused with its place, with status 1", wrong_file),
+            ],
+        )
+    })
 }
 
 fn nat(lab: Lab) -> Outcome {

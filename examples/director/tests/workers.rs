@@ -15,35 +15,30 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method};
+use lvs_std::lab::harness::{self, Outcome};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::net::{SocketFlags, SocketType};
 use rustix::process::Signal;
-use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
+use support::{PROGRAM, Program, Temporary, ask, serve};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    // Before any thread: a user namespace can only be entered by a process with one.
-    let lab = match Lab::new() {
-        Ok(lab) => lab,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let trial = |name: &str, test: fn(Lab) -> Outcome| {
-        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
-    };
-    let trials = vec![
-        trial("listings and counts are those of both workers, and what is changed is changed in both", sums),
-        trial("a drain ends when neither worker has a connection left, and a deadline cuts both", drains),
-        trial("persistent clients keep their server, and each of them has one worker", persists),
-        trial("what two workers cannot share is refused", refuses),
-        trial("an address is answered for by both workers while the machine has it", follows),
-        trial("without traffic two workers take no processor", idles),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::run(None, |lab| {
+        harness::named(
+            lab,
+            [
+                (
+                    "listings and counts are those of both workers, and what is changed is changed in both",
+                    sums,
+                ),
+                ("a drain ends when neither worker has a connection left, and a deadline cuts both", drains),
+                ("persistent clients keep their server, and each of them has one worker", persists),
+                ("what two workers cannot share is refused", refuses),
+                ("an address is answered for by both workers while the machine has it", follows),
+                ("without traffic two workers take no processor", idles),
+            ],
+        )
+    })
 }
 
 /// A cluster with a director of two workers on it.

@@ -8,43 +8,29 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method};
-use lvs_std::device::xdp::{self, XdpOptions};
+use lvs_std::device::xdp::XdpOptions;
+use lvs_std::lab::harness::{self, Outcome, Trial};
 use lvs_std::lab::{Arms, Cluster, Lab, Plan};
 use rustix::process::Signal;
-use support::{Outcome, PROGRAM, Program, Temporary, ask, serve};
+use support::{PROGRAM, Program, Temporary, ask, serve};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let lab = match Lab::privileged().map_err(Into::into).and_then(|lab| probe(lab).map(|()| lab)) {
-        Ok(lab) => lab,
-        Err(error) => {
-            let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
-            eprintln!("{}: {error}", if required { "error" } else { "NOTHING IS TESTED" });
-            return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    let trial = |name: &str, test: fn(Lab) -> Outcome| {
-        Trial::test(name, move || test(lab).map_err(|error| error.to_string().into()))
-    };
-    let trials = vec![
-        trial(
-            "a director balances by AF_XDP as its file says, and leaves the machine its addresses",
-            balances,
-        ),
-        trial("bulk TCP passes a director by whose file does not forbid it", passes_by),
-        trial("every row of the benchmark against the kernel is measured, or says why not", bench),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::run_privileged(None, |lab| harness::probe_xdp(lab, &XdpOptions::default()), trials)
 }
 
-/// Whether an interface can be opened at all.
-fn probe(lab: Lab) -> Outcome {
-    let (left, right) = (lab.node("left")?, lab.node("right")?);
-    lab.connect((&left, "eth0"), (&right, "eth0"))?;
-    left.run(|| xdp::open(&[("eth0", None)], &XdpOptions::default()).map(drop))??;
-    Ok(())
+fn trials(lab: Lab) -> Vec<Trial> {
+    harness::named(
+        lab,
+        [
+            (
+                "a director balances by AF_XDP as its file says, and leaves the machine its addresses",
+                balances,
+            ),
+            ("bulk TCP passes a director by whose file does not forbid it", passes_by),
+            ("every row of the benchmark against the kernel is measured, or says why not", bench),
+        ],
+    )
 }
 
 fn balances(lab: Lab) -> Outcome {

@@ -1,27 +1,17 @@
 //! The program with the whole director, on an interface of its own.
 
-use core::error::Error;
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_std::lab::Lab;
+use lvs_std::lab::harness::{self, Outcome};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    // Before any thread: a user namespace can only be entered by a process with one.
-    let lab = match Lab::new() {
-        Ok(lab) => lab,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let test = move || whole(lab).map_err(|error| error.to_string().into());
-    let trial = Trial::test("a text becomes a director that reloads, drains, explains and ends", test);
-    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+    harness::run(None, |lab| {
+        harness::named(lab, [("a text becomes a director that reloads, drains, explains and ends", whole)])
+    })
 }
 
-fn whole(lab: Lab) -> Result<(), Box<dyn Error>> {
+fn whole(lab: Lab) -> Outcome {
     let (director, network) = (lab.node("director")?, lab.node("network")?);
     lab.connect((&director, "eth0"), (&network, "eth0"))?;
     let output = director.run(|| Command::new(env!("CARGO_BIN_EXE_whole")).output())??;

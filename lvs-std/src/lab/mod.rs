@@ -4,8 +4,8 @@
 //! one process: however that ends, killed included, nothing of it stays behind, and nothing in it can reach the
 //! machine's own network. The kernels inside are real: sockets, ARP, routing, offloads, path MTU discovery.
 //!
-//! The first [`Lab`] must be made while the process has one thread, so at the start of `main`; a test binary needs
-//! `harness = false` for that.
+//! The first [`Lab`] must be made while the process has one thread, so at the start of `main`. The `main` of a test
+//! binary is in [`harness`].
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -33,6 +33,7 @@
 mod balancer;
 mod cluster;
 mod error;
+pub mod harness;
 mod isolate;
 mod node;
 mod obstacle;

@@ -5,7 +5,6 @@ use core::net::{IpAddr, SocketAddr};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use libtest_mimic::Trial;
 use lvs_core::{
     Config, Director, Family, Heap, Method, Protocol, Scheduler, Seed, ServerConfig, ServiceConfig,
     ServiceKey,
@@ -14,15 +13,14 @@ use lvs_forward::host::{Host, Port};
 use lvs_forward::{Forwarder, Options};
 use lvs_std::device::tun::{self, Layer};
 use lvs_std::lab::Lab;
+use lvs_std::lab::harness::{Trial, trial};
 use lvs_std::worker::{End, Snapshot, Worker, WorkerOptions};
-
-use crate::trial;
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (over, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
         trials.push(trial(
-            &format!("merged TCP over {over} is balanced between two TUN interfaces"),
+            format!("merged TCP over {over} is balanced between two TUN interfaces"),
             move || {
                 let numbers = balanced(lab, family)?;
                 for port in &numbers.ports {

@@ -7,15 +7,14 @@ use std::net::UdpSocket;
 use std::time::Instant;
 
 use etherparse::PacketBuilder;
-use libtest_mimic::Trial;
 use lvs_core::{Flow, Protocol, Seed};
 use lvs_forward::PortId;
 use lvs_std::device::packet::{self, Fanned, PacketOptions};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Lab, Node};
 use lvs_std::steering::{By, Steer};
 
 use crate::bridge::PATIENCE;
-use crate::trial;
 
 const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const FAR: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -55,7 +54,7 @@ struct Cable {
 }
 
 impl Cable {
-    fn new(lab: Lab, by: By) -> Result<Self, Box<dyn Error>> {
+    fn new(lab: Lab, by: By) -> Outcome<Self> {
         let (left, right) = (lab.node("left")?, lab.node("right")?);
         for node in [&left, &right] {
             node.set_sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
@@ -105,7 +104,7 @@ fn frame(from: SocketAddr, to: SocketAddr, tags: usize) -> Vec<u8> {
 type Arrivals = Vec<(usize, Vec<u8>)>;
 
 /// Which worker got what, until so many frames have come, and a moment longer.
-fn arrivals(fanned: &mut Fanned, count: usize) -> Result<Arrivals, Box<dyn Error>> {
+fn arrivals(fanned: &mut Fanned, count: usize) -> Outcome<Arrivals> {
     let (mut seen, begun) = (Vec::new(), Instant::now());
     let mut last = Instant::now();
     while begun.elapsed() < PATIENCE && (seen.len() < count || last.elapsed() < Duration::from_millis(50)) {
@@ -121,7 +120,7 @@ fn arrivals(fanned: &mut Fanned, count: usize) -> Result<Arrivals, Box<dyn Error
     Ok(seen)
 }
 
-fn as_the_function_does(lab: Lab, by: By) -> Result<(), Box<dyn Error>> {
+fn as_the_function_does(lab: Lab, by: By) -> Outcome {
     let mut cable = Cable::new(lab, by)?;
     let mut near = cable.near()?;
     let mut used = [0; WORKERS];
@@ -158,7 +157,7 @@ fn as_the_function_does(lab: Lab, by: By) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn addresses_change(lab: Lab) -> impl FnOnce() -> Result<(), Box<dyn Error>> + Send + 'static {
+fn addresses_change(lab: Lab) -> impl FnOnce() -> Outcome + Send + 'static {
     move || {
         let mut cable = Cable::new(lab, By::Endpoint)?;
         let mut near = cable.near()?;

@@ -3,16 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use libtest_mimic::Trial;
 use lvs_core::{Config, Director, Family, Heap, Scheduler, Seed};
 use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Forwarder, Options, PortId};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::tun::{self, Layer};
+use lvs_std::lab::harness::{Trial, trial};
 use lvs_std::lab::{Lab, Node};
 use lvs_std::worker::{End, Worker, WorkerOptions};
-
-use crate::trial;
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     vec![trial("what is to an own address and no service reaches this machine's stack", move || {

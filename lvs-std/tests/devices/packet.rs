@@ -1,19 +1,17 @@
 //! Packet sockets with mapped rings, over veth with the offloads that it has by default.
 
-use core::error::Error;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::net::UdpSocket;
 
-use libtest_mimic::Trial;
 use lvs_forward::{Frame, PortId};
 use lvs_std::device::packet::{self, PacketOptions, SlotLength};
 use lvs_std::device::{Device, TransmitError};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Lab, Node};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::bridge::{Bridge, Counted, LEFT, PATIENCE, RIGHT};
-use crate::trial;
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     vec![
@@ -129,7 +127,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
 }
 
 /// Sends by TCP; says what either device counted.
-fn merged(bridge: Bridge) -> Result<(Counted, Counted), Box<dyn Error>> {
+fn merged(bridge: Bridge) -> Outcome<(Counted, Counted)> {
     let received = bridge.transfer(32 << 20)?;
     assert_eq!(received, 32 << 20);
     let (left, right) = bridge.stop();
@@ -141,7 +139,7 @@ fn merged(bridge: Bridge) -> Result<(Counted, Counted), Box<dyn Error>> {
 }
 
 /// Sends frames of very different lengths up to this one.
-fn in_order(mut cable: Cable, longest: usize) -> Result<(), Box<dyn Error>> {
+fn in_order(mut cable: Cable, longest: usize) -> Outcome {
     let mut sent = Vec::new();
     for number in 0..1_500u16 {
         let mut frame = frame(NEAR, FAR, 60 + usize::from(number) * 611 % (longest - 59));
@@ -158,7 +156,7 @@ fn in_order(mut cable: Cable, longest: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn tagged(mut cable: Cable, length: usize) -> Result<(), Box<dyn Error>> {
+fn tagged(mut cable: Cable, length: usize) -> Outcome {
     let mut tagged = frame(NEAR, FAR, length);
     tagged[12..18].copy_from_slice(&[0x81, 0x00, 0x60, 0x2a, 0x88, 0xb5]);
     cable.near.send(&tagged)?;
@@ -176,7 +174,7 @@ struct Cable {
 
 impl Cable {
     /// The options are the far end's.
-    fn new(lab: Lab, options: &PacketOptions) -> Result<Self, Box<dyn Error>> {
+    fn new(lab: Lab, options: &PacketOptions) -> Outcome<Self> {
         let (left, right) = (lab.node("left")?, lab.node("right")?);
         for node in [&left, &right] {
             // The kernels' own router solicitations would disturb the counts.

@@ -4,12 +4,11 @@ use core::sync::atomic::Ordering;
 use std::net::UdpSocket;
 
 use etherparse::PacketBuilder;
-use libtest_mimic::Trial;
 use lvs_std::device::tun::{self, Layer};
 use lvs_std::lab::Lab;
+use lvs_std::lab::harness::{Trial, trial};
 
 use crate::bridge::{Bridge, LEFT, PATIENCE, RIGHT};
-use crate::trial;
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     vec![

@@ -6,10 +6,10 @@ use core::net::SocketAddr;
 use lvs_core::{
     Config, Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
+use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{BalancerCounters, Cluster, Lab, Node, Plan};
 use lvs_std::worker::Handle;
 
-use crate::Outcome;
 use crate::traffic::serve;
 
 /// A service for TCP and one for UDP on the virtual address, over three servers with the weights 3, 2 and 1.

@@ -5,13 +5,12 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use libtest_mimic::Trial;
 use lvs_core::{Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Arms, Cluster, Lab, Plan};
 
 use crate::balancer::Balancer;
 use crate::traffic::PATIENCE;
-use crate::{Outcome, trial};
 
 /// What a data connection carries.
 const FILE: &[u8] = &[7; 300_000];

@@ -4,12 +4,10 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::net::TcpListener;
 
-use libtest_mimic::Trial;
 use lvs_core::{Config, Family, Method, Tunnel};
 use lvs_std::health::{Check, Doing, Engine, Failure, Ping, Probe, Schedule, Through, ThroughMethod};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
-
-use crate::{Outcome, trial};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     vec![

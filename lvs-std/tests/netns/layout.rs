@@ -1,14 +1,12 @@
 //! The lab itself, with a kernel in the director's place.
 
-use core::error::Error;
 use core::net::{IpAddr, SocketAddr};
 
-use libtest_mimic::Trial;
 use lvs_core::{Family, Method};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Arms, Cluster, Lab, Plan};
 
 use crate::traffic::{echo, exchange, serve};
-use crate::trial;
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     vec![
@@ -76,7 +74,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
 }
 
 /// Puts an ordinary router into the director's place.
-fn routed(lab: Lab, arms: Arms) -> Result<(), Box<dyn Error>> {
+fn routed(lab: Lab, arms: Arms) -> Outcome {
     let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_arms(arms))?;
     let inner = match arms {
         Arms::One => "eth0",

@@ -3,14 +3,13 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
-use libtest_mimic::Trial;
 use lvs_core::{Family, Method, Tunnel};
 use lvs_forward::DropReason;
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Arms, Lab, Plan};
 
 use crate::balancer::Balancer;
 use crate::traffic::{Session, echo, exchange};
-use crate::{Outcome, trial};
 
 const METHODS: [(&str, Method); 5] = [
     ("NAT", Method::Nat),

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use libtest_mimic::Trial;
 use lvs_core::{Family, Method, Tunnel};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Arms, Lab, Plan};
 use lvs_std::steering::By;
 
 use crate::balancer::Balancer;
 use crate::traffic::{Session, echo, exchange};
-use crate::{Outcome, trial};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();

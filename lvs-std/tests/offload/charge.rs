@@ -5,18 +5,17 @@ use core::time::Duration;
 use std::thread::{self, sleep};
 use std::time::Instant;
 
-use libtest_mimic::Trial;
 use lvs_core::conn::{State, TcpState};
 use lvs_core::stats::Traffic;
 use lvs_core::{Family, Method, ServerConfig, ServiceKey};
 use lvs_std::control::{Controller, NoDaemons};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Arms, Cluster, Lab, Node, Obstacle, Plan};
 use lvs_std::steering::By;
 use lvs_std::worker::Handle;
 
 use crate::balancer::Balancer;
 use crate::traffic::{PATIENCE, Session};
-use crate::{Outcome, trial};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();

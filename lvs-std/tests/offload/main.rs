@@ -11,26 +11,19 @@ mod methods;
 #[path = "../netns/traffic.rs"]
 mod traffic;
 
-use core::error::Error;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_forward::PortId;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::lab::harness::{self, Outcome, Trial};
 use lvs_std::lab::{Lab, Plan};
 use lvs_std::offload::FlowOffload;
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(4);
-    let lab = match Lab::privileged().map_err(Into::into).and_then(|lab| probe(lab).map(|()| lab)) {
-        Ok(lab) => lab,
-        Err(error) => {
-            let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
-            eprintln!("{}: {error}", if required { "error" } else { "NOTHING IS TESTED" });
-            return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
+    harness::run_privileged(Some(4), probe, trials)
+}
+
+fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = charge::trials(lab);
     let at_hand = methods::over(lab, "with an offload at hand: ", |method| Plan::new(method).with_offload());
     // The rest has nothing to do with it.
@@ -38,7 +31,7 @@ fn main() -> ExitCode {
     trials.extend(
         at_hand.into_iter().filter(|trial| concerned.iter().any(|about| trial.name().contains(about))),
     );
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials
 }
 
 /// Whether the programs can be had at all.
@@ -53,12 +46,4 @@ fn probe(lab: Lab) -> Outcome {
         offload.add_port(PortId(0), &packet.tap).map_err(|error| error.to_string())
     })??;
     Ok(())
-}
-
-/// What a test ends with.
-type Outcome = Result<(), Box<dyn Error>>;
-
-/// A test by its name; a panic or an error fails it.
-fn trial(name: impl Into<String>, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
-    Trial::test(name, move || test().map_err(|error| error.to_string().into()))
 }

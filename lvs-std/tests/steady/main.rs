@@ -1,18 +1,16 @@
 //! What a worker does not do for packets of known connections: it allocates nothing, over real interfaces.
 //!
-//! `AF_XDP` takes privileges of the machine itself. Where this process has none, it is left out, which is said; it is
-//! an error if `LVS_REQUIRE_XDP` is 1.
+//! `AF_XDP` takes privileges of the machine itself. Where this process has none, its test is left out, which is said;
+//! that is an error if `LVS_REQUIRE_XDP` is 1.
 
 #[path = "../support/counting.rs"]
 mod counting;
 
-use core::error::Error;
 use core::time::Duration;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use etherparse::PacketBuilder;
-use libtest_mimic::{Arguments, Trial};
 use lvs_core::{
     Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
 };
@@ -21,53 +19,36 @@ use lvs_forward::{Forwarder, Options};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::xdp::{self, XdpOptions};
+use lvs_std::lab::harness::{self, Outcome, REQUIRE_XDP, Trial, left_out, trial};
 use lvs_std::lab::{Lab, Node};
 use lvs_std::worker::{Handle, Worker, WorkerOptions};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let (lab, xdp) = match Lab::privileged() {
-        Ok(lab) => (lab, xdp_works(lab)),
-        Err(refused) => match Lab::new() {
-            Ok(lab) => (lab, Err(refused.into())),
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::FAILURE;
-            }
-        },
-    };
-    let mut trials = vec![trial("no packet makes a worker allocate over packet sockets", move || {
-        allocates_nothing(lab, by_packet)
-    })];
-    match xdp {
-        Ok(()) => trials.push(trial("no packet makes a worker allocate over AF_XDP", move || {
-            allocates_nothing(lab, by_xdp)
-        })),
-        Err(error) if std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1") => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-        Err(error) => eprintln!("AF_XDP IS NOT TESTED: {error}"),
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::start(None, |_| {
+        let (lab, xdp) = match Lab::privileged() {
+            Ok(lab) => (lab, harness::probe_xdp(lab, &XdpOptions::default())),
+            Err(refused) => (Lab::new()?, Err(refused.into())),
+        };
+        Ok(trials(lab, xdp))
+    })
 }
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+/// A test for each kind of device, of which `AF_XDP` can be had as `xdp` says.
+fn trials(lab: Lab, xdp: Outcome) -> Vec<Trial> {
+    let by_packet = move || allocates_nothing(lab, by_packet);
+    let by_xdp = move || allocates_nothing(lab, by_xdp);
+    let over_xdp = "no packet makes a worker allocate over AF_XDP";
+    vec![
+        trial("no packet makes a worker allocate over packet sockets", by_packet),
+        match xdp {
+            Ok(()) => trial(over_xdp, by_xdp),
+            Err(error) => left_out(REQUIRE_XDP, over_xdp, error),
+        },
+    ]
+}
 
 /// The director's ports, and how the program of `AF_XDP` is told of its addresses.
 type Opened = (Vec<Device>, Option<xdp::AddressFilter>);
-
-fn trial(name: &str, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
-    Trial::test(name, move || test().map_err(|error| error.to_string().into()))
-}
-
-/// Whether this process may have such a socket at all.
-fn xdp_works(lab: Lab) -> Outcome {
-    let (left, right) = (lab.node("left")?, lab.node("right")?);
-    lab.connect((&left, "eth0"), (&right, "eth0"))?;
-    left.run(|| xdp::open(&[("eth0", None)], &XdpOptions::default()).map(drop))??;
-    Ok(())
-}
 
 /// Requests and replies of known connections, some thousands of each: every turn is counted.
 fn allocates_nothing(lab: Lab, open: fn(&Node) -> Outcome<Opened>) -> Outcome {

@@ -1,20 +1,19 @@
 //! The devices alone: frames over cables.
 
-use core::error::Error;
 use core::time::Duration;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
-use libtest_mimic::Trial;
 use lvs_forward::{Frame, HEADROOM, PortId};
 use lvs_std::device::Device;
 use lvs_std::device::xdp::{self, Attach, Hazard};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Lab, Node};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::options;
 use crate::traffic::PATIENCE;
-use crate::{options, trial};
 
 /// Set for a process that is to open the interface of this name, and to wait for its end.
 pub(crate) const HOLD: &str = "LVS_XDP_HOLD";
@@ -175,7 +174,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
 }
 
 /// Opens an interface, says so, and waits to be killed.
-pub(crate) fn hold(name: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) fn hold(name: &str) -> Outcome {
     let opened = xdp::open(&[(name, None)], &options(Attach::Native))?;
     println!("open");
     std::thread::sleep(PATIENCE * 3);
@@ -195,7 +194,7 @@ struct Line {
 
 impl Line {
     /// The attachment is that of the middle's interfaces, which share their memory.
-    fn new(lab: Lab, attach: Attach) -> Result<Self, Box<dyn Error>> {
+    fn new(lab: Lab, attach: Attach) -> Outcome<Self> {
         let (left, middle, right) = (lab.node("left")?, lab.node("middle")?, lab.node("right")?);
         for node in [&left, &middle, &right] {
             // The kernels' own router solicitations would disturb the counts.
@@ -203,7 +202,7 @@ impl Line {
         }
         lab.connect((&left, "eth0"), (&middle, "eth0"))?;
         lab.connect((&right, "eth0"), (&middle, "eth1"))?;
-        let open_end = |node: &Node| -> Result<Device, Box<dyn Error>> {
+        let open_end = |node: &Node| -> Outcome<Device> {
             let (mut opened, _) =
                 node.run(|| xdp::open(&[("eth0", Some(MIDDLE))], &options(Attach::Native)))??;
             Ok(opened.remove(0).device)
@@ -223,7 +222,7 @@ impl Line {
             &mut dyn lvs_std::device::Transmit,
             &mut Frame<'_>,
         ),
-    ) -> Result<(), Box<dyn Error>> {
+    ) -> Outcome {
         let mut passed = 0;
         while passed < count {
             if !wait(&self.inner, PATIENCE) {

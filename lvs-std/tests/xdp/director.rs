@@ -3,16 +3,16 @@
 use core::net::SocketAddr;
 use std::time::Instant;
 
-use libtest_mimic::Trial;
 use lvs_core::{Config, Director, Heap, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
 use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Forwarder, Options};
 use lvs_std::device::xdp::{self, Attach};
 use lvs_std::lab::Lab;
+use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::worker::{Worker, WorkerOptions};
 
+use crate::options;
 use crate::traffic::{PATIENCE, exchange, serve};
-use crate::{Outcome, options, trial};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();

@@ -11,34 +11,24 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Trial};
 use lvs_core::{Family, Method, Tunnel};
+use lvs_std::lab::harness::{self, Outcome, Trial};
 use lvs_std::lab::{Cluster, Lab, Plan, undisturbed};
 
 use load::Load;
 use program::{Program, Temporary};
 use web::Web;
 
-type Outcome = Result<(), Box<dyn Error>>;
-
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     // They measure times, so they do not run at a time.
-    arguments.test_threads = Some(1);
-    // Before any thread: a user namespace can only be entered by a process with one.
-    let lab = match Lab::new() {
-        Ok(lab) => lab,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    harness::run(Some(1), trials)
+}
+
+fn trials(lab: Lab) -> Vec<Trial> {
     let trial = |name: &str, test: fn(Lab) -> Outcome| {
-        Trial::test(name, move || {
-            undisturbed(BEARABLE, || test(lab)).map_err(|error| error.to_string().into())
-        })
+        harness::trial(name, move || undisturbed(BEARABLE, || test(lab)))
     };
-    let trials = vec![
+    vec![
         trial("a killed server loses its own connections alone and comes back by itself, by NAT", |lab| {
             killed(lab, Method::Nat, HTTP)
         }),
@@ -56,8 +46,7 @@ fn main() -> ExitCode {
         }),
         trial("a sorry server serves while nobody else does", sorry),
         trial("servers that start dead get no client", dead_from_the_start),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    ]
 }
 
 /// A cluster with web servers and a director at work.

@@ -11,36 +11,22 @@ mod tutorial;
 mod vrrp;
 mod web;
 
-use core::error::Error;
 use core::time::Duration;
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Trial};
+use lvs_std::lab::harness::{self, Outcome, REQUIRE_TOOLS, Trial};
 use lvs_std::lab::{Lab, undisturbed};
 
-/// What a test ends with.
-type Outcome = Result<(), Box<dyn Error>>;
-
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     if let Some(missing) = TOOLS.into_iter().find(|tool| !is_there(tool)) {
-        eprintln!(
-            "{missing} IS MISSING: nothing of keepalived is tested. \
-             Install it (Debian: keepalived, util-linux, iproute2)."
-        );
-        let required = std::env::var("LVS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        let why = format!("{missing} is missing. Install it (Debian: keepalived, util-linux, iproute2).");
+        return harness::nothing_tested(REQUIRE_TOOLS, why);
     }
     // Nearly all of the time is spent waiting for what was recorded, so all run at once.
-    arguments.test_threads.get_or_insert(32);
-    // Before any thread: a user namespace can only be entered by a process with one.
-    let lab = match Lab::new() {
-        Ok(lab) => lab,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    harness::run(Some(32), trials)
+}
+
+fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = replay::trials(lab);
     trials.push(trial("the tutorial's cluster survives a server under load", move || {
         tutorial::failure_under_load(lab)
@@ -51,13 +37,12 @@ fn main() -> ExitCode {
     trials.push(trial("the virtual address moves when the active director is gone", move || {
         vrrp::takeover(lab)
     }));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials
 }
 
-/// A test by its name; a panic or an error fails it, on a machine that does not stand still for so long that checks
-/// time out.
+/// A test that counts on a machine that does not stand still for so long that checks time out.
 fn trial(name: impl Into<String>, test: impl Fn() -> Outcome + Send + 'static) -> Trial {
-    Trial::test(name, move || undisturbed(BEARABLE, &test).map_err(|error| error.to_string().into()))
+    harness::trial(name, move || undisturbed(BEARABLE, &test))
 }
 
 fn is_there(tool: &str) -> bool {

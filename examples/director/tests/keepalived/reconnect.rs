@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::thread;
 
 use lvs_std::lab::Lab;
+use lvs_std::lab::harness::Outcome;
 
-use crate::Outcome;
 use crate::cell::Cell;
 use crate::recording::Recording;
 use crate::servers::{Servers, Speech};

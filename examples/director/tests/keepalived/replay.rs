@@ -11,16 +11,16 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
-use libtest_mimic::Trial;
 use lvs_core::Family;
 use lvs_std::control::{Client, ServiceName, flags, method, whole};
 use lvs_std::lab::Lab;
+use lvs_std::lab::harness::{Outcome, Trial};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cell::Cell;
 use crate::recording::{Event, Recording, Table, sort};
 use crate::servers::{Servers, Speech};
-use crate::{Outcome, trial};
+use crate::trial;
 
 /// A trial for each recording.
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::Instant;
 
 use lvs_core::{Family, Method};
+use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Cluster, Lab, Plan};
 
-use crate::Outcome;
 use crate::cell::Cell;
 use crate::web::{Browser, Visit, Web, visit};
 

@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::time::Instant;
 
 use lvs_core::{Family, Method};
+use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 
-use crate::Outcome;
 use crate::cell::Cell;
 use crate::web::{Web, visit_within};
 

@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use lvs_std::lab::Node;
+use lvs_std::lab::harness::Outcome;
 use rustix::process::{Pid, Signal, kill_process};
-
-pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -200,12 +200,6 @@ pub(crate) fn enter() -> Result<(), Box<dyn Error>> {
         .env(INSIDE, "1")
         .exec();
     Err(format!("unshare (util-linux) cannot be run: {error}").into())
-}
-
-/// Says where the harness failed before there was a trial.
-pub(crate) fn failed(error: &dyn Error) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
 }
 
 /// The folder of the workspace.
