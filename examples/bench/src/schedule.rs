@@ -75,7 +75,7 @@ fn change<const N: usize, const BITS: u32>(
     pieces: &mut Vec<u64>,
 ) -> Result<f64, Box<dyn Error>> {
     let begin = Instant::now();
-    let recipe = director.table_builder(SERVICE).ok_or("no recipe")?;
+    let builder = director.table_builder(SERVICE).ok_or("the scheduler has no table")?;
     let mut members: Vec<Member> = director.members(SERVICE).collect();
     pieces.push(begin.elapsed().as_nanos() as u64);
     let place = members.iter().position(|member| member.address() == config.address);
@@ -86,8 +86,8 @@ fn change<const N: usize, const BITS: u32>(
             (1, Some(place)) => _ = members.remove(place),
             _ => members.insert(0, Member::new(&config)),
         }
-        let room = vec![0; recipe.room(members.len())];
-        let prepared = recipe.build(members, room);
+        let room = vec![0; builder.room(members.len())];
+        let prepared = builder.build(members, room);
         (prepared, start.elapsed())
     };
     let (prepared, built) =

@@ -37,6 +37,7 @@ use lvs_core::config::{Defence, Timeouts, Tuning, WhenFull};
 use lvs_core::{Config, Seed, ServiceKey};
 use lvs_forward::Options;
 
+use crate::control::sysctl;
 use crate::device::mark::MarkRule;
 use crate::steering::By;
 
@@ -236,16 +237,9 @@ impl Configuration {
     #[must_use]
     pub fn options_each(&self) -> Options {
         let mut options = self.options;
-        options.icmp_rate = part_of_rate(options.icmp_rate, self.workers.count);
+        options.icmp_rate = sysctl::worker_share(options.icmp_rate, self.workers.count);
         options
     }
-}
-
-/// How many ICMP errors each of several workers may send per second; 0 stands for any number.
-#[must_use]
-pub fn part_of_rate(rate: u32, workers: usize) -> u32 {
-    // Rounded up, so that a rate above 0 never becomes the 0 that stands for any number.
-    rate.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1))
 }
 
 /// How many own and virtual addresses a director can have that is started from a configuration.

@@ -78,6 +78,20 @@ impl Switch {
     }
 }
 
+/// What each of several workers has of a number that they share, such as ICMP errors per second; 0 stands for any
+/// number.
+///
+/// ```
+/// use lvs_std::control::sysctl::worker_share;
+/// assert_eq!(worker_share(1_000, 3), 334);
+/// assert_eq!(worker_share(0, 3), 0);
+/// ```
+#[must_use]
+pub fn worker_share(number: u32, workers: usize) -> u32 {
+    // Rounded up, so that a number above 0 never becomes the 0 that stands for any number.
+    number.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1))
+}
+
 /// All switches.
 pub fn all() -> impl Iterator<Item = &'static Switch> {
     SWITCHES.iter()

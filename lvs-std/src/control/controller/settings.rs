@@ -31,7 +31,7 @@ where
             sysctl::set(&mut config.tuning, &mut options, switch.name, &asked)?;
             if switch.is_shared_out() {
                 // Each worker answers for itself, and all together must not send more than was asked for by much.
-                options.icmp_rate = share(options.icmp_rate, workers);
+                options.icmp_rate = sysctl::worker_share(options.icmp_rate, workers);
             }
             director.set_config(config);
             forwarder.set_options(options);
@@ -59,7 +59,8 @@ where
         })?;
         if switch.is_shared_out() {
             let parts: Vec<u32> = read.iter().map(|(_, rate)| *rate).collect();
-            let whole = |asked: &u32| parts.iter().all(|part| *part == share(*asked, parts.len()));
+            let whole =
+                |asked: &u32| parts.iter().all(|part| *part == sysctl::worker_share(*asked, parts.len()));
             // The number that was asked for, while the parts still are of it: a program may have set the options of
             // its workers itself.
             let rate = self.icmp_rate.filter(whole).unwrap_or_else(|| parts.iter().sum());
@@ -113,11 +114,6 @@ where
         let zeroed = self.backend.with_each(move |_, director, _, _| _ = director.zero(key));
         Ok(zeroed.map(drop)?)
     }
-}
-
-/// A worker's part of a rate. Rounded up, so that a rate above 0 never becomes the 0 that stands for any number.
-fn share(rate: u32, workers: usize) -> u32 {
-    rate.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1))
 }
 
 /// The kernel's limit, from the ticks that it counts in.

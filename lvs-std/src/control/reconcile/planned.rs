@@ -13,7 +13,7 @@ use lvs_core::{Director, ServerConfig, ServiceKey, Store};
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedService {
     key: ServiceKey,
-    recipe: Option<TableBuilder>,
+    builder: Option<TableBuilder>,
     members: Vec<Member>,
     /// Whether the table will have to be another one.
     changes: bool,
@@ -23,17 +23,17 @@ impl PlannedService {
     /// A service as it is. `None` if there is no such service, or no table of its can be made ahead, unless it `gets` a
     /// scheduler whose table can.
     pub(crate) fn read<S: Store>(director: &Director<S>, key: ServiceKey, gets: bool) -> Option<Self> {
-        let recipe = director.table_builder(key);
-        if recipe.is_none() && !gets {
+        let builder = director.table_builder(key);
+        if builder.is_none() && !gets {
             return None;
         }
         director.service(key)?;
-        Some(Self { key, recipe, members: director.members(key).collect(), changes: false })
+        Some(Self { key, builder, members: director.members(key).collect(), changes: false })
     }
 
     /// A service that is still to be added.
     pub(crate) fn new<P: Schedule>(key: ServiceKey, scheduler: &P) -> Self {
-        Self { key, recipe: TableBuilder::of(scheduler, key.family()), members: Vec::new(), changes: true }
+        Self { key, builder: TableBuilder::of(scheduler, key.family()), members: Vec::new(), changes: true }
     }
 
     pub(crate) const fn key(&self) -> ServiceKey {
@@ -42,7 +42,7 @@ impl PlannedService {
 
     /// The service's scheduler will be another one.
     pub(crate) fn reschedule<P: Schedule>(&mut self, scheduler: &P) {
-        self.recipe = TableBuilder::of(scheduler, self.key.family());
+        self.builder = TableBuilder::of(scheduler, self.key.family());
         self.changes = true;
     }
 
@@ -77,9 +77,9 @@ impl PlannedService {
 
     /// The table for what the service will be.
     fn build(&self) -> Option<Table> {
-        let recipe = self.recipe.filter(|_| self.changes)?;
-        let room = vec![0; recipe.room(self.members.len())];
-        Some(Table { key: self.key, prepared: recipe.build(self.members.clone(), room)? })
+        let builder = self.builder.filter(|_| self.changes)?;
+        let room = vec![0; builder.room(self.members.len())];
+        Some(Table { key: self.key, prepared: builder.build(self.members.clone(), room)? })
     }
 }
 
