@@ -10,7 +10,7 @@ use lvs_support::{print, println};
 use serde_json::Value;
 
 use lvs_std::config::ConfigSource;
-use lvs_std::control::api::{HealthRow, Question, Request, Response, ask, listen};
+use lvs_std::control::api::{HealthRow, ProblemRow, Question, Request, Response, ask, listen};
 use lvs_std::control::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
 use lvs_std::runtime::RuntimeOptions;
 
@@ -138,7 +138,19 @@ pub(crate) fn explain(arguments: &ExplainArguments) -> ExitCode {
     show(target, &Request::Explain(Question { protocol: protocol.clone(), client, destination, mark }), false)
 }
 
-/// Shows the checks of real servers. Status 3 while not all have answered.
+/// What does not work as it should, under a title; nothing if all does.
+fn problems(rows: &[ProblemRow]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let row = |problem: &ProblemRow| {
+        vec![problem.part.clone(), format!("{:.0} s", problem.since), problem.why.clone()]
+    };
+    format!("problems\n{}", columns(&rows.iter().map(row).collect::<Vec<_>>(), &[1]))
+}
+
+/// Shows the checks of real servers, and what of the director does not work. Status 3 while not all checks have
+/// answered, 4 while the director has problems.
 pub(crate) fn health(arguments: &Plain) -> ExitCode {
     let response = match put(&arguments.target, &Request::Health) {
         Ok(response) => response,
@@ -157,13 +169,27 @@ pub(crate) fn health(arguments: &Plain) -> ExitCode {
                 .to_vec()
         });
         print!("{}", columns(&rows.collect::<Vec<_>>(), &[1]));
+        print!("{}", problems(&health.problems));
     }
-    if health.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) }
+    match (health.problems.is_empty(), health.ready) {
+        (false, _) => ExitCode::from(DEGRADED),
+        (true, false) => ExitCode::from(NOT_READY),
+        (true, true) => ExitCode::SUCCESS,
+    }
 }
 
-/// Shows what became of packets.
+/// Shows what became of packets, and below it what of the director does not work.
 pub(crate) fn statistics(arguments: &Plain) -> ExitCode {
-    show(&arguments.target, &Request::Statistics, arguments.json)
+    let status = show(&arguments.target, &Request::Statistics, arguments.json);
+    if arguments.json || status != ExitCode::SUCCESS {
+        return status;
+    }
+    match put(&arguments.target, &Request::Health).map(serde_json::from_value::<HealthRow>) {
+        Ok(Ok(health)) => print!("{}", problems(&health.problems)),
+        Ok(Err(error)) => return answer_makes_no_sense(&error),
+        Err(status) => return status,
+    }
+    status
 }
 
 /// Shows what was declared, and how it is doing.
@@ -216,6 +242,11 @@ fn put(target: &Target, request: &Request) -> Result<Value, ExitCode> {
     }
 }
 
+fn answer_makes_no_sense(error: &serde_json::Error) -> ExitCode {
+    eprintln!("error: the answer makes no sense, is the director of this version? {error}");
+    ExitCode::from(REFUSED)
+}
+
 fn unreachable(socket: &Path, error: &io::Error) -> ExitCode {
     eprintln!("error: no director answers at {}: {error}", socket.display());
     ExitCode::from(UNREACHABLE)
@@ -225,3 +256,5 @@ fn unreachable(socket: &Path, error: &io::Error) -> ExitCode {
 const REFUSED: u8 = 255;
 /// Not all checks have answered yet.
 const NOT_READY: u8 = 3;
+/// A part of the director does not work as it should.
+const DEGRADED: u8 = 4;

@@ -7,9 +7,10 @@ use std::sync::mpsc::Receiver;
 
 use lvs_core::conn::Connection;
 
-use super::RuntimeHandle;
+use super::{Problem, RuntimeHandle};
 use crate::control::api::{
-    ApiEvent, ApiHandler, ConnectionRow, HealthRow, ProbeRow, Request, Response, ServerRow, ServiceRow,
+    ApiEvent, ApiHandler, ConnectionRow, HealthRow, ProbeRow, ProblemRow, Request, Response, ServerRow,
+    ServiceRow,
 };
 use crate::control::{DesiredServer, Errno, ServiceName};
 use crate::health::Report;
@@ -80,7 +81,13 @@ impl RuntimeHandle {
             why: report.why.map(|why| why.to_string()),
             since: report.since.elapsed().as_secs_f64(),
         };
-        HealthRow { ready, probes: reports.into_iter().map(row).collect() }
+        let problem = |problem: Problem| ProblemRow {
+            part: problem.part.to_string(),
+            why: problem.why,
+            since: problem.since.elapsed().as_secs_f64(),
+        };
+        let problems = self.problems().list().into_iter().map(problem).collect();
+        HealthRow { ready, problems, probes: reports.into_iter().map(row).collect() }
     }
 
     fn service_rows(&self) -> Vec<ServiceRow> {

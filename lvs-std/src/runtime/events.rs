@@ -31,7 +31,10 @@ impl Events {
                 );
             }
             // These have their own lines.
-            ApiEvent::Probe { .. } | ApiEvent::Reloaded { .. } => {}
+            ApiEvent::Probe { .. }
+            | ApiEvent::Reloaded { .. }
+            | ApiEvent::Problem { .. }
+            | ApiEvent::Mended { .. } => {}
         }
         self.listeners().retain(|listener| match listener.try_send(event.clone()) {
             Ok(()) => true,

@@ -13,7 +13,7 @@ use super::reload::Reconciler;
 use super::shutdown::Shutdown;
 use super::statistics::Subject;
 use super::{
-    ExplainError, Plan, ReloadError, RuntimeController, RuntimeGroup, SharedController, Statistics,
+    ExplainError, Plan, Problems, ReloadError, RuntimeController, RuntimeGroup, SharedController, Statistics,
     SysctlError, sysctl,
 };
 use crate::config::{ConfigSource, Configuration};
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     pub(super) reconciler: Option<Arc<Reconciler>>,
     pub(super) drains: Drains,
     pub(super) events: Events,
+    pub(super) problems: Problems,
     pub(super) shutdown: Shutdown,
     pub(super) interfaces: Vec<String>,
 }
@@ -141,6 +142,12 @@ impl RuntimeHandle {
     #[must_use]
     pub fn health(&self) -> (bool, Vec<Report>) {
         self.0.reconciler.as_ref().map_or((true, Vec::new()), |reconciler| reconciler.health())
+    }
+
+    /// What of the director does not work as it should. A program may add what it finds out itself.
+    #[must_use]
+    pub fn problems(&self) -> &Problems {
+        &self.0.problems
     }
 
     /// What was declared: each service with its scheduler and its real servers, the one added last first.

@@ -18,6 +18,7 @@
 //! | `plan`, `disruption`, `reload`, `settings` | a configuration compared with what there is, and applied |
 //! | `health` | from what checks find out to the servers that a service has |
 //! | `drain`, `explain`, `statistics` | one question each |
+//! | `problems` | what does not work as it should, until it does again |
 //! | `addresses`, `sync`, `memory`, `shutdown` | threads beside the workers, and how they end |
 //! | `api` | the answers at the JSON socket |
 //!
@@ -57,6 +58,7 @@ mod memory;
 mod options;
 mod plan;
 mod ports;
+mod problems;
 mod reload;
 mod settings;
 mod shutdown;
@@ -81,6 +83,7 @@ pub use handle::RuntimeHandle;
 pub use health::{HealthReconciler, ServerTable, Wanted};
 pub use options::RuntimeOptions;
 pub use plan::Plan;
+pub use problems::{Part, Problem, Problems};
 pub use start::{Ended, Runtime};
 pub use statistics::{ServiceTraffic, Statistics, frame_rows};
 pub use sysctl::SysctlError;

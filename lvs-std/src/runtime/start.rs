@@ -13,8 +13,8 @@ use super::shutdown::Shutdown;
 use super::sync::{Sync, SyncControl};
 use super::threads::Threads;
 use super::{
-    Assembly, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController, StartError,
-    Statistics, addresses, memory,
+    Assembly, Problems, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController,
+    StartError, Statistics, addresses, memory,
 };
 use crate::config::ConfigSource;
 use crate::control::api::ApiServer;
@@ -66,7 +66,8 @@ impl Runtime {
     ) -> Result<Self, StartError> {
         let Assembly { workers, group, events: queues, cpus, interfaces } = assembly;
         let first = group.handles().first().ok_or(StartError::NoWorker)?.clone();
-        let (events, shutdown) = (Events::default(), Shutdown::default());
+        let (problems, shutdown) = (Problems::default(), Shutdown::default());
+        let events = problems.events().clone();
         // Commands are carried out by workers that run: they come first.
         let threads = Threads::start(workers, group.clone(), &cpus)?;
         // Ends the other threads on the way out by an error.
@@ -98,7 +99,7 @@ impl Runtime {
         // Sockets come last: whoever finds them finds a director that answers.
         let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
         let drains = drains.map_err(StartError::system("drains"))?;
-        let parts = Parts { controller, group, reconciler, drains, events, shutdown, interfaces };
+        let parts = Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces };
         let handle = RuntimeHandle(Arc::new(parts));
         let serving = options.socket.as_deref().map(|socket| listen(socket, &handle)).transpose()?;
         ending.keep();

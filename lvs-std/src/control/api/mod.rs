@@ -19,6 +19,6 @@ mod types;
 pub use client::{ask, listen};
 pub use server::{ApiHandler, ApiServer};
 pub use types::{
-    ApiEvent, ConnectionRow, DrainRow, HealthRow, ProbeRow, Question, Request, Response, ServerRow,
-    ServiceRow,
+    ApiEvent, ConnectionRow, DrainRow, HealthRow, ProbeRow, ProblemRow, Question, Request, Response,
+    ServerRow, ServiceRow,
 };

@@ -112,14 +112,29 @@ pub struct ConnectionRow {
     pub packets: u64,
 }
 
-/// What is known of the checks.
+/// How the director does, and what is known of the checks.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct HealthRow {
     /// Whether every check has had an answer.
     pub ready: bool,
+    /// What of the director does not work as it should.
+    #[serde(default)]
+    pub problems: Vec<ProblemRow>,
     /// Each check once, however many services share it.
     pub probes: Vec<ProbeRow>,
+}
+
+/// A part of the director that does not work as it should.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct ProblemRow {
+    /// The part, such as `interface eth0`.
+    pub part: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// For how many seconds.
+    pub since: f64,
 }
 
 /// A check in an answer.
@@ -230,6 +245,20 @@ pub enum ApiEvent {
         state: String,
         /// What was wrong with the last attempt.
         why: Option<String>,
+    },
+    /// A part of the director does not work as it should, or for another reason than before.
+    Problem {
+        /// The part, such as `interface eth0`.
+        part: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A part works again as it should.
+    Mended {
+        /// The part, such as `interface eth0`.
+        part: String,
+        /// For how long it did not.
+        seconds: f64,
     },
     /// The configuration was read again.
     Reloaded {
