@@ -11,7 +11,7 @@ use lvs_forward::{Decapsulator, GUE_PORT};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::tun::{self, Layer};
 use lvs_std::{Inner, TunnelEnd};
-use lvs_support::println;
+use lvs_support::Output;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// What `director decap` can be told.
@@ -43,10 +43,10 @@ pub(crate) struct Arguments {
 
 /// Unwraps until SIGINT or SIGTERM. Status 1 when it cannot be started or the interface is gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    lvs_support::supervise(|| run(arguments))
+    lvs_support::supervise(|streams| run(arguments, &streams.out))
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+fn run(arguments: &Arguments, out: &Output) -> Result<(), Box<dyn Error>> {
     let mut options = PacketOptions::default();
     options.mac = Some(arguments.mac.map_or_else(|| packet::own_mac(&arguments.interface), |mac| Ok(mac.0))?);
     let outer = packet::open(&arguments.interface, &options)?;
@@ -68,10 +68,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     tracing::info!("unwrapping what comes to {mac} on {} into {}", arguments.interface, inner.name);
     end.run(&stopped)?;
     let counters = end.counters();
-    println!("{} frames came in, {} packets were unwrapped", counters.received.frames, counters.unwrapped);
+    let (frames, unwrapped) = (counters.received.frames, counters.unwrapped);
+    out.say(format_args!("{frames} frames came in, {unwrapped} packets were unwrapped\n"));
     let lost = counters.lost + counters.delivered.lost();
     if lost > 0 {
-        println!("{lost} of them could not be handed over");
+        out.say(format_args!("{lost} of them could not be handed over\n"));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `director run`: the director at work on real interfaces.
 
 use core::error::Error;
+use core::time::Duration;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,9 +16,9 @@ use lvs_std::config::ConfigSource;
 use lvs_std::control::{DEFAULT_NAME, socket_path};
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::runtime::{Assembly, Runtime, RuntimeHandle, RuntimeOptions, StartError};
+use lvs_std::runtime::{Assembly, Part, Problems, Runtime, RuntimeHandle, RuntimeOptions, StartError};
 use lvs_std::worker::{End, Worker, WorkerOptions};
-use lvs_support::print;
+use lvs_support::{Output, Written};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -75,16 +76,17 @@ impl Listen {
 /// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     let options = arguments.listen.options();
-    lvs_support::supervise(|| match (&arguments.config, &arguments.scenario) {
+    lvs_support::supervise(|streams| match (&arguments.config, &arguments.scenario) {
         (Some(config), _) => {
             let source = ConfigSource::read(config)?;
-            print!("{}", source.configuration.describe());
-            print!("{}", supervise(|| Runtime::start(source, options))?.statistics);
+            streams.out.say(source.configuration.describe());
+            let ended = supervise(&streams.log, || Runtime::start(source, options))?;
+            streams.out.say(ended.statistics);
             Ok(())
         }
         (None, Some(scenario)) => {
             let assembly = scenario_director(scenario, &arguments.ports)?;
-            supervise(|| Runtime::start_with(assembly, None, options)).map(drop)
+            supervise(&streams.log, || Runtime::start_with(assembly, None, options)).map(drop)
         }
         // The command line asks for one of them.
         (None, None) => Ok(()),
@@ -93,6 +95,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 
 /// Runs a director until it ends, by a signal or of its own accord.
 fn supervise(
+    log: &Output,
     start: impl FnOnce() -> Result<Runtime, StartError>,
 ) -> Result<lvs_std::runtime::Ended, Box<dyn Error>> {
     // Before the director listens: whoever finds its socket may signal it.
@@ -101,6 +104,8 @@ fn supervise(
     let handle = runtime.handle();
     let on_signal = move || signals.forever().for_each(|signal| obey(signal, &handle));
     thread::Builder::new().name("signals".to_owned()).spawn(on_signal)?;
+    let (log, problems) = (log.clone(), runtime.handle().problems().clone());
+    thread::Builder::new().name("log".to_owned()).spawn(move || watch_log(&log, &problems))?;
     tracing::info!("the director is at work; SIGINT or SIGTERM stops it");
     let ended = runtime.join()?;
     match ended.end {
@@ -108,6 +113,29 @@ fn supervise(
         End::Ended | End::Failed => return Err("all interfaces are gone".into()),
     }
     Ok(ended)
+}
+
+/// Notes a problem while nobody takes the log's lines. A log that takes lines again, and has lost none for a while, is
+/// none.
+fn watch_log(log: &Output, problems: &Problems) {
+    let (mut before, mut quiet) = (Written::default(), 0);
+    loop {
+        thread::sleep(LOOK_AT_LOG);
+        let now = log.written();
+        let stands = now.waiting > 0 && before.waiting > 0 && now.written == before.written;
+        if now.lost > before.lost || stands {
+            quiet = 0;
+            problems
+                .raise(Part::Log, "nobody takes its lines: standard error is full, closed, or its disk is");
+        } else if now.written > before.written || quiet > 0 {
+            quiet += 1;
+        }
+        if quiet > QUIET {
+            quiet = 0;
+            problems.clear(&Part::Log);
+        }
+        before = now;
+    }
 }
 
 fn obey(signal: i32, director: &RuntimeHandle) {
@@ -154,5 +182,9 @@ fn scenario_director(scenario: &Path, ports: &[String]) -> Result<Assembly, Box<
     Ok(Assembly { workers, group, events, cpus: Vec::new(), interfaces })
 }
 
+/// How often it is looked whether somebody takes the log's lines.
+const LOOK_AT_LOG: Duration = Duration::from_secs(1);
+/// After so many looks without a lost line the log counts as mended.
+const QUIET: u32 = 10;
 /// How many connections a scenario's director can have.
 const SCENARIO_CONNECTIONS: usize = 1 << 14;

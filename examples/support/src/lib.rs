@@ -2,13 +2,18 @@
 //!
 //! No product logic: whatever decides, plans, compares or watches belongs to the libraries.
 
+mod output;
 mod terminal;
 
 use core::error::Error;
+use core::time::Duration;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::{panic, thread};
 
 pub use lvs_std::text;
+pub use output::{Output, Written};
 pub use terminal::{Terminal, Tone};
 
 /// Prints to standard output like the standard library's macro, which however panics when nobody reads
@@ -31,14 +36,49 @@ pub fn say(text: core::fmt::Arguments<'_>) {
     let _ = io::stdout().write_fmt(text);
 }
 
-/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
-pub fn supervise(work: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
-    match work() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+/// The output of what runs until it is stopped. No thread waits until somebody reads it.
+#[derive(Debug)]
+pub struct Streams {
+    /// Standard output.
+    pub out: Output,
+    /// Standard error, with the log.
+    pub log: Output,
 }
+
+/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
+///
+/// Neither a line of the log nor the message of a panic makes a thread wait: both go through [`Output`]. At the end what
+/// was said last has a second to be written.
+pub fn supervise(work: impl FnOnce(&Streams) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    let lost = |lines| format!("{lines} lines of the log are lost: nobody took them in time\n");
+    let streams = Output::to(io::stdout(), None)
+        .and_then(|out| Ok(Streams { out, log: Output::to(io::stderr(), Some(lost))? }));
+    let streams = match streams {
+        Ok(streams) => streams,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: no log can be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tracing_subscriber::fmt().with_writer(streams.log.clone()).with_target(false).init();
+    // The standard library's own hook writes to standard error, on the thread that panics.
+    panic::set_hook(Box::new(|panic| {
+        let thread = thread::current().name().unwrap_or("without a name").to_owned();
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            tracing::error!("the thread `{thread}` has {panic}\n{trace}");
+        } else {
+            tracing::error!("the thread `{thread}` has {panic}");
+        }
+    }));
+    let done = work(&streams);
+    if let Err(error) = &done {
+        tracing::error!("{error}");
+    }
+    streams.out.flush(LAST_WORDS);
+    streams.log.flush(LAST_WORDS);
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How long the end waits until the last lines are written.
+const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -27,7 +27,7 @@ use stage::Stage;
 /// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON
 /// each. Status 1 when nothing can be measured.
 pub(crate) fn main(json: bool, rounds: u32, only: Option<&str>) -> ExitCode {
-    supervise(|| run(json, rounds, only))
+    supervise(|_| run(json, rounds, only))
 }
 
 fn run(json: bool, rounds: u32, only: Option<&str>) -> Result<(), Box<dyn Error>> {

@@ -16,7 +16,7 @@ use lvs_std::lab::harness::{self, Outcome, Trial};
 use lvs_std::lab::{Cluster, Lab, Plan, undisturbed};
 
 use load::Load;
-use program::{Program, Temporary};
+use program::{Log, Program, Temporary};
 use web::Web;
 
 fn main() -> ExitCode {
@@ -46,6 +46,12 @@ fn trials(lab: Lab) -> Vec<Trial> {
         }),
         trial("a sorry server serves while nobody else does", sorry),
         trial("servers that start dead get no client", dead_from_the_start),
+        trial("a dead server is noticed and commands work while standard error is full", |lab| {
+            unread(lab, Log::Full)
+        }),
+        trial("a dead server is noticed and commands work while standard error is closed", |lab| {
+            unread(lab, Log::Closed)
+        }),
     ]
 }
 
@@ -61,6 +67,17 @@ struct Site {
 impl Site {
     /// With these lines in the service's table.
     fn start(lab: Lab, method: Method, lines: &str, dead: &[usize]) -> Result<Self, Box<dyn Error>> {
+        Self::start_with(lab, method, lines, dead, None)
+    }
+
+    /// The same, with a log that nobody takes.
+    fn start_with(
+        lab: Lab,
+        method: Method,
+        lines: &str,
+        dead: &[usize],
+        unread: Option<Log>,
+    ) -> Result<Self, Box<dyn Error>> {
         let cluster = Cluster::new(lab, &Plan::new(method).with_servers(3))?;
         // The checks come from the kernel of the director's machine.
         cluster.director.add_address("eth0", [10, 0, 1, 253].into(), 24)?;
@@ -101,7 +118,10 @@ impl Site {
         let file = Temporary::new("health.toml", Some(&text))?;
         let socket = Temporary::new("health.sock", None)?;
         let arguments = ["run", "--config", &file.name(), "--no-state", "--control", &socket.name()];
-        let director = Program::start(&cluster.director, &arguments, "the director is at work")?;
+        let director = match unread {
+            None => Program::start(&cluster.director, &arguments, "the director is at work")?,
+            Some(log) => Program::start_unread(&cluster.director, &arguments, log, &socket.name())?,
+        };
         Ok(Self { cluster, webs, socket, _director: director, _ends: ends })
     }
 }
@@ -202,6 +222,37 @@ fn dead_from_the_start(lab: Lab) -> Outcome {
         assert!(matches!(name.as_deref(), Ok("rs1" | "rs3")), "{name:?}");
     }
     Ok(())
+}
+
+/// Nobody takes the log's lines: that holds up neither checks nor commands, and health says so.
+fn unread(lab: Lab, log: Log) -> Outcome {
+    let site = Site::start_with(lab, Method::Nat, HTTP, &[], Some(log))?;
+    let (socket, ask) = (site.socket.name(), || site.cluster.client.run(|| load::ask(VIP)));
+    assert!(ask()?.is_ok());
+    site.webs[1].kill();
+    sleep(NOTICED);
+    for _ in 0..12 {
+        let name = ask()?;
+        assert!(matches!(name.as_deref(), Ok("rs1" | "rs3")), "{name:?}");
+    }
+    let (service, server) = (format!("{VIP}"), "10.0.1.11:80");
+    for command in ["--drain", "--undrain"] {
+        let words = ["lvsadm", "--control", &*socket, command, "-t", &*service, "-r", server];
+        let words: Vec<_> = words.into_iter().chain((command == "--drain").then_some("--no-wait")).collect();
+        assert_eq!(program::tool(&words)?.0, Some(0), "{words:?}");
+    }
+    // Two looks at the log, of a second each, and what a busy machine needs.
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (status, text) = program::tool(&["health", "--director", &socket])?;
+        if status == Some(4) && text.contains("problems\n  log") {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(format!("{status:?} {text}").into());
+        }
+        sleep(Duration::from_millis(200));
+    }
 }
 
 const VIP: SocketAddr = SocketAddr::new(Cluster::vip(Family::V4), 80);
