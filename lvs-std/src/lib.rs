@@ -9,6 +9,7 @@
 //! | [`worker`] | a thread's loop over devices, with commands in, events and numbers out |
 //! | [`offload`] | bulk TCP past a worker, inside the kernel and in the director's charge |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
+//! | `ownership` | who owns state file, sockets and interfaces: taken first, by one process (feature `control`) |
 //! | `ipvsadm` | ipvsadm's command line, listings and save format (feature `ipvsadm`) |
 //! | `config` | a director's configuration: from a file's text to typed values (feature `config`) |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
@@ -107,6 +108,8 @@ pub mod ipvsadm;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod offload;
+#[cfg(feature = "control")]
+pub mod ownership;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 mod seed;

@@ -2,12 +2,11 @@
 
 use core::error::Error;
 use core::time::Duration;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
-use lvs_conformance::Scenario;
+use lvs_conformance::{Scenario, Setup};
 use lvs_core::config::Capacity;
 use lvs_core::{Director, Heap};
 use lvs_forward::Forwarder;
@@ -16,6 +15,7 @@ use lvs_std::config::ConfigSource;
 use lvs_std::control::{DEFAULT_NAME, socket_path};
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::ownership::OwnershipError;
 use lvs_std::runtime::{Assembly, Part, Problems, Runtime, RuntimeHandle, RuntimeOptions, StartError};
 use lvs_std::worker::{End, Worker, WorkerOptions};
 use lvs_support::{Output, Written};
@@ -85,8 +85,13 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
             Ok(())
         }
         (None, Some(scenario)) => {
-            let assembly = scenario_director(scenario, &arguments.ports)?;
-            supervise(&streams.log, || Runtime::start_with(assembly, None, options)).map(drop)
+            let setup = Scenario::load(scenario)?.director;
+            let interfaces = interfaces(&setup, &arguments.ports)?;
+            let claims = interfaces.iter().fold(options.claims(), |claims, name| claims.with_interface(name));
+            // Before any interface is opened.
+            let owned = claims.take().map_err(|error| hint(&error.into()))?;
+            let assembly = scenario_director(&setup, interfaces)?;
+            supervise(&streams.log, || Runtime::start_with(assembly, None, options, owned)).map(drop)
         }
         // The command line asks for one of them.
         (None, None) => Ok(()),
@@ -150,21 +155,27 @@ fn obey(signal: i32, director: &RuntimeHandle) {
 
 /// A fault in words, with the option that helps.
 fn hint(error: &StartError) -> String {
-    let StartError::Listen { socket, error: cause } = error else { return error.to_string() };
-    if cause.kind() == io::ErrorKind::AddrInUse {
-        format!("another director listens at {}: give this one a --name of its own", socket.display())
+    let options = if matches!(error, StartError::Ownership(OwnershipError::Held { .. })) {
+        "; see --name, --control and --state"
+    } else if matches!(error, StartError::Listen { .. }) {
+        "; see --control and --no-control"
     } else {
-        format!("{error}; see --control and --no-control")
-    }
+        ""
+    };
+    format!("{error}{options}")
 }
 
-/// The director that a scenario describes. Its neighbours are known, and it announces nothing.
-fn scenario_director(scenario: &Path, ports: &[String]) -> Result<Assembly, Box<dyn Error>> {
-    let setup = Scenario::load(scenario)?.director;
+/// The interfaces that are a scenario's ports.
+fn interfaces(setup: &Setup, ports: &[String]) -> Result<Vec<String>, Box<dyn Error>> {
     let interfaces = if ports.is_empty() { setup.port_names() } else { ports.to_vec() };
     if interfaces.len() != setup.ports.len() {
         return Err(format!("the scenario has {} ports, not {}", setup.ports.len(), interfaces.len()).into());
     }
+    Ok(interfaces)
+}
+
+/// The director that a scenario describes. Its neighbours are known, and it announces nothing.
+fn scenario_director(setup: &Setup, interfaces: Vec<String>) -> Result<Assembly, Box<dyn Error>> {
     let seed = lvs_std::random_seed()?;
     let rules = setup.mark_rules()?;
     let mut devices = Vec::new();

@@ -10,6 +10,7 @@ use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
                 ("a file that is wrong, or only half written, changes nothing", half_written),
                 ("a plan says what a reload would change and what share of clients would move", plan),
                 ("a director that was killed comes back with the table that it had", restart),
+                ("a second start is refused and the first director loses nothing by it", second_start),
                 ("a drained server keeps its connections until the deadline cuts them", drain),
                 ("what became of a packet is explained", explain),
                 (
@@ -105,7 +107,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for end in ["", ".json", ".state", ".state.toml"] {
+        for end in ["", ".lock", ".json", ".json.lock", ".state", ".state.lock", ".state.toml"] {
             drop(fs::remove_file(format!("{}{end}", self.socket)));
         }
     }
@@ -260,6 +262,58 @@ fn restart(lab: Lab) -> Outcome {
     std::thread::sleep(Duration::from_millis(200));
     stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
     assert_eq!(stage.run("lvsadm -L --timeout")?, reloaded);
+    Ok(())
+}
+
+/// Whatever a second start shares with the first director, it ends before it has touched anything.
+fn second_start(lab: Lab) -> Outcome {
+    let mut stage = Stage::new(lab, "second", &service("rr", &[(1, 1), (2, 1)]))?;
+    let (mut held, _) = stage.connect()?;
+    let other = std::env::temp_dir().join(format!("director-test-{}-second-other", std::process::id()));
+    let other = other.display().to_string();
+    let files = ["", ".json", ".state"].map(|end| format!("{}{end}", stage.socket));
+    let inodes =
+        || files.each_ref().map(|file| fs::symlink_metadata(file).map(|file| file.ino()).unwrap_or(0));
+    // Connections to the sockets that nobody accepts or reads: whether the first one lives must not depend on them.
+    let raw = || -> std::io::Result<_> {
+        let (family, flags) = (AddressFamily::UNIX, SocketFlags::NONBLOCK);
+        let socket = rustix::net::socket_with(family, SocketType::SEQPACKET, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(&stage.socket)?)?;
+        Ok(socket)
+    };
+    let _crowd: Vec<_> = (0..60).map_while(|_| raw().ok()).collect();
+    let state = format!("{}.state", stage.socket);
+    let mut added = 0;
+    for (shares, arguments) in [
+        ("everything", vec!["--control", &stage.socket]),
+        ("the socket", vec!["--control", &stage.socket, "--no-state"]),
+        ("the state", vec!["--control", &other, "--state", &state]),
+        ("the interface", vec!["--control", &other, "--no-state"]),
+        ("the interface, without control", vec!["--no-control"]),
+    ] {
+        let before = (inodes(), fs::read(&state)?);
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--config", &stage.file.name()]).args(&arguments);
+        let output = stage.cluster.director.run(|| command.output())??;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{shares}: {said}");
+        assert!(said.contains("is in use by another director (process "), "{shares}: {said}");
+        assert_eq!((inodes(), fs::read(&state)?), before, "{shares}");
+        assert!(is_alive(&mut held), "{shares}: what was open stays");
+        stage.connect()?;
+        added += 1;
+        stage.run(&format!("lvsadm -A -u 192.0.2.100:{added} -s rr"))?;
+    }
+    drop(_crowd);
+    let table = stage.table()?;
+    assert_eq!(table.len(), 3 + added, "{table:?}");
+    stage.director.signal(Signal::KILL)?;
+    std::thread::sleep(Duration::from_millis(200));
+    stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
+    assert_eq!(stage.table()?.len(), 3 + added, "no command was lost");
+    for end in ["", ".lock", ".json.lock"] {
+        drop(fs::remove_file(format!("{other}{end}")));
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use lvs_core::{Config, Director, Heap, Seed};
 use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{CommandHandler, Controller, Local, NoDaemons, ServeOptions, Serving, Session, serve};
+use lvs_std::ownership::OwnedSocket;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 
 #[test]
@@ -136,7 +137,10 @@ struct Running {
 impl Running {
     fn new(name: &str) -> Self {
         let socket = Temporary::new(name);
-        Self { _serving: serve(ServeOptions::at(&socket.0), handler()).unwrap(), socket }
+        Self {
+            _serving: serve(ServeOptions::at(OwnedSocket::take(&socket.0).unwrap()), handler()).unwrap(),
+            socket,
+        }
     }
 
     /// What a shell prints that is led to it. It must say nothing else.

@@ -113,7 +113,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for end in ["", ".json", ".state", ".state.toml"] {
+        for end in ["", ".lock", ".json", ".json.lock", ".state", ".state.lock", ".state.toml"] {
             drop(fs::remove_file(format!("{}{end}", self.socket)));
         }
     }

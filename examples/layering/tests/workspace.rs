@@ -32,6 +32,6 @@ fn lvs_forward_uses_nothing_above() {
 fn lvs_std_uses_nothing_above() {
     assert_layered(
         "lvs-std",
-        &[&["sys"], &["bpf"], &["device"], &["offload"], &["worker"], &["control"], &["lab"]],
+        &[&["sys"], &["bpf"], &["device"], &["offload"], &["worker"], &["ownership"], &["control"], &["lab"]],
     );
 }

@@ -10,11 +10,12 @@ use core::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Command;
 use super::protocol::messages;
 use super::protocol::request::{self, Asked};
+use crate::ownership::OwnedState;
 
 /// An open state file.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn open(path: &Path) -> Result<(Self, Vec<Command>), JournalError> {
+    pub fn open(state: &OwnedState) -> Result<(Self, Vec<Command>), JournalError> {
+        let path = state.path();
         let fail = |error| JournalError::Io { path: path.to_owned(), error };
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
@@ -162,6 +164,10 @@ mod tests {
     use crate::control::{ServiceName, ServiceSpec, TableCommand};
     use lvs_core::Family;
 
+    fn open(path: &std::path::Path) -> Result<(Journal, Vec<Command>), JournalError> {
+        Journal::open(&OwnedState::take(path).unwrap())
+    }
+
     #[test]
     fn what_was_appended_is_there_again_and_a_cut_message_is_not() {
         let folder = std::env::temp_dir().join(format!("director-journal-{}", std::process::id()));
@@ -170,24 +176,21 @@ mod tests {
         let name = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
         let add = Command::Table(TableCommand::NewService(name, ServiceSpec::new(Family::V4, "wrr")));
         {
-            let (mut journal, before) = Journal::open(&path).unwrap();
+            let (mut journal, before) = open(&path).unwrap();
             assert!(before.is_empty());
             journal.append(&add).unwrap();
             journal.append(&Command::Table(TableCommand::DelService(name))).unwrap();
         }
         let whole = fs::read(&path).unwrap();
-        assert_eq!(
-            Journal::open(&path).unwrap().1,
-            [add.clone(), Command::Table(TableCommand::DelService(name))]
-        );
+        assert_eq!(open(&path).unwrap().1, [add.clone(), Command::Table(TableCommand::DelService(name))]);
         for cut in 1..40 {
             fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-            assert_eq!(Journal::open(&path).unwrap().1, core::slice::from_ref(&add), "{cut}");
+            assert_eq!(open(&path).unwrap().1, core::slice::from_ref(&add), "{cut}");
         }
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o077, 0, "nobody else reads it");
         fs::write(&path, "[[service]]\n").unwrap();
-        assert!(matches!(Journal::open(&path), Err(JournalError::Foreign { .. })));
+        assert!(matches!(open(&path), Err(JournalError::Foreign { .. })));
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -6,31 +6,28 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use super::{CommandHandler, Session};
-use crate::sys::option::peer_user;
+use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
 /// How a control socket is served.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// Where the socket is. Missing folders are made.
-    pub path: PathBuf,
-    /// The socket's access mode. Default 0600. Whoever may connect may ask for the family's number; everything else is
-    /// for the superuser and the user that the director runs as.
-    pub mode: u32,
+    /// Where the socket is.
+    pub socket: OwnedSocket,
+    /// Who may connect, and command the director. By default the superuser and the user that the director runs as.
+    /// Whoever else may connect may ask for the family's number.
+    pub access: Access,
     /// Clients at a time; further ones are turned away. Default 64.
     pub clients: usize,
     /// How long an answer waits for its client to fetch some of it. Default 10 s.
@@ -40,67 +37,43 @@ pub struct ServeOptions {
 impl ServeOptions {
     /// The defaults, at this path.
     #[must_use]
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), mode: 0o600, clients: 64, patience: Duration::from_secs(10) }
+    pub fn at(socket: OwnedSocket) -> Self {
+        Self { socket, access: Access::default(), clients: 64, patience: Duration::from_secs(10) }
     }
 }
 
 /// A control socket that is being served, until this is dropped.
 #[derive(Debug)]
 pub struct Serving {
-    path: PathBuf,
+    /// The socket's file, which goes with it.
+    path: Option<BoundPath>,
     /// Closed to end the thread.
     waker: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Serves a control socket on a thread of its own. A socket that a former director left behind is taken over.
+/// Serves a control socket on a thread of its own. A socket that a former director left behind is replaced.
 ///
 /// # Errors
-/// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
+/// Those of [`OwnedSocket::listen`].
 pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send>>) -> io::Result<Serving> {
     // On this thread, so that the caller hears of a path that cannot be used.
-    let listener = listen(&options)?;
+    let (listener, path) = options.socket.listen(Transport::Messages, options.access, BACKLOG)?;
     let (waker, wake_rx) = UnixStream::pair()?;
-    let path = options.path.clone();
     let server = Server { listener, wake_rx, options, handler, clients: Vec::new() };
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || server.run())?;
-    Ok(Serving { path, waker: Some(waker), thread: Some(thread) })
+    Ok(Serving { path: Some(path), waker: Some(waker), thread: Some(thread) })
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         // The path first: from now on nobody is to come.
-        let _ = fs::remove_file(&self.path);
+        drop(self.path.take());
         self.waker = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
-}
-
-fn listen(options: &ServeOptions) -> io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(&options.path)?;
-    if let Some(folder) = options.path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fresh = || rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
-    let listener = fresh()?;
-    if let Err(error) = rustix::net::bind(&listener, &address) {
-        // A socket's file outlives a process that was killed. Only an attempt to connect tells whether somebody still
-        // listens at it.
-        if error != rustix::io::Errno::ADDRINUSE || rustix::net::connect(fresh()?, &address).is_ok() {
-            return Err(error.into());
-        }
-        fs::remove_file(&options.path)?;
-        rustix::net::bind(&listener, &address)?;
-    }
-    // Before `listen`: until then the kernel refuses connections. So nobody comes in by the mode that the umask gave
-    // the file for a moment.
-    fs::set_permissions(&options.path, fs::Permissions::from_mode(options.mode))?;
-    rustix::net::listen(&listener, BACKLOG)?;
-    Ok(listener)
 }
 
 struct Server {
@@ -173,10 +146,9 @@ impl Server {
             // A client too many is accepted and closed at once. Left in the backlog, it would wait without a word, and
             // keep `poll` from ever waiting.
             if self.clients.len() < self.options.clients {
-                let own = rustix::process::geteuid().as_raw();
                 // Asked once: the kernel notes the user when the client connects, and whoever inherits the descriptor
                 // has its rights.
-                let privileged = peer_user(socket.as_fd()).is_ok_and(|user| user == 0 || user == own);
+                let privileged = self.options.access.admits(socket.as_fd());
                 let session = Session::new(privileged);
                 let (waiting, since, gone) = (VecDeque::new(), Instant::now(), false);
                 self.clients.push(Client { socket, session, waiting, since, gone });

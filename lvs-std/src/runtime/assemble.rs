@@ -12,6 +12,7 @@ use crate::HostAddresses;
 use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
 use crate::cpu::{processors, use_large_pages};
 use crate::device::mark;
+use crate::ownership::{Claims, Ownership, OwnershipError};
 use crate::random_seed;
 use crate::steering::Steer;
 use crate::worker::{Handle, Worker, WorkerOptions};
@@ -35,11 +36,23 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Opens the interfaces of a configuration for the workers that it asks for. Services come when the director runs.
+    /// What opening the interfaces of a configuration requires to be owned.
+    #[must_use]
+    pub fn claims(configuration: &Configuration, claims: Claims) -> Claims {
+        let interfaces = configuration.interfaces.iter();
+        interfaces.fold(claims, |claims, interface| claims.with_interface(&interface.name))
+    }
+
+    /// Opens the interfaces of a configuration for the workers that it asks for; `owned` has all of them. Services
+    /// come when the director runs.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn open(configuration: &Configuration) -> Result<Self, StartError> {
+    pub fn open(configuration: &Configuration, owned: &Ownership) -> Result<Self, StartError> {
+        let mut names = configuration.interfaces.iter().map(|interface| &interface.name);
+        if let Some(name) = names.find(|name| owned.interface(name).is_none()) {
+            return Err(OwnershipError::NotClaimed { what: format!("the interface {name}") }.into());
+        }
         let workers = &configuration.workers;
         let allowed = processors().map_err(StartError::system("processors"))?;
         if let Some(&cpu) = workers.cpus.iter().find(|cpu| !allowed.contains(cpu)) {

@@ -11,6 +11,7 @@ use lvs_core::ServiceKey;
 use super::SysctlError;
 use crate::config::ReadError;
 use crate::control::{Errno, JournalError, TableCommand};
+use crate::ownership::OwnershipError;
 use crate::steering::Unsuited;
 use crate::worker::WorkerError;
 
@@ -36,13 +37,16 @@ pub enum StartError {
     },
     /// Nobody can listen at a control socket.
     Listen {
-        /// The socket. [`io::ErrorKind::AddrInUse`] says that another director listens there.
+        /// The socket. [`io::ErrorKind::AddrInUse`] says that another program has bound it,
+        /// [`io::ErrorKind::AlreadyExists`] that something else is there.
         socket: PathBuf,
         /// Why not.
         error: io::Error,
     },
     /// The configuration asks for no worker at all.
     NoWorker,
+    /// Another director owns the state file, a socket or an interface, or this one has not claimed it.
+    Ownership(OwnershipError),
     /// A processor that a worker is to run on is none of this process's.
     Processor {
         /// The processor that was asked for.
@@ -89,12 +93,10 @@ impl fmt::Display for StartError {
             Self::Configuration(error) => error.fmt(f),
             // The errors of devices name the interface themselves.
             Self::Interface { error, .. } => error.fmt(f),
-            Self::Listen { socket, error } if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "another director listens at {}: give this one another name", socket.display())
-            }
             Self::Listen { socket, error } => {
                 write!(f, "{} cannot be listened at: {error}", socket.display())
             }
+            Self::Ownership(error) => error.fmt(f),
             Self::NoWorker => f.write_str("the director has no worker: it needs one at least"),
             Self::Processor { cpu, allowed } => {
                 write!(f, "there is no processor {cpu} for this process; it may use {allowed:?}")
@@ -107,6 +109,12 @@ impl fmt::Display for StartError {
 }
 
 impl Error for StartError {}
+
+impl From<OwnershipError> for StartError {
+    fn from(error: OwnershipError) -> Self {
+        Self::Ownership(error)
+    }
+}
 
 impl From<WorkerError> for StartError {
     fn from(error: WorkerError) -> Self {

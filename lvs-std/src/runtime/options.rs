@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::control::socket_path;
+use crate::ownership::Claims;
 
 /// Where a running director is controlled, and where it keeps its state. The default is neither: it is controlled by
 /// its [handle](super::RuntimeHandle) alone.
@@ -30,6 +31,17 @@ impl RuntimeOptions {
     pub fn at(socket: impl Into<PathBuf>) -> Self {
         let socket = socket.into();
         Self { state: Some(beside(&socket, "state")), socket: Some(socket) }
+    }
+
+    /// What a director with these options must own before it starts; the interfaces that it opens come to that.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        let mut claims = Claims::new();
+        if let Some(state) = &self.state {
+            claims = claims.with_state(state);
+        }
+        let sockets = self.socket.iter().cloned().chain(self.json_socket());
+        sockets.fold(claims, |claims, socket| claims.with_socket(socket))
     }
 
     /// The JSON socket, if there is one.

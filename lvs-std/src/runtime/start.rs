@@ -1,6 +1,5 @@
 //! Starting a director, and waiting for its end.
 
-use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +18,7 @@ use super::{
 use crate::config::ConfigSource;
 use crate::control::api::ApiServer;
 use crate::control::{Controller, Journal, ServeOptions, Serving, serve};
+use crate::ownership::{Access, OwnedState, Ownership, OwnershipError};
 use crate::worker::End;
 
 /// A director at work, until it is [stopped](RuntimeHandle::stop) or dropped.
@@ -28,6 +28,8 @@ pub struct Runtime {
     serving: Option<(Serving, ApiServer)>,
     handle: RuntimeHandle,
     threads: Option<Threads>,
+    /// Given up last: until then nobody else may begin.
+    ownership: Ownership,
 }
 
 /// What is left of a director that has ended.
@@ -51,11 +53,17 @@ impl Runtime {
     /// [`StartError`].
     pub fn start(source: impl Into<ConfigSource>, options: RuntimeOptions) -> Result<Self, StartError> {
         let source = source.into();
-        Self::start_with(Assembly::open(&source.configuration)?, Some(source), options)
+        // Before anything is read, opened or bound: a second start by mistake touches nothing of the first one.
+        let owned = Assembly::claims(&source.configuration, options.claims()).take()?;
+        let assembly = Assembly::open(&source.configuration, &owned)?;
+        Self::start_with(assembly, Some(source), options, owned)
     }
 
     /// Starts a director from workers of the program's own, for example with devices of its own. A source says what
     /// services they have; without one, nothing is reloaded or checked.
+    ///
+    /// `owned` has what the [options claim](RuntimeOptions::claims), and the interfaces behind the devices: it is
+    /// taken before these are opened.
     ///
     /// # Errors
     /// [`StartError`].
@@ -63,6 +71,7 @@ impl Runtime {
         assembly: Assembly,
         source: Option<ConfigSource>,
         options: RuntimeOptions,
+        owned: Ownership,
     ) -> Result<Self, StartError> {
         let Assembly { workers, group, events: queues, cpus, interfaces } = assembly;
         let first = group.handles().first().ok_or(StartError::NoWorker)?.clone();
@@ -77,7 +86,10 @@ impl Runtime {
         let sync = sync.map_err(StartError::system("sync daemons"))?;
         let daemons = Box::new(SyncControl { sync, group: group.clone() });
         let mut controller = Controller::new(group.clone(), daemons);
-        let restored = options.state.as_deref().map_or(Ok(false), |file| restore(&mut controller, file))?;
+        let state = options.state.as_deref().map(|file| {
+            owned.state().ok_or_else(|| not_claimed(format_args!("the state file {}", file.display())))
+        });
+        let restored = state.transpose()?.map_or(Ok(false), |state| restore(&mut controller, state))?;
         let controller = SharedController(Arc::new(Mutex::new(controller)));
         let reconciler = match source {
             None => None,
@@ -101,9 +113,9 @@ impl Runtime {
         let drains = drains.map_err(StartError::system("drains"))?;
         let parts = Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces };
         let handle = RuntimeHandle(Arc::new(parts));
-        let serving = options.socket.as_deref().map(|socket| listen(socket, &handle)).transpose()?;
+        let serving = options.socket.as_deref().map(|socket| listen(socket, &owned, &handle)).transpose()?;
         ending.keep();
-        Ok(Self { serving, handle, threads: Some(threads) })
+        Ok(Self { serving, handle, threads: Some(threads), ownership: owned })
     }
 
     /// What the director can be asked and told. Handles can be cloned, and outlive the director; then they say that
@@ -111,6 +123,12 @@ impl Runtime {
     #[must_use]
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()
+    }
+
+    /// What the director owns, for a successor that goes on with it: [`Ownership::hand_over`].
+    #[must_use]
+    pub const fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// Waits until the director has ended: by [`RuntimeHandle::stop`], or because its interfaces are gone.
@@ -136,6 +154,8 @@ impl Drop for Runtime {
         drop(self.serving.take());
         self.handle.0.end();
         drop(self.threads.take());
+        // Handles may live on. What they command from now on must not reach a file that is another director's.
+        self.handle.0.controller.lock().forget_journal();
     }
 }
 
@@ -158,13 +178,10 @@ impl Drop for EndOnDrop {
 }
 
 /// Takes up the state that there is. Returns whether there was any.
-fn restore(controller: &mut RuntimeController, file: &Path) -> Result<bool, StartError> {
-    if let Some(folder) = file.parent() {
-        let made = fs::create_dir_all(folder);
-        made.map_err(|error| StartError::Listen { socket: folder.to_owned(), error })?;
-    }
+fn restore(controller: &mut RuntimeController, state: &OwnedState) -> Result<bool, StartError> {
+    let file = state.path();
     let failed = |error| StartError::State { file: file.to_owned(), error };
-    let (journal, commands) = Journal::open(file).map_err(failed)?;
+    let (journal, commands) = Journal::open(state).map_err(failed)?;
     let restored = !commands.is_empty();
     for (command, errno) in controller.keep_journal((journal, commands)).map_err(failed)? {
         tracing::warn!("{}: {command:?} could not be done again: {errno}", file.display());
@@ -176,9 +193,23 @@ fn restore(controller: &mut RuntimeController, file: &Path) -> Result<bool, Star
 }
 
 /// Listens for commands and questions.
-fn listen(socket: &Path, handle: &RuntimeHandle) -> Result<(Serving, ApiServer), StartError> {
+fn listen(
+    socket: &Path,
+    owned: &Ownership,
+    handle: &RuntimeHandle,
+) -> Result<(Serving, ApiServer), StartError> {
+    let own = |socket: &Path| {
+        let own = owned.socket(socket).cloned();
+        own.ok_or_else(|| not_claimed(format_args!("the control socket {}", socket.display())))
+    };
     let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
-    let netlink = serve(ServeOptions::at(socket), handle.0.controller.0.clone()).map_err(failed)?;
-    let json = ApiServer::start(&beside(socket, "json"), Arc::new(handle.clone())).map_err(failed)?;
+    let netlink = serve(ServeOptions::at(own(socket)?), handle.0.controller.0.clone()).map_err(failed)?;
+    let socket = &*beside(socket, "json");
+    let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
+    let json = ApiServer::start(own(socket)?, Access::default(), Arc::new(handle.clone())).map_err(failed)?;
     Ok((netlink, json))
+}
+
+fn not_claimed(what: core::fmt::Arguments<'_>) -> StartError {
+    OwnershipError::NotClaimed { what: what.to_string() }.into()
 }

@@ -29,6 +29,35 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
     get::<libc::ucred>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).map(|peer| peer.uid)
 }
 
+/// The groups of the user at the other end of a Unix socket: that of `SO_PEERCRED`, and the supplementary ones
+/// (`SO_PEERGROUPS`, Linux 4.13).
+#[cfg(feature = "control")]
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![get::<libc::ucred>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED)?.gid];
+    let mut more = vec![0_u32; MOST_GROUPS];
+    let mut length = size_of_val(more.as_slice()) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of the live, writable buffer behind the pointer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            more.as_mut_ptr().cast(),
+            ptr::from_mut(&mut length),
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    more.truncate(length as usize / size_of::<u32>());
+    groups.extend(more);
+    Ok(groups)
+}
+
+/// The most supplementary groups that a process can have (`NGROUPS_MAX`).
+#[cfg(feature = "control")]
+const MOST_GROUPS: usize = 65_536;
+
 /// `setsockopt(2)` with one plain value.
 pub(crate) fn set<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
@@ -77,6 +106,14 @@ mod tests {
     fn the_user_at_the_other_end_of_a_pair_is_this_one() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(peer_user(one.as_fd()).unwrap(), rustix::process::geteuid().as_raw());
+        let groups = peer_groups(one.as_fd()).unwrap();
+        assert_eq!(groups[0], rustix::process::getegid().as_raw());
+        let mut own: Vec<u32> =
+            rustix::process::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
+        own.sort_unstable();
+        let mut more = groups[1..].to_vec();
+        more.sort_unstable();
+        assert_eq!(more, own);
     }
 
     #[test]

@@ -36,7 +36,8 @@ fn assembly() -> Assembly {
 fn start(source: &ConfigSource, state: &Path) -> Runtime {
     let mut options = RuntimeOptions::default();
     options.state = Some(state.to_owned());
-    Runtime::start_with(assembly(), Some(source.clone()), options).unwrap()
+    let owned = options.claims().take().unwrap();
+    Runtime::start_with(assembly(), Some(source.clone()), options, owned).unwrap()
 }
 
 /// A configuration's text with `more` behind the interface.

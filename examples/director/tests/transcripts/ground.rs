@@ -14,6 +14,7 @@ use std::thread;
 use lvs_std::control::{CommandHandler, ServeOptions, serve};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::lab::{Lab, Node};
+use lvs_std::ownership::OwnedSocket;
 
 use crate::script::{Ending, Transcript};
 use crate::tool::Tool;
@@ -62,7 +63,10 @@ impl Ground {
         tool: &Tool,
     ) -> Result<Ending, Box<dyn Error>> {
         self.run_at(
-            |_, _, socket| Ok((serve(ServeOptions::at(socket), Arc::new(Mutex::new(handler)))?, script)),
+            |_, _, socket| {
+                let options = ServeOptions::at(OwnedSocket::take(socket)?);
+                Ok((serve(options, Arc::new(Mutex::new(handler)))?, script))
+            },
             tool,
         )
     }

@@ -2,16 +2,15 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
-use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 
 use super::{ApiEvent, Request, Response};
+use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
 /// Answers what is asked at a JSON socket. Questions come from several threads at a time.
 pub trait ApiHandler: Send + Sync {
@@ -26,29 +25,28 @@ pub trait ApiHandler: Send + Sync {
 /// A JSON socket that is being served, until this is dropped.
 #[derive(Debug)]
 pub struct ApiServer {
-    socket: PathBuf,
+    socket: OwnedSocket,
+    /// The socket's file, which goes with it.
+    path: Option<BoundPath>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ApiServer {
-    /// Answers questions at a socket, each on a thread of its own, for this user only. A socket that a former
-    /// director left is taken over.
+    /// Answers questions at a socket, each on a thread of its own, for those that `access` admits. A socket that a
+    /// former director left behind is replaced.
     ///
     /// # Errors
-    /// When the path cannot be used: [`AddrInUse`](io::ErrorKind::AddrInUse) if a living director listens there.
-    pub fn start(socket: &Path, handler: Arc<dyn ApiHandler>) -> io::Result<Self> {
-        // A socket's file at which nobody answers is left over from a director that was killed.
-        if UnixStream::connect(socket).is_err() {
-            let _ = fs::remove_file(socket);
-        }
-        let listener = UnixListener::bind(socket)?;
-        fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    /// Those of [`OwnedSocket::listen`], and when no thread is left.
+    pub fn start(socket: OwnedSocket, access: Access, handler: Arc<dyn ApiHandler>) -> io::Result<Self> {
+        let (listener, path) = socket.listen(Transport::Stream, access, BACKLOG)?;
+        let listener = UnixListener::from(listener);
+        listener.set_nonblocking(false)?;
         let ended = Arc::new(AtomicBool::new(false));
         let over = ended.clone();
         let thread = thread::Builder::new().name("json".to_owned());
-        let thread = thread.spawn(move || accept(&listener, &handler, &over))?;
-        Ok(Self { socket: socket.to_owned(), ended, thread: Some(thread) })
+        let thread = thread.spawn(move || accept(&listener, access, &handler, &over))?;
+        Ok(Self { socket, path: Some(path), ended, thread: Some(thread) })
     }
 }
 
@@ -56,16 +54,15 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         // The thread waits for a client; this is the last one. Without it the thread would end with the process.
-        let woken = UnixStream::connect(&self.socket).is_ok();
-        // Nobody is left to be told.
-        let _ = fs::remove_file(&self.socket);
+        let woken = UnixStream::connect(self.socket.path()).is_ok();
+        drop(self.path.take());
         if let Some(thread) = self.thread.take().filter(|_| woken) {
             drop(thread.join());
         }
     }
 }
 
-fn accept(listener: &UnixListener, handler: &Arc<dyn ApiHandler>, ended: &AtomicBool) {
+fn accept(listener: &UnixListener, access: Access, handler: &Arc<dyn ApiHandler>, ended: &AtomicBool) {
     let busy = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming().flatten() {
         if ended.load(Ordering::Relaxed) {
@@ -78,16 +75,22 @@ fn accept(listener: &UnixListener, handler: &Arc<dyn ApiHandler>, ended: &Atomic
         }
         let answer = move || {
             // A client that hangs up, or stays silent, is its own problem.
-            let _ = answer(&stream, &*handler);
+            let _ = answer(&stream, access, &*handler);
             busy.fetch_sub(1, Ordering::Relaxed);
         };
         let _ = thread::Builder::new().name("question".to_owned()).spawn(answer);
     }
 }
 
-fn answer(stream: &UnixStream, handler: &dyn ApiHandler) -> io::Result<()> {
+fn answer(stream: &UnixStream, access: Access, handler: &dyn ApiHandler) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    // Asked of the kernel as well, so that the file's mode is not all that keeps a stranger out.
+    if !access.admits(stream.as_fd()) {
+        let refused = Response::failed("this user may not command the director");
+        let text = serde_json::to_string(&refused).map_err(io::Error::other)? + "\n";
+        return (&mut &*stream).write_all(text.as_bytes());
+    }
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let response = match serde_json::from_str::<Request>(&line) {
@@ -117,6 +120,8 @@ fn tell(mut stream: &UnixStream, handler: &dyn ApiHandler) -> io::Result<()> {
     }
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 /// How long a question or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions at a time; further ones are turned away.

@@ -205,6 +205,12 @@ where
         Ok(refused)
     }
 
+    /// Leaves the journal as it is: what is commanded from now on is not kept.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn forget_journal(&mut self) {
+        self.journal = None;
+    }
+
     /// Changes how a server is doing, apart from what was declared of it.
     ///
     /// # Errors
@@ -437,6 +443,10 @@ mod tests {
     use crate::control::protocol::{file, request};
     use crate::control::{Local, ServiceSpec, Session, method, sysctl};
 
+    fn open(path: &std::path::Path) -> Result<(Journal, Vec<Command>), JournalError> {
+        Journal::open(&crate::ownership::OwnedState::take(path).unwrap())
+    }
+
     fn controller() -> Controller<Heap, 8, 8, Local<Heap, 8, 8>> {
         let seed = Seed::from_bytes([7; 16]);
         let director = Director::new(Config::new(seed), Heap::with_capacity(16));
@@ -457,18 +467,18 @@ mod tests {
             controller.servers(name).unwrap().iter().map(|of| of.address).collect::<Vec<_>>()
         };
         let mut controller = controller();
-        controller.keep_journal(Journal::open(&path).unwrap()).unwrap();
+        controller.keep_journal(open(&path).unwrap()).unwrap();
         controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
         controller.submit(TableCommand::NewServer(name, own, spec)).unwrap();
         controller.stand_in(name, sorry, spec).unwrap();
         controller.rewrite_journal().unwrap();
         assert_eq!(servers(&controller), [sorry, own]);
         let mut again = self::controller();
-        assert!(again.keep_journal(Journal::open(&path).unwrap()).unwrap().is_empty());
+        assert!(again.keep_journal(open(&path).unwrap()).unwrap().is_empty());
         assert_eq!(servers(&again), [own]);
         controller.submit(TableCommand::DelServer(name, sorry)).unwrap();
         assert!(
-            self::controller().keep_journal(Journal::open(&path).unwrap()).unwrap().is_empty(),
+            self::controller().keep_journal(open(&path).unwrap()).unwrap().is_empty(),
             "nothing of it was kept"
         );
         std::fs::remove_file(&path).unwrap();
@@ -486,7 +496,7 @@ mod tests {
     #[test]
     fn each_switch_says_the_same_by_command_and_by_file_and_after_a_restart() {
         let path = std::env::temp_dir().join(format!("director-sysctl-{}", std::process::id()));
-        let journal = || Journal::open(&path).unwrap();
+        let journal = || open(&path).unwrap();
         let read = |controller: &mut Controller<Heap, 8, 8, Local<Heap, 8, 8>>, switch: &Switch| {
             let asked = controller.submit(Query::Sysctl(switch.name.to_owned())).unwrap();
             let file = String::from_utf8(controller.read_file(&switch.path()).unwrap()).unwrap();
@@ -524,7 +534,7 @@ mod tests {
     fn a_write_to_a_switchs_file_is_the_command_and_lasts() {
         let path = std::env::temp_dir().join(format!("director-sysctl-file-{}", std::process::id()));
         let mut first = controller();
-        first.keep_journal(Journal::open(&path).unwrap()).unwrap();
+        first.keep_journal(open(&path).unwrap()).unwrap();
         let file = "/proc/sys/net/ipv4/vs/drop_entry";
         let write = request::write_file_message(file::WRITE, file, Some(b"3\n"), 1);
         let answers = Session::new(true).answer(&write, &mut first);
@@ -534,7 +544,7 @@ mod tests {
         let answers = Session::new(true).answer(&refused, &mut first);
         assert_eq!(answers[0][16..20], (-Errno::Invalid.number()).to_ne_bytes());
         let mut again = controller();
-        again.keep_journal(Journal::open(&path).unwrap()).unwrap();
+        again.keep_journal(open(&path).unwrap()).unwrap();
         assert_eq!(again.read_file(file).unwrap(), b"3\n");
         std::fs::remove_file(&path).unwrap();
     }
