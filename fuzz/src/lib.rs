@@ -3,6 +3,7 @@
 //! Each is a function of bytes that panics when something is wrong. `fuzz_targets/` hands them to libFuzzer, one
 //! line each; `tests/corpus.rs` runs them over the committed inputs, so that `cargo test` keeps what was found.
 
+mod backup;
 mod batch;
 mod control;
 mod director;
@@ -14,6 +15,7 @@ mod icmp;
 mod sip;
 mod sync;
 
+pub use backup::backup;
 pub use batch::batch;
 pub use control::control;
 pub use director::director;

@@ -23,6 +23,11 @@ fn director_corpus_replays() {
 }
 
 #[test]
+fn backup_corpus_replays() {
+    replay("backup", lvs_fuzz::backup);
+}
+
+#[test]
 fn batch_corpus_replays() {
     replay("batch", lvs_fuzz::batch);
 }

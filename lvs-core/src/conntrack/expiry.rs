@@ -1,6 +1,8 @@
 //! When the sweep looks at an entry next, in two bytes.
 
+use crate::model::state::{State, TcpState};
 use crate::model::tick::Stamp;
+use crate::proto::timeouts::TimeoutTable;
 
 /// A moment in units of 1.024 s, modulo 2^16 of them.
 ///
@@ -49,6 +51,54 @@ impl Wake {
         // Sixteen bits do not tell which round they are of; counted back from now they do.
         let past = Self::at(now).0.wrapping_sub(self.0) as u32;
         Stamp::from_bits((now.units() >> UNIT_BITS).wrapping_sub(past) << UNIT_BITS)
+    }
+}
+
+/// A new deadline for an entry, with the wake-up that belongs to it: no later than the deadline, and no later than any
+/// deadline that further packets may give the entry while its state stays what it is.
+///
+/// Deadlines are written by a lease or by a [`Renewal`] and in no other way, so none can come nearer than its wake-up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(super) deadline: Stamp,
+    pub(super) wake: Wake,
+}
+
+impl Lease {
+    /// The time that an entry's state gives it: `timeout` seconds from now.
+    #[inline]
+    pub(crate) const fn of_state(now: Stamp, timeout: u32) -> Self {
+        let deadline = now.plus_secs(timeout);
+        Self { deadline, wake: Wake::towards(deadline, now) }
+    }
+
+    /// Another time than the entry's state gives it. A packet that changes nothing starts the state's own `timeout`,
+    /// which may be the shorter one.
+    pub(crate) const fn of_its_own(now: Stamp, secs: u32, timeout: u32) -> Self {
+        let earliest = if timeout < secs { timeout } else { secs };
+        Self { deadline: now.plus_secs(secs), wake: Wake::towards(now.plus_secs(earliest), now) }
+    }
+
+    /// No more time.
+    pub(crate) const fn over(now: Stamp) -> Self {
+        Self::of_state(now, 0)
+    }
+}
+
+/// The deadlines that packets which change no state give their connections at a moment. The wake-ups of those are early
+/// enough already, see [`Lease`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewal {
+    pub(super) established: Stamp,
+    pub(super) udp: Stamp,
+}
+
+impl Renewal {
+    pub(crate) const fn at(now: Stamp, timeouts: &TimeoutTable) -> Self {
+        Self {
+            established: now.plus_secs(timeouts.of(State::Tcp(TcpState::Established))),
+            udp: now.plus_secs(timeouts.of(State::Udp)),
+        }
     }
 }
 

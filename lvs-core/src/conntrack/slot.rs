@@ -1,5 +1,6 @@
 //! One entry of the connection table: a cache line.
 
+use crate::conntrack::expiry::Renewal;
 use crate::conntrack::family::AddressFamily;
 use crate::conntrack::fast_key::{FLAGS, FastKey, TAG};
 use crate::conntrack::key::Key;
@@ -22,8 +23,9 @@ pub(crate) struct Slot {
     word: u64,
     /// Index of the real server; `u32::MAX` while the slot is free.
     pub(crate) server: u32,
-    /// When its time is up, if no further packet comes.
-    pub(crate) deadline: Stamp,
+    /// When its time is up, if no further packet comes. A [`Lease`](super::expiry::Lease) sets it, so that the sweep
+    /// hears of it; [`renew`](Self::renew) moves it on.
+    pub(super) deadline: Stamp,
     /// Packets from the client, for listings and replication.
     pub(crate) in_packets: u32,
     /// One of three things that no slot has two of: the next free slot; a template's time-out in seconds; the
@@ -102,12 +104,12 @@ impl Slot {
 
     /// The entry as it is after its first packet.
     #[inline]
-    pub(crate) const fn moved_on(mut self, state: State, active: bool, deadline: Stamp) -> Self {
+    pub(crate) const fn moved_on(mut self, state: State, active: bool) -> Self {
         self.set_state(state);
         if active {
             self.set(ACTIVE, true);
         }
-        Self { deadline, in_packets: 1, ..self }
+        Self { in_packets: 1, ..self }
     }
 
     /// The entry with what controls it.
@@ -318,6 +320,24 @@ impl Slot {
     /// How long it may idle, in seconds.
     pub(crate) const fn timeout(&self, timeouts: &TimeoutTable) -> u32 {
         if self.is_template() { self.template_timeout() } else { timeouts.of(self.state()) }
+    }
+
+    /// When its time is up, if no further packet comes.
+    #[inline]
+    pub(crate) const fn deadline(&self) -> Stamp {
+        self.deadline
+    }
+
+    /// Starts its time again for a packet that has left its state as it was.
+    #[inline]
+    pub(crate) const fn renew(&mut self, now: Stamp, timeouts: &TimeoutTable) {
+        self.deadline = now.plus_secs(self.timeout(timeouts));
+    }
+
+    /// Starts the time again of an established TCP connection or a UDP flow.
+    #[inline(always)]
+    pub(crate) const fn renew_settled(&mut self, renewal: &Renewal, is_tcp: bool) {
+        self.deadline = if is_tcp { renewal.established } else { renewal.udp };
     }
 
     /// When its time was last started.

@@ -11,7 +11,7 @@ use core::hint::black_box;
 use core::ptr;
 
 use super::deferred_inserts::DeferredInserts;
-use super::expiry::{ROUND_SECS, Wake};
+use super::expiry::{Lease, ROUND_SECS, Wake};
 use super::index::{Cell, Index};
 use super::key::Key;
 use super::slot::{POSTPONED_SECS, Slot};
@@ -188,9 +188,15 @@ impl<'a> Table<'a> {
         self.state.free != u32::MAX || (self.state.fresh as usize) < self.slots.len()
     }
 
-    /// Adds a connection, found by `request` and, under NAT, by `reply`. `None` when the table is full.
+    /// Adds an entry with its time, found by `request` and, under NAT, by `reply`. `None` when the table is full.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, slot: Slot, request: u32, reply: Option<u32>) -> Option<u32> {
+    pub(crate) fn insert(
+        &mut self,
+        mut slot: Slot,
+        lease: Lease,
+        request: u32,
+        reply: Option<u32>,
+    ) -> Option<u32> {
         let id = if self.state.free != u32::MAX {
             let id = self.state.free;
             self.state.free = self.slots.get(id as usize)?.next_free();
@@ -213,7 +219,8 @@ impl<'a> Table<'a> {
                 self.index.insert(reply, id | REPLY);
             }
         }
-        self.wakes[id as usize] = Wake::at(slot.deadline);
+        self.wakes[id as usize] = lease.wake;
+        slot.deadline = lease.deadline;
         self.slots[id as usize] = slot;
         self.state.live += 1;
         Some(id)
@@ -269,13 +276,32 @@ impl<'a> Table<'a> {
         self.index.remove(hash, value);
     }
 
-    /// Sets a deadline that may be nearer than the present one.
+    /// Gives an entry another deadline, which may be nearer than its present one.
     #[inline]
-    pub(crate) fn bring_forward(&mut self, id: u32, deadline: Stamp) {
-        self.slots[id as usize].deadline = deadline;
+    pub(crate) fn lease(&mut self, id: u32, lease: Lease) {
+        self.slots[id as usize].deadline = lease.deadline;
+        self.wake_by(id, lease.wake);
+    }
+
+    /// Takes an entry that ended at `when` off the one that controls it.
+    pub(crate) fn release(&mut self, controller: u32, when: Stamp, now: Stamp) {
+        let Some(slot) = self.slots.get_mut(controller as usize) else { return };
+        slot.lose_child();
+        if slot.deadline.before(when) {
+            // Until then it lived by its children, and was given more time for them again and again, whichever of them
+            // is found to be over first. Where both end in the same moment the child is first, as its timer was set
+            // last.
+            slot.postpone_until(when);
+        }
+        // While it lived by its children the sweep has put its wake-up off, past deadlines of its own as well.
+        let wake = Wake::towards(slot.deadline, now);
+        self.wake_by(controller, wake);
+    }
+
+    fn wake_by(&mut self, id: u32, by: Wake) {
         let wake = &mut self.wakes[id as usize];
-        if Wake::at(deadline).before(*wake) {
-            *wake = Wake::at(deadline);
+        if by.before(*wake) {
+            *wake = by;
         }
     }
 
@@ -290,11 +316,16 @@ impl<'a> Table<'a> {
             return;
         }
         self.state.cursor = 0;
-        // Who sweeps this rarely may have left wake-ups behind for so long that they look like the future.
+        self.state.round = now;
+    }
+
+    /// Lets the sweep look at every entry again where it has not come around for so long that wake-ups left behind may
+    /// look like the future. To be called before each piece of a sweep.
+    pub(crate) fn catch_up(&mut self, now: Stamp) {
         if now.since(self.state.round) > ROUND_SECS * STAMPS_PER_SEC {
             self.wake_all(now);
+            self.state.round = now;
         }
-        self.state.round = now;
     }
 
     /// Goes past runs of slots whose time has not come, the first of which may be the present one.
@@ -415,7 +446,7 @@ mod tests {
         let mut table = Table::new(&mut slots, &mut cells, &mut wakes, &mut state);
         let slot = Slot::new(&key(Protocol::Tcp, "192.0.2.7:1", "10.99.0.1:80"), 0, 80, Method::Nat);
         table.state.deferred.begin();
-        assert_eq!(table.insert(slot, 7, Some(9)), Some(0));
+        assert_eq!(table.insert(slot, Lease::over(Stamp::ZERO), 7, Some(9)), Some(0));
         assert_eq!(table.guess(9), u32::MAX, "it waits for the end of the batch");
         table.remove(0, 7, Some(9));
         table.settle();
@@ -443,9 +474,9 @@ mod tests {
         // One hash for everything: requests and replies stand in one chain.
         let server = "10.0.0.11".parse().unwrap();
         for (number, key) in keys.iter().enumerate() {
-            let mut slot = Slot::new(key, number as u32, 8_000 + number as u16, Method::Nat);
-            slot.deadline = later;
-            assert_eq!(table.insert(slot, 7, Some(7)), Some(number as u32));
+            let slot = Slot::new(key, number as u32, 8_000 + number as u16, Method::Nat);
+            let lease = Lease::of_state(Stamp::ZERO, 10);
+            assert_eq!(table.insert(slot, lease, 7, Some(7)), Some(number as u32));
         }
         for (number, key) in keys.iter().enumerate() {
             let id = number as u32;

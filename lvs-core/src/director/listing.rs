@@ -102,10 +102,10 @@ fn time_left(slot: &Slot, now: Stamp) -> u64 {
     // On a copy: a listing changes nothing. What lives by its children is shown with the time that IPVS would have
     // given it.
     let mut slot = *slot;
-    if slot.deadline.reached(now) {
+    if slot.deadline().reached(now) {
         slot.postpone(now);
     }
-    slot.deadline.millis_after(now)
+    slot.deadline().millis_after(now)
 }
 
 fn show<P, M>(id: u32, slot: &Slot, view: &View<'_, P, M>, now: Stamp) -> Option<Connection> {

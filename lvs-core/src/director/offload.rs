@@ -164,7 +164,7 @@ impl<S: Store> Engine<'_, S> {
         let established = State::Tcp(TcpState::Established);
         if slot.state() == established && !slot.is_unusual() {
             // As of now, though the packets went by since the last call: at most a call's distance too late.
-            slot.deadline = self.now.plus_secs(self.brain.timeouts.of(established));
+            slot.renew(self.now, &self.brain.timeouts);
         }
         self.count(id, |traffic| passed.add_to(traffic, forward.direction));
     }

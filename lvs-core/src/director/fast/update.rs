@@ -6,13 +6,13 @@
 
 use super::hit::Hit;
 use super::totals::BatchTotals;
+use crate::conntrack::expiry::Renewal;
 use crate::conntrack::family::AddressFamily;
 use crate::conntrack::fast_key::FastKey;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::split;
 use crate::director::brain::Brain;
 use crate::model::server::Server;
-use crate::model::state::{State, TcpState};
 use crate::model::tick::Stamp;
 use crate::model::traffic::Traffic;
 use crate::model::verdict::Direction;
@@ -23,8 +23,7 @@ use crate::store::Tables;
 pub(super) struct Deadlines {
     now: Stamp,
     /// The deadlines that packets give their connections now.
-    established: Stamp,
-    udp: Stamp,
+    renewal: Renewal,
     /// Whether requests of known connections are updated here at all.
     requests: bool,
 }
@@ -34,8 +33,7 @@ impl Brain {
     pub(super) fn deadlines(&self, now: Stamp) -> Deadlines {
         Deadlines {
             now,
-            established: now.plus_secs(self.timeouts.of(State::Tcp(TcpState::Established))),
-            udp: now.plus_secs(self.timeouts.of(State::Udp)),
+            renewal: Renewal::at(now, &self.timeouts),
             // A master has to see whether the packet is one to tell backups of; with other switches replies come first.
             requests: !(self.watches_local | self.master),
         }
@@ -123,6 +121,6 @@ fn update_known(
             server.meter.live_mut().count_out(length);
         }
     }
-    slot.deadline = if is_tcp { deadlines.established } else { deadlines.udp };
+    slot.renew_settled(&deadlines.renewal, is_tcp);
     Some(())
 }

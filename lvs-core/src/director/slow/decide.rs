@@ -5,6 +5,7 @@
 
 use core::net::SocketAddr;
 
+use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::Table;
@@ -100,7 +101,7 @@ impl<S: Store> Engine<'_, S> {
                     let (slot, servers) = (&self.tables.slots[id as usize], &self.tables.servers);
                     // Who controls others stays, shadowed by the new one, unless its server is gone.
                     if slot.children() == 0 || servers[slot.server as usize].is_removed() {
-                        self.tables.connections(&mut self.brain.table).bring_forward(id, self.now);
+                        self.tables.connections(&mut self.brain.table).lease(id, Lease::over(self.now));
                     }
                     let service = self.service_of_new(packet, &key);
                     return self.schedule(packet, (&key, hash), service, inspected);
@@ -363,15 +364,14 @@ impl<S: Store> Engine<'_, S> {
             && flags.is_plain_ack()
         {
             // What nearly all segments are: by every part of the table they change nothing (a test says so).
-            slot.deadline = self.now.plus_secs(self.brain.timeouts.of(before));
+            slot.renew(self.now, &self.brain.timeouts);
             return;
         }
         let after = before.after(view, content, self.brain.secures_tcp).unwrap_or(before);
         // The deadline is written into the slot that is in hand anyway. The sweep has an array of its own to look at,
         // which is told only when a deadline comes nearer.
-        let deadline = self.now.plus_secs(self.brain.timeouts.of(after));
         if after == before {
-            slot.deadline = deadline;
+            slot.renew(self.now, &self.brain.timeouts);
             return;
         }
         slot.set_state(after);
@@ -392,7 +392,8 @@ impl<S: Store> Engine<'_, S> {
         {
             self.assure(controller);
         }
-        self.connections().bring_forward(id, deadline);
+        let lease = Lease::of_state(self.now, self.brain.timeouts.of(after));
+        self.connections().lease(id, lease);
     }
 
     /// Notes that a template's connection came about.

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::{Note, Slot};
 use crate::conntrack::table::Table;
@@ -125,16 +126,16 @@ impl<S: Store> Engine<'_, S> {
         let state = first.after(view, packet.content, self.brain.secures_tcp).unwrap_or(first);
         let active = state != first && state.is_active();
         // State and deadline after the first packet are known before the entry exists, so the slot is written once.
-        let deadline = self.now.plus_secs(self.brain.timeouts.of(state));
+        let lease = Lease::of_state(self.now, self.brain.timeouts.of(state));
         let overloaded = own.bind();
         own.active += u32::from(active);
         // Only NAT changes what a reply shows, so only NAT needs a second entry in the index.
         let reply = matches!(method, Method::Nat)
             .then(|| opening.key.hash_at_server(address, port, self.brain.config.seed));
         let slot = Slot::new(opening.key, server.0, port, method)
-            .moved_on(state, active, deadline)
+            .moved_on(state, active)
             .controlled_by(opening.controller);
-        let Some(id) = self.connections().insert(slot, opening.hash, reply) else {
+        let Some(id) = self.connections().insert(slot, lease, opening.hash, reply) else {
             return self.brain.drop(Reason::TableFull);
         };
         // The whole note: the slot may have been another connection's before.
@@ -174,16 +175,21 @@ impl<S: Store> Engine<'_, S> {
         // An ICMP error moves no state on: its connection has what IPVS gives every new one.
         let secs =
             if packet.content == Content::Error { NEW_SECS } else { self.brain.timeouts.of(slot.state()) };
-        slot.deadline = self.now.plus_secs(secs);
-        let id = self.enter(slot, opening.hash, opening.controller)?;
+        let id = self.enter(slot, secs, opening.hash, opening.controller)?;
         self.tables.notes[id as usize].mark = packet.mark;
         self.count(id, |traffic| traffic.connections += 1);
         self.note(Event::Opened { connection: ConnId(id), flow: packet.flow, server });
         Some(id)
     }
 
-    /// Puts a connection into the table and onto its server.
-    pub(crate) fn enter(&mut self, mut slot: Slot, hash: u32, controller: Option<u32>) -> Option<u32> {
+    /// Puts a connection into the table and onto its server, for `secs` seconds at first.
+    pub(crate) fn enter(
+        &mut self,
+        mut slot: Slot,
+        secs: u32,
+        hash: u32,
+        controller: Option<u32>,
+    ) -> Option<u32> {
         if !self.connections().has_room() && !self.reclaim() {
             return None;
         }
@@ -191,7 +197,8 @@ impl<S: Store> Engine<'_, S> {
         let server = ServerId(slot.server);
         let address = self.tables.servers[server.0 as usize].address.ip();
         let reply = Table::reply_hash(&slot, &slot.key(), address, self.brain.config.seed);
-        let id = self.connections().insert(slot, hash, reply)?;
+        let lease = Lease::of_its_own(self.now, secs, slot.timeout(&self.brain.timeouts));
+        let id = self.connections().insert(slot, lease, hash, reply)?;
         self.tables.notes[id as usize] = Note::EMPTY;
         self.brain.without_client_port += u32::from(slot.lacks_client_port());
         if let Some(controller) = controller {
@@ -309,10 +316,9 @@ impl<S: Store> Engine<'_, S> {
                 let mut data = Slot::new(&key, slot.server, server_port, Method::Nat);
                 // In passive mode the client says nothing of the port that it will come from.
                 data.set_lacks_client_port(unknown_port);
-                data.deadline = self.now.plus_secs(NEW_SECS);
                 // The control connection must not make room for its own data.
                 self.tables.slots[control as usize].gain_child();
-                let entered = self.enter(data, hash, Some(control));
+                let entered = self.enter(data, NEW_SECS, hash, Some(control));
                 self.tables.slots[control as usize].lose_child();
                 let id = entered.ok_or(ExpectError::TableFull)?;
                 let server = ServerId(slot.server);
@@ -323,8 +329,8 @@ impl<S: Store> Engine<'_, S> {
         let listen = State::Tcp(TcpState::Listen);
         // As IPVS does it: whether the connection counts as active is left to its next packet.
         self.tables.slots[id as usize].set_state(listen);
-        let deadline = self.now.plus_secs(self.brain.timeouts.of(listen));
-        self.connections().bring_forward(id, deadline);
+        let lease = Lease::of_state(self.now, self.brain.timeouts.of(listen));
+        self.connections().lease(id, lease);
         Ok(id)
     }
 

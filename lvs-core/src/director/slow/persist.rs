@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use super::open::Opening;
+use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::director::brain::{Brain, FTP_PORT};
@@ -136,9 +137,9 @@ impl<S: Store> Engine<'_, S> {
         slot.set_call(wanted.call.is_some());
         // The template has a time-out of its own, since an edit of the service counts for new templates only.
         slot.set_template_timeout(timeout.clamp(1, MAX_TIMEOUT_SECS));
-        slot.deadline = self.now.plus_secs(slot.template_timeout());
+        let lease = Lease::of_state(self.now, slot.template_timeout());
         let hash = self.brain.template_hash(&wanted.key, wanted.call);
-        let id = self.connections().insert(slot, hash, None).ok_or(Reason::TableFull)?;
+        let id = self.connections().insert(slot, lease, hash, None).ok_or(Reason::TableFull)?;
         self.tables.notes[id as usize].mark = mark;
         self.tables.servers[server.0 as usize].persistent += 1;
         // The Call-ID is kept under the number of the slot, so there must be a slot first; it is given back where there
@@ -158,11 +159,11 @@ impl<S: Store> Engine<'_, S> {
         let slot = &mut self.tables.slots[id as usize];
         // Its children alone have kept it alive. IPVS has given it 60 s more at each end of its time since then, and
         // cut its time-out to that; this is made up for first.
-        if slot.deadline.reached(self.now) {
+        if slot.deadline().reached(self.now) {
             slot.postpone(self.now);
         }
-        let deadline = self.now.plus_secs(slot.template_timeout());
-        self.connections().bring_forward(id, deadline);
+        let lease = Lease::of_state(self.now, slot.template_timeout());
+        self.connections().lease(id, lease);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::conntrack::table::Table;
@@ -60,7 +61,7 @@ impl<S: Store> Engine<'_, S> {
                 if inactive {
                     return Err(ApplyError::AnotherServer);
                 }
-                self.tables.connections(&mut self.brain.table).bring_forward(id, self.now);
+                self.tables.connections(&mut self.brain.table).lease(id, Lease::over(self.now));
                 found = None;
             }
         }
@@ -125,8 +126,9 @@ impl<S: Store> Engine<'_, S> {
         if !slot.is_template() {
             slot.sent_state = slot.state().number();
         }
-        let deadline = self.now.plus_secs(secs.clamp(1, MAX_TIMEOUT_SECS));
-        self.connections().bring_forward(id, deadline);
+        let own = slot.timeout(&self.brain.timeouts);
+        let lease = Lease::of_its_own(self.now, secs.clamp(1, MAX_TIMEOUT_SECS), own);
+        self.connections().lease(id, lease);
     }
 
     /// Makes the connection of an entry.
@@ -134,14 +136,13 @@ impl<S: Store> Engine<'_, S> {
         let server = self.server_of_entry(entry, flow).ok_or(ApplyError::Full)?;
         let method = self.tables.servers[server.0 as usize].method;
         let mut slot = Slot::new(key, server.0, entry.server_port, method);
-        // Only until `put` starts its real time: an entry without a deadline is expired for whoever looks.
-        slot.deadline = self.now.plus_secs(1);
         slot.set_synced();
         slot.set_lacks_client_port(entry.flags & SyncEntry::NO_CLIENT_PORT != 0);
         if key.protocol() == Protocol::Tcp && slot.is_nat() && key.other_port() == FTP_PORT {
             slot.set_helped();
         }
-        let Some(id) = self.enter(slot, hash, None) else {
+        // A second, only until `put` starts its real time: an entry without any is expired for whoever looks.
+        let Some(id) = self.enter(slot, 1, hash, None) else {
             self.leave_standin(server);
             return Err(ApplyError::Full);
         };

@@ -1,7 +1,6 @@
 //! Time and ends: what expires, what makes room, what becomes of removed servers.
 
 use super::sweep::{Hashes, WORK};
-use crate::conntrack::expiry::Wake;
 use crate::conntrack::table::Table;
 use crate::director::Director;
 use crate::director::engine::Engine;
@@ -44,7 +43,7 @@ impl<S: Store> Engine<'_, S> {
             }
             // What controls it may have lived for it alone, and is over with it.
             next = slot.controller();
-            let deadline = slot.deadline;
+            let deadline = slot.deadline();
             self.close_known(id, deadline, Cause::Expired, hashes.take());
             self.brain.counters.expired += 1;
         }
@@ -74,7 +73,8 @@ impl<S: Store> Engine<'_, S> {
         self.connections().remove(id, request, reply);
         self.brain.without_client_port -= u32::from(slot.lacks_client_port());
         if let Some(controller) = slot.controller() {
-            self.release(controller, when);
+            let now = self.now;
+            self.connections().release(controller, when, now);
         }
         let relieved = self.tables.servers[index].unbind(slot.is_active());
         let closed =
@@ -149,9 +149,9 @@ impl<S: Store> Engine<'_, S> {
             if slot.children() > 0 {
                 continue;
             }
-            if slot.deadline.reached(self.now) {
+            if slot.deadline().reached(self.now) {
                 self.brain.counters.expired += 1;
-                let deadline = slot.deadline;
+                let deadline = slot.deadline();
                 self.close(id, deadline, Cause::Expired);
                 return true;
             }
@@ -184,22 +184,6 @@ impl<S: Store> Engine<'_, S> {
             id += 1;
         }
         self.brain.flush = (id < used).then_some(id);
-    }
-
-    /// Takes an entry that ended at `when` off the one that controls it.
-    fn release(&mut self, controller: u32, when: Stamp) {
-        let Some(slot) = self.tables.slots.get_mut(controller as usize) else { return };
-        slot.lose_child();
-        if slot.deadline.before(when) {
-            // Until then it lived by its children, and was given more time for them again and again, whichever of them
-            // is found to be over first. Where both end in the same moment the child is first, as its timer was set
-            // last.
-            slot.postpone_until(when);
-            let wake = &mut self.tables.wakes[controller as usize];
-            if Wake::at(slot.deadline).before(*wake) {
-                *wake = Wake::at(slot.deadline);
-            }
-        }
     }
 
     /// Gives the places of removed servers back that nothing has referred to for two minutes (IPVS's trash: looked

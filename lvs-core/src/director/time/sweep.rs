@@ -85,6 +85,7 @@ pub struct Swept {
 
 impl<S: Store> Engine<'_, S> {
     fn free_expired(&mut self, budget: &mut Budget) {
+        self.tables.connections(&mut self.brain.table).catch_up(self.now);
         while budget.lasts() {
             self.tables.connections(&mut self.brain.table).skip_quiet(self.now, budget);
             if !budget.lasts() {
