@@ -12,7 +12,7 @@ use lvs_std::control::{Backend as _, Controller, Local, NoDaemons, Session, conv
 pub fn control(input: &[u8]) {
     let seed = Seed::from_bytes([7; 16]);
     let director = Director::new(Config::new(seed), Heap::<Scheduler>::with_capacity(64));
-    let host: Host<8, 8> = Host::new(seed);
+    let host: Host = Host::new(seed);
     let local = Local::new(director, Box::new(Forwarder::new(host, Options::new())));
     let mut controller = Controller::new(local.clone(), Box::new(NoDaemons));
     let mut session = Session::new(input.first().is_none_or(|byte| byte & 1 == 0));

@@ -125,7 +125,7 @@ pub(crate) const METHODS: [Method; 7] = [
 
 pub(crate) struct Site {
     pub(crate) director: Director<Heap>,
-    pub(crate) forwarder: Box<Forwarder<8, 16>>,
+    pub(crate) forwarder: Box<Forwarder>,
 }
 
 /// What the director's world is made of, once per family: as in the recorded scenarios, whose frames are good seeds.
@@ -190,7 +190,7 @@ pub(crate) fn site(method: Method, neighbours: bool) -> Site {
     Site { director, forwarder: Box::new(Forwarder::new(host(neighbours), options)) }
 }
 
-fn host(neighbours: bool) -> Host<8, 16> {
+fn host(neighbours: bool) -> Host {
     let mut host = Host::new(SEED);
     let mut set_up = || -> Result<(), Box<dyn core::error::Error>> {
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), 1_500))?;

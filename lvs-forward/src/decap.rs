@@ -108,22 +108,22 @@ pub const GUE_PORT: u16 = 6_080;
 ///
 /// Its host answers ARP, neighbour solicitations and pings for the tunnel address. The virtual address belongs to the
 /// local stack behind it, where the unwrapped packets go, on an interface that tells nobody of it.
-pub struct Decapsulator<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
-    host: Host<ADDRESSES, NEIGHBOURS>,
+pub struct Decapsulator {
+    host: Host,
     gue_port: u16,
     unwrapped: u64,
     drops: [u64; REASONS],
 }
 
-impl<const A: usize, const N: usize> Decapsulator<A, N> {
+impl Decapsulator {
     /// A decapsulator that is this host on the wire, and takes GUE on UDP port `gue_port` (usually [`GUE_PORT`]).
     #[must_use]
-    pub const fn new(host: Host<A, N>, gue_port: u16) -> Self {
+    pub const fn new(host: Host, gue_port: u16) -> Self {
         Self { host, gue_port, unwrapped: 0, drops: [0; REASONS] }
     }
 
     /// The host, for changing its addresses and for announcements.
-    pub const fn host_mut(&mut self) -> &mut Host<A, N> {
+    pub const fn host_mut(&mut self) -> &mut Host {
         &mut self.host
     }
 
@@ -248,14 +248,15 @@ impl<const A: usize, const N: usize> Decapsulator<A, N> {
             .and_then(|()| layout.without_front(front))
             .ok_or(DecapReason::Offload)?;
         let answer = echo(frame, &stripped, 0, Tick::ZERO).map_err(|_| DecapReason::BadChecksum)?;
-        match self.host.send_back(frame, answer.family, &arrival.tags, arrival.from) {
+        let from = arrival.from.ok_or(DecapReason::Malformed)?;
+        match self.host.send_back(frame, answer.family, &arrival.tags, from) {
             Departure::Ready => Ok(Unwrapped::Send),
             Departure::Waits | Departure::Drop(_) => Err(DecapReason::Malformed),
         }
     }
 }
 
-impl<const A: usize, const N: usize> fmt::Debug for Decapsulator<A, N> {
+impl fmt::Debug for Decapsulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decapsulator")
             .field("host", &self.host)

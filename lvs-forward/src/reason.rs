@@ -5,6 +5,8 @@ use core::ops::AddAssign;
 
 use lvs_core::Reason;
 
+use crate::host::Lost;
+
 macro_rules! reasons {
     ($(#[$outer:meta])* $enum:ident, $count:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$outer])*
@@ -48,7 +50,7 @@ macro_rules! reasons {
     };
 }
 
-const DROPS: usize = Reason::ALL.len() + 26;
+const DROPS: usize = Reason::ALL.len() + 27;
 const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
@@ -75,9 +77,11 @@ reasons! {
         FragmentsFull = "fragments-full",
         /// A piece of a datagram that can be rewritten only as a whole (SCTP under NAT).
         Incomplete = "incomplete",
-        /// No answer from the next hop lately. Requests are answered with ICMP host unreachable.
+        /// No answer from the next hop lately. Requests are answered with ICMP host unreachable, unless they waited for
+        /// the answer.
         HopFailed = "hop-failed",
-        /// The next hop's link-layer address is being asked for, and no more packets can wait for it.
+        /// The next hop's link-layer address is being asked for, and no more packets can wait for it, or the packet gave
+        /// its place there to another.
         HopPending = "hop-pending",
         /// Longer than 65,535 bytes, see [`Malformed::Jumbo`](crate::parse::Malformed::Jumbo).
         Jumbo = "jumbo",
@@ -85,6 +89,9 @@ reasons! {
         Malformed = "malformed",
         /// A source or destination address that cannot be on a wire (RFC 1122 §3.2.1.3).
         Martian = "martian",
+        /// No place to remember the next hop, see [`HostSizes::neighbours`](crate::host::HostSizes::neighbours), or
+        /// strangers have caused more questions than can be asked soon.
+        NeighboursFull = "neighbours-full",
         /// Less than [`HEADROOM`](crate::HEADROOM) bytes before the frame: the device does not keep its promise.
         NoHeadroom = "no-headroom",
         /// No such port: the frame's port was never added to the host.
@@ -191,6 +198,18 @@ impl Counters {
     pub(crate) fn count_drop(&mut self, reason: DropReason) {
         if let Some(count) = position(&DropReason::ALL, reason).and_then(|at| self.drops.get_mut(at)) {
             *count += 1;
+        }
+    }
+
+    /// Counts packets that waited for their next hop in vain.
+    pub(crate) fn count_lost(&mut self, lost: Lost) {
+        let Lost { failed, pending } = lost;
+        for (reason, more) in [(DropReason::HopFailed, failed), (DropReason::HopPending, pending)] {
+            if more > 0
+                && let Some(count) = position(&DropReason::ALL, reason).and_then(|at| self.drops.get_mut(at))
+            {
+                *count += more;
+            }
         }
     }
 

@@ -146,10 +146,10 @@ impl SyncDaemon {
     }
 
     /// Looks whether a frame is a message, and takes its entries over if so. Says whether it was one.
-    pub fn receive<S: Store, const A: usize, const N: usize>(
+    pub fn receive<S: Store>(
         &mut self,
         director: &mut Director<S>,
-        host: &Host<A, N>,
+        host: &Host,
         now: Tick,
         frame: &Frame<'_>,
     ) -> bool {
@@ -212,12 +212,7 @@ impl SyncDaemon {
 
     /// The next message that is to be sent, as a frame in `buffer` (which has to have room for [`HEADROOM`] and 1,500
     /// bytes). Ask until there is none, and that at least every 20 ms while this is a master.
-    pub fn poll<'b, const A: usize, const N: usize>(
-        &mut self,
-        host: &Host<A, N>,
-        now: Tick,
-        buffer: &'b mut [u8],
-    ) -> Option<Frame<'b>> {
+    pub fn poll<'b>(&mut self, host: &Host, now: Tick, buffer: &'b mut [u8]) -> Option<Frame<'b>> {
         let port = self.options.port;
         let link = host.port(port).map(|port| (port.link(), port.mac()));
         let source = host.source(port, Family::of(self.options.group));

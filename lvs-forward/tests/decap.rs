@@ -14,7 +14,7 @@ const SERVER: [u8; 4] = [10, 0, 1, 11];
 
 /// A server's decapsulator, and the packet that it was lent last.
 struct Server {
-    decapsulator: Box<Decapsulator<4, 4>>,
+    decapsulator: Box<Decapsulator>,
     buffer: Vec<u8>,
 }
 

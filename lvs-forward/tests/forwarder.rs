@@ -253,7 +253,7 @@ proptest! {
         options.reject = switches & 2 != 0;
         options.pmtu_disc = switches & 4 != 0;
         let mut lab = Lab::new(options);
-        let mut host: Host<8, 8> = Host::new(Seed::from_bytes([3; 16]));
+        let mut host: Host = Host::new(Seed::from_bytes([3; 16]));
         host.add_port(Port::ethernet(MACS[0], 1_500)).unwrap();
         host.add_virtual_address("10.99.0.1".parse().unwrap()).unwrap();
         let mut decapsulator = Decapsulator::new(host, GUE_PORT);

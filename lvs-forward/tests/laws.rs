@@ -456,7 +456,7 @@ fn completed_inside(bytes: &[u8], offload: Offload, shim: usize) -> Vec<u8> {
     all
 }
 
-fn server_behind(outer: Addresses) -> Box<Decapsulator<4, 4>> {
+fn server_behind(outer: Addresses) -> Box<Decapsulator> {
     let mut host = Host::new(Seed::from_bytes([1; 16]));
     host.add_port(Port::bare(1_500)).unwrap();
     host.add_virtual_address(outer.destination()).unwrap();

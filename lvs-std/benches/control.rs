@@ -23,14 +23,14 @@ use rustix::time::{ClockId, clock_gettime};
 /// A way to a director that takes the processor's time of the longest hold: as long a packet waits at most, while
 /// nobody else wants the processor.
 struct Timed {
-    local: Local<Heap, 64, 256>,
+    local: Local<Heap>,
     longest: Cell<Duration>,
 }
 
-impl Backend<Heap, 64, 256> for Timed {
+impl Backend<Heap> for Timed {
     fn with<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<Heap>, &mut Forwarder<64, 256>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<Heap>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         let begun = spent();
         let done = self.local.with(work);

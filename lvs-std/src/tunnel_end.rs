@@ -45,8 +45,8 @@ use crate::worker::output::{Out, Output};
 /// # drop(stop);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct TunnelEnd<const A: usize = 64, const N: usize = 256> {
-    decapsulator: Box<Decapsulator<A, N>>,
+pub struct TunnelEnd {
+    decapsulator: Box<Decapsulator>,
     receive: Box<dyn Receive>,
     output: Output,
     engine: Engine,
@@ -86,10 +86,10 @@ pub struct TunnelEndCounters {
     pub delivered: TransmitCounters,
 }
 
-impl<const A: usize, const N: usize> TunnelEnd<A, N> {
+impl TunnelEnd {
     /// A tunnel end whose decapsulator's host has one port, an Ethernet one: `outer`.
     #[must_use]
-    pub fn new(decapsulator: Box<Decapsulator<A, N>>, outer: Device, inner: Device, kind: Inner) -> Self {
+    pub fn new(decapsulator: Box<Decapsulator>, outer: Device, inner: Device, kind: Inner) -> Self {
         let link = match kind {
             Inner::Bare => Link::Bare,
             Inner::Ethernet { .. } => Link::Ethernet,
@@ -169,7 +169,7 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
     }
 
     /// The decapsulator, between two turns.
-    pub fn decapsulator(&mut self) -> &mut Decapsulator<A, N> {
+    pub fn decapsulator(&mut self) -> &mut Decapsulator {
         &mut self.decapsulator
     }
 
@@ -191,7 +191,7 @@ impl<const A: usize, const N: usize> TunnelEnd<A, N> {
     }
 }
 
-impl<const A: usize, const N: usize> fmt::Debug for TunnelEnd<A, N> {
+impl fmt::Debug for TunnelEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TunnelEnd").field("inner", &self.inner).finish_non_exhaustive()
     }

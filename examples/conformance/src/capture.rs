@@ -5,15 +5,14 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
-use lvs_core::config::Capacity;
 use lvs_core::{Director, Heap, Seed, Tick};
 use lvs_forward::alg::ftp::Controls;
-use lvs_forward::host::{Host, Port, Prefix};
+use lvs_forward::host::{Host, HostMemory, Port, Prefix};
 use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, HEADROOM, Outcome, PortId};
-use lvs_std::config::{ConfigSource, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
+use lvs_std::config::{ConfigSource, Configuration};
 use lvs_std::device::mark::mark;
 use lvs_std::device::pcap::{LinkType, Reader, Writer};
 use lvs_std::runtime::frame_rows;
@@ -101,7 +100,7 @@ impl Summary {
 /// The director, and where its frames go.
 struct Stage {
     director: Director<Heap>,
-    forwarder: Box<Forwarder<MAX_ADDRESSES, MAX_NEIGHBOURS>>,
+    forwarder: Box<Forwarder>,
     link: Link,
     to: Writer<BufWriter<File>>,
     name: PathBuf,
@@ -120,7 +119,7 @@ impl Stage {
         files: &CaptureFiles<'_>,
     ) -> Result<Self, String> {
         let seed = Seed::from_bytes(SEED);
-        let mut host = Box::new(Host::<MAX_ADDRESSES, MAX_NEIGHBOURS>::new(seed));
+        let mut host = Box::new(Host::with_memory(seed, HostMemory::owned(configuration.sizes.host())));
         let say = |what: &str| format!("{}: {what}", files.config.display());
         let link = match link_type {
             LinkType::Ethernet => Link::Ethernet,
@@ -144,12 +143,11 @@ impl Stage {
         for &address in &configuration.virtual_addresses {
             host.add_virtual_address(address).map_err(|error| say(&error.to_string()))?;
         }
-        for (&address, &(number, mac)) in survey.neighbours.iter().take(MAX_NEIGHBOURS / 2) {
+        for (&address, &(number, mac)) in survey.neighbours.iter().take(configuration.sizes.neighbours / 2) {
             // An own address that another host used as well is a fault of the network, not of the replay.
             let _ = host.add_neighbour(PortId(number as u8), address, mac);
         }
-        let mut director =
-            Director::new(configuration.core(seed), Heap::new(Capacity::new(configuration.connections)));
+        let mut director = Director::new(configuration.core(seed), Heap::new(configuration.capacity_each()));
         for service in &configuration.services {
             director
                 .add_service(service.key, service.config.clone())

@@ -15,8 +15,8 @@ impl Setup {
     }
 
     /// Its host, with all ports, addresses, routes and neighbours.
-    pub fn host<const A: usize, const N: usize>(&self, seed: Seed) -> Result<Box<Host<A, N>>, String> {
-        let mut host = Box::new(Host::<A, N>::new(seed));
+    pub fn host(&self, seed: Seed) -> Result<Box<Host>, String> {
+        let mut host = Box::new(Host::new(seed));
         let names = self.port_names();
         for (name, port) in &self.ports {
             let id = host

@@ -155,7 +155,7 @@ fn handler() -> Arc<Mutex<dyn CommandHandler + Send>> {
     let seed = Seed::from_bytes([7; 16]);
     let director = Director::new(Config::new(seed), Heap::new(Capacity::new(16)));
     let forwarder = Box::new(Forwarder::new(Host::new(seed), Options::new()));
-    let controller: Controller<Heap, 64, 256, _> =
+    let controller: Controller<Heap, _> =
         Controller::new(Local::new(director, forwarder), Box::new(NoDaemons));
     Arc::new(Mutex::new(controller))
 }

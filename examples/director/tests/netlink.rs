@@ -18,7 +18,7 @@ use lvs_std::control::{
 };
 use lvs_std::ipvsadm::{self, Channel, ChannelError, System};
 
-type TestController = Controller<Heap, 64, 256, Local<Heap, 64, 256>>;
+type TestController = Controller<Heap, Local<Heap>>;
 
 #[derive(serde::Deserialize)]
 struct Recording {

@@ -95,10 +95,10 @@ impl Engine {
     ///
     /// What the forwarder passes goes to the [local port](crate::Options::local) without its link header, if there is
     /// one.
-    pub fn process<S: Store, const A: usize, const N: usize>(
+    pub fn process<S: Store>(
         &mut self,
         director: &mut Director<S>,
-        forwarder: &mut Forwarder<A, N>,
+        forwarder: &mut Forwarder,
         now: Tick,
         frames: &mut [Frame<'_>],
         outcomes: &mut [Outcome],
@@ -127,9 +127,9 @@ impl Engine {
     /// announcements, errors about datagrams that never became whole.
     ///
     /// `buffer` must have [`OWN_BUFFER`] bytes; with a shorter one nothing is sent.
-    pub fn transmit_own<const A: usize, const N: usize>(
+    pub fn transmit_own(
         &mut self,
-        forwarder: &mut Forwarder<A, N>,
+        forwarder: &mut Forwarder,
         now: Tick,
         buffer: &mut [u8],
         ports: &mut impl Ports,
@@ -172,7 +172,7 @@ impl Engine {
     /// When the next turn is due at the latest, if nothing comes in: a time that has passed means at once. Never more
     /// than a few dozen milliseconds ahead, because the sweep goes on.
     #[must_use]
-    pub fn poll_at<const A: usize, const N: usize>(&self, forwarder: &Forwarder<A, N>) -> Tick {
+    pub fn poll_at(&self, forwarder: &Forwarder) -> Tick {
         if self.is_behind() {
             return self.last_sweep;
         }
@@ -188,8 +188,8 @@ impl Default for Engine {
 }
 
 /// Sends or passes a datagram that came in fragments.
-fn send_taken<const A: usize, const N: usize>(
-    mut taken: Taken<'_, A, N>,
+fn send_taken(
+    mut taken: Taken<'_>,
     local: Option<PortId>,
     ports: &mut impl Ports,
     counters: &mut EngineCounters,

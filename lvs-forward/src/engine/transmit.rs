@@ -41,10 +41,10 @@ pub(super) fn send_pieces(
 }
 
 /// Hands a packet to one of the host's own addresses to the local port, without its link header.
-pub(super) fn pass<const A: usize, const N: usize>(
+pub(super) fn pass(
     frame: &mut Frame<'_>,
     local: Option<PortId>,
-    host: &Host<A, N>,
+    host: &Host,
     ports: &mut impl Ports,
     counters: &mut EngineCounters,
 ) {
@@ -77,12 +77,7 @@ fn emit_pieces(frame: &mut Frame<'_>, cut: Cut, ports: &mut impl Ports) -> Optio
 }
 
 /// Makes a frame one of the local port, if there is one that it did not come from.
-fn unwrap_link<const A: usize, const N: usize>(
-    frame: &mut Frame<'_>,
-    link: Link,
-    local: Option<PortId>,
-    host: &Host<A, N>,
-) -> Option<()> {
+fn unwrap_link(frame: &mut Frame<'_>, link: Link, local: Option<PortId>, host: &Host) -> Option<()> {
     // What the local stack sent and the forwarder passed would go round for ever.
     let local = local.filter(|local| *local != frame.port)?;
     match parse(frame, link) {

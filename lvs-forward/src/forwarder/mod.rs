@@ -42,10 +42,8 @@ use crate::reassembly::Fragments;
 /// ends there. A datagram is taken before anything else is called, because its memory may be another's after the next
 /// fragment. `poll_transmit` is called until it is `None` after every batch, because a batch may have made questions
 /// necessary, and again when `poll_at` says so; at least every second, if a program would rather not ask.
-///
-/// The const parameters are its host's: how many addresses and neighbours it knows.
-pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
-    pub(crate) host: Host<ADDRESSES, NEIGHBOURS>,
+pub struct Forwarder {
+    pub(crate) host: Host,
     options: Options,
     counters: Counters,
     fragments: Fragments,
@@ -57,10 +55,10 @@ pub struct Forwarder<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256>
     identification: u32,
 }
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// A forwarder that is this host on the wire. It has no room for [fragments](Self::with_fragments) yet.
     #[must_use]
-    pub const fn new(host: Host<A, N>, options: Options) -> Self {
+    pub const fn new(host: Host, options: Options) -> Self {
         let key = host.key();
         Self {
             host,
@@ -77,13 +75,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 
     /// The host, for changing its addresses, routes and neighbours, and for announcements.
-    pub const fn host_mut(&mut self) -> &mut Host<A, N> {
+    pub const fn host_mut(&mut self) -> &mut Host {
         &mut self.host
     }
 
     /// The host.
     #[must_use]
-    pub const fn host(&self) -> &Host<A, N> {
+    pub const fn host(&self) -> &Host {
         &self.host
     }
 
@@ -191,7 +189,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         {
             return Frame::new(buffer, HEADROOM, HEADROOM + len, port);
         }
-        self.host.poll_transmit(now, buffer)
+        let Self { host, counters, .. } = self;
+        let own = host.poll_transmit(now, buffer);
+        counters.count_lost(host.take_lost());
+        own
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a
@@ -218,7 +219,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
     }
 }
 
-impl<const A: usize, const N: usize> core::fmt::Debug for Forwarder<A, N> {
+impl core::fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Forwarder")
             .field("host", &self.host)

@@ -98,9 +98,9 @@ impl NextHopCache {
 
     /// How a real server is reached, if that is remembered and still good.
     #[inline(always)]
-    pub(super) fn server<const A: usize, const N: usize>(
+    pub(super) fn server(
         &self,
-        host: &Host<A, N>,
+        host: &Host,
         now: Tick,
         server: ServerId,
         is_it: impl FnOnce(&IpAddr) -> bool,
@@ -113,9 +113,9 @@ impl NextHopCache {
     /// host.
     #[cold]
     #[inline(never)]
-    pub(super) fn find_server<const A: usize, const N: usize>(
+    pub(super) fn find_server(
         &mut self,
-        host: &mut Host<A, N>,
+        host: &mut Host,
         now: Tick,
         server: ServerId,
         address: IpAddr,
@@ -196,11 +196,7 @@ impl<B: Copy + Eq + Empty> Peers<B> {
     /// Whether an address is the host's, found out by asking it. Remembers the address, or now and then the range of
     /// other hosts' addresses around it.
     #[inline(never)]
-    pub(super) fn look_up<F: CacheFamily<Bits = B>, const A: usize, const N: usize>(
-        &mut self,
-        host: &Host<A, N>,
-        address: B,
-    ) -> bool {
+    pub(super) fn look_up<F: CacheFamily<Bits = B>>(&mut self, host: &Host, address: B) -> bool {
         if host.owns(F::address(address)) {
             self.own[F::place(address) % OWN] = address;
             return true;
@@ -219,9 +215,9 @@ impl<B: Copy + Eq + Empty> Peers<B> {
 
     /// How a client is reached whose address lies in the range of other hosts, if that is remembered and still good.
     #[inline(always)]
-    pub(super) fn client<F: CacheFamily<Bits = B>, const A: usize, const N: usize>(
+    pub(super) fn client<F: CacheFamily<Bits = B>>(
         &self,
-        host: &Host<A, N>,
+        host: &Host,
         now: Tick,
         client: B,
     ) -> Option<&NextHop> {
@@ -232,9 +228,9 @@ impl<B: Copy + Eq + Empty> Peers<B> {
     }
 
     /// Finds out how a client is reached, and remembers that for those behind the same router.
-    pub(super) fn find_client<F: CacheFamily<Bits = B>, const A: usize, const N: usize>(
+    pub(super) fn find_client<F: CacheFamily<Bits = B>>(
         &mut self,
-        host: &mut Host<A, N>,
+        host: &mut Host,
         now: Tick,
         client: B,
     ) -> Option<&NextHop> {
@@ -378,11 +374,7 @@ const FIRST_V6: u128 = 1 << 64;
 const MULTICAST_V6: u128 = 0xff << 120;
 
 /// Asks the host for the way to a destination. `None` while the neighbour is not known, or where no Ethernet leads.
-fn find<const A: usize, const N: usize>(
-    host: &mut Host<A, N>,
-    now: Tick,
-    destination: IpAddr,
-) -> Option<NextHop> {
+fn find(host: &mut Host, now: Tick, destination: IpAddr) -> Option<NextHop> {
     let hop = host.route(destination)?;
     let port = *host.port(hop.port)?;
     if port.link() != Link::Ethernet {

@@ -25,8 +25,8 @@ const TARGET_MAC: usize = 18;
 const TARGET: usize = 24;
 
 /// Answers a request for an own address in place, and learns from whoever speaks to this host.
-pub(super) fn handle<const A: usize, const N: usize>(
-    host: &mut Host<A, N>,
+pub(super) fn handle(
+    host: &mut Host,
     now: Tick,
     frame: &mut Frame<'_>,
     at: usize,
@@ -109,10 +109,7 @@ pub(super) fn request<'a>(
 }
 
 /// The address that a host calls itself by towards a neighbour.
-pub(super) fn own_address<const A: usize, const N: usize>(
-    host: &Host<A, N>,
-    port: PortId,
-) -> Option<Ipv4Addr> {
+pub(super) fn own_address(host: &Host, port: PortId) -> Option<Ipv4Addr> {
     match host.source(port, Family::V4) {
         Some(IpAddr::V4(address)) => Some(address),
         Some(IpAddr::V6(_)) | None => None,

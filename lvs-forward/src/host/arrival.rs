@@ -9,7 +9,8 @@ use crate::header::{array, ethernet};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) tags: Tags,
-    pub(crate) from: MacAddress,
+    /// The neighbour that it came from, if an answer can go there: all zero where there are no link-layer addresses.
+    pub(crate) from: Option<MacAddress>,
 }
 
 impl Arrival {
@@ -17,10 +18,15 @@ impl Arrival {
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>, network: usize) -> Self {
         if network < ethernet::LEN {
-            return Self { tags: Tags::NONE, from: MacAddress::ZERO };
+            return Self { tags: Tags::NONE, from: Some(MacAddress::ZERO) };
         }
-        let from =
-            array(frame.bytes(), ethernet::SOURCE).map_or(MacAddress::ZERO, |&octets| MacAddress(octets));
-        Self { tags: Tags::of(frame.bytes(), network), from }
+        let from = array(frame.bytes(), ethernet::SOURCE).map(|&octets| MacAddress(octets));
+        Self { tags: Tags::of(frame.bytes(), network), from: from.filter(|from| !from.is_group()) }
+    }
+
+    /// The same, for a message to somebody else than who sent the frame.
+    pub(crate) const fn to_another(mut self) -> Self {
+        self.from = None;
+        self
     }
 }

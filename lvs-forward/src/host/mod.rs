@@ -2,15 +2,19 @@
 //!
 //! With a link-layer address of its own it needs nothing of the machine's stack: it answers ARP and neighbour
 //! solicitations for its addresses, finds out where real servers and gateways are, and announces its addresses when it
-//! takes them over. Packets of an unknown neighbour wait, two at most, in a bounded store.
+//! takes them over. Packets of an unknown neighbour wait, two at most, in a bounded store. What a stranger on a link can
+//! make it do is bounded, and displaces nothing that real servers or routers need.
 
 mod address;
 mod arp;
 mod arrival;
 mod handled;
+mod list;
 mod mac;
+mod memory;
 mod ndp;
 mod neighbour;
+mod pace;
 mod receive;
 mod route;
 mod setup;
@@ -19,12 +23,13 @@ mod transmit;
 mod waiting;
 
 pub use self::mac::{MacAddress, ParseMacError};
+pub use self::memory::{HostArrays, HostMemory, HostSizes};
 pub use self::route::{MAX_ROUTES, Prefix};
 pub use self::setup::{AddAddressError, AddNeighbourError, AddPortError, AddRouteError};
 pub use self::state::{Host, MAX_PORTS, Port};
 
 pub(crate) use self::arrival::Arrival;
 pub(crate) use self::handled::Handled;
-pub(crate) use self::neighbour::Resolution;
+pub(crate) use self::neighbour::{Lost, Resolution};
 pub(crate) use self::receive::LinkDestination;
 pub(crate) use self::state::{Departure, Hop};

@@ -5,11 +5,11 @@ use core::net::{IpAddr, Ipv6Addr};
 use lvs_core::packet::Addresses;
 use lvs_core::{Family, Tick};
 
+use super::address::Kind;
 use super::handled::Handled;
 use super::mac::MacAddress;
 use super::state::Host;
 use crate::frame::{Frame, PortId};
-use crate::header::address::is_link_local;
 use crate::header::edit::{Ipv6, Tags, write_ethernet};
 use crate::header::icmp::v6;
 use crate::header::layout::{Layout, ipv6_in};
@@ -29,8 +29,8 @@ const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
 /// Handles message 135 or 136 of a frame on an Ethernet port.
-pub(super) fn handle<const A: usize, const N: usize>(
-    host: &mut Host<A, N>,
+pub(super) fn handle(
+    host: &mut Host,
     now: Tick,
     frame: &mut Frame<'_>,
     layout: &Layout,
@@ -214,23 +214,15 @@ fn multicast_mac(group: Ipv6Addr) -> MacAddress {
 }
 
 /// The address that a host asks from: one of the port, so that the answer finds back.
-pub(super) fn own_address<const A: usize, const N: usize>(
-    host: &Host<A, N>,
-    port: PortId,
-    target: Ipv6Addr,
-) -> Option<Ipv6Addr> {
-    let own = |wanted: bool| {
-        host.addresses.iter().find_map(|own| match own.address {
-            IpAddr::V6(address) if own.port == Some(port) && is_link_local(address) == wanted => {
-                Some(address)
-            }
-            IpAddr::V6(_) | IpAddr::V4(_) => None,
-        })
+pub(super) fn own_address(host: &Host, port: PortId, target: Ipv6Addr) -> Option<Ipv6Addr> {
+    let own = match host.addresses.on_port(port, Kind::of(IpAddr::V6(target))) {
+        Some(IpAddr::V6(address)) => Some(address),
+        Some(IpAddr::V4(_)) | None => None,
     };
     let any = || match host.source(port, Family::V6) {
         Some(IpAddr::V6(address)) => Some(address),
         Some(IpAddr::V4(_)) | None => None,
     };
     // Of the target's own kind, or the neighbour might route its answer.
-    own(is_link_local(target)).or_else(any)
+    own.or_else(any)
 }

@@ -20,7 +20,7 @@ pub(crate) enum LinkDestination {
     Another,
 }
 
-impl<const A: usize, const N: usize> Host<A, N> {
+impl Host {
     /// Learns what a frame says of a neighbour, by ARP or neighbour discovery, and answers nothing: another forwarder
     /// with the same addresses does. For several that share the work of one director. Frames about anything else are
     /// not looked at further.

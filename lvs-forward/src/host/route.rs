@@ -153,6 +153,19 @@ impl Routes {
         routed.map(|route| from_bits(route.via))
     }
 
+    /// The port and the bits of the gateway of a prefix's own route.
+    pub(crate) fn gateway(&self, prefix: Prefix) -> Option<(PortId, u128)> {
+        let (family, bits) = (Family::of(prefix.address), to_bits(prefix.address) & prefix.mask());
+        let same = |route: &&Route| route.family == family && route.len == prefix.len && route.bits == bits;
+        let route = self.0.iter().find(same).filter(|route| route.via != 0)?;
+        Some((route.port, route.via))
+    }
+
+    /// Whether a route leads by this neighbour of a port.
+    pub(crate) fn leads_by(&self, port: PortId, gateway: u128) -> bool {
+        self.0.iter().any(|route| route.port == port && route.via == gateway)
+    }
+
     /// Whether this is the broadcast address of a link (RFC 919).
     pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
         let bits = to_bits(IpAddr::V4(address));

@@ -6,16 +6,17 @@ use core::net::IpAddr;
 use lvs_core::Family;
 
 use super::mac::MacAddress;
+#[cfg(doc)]
+use super::memory::HostSizes;
 use super::route::{MAX_ROUTES, Prefix};
 use super::state::{Host, MAX_PORTS, Port};
 use crate::frame::PortId;
-use crate::header::address::to_bits;
 use crate::parse::Link;
 
 /// The least MTU of a port (RFC 791 §3.2).
 const MIN_MTU: u16 = 68;
 
-impl<const A: usize, const N: usize> Host<A, N> {
+impl Host {
     /// Adds a port; its number is the one that frames from its device must carry. Ports count from 0.
     ///
     /// # Errors
@@ -89,14 +90,26 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if via.is_some_and(|via| Family::of(via) != prefix.family()) {
             return Err(AddRouteError::Family);
         }
-        self.changed();
-        self.routes.set(prefix, via, port).ok_or(AddRouteError::Full)
+        let before = self.routes.gateway(prefix);
+        self.routes.set(prefix, via, port).ok_or(AddRouteError::Full)?;
+        self.note_gateways(before, prefix);
+        Ok(())
     }
 
     /// Takes the route of a prefix away. False when there was none.
     pub fn remove_route(&mut self, prefix: Prefix) -> bool {
+        let before = self.routes.gateway(prefix);
+        let removed = self.routes.remove(prefix).is_some();
+        self.note_gateways(before, prefix);
+        removed
+    }
+
+    /// The route of a prefix has changed: the neighbour by which it led may be a gateway no longer, and another one now.
+    fn note_gateways(&mut self, before: Option<(PortId, u128)>, prefix: Prefix) {
         self.changed();
-        self.routes.remove(prefix).is_some()
+        for (port, gateway) in [before, self.routes.gateway(prefix)].into_iter().flatten() {
+            self.neighbours.set_gateway(port, gateway, self.routes.leads_by(port, gateway));
+        }
     }
 
     /// Configures a neighbour's link-layer address, which is then neither asked for nor learnt.
@@ -117,10 +130,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
             return Err(AddNeighbourError::Mac);
         }
         self.changed();
-        self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)?;
-        // Packets may be waiting for this very answer, and nobody will ask any more.
-        self.waiting.release(port, to_bits(address), mac);
-        Ok(())
+        self.neighbours.set(port, address, mac).ok_or(AddNeighbourError::Full)
     }
 
     /// Forgets a neighbour, configured or learnt. False when it was not known.
@@ -176,7 +186,7 @@ errors! {
     AddAddressError {
         /// The host has it already: remove it first.
         Exists => "the host has this address already",
-        /// The table is full: use a larger `ADDRESSES`.
+        /// The table is full: give the host more [`HostSizes::addresses`].
         Full => "the host's table of addresses is full",
         /// No port of the host has this number.
         NoPort => "no such port",
@@ -206,7 +216,7 @@ errors! {
     AddNeighbourError {
         /// Bare ports have no link-layer addresses.
         Bare => "a bare port has no neighbours",
-        /// All its places are taken by configured neighbours: use a larger `NEIGHBOURS`.
+        /// All its places are taken by configured neighbours: give the host more [`HostSizes::neighbours`].
         Full => "the host's table of neighbours is full",
         /// The link-layer address is a group's.
         Mac => "a neighbour has a unicast link-layer address",

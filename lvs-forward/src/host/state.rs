@@ -7,9 +7,11 @@ use lvs_core::{Family, Seed, Tick};
 
 use super::address::OwnAddresses;
 use super::mac::MacAddress;
-use super::neighbour::{Neighbours, Resolution};
+use super::memory::{HostMemory, HostSizes};
+use super::neighbour::{Lost, Neighbours, Resolution};
+use super::pace::Pace;
 use super::route::Routes;
-use super::waiting::Waiting;
+use super::transmit::ANNOUNCEMENT_PACE;
 use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::header::address::{is_link_local, to_bits};
@@ -61,8 +63,7 @@ impl Port {
     }
 }
 
-/// A host with up to `ADDRESSES` addresses and `NEIGHBOURS` known neighbours. It allocates nothing: with the defaults
-/// it is about 50 KiB large and best lives in a `Box` or a `static`.
+/// A host: ports, addresses, routes, neighbours. What it can know is bounded by the [`HostMemory`] that it is given.
 ///
 /// ```
 /// use lvs_core::Seed;
@@ -74,18 +75,15 @@ impl Port {
 /// host.add_route(Prefix::new("0.0.0.0".parse()?, 0).unwrap(), Some("10.0.0.1".parse()?), port)?;
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
-pub struct Host<const ADDRESSES: usize = 64, const NEIGHBOURS: usize = 256> {
+pub struct Host {
     pub(crate) ports: Vec<Port, MAX_PORTS>,
-    pub(crate) addresses: OwnAddresses<ADDRESSES>,
+    pub(crate) addresses: OwnAddresses,
     pub(crate) routes: Routes,
-    pub(crate) neighbours: Neighbours<NEIGHBOURS>,
-    pub(super) waiting: Waiting,
+    pub(crate) neighbours: Neighbours,
     /// The least MTU of all ports: what is no longer fits everywhere.
     pub(super) least_mtu: u16,
-    /// Whether an address has announcements left.
-    pub(super) announcing: bool,
-    /// Goes up with everything that may change a way: ports, addresses, routes, neighbours.
-    pub(super) changes: u32,
+    /// How many announcements may leave at a time.
+    pub(super) announcements: Pace,
     key: Key,
 }
 
@@ -95,6 +93,8 @@ pub(crate) struct Hop {
     pub(crate) port: PortId,
     /// The bits of the neighbour to hand the packet to: a gateway, or the destination itself.
     pub(crate) next: u128,
+    /// Whether that is a gateway.
+    pub(crate) gateway: bool,
     pub(crate) mtu: u16,
 }
 
@@ -108,22 +108,36 @@ pub(crate) enum Departure {
     Drop(DropReason),
 }
 
-impl<const A: usize, const N: usize> Host<A, N> {
+impl Host {
+    /// A host without ports, with memory of the heap for the default [sizes](HostSizes). The seed keys its tables: it
+    /// should be random and secret.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn new(seed: Seed) -> Self {
+        Self::with_memory(seed, HostMemory::owned(HostSizes::new()))
+    }
+
     /// A host without ports. The seed keys its tables: it should be random and secret.
     #[must_use]
-    pub const fn new(seed: Seed) -> Self {
+    pub fn with_memory(seed: Seed, memory: HostMemory) -> Self {
         let key = Key::new(seed);
+        let HostMemory { addresses, neighbours } = memory;
         Self {
             ports: Vec::new(),
-            addresses: OwnAddresses::new(key),
+            addresses: OwnAddresses::new(key, addresses),
             routes: Routes::new(),
-            neighbours: Neighbours::new(key),
-            waiting: Waiting::new(),
+            neighbours: Neighbours::new(key, neighbours),
             least_mtu: u16::MAX,
-            announcing: false,
-            changes: 0,
+            announcements: ANNOUNCEMENT_PACE,
             key,
         }
+    }
+
+    /// How much it can know.
+    #[must_use]
+    pub fn sizes(&self) -> HostSizes {
+        let (neighbours, waiting) = self.neighbours.bounds();
+        HostSizes { addresses: self.addresses.bound(), neighbours, waiting }
     }
 
     /// The port of this number.
@@ -150,7 +164,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
 
     /// All its addresses: those of its ports, and the virtual ones.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.iter().map(|own| own.address)
+        self.addresses.iter()
     }
 
     /// The gateways of its routes; one may come several times.
@@ -158,14 +172,25 @@ impl<const A: usize, const N: usize> Host<A, N> {
         self.routes.gateways()
     }
 
-    /// Asks for the link-layer address of the neighbour by which `address` is reached, so that it is known before the
-    /// first packet goes there: few packets can [wait](crate::Counters::waited) for it. Nothing is asked for what is
-    /// known. Says whether a packet could go there now.
+    /// Says that packets will go to `address`, a real server's, and asks for the link-layer address of the neighbour by
+    /// which it is reached, so that it is known before the first packet goes there: few packets can
+    /// [wait](crate::Counters::waited) for it. Nothing is asked for what is known. Says whether a packet could go there
+    /// now.
+    ///
+    /// For an hour from now on that neighbour gives way to none that a stranger has made this host look for, however
+    /// full the table is. A program calls this again for its servers within that time; a gateway that a route names has
+    /// that right without a call.
     ///
     /// The question comes from [`poll_transmit`](Self::poll_transmit).
     pub fn look_for(&mut self, now: Tick, address: IpAddr) -> bool {
         let Some(hop) = self.route(address) else { return false };
-        match self.resolve(now, &hop) {
+        let resolution = match self.port(hop.port) {
+            Some(Port { link: Link::Ethernet, .. }) => {
+                self.neighbours.want(now, hop.port, hop.next, hop.gateway)
+            }
+            Some(Port { link: Link::Bare, .. }) | None => self.resolve(now, &hop),
+        };
+        match resolution {
             Resolution::Known(_) => true,
             Resolution::Pending | Resolution::Failed | Resolution::Full => false,
         }
@@ -183,13 +208,14 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 
     /// A number that is another one after anything has changed that a way depends on.
+    #[inline]
     pub(crate) const fn changes(&self) -> u32 {
-        self.changes
+        self.neighbours.changes()
     }
 
     /// Notes that ways may be others than they were.
     pub(super) const fn changed(&mut self) {
-        self.changes = self.changes.wrapping_add(1);
+        self.neighbours.changed();
     }
 
     /// What fits through every port.
@@ -208,7 +234,8 @@ impl<const A: usize, const N: usize> Host<A, N> {
         let bits = to_bits(destination);
         let route = self.routes.find(Family::of(destination), bits)?;
         let mtu = self.port(route.port)?.mtu;
-        Some(Hop { port: route.port, next: if route.via == 0 { bits } else { route.via }, mtu })
+        let gateway = route.via != 0;
+        Some(Hop { port: route.port, next: if gateway { route.via } else { bits }, gateway, mtu })
     }
 
     /// The bits of the first and the last address around one that is not the host's, for all of which that is so and
@@ -225,7 +252,9 @@ impl<const A: usize, const N: usize> Host<A, N> {
         match self.port(hop.port) {
             // A TUN device has one neighbour, the stack behind it, and no addresses on its link.
             Some(Port { link: Link::Bare, .. }) => Resolution::Known(MacAddress::ZERO),
-            Some(Port { link: Link::Ethernet, .. }) => self.neighbours.resolve(now, hop.port, hop.next),
+            Some(Port { link: Link::Ethernet, .. }) => {
+                self.neighbours.resolve(now, hop.port, hop.next, hop.gateway)
+            }
             None => Resolution::Full,
         }
     }
@@ -235,7 +264,6 @@ impl<const A: usize, const N: usize> Host<A, N> {
     #[inline]
     pub(crate) fn depart(
         &mut self,
-        now: Tick,
         frame: &mut Frame<'_>,
         family: Family,
         tags: Tags,
@@ -250,12 +278,12 @@ impl<const A: usize, const N: usize> Host<A, N> {
                 Some(()) => Departure::Ready,
                 None => Departure::Drop(DropReason::NoHeadroom),
             },
-            Resolution::Pending => match self.waiting.push(now, frame, family, tags, hop.port, hop.next) {
+            Resolution::Pending => match self.neighbours.wait(frame, family, tags, hop.port, hop.next) {
                 Some(()) => Departure::Waits,
                 None => Departure::Drop(DropReason::HopPending),
             },
             Resolution::Failed => Departure::Drop(DropReason::HopFailed),
-            Resolution::Full => Departure::Drop(DropReason::HopPending),
+            Resolution::Full => Departure::Drop(DropReason::NeighboursFull),
         }
     }
 
@@ -276,10 +304,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     /// What the host calls itself on a port: the port's first address of the family, else any.
     pub(crate) fn source(&self, port: PortId, family: Family) -> Option<IpAddr> {
         // Any own address is better than none: the answer finds back by the routes of whoever gets the packet.
-        self.addresses.on_port(port, family).or_else(|| {
-            let own = self.addresses.iter().find(|own| Family::of(own.address) == family)?;
-            Some(own.address)
-        })
+        self.addresses.source(port, family)
     }
 
     /// Whether an address may be a neighbour's on a port.
@@ -291,10 +316,13 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 
     pub(super) fn learn(&mut self, now: Tick, port: PortId, address: IpAddr, mac: MacAddress, create: bool) {
-        self.changed();
-        if self.neighbours.learn(now, port, address, mac, create) {
-            self.waiting.release(port, to_bits(address), mac);
-        }
+        self.neighbours.learn(now, port, address, mac, create);
+    }
+
+    /// The packets that waited for a neighbour in vain since the last call.
+    #[inline]
+    pub(crate) const fn take_lost(&mut self) -> Lost {
+        self.neighbours.take_lost()
     }
 
     pub(super) fn write_link(
@@ -312,7 +340,7 @@ impl<const A: usize, const N: usize> Host<A, N> {
     }
 }
 
-impl<const A: usize, const N: usize> core::fmt::Debug for Host<A, N> {
+impl core::fmt::Debug for Host {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Host").field("ports", &self.ports).finish_non_exhaustive()
     }

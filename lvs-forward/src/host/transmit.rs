@@ -5,7 +5,8 @@ use core::net::IpAddr;
 use lvs_core::Tick;
 
 use super::mac::MacAddress;
-use super::state::{Host, Port};
+use super::pace::Pace;
+use super::state::{Host, MAX_PORTS, Port};
 use super::{arp, ndp, waiting};
 use crate::frame::{Frame, HEADROOM, PortId};
 use crate::parse::Link;
@@ -14,28 +15,23 @@ use crate::parse::Link;
 /// `MAX_NEIGHBOR_ADVERTISEMENT`).
 const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_EVERY_MS: u64 = 1_000;
+/// How many announcements may leave each millisecond: 20,000 addresses take less than a second.
+pub(super) const ANNOUNCEMENT_PACE: Pace = Pace::new(32, 64);
 
-impl<const A: usize, const N: usize> Host<A, N> {
+impl Host {
     /// Announces an own address to the neighbours, three times from now on a second apart: by ARP requests for itself
     /// or by unsolicited advertisements. A virtual address is announced on the ports in whose prefixes it lies, or, if
     /// there are none, on all Ethernet ports. False when it is no address of this host.
     ///
     /// The frames come from [`poll_transmit`](Self::poll_transmit).
     pub fn announce(&mut self, now: Tick, address: IpAddr) -> bool {
-        let Some(own) = self.addresses.iter_mut().find(|own| own.address == address) else {
-            return false;
-        };
-        (own.rounds, own.next_port, own.due) = (ANNOUNCEMENTS, 0, now);
-        self.announcing = true;
-        true
+        self.addresses.announce(now, address, ANNOUNCEMENTS)
     }
 
-    /// [Announces](Self::announce) every address: when the director starts, or takes over from another.
+    /// [Announces](Self::announce) every address: when the director starts, or takes over from another. Of many
+    /// addresses, so many are announced each millisecond.
     pub fn announce_all(&mut self, now: Tick) {
-        for own in self.addresses.iter_mut() {
-            (own.rounds, own.next_port, own.due) = (ANNOUNCEMENTS, 0, now);
-            self.announcing = true;
-        }
+        self.addresses.announce_all(now, ANNOUNCEMENTS);
     }
 
     /// The next frame that the host itself has to send: packets that waited for a neighbour, questions for neighbours,
@@ -46,94 +42,91 @@ impl<const A: usize, const N: usize> Host<A, N> {
         if buffer.len() < HEADROOM + MIN_BUFFER {
             return None;
         }
+        // Memory is taken here and not where packets need it.
+        self.neighbours.grow_if_short();
         // Before anything else: later packets of the same flows need not wait any more, and would overtake them.
-        if self.waiting.any_ready() {
+        if self.neighbours.any_ready() {
             return self.waited(buffer);
         }
-        let Self { waiting, changes, .. } = self;
-        // What waits for a neighbour that is given up is lost, and cached ways to it must be looked up again.
-        let mut failed = |port, hop| {
-            *changes = changes.wrapping_add(1);
-            waiting.discard(port, hop);
-        };
-        if let Some(query) = self.neighbours.poll(now, &mut failed) {
-            let mac = self.port(query.port)?.mac();
-            return match query.target {
+        while let Some(query) = self.neighbours.poll(now) {
+            let Some(&Port { mac, .. }) = self.port(query.port) else { continue };
+            match query.target {
                 IpAddr::V4(target) => {
                     let to = query.known.unwrap_or(MacAddress::BROADCAST);
                     let sender = arp::own_address(self, query.port);
-                    arp::request(buffer, HEADROOM, query.port, mac, sender, target, to)
+                    return arp::request(buffer, HEADROOM, query.port, mac, sender, target, to);
                 }
                 IpAddr::V6(target) => {
-                    let source = ndp::own_address(self, query.port, target)?;
-                    ndp::solicitation(buffer, HEADROOM, query.port, mac, source, target, query.known)
+                    // Without an address nobody can be asked, and the neighbour fails in time.
+                    let Some(source) = ndp::own_address(self, query.port, target) else { continue };
+                    return ndp::solicitation(buffer, HEADROOM, query.port, mac, source, target, query.known);
                 }
-            };
+            }
         }
-        if self.announcing { self.announcement(now, buffer) } else { None }
+        self.announcement(now, buffer)
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a
     /// time that has passed means now, `None` that nothing is due at all.
     #[must_use]
     pub fn poll_at(&self) -> Option<Tick> {
-        if self.waiting.any_ready() {
+        if self.neighbours.any_ready() {
             return Some(Tick::ZERO);
         }
-        let announcing = self.addresses.iter().filter(|own| self.announcing && own.rounds > 0);
-        self.neighbours.poll_at().into_iter().chain(announcing.map(|own| own.due)).min()
+        let announcement = self.addresses.announcement_at().map(|due| due.max(self.announcements.next_at()));
+        self.neighbours.poll_at().into_iter().chain(announcement).min()
     }
 
     fn waited<'a>(&mut self, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
-        let mut ready = self.waiting.pop(buffer, HEADROOM)?;
-        self.write_link(&mut ready.frame, ready.mac, &ready.tags, ready.family)?;
+        let mut ready = self.neighbours.pop_ready(buffer, HEADROOM)?;
+        if self.write_link(&mut ready.frame, ready.mac, &ready.tags, ready.family).is_none() {
+            // The port is gone.
+            self.neighbours.lose_ready();
+            return None;
+        }
         Some(ready.frame)
     }
 
     fn announcement<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
-        self.announcing = self.addresses.iter().any(|own| own.rounds > 0);
-        loop {
-            let (address, port) = self.next_announcement(now)?;
-            let Some(&Port { link: Link::Ethernet, mac, .. }) = self.port(port) else {
-                continue;
-            };
-            return match address {
-                IpAddr::V4(own) => {
-                    arp::request(buffer, HEADROOM, port, mac, Some(own), own, MacAddress::BROADCAST)
-                }
-                IpAddr::V6(own) => ndp::announcement(buffer, HEADROOM, port, mac, own),
-            };
+        let (address, port) = self.next_announcement(now)?;
+        let &Port { mac, .. } = self.port(port)?;
+        match address {
+            IpAddr::V4(own) => {
+                arp::request(buffer, HEADROOM, port, mac, Some(own), own, MacAddress::BROADCAST)
+            }
+            IpAddr::V6(own) => ndp::announcement(buffer, HEADROOM, port, mac, own),
         }
     }
 
     /// The next own address that is due, and a port on which it is to be announced.
     fn next_announcement(&mut self, now: Tick) -> Option<(IpAddr, PortId)> {
-        // Round by round over the ports, one frame a call: the state is in the address, so nothing is queued.
+        if self.addresses.announcement_at().is_none_or(|due| due > now) || !self.announcements.take(now) {
+            return None;
+        }
         let Self { addresses, routes, ports, .. } = self;
-        for own in addresses.iter_mut() {
-            let on_link = |port: u8| routes.is_on_link(PortId(port), own.address);
-            let anywhere = !(0..ports.len() as u8).any(on_link);
-            while own.rounds > 0 && own.due <= now {
-                if usize::from(own.next_port) >= ports.len() {
-                    own.rounds -= 1;
-                    own.next_port = 0;
-                    own.due = now.plus_millis(ANNOUNCE_EVERY_MS);
-                    continue;
-                }
-                let port = own.next_port;
-                own.next_port += 1;
-                let here = match own.port {
-                    Some(home) => home.0 == port,
-                    None => anywhere || routes.is_on_link(PortId(port), own.address),
-                };
-                if here {
-                    return Some((own.address, PortId(port)));
-                }
+        // Round by round over the ports, one frame a call: the state is in the address, so nothing is queued. An
+        // address without a port for it ends its round after at most all of them; so many may do so in one call.
+        for _ in 0..MOST_STEPS {
+            let (address, home, port) = addresses.next_announcement(now)?;
+            let Some(to) = ports.get(usize::from(port)) else {
+                addresses.end_round(address, now.plus_millis(ANNOUNCE_EVERY_MS));
+                continue;
+            };
+            let on_link = |port: u8| routes.is_on_link(PortId(port), address);
+            let here = match home {
+                Some(home) => home.0 == port,
+                None => on_link(port) || !(0..ports.len() as u8).any(on_link),
+            };
+            if here && to.link == Link::Ethernet {
+                return Some((address, PortId(port)));
             }
         }
         None
     }
 }
+
+/// Ports that are looked at to find the next announcement.
+const MOST_STEPS: usize = 4 * (MAX_PORTS + 1);
 
 /// What [`Host::poll_transmit`] needs behind the headroom.
 const MIN_BUFFER: usize = 2_048;

@@ -1,51 +1,77 @@
 //! Packets that wait for their next hop's link-layer address: few, short, not for long.
+//!
+//! Each waits in the list of its neighbour, whose fate is its own: the neighbour answers, and it leaves; the neighbour
+//! stays silent or gives way to another, and it is a counted drop. So none is forgotten.
 
-use lvs_core::{Family, Tick};
+use lvs_core::Family;
 
+use super::list::{Linked, Links, List};
 use super::mac::MacAddress;
 use crate::frame::{Frame, Offload, PortId};
 use crate::header::edit::Tags;
+use crate::memory::{Empty, Places};
 
-/// How many packets can wait in all.
-const PLACES: usize = 16;
-/// How many can wait for one neighbour.
+/// How many packets can wait for one neighbour.
 const PER_HOP: usize = 2;
 /// The longest packet that can wait, without its link header.
 pub(crate) const MAX_LEN: usize = 1_600;
-/// How long one waits, in milliseconds: a little more than a neighbour is asked for.
-const PATIENCE_MS: u64 = 3_500;
 
-struct Place {
+/// A packet that waits, or a place for one.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
     bytes: [u8; MAX_LEN],
-    /// 0 when the place is free.
     len: u16,
-    hop: u128,
     port: PortId,
-    /// Set when the neighbour has answered.
-    ready: Option<MacAddress>,
-    until: Tick,
-    order: u32,
+    /// The neighbour that it waits for.
+    neighbour: u32,
+    /// Where it goes, once the neighbour has answered.
+    mac: MacAddress,
     offload: Offload,
     mark: u32,
     tags: Tags,
     family: Family,
+    order: Links,
+    strangers: Links,
+    /// Whether it is in the list of what strangers caused.
+    strange: bool,
 }
 
-impl Place {
-    const FREE: Self = Self {
+impl Empty for Place {
+    const EMPTY: Self = Self {
         bytes: [0; MAX_LEN],
         len: 0,
-        hop: 0,
         port: PortId(0),
-        ready: None,
-        until: Tick::ZERO,
-        order: 0,
+        neighbour: super::list::NONE,
+        mac: MacAddress::ZERO,
         offload: Offload::NONE,
         mark: 0,
         tags: Tags::NONE,
         family: Family::V4,
+        order: Links::NONE,
+        strangers: Links::NONE,
+        strange: false,
     };
 }
+
+/// The packets of one neighbour, those that are ready, or the free places; each place is in one of these.
+const ORDER: usize = 0;
+/// The packets that wait for neighbours of no server and no route, the oldest first.
+const STRANGERS: usize = 1;
+
+impl Linked<ORDER> for Place {
+    fn links(&mut self) -> &mut Links {
+        &mut self.order
+    }
+}
+
+impl Linked<STRANGERS> for Place {
+    fn links(&mut self) -> &mut Links {
+        &mut self.strangers
+    }
+}
+
+/// The packets that wait for one neighbour, in their order.
+pub(super) type Queue = List<ORDER>;
 
 /// A packet that need not wait any longer, as a frame that begins with its IP header.
 pub(crate) struct Ready<'a> {
@@ -55,96 +81,116 @@ pub(crate) struct Ready<'a> {
     pub(crate) family: Family,
 }
 
+/// What a packet that has to wait is.
+pub(super) struct Arrived<'p, 'f> {
+    /// A frame that begins with its IP header.
+    pub(super) frame: &'p Frame<'f>,
+    pub(super) family: Family,
+    pub(super) tags: Tags,
+    /// The neighbour that it waits for, and its port.
+    pub(super) neighbour: u32,
+    pub(super) port: PortId,
+    /// Whether it waits for a real server or a router, which must not lose its place to a stranger.
+    pub(super) wanted: bool,
+}
+
 pub(crate) struct Waiting {
-    places: [Place; PLACES],
-    order: u32,
-    /// How many are ready, so that nobody needs to look when none is.
-    ready: usize,
+    places: Places<Place>,
+    ready: Queue,
+    free: Queue,
+    strangers: List<STRANGERS>,
 }
 
 impl Waiting {
-    pub(crate) const fn new() -> Self {
-        Self { places: [const { Place::FREE }; PLACES], order: 0, ready: 0 }
+    pub(super) const fn new(places: Places<Place>) -> Self {
+        Self { places, ready: Queue::EMPTY, free: Queue::EMPTY, strangers: List::EMPTY }
     }
 
-    pub(crate) const fn any_ready(&self) -> bool {
-        self.ready > 0
+    pub(super) const fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
-    /// Keeps a copy of a packet, in a frame that begins with its IP header; `None` when it cannot wait.
-    pub(crate) fn push(
-        &mut self,
-        now: Tick,
-        frame: &Frame<'_>,
-        family: Family,
-        tags: Tags,
-        port: PortId,
-        hop: u128,
-    ) -> Option<()> {
-        for place in &mut self.places {
-            // Looked at only here: what nobody needs the place of may as well stay.
-            if place.len > 0 && place.ready.is_none() && place.until <= now {
-                place.len = 0;
-            }
+    /// How many packets can wait.
+    pub(super) fn bound(&self) -> usize {
+        self.places.bound()
+    }
+
+    /// Takes memory for more packets, if there may be more and few places are left.
+    pub(super) fn grow_if_short(&mut self) {
+        if self.free.len() + self.places.spare() < SPARE {
+            self.places.grow();
         }
-        let waits = |place: &&Place| place.len > 0 && place.hop == hop && place.port == port;
-        // One silent neighbour must not take the places of all others.
-        if self.places.iter().filter(waits).count() >= PER_HOP {
-            return None;
-        }
-        let place = self.places.iter_mut().find(|place| place.len == 0)?;
+    }
+
+    /// The neighbour of the oldest packet that a stranger caused.
+    pub(super) fn oldest_stranger(&self) -> Option<u32> {
+        self.places.get(self.strangers.first()?).map(|place| place.neighbour)
+    }
+
+    /// Whether one more packet can wait for the neighbour of this queue, if there is a place.
+    pub(super) fn may_wait(&self, queue: &Queue, packet: &Arrived<'_, '_>) -> bool {
+        // One silent neighbour must not take the places of all others, and half of the places is out of the reach of
+        // strangers.
+        queue.len() < PER_HOP
+            && packet.frame.len() <= MAX_LEN
+            && (packet.wanted || self.strangers.len() < self.places.bound().div_ceil(2))
+    }
+
+    /// Keeps a copy of a packet in the queue of its neighbour; `None` when there is no place.
+    pub(super) fn push(&mut self, queue: &mut Queue, packet: &Arrived<'_, '_>) -> Option<()> {
+        let at = self.free.pop(&mut self.places).or_else(|| self.places.take())?;
+        let place = self.places.get_mut(at)?;
+        let frame = packet.frame;
         place.bytes.get_mut(..frame.len())?.copy_from_slice(frame.bytes());
-        place.len = u16::try_from(frame.len()).ok()?;
-        place.hop = hop;
-        place.port = port;
-        place.ready = None;
-        place.until = now.plus_millis(PATIENCE_MS);
-        place.order = self.order;
-        place.offload = frame.offload;
-        place.mark = frame.mark;
-        place.tags = tags;
-        place.family = family;
-        self.order = self.order.wrapping_add(1);
+        place.len = frame.len() as u16;
+        (place.port, place.neighbour) = (packet.port, packet.neighbour);
+        (place.offload, place.mark) = (frame.offload, frame.mark);
+        (place.tags, place.family, place.strange) = (packet.tags, packet.family, !packet.wanted);
+        queue.push(&mut self.places, at);
+        if !packet.wanted {
+            self.strangers.push(&mut self.places, at);
+        }
         Some(())
     }
 
-    /// The neighbour has answered.
-    pub(crate) fn release(&mut self, port: PortId, hop: u128, mac: MacAddress) {
-        for place in &mut self.places {
-            if place.len > 0 && place.hop == hop && place.port == port && place.ready.is_none() {
-                place.ready = Some(mac);
-                self.ready += 1;
+    /// Takes the oldest packet out of a queue, and loses it. False when there is none.
+    pub(super) fn lose(&mut self, queue: &mut Queue) -> bool {
+        let Some(at) = queue.pop(&mut self.places) else { return false };
+        self.no_stranger(at);
+        self.free.push(&mut self.places, at);
+        true
+    }
+
+    /// The neighbour of a queue has answered: what waited for it is ready to leave.
+    pub(super) fn release(&mut self, queue: &mut Queue, mac: MacAddress) {
+        while let Some(at) = queue.pop(&mut self.places) {
+            self.no_stranger(at);
+            if let Some(place) = self.places.get_mut(at) {
+                place.mac = mac;
             }
+            self.ready.push(&mut self.places, at);
         }
     }
 
-    /// The neighbour will not answer.
-    pub(crate) fn discard(&mut self, port: PortId, hop: u128) {
-        for place in &mut self.places {
-            if place.hop == hop && place.port == port && place.ready.is_none() {
-                place.len = 0;
-            }
+    fn no_stranger(&mut self, at: u32) {
+        if self.places.get_mut(at).is_some_and(|place| core::mem::take(&mut place.strange)) {
+            self.strangers.remove(&mut self.places, at);
         }
     }
 
-    /// Copies the oldest packet that need not wait any longer to `buffer[start..]`.
-    pub(crate) fn pop<'a>(&mut self, buffer: &'a mut [u8], start: usize) -> Option<Ready<'a>> {
-        if self.ready == 0 {
-            return None;
-        }
-        let newest = self.order;
-        // By order of arrival and not by place, so that packets of one flow stay in order.
-        let age = |place: &Place| newest.wrapping_sub(place.order);
-        let ready = self.places.iter_mut().filter(|place| place.len > 0 && place.ready.is_some());
-        let place = ready.max_by_key(|place| age(place))?;
-        let mac = place.ready.take()?;
-        self.ready -= 1;
+    /// Copies the packet that has been ready for longest to `buffer[start..]`.
+    pub(super) fn pop<'a>(&mut self, buffer: &'a mut [u8], start: usize) -> Option<Ready<'a>> {
+        let at = self.ready.pop(&mut self.places)?;
+        self.free.push(&mut self.places, at);
+        let place = self.places.get(at)?;
         let len = usize::from(place.len);
-        place.len = 0;
         let end = start + len;
         buffer.get_mut(start..end)?.copy_from_slice(place.bytes.get(..len)?);
         let mut frame = Frame::new(buffer, start, end, place.port)?.with_offload(place.offload);
         frame.mark = place.mark;
-        Some(Ready { frame, mac, tags: place.tags, family: place.family })
+        Some(Ready { frame, mac: place.mac, tags: place.tags, family: place.family })
     }
 }
+
+/// Memory for more packets is taken when fewer places than this are left.
+const SPARE: usize = 8;

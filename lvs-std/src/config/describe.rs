@@ -49,10 +49,15 @@ impl Configuration {
         let share = if count > 1 { format!(", {each} with each worker") } else { String::new() };
         let _ = writeln!(
             text,
-            "memory\n  {} for {} connections{share}; when they are taken, {full}\n  {} for packet rings and neighbours",
+            "memory\n  {} for {} connections{share}; when they are taken, {full}\n  {} for packet rings\n  {}, at most {}, for \
+             {} addresses and {} neighbours",
             bytes(memory.connections as u64),
             self.connections,
             bytes(memory.devices as u64),
+            bytes(memory.hosts as u64),
+            bytes(memory.hosts_most as u64),
+            self.sizes.addresses,
+            self.sizes.neighbours,
         );
         text
     }

@@ -1,21 +1,24 @@
 //! How much memory a configured director takes.
 
-use lvs_core::config::Capacity;
 use lvs_forward::Forwarder;
 
-use super::{Configuration, DeviceKind, MAX_ADDRESSES, MAX_NEIGHBOURS};
+use super::{Configuration, DeviceKind};
 use crate::device::packet::PacketOptions;
 use crate::device::xdp::XdpOptions;
 use crate::offload::{self, FlowOffload};
 
-/// How many bytes a configured director takes, all workers together. All of it is allocated when the director starts.
+/// How many bytes a configured director takes, all workers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequiredMemory {
-    /// The connection tables.
+    /// The connection tables, and those of services and real servers: taken when the director starts.
     pub connections: usize,
-    /// Packet rings, neighbours, and what takes bulk transfers past the workers.
+    /// Packet rings, and what takes bulk transfers past the workers: taken when the director starts.
     pub devices: usize,
+    /// Addresses, neighbours, and packets that wait for one: taken when the director starts.
+    pub hosts: usize,
+    /// The same once there are as many as there can be.
+    pub hosts_most: usize,
 }
 
 impl Configuration {
@@ -23,9 +26,12 @@ impl Configuration {
     #[must_use]
     pub fn required_memory(&self) -> RequiredMemory {
         let workers = self.workers.count;
+        let (start, most) = self.sizes.host().required_bytes();
         RequiredMemory {
-            connections: workers * Capacity::new(self.connections_each()).required_bytes(),
+            connections: workers * self.capacity_each().required_bytes(),
             devices: workers * self.device_bytes_each(),
+            hosts: workers * start,
+            hosts_most: workers * most,
         }
     }
 
@@ -41,6 +47,6 @@ impl Configuration {
         });
         let offload =
             if self.workers.offload { FlowOffload::required_bytes(offload::CONNECTIONS) } else { 0 };
-        size_of::<Forwarder<MAX_ADDRESSES, MAX_NEIGHBOURS>>() + devices.sum::<usize>() + offload
+        size_of::<Forwarder>() + devices.sum::<usize>() + offload
     }
 }

@@ -33,9 +33,10 @@ mod source;
 
 use core::net::IpAddr;
 
-use lvs_core::config::{Defence, Timeouts, Tuning, WhenFull};
+use lvs_core::config::{Capacity, Defence, Timeouts, Tuning, WhenFull};
 use lvs_core::{Config, Seed, ServiceKey};
 use lvs_forward::Options;
+use lvs_forward::host::HostSizes;
 
 use crate::control::sysctl;
 use crate::device::mark::MarkRule;
@@ -81,6 +82,8 @@ pub struct Configuration {
     pub marks: Vec<MarkRule>,
     /// Capacity of the connection table, all workers together. Default 65,536.
     pub connections: usize,
+    /// How much else there can be.
+    pub sizes: Sizes,
     /// The threads that forward packets.
     pub workers: Workers,
     /// How long idle connections stay.
@@ -106,6 +109,36 @@ pub enum AnswerFor {
     /// Addresses of the configuration and of services, as far as this machine has them on an interface: VRRP gives
     /// them to the active director's machine.
     Host,
+}
+
+/// How much there can be of what a director is told or finds out, besides connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sizes {
+    /// Virtual services. Default 20,000.
+    pub services: usize,
+    /// Real servers of all services, sorry servers and removed ones that still have connections included. Default
+    /// 100,000.
+    pub servers: usize,
+    /// Own and virtual addresses. Default 20,000.
+    pub addresses: usize,
+    /// Hosts and routers on the links of the director whose link-layer addresses it knows or asks for. Default 16,384.
+    pub neighbours: usize,
+}
+
+impl Sizes {
+    /// The sizes of the hosts that the workers are on the wire.
+    #[must_use]
+    pub const fn host(&self) -> HostSizes {
+        HostSizes { addresses: self.addresses, neighbours: self.neighbours, ..HostSizes::new() }
+    }
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        let HostSizes { addresses, neighbours, .. } = HostSizes::new();
+        Self { services: 20_000, servers: 100_000, addresses, neighbours }
+    }
 }
 
 /// The threads that forward packets.
@@ -143,6 +176,7 @@ impl Configuration {
             answer_for: AnswerFor::Configured,
             marks: Vec::new(),
             connections: DEFAULT_CONNECTIONS,
+            sizes: Sizes::default(),
             workers: Workers::default(),
             timeouts,
             when_full,
@@ -184,6 +218,7 @@ impl Configuration {
             (self.interfaces != other.interfaces, "interfaces"),
             (self.marks != other.marks, "marks"),
             (self.connections != other.connections, "connections"),
+            (self.sizes != other.sizes, "sizes"),
             (self.answer_for != other.answer_for, "answer-for"),
             (self.workers != other.workers, "workers"),
         ];
@@ -205,6 +240,14 @@ impl Configuration {
             0 | 1 => self.connections,
             workers => self.connections.saturating_add(self.connections.div_ceil(8)).div_ceil(workers),
         }
+    }
+
+    /// How much each worker's tables hold.
+    #[must_use]
+    pub const fn capacity_each(&self) -> Capacity {
+        let mut capacity = Capacity::new(self.connections_each());
+        (capacity.services, capacity.servers) = (self.sizes.services, self.sizes.servers);
+        capacity
     }
 
     /// The addresses that the director has from the start: its own, and the virtual ones unless it waits for this
@@ -241,11 +284,6 @@ impl Configuration {
         options
     }
 }
-
-/// How many own and virtual addresses a director can have that is started from a configuration.
-pub const MAX_ADDRESSES: usize = 1_024;
-/// How many neighbours such a director knows at a time.
-pub const MAX_NEIGHBOURS: usize = 4_096;
 
 /// For a director that only tries what it is given: nothing of it is random.
 const NO_SEED: Seed = Seed::from_bytes([0; 16]);

@@ -11,7 +11,7 @@ use crate::steering::Unsuited;
 use crate::worker::{Handle, WorkerGone, WorkerGroup};
 
 /// Runs things on a director and its forwarder, or on several that are set up equally and share the work of one.
-pub trait Backend<S: Store, const A: usize, const N: usize> {
+pub trait Backend<S: Store> {
     /// Runs a closure and returns what it returns; of several directors on the first, to read what is equal in all. No
     /// packet moves meanwhile: it should be short.
     ///
@@ -19,7 +19,7 @@ pub trait Backend<S: Store, const A: usize, const N: usize> {
     /// [`WorkerGone`].
     fn with<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone>;
 
     /// Runs a closure on each director, with its number, and returns what it returns of each, in their order.
@@ -28,7 +28,7 @@ pub trait Backend<S: Store, const A: usize, const N: usize> {
     /// [`WorkerGone`].
     fn with_each<R: Send + 'static>(
         &self,
-        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder, Tick) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, WorkerGone> {
         Ok(vec![self.with(move |director, forwarder, now| work(0, director, forwarder, now))?])
     }
@@ -47,17 +47,17 @@ pub trait Backend<S: Store, const A: usize, const N: usize> {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Backend<S, A, N> for WorkerGroup<S, A, N> {
+impl<S: Store> Backend<S> for WorkerGroup<S> {
     fn with<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         self.with_first(work)
     }
 
     fn with_each<R: Send + 'static>(
         &self,
-        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder, Tick) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, WorkerGone> {
         Self::with_each(self, work)
     }
@@ -71,10 +71,10 @@ impl<S: Store, const A: usize, const N: usize> Backend<S, A, N> for WorkerGroup<
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Backend<S, A, N> for Handle<S, A, N> {
+impl<S: Store> Backend<S> for Handle<S> {
     fn with<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         Self::with(self, work)
     }
@@ -82,21 +82,21 @@ impl<S: Store, const A: usize, const N: usize> Backend<S, A, N> for Handle<S, A,
 
 /// A director without a worker, for programs with a loop of their own and for tests. Clones backend the same one.
 #[derive(Debug)]
-pub struct Local<S: Store, const A: usize, const N: usize> {
-    parts: Arc<Mutex<Parts<S, A, N>>>,
+pub struct Local<S: Store> {
+    parts: Arc<Mutex<Parts<S>>>,
 }
 
 #[derive(Debug)]
-struct Parts<S: Store, const A: usize, const N: usize> {
+struct Parts<S: Store> {
     director: Director<S>,
-    forwarder: Box<Forwarder<A, N>>,
+    forwarder: Box<Forwarder>,
     now: Tick,
 }
 
-impl<S: Store, const A: usize, const N: usize> Local<S, A, N> {
+impl<S: Store> Local<S> {
     /// The way to this director, at time zero.
     #[must_use]
-    pub fn new(director: Director<S>, forwarder: Box<Forwarder<A, N>>) -> Self {
+    pub fn new(director: Director<S>, forwarder: Box<Forwarder>) -> Self {
         Self { parts: Arc::new(Mutex::new(Parts { director, forwarder, now: Tick::ZERO })) }
     }
 
@@ -106,16 +106,16 @@ impl<S: Store, const A: usize, const N: usize> Local<S, A, N> {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Clone for Local<S, A, N> {
+impl<S: Store> Clone for Local<S> {
     fn clone(&self) -> Self {
         Self { parts: self.parts.clone() }
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Backend<S, A, N> for Local<S, A, N> {
+impl<S: Store> Backend<S> for Local<S> {
     fn with<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let Parts { director, forwarder, now } = &mut *parts;

@@ -91,10 +91,10 @@ impl SyncDaemons {
     }
 
     /// Takes a frame that the forwarder passed: if it is a master's message, a backup tells the director what it says.
-    pub fn receive<S: Store, const A: usize, const N: usize>(
+    pub fn receive<S: Store>(
         &mut self,
         director: &mut Director<S>,
-        host: &Host<A, N>,
+        host: &Host,
         now: Tick,
         frame: &Frame<'_>,
     ) {
@@ -104,12 +104,7 @@ impl SyncDaemons {
     }
 
     /// The next message that is to go by `now`, as a frame in `buffer`. Must be asked until there is none.
-    pub fn poll<'a, const A: usize, const N: usize>(
-        &mut self,
-        host: &Host<A, N>,
-        now: Tick,
-        buffer: &'a mut [u8],
-    ) -> Option<Frame<'a>> {
+    pub fn poll<'a>(&mut self, host: &Host, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
         self.master.as_mut()?.poll(host, now, buffer)
     }
 }

@@ -196,11 +196,11 @@ impl FlowOffload {
     }
 
     /// Learns from the same frames after they were carried out.
-    pub(crate) fn learn<S: Store, const A: usize, const N: usize>(
+    pub(crate) fn learn<S: Store>(
         &mut self,
         now: Tick,
         director: &mut Director<S>,
-        forwarder: &mut Forwarder<A, N>,
+        forwarder: &mut Forwarder,
         frames: &[Frame<'_>],
         outcomes: &[Outcome],
     ) {
@@ -215,11 +215,11 @@ impl FlowOffload {
     }
 
     /// What a frame teaches, if the director agrees that others like it go the same way.
-    fn rule<S: Store, const A: usize, const N: usize>(
+    fn rule<S: Store>(
         &self,
         now: Tick,
         director: &mut Director<S>,
-        host: &mut Host<A, N>,
+        host: &mut Host,
         sample: &Sample,
         frame: &Frame<'_>,
     ) -> Option<FlowRule> {
@@ -269,11 +269,11 @@ impl FlowOffload {
 
     /// Counts what has passed, and ends what is no longer right: of all connections if `at_once`, else of each ten
     /// times a second, a few at a time.
-    pub(crate) fn sync_counters<S: Store, const A: usize, const N: usize>(
+    pub(crate) fn sync_counters<S: Store>(
         &mut self,
         now: Tick,
         director: &mut Director<S>,
-        host: &mut Host<A, N>,
+        host: &mut Host,
         at_once: bool,
     ) {
         if self.flows.is_empty() {

@@ -1,15 +1,15 @@
 //! From a configuration to workers that do not work yet.
 
 use crossbeam_channel::Receiver;
-use lvs_core::config::Capacity;
 use lvs_core::{Director, Event, Heap, Seed, Tick};
 use lvs_forward::Forwarder;
+use lvs_forward::host::{Host, HostMemory};
 use lvs_forward::parse::Link;
 
-use super::ports::{self, Ports, RuntimeHost, SeededHost};
+use super::ports::{self, Ports, SeededHost};
 use super::{RuntimeGroup, RuntimeWorker, StartError};
 use crate::HostAddresses;
-use crate::config::{AnswerFor, Configuration, MAX_ADDRESSES, MAX_NEIGHBOURS};
+use crate::config::{AnswerFor, Configuration};
 use crate::cpu::{processors, use_large_pages};
 use crate::device::mark;
 use crate::ownership::{Claims, Ownership, OwnershipError};
@@ -63,7 +63,10 @@ impl Assembly {
         let mut hosts: Vec<SeededHost> = Vec::new();
         for _ in 0..workers.count {
             let seed = seed()?;
-            hosts.push((seed, Box::new(RuntimeHost::new(seed))));
+            hosts.push((
+                seed,
+                Box::new(Host::with_memory(seed, HostMemory::owned(configuration.sizes.host()))),
+            ));
         }
         let Ports { lines, filter, fans, offloads } = ports::open(configuration, steer, &mut hosts)?;
         let (mut made, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,7 +98,7 @@ impl Assembly {
     }
 }
 
-type Made = (RuntimeWorker, Handle<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>, Receiver<Event>);
+type Made = (RuntimeWorker, Handle<Heap>, Receiver<Event>);
 
 fn worker(
     configuration: &Configuration,
@@ -112,7 +115,7 @@ fn worker(
             added.map_err(|error| StartError::Address { address, error: Box::new(error) })?;
         }
     }
-    let store = Heap::new(Capacity::new(configuration.connections_each()));
+    let store = Heap::new(configuration.capacity_each());
     if let Err(error) = use_large_pages(&store) {
         tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
     }

@@ -234,11 +234,11 @@ fn keep(
 }
 
 /// A controller that others use too: what they declare is kept, and how servers do is said beside it.
-impl<S, const A: usize, const N: usize, R> ServerTable for Arc<Mutex<Controller<S, A, N, R>>>
+impl<S, R> ServerTable for Arc<Mutex<Controller<S, R>>>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
-    R: Backend<S, A, N> + Send + 'static,
+    R: Backend<S> + Send + 'static,
 {
     fn declared(&self, service: ServiceKey) -> HashMap<SocketAddr, u32> {
         let controller = self.lock().unwrap_or_else(PoisonError::into_inner);

@@ -73,7 +73,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lvs_core::Heap;
 use lvs_core::conn::Connection;
 
-use crate::config::{MAX_ADDRESSES, MAX_NEIGHBOURS};
 use crate::control::Controller;
 use crate::worker::{Worker, WorkerGone, WorkerGroup};
 
@@ -89,13 +88,13 @@ pub use statistics::{ServiceTraffic, Statistics, frame_rows};
 pub use sysctl::SysctlError;
 
 /// A worker of a director that is started from a configuration: with room for many addresses and neighbours.
-pub type RuntimeWorker = Worker<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>;
+pub type RuntimeWorker = Worker<Heap>;
 
 /// The workers of such a director, as one.
-pub type RuntimeGroup = WorkerGroup<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS>;
+pub type RuntimeGroup = WorkerGroup<Heap>;
 
 /// The controller of such a director.
-pub type RuntimeController = Controller<Heap, MAX_ADDRESSES, MAX_NEIGHBOURS, RuntimeGroup>;
+pub type RuntimeController = Controller<Heap, RuntimeGroup>;
 
 /// A controller that several threads use.
 #[derive(Clone)]

@@ -13,13 +13,10 @@ use crate::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions
 use crate::offload::{self, FlowOffload};
 use crate::steering::Steer;
 
-use crate::config::{Configuration, DeviceKind, Interface, MAX_ADDRESSES, MAX_NEIGHBOURS, Mac};
+use crate::config::{Configuration, DeviceKind, Interface, Mac};
 
 /// A host that a director becomes, with the seed of both.
-pub(super) type SeededHost = (Seed, Box<RuntimeHost>);
-
-/// With room for many addresses and neighbours.
-pub(super) type RuntimeHost = Host<MAX_ADDRESSES, MAX_NEIGHBOURS>;
+pub(super) type SeededHost = (Seed, Box<Host>);
 
 /// The devices in the order of the interfaces.
 pub(super) struct Ports {
@@ -82,12 +79,7 @@ pub(super) fn open(
 }
 
 /// Makes an interface a port of a host, with what the host is on that network.
-fn add_port(
-    host: &mut RuntimeHost,
-    interface: &Interface,
-    mac: MacAddress,
-    mtu: u16,
-) -> Result<(), StartError> {
+fn add_port(host: &mut Host, interface: &Interface, mac: MacAddress, mtu: u16) -> Result<(), StartError> {
     let name = &interface.name;
     let port = host.add_port(Port::ethernet(mac, mtu)).map_err(StartError::interface(name))?;
     for &(address, length) in &interface.addresses {

@@ -59,12 +59,10 @@ impl Statistics {
     /// Statistics of a running director.
     pub(super) fn read(of: &Subject<'_>) -> Result<Self, WorkerGone> {
         let keys = keys(of);
-        let read = move |_: usize,
-                         director: &mut Director<Heap>,
-                         forwarder: &mut lvs_forward::Forwarder<_, _>,
-                         _| {
-            (director.counters(), forwarder.counters().clone(), services(director, &keys))
-        };
+        let read =
+            move |_: usize, director: &mut Director<Heap>, forwarder: &mut lvs_forward::Forwarder, _| {
+                (director.counters(), forwarder.counters().clone(), services(director, &keys))
+            };
         let parts = of.group.with_each(read)?;
         Self::of_parts(of, parts).ok_or(WorkerGone)
     }

@@ -38,9 +38,9 @@ struct State {
 impl Sync {
     /// Daemons that do not run yet, with a thread for them. `events` gives the director's events as long as there are
     /// any.
-    pub(super) fn start<S: Store + 'static, const A: usize, const N: usize>(
+    pub(super) fn start<S: Store + 'static>(
         interfaces: Vec<String>,
-        handle: Handle<S, A, N>,
+        handle: Handle<S>,
         mut events: impl FnMut() -> Option<Event> + Send + 'static,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
@@ -67,10 +67,10 @@ impl Sync {
     }
 
     /// Starts a daemon, and opens its interface for it.
-    fn start_daemon<S: Store + 'static, const A: usize, const N: usize>(
+    fn start_daemon<S: Store + 'static>(
         &self,
         asked: &DaemonSpec,
-        handle: &Handle<S, A, N>,
+        handle: &Handle<S>,
     ) -> Result<DaemonSpec, Errno> {
         let at = self.interfaces.iter().position(|interface| *interface == asked.interface);
         let port = at.map(|at| PortId(at as u8)).ok_or(Errno::NoDevice)?;
@@ -101,10 +101,10 @@ impl Sync {
     }
 
     /// Carries what there is in both directions.
-    fn turn<S: Store + 'static, const A: usize, const N: usize>(
+    fn turn<S: Store + 'static>(
         &self,
         entries: Vec<SyncEntry>,
-        handle: &Handle<S, A, N>,
+        handle: &Handle<S>,
     ) -> Result<(), WorkerGone> {
         let mut state = self.state();
         if !state.daemons.is_running() {
@@ -164,12 +164,12 @@ impl Sync {
 }
 
 /// The daemons of a director, for its controller.
-pub(super) struct SyncControl<S: Store, const A: usize, const N: usize> {
+pub(super) struct SyncControl<S: Store> {
     pub(super) sync: Sync,
-    pub(super) group: WorkerGroup<S, A, N>,
+    pub(super) group: WorkerGroup<S>,
 }
 
-impl<S: Store + 'static, const A: usize, const N: usize> control::Daemons for SyncControl<S, A, N> {
+impl<S: Store + 'static> control::Daemons for SyncControl<S> {
     fn start(&mut self, spec: &DaemonSpec) -> Result<DaemonSpec, Errno> {
         match self.group.handles() {
             [only] => self.sync.start_daemon(spec, only),

@@ -11,7 +11,7 @@ use super::{Handle, Worker};
 use crate::device::xdp::{AddressClass, AddressFilter, AddressFilterError};
 use crate::sys::host_addresses::HostAddresses;
 
-impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
+impl<S: Store> Worker<S> {
     /// Makes the addresses of this worker's host, of its gateways and of its director's real servers all that an
     /// `AF_XDP` filter knows; before the worker begins to work, or between two turns. `machine` are addresses that the
     /// machine's own stack answers for.
@@ -27,7 +27,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     }
 }
 
-impl<S: Store + 'static, const A: usize, const N: usize> Handle<S, A, N> {
+impl<S: Store + 'static> Handle<S> {
     /// Keeps an `AF_XDP` filter up to date with the running worker's director and host, and with this network
     /// namespace's own addresses, on a thread of its own until the worker ends. What changes is noticed within a
     /// quarter of a second.

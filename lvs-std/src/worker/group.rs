@@ -31,7 +31,7 @@ use crate::steering::Steer;
 ///
 /// # let seed = Seed::from_bytes([7; 16]);
 /// # let director = || Director::<Heap>::new(Config::new(seed), Heap::with_capacity(1_000));
-/// # let forwarder = || Box::new(Forwarder::<64, 256>::new(Host::new(seed), Options::new()));
+/// # let forwarder = || Box::new(Forwarder::new(Host::new(seed), Options::new()));
 /// let (mut workers, mut handles) = (Vec::new(), Vec::new());
 /// for _ in 0..2 {
 ///     // With devices that `packet::open_fanned` has opened together.
@@ -44,8 +44,8 @@ use crate::steering::Steer;
 /// # drop(threads);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct WorkerGroup<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
-    handles: Arc<[Handle<S, A, N>]>,
+pub struct WorkerGroup<S: Store = Heap> {
+    handles: Arc<[Handle<S>]>,
     team: Arc<Team>,
 }
 
@@ -57,15 +57,10 @@ struct Team {
     order: Mutex<()>,
 }
 
-impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
+impl<S: Store> WorkerGroup<S> {
     /// The group of these workers, which do not work yet, with their handles in the same order. `steer` says which
     /// frames come to which of them, and `fans` tell the kernel so.
-    pub fn new(
-        workers: &mut [Worker<S, A, N>],
-        handles: Vec<Handle<S, A, N>>,
-        steer: Steer,
-        fans: Vec<Fan>,
-    ) -> Self {
+    pub fn new(workers: &mut [Worker<S>], handles: Vec<Handle<S>>, steer: Steer, fans: Vec<Fan>) -> Self {
         // A worker alone gets every frame, and need not look whether one belongs to another.
         if workers.len() > 1 {
             let wakers = handles.iter().map(|handle| handle.waker().clone()).collect();
@@ -79,7 +74,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
 
     /// The workers, each by itself.
     #[must_use]
-    pub fn handles(&self) -> &[Handle<S, A, N>] {
+    pub fn handles(&self) -> &[Handle<S>] {
         &self.handles
     }
 
@@ -95,7 +90,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
     /// [`WorkerGone`].
     pub fn with_first<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         self.handles.first().ok_or(WorkerGone)?.with(work)
     }
@@ -108,7 +103,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
     /// [`WorkerGone`] when one of them has stopped; the others may have carried it out.
     pub fn with_each<R: Send + 'static>(
         &self,
-        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder, Tick) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, WorkerGone> {
         self.tell(&self.order(), work)
     }
@@ -127,7 +122,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
         // Held over all three steps: otherwise two callers could each give the kernel a program without the other's
         // addresses.
         let order = self.order();
-        let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder<A, N>, _: Tick| {
+        let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder, _: Tick| {
             forwarder.host().addresses().collect::<Vec<IpAddr>>()
         };
         let before = self.tell(&order, own)?.into_iter().next().unwrap_or_default();
@@ -145,7 +140,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
             // connections.
             added.clear();
         }
-        let change = move |index: usize, _: &mut _, forwarder: &mut Forwarder<A, N>, now: Tick| {
+        let change = move |index: usize, _: &mut _, forwarder: &mut Forwarder, now: Tick| {
             let host = forwarder.host_mut();
             gone.iter().for_each(|address| _ = host.remove_address(*address));
             let mut results = Vec::new();
@@ -203,7 +198,7 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
     fn tell<R: Send + 'static>(
         &self,
         _: &MutexGuard<'_, ()>,
-        work: impl Fn(usize, &mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Clone + Send + 'static,
+        work: impl Fn(usize, &mut Director<S>, &mut Forwarder, Tick) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, WorkerGone> {
         // All are told before the first answer is awaited. So the workers carry a command out within a batch of each
         // other, and the caller waits for the slowest only.
@@ -220,9 +215,9 @@ impl<S: Store, const A: usize, const N: usize> WorkerGroup<S, A, N> {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> From<Handle<S, A, N>> for WorkerGroup<S, A, N> {
+impl<S: Store> From<Handle<S>> for WorkerGroup<S> {
     /// A group of one.
-    fn from(handle: Handle<S, A, N>) -> Self {
+    fn from(handle: Handle<S>) -> Self {
         Self { handles: Arc::new([handle]), team: Arc::new(Team::alone()) }
     }
 }
@@ -233,14 +228,14 @@ impl Team {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Clone for WorkerGroup<S, A, N> {
+impl<S: Store> Clone for WorkerGroup<S> {
     fn clone(&self) -> Self {
         let Self { handles, team } = self;
         Self { handles: handles.clone(), team: team.clone() }
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> fmt::Debug for WorkerGroup<S, A, N> {
+impl<S: Store> fmt::Debug for WorkerGroup<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerGroup").field("workers", &self.handles.len()).finish_non_exhaustive()
     }

@@ -15,8 +15,7 @@ use lvs_forward::Forwarder;
 use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
-pub(super) type Command<S, const A: usize, const N: usize> =
-    Box<dyn FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> Answer + Send>;
+pub(super) type Command<S> = Box<dyn FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> Answer + Send>;
 
 /// Tells the asker, once all that follows from the command is done.
 pub(super) type Answer = Box<dyn FnOnce()>;
@@ -32,15 +31,15 @@ const COMMANDS: usize = 64;
 ///
 /// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the
 /// [`Worker`](super::Worker).
-pub struct Handle<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
-    commands: Sender<Command<S, A, N>>,
+pub struct Handle<S: Store = Heap> {
+    commands: Sender<Command<S>>,
     waker: Arc<Waker>,
     published: Arc<Mutex<Snapshot>>,
 }
 
 /// What the worker holds of the connection to its handles.
-pub(super) struct Inbox<S: Store, const A: usize, const N: usize> {
-    commands: Receiver<Command<S, A, N>>,
+pub(super) struct Inbox<S: Store> {
+    commands: Receiver<Command<S>>,
     waker: Arc<Waker>,
     wake_rx: UnixStream,
     published: Arc<Mutex<Snapshot>>,
@@ -53,9 +52,7 @@ pub(super) struct Waker {
 }
 
 /// A new handle and the worker's side of it.
-pub(super) fn channel<S: Store, const A: usize, const N: usize>(
-    snapshot: Snapshot,
-) -> io::Result<(Handle<S, A, N>, Inbox<S, A, N>)> {
+pub(super) fn channel<S: Store>(snapshot: Snapshot) -> io::Result<(Handle<S>, Inbox<S>)> {
     let (wake_tx, wake_rx) = UnixStream::pair()?;
     // A worker that is behind must not hold up those who wake it, and an empty pipe must not hold up the worker.
     wake_tx.set_nonblocking(true)?;
@@ -86,7 +83,7 @@ impl Waker {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
+impl<S: Store> Handle<S> {
     /// Runs a closure on the worker's director and forwarder, between two batches, and returns what it returns.
     ///
     /// This is the way to everything that has no method here. No packet moves meanwhile: it should be short. Services
@@ -97,7 +94,7 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     /// [`WorkerGone`].
     pub fn with<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         self.begin(work)?.recv().map_err(|_| WorkerGone)
     }
@@ -105,10 +102,10 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     /// Runs a closure without waiting: what the closure returns comes later.
     pub(super) fn begin<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<Receiver<R>, WorkerGone> {
         let (sender, receiver) = bounded(1);
-        let command: Command<S, A, N> = Box::new(move |director, forwarder, now| {
+        let command: Command<S> = Box::new(move |director, forwarder, now| {
             let result = work(director, forwarder, now);
             // A step of its own, because the worker settles the flow offload between the command and its answer.
             Box::new(move || {
@@ -163,22 +160,22 @@ impl<S: Store, const A: usize, const N: usize> Handle<S, A, N> {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Clone for Handle<S, A, N> {
+impl<S: Store> Clone for Handle<S> {
     fn clone(&self) -> Self {
         let Self { commands, waker, published } = self;
         Self { commands: commands.clone(), waker: waker.clone(), published: published.clone() }
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> fmt::Debug for Handle<S, A, N> {
+impl<S: Store> fmt::Debug for Handle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> Inbox<S, A, N> {
+impl<S: Store> Inbox<S> {
     /// The next command, if one waits.
-    pub(super) fn next(&self) -> Option<Command<S, A, N>> {
+    pub(super) fn next(&self) -> Option<Command<S>> {
         self.commands.try_recv().ok()
     }
 

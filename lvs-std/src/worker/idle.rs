@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Worker;
 
-impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
+impl<S: Store> Worker<S> {
     /// Waits for a frame, a command or the next thing that is due. `waiting` frames could not be sent yet.
     pub(super) fn wait(&mut self, waiting: usize) {
         let mut fds = Vec::<PollFd<'_>, { MAX_PORTS + 1 }>::new();

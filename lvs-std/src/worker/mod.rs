@@ -90,9 +90,9 @@ impl Default for WorkerOptions {
 ///
 /// [`run`](Self::run) is the whole loop, for a thread of its own. A program with a loop of its own calls
 /// [`turn`](Self::turn) instead.
-pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
+pub struct Worker<S: Store = Heap> {
     director: Director<S>,
-    forwarder: Box<Forwarder<A, N>>,
+    forwarder: Box<Forwarder>,
     inputs: Vec<Input>,
     output: Output,
     engine: Engine,
@@ -104,7 +104,7 @@ pub struct Worker<S: Store = Heap, const A: usize = 64, const N: usize = 256> {
     offload: Option<FlowOffload>,
     /// The director or the forwarder may have been changed since the last turn.
     touched: bool,
-    inbox: Inbox<S, A, N>,
+    inbox: Inbox<S>,
     events: Sender<Event>,
     clock: Clock,
     busy_poll: bool,
@@ -122,7 +122,7 @@ struct Input {
     failed: bool,
 }
 
-impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
+impl<S: Store> Worker<S> {
     /// A worker with its handle, and the queue of the director's events. The devices are the ports that the forwarder's
     /// host was given, in that order. It begins by asking for the link-layer addresses of the director's real servers,
     /// so that first packets need not wait for them.
@@ -131,10 +131,10 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     /// [`WorkerError`] when devices and ports do not correspond.
     pub fn new(
         mut director: Director<S>,
-        mut forwarder: Box<Forwarder<A, N>>,
+        mut forwarder: Box<Forwarder>,
         devices: Vec<Device>,
         options: WorkerOptions,
-    ) -> Result<(Self, Handle<S, A, N>, Receiver<Event>), WorkerError> {
+    ) -> Result<(Self, Handle<S>, Receiver<Event>), WorkerError> {
         let ports: Vec<Port> =
             (0..MAX_PORTS as u8).map_while(|port| forwarder.host().port(PortId(port)).copied()).collect();
         if ports.len() != devices.len() {
@@ -235,7 +235,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     }
 
     /// The forwarder, between two turns.
-    pub fn forwarder(&mut self) -> &mut Forwarder<A, N> {
+    pub fn forwarder(&mut self) -> &mut Forwarder {
         self.touch();
         &mut self.forwarder
     }
@@ -424,7 +424,7 @@ impl<S: Store, const A: usize, const N: usize> Worker<S, A, N> {
     }
 }
 
-impl<S: Store, const A: usize, const N: usize> fmt::Debug for Worker<S, A, N> {
+impl<S: Store> fmt::Debug for Worker<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker").field("ports", &self.inputs.len()).finish_non_exhaustive()
     }

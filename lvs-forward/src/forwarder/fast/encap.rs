@@ -87,7 +87,7 @@ impl Shim for AnyShim {
     }
 }
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Wraps a packet into another one to its real server. `None`, and nothing has changed, when that is the slow
     /// tier's: an outer checksum covers the whole packet, and what does not fit has to be told to its sender.
     #[inline(always)]

@@ -30,7 +30,7 @@ use crate::header::layout::{Fragment, Layout};
 use crate::header::{ethernet, ipv4, ipv6};
 use crate::outcome::Outcome;
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Takes in the frames that stand first, as far as they are for the fast tier, and at most a batch. Returns how
     /// many that were, and whether the frame behind them is one for the slow tier.
     pub(super) fn process_fast<S: Store>(
@@ -70,8 +70,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 }
 
 /// Carries out what is decided, frame by frame.
-struct Rewriter<'p, 'f, const A: usize, const N: usize> {
-    forwarder: &'p mut Forwarder<A, N>,
+struct Rewriter<'p, 'f> {
+    forwarder: &'p mut Forwarder,
     now: Tick,
     frames: IterMut<'p, Frame<'f>>,
     outcomes: IterMut<'p, Outcome>,
@@ -79,7 +79,7 @@ struct Rewriter<'p, 'f, const A: usize, const N: usize> {
     waiting: &'p mut Option<(Packet, Verdict)>,
 }
 
-impl<F: Wire, const A: usize, const N: usize> HitHandler<F> for Rewriter<'_, '_, A, N> {
+impl<F: Wire> HitHandler<F> for Rewriter<'_, '_> {
     #[inline(always)]
     fn hit(&mut self, key: &FastKey<F>, hit: Hit<'_, F>) -> Next {
         let (Some(frame), Some(outcome)) = (self.frames.next(), self.outcomes.next()) else {
@@ -112,7 +112,7 @@ impl<F: Wire, const A: usize, const N: usize> HitHandler<F> for Rewriter<'_, '_,
     }
 }
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Carries a verdict of the director's slow tier out on a packet of the fast one.
     #[inline(never)]
     fn carry_verdict_fast<F: Wire>(

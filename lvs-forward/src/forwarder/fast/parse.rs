@@ -25,7 +25,7 @@ impl Gate {
     }
 }
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// What frames of this port have in common; `None` when they are no Ethernet frames.
     #[inline]
     pub(super) fn gate(&mut self, port: PortId) -> Option<Gate> {
@@ -92,7 +92,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             if !F::is_host(destination) {
                 return None;
             }
-            if peers.look_up::<F, A, N>(&self.host, destination) {
+            if peers.look_up::<F>(&self.host, destination) {
                 return Some(key);
             }
         }

@@ -53,7 +53,7 @@ impl<F: Wire> RewriteJob<F> {
     }
 }
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Gives a packet the real server's address and port, or the virtual one's.
     #[inline(always)]
     pub(super) fn translate<F: Wire>(
@@ -111,10 +111,10 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             }
             Direction::Reply if job.is_passing => {
                 let peers = F::peers(next_hops);
-                match peers.client::<F, A, N>(host, now, job.client) {
+                match peers.client::<F>(host, now, job.client) {
                     Some(hop) => (hop.link, hop.port, hop.mtu),
                     None => {
-                        let hop = peers.find_client::<F, A, N>(host, now, job.client)?;
+                        let hop = peers.find_client::<F>(host, now, job.client)?;
                         (hop.link, hop.port, hop.mtu)
                     }
                 }

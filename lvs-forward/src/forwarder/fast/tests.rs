@@ -24,7 +24,7 @@ fn address(v6: bool, last: u8) -> IpAddr {
 
 struct Site {
     director: Director<Heap>,
-    forwarder: Forwarder<8, 8>,
+    forwarder: Forwarder,
 }
 
 impl Site {
@@ -251,7 +251,7 @@ fn plain_packets_do_take_the_fast_tier() {
 
 /// Sees whether the fast tier forwards a packet that the director has decided.
 struct Witness<'a, 'f> {
-    forwarder: &'a mut Forwarder<8, 8>,
+    forwarder: &'a mut Forwarder,
     frame: &'a mut Frame<'f>,
     forwarded: bool,
 }

@@ -46,7 +46,7 @@ fn check<F: CacheFamily>(
 where
     F::Bits: Empty,
 {
-    let mut host: Host<16, 4> = Host::new(Seed::from_bytes([5; 16]));
+    let mut host: Host = Host::new(Seed::from_bytes([5; 16]));
     let port = host.add_port(Port::ethernet(MacAddress([2, 0, 0, 0, 0, 1]), 1_500)).unwrap();
     for own in own {
         let _ = host.add_virtual_address(own);
@@ -57,7 +57,7 @@ where
     prop_assume!(!host.owns(F::address(around)) && is_usable(around));
     let mut peers = F::Bits::PEERS;
     peers.keep(host.changes());
-    prop_assert!(!peers.look_up::<F, 16, 4>(&host, around));
+    prop_assert!(!peers.look_up::<F>(&host, around));
     let next = |address: F::Bits| {
         let hop = host.route(F::address(address))?;
         Some((hop.port, peers.others.gateway.then_some(hop.next)))

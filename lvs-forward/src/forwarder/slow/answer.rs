@@ -1,15 +1,12 @@
 //! Answers of the host's own: ICMP errors and pings.
 
-use core::net::IpAddr;
-
 use lvs_core::packet::Addresses;
 use lvs_core::{Direction, Tick, Verdict};
 
 use crate::forwarder::Forwarder;
 use crate::frame::Frame;
-use crate::header::address::is_link_local;
 use crate::header::layout::{Fragment, Layout};
-use crate::host::{Arrival, Departure};
+use crate::host::Arrival;
 use crate::icmp::answer::echo;
 use crate::icmp::error::{IcmpError, answer, may_answer};
 use crate::icmp::tunnel::TunnelError;
@@ -18,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::parse::Embedded;
 use crate::reason::{DropReason, PassReason};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Drops a packet and tells its source. The frame begins with its IP header, and becomes the answer.
     #[cold]
     pub(crate) fn send_icmp_error(
@@ -33,11 +30,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         self.counters.count_drop(reason);
         let sent = self.try_icmp_error(now, frame, layout, arrival, error);
         match sent {
-            Some(outcome @ (Outcome::Send | Outcome::SendPieces(_) | Outcome::Consumed)) => {
+            Some(outcome) => {
                 self.counters.icmp_errors += 1;
                 outcome
             }
-            Some(Outcome::Assembled(_) | Outcome::Drop(_) | Outcome::Pass(_)) | None => {
+            None => {
                 self.counters.icmp_suppressed += 1;
                 Outcome::Drop(reason)
             }
@@ -71,35 +68,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         };
         let identification = self.next_identification() as u16;
         let answered = answer(frame, layout, error, source, identification).ok()?;
-        Some(self.send_own(now, frame, &answered, arrival, client))
-    }
-
-    /// Sends a message of our own to where the frame came from.
-    pub(crate) fn send_own(
-        &mut self,
-        now: Tick,
-        frame: &mut Frame<'_>,
-        layout: &Layout,
-        arrival: &Arrival,
-        to: IpAddr,
-    ) -> Outcome {
-        if let IpAddr::V6(address) = to
-            && is_link_local(address)
-        {
-            // Such an address says nothing without the port that it came from.
-            return match self.host.send_back(frame, layout.family, &arrival.tags, arrival.from) {
-                Departure::Ready => Outcome::Send,
-                Departure::Waits => Outcome::Consumed,
-                Departure::Drop(reason) => Outcome::Drop(reason),
-            };
-        }
-        match self.next_hop(now, to) {
-            Ok(way) => {
-                let cut = (layout.packet_len() > usize::from(way.0.mtu)).then_some(way.0.mtu);
-                self.depart(now, frame, layout.family, arrival, way, cut)
-            }
-            Err(reason) => Outcome::Drop(reason),
-        }
+        self.answer_back(now, frame, &answered, arrival, client).ok()
     }
 
     /// A ping for an own address, or a question for the time.
@@ -117,15 +86,15 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         let Some(client) = layout.addresses(frame.bytes()).map(Addresses::source) else {
             return self.drop(DropReason::Malformed);
         };
-        let outcome = match echo(frame, &layout, identification, now) {
-            Ok(answer) => self.send_own(now, frame, &answer, &arrival, client),
-            Err(reason) => Outcome::Drop(reason),
-        };
-        if let Outcome::Drop(reason) = outcome {
-            return self.drop(reason);
+        let answered = echo(frame, &layout, identification, now)
+            .and_then(|answer| self.answer_back(now, frame, &answer, &arrival, client));
+        match answered {
+            Ok(outcome) => {
+                self.counters.answers += 1;
+                outcome
+            }
+            Err(reason) => self.drop(reason),
         }
-        self.counters.answers += 1;
-        outcome
     }
 
     /// An ICMP error about a packet that a tunnel of ours wrapped: the client hears of its own packet instead, and the
@@ -171,7 +140,8 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                 IcmpError::TooBig(room as u32)
             }
         };
-        let arrival = Arrival::of(frame, layout.network());
+        // The client is not who sent this.
+        let arrival = Arrival::of(frame, layout.network()).to_another();
         let inner = frame.set_len(layout.end()).and_then(|()| quoted.strip(frame, layout));
         match inner {
             Some(inner) => {

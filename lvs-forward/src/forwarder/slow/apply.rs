@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::parse::Embedded;
 use crate::reason::{DropReason, PassReason};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Does what a task demands; one that the director decided about comes with its packet and verdict.
     #[inline]
     pub(crate) fn carry_out(

@@ -18,7 +18,7 @@ use crate::parse::{Located, Meaning, control, flow, ipsec, locate};
 use crate::reason::{DropReason, PassReason};
 use crate::reassembly::FragmentFields;
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Looks at a frame. A packet is handed to `decide` when the director has to decide about the task.
     #[inline]
     pub(crate) fn classify(&self, frame: &Frame<'_>, decide: impl FnOnce(Packet)) -> Task {

@@ -12,7 +12,7 @@ use crate::header::layout::Layout;
 use crate::offload::merged_payload;
 use crate::outcome::Outcome;
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Gives a new forwarder room for FTP control connections. Without it, passive FTP does not work under NAT.
     #[must_use]
     pub fn with_ftp(mut self, controls: ftp::Controls) -> Self {

@@ -6,6 +6,7 @@ use lvs_core::{Family, Tick};
 
 use crate::forwarder::Forwarder;
 use crate::frame::Frame;
+use crate::header::layout::Layout;
 use crate::host::{Arrival, Departure, Hop, Resolution};
 use crate::outcome::Outcome;
 use crate::output::Cut;
@@ -14,7 +15,7 @@ use crate::reason::DropReason;
 /// A next hop, and whether its link-layer address is known.
 pub(super) type NextHop = (Hop, Resolution);
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// The next hop towards an address; the neighbour may still be unknown, but not silent.
     #[inline]
     pub(super) fn next_hop(&mut self, now: Tick, destination: IpAddr) -> Result<NextHop, DropReason> {
@@ -27,11 +28,11 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
     }
 
-    /// Addresses a finished packet to its next hop; `cut` is the MTU that it does not fit into.
+    /// Addresses a finished packet to its next hop; `cut` is the MTU that it does not fit into. A packet that goes no
+    /// further is a counted drop.
     #[inline]
     pub(super) fn depart(
         &mut self,
-        now: Tick,
         frame: &mut Frame<'_>,
         family: Family,
         arrival: &Arrival,
@@ -42,16 +43,53 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         if cut.is_some() && resolution == Resolution::Pending {
             return self.drop(DropReason::HopPending);
         }
-        match self.host.depart(now, frame, family, arrival.tags, &hop, resolution) {
-            Departure::Ready => match cut {
-                None => Outcome::Send,
-                Some(mtu) => Outcome::SendPieces(Cut { mtu, identification: self.next_identification() }),
-            },
+        match self.host.depart(frame, family, arrival.tags, &hop, resolution) {
+            Departure::Ready => self.departs(cut),
             Departure::Waits => {
                 self.counters.waited += 1;
                 Outcome::Consumed
             }
             Departure::Drop(reason) => self.drop(reason),
+        }
+    }
+
+    /// Sends a message of the host's own to where the frame came from whose bytes it took. It never waits, and nothing
+    /// is counted here: what it is about has been.
+    pub(super) fn answer_back(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        arrival: &Arrival,
+        to: IpAddr,
+    ) -> Result<Outcome, DropReason> {
+        let (departure, mtu) = match arrival.from {
+            // The neighbour that spoke for the source is a way back to it, whatever source it was: so no stranger makes
+            // the host look for a neighbour, or remember one, by messages that want an answer.
+            Some(from) => {
+                let mtu = self.host.port(frame.port).ok_or(DropReason::NoPort)?.mtu();
+                (self.host.send_back(frame, layout.family, &arrival.tags, from), mtu)
+            }
+            None => {
+                let (hop, resolution) = self.next_hop(now, to)?;
+                if resolution == Resolution::Pending {
+                    return Err(DropReason::HopPending);
+                }
+                (self.host.depart(frame, layout.family, arrival.tags, &hop, resolution), hop.mtu)
+            }
+        };
+        match departure {
+            Departure::Ready => Ok(self.departs((layout.packet_len() > usize::from(mtu)).then_some(mtu))),
+            Departure::Waits => Err(DropReason::HopPending),
+            Departure::Drop(reason) => Err(reason),
+        }
+    }
+
+    #[inline]
+    fn departs(&mut self, cut: Option<u16>) -> Outcome {
+        match cut {
+            None => Outcome::Send,
+            Some(mtu) => Outcome::SendPieces(Cut { mtu, identification: self.next_identification() }),
         }
     }
 }

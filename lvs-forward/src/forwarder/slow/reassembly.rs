@@ -16,7 +16,7 @@ use crate::outcome::{Datagram, Outcome};
 use crate::reason::DropReason;
 use crate::reassembly::{FragmentFields, Fragments, Gathered, Key, Reassembled};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Gives a new forwarder room to put fragments together. Without it, fragments are dropped.
     #[must_use]
     pub fn with_fragments(mut self, fragments: Fragments) -> Self {
@@ -37,7 +37,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
 
     /// Hands out a datagram that [`Outcome::Assembled`] speaks of, once: to be sent, as frames are, before the next
     /// call of anything else here. `None` when it has been taken already, or has waited too long.
-    pub fn take(&mut self, datagram: Datagram) -> Option<Taken<'_, A, N>> {
+    pub fn take(&mut self, datagram: Datagram) -> Option<Taken<'_>> {
         let (frame, outcome) = self.fragments.take(datagram)?;
         Some(Taken { frame, outcome, host: &self.host })
     }

@@ -16,7 +16,7 @@ use crate::offload::{merged_payload, pseudo_header, write_full};
 use crate::outcome::Outcome;
 use crate::reason::{DropReason, PassReason};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// Answers a packet to an own address that is nobody's, in a frame that begins with its IP header.
     #[cold]
     pub(crate) fn reject(
@@ -38,8 +38,13 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
                     return self.drop(reason);
                 };
                 self.counters.count_drop(reason);
-                self.counters.answers += 1;
-                self.send_own(now, frame, &answer, arrival, packet.flow.addresses.source())
+                match self.answer_back(now, frame, &answer, arrival, packet.flow.addresses.source()) {
+                    Ok(outcome) => {
+                        self.counters.answers += 1;
+                        outcome
+                    }
+                    Err(_) => Outcome::Drop(reason),
+                }
             }
             Content::Udp => {
                 let error = IcmpError::PortUnreachable;

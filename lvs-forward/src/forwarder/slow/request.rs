@@ -23,7 +23,7 @@ use crate::outcome::Outcome;
 use crate::output::{cut, least_mtu, size};
 use crate::reason::{DropReason, PassReason};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// A client's packet, to the real server (7.1 of IPVS's order: route, locality, TTL, size, method).
     #[inline]
     pub(super) fn request(
@@ -121,7 +121,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
         }
         self.counters.requests += 1;
         let cut = cut(frame, size + overhead, layout.family, outer, mtu);
-        self.depart(now, frame, outer, &arrival, (hop, resolution), cut)
+        self.depart(frame, outer, &arrival, (hop, resolution), cut)
     }
 
     /// A packet whose next destination is this very host: NAT rewrites it, nothing else changes.

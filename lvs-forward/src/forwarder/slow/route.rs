@@ -22,7 +22,7 @@ use crate::outcome::Outcome;
 use crate::output::{cut, size};
 use crate::reason::{DropReason, PassReason};
 
-impl<const A: usize, const N: usize> Forwarder<A, N> {
+impl Forwarder {
     /// A real server's packet, on its way to the client: forwarded as a router does, and given the virtual service's
     /// address.
     pub(super) fn reply(
@@ -156,7 +156,7 @@ impl<const A: usize, const N: usize> Forwarder<A, N> {
             return Err(self.drop(reason));
         }
         let cut = cut(frame, size, layout.family, layout.family, hop.mtu);
-        let outcome = self.depart(now, frame, layout.family, &arrival, (hop, resolution), cut);
+        let outcome = self.depart(frame, layout.family, &arrival, (hop, resolution), cut);
         // A drop in the last step must not count as forwarded.
         if matches!(outcome, Outcome::Drop(_)) { Err(outcome) } else { Ok(outcome) }
     }

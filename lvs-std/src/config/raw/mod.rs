@@ -92,6 +92,10 @@ pub(super) struct Timeouts {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Tuning {
     pub(super) connections: Option<Spanned<Whole>>,
+    pub(super) services: Option<Spanned<Whole>>,
+    pub(super) servers: Option<Spanned<Whole>>,
+    pub(super) addresses: Option<Spanned<Whole>>,
+    pub(super) neighbours: Option<Spanned<Whole>>,
     pub(super) when_full: Option<WhenFull>,
     pub(super) capture_marked: Option<Spanned<bool>>,
 }

@@ -1,11 +1,12 @@
 //! `[[interface]]`, `[[mark]]` and virtual addresses: what the director is as a host.
 
 use core::net::IpAddr;
+use core::ops::Range;
 
-use lvs_forward::host::{MacAddress, Port, Prefix};
+use lvs_forward::host::{AddAddressError, Host, MacAddress, Port, Prefix};
 use toml::Spanned;
 
-use super::{Reader, TrialHost};
+use super::Reader;
 use crate::config::interface::covers;
 use crate::config::{ConfigError, DeviceKind, Interface, Mac, Route, VirtualService, raw};
 use crate::device::mark::MarkRule;
@@ -14,7 +15,7 @@ impl Reader<'_> {
     pub(super) fn interfaces(
         self,
         raw: &[raw::Interface],
-        host: &mut TrialHost,
+        host: &mut Host,
     ) -> Result<Vec<Interface>, ConfigError> {
         let mut interfaces: Vec<Interface> = Vec::new();
         for raw in raw {
@@ -34,7 +35,7 @@ impl Reader<'_> {
         Ok(interfaces)
     }
 
-    fn interface(self, raw: &raw::Interface, host: &mut TrialHost) -> Result<Interface, ConfigError> {
+    fn interface(self, raw: &raw::Interface, host: &mut Host) -> Result<Interface, ConfigError> {
         let name = raw.name.get_ref();
         if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
             return Err(self
@@ -48,7 +49,7 @@ impl Reader<'_> {
         for prefix in &raw.addresses {
             let raw::Prefix { address, length } = *prefix.get_ref();
             host.add_address(port, address, length).map_err(|error| {
-                self.error(prefix.span(), format!("{address} cannot be an own address: {error}"))
+                self.address_error(host, prefix.span(), &format!("{address} cannot be an own address"), error)
             })?;
             addresses.push((address, length));
         }
@@ -115,7 +116,7 @@ impl Reader<'_> {
     pub(super) fn virtual_addresses(
         self,
         file: &raw::File,
-        host: &mut TrialHost,
+        host: &mut Host,
     ) -> Result<Vec<IpAddr>, ConfigError> {
         let services = file.service.iter().filter_map(|service| service.get_ref().address.as_ref());
         let mut addresses = Vec::new();
@@ -123,12 +124,25 @@ impl Reader<'_> {
             let (span, address) = (address.span(), address.get_ref().0);
             if !host.owns(address) {
                 host.add_virtual_address(address).map_err(|error| {
-                    self.error(span, format!("{address} cannot be a virtual address: {error}"))
+                    self.address_error(host, span, &format!("{address} cannot be a virtual address"), error)
                 })?;
                 addresses.push(address);
             }
         }
         Ok(addresses)
+    }
+
+    fn address_error(
+        self,
+        host: &Host,
+        span: Range<usize>,
+        what: &str,
+        error: AddAddressError,
+    ) -> ConfigError {
+        match error {
+            AddAddressError::Full => self.too_many(span, "addresses", host.sizes().addresses),
+            error => self.error(span, format!("{what}: {error}")),
+        }
     }
 
     fn mac(self, text: Option<&Spanned<String>>) -> Result<Mac, ConfigError> {

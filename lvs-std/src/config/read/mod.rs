@@ -12,14 +12,11 @@ use core::net::IpAddr;
 use core::ops::{Range, RangeInclusive};
 
 use lvs_core::config::{MAX_TIMEOUT_SECS, WhenFull};
-use lvs_forward::host::Host;
+use lvs_forward::host::{Host, HostMemory, HostSizes};
 use toml::Spanned;
 
 use super::raw::{self, Whole};
-use super::{AnswerFor, ConfigError, Configuration, MAX_ADDRESSES, NO_SEED};
-
-/// What finds the same faults as the host that a director becomes.
-type TrialHost = Host<MAX_ADDRESSES, 1>;
+use super::{AnswerFor, ConfigError, Configuration, NO_SEED, Sizes};
 
 /// The text that is being read, for errors that show it.
 #[derive(Clone, Copy)]
@@ -33,8 +30,10 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
     let reader = Reader { source };
     // Addresses and routes are given to a host that never sees a packet, and its refusals become errors: the rules of
     // the host are written down once.
-    let mut host = TrialHost::new(NO_SEED);
+    let sizes = reader.sizes(&file)?;
+    let mut host = Host::with_memory(NO_SEED, HostMemory::owned(HostSizes { neighbours: 0, ..sizes.host() }));
     let mut configuration = Configuration::new(reader.interfaces(&file.interface, &mut host)?);
+    configuration.sizes = sizes;
     configuration.marks = reader.marks(&file.mark)?;
     configuration.services = reader.services(&file.service, &configuration.marks)?;
     configuration.virtual_addresses = reader.virtual_addresses(&file, &mut host)?;
@@ -74,6 +73,45 @@ impl Reader<'_> {
         }
     }
 
+    /// How much there can be, which must be enough for what the file has.
+    fn sizes(self, file: &raw::File) -> Result<Sizes, ConfigError> {
+        let (raw, mut sizes) = (&file.tuning, Sizes::default());
+        for (key, value, size) in [
+            ("services", &raw.services, &mut sizes.services),
+            ("servers", &raw.servers, &mut sizes.servers),
+            ("addresses", &raw.addresses, &mut sizes.addresses),
+            ("neighbours", &raw.neighbours, &mut sizes.neighbours),
+        ] {
+            if let Some(number) = self.number(value.as_ref(), key, 1..=MAX_SIZE)? {
+                *size = number as usize;
+            }
+        }
+        let mut servers = sizes.servers;
+        for (number, service) in file.service.iter().enumerate() {
+            if number == sizes.services {
+                return Err(self.too_many(service.span(), "services", sizes.services));
+            }
+            let service = service.get_ref();
+            let count = service.server.len() + usize::from(service.sorry_server.is_some());
+            servers = match servers.checked_sub(count) {
+                Some(left) => left,
+                None => {
+                    let first = service.server.first();
+                    let span = first.or(service.sorry_server.as_ref().map(Spanned::get_ref));
+                    let span = span.map_or(0..0, |server| server.address.span());
+                    return Err(self.too_many(span, "servers", sizes.servers));
+                }
+            };
+        }
+        Ok(sizes)
+    }
+
+    /// More of something than there can be.
+    fn too_many(self, span: Range<usize>, key: &str, most: usize) -> ConfigError {
+        self.error(span, format!("these are more than {most} {key}"))
+            .hint(format!("set a higher `{key}` in [tuning]"))
+    }
+
     fn timeouts(self, raw: &raw::Timeouts, configuration: &mut Configuration) -> Result<(), ConfigError> {
         let seconds = 1..=MAX_TIMEOUT_SECS;
         let to = &mut configuration.timeouts;
@@ -102,3 +140,5 @@ impl Reader<'_> {
 }
 
 const MAX_CONNECTIONS: u32 = 1 << 27;
+/// Far more than any site has, and few enough that a mistyped number does not take all memory.
+const MAX_SIZE: u32 = 1_000_000;

@@ -18,11 +18,11 @@ use crate::control::{
 };
 use crate::worker::WorkerGone;
 
-impl<S, const A: usize, const N: usize, R> Controller<S, A, N, R>
+impl<S, R> Controller<S, R>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
-    R: Backend<S, A, N>,
+    R: Backend<S>,
 {
     pub(super) fn services(&self, only: Option<ServiceName>) -> Result<Vec<ServiceReport>, CommandError> {
         let listed = self.desired.services().filter(|(name, _)| only.is_none_or(|only| only == *name));

@@ -68,7 +68,7 @@ impl Daemons for NoDaemons {
 /// let host: Host = Host::new(seed);
 /// let forwarder = Box::new(Forwarder::new(host, Options::new()));
 /// let local = Local::new(director, forwarder);
-/// let mut controller: Controller<Heap, 64, 256, _> = Controller::new(local, Box::new(NoDaemons));
+/// let mut controller: Controller<Heap, _> = Controller::new(local, Box::new(NoDaemons));
 ///
 /// let web = ServiceName::tcp("10.99.0.1:80".parse()?);
 /// controller.submit(TableCommand::NewService(web, ServiceSpec::new(web.family(), "wlc")))?;
@@ -76,7 +76,7 @@ impl Daemons for NoDaemons {
 /// assert_eq!(listed[0].name, web);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Controller<S: Store = Heap, const A: usize = 64, const N: usize = 256, R = Handle<S, A, N>> {
+pub struct Controller<S: Store = Heap, R = Handle<S>> {
     backend: R,
     desired: DesiredState,
     daemons: Box<dyn Daemons>,
@@ -90,11 +90,11 @@ pub struct Controller<S: Store = Heap, const A: usize = 64, const N: usize = 256
     store: PhantomData<fn() -> S>,
 }
 
-impl<S, const A: usize, const N: usize, R> Controller<S, A, N, R>
+impl<S, R> Controller<S, R>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
-    R: Backend<S, A, N>,
+    R: Backend<S>,
 {
     /// The controller of a director that has no services yet.
     #[must_use]
@@ -403,11 +403,11 @@ where
     }
 }
 
-impl<S, const A: usize, const N: usize, R> CommandHandler for Controller<S, A, N, R>
+impl<S, R> CommandHandler for Controller<S, R>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
-    R: Backend<S, A, N>,
+    R: Backend<S>,
 {
     fn handle(&mut self, command: &Command) -> Result<Answer, Errno> {
         Ok(self.carry_out(command)?)
@@ -422,7 +422,7 @@ where
     }
 }
 
-impl<S: Store, const A: usize, const N: usize, R> core::fmt::Debug for Controller<S, A, N, R> {
+impl<S: Store, R> core::fmt::Debug for Controller<S, R> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Controller")
             .field("services", &self.desired.services().count())
@@ -447,10 +447,10 @@ mod tests {
         Journal::open(&crate::ownership::OwnedState::take(path).unwrap())
     }
 
-    fn controller() -> Controller<Heap, 8, 8, Local<Heap, 8, 8>> {
+    fn controller() -> Controller<Heap, Local<Heap>> {
         let seed = Seed::from_bytes([7; 16]);
         let director = Director::new(Config::new(seed), Heap::with_capacity(16));
-        let host: Host<8, 8> = Host::new(seed);
+        let host: Host = Host::new(seed);
         Controller::new(
             Local::new(director, Box::new(Forwarder::new(host, Options::new()))),
             Box::new(NoDaemons),
@@ -463,7 +463,7 @@ mod tests {
         let name = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
         let (own, sorry) = ("10.0.1.11:80".parse().unwrap(), "10.0.1.99:80".parse().unwrap());
         let spec = ServerSpec::new(method::DIRECT, 1);
-        let servers = |controller: &Controller<_, 8, 8, _>| {
+        let servers = |controller: &Controller<_, _>| {
             controller.servers(name).unwrap().iter().map(|of| of.address).collect::<Vec<_>>()
         };
         let mut controller = controller();
@@ -497,7 +497,7 @@ mod tests {
     fn each_switch_says_the_same_by_command_and_by_file_and_after_a_restart() {
         let path = std::env::temp_dir().join(format!("director-sysctl-{}", std::process::id()));
         let journal = || open(&path).unwrap();
-        let read = |controller: &mut Controller<Heap, 8, 8, Local<Heap, 8, 8>>, switch: &Switch| {
+        let read = |controller: &mut Controller<Heap, Local<Heap>>, switch: &Switch| {
             let asked = controller.submit(Query::Sysctl(switch.name.to_owned())).unwrap();
             let file = String::from_utf8(controller.read_file(&switch.path()).unwrap()).unwrap();
             assert_eq!(asked, Answer::Sysctl(file.trim_end().to_owned()), "{}", switch.name);

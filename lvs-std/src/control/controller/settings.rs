@@ -9,11 +9,11 @@ use crate::control::convert::key;
 use crate::control::sysctl::{self, Switch, SysctlError};
 use crate::control::{Command, CommandError, Errno, ServiceName, Setting, Timeouts};
 
-impl<S, const A: usize, const N: usize, R> Controller<S, A, N, R>
+impl<S, R> Controller<S, R>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
-    R: Backend<S, A, N>,
+    R: Backend<S>,
 {
     /// Turns a switch, by its name with `net.ipv4.vs.` or without, as [`submit`](Self::submit) does it, and says in
     /// words what is wrong.

@@ -21,10 +21,7 @@ use crate::worker::WorkerGone;
 ///
 /// Directors that are set up equally refuse the same, but for one thing: a server that was removed keeps its place as
 /// long as it has connections, and those are each director's own.
-pub(crate) fn apply<S, const A: usize, const N: usize>(
-    backend: &impl Backend<S, A, N>,
-    changes: Vec<TableChange>,
-) -> Result<(), CommandError>
+pub(crate) fn apply<S>(backend: &impl Backend<S>, changes: Vec<TableChange>) -> Result<(), CommandError>
 where
     S: Store + 'static,
     SchedulerOf<S>: From<Scheduler>,
@@ -76,8 +73,8 @@ where
 }
 
 /// Applies steps to several directors, to each its own share of them.
-fn apply_to_each<S, const A: usize, const N: usize>(
-    backend: &impl Backend<S, A, N>,
+fn apply_to_each<S>(
+    backend: &impl Backend<S>,
     changes: &[TableChange],
     shares: Arc<[Vec<TableChange>]>,
 ) -> Result<Vec<Result<(), Errno>>, WorkerGone>
@@ -133,8 +130,8 @@ fn part(whole: u32, at: usize, workers: usize) -> u32 {
 }
 
 /// The numbers of services, in the order in which they are asked for; nothing of those that no director has.
-pub(crate) fn service_stats<S: Store, const A: usize, const N: usize>(
-    backend: &impl Backend<S, A, N>,
+pub(crate) fn service_stats<S: Store>(
+    backend: &impl Backend<S>,
     keys: Vec<Option<ServiceKey>>,
 ) -> Result<Vec<Stats>, WorkerGone> {
     let all = backend.with_each(move |_, director, _, _| -> Vec<Stats> {
@@ -151,8 +148,8 @@ pub(crate) fn service_stats<S: Store, const A: usize, const N: usize>(
 }
 
 /// What the directors say of a service's servers, by address.
-pub(crate) fn servers<S: Store, const A: usize, const N: usize>(
-    backend: &impl Backend<S, A, N>,
+pub(crate) fn servers<S: Store>(
+    backend: &impl Backend<S>,
     key: ServiceKey,
 ) -> Result<HashMap<core::net::SocketAddr, LiveServer>, WorkerGone> {
     let all = backend.with_each(move |_, director, _, _| table::servers(director, key));
@@ -167,9 +164,7 @@ pub(crate) fn servers<S: Store, const A: usize, const N: usize>(
 }
 
 /// The traffic and rates of each director.
-pub(crate) fn totals<S: Store, const A: usize, const N: usize>(
-    backend: &impl Backend<S, A, N>,
-) -> Result<Vec<(Traffic, Rates)>, WorkerGone> {
+pub(crate) fn totals<S: Store>(backend: &impl Backend<S>) -> Result<Vec<(Traffic, Rates)>, WorkerGone> {
     backend.with_each(|_, director, _, _| table::totals(director))
 }
 
@@ -198,7 +193,7 @@ mod tests {
     use crate::control::{Local, ServiceSpec};
     use crate::steering::{By, Steer, Unsuited};
 
-    type One = Local<Heap, 8, 8>;
+    type One = Local<Heap>;
     type Table = (Option<&'static str>, Vec<(SocketAddr, u32)>);
 
     /// Directors beside each other, each with room for so many servers.
@@ -210,7 +205,7 @@ mod tests {
                 let seed = Seed::from_bytes([7; 16]);
                 let mut capacity = Capacity::new(16);
                 capacity.servers = *servers;
-                let host: Host<8, 8> = Host::new(seed);
+                let host: Host = Host::new(seed);
                 let director = Director::new(Config::new(seed), Heap::new(capacity));
                 Local::new(director, Box::new(Forwarder::new(host, Options::new())))
             };
@@ -229,17 +224,17 @@ mod tests {
         }
     }
 
-    impl Backend<Heap, 8, 8> for Several {
+    impl Backend<Heap> for Several {
         fn with<R: Send + 'static>(
             &self,
-            work: impl FnOnce(&mut Director<Heap>, &mut Forwarder<8, 8>, Tick) -> R + Send + 'static,
+            work: impl FnOnce(&mut Director<Heap>, &mut Forwarder, Tick) -> R + Send + 'static,
         ) -> Result<R, WorkerGone> {
             self.0[0].with(work)
         }
 
         fn with_each<R: Send + 'static>(
             &self,
-            work: impl Fn(usize, &mut Director<Heap>, &mut Forwarder<8, 8>, Tick) -> R + Clone + Send + 'static,
+            work: impl Fn(usize, &mut Director<Heap>, &mut Forwarder, Tick) -> R + Clone + Send + 'static,
         ) -> Result<Vec<R>, WorkerGone> {
             let with = |(at, one): (usize, &One)| {
                 let work = work.clone();

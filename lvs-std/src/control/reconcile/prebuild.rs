@@ -11,8 +11,8 @@ use crate::worker::WorkerGone;
 
 /// The look-up tables that each director is going to need after these steps, as far as they can be made ahead: by this
 /// thread, while packets go on.
-pub(crate) fn tables_for<S, const A: usize, const N: usize>(
-    backend: &impl Backend<S, A, N>,
+pub(crate) fn tables_for<S>(
+    backend: &impl Backend<S>,
     changes: &[TableChange],
 ) -> Result<Vec<PrebuiltTables>, WorkerGone>
 where

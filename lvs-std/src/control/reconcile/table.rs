@@ -14,9 +14,9 @@ use super::change::TableChange;
 use crate::control::{Errno, Stats};
 
 /// Applies steps, all of them or none: the removing ones last, since they cannot fail.
-pub(crate) fn apply<S, const A: usize, const N: usize>(
+pub(crate) fn apply<S>(
     director: &mut Director<S>,
-    forwarder: &mut Forwarder<A, N>,
+    forwarder: &mut Forwarder,
     now: Tick,
     changes: &[TableChange],
 ) -> Result<(), Errno>
@@ -48,9 +48,9 @@ where
     changes.iter().rev().for_each(|change| undo(director, change));
 }
 
-fn step<S, const A: usize, const N: usize>(
+fn step<S>(
     director: &mut Director<S>,
-    forwarder: &mut Forwarder<A, N>,
+    forwarder: &mut Forwarder,
     now: Tick,
     change: &TableChange,
 ) -> Result<(), Errno>

@@ -93,10 +93,10 @@ impl AddressFilter {
     ///
     /// # Errors
     /// As for [`set`](Self::set).
-    pub fn set_from<S: Store, const A: usize, const N: usize>(
+    pub fn set_from<S: Store>(
         &self,
         director: &Director<S>,
-        host: &Host<A, N>,
+        host: &Host,
         machine: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), AddressFilterError> {
         let machine = machine.into_iter().map(|address| (address, AddressClass::Machine));
@@ -106,10 +106,7 @@ impl AddressFilter {
     /// The addresses of a host, those of its gateways and of its director's real servers, as [`set`](Self::set) takes
     /// them.
     #[must_use]
-    pub fn of_director<S: Store, const A: usize, const N: usize>(
-        director: &Director<S>,
-        host: &Host<A, N>,
-    ) -> Vec<(IpAddr, AddressClass)> {
+    pub fn of_director<S: Store>(director: &Director<S>, host: &Host) -> Vec<(IpAddr, AddressClass)> {
         let mut all: Vec<_> = host.addresses().map(|address| (address, AddressClass::Director)).collect();
         all.extend(host.gateways().map(|gateway| (gateway, AddressClass::Peer)));
         for service in director.services() {

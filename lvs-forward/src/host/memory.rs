@@ -1,0 +1,199 @@
+//! The memory of a host's tables: lent by the program, or taken from the heap.
+
+use super::address::Own;
+use super::neighbour::Entry;
+use super::waiting::Place;
+use crate::memory::{Empty as _, Memory, Places};
+
+/// How much a host can know: the bounds of its tables.
+///
+/// The memory of a host on the heap grows to them in pieces, as it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by whoever makes a host")]
+pub struct HostSizes {
+    /// Own addresses, those of ports and virtual ones. Default 20,000.
+    pub addresses: usize,
+    /// Neighbours whose link-layer addresses are known or being asked for: clients, real servers and routers on the
+    /// links of the host. Default 16,384.
+    pub neighbours: usize,
+    /// Packets that wait for a neighbour's answer. Default 64.
+    pub waiting: usize,
+}
+
+impl HostSizes {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { addresses: 20_000, neighbours: 16_384, waiting: 64 }
+    }
+
+    /// How many bytes such a host takes of the heap when it is made, and at most.
+    #[must_use]
+    pub const fn required_bytes(&self) -> (usize, usize) {
+        let Self { addresses, neighbours, waiting } = *self;
+        let index = (2 * addresses + neighbours) * size_of::<u32>();
+        let all = index
+            + addresses * size_of::<Own>()
+            + neighbours * size_of::<Entry>()
+            + waiting * size_of::<Place>();
+        let start = index
+            + first_piece(addresses) * size_of::<Own>()
+            + first_piece(neighbours) * size_of::<Entry>()
+            + least(waiting, 1 << WAITING_SHIFT) * size_of::<Place>();
+        (start, all)
+    }
+}
+
+impl Default for HostSizes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const fn least(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
+
+const fn first_piece(bound: usize) -> usize {
+    least(bound, 1 << SHIFT)
+}
+
+/// Addresses and neighbours come in pieces of 256, packets in pieces of 16: a piece is filled within microseconds.
+const SHIFT: u32 = 8;
+const WAITING_SHIFT: u32 = 4;
+
+/// The memory of a host's tables.
+///
+/// On the heap ([`owned`](Self::owned), feature `alloc`) it grows to its bounds in pieces. A program without a heap
+/// lends [`HostArrays`].
+pub struct HostMemory {
+    pub(super) addresses: AddressMemory,
+    pub(super) neighbours: NeighbourMemory,
+}
+
+impl HostMemory {
+    /// Memory of the heap, as much of it as is needed at a time.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn owned(sizes: HostSizes) -> Self {
+        Self { addresses: AddressMemory::owned(&sizes), neighbours: NeighbourMemory::owned(&sizes) }
+    }
+
+    /// The program's own memory.
+    ///
+    /// ```
+    /// use lvs_core::Seed;
+    /// use lvs_forward::host::{Host, HostArrays, HostMemory};
+    /// let arrays: &'static mut HostArrays<8, 32, 4> = Box::leak(Box::new(HostArrays::new()));
+    /// let host = Host::with_memory(Seed::from_bytes([7; 16]), HostMemory::lent(arrays));
+    /// assert_eq!(host.sizes().neighbours, 32);
+    /// ```
+    pub const fn lent<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize>(
+        arrays: &'static mut HostArrays<ADDRESSES, NEIGHBOURS, WAITING>,
+    ) -> Self {
+        let HostArrays { own, own_heads, own_sorted, neighbours, neighbour_heads, waiting } = arrays;
+        Self {
+            addresses: AddressMemory {
+                places: Places::lent(own),
+                heads: Memory::Lent(own_heads),
+                sorted: Memory::Lent(own_sorted),
+            },
+            neighbours: NeighbourMemory {
+                places: Places::lent(neighbours),
+                heads: Memory::Lent(neighbour_heads),
+                waiting: Places::lent(waiting),
+            },
+        }
+    }
+}
+
+impl core::fmt::Debug for HostMemory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("HostMemory").finish_non_exhaustive()
+    }
+}
+
+/// Memory for a host with so many addresses, neighbours and waiting packets (see [`HostSizes`]) that a program lends
+/// it, such as a `static`.
+pub struct HostArrays<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> {
+    own: [Own; ADDRESSES],
+    own_heads: [u32; ADDRESSES],
+    own_sorted: [u32; ADDRESSES],
+    neighbours: [Entry; NEIGHBOURS],
+    neighbour_heads: [u32; NEIGHBOURS],
+    waiting: [Place; WAITING],
+}
+
+impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize>
+    HostArrays<ADDRESSES, NEIGHBOURS, WAITING>
+{
+    /// Empty memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            own: [Own::EMPTY; ADDRESSES],
+            own_heads: [u32::EMPTY; ADDRESSES],
+            own_sorted: [u32::EMPTY; ADDRESSES],
+            neighbours: [Entry::EMPTY; NEIGHBOURS],
+            neighbour_heads: [u32::EMPTY; NEIGHBOURS],
+            waiting: [Place::EMPTY; WAITING],
+        }
+    }
+}
+
+impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> Default
+    for HostArrays<ADDRESSES, NEIGHBOURS, WAITING>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> core::fmt::Debug
+    for HostArrays<ADDRESSES, NEIGHBOURS, WAITING>
+{
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("HostArrays").finish_non_exhaustive()
+    }
+}
+
+/// What the own addresses are kept in.
+pub(crate) struct AddressMemory {
+    pub(super) places: Places<Own>,
+    pub(super) heads: Memory<u32>,
+    pub(super) sorted: Memory<u32>,
+}
+
+impl AddressMemory {
+    #[cfg(feature = "alloc")]
+    pub(super) fn owned(sizes: &HostSizes) -> Self {
+        Self {
+            places: Places::owned(sizes.addresses, SHIFT),
+            heads: numbers(sizes.addresses),
+            sorted: numbers(sizes.addresses),
+        }
+    }
+}
+
+/// What neighbours, and packets that wait for them, are kept in.
+pub(crate) struct NeighbourMemory {
+    pub(super) places: Places<Entry>,
+    pub(super) heads: Memory<u32>,
+    pub(super) waiting: Places<Place>,
+}
+
+impl NeighbourMemory {
+    #[cfg(feature = "alloc")]
+    pub(super) fn owned(sizes: &HostSizes) -> Self {
+        Self {
+            places: Places::owned(sizes.neighbours, SHIFT),
+            heads: numbers(sizes.neighbours),
+            waiting: Places::owned(sizes.waiting, WAITING_SHIFT),
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+fn numbers(count: usize) -> Memory<u32> {
+    Memory::Owned(alloc::vec![u32::EMPTY; count].into_boxed_slice())
+}
