@@ -28,6 +28,14 @@ impl<T> Memory<T> {
     }
 }
 
+impl<T: Empty> Memory<T> {
+    /// So many of the heap, all empty.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn filled(count: usize) -> Self {
+        Self::Owned(alloc::vec![T::EMPTY; count].into_boxed_slice())
+    }
+}
+
 /// What a place has in it before it is used.
 pub(crate) trait Empty: Copy {
     const EMPTY: Self;
@@ -155,12 +163,10 @@ mod tests {
     #[test]
     fn places_grow_a_piece_at_a_time_to_their_bound_and_stay_where_they_are() {
         let mut places: Places<u32> = Places::owned(10, 2);
-        let mut taken = 0;
-        for spare in [3, 2, 1, 0] {
+        for (taken, spare) in (0_u32..).zip([3, 2, 1, 0]) {
             assert_eq!(places.take(), Some(taken));
             *places.get_mut(taken).unwrap() = taken;
             assert_eq!(places.spare(), spare);
-            taken += 1;
         }
         assert_eq!(places.take(), None);
         let first: *const u32 = places.get(0).unwrap();

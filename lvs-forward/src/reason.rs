@@ -5,8 +5,6 @@ use core::ops::AddAssign;
 
 use lvs_core::Reason;
 
-use crate::host::Lost;
-
 macro_rules! reasons {
     ($(#[$outer:meta])* $enum:ident, $count:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$outer])*
@@ -196,20 +194,12 @@ impl Counters {
     }
 
     pub(crate) fn count_drop(&mut self, reason: DropReason) {
-        if let Some(count) = position(&DropReason::ALL, reason).and_then(|at| self.drops.get_mut(at)) {
-            *count += 1;
-        }
+        self.count_drops(reason, 1);
     }
 
-    /// Counts packets that waited for their next hop in vain.
-    pub(crate) fn count_lost(&mut self, lost: Lost) {
-        let Lost { failed, pending } = lost;
-        for (reason, more) in [(DropReason::HopFailed, failed), (DropReason::HopPending, pending)] {
-            if more > 0
-                && let Some(count) = position(&DropReason::ALL, reason).and_then(|at| self.drops.get_mut(at))
-            {
-                *count += more;
-            }
+    pub(crate) fn count_drops(&mut self, reason: DropReason, more: u64) {
+        if let Some(count) = position(&DropReason::ALL, reason).and_then(|at| self.drops.get_mut(at)) {
+            *count += more;
         }
     }
 

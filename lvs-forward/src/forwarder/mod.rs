@@ -16,7 +16,7 @@ use self::slow::{Limiter, PathMtus, Task};
 use crate::alg::ftp::Controls;
 use crate::frame::{Frame, HEADROOM};
 use crate::hash::Key;
-use crate::host::Host;
+use crate::host::{Host, Lost};
 use crate::outcome::Outcome;
 use crate::reason::{Counters, DropReason, PassReason};
 use crate::reassembly::Fragments;
@@ -191,7 +191,12 @@ impl Forwarder {
         }
         let Self { host, counters, .. } = self;
         let own = host.poll_transmit(now, buffer);
-        counters.count_lost(host.take_lost());
+        // What waited in vain is a drop like any other.
+        let lost = host.take_lost();
+        if lost != Lost::NONE {
+            counters.count_drops(DropReason::HopFailed, lost.failed);
+            counters.count_drops(DropReason::HopPending, lost.pending);
+        }
         own
     }
 

@@ -5,8 +5,7 @@ use core::net::IpAddr;
 use lvs_core::{Family, Tick};
 
 use super::list::{Linked, Links, List, NONE};
-use super::memory::AddressMemory;
-use super::state::MAX_PORTS;
+use super::port::MAX_PORTS;
 use crate::frame::PortId;
 use crate::hash::{Key, bucket};
 use crate::header::address::{from_bits, is_link_local, to_bits};
@@ -83,6 +82,25 @@ impl Kind {
 }
 
 const KINDS: usize = 3;
+
+/// What the own addresses are kept in.
+pub(crate) struct AddressMemory {
+    pub(super) places: Places<Own>,
+    pub(super) heads: Memory<u32>,
+    pub(super) sorted: Memory<u32>,
+}
+
+impl AddressMemory {
+    /// Room for so many addresses, in pieces of 2 to the power of `shift`.
+    #[cfg(feature = "alloc")]
+    pub(super) fn owned(bound: usize, shift: u32) -> Self {
+        Self {
+            places: Places::owned(bound, shift),
+            heads: Memory::filled(bound),
+            sorted: Memory::filled(bound),
+        }
+    }
+}
 
 /// A set of addresses: a hash index to find one, a sorted list of all, and lists for each port. Adding and taking out
 /// moves the sorted list's numbers behind the place, four bytes for each address, and nothing else.
@@ -343,11 +361,10 @@ fn row(port: Option<PortId>, kind: Kind) -> (usize, usize) {
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
-    use crate::host::memory::HostSizes;
 
     fn set(bound: usize) -> OwnAddresses {
         let key = Key::new(lvs_core::Seed::from_bytes([9; 16]));
-        OwnAddresses::new(key, AddressMemory::owned(&HostSizes { addresses: bound, ..HostSizes::new() }))
+        OwnAddresses::new(key, AddressMemory::owned(bound, 8))
     }
 
     #[test]

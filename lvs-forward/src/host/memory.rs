@@ -1,7 +1,7 @@
 //! The memory of a host's tables: lent by the program, or taken from the heap.
 
-use super::address::Own;
-use super::neighbour::Entry;
+use super::address::{AddressMemory, Own};
+use super::neighbour::{Entry, NeighbourMemory};
 use super::waiting::Place;
 use crate::memory::{Empty as _, Memory, Places};
 
@@ -76,7 +76,11 @@ impl HostMemory {
     #[cfg(feature = "alloc")]
     #[must_use]
     pub fn owned(sizes: HostSizes) -> Self {
-        Self { addresses: AddressMemory::owned(&sizes), neighbours: NeighbourMemory::owned(&sizes) }
+        let HostSizes { addresses, neighbours, waiting } = sizes;
+        Self {
+            addresses: AddressMemory::owned(addresses, SHIFT),
+            neighbours: NeighbourMemory::owned(neighbours, waiting, SHIFT, WAITING_SHIFT),
+        }
     }
 
     /// The program's own memory.
@@ -155,45 +159,4 @@ impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> core
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("HostArrays").finish_non_exhaustive()
     }
-}
-
-/// What the own addresses are kept in.
-pub(crate) struct AddressMemory {
-    pub(super) places: Places<Own>,
-    pub(super) heads: Memory<u32>,
-    pub(super) sorted: Memory<u32>,
-}
-
-impl AddressMemory {
-    #[cfg(feature = "alloc")]
-    pub(super) fn owned(sizes: &HostSizes) -> Self {
-        Self {
-            places: Places::owned(sizes.addresses, SHIFT),
-            heads: numbers(sizes.addresses),
-            sorted: numbers(sizes.addresses),
-        }
-    }
-}
-
-/// What neighbours, and packets that wait for them, are kept in.
-pub(crate) struct NeighbourMemory {
-    pub(super) places: Places<Entry>,
-    pub(super) heads: Memory<u32>,
-    pub(super) waiting: Places<Place>,
-}
-
-impl NeighbourMemory {
-    #[cfg(feature = "alloc")]
-    pub(super) fn owned(sizes: &HostSizes) -> Self {
-        Self {
-            places: Places::owned(sizes.neighbours, SHIFT),
-            heads: numbers(sizes.neighbours),
-            waiting: Places::owned(sizes.waiting, WAITING_SHIFT),
-        }
-    }
-}
-
-#[cfg(feature = "alloc")]
-fn numbers(count: usize) -> Memory<u32> {
-    Memory::Owned(alloc::vec![u32::EMPTY; count].into_boxed_slice())
 }

@@ -15,6 +15,7 @@ mod memory;
 mod ndp;
 mod neighbour;
 mod pace;
+mod port;
 mod receive;
 mod route;
 mod setup;
@@ -24,9 +25,10 @@ mod waiting;
 
 pub use self::mac::{MacAddress, ParseMacError};
 pub use self::memory::{HostArrays, HostMemory, HostSizes};
+pub use self::port::{MAX_PORTS, Port};
 pub use self::route::{MAX_ROUTES, Prefix};
 pub use self::setup::{AddAddressError, AddNeighbourError, AddPortError, AddRouteError};
-pub use self::state::{Host, MAX_PORTS, Port};
+pub use self::state::Host;
 
 pub(crate) use self::arrival::Arrival;
 pub(crate) use self::handled::Handled;

@@ -11,6 +11,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// Announcements: those of 20,000 addresses take less than a second.
+    pub(super) const ANNOUNCEMENTS: Self = Self::new(32, 64);
+
     pub(super) const fn new(each_ms: u64, burst: u64) -> Self {
         Self { each_ms, burst, tokens: burst, last: Tick::ZERO }
     }

@@ -4,7 +4,8 @@ use lvs_core::{Family, Tick};
 
 use super::handled::Handled;
 use super::mac::MacAddress;
-use super::state::{Host, Port};
+use super::port::Port;
+use super::state::Host;
 use super::{arp, ndp};
 use crate::frame::Frame;
 use crate::header::icmp::v6;

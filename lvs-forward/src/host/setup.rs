@@ -8,8 +8,9 @@ use lvs_core::Family;
 use super::mac::MacAddress;
 #[cfg(doc)]
 use super::memory::HostSizes;
+use super::port::{MAX_PORTS, Port};
 use super::route::{MAX_ROUTES, Prefix};
-use super::state::{Host, MAX_PORTS, Port};
+use super::state::Host;
 use crate::frame::PortId;
 use crate::parse::Link;
 

@@ -10,58 +10,14 @@ use super::mac::MacAddress;
 use super::memory::{HostMemory, HostSizes};
 use super::neighbour::{Lost, Neighbours, Resolution};
 use super::pace::Pace;
+use super::port::{MAX_PORTS, Port};
 use super::route::Routes;
-use super::transmit::ANNOUNCEMENT_PACE;
 use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::header::address::{is_link_local, to_bits};
 use crate::header::edit::{Tags, ether_type, write_ethernet};
 use crate::parse::Link;
 use crate::reason::DropReason;
-
-/// How many ports a host can have.
-pub const MAX_PORTS: usize = 16;
-
-/// One of the host's ports: what the device behind it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port {
-    pub(super) link: Link,
-    pub(super) mac: MacAddress,
-    pub(super) mtu: u16,
-}
-
-impl Port {
-    /// An Ethernet port with a link-layer address of its own, whose packets are at most `mtu` bytes long (without the
-    /// link header).
-    #[must_use]
-    pub const fn ethernet(mac: MacAddress, mtu: u16) -> Self {
-        Self { link: Link::Ethernet, mac, mtu }
-    }
-
-    /// A port whose frames begin with the IP header, as those of a TUN device.
-    #[must_use]
-    pub const fn bare(mtu: u16) -> Self {
-        Self { link: Link::Bare, mac: MacAddress::ZERO, mtu }
-    }
-
-    /// How the port's frames begin.
-    #[must_use]
-    pub const fn link(&self) -> Link {
-        self.link
-    }
-
-    /// The port's link-layer address; all zero for a bare port.
-    #[must_use]
-    pub const fn mac(&self) -> MacAddress {
-        self.mac
-    }
-
-    /// The longest packet in bytes, without the link header.
-    #[must_use]
-    pub const fn mtu(&self) -> u16 {
-        self.mtu
-    }
-}
 
 /// A host: ports, addresses, routes, neighbours. What it can know is bounded by the [`HostMemory`] that it is given.
 ///
@@ -128,7 +84,7 @@ impl Host {
             routes: Routes::new(),
             neighbours: Neighbours::new(key, neighbours),
             least_mtu: u16::MAX,
-            announcements: ANNOUNCEMENT_PACE,
+            announcements: Pace::ANNOUNCEMENTS,
             key,
         }
     }

@@ -5,8 +5,8 @@ use core::net::IpAddr;
 use lvs_core::Tick;
 
 use super::mac::MacAddress;
-use super::pace::Pace;
-use super::state::{Host, MAX_PORTS, Port};
+use super::port::{MAX_PORTS, Port};
+use super::state::Host;
 use super::{arp, ndp, waiting};
 use crate::frame::{Frame, HEADROOM, PortId};
 use crate::parse::Link;
@@ -15,8 +15,6 @@ use crate::parse::Link;
 /// `MAX_NEIGHBOR_ADVERTISEMENT`).
 const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_EVERY_MS: u64 = 1_000;
-/// How many announcements may leave each millisecond: 20,000 addresses take less than a second.
-pub(super) const ANNOUNCEMENT_PACE: Pace = Pace::new(32, 64);
 
 impl Host {
     /// Announces an own address to the neighbours, three times from now on a second apart: by ARP requests for itself

@@ -26,8 +26,7 @@ use self::questions::{QUESTION, Question, Questions};
 use self::rank::{RANK, RANKS, Rank};
 use super::list::{Linked, Links, List, NONE};
 use super::mac::MacAddress;
-use super::memory::NeighbourMemory;
-use super::waiting::{Arrived, Queue, Ready, Waiting};
+use super::waiting::{Arrived, Place, Queue, Ready, Waiting};
 use crate::frame::{Frame, PortId};
 use crate::hash::{Key, bucket};
 use crate::header::address::to_bits;
@@ -137,6 +136,25 @@ impl Linked<QUESTION> for Entry {
     }
 }
 
+/// What neighbours, and packets that wait for them, are kept in.
+pub(crate) struct NeighbourMemory {
+    pub(super) places: Places<Entry>,
+    pub(super) heads: Memory<u32>,
+    pub(super) waiting: Places<Place>,
+}
+
+impl NeighbourMemory {
+    /// Room for so many neighbours and packets, each in pieces of 2 to the power of its `shift`.
+    #[cfg(feature = "alloc")]
+    pub(super) fn owned(neighbours: usize, waiting: usize, shift: u32, waiting_shift: u32) -> Self {
+        Self {
+            places: Places::owned(neighbours, shift),
+            heads: Memory::filled(neighbours),
+            waiting: Places::owned(waiting, waiting_shift),
+        }
+    }
+}
+
 /// Why a new entry is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Newcomer {
@@ -155,6 +173,10 @@ pub(crate) struct Lost {
     pub(crate) failed: u64,
     /// Their neighbour, or they themselves, gave way to others.
     pub(crate) pending: u64,
+}
+
+impl Lost {
+    pub(crate) const NONE: Self = Self { failed: 0, pending: 0 };
 }
 
 /// The neighbours of all ports, and the packets that wait for them.
@@ -185,7 +207,7 @@ impl Neighbours {
             ranks: [List::EMPTY; RANKS],
             questions: Questions::NONE,
             waiting: Waiting::new(waiting),
-            lost: Lost { failed: 0, pending: 0 },
+            lost: Lost::NONE,
             changes: 0,
         }
     }
@@ -388,7 +410,7 @@ impl Neighbours {
 
     /// The packets that waited in vain since the last call.
     pub(crate) const fn take_lost(&mut self) -> Lost {
-        core::mem::replace(&mut self.lost, Lost { failed: 0, pending: 0 })
+        core::mem::replace(&mut self.lost, Lost::NONE)
     }
 
     pub(crate) const fn lose_ready(&mut self) {

@@ -1,11 +1,12 @@
 //! What a table of neighbours promises.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use lvs_core::{Family, Seed};
 
 use super::questions::Query;
 use super::*;
 use crate::frame::HEADROOM;
-use crate::host::memory::HostSizes;
 
 const PORT: PortId = PortId(0);
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
@@ -19,8 +20,7 @@ fn ms(millis: u64) -> Tick {
 }
 
 fn table(neighbours: usize) -> Neighbours {
-    let sizes = HostSizes { neighbours, waiting: 4, ..HostSizes::new() };
-    Neighbours::new(Key::new(Seed::from_bytes([3; 16])), NeighbourMemory::owned(&sizes))
+    Neighbours::new(Key::new(Seed::from_bytes([3; 16])), NeighbourMemory::owned(neighbours, 4, 8, 4))
 }
 
 fn address(number: u16) -> IpAddr {

@@ -139,10 +139,10 @@ impl Reader<'_> {
         what: &str,
         error: AddAddressError,
     ) -> ConfigError {
-        match error {
-            AddAddressError::Full => self.too_many(span, "addresses", host.sizes().addresses),
-            error => self.error(span, format!("{what}: {error}")),
+        if error == AddAddressError::Full {
+            return self.too_many(span, "addresses", host.sizes().addresses);
         }
+        self.error(span, format!("{what}: {error}"))
     }
 
     fn mac(self, text: Option<&Spanned<String>>) -> Result<Mac, ConfigError> {

@@ -97,7 +97,7 @@ impl Reader<'_> {
                 Some(left) => left,
                 None => {
                     let first = service.server.first();
-                    let span = first.or(service.sorry_server.as_ref().map(Spanned::get_ref));
+                    let span = first.or_else(|| service.sorry_server.as_ref().map(Spanned::get_ref));
                     let span = span.map_or(0..0, |server| server.address.span());
                     return Err(self.too_many(span, "servers", sizes.servers));
                 }
