@@ -24,18 +24,33 @@ impl Host {
     ///
     /// [`AddPortError`] says which limit was passed.
     pub fn add_port(&mut self, port: Port) -> Result<PortId, AddPortError> {
-        if port.mtu() < MIN_MTU {
-            return Err(AddPortError::Mtu);
-        }
-        // Neighbours would answer to everybody, or to nobody.
-        if port.link() == Link::Ethernet && (port.mac().is_group() || port.mac() == MacAddress::ZERO) {
-            return Err(AddPortError::Mac);
-        }
+        check_port(&port)?;
         self.changed();
         let id = PortId(self.ports.len() as u8);
         self.ports.push(port).map_err(|_| AddPortError::Full)?;
         self.least_mtu = self.least_mtu.min(port.mtu());
         Ok(id)
+    }
+
+    /// Gives a port another MTU or link-layer address: its interface has changed, or another one has taken its place.
+    /// Addresses, routes and neighbours stay. Neighbours learn a new link-layer address when the host
+    /// [announces](Self::announce_all) itself. False when there is no such port, or one of another link.
+    ///
+    /// # Errors
+    ///
+    /// [`AddPortError`] says what is wrong with it; the port is as it was then.
+    pub fn set_port(&mut self, id: PortId, port: Port) -> Result<bool, AddPortError> {
+        check_port(&port)?;
+        let Some(place) = self.ports.get_mut(usize::from(id.0)).filter(|place| place.link == port.link)
+        else {
+            return Ok(false);
+        };
+        if *place != port {
+            *place = port;
+            self.least_mtu = self.ports.iter().map(Port::mtu).min().unwrap_or(u16::MAX);
+            self.changed();
+        }
+        Ok(true)
     }
 
     /// Gives a port an address, and with it the prefix of `len` bits on that link.
@@ -147,6 +162,18 @@ impl Host {
         }
         if self.owns(address) { Err(AddAddressError::Exists) } else { Ok(()) }
     }
+}
+
+/// Whether a host can have such a port.
+fn check_port(port: &Port) -> Result<(), AddPortError> {
+    if port.mtu() < MIN_MTU {
+        return Err(AddPortError::Mtu);
+    }
+    // Neighbours would answer to everybody, or to nobody.
+    if port.link() == Link::Ethernet && (port.mac().is_group() || port.mac() == MacAddress::ZERO) {
+        return Err(AddPortError::Mac);
+    }
+    Ok(())
 }
 
 macro_rules! errors {

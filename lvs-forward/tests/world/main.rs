@@ -66,6 +66,29 @@ fn a_packet_over_the_mtu_gets_its_error_and_the_exchange_recovers() {
 }
 
 #[test]
+fn an_mtu_that_changes_while_it_runs_counts_for_the_next_packet() {
+    for (from, to) in [(1_500, 1_400), (1_400, 1_500), (1_400, 9_000)] {
+        for v6 in [false, true] {
+            let plan = Plan { v6, upload: 6_000, server_mtu: from, ..Plan::of(Method::Nat) };
+            let mut world = World::new(&plan);
+            // Its ways are remembered by now, and must be forgotten.
+            world.run(1);
+            let told = world.client_was_told_to_shrink();
+            world.set_server_mtu(to);
+            world.restart_client();
+            world.run(20);
+            assert_eq!(world.progress(), Progress::Done, "from {from} to {to}, IPv6 {v6}");
+            assert_eq!(told, from < 1_500, "from {from} to {to}, IPv6 {v6}");
+            assert_eq!(
+                world.client_was_told_to_shrink(),
+                told || to < from,
+                "from {from} to {to}, IPv6 {v6}"
+            );
+        }
+    }
+}
+
+#[test]
 fn packets_without_df_are_fragmented_instead() {
     for method in [Method::Nat, Method::Tunnel(Tunnel::IpIp)] {
         let plan = Plan { upload: 6_000, server_mtu: 1_400, dont_fragment: false, ..Plan::of(method) };

@@ -179,6 +179,12 @@ impl World {
         world
     }
 
+    /// Gives the director's port on the servers' link another MTU, as when its interface gets one.
+    pub(crate) fn set_server_mtu(&mut self, mtu: u16) {
+        let port = Port::ethernet(MacAddress(DIRECTOR_MACS[1]), mtu);
+        assert_eq!(self.forwarder.host_mut().set_port(PortId(1), port), Ok(true));
+    }
+
     pub(crate) fn announce(&mut self) {
         self.forwarder.host_mut().announce_all(self.now);
     }
