@@ -190,7 +190,7 @@ fn scenario_director(setup: &Setup, interfaces: Vec<String>) -> Result<Assembly,
     let forwarder = Box::new(Forwarder::new(*setup.host(seed)?, options));
     let (worker, handle, events) = Worker::new(director, forwarder, devices, WorkerOptions::default())?;
     let (workers, group, events) = (vec![worker], handle.into(), vec![events]);
-    Ok(Assembly { workers, group, events, cpus: Vec::new(), interfaces })
+    Ok(Assembly { workers, group, events, cpus: Vec::new(), interfaces, supervisor: None })
 }
 
 /// How often it is looked whether somebody takes the log's lines.

@@ -7,7 +7,10 @@ use lvs_core::sched::Schedule;
 use lvs_core::service::Mask;
 use lvs_core::{Method, ServerConfig, Tunnel};
 
-use super::{AnswerFor, Configuration, DeviceKind, Interface, Mac, ServiceHealth, VirtualService, Workers};
+use super::{
+    AnswerFor, Configuration, DeviceKind, Interface, Mac, ServiceHealth, VirtualService, WhenNoInterface,
+    Workers,
+};
 use crate::device::mark::MarkRule;
 use crate::health::{self, Initially, OnFailure, Probe};
 use crate::text::{bytes, columns};
@@ -40,6 +43,9 @@ impl Configuration {
             text.push_str("  none: every packet is left alone\n");
         }
         text.push_str(&workers(&self.workers));
+        if self.when_no_interface == WhenNoInterface::Exit {
+            text.push_str("without any usable interface the director ends\n");
+        }
         let (count, each) = (self.workers.count, self.connections_each());
         let memory = self.required_memory();
         let full = match self.when_full {

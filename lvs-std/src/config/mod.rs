@@ -78,6 +78,8 @@ pub struct Configuration {
     pub virtual_addresses: Vec<IpAddr>,
     /// Which virtual addresses the director answers for, of these and of those that come later.
     pub answer_for: AnswerFor,
+    /// What becomes of the director while it can use none of its interfaces.
+    pub when_no_interface: WhenNoInterface,
     /// What frames are marked by, for services by mark.
     pub marks: Vec<MarkRule>,
     /// Capacity of the connection table, all workers together. Default 65,536.
@@ -141,6 +143,17 @@ impl Default for Sizes {
     }
 }
 
+/// What becomes of a director that can use none of its interfaces: all are gone, down, without a carrier or refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "matches must name every policy")]
+pub enum WhenNoInterface {
+    /// It waits until one is there.
+    #[default]
+    Wait,
+    /// It ends with an error when that has lasted for 5 seconds, so that whoever watches it learns of it.
+    Exit,
+}
+
 /// The threads that forward packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -174,6 +187,7 @@ impl Configuration {
             services: Vec::new(),
             virtual_addresses: Vec::new(),
             answer_for: AnswerFor::Configured,
+            when_no_interface: WhenNoInterface::Wait,
             marks: Vec::new(),
             connections: DEFAULT_CONNECTIONS,
             sizes: Sizes::default(),
@@ -220,6 +234,7 @@ impl Configuration {
             (self.connections != other.connections, "connections"),
             (self.sizes != other.sizes, "sizes"),
             (self.answer_for != other.answer_for, "answer-for"),
+            (self.when_no_interface != other.when_no_interface, "when-no-interface"),
             (self.workers != other.workers, "workers"),
         ];
         parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()

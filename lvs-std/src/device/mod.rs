@@ -75,6 +75,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod absent;
 pub mod fault;
 pub mod mark;
 pub mod packet;
@@ -85,6 +86,7 @@ pub mod vnet;
 pub mod xdp;
 
 use core::fmt;
+use core::ops::AddAssign;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -282,15 +284,28 @@ impl ReceiveCounters {
     }
 }
 
+impl AddAssign<&Self> for ReceiveCounters {
+    /// What several devices have received.
+    fn add_assign(&mut self, other: &Self) {
+        let Self { frames, bytes, merged, lost, cut, invalid } = other;
+        self.frames += frames;
+        self.bytes += bytes;
+        self.merged += merged;
+        self.lost += lost;
+        self.cut += cut;
+        self.invalid += invalid;
+    }
+}
+
 /// What went out by a device, in frames unless said otherwise. The lower five are [`TransmitError`]'s reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "devices build it")]
 pub struct TransmitCounters {
-    /// Frames taken. One that the kernel did not send after all counts below too.
+    /// Frames that the kernel took to send. One that still waits for that is not among them yet.
     pub frames: u64,
-    /// Bytes of the frames taken, link headers included.
+    /// Bytes of these frames, link headers included.
     pub bytes: u64,
-    /// Merged ones among the frames taken.
+    /// Merged ones among these frames.
     pub merged: u64,
     /// Lost: [`TransmitError::Down`].
     pub down: u64,
@@ -315,14 +330,17 @@ impl TransmitCounters {
         result: Result<(), TransmitError>,
     ) -> Result<(), TransmitError> {
         match result {
-            Ok(()) => {
-                self.frames += 1;
-                self.bytes += frame.len() as u64;
-                self.merged += u64::from(frame.offload.merged.is_some());
-            }
+            Ok(()) => self.count_sent(frame.len(), frame.offload.merged.is_some()),
             Err(error) => self.count_lost(error),
         }
         result
+    }
+
+    /// Counts a frame of so many bytes that was sent.
+    pub const fn count_sent(&mut self, bytes: usize, merged: bool) {
+        self.frames += 1;
+        self.bytes += bytes as u64;
+        self.merged += merged as u64;
     }
 
     /// Counts a frame that was lost.
@@ -340,5 +358,20 @@ impl TransmitCounters {
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.down + self.full + self.refused + self.too_long + self.unsupported
+    }
+}
+
+impl AddAssign<&Self> for TransmitCounters {
+    /// What several devices have sent.
+    fn add_assign(&mut self, other: &Self) {
+        let Self { frames, bytes, merged, down, full, refused, too_long, unsupported } = other;
+        self.frames += frames;
+        self.bytes += bytes;
+        self.merged += merged;
+        self.down += down;
+        self.full += full;
+        self.refused += refused;
+        self.too_long += too_long;
+        self.unsupported += unsupported;
     }
 }

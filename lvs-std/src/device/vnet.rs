@@ -89,6 +89,11 @@ pub fn write(frame: &Frame<'_>) -> Result<[u8; VNET_LEN], VnetError> {
     Ok(header)
 }
 
+/// Whether a header says that its frame is a merged one.
+pub(crate) const fn is_merged(header: &[u8; VNET_LEN]) -> bool {
+    header[1] != GSO_NONE
+}
+
 /// Length of all headers of a merged frame whose transport header begins at `start`.
 fn headers(frame: &Frame<'_>, kind: MergedKind, start: u16) -> u16 {
     let length = match kind {

@@ -188,7 +188,7 @@ impl Cluster {
                 line.push((PlannedPort { mac, mtu: fanned.mtu, addresses: addresses.clone() }, device));
             }
             self.add_taps(&mut offloads, PortId(at), &fanned.taps)?;
-            fans.push(fanned.fan);
+            fans.push((PortId(at), fanned.fan));
         }
         Ok(Opened { lines, offloads, filter: None, fans })
     }
@@ -254,7 +254,7 @@ struct Opened {
     /// For each worker, or none.
     offloads: Vec<FlowOffload>,
     filter: Option<AddressFilter>,
-    fans: Vec<Fan>,
+    fans: Vec<(PortId, Fan)>,
 }
 
 /// What the host has to know of a port.

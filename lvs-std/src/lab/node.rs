@@ -155,6 +155,14 @@ impl Node {
         self.ask(|| format!("take {interface} down"), |netlink| netlink.set_up(interface, false))
     }
 
+    /// Gives an interface that is down another name.
+    ///
+    /// # Errors
+    /// When there is no such interface, when it is up, or when another one has the new name.
+    pub fn rename_interface(&self, interface: &str, new: &str) -> Result<(), LabError> {
+        self.ask(|| format!("rename {interface} to {new}"), |netlink| netlink.rename(interface, new))
+    }
+
     /// Sets an interface's MTU in bytes.
     ///
     /// # Errors

@@ -158,6 +158,22 @@ impl FlowOffload {
         Ok(())
     }
 
+    /// Takes the programs from a port whose interface is gone or is left. Connections go on by the director.
+    pub(crate) fn remove_port<S: Store>(&mut self, port: PortId, director: &mut Director<S>, now: Tick) {
+        let Some(place) = self.ports.get_mut(usize::from(port.0)) else { return };
+        if place.take().is_none() {
+            return;
+        }
+        // Any of them may come or leave by this port, and all are learnt again soon.
+        let Self { flows, maps, counters, .. } = self;
+        let count = |packet: &Packet, forward: &Forward, passed, _| {
+            director.account_offloaded(now, packet, Some(forward), passed);
+            None
+        };
+        flows.rewind();
+        flows.sync_counters(now, flows.len(), maps, counters, count, |_| {});
+    }
+
     /// Bytes of this process that one for so many connections takes; the kernel's own for its map are not among them.
     #[must_use]
     pub const fn required_bytes(connections: u16) -> usize {

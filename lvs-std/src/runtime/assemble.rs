@@ -4,14 +4,12 @@ use crossbeam_channel::Receiver;
 use lvs_core::{Director, Event, Heap, Seed, Tick};
 use lvs_forward::Forwarder;
 use lvs_forward::host::{Host, HostMemory};
-use lvs_forward::parse::Link;
 
 use super::ports::{self, Ports, SeededHost};
-use super::{RuntimeGroup, RuntimeWorker, StartError};
+use super::{PortSupervisor, RuntimeGroup, RuntimeWorker, StartError};
 use crate::HostAddresses;
 use crate::config::{AnswerFor, Configuration};
 use crate::cpu::{processors, use_large_pages};
-use crate::device::mark;
 use crate::ownership::{Claims, Ownership, OwnershipError};
 use crate::random_seed;
 use crate::steering::Steer;
@@ -33,6 +31,8 @@ pub struct Assembly {
     pub cpus: Vec<usize>,
     /// The names of the interfaces that are the ports, in their order: sync daemons open them once more.
     pub interfaces: Vec<String>,
+    /// What takes the interfaces up again when they come back; `None` for devices of the program's own.
+    pub supervisor: Option<PortSupervisor>,
 }
 
 impl Assembly {
@@ -44,7 +44,8 @@ impl Assembly {
     }
 
     /// Opens the interfaces of a configuration for the workers that it asks for; `owned` has all of them. Services
-    /// come when the director runs.
+    /// come when the director runs. An interface that is not there is no error: it is
+    /// taken up when it comes.
     ///
     /// # Errors
     /// [`StartError`].
@@ -68,7 +69,7 @@ impl Assembly {
                 Box::new(Host::with_memory(seed, HostMemory::owned(configuration.sizes.host()))),
             ));
         }
-        let Ports { lines, filter, fans, offloads } = ports::open(configuration, steer, &mut hosts)?;
+        let Ports { lines, fans, offloads, supervisor } = ports::open(configuration, steer, &mut hosts)?;
         let (mut made, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let mut offloads = offloads.into_iter();
         for (host, devices) in hosts.into_iter().zip(lines) {
@@ -80,12 +81,12 @@ impl Assembly {
             handles.push(handle);
             events.push(fetch);
         }
-        if let (Some(filter), [worker], [handle]) = (filter, &*made, &*handles) {
+        if let (Some(filter), [worker], [handle]) = (supervisor.filter(), &*made, &*handles) {
             let failed = StartError::interface("AF_XDP");
             let known = HostAddresses::open().and_then(|mut addresses| addresses.read());
             let known = known.map_err(StartError::system("this machine's addresses"))?;
-            worker.fill_address_filter(&filter, known).map_err(failed)?;
-            let kept = handle.keep_address_filter(&filter, |error| tracing::error!("{error}"));
+            worker.fill_address_filter(filter, known).map_err(failed)?;
+            let kept = handle.keep_address_filter(filter, |error| tracing::error!("{error}"));
             kept.map_err(StartError::system("addresses for AF_XDP"))?;
         }
         let group = RuntimeGroup::new(&mut made, handles, steer, fans);
@@ -94,7 +95,8 @@ impl Assembly {
             first.forwarder().host_mut().announce_all(Tick::ZERO);
         }
         let interfaces = configuration.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        Ok(Self { workers: made, group, events, cpus: workers.cpus.clone(), interfaces })
+        let (cpus, supervisor) = (workers.cpus.clone(), Some(supervisor));
+        Ok(Self { workers: made, group, events, cpus, interfaces, supervisor })
     }
 }
 
@@ -103,12 +105,8 @@ type Made = (RuntimeWorker, Handle<Heap>, Receiver<Event>);
 fn worker(
     configuration: &Configuration,
     (seed, mut host): SeededHost,
-    mut devices: Vec<crate::device::Device>,
+    devices: Vec<crate::device::Device>,
 ) -> Result<Made, StartError> {
-    if !configuration.marks.is_empty() {
-        let marked = |device| mark::marked(device, Link::Ethernet, configuration.marks.clone());
-        devices = devices.into_iter().map(marked).collect();
-    }
     if configuration.answer_for != AnswerFor::Host {
         for &address in &configuration.virtual_addresses {
             let added = host.add_virtual_address(address);
@@ -122,7 +120,7 @@ fn worker(
     let director = Director::new(configuration.core(seed), store);
     let forwarder = Box::new(Forwarder::new(*host, configuration.options_each()));
     let busy_poll = configuration.workers.busy_poll;
-    let options = WorkerOptions { busy_poll, ..WorkerOptions::default() };
+    let options = WorkerOptions { busy_poll, awaits_devices: true, ..WorkerOptions::default() };
     Ok(Worker::new(director, forwarder, devices, options)?)
 }
 

@@ -234,7 +234,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Interfaces => f.write_str("all interfaces are gone"),
+            Self::Interfaces => f.write_str("none of the interfaces can be used"),
             Self::Panic => f.write_str("a worker ended by a panic"),
             Self::Processor(error) => write!(f, "a worker cannot stay on its processor: {error}"),
         }

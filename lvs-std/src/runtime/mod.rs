@@ -13,6 +13,7 @@
 //! | file | what |
 //! |---|---|
 //! | `assemble`, `ports` | workers and their devices from a configuration |
+//! | `supervisor` | interfaces that come, go and change |
 //! | `threads` | the worker threads, and how they end |
 //! | `handle` | what a running director can be asked and told |
 //! | `plan`, `disruption`, `reload`, `settings` | a configuration compared with what there is, and applied |
@@ -64,6 +65,7 @@ mod settings;
 mod shutdown;
 mod start;
 mod statistics;
+mod supervisor;
 mod sync;
 mod sysctl;
 mod threads;
@@ -85,6 +87,7 @@ pub use plan::Plan;
 pub use problems::{Part, Problem, Problems};
 pub use start::{Ended, Runtime};
 pub use statistics::{ServiceTraffic, Statistics, frame_rows};
+pub use supervisor::PortSupervisor;
 pub use sysctl::SysctlError;
 
 /// A worker of a director that is started from a configuration: with room for many addresses and neighbours.

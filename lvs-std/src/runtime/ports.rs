@@ -1,19 +1,24 @@
 //! The director's ports: each interface of the configuration by the device that it is to have.
 
+use core::error::Error;
 use core::net::IpAddr;
 
 use lvs_core::Seed;
 use lvs_forward::PortId;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_forward::parse::Link;
 
 use super::StartError;
+use super::supervisor::{PortSupervisor, Seat, Taken};
+use crate::config::{Configuration, DeviceKind, Interface, Mac};
 use crate::device::Device;
+use crate::device::mark::{self, MarkRule};
 use crate::device::packet::{self, Fan, PacketOptions, Tap};
 use crate::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions};
 use crate::offload::{self, FlowOffload};
 use crate::steering::Steer;
-
-use crate::config::{Configuration, DeviceKind, Interface, Mac};
+use crate::sys::interface;
+use crate::worker::NewDevices;
 
 /// A host that a director becomes, with the seed of both.
 pub(super) type SeededHost = (Seed, Box<Host>);
@@ -22,66 +27,122 @@ pub(super) type SeededHost = (Seed, Box<Host>);
 pub(super) struct Ports {
     /// The devices of each worker, in the order of the interfaces.
     pub(super) lines: Vec<Vec<Device>>,
-    /// What tells the XDP program of addresses, if there is one.
-    pub(super) filter: Option<AddressFilter>,
     /// What tells the kernel which frames are whose, if there are several workers.
-    pub(super) fans: Vec<Fan>,
+    pub(super) fans: Vec<(PortId, Fan)>,
     /// What takes bulk transfers past each worker, or none.
     pub(super) offloads: Vec<FlowOffload>,
+    /// What takes interfaces up again when they come back.
+    pub(super) supervisor: PortSupervisor,
 }
 
 /// A device for each worker, with what the hosts have to know of its interface.
-struct Opened {
+pub(super) struct Opened {
     devices: Vec<Device>,
     mac: [u8; 6],
     mtu: usize,
     fan: Option<Fan>,
     /// Where each worker's offload can be put; empty where it cannot.
     taps: Vec<Tap>,
+    /// Whether they are `AF_XDP` sockets.
+    pub(super) by_xdp: bool,
 }
 
-/// Opens the interfaces as the ports of the workers' hosts.
+/// Opens the interfaces as the ports of the workers' hosts. One that is not there, or not yet usable, has a place
+/// without a device.
 pub(super) fn open(
     configuration: &Configuration,
     steer: Steer,
     hosts: &mut [SeededHost],
 ) -> Result<Ports, StartError> {
-    let interfaces = &configuration.interfaces;
     let known = configuration.initial_addresses();
-    let (mut by_xdp, filter) = open_xdp(interfaces, steer.workers())?;
+    let present: Vec<Option<interface::Interface>> = configuration.interfaces.iter().map(find).collect();
+    let there: Vec<&Interface> = configuration
+        .interfaces
+        .iter()
+        .zip(&present)
+        .filter(|(_, found)| found.is_some())
+        .map(|(it, _)| it)
+        .collect();
+    let (mut by_xdp, filter) = open_xdp(&there, steer.workers())?;
     let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
     let (mut fans, mut offloads) = (Vec::new(), offloads(configuration, steer.workers()));
-    for (interface, at) in interfaces.iter().zip(0..) {
+    let mut seats = Vec::new();
+    for ((interface, found), at) in configuration.interfaces.iter().zip(present).zip(0..) {
+        let port = PortId(at);
         let xdp = by_xdp.iter().position(|(name, _)| *name == interface.name);
         let opened = match xdp {
             Some(xdp) => {
                 warn_of_networks(configuration, interface);
-                by_xdp.remove(xdp).1
+                Some(by_xdp.remove(xdp).1)
             }
-            None => open_packet(interface, steer, &known)?,
+            None if found.is_some() => Some(open_packet(interface, &interface.name, steer, &known)?),
+            None => None,
         };
-        // A packet of IP is no longer than that, whatever the loopback interface says.
-        let mtu = u16::try_from(opened.mtu).unwrap_or(u16::MAX);
-        tracing::info!("{}: MAC address {}, MTU {mtu}", interface.name, MacAddress(opened.mac));
-        for (_, host) in hosts.iter_mut() {
-            add_port(host, interface, MacAddress(opened.mac), mtu)?;
+        let taken = found.zip(opened.as_ref()).map(|(found, opened)| Taken::new(&found, opened.by_xdp));
+        seats.push(Seat::new(interface.clone(), port, taken));
+        let facts = opened.as_ref().map_or_else(|| placeholder(interface, port), Opened::port);
+        if opened.is_some() {
+            tracing::info!("{}: MAC address {}, MTU {}", interface.name, facts.mac(), facts.mtu());
         }
-        lines.iter_mut().zip(opened.devices).for_each(|(line, device)| line.push(device));
-        fans.extend(opened.fan);
-        let mut taps = offloads.iter_mut().zip(&opened.taps);
-        if let Err(error) = taps.try_for_each(|(offload, tap)| offload.add_port(PortId(at), tap)) {
+        for (_, host) in hosts.iter_mut() {
+            add_port(host, interface, facts)?;
+        }
+        let (devices, fan, taps) = opened.map_or_else(
+            || (hosts.iter().map(|_| Device::absent()).collect(), None, Vec::new()),
+            |opened| (opened.devices, opened.fan, opened.taps),
+        );
+        let devices = devices.into_iter().map(|device| marked(device, &configuration.marks));
+        lines.iter_mut().zip(devices).for_each(|(line, device)| line.push(device));
+        fans.extend(fan.map(|fan| (port, fan)));
+        let mut taps = offloads.iter_mut().zip(&taps);
+        if let Err(error) = taps.try_for_each(|(offload, tap)| offload.add_port(port, tap)) {
             tracing::info!("bulk transfers are copied, because {error}");
             // All or none: a flow that comes by an interface with the offload may leave by one without it.
             offloads.clear();
         }
     }
-    Ok(Ports { lines, filter, fans, offloads })
+    let opener = PortOpener { steer, marks: configuration.marks.clone(), filter };
+    let supervisor = PortSupervisor::new(seats, opener, configuration.when_no_interface);
+    Ok(Ports { lines, fans, offloads, supervisor })
+}
+
+impl Opened {
+    /// What the hosts have to know.
+    fn port(&self) -> Port {
+        // A packet of IP is no longer than that, whatever the loopback interface says.
+        Port::ethernet(MacAddress(self.mac), port_mtu(self.mtu))
+    }
+}
+
+/// What an interface's MTU is to a host.
+pub(super) fn port_mtu(mtu: usize) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX)
+}
+
+/// An interface that can be opened now. A socket of `AF_XDP` can only be bound to one that is up.
+fn find(interface: &Interface) -> Option<interface::Interface> {
+    let found = interface::Interface::named(&interface.name).ok()?;
+    (found.up || interface.device == DeviceKind::Packet).then_some(found)
+}
+
+/// What the place of an interface is for the hosts until the interface is there: nothing comes or goes by it.
+fn placeholder(interface: &Interface, port: PortId) -> Port {
+    let mac = match interface.mac {
+        Mac::Is(mac) => mac,
+        Mac::Own | Mac::Same => MacAddress([2, 0, 0, 0, 0, port.0]),
+    };
+    Port::ethernet(mac, USUAL_MTU)
+}
+
+/// The device, whose frames are marked if there are rules for that.
+fn marked(device: Device, rules: &[MarkRule]) -> Device {
+    if rules.is_empty() { device } else { mark::marked(device, Link::Ethernet, rules.to_vec()) }
 }
 
 /// Makes an interface a port of a host, with what the host is on that network.
-fn add_port(host: &mut Host, interface: &Interface, mac: MacAddress, mtu: u16) -> Result<(), StartError> {
+fn add_port(host: &mut Host, interface: &Interface, port: Port) -> Result<(), StartError> {
     let name = &interface.name;
-    let port = host.add_port(Port::ethernet(mac, mtu)).map_err(StartError::interface(name))?;
+    let port = host.add_port(port).map_err(StartError::interface(name))?;
     for &(address, length) in &interface.addresses {
         let added = host.add_address(port, address, length);
         added.map_err(|error| StartError::Address { address, error: Box::new(error) })?;
@@ -104,30 +165,88 @@ fn offloads(configuration: &Configuration, workers: usize) -> Vec<FlowOffload> {
     })
 }
 
-fn open_packet(interface: &Interface, steer: Steer, known: &[IpAddr]) -> Result<Opened, StartError> {
-    let options = PacketOptions { mac: mac_of(interface)?, ..PacketOptions::default() };
-    if steer.workers() == 1 {
-        let packet =
-            packet::open(&interface.name, &options).map_err(StartError::interface(&interface.name))?;
-        return Ok(Opened {
-            devices: vec![packet.device],
-            mac: packet.mac,
-            mtu: packet.mtu,
-            fan: None,
-            taps: vec![packet.tap],
-        });
+/// Opens interfaces while the director runs.
+pub(super) struct PortOpener {
+    steer: Steer,
+    marks: Vec<MarkRule>,
+    /// What tells the XDP programs of addresses, if there are any.
+    pub(super) filter: Option<AddressFilter>,
+}
+
+impl PortOpener {
+    /// Opens an interface that is called `name` now. `by_xdp` says by which kind of device it was used before, if it
+    /// was. Returns whether it is used by `AF_XDP` now.
+    pub(super) fn open(
+        &mut self,
+        (interface, name): (&Interface, &str),
+        by_xdp: Option<bool>,
+        addresses: &[IpAddr],
+    ) -> Result<(NewDevices, bool), Box<dyn Error>> {
+        let wanted = match (interface.device, by_xdp) {
+            (DeviceKind::Packet, _) => false,
+            (DeviceKind::Xdp, _) => true,
+            (DeviceKind::Auto, Some(before)) => before,
+            (DeviceKind::Auto, None) => {
+                self.steer.workers() == 1 && xdp::assess(name).is_ok_and(|found| found.is_empty())
+            }
+        };
+        let opened = if wanted {
+            self.open_xdp(interface, name)?
+        } else {
+            open_packet(interface, name, self.steer, addresses)?
+        };
+        let (port, by_xdp) = (opened.port(), opened.by_xdp);
+        let Opened { devices, fan, taps, .. } = opened;
+        let devices = devices.into_iter().map(|device| marked(device, &self.marks)).collect();
+        Ok((NewDevices { devices, port, taps, fan }, by_xdp))
     }
-    let packet = packet::open_fanned(&interface.name, &options, steer, known);
-    let packet = packet.map_err(StartError::interface(&interface.name))?;
+
+    fn open_xdp(&mut self, interface: &Interface, name: &str) -> Result<Opened, Box<dyn Error>> {
+        let (mac, options) = (mac_of(interface, name)?, XdpOptions::default());
+        let opened = match &self.filter {
+            Some(filter) => xdp::open_another(name, mac, &options, filter)?,
+            None => {
+                let (opened, filter) = xdp::open(&[(name, mac)], &options)?;
+                self.filter = Some(filter);
+                opened.into_iter().next().ok_or("no device")?
+            }
+        };
+        describe(name, &opened);
+        Ok(opened.into())
+    }
+}
+
+impl From<Xdp> for Opened {
+    fn from(Xdp { device, mac, mtu, .. }: Xdp) -> Self {
+        Self { devices: vec![device], mac, mtu, fan: None, taps: Vec::new(), by_xdp: true }
+    }
+}
+
+fn open_packet(
+    interface: &Interface,
+    name: &str,
+    steer: Steer,
+    known: &[IpAddr],
+) -> Result<Opened, StartError> {
+    let options = PacketOptions { mac: mac_of(interface, name)?, ..PacketOptions::default() };
+    if steer.workers() == 1 {
+        let packet = packet::open(name, &options).map_err(StartError::interface(name))?;
+        let (mac, mtu) = (packet.mac, packet.mtu);
+        let (devices, taps) = (vec![packet.device], vec![packet.tap]);
+        return Ok(Opened { devices, mac, mtu, fan: None, taps, by_xdp: false });
+    }
+    let packet = packet::open_fanned(name, &options, steer, known);
+    let packet = packet.map_err(StartError::interface(name))?;
     let (mac, mtu) = (packet.mac, packet.mtu);
-    Ok(Opened { devices: packet.devices, mac, mtu, fan: Some(packet.fan), taps: packet.taps })
+    let (devices, fan, taps) = (packet.devices, Some(packet.fan), packet.taps);
+    Ok(Opened { devices, mac, mtu, fan, taps, by_xdp: false })
 }
 
 type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<AddressFilter>);
 
 /// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What
 /// does is logged.
-fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, StartError> {
+fn open_xdp<'a>(interfaces: &[&'a Interface], workers: usize) -> Result<ByXdp<'a>, StartError> {
     let mut wanted: Vec<&Interface> = Vec::new();
     let mut optional = false;
     for interface in interfaces {
@@ -165,11 +284,7 @@ fn open_xdp(interfaces: &[Interface], workers: usize) -> Result<ByXdp<'_>, Start
     let mut ports = Vec::new();
     for (interface, opened) in wanted.iter().zip(all) {
         describe(&interface.name, &opened);
-        let Xdp { device, mac, mtu, .. } = opened;
-        ports.push((
-            interface.name.as_str(),
-            Opened { devices: vec![device], mac, mtu, fan: None, taps: Vec::new() },
-        ));
+        ports.push((interface.name.as_str(), opened.into()));
     }
     Ok((ports, Some(steering)))
 }
@@ -186,7 +301,7 @@ fn open_together(
     }
     let mut ports = Vec::new();
     for interface in interfaces {
-        ports.push((interface.name.as_str(), mac_of(interface)?));
+        ports.push((interface.name.as_str(), mac_of(interface, &interface.name)?));
     }
     let options = XdpOptions { attach, ..XdpOptions::default() };
     Ok(xdp::open(&ports, &options).map(Some))
@@ -216,9 +331,10 @@ fn warn_of_networks(configuration: &Configuration, interface: &Interface) {
     }
 }
 
-fn mac_of(interface: &Interface) -> Result<Option<[u8; 6]>, StartError> {
+/// The director's own MAC address on an interface that is called `name` now; `None` if it shares the interface's.
+fn mac_of(interface: &Interface, name: &str) -> Result<Option<[u8; 6]>, StartError> {
     Ok(match interface.mac {
-        Mac::Own => Some(packet::own_mac(&interface.name).map_err(StartError::interface(&interface.name))?),
+        Mac::Own => Some(packet::own_mac(name).map_err(StartError::interface(name))?),
         Mac::Same => None,
         Mac::Is(mac) => Some(mac.0),
     })
@@ -226,3 +342,5 @@ fn mac_of(interface: &Interface) -> Result<Option<[u8; 6]>, StartError> {
 
 /// What interfaces that are opened together are named in errors.
 const XDP: &str = "AF_XDP";
+/// The MTU of Ethernet, for an interface that is not there to be asked.
+const USUAL_MTU: u16 = 1_500;

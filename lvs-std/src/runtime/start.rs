@@ -1,5 +1,6 @@
 //! Starting a director, and waiting for its end.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -9,6 +10,7 @@ use super::handle::Parts;
 use super::options::beside;
 use super::reload::Reconciler;
 use super::shutdown::Shutdown;
+use super::supervisor::Supervised;
 use super::sync::{Sync, SyncControl};
 use super::threads::Threads;
 use super::{
@@ -28,6 +30,8 @@ pub struct Runtime {
     serving: Option<(Serving, ApiServer)>,
     handle: RuntimeHandle,
     threads: Option<Threads>,
+    /// It ends because it can use none of its interfaces.
+    without: Arc<AtomicBool>,
     /// Given up last: until then nobody else may begin.
     ownership: Ownership,
 }
@@ -73,7 +77,7 @@ impl Runtime {
         options: RuntimeOptions,
         owned: Ownership,
     ) -> Result<Self, StartError> {
-        let Assembly { workers, group, events: queues, cpus, interfaces } = assembly;
+        let Assembly { workers, group, events: queues, cpus, interfaces, supervisor } = assembly;
         let first = group.handles().first().ok_or(StartError::NoWorker)?.clone();
         let (problems, shutdown) = (Problems::default(), Shutdown::default());
         let events = problems.events().clone();
@@ -81,6 +85,12 @@ impl Runtime {
         let threads = Threads::start(workers, group.clone(), &cpus)?;
         // Ends the other threads on the way out by an error.
         let ending = EndOnDrop(Some((shutdown.clone(), events.clone())));
+        let without = Arc::new(AtomicBool::new(false));
+        if let Some(supervisor) = supervisor {
+            let (problems, shutdown, without) = (problems.clone(), shutdown.clone(), without.clone());
+            let supervised = Supervised { group: group.clone(), problems, shutdown, without };
+            supervisor.start(supervised).map_err(StartError::system("changes of interfaces"))?;
+        }
         let fetch = move || queues.iter().find_map(|queue| queue.try_recv().ok());
         let sync = Sync::start(interfaces.clone(), first, fetch, shutdown.clone());
         let sync = sync.map_err(StartError::system("sync daemons"))?;
@@ -115,7 +125,7 @@ impl Runtime {
         let handle = RuntimeHandle(Arc::new(parts));
         let serving = options.socket.as_deref().map(|socket| listen(socket, &owned, &handle)).transpose()?;
         ending.keep();
-        Ok(Self { serving, handle, threads: Some(threads), ownership: owned })
+        Ok(Self { serving, handle, threads: Some(threads), without, ownership: owned })
     }
 
     /// What the director can be asked and told. Handles can be cloned, and outlive the director; then they say that
@@ -139,7 +149,7 @@ impl Runtime {
         let Some(threads) = self.threads.take() else { return Err(RunError::Panic) };
         let (mut workers, end) = threads.join();
         let end = end?;
-        if end == End::Failed {
+        if end == End::Failed || self.without.load(Ordering::Acquire) {
             return Err(RunError::Interfaces);
         }
         // Without an end by a panic there is a worker at least.

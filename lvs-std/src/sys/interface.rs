@@ -15,6 +15,10 @@ pub(crate) struct Interface {
     pub(crate) mtu: usize,
     /// The address that the kernel uses on it.
     pub(crate) mac: [u8; 6],
+    /// Somebody has brought it up.
+    pub(crate) up: bool,
+    /// It is up and has a carrier: what is sent may arrive.
+    pub(crate) running: bool,
 }
 
 impl Interface {
@@ -33,8 +37,24 @@ impl Interface {
         ioctl(&socket, libc::SIOCGIFMTU, &mut request)?;
         // SAFETY: SIOCGIFMTU has just written this field.
         let mtu = unsafe { request.ifr_ifru.ifru_mtu };
-        Ok(Self { index, hardware: address.sa_family, mtu: usize::try_from(mtu).unwrap_or(0), mac })
+        ioctl(&socket, libc::SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS has just written this field.
+        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+        Ok(Self {
+            index,
+            hardware: address.sa_family,
+            mtu: usize::try_from(mtu).unwrap_or(0),
+            mac,
+            up: flags & libc::IFF_UP != 0,
+            running: flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0,
+        })
     }
+}
+
+/// The name that the interface with this number has now.
+#[cfg(feature = "runtime")]
+pub(crate) fn name_of_index(index: u32) -> io::Result<String> {
+    Ok(rustix::net::netdevice::index_to_name(inquirer()?, index)?)
 }
 
 /// Whether an interface with this number still exists.

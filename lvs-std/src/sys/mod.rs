@@ -9,6 +9,8 @@ pub(crate) mod cells;
 pub(crate) mod ethtool;
 pub(crate) mod host_addresses;
 pub(crate) mod interface;
+#[cfg(feature = "runtime")]
+pub(crate) mod links;
 #[cfg(feature = "lab")]
 pub(crate) mod netns;
 pub(crate) mod option;

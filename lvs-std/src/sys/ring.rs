@@ -256,9 +256,13 @@ impl TransmitRing {
         self.pending += 1;
     }
 
-    /// Looks how far the kernel came: it takes frames in order. Says whether it stopped at one that it refused, which
-    /// is taken out of the ring, the later ones moving up, since the kernel will look at that slot again.
-    pub(crate) fn advance(&mut self) -> bool {
+    /// Looks how far the kernel came: it takes frames in order. `taken` is told of each, how many bytes it has and its
+    /// beginning. Says whether the kernel stopped at one that it refused, which is taken out of the ring, the later ones
+    /// moving up, since the kernel will look at that slot again.
+    pub(crate) fn advance<const BEGINNING: usize>(
+        &mut self,
+        mut taken: impl FnMut(usize, [u8; BEGINNING]),
+    ) -> bool {
         while self.pending > 0 {
             let status = self.memory.status(self.head).load(Ordering::Acquire);
             if status & libc::TP_STATUS_WRONG_FORMAT != 0 {
@@ -268,6 +272,7 @@ impl TransmitRing {
             if status & libc::TP_STATUS_SEND_REQUEST != 0 {
                 return false;
             }
+            taken(self.length(self.head), self.beginning(self.head));
             self.head = self.memory.after(self.head);
             self.pending -= 1;
         }
@@ -315,6 +320,15 @@ impl TransmitRing {
         // SAFETY: the range is inside of the slot, and so of the mapping, behind the status word. Callers ask only
         // for slots that are ours, the result borrows the ring mutably, and memory from the kernel is initialised.
         unsafe { slice::from_raw_parts_mut(slot.add(TRANSMIT_DATA).as_ptr(), length) }
+    }
+
+    /// The first bytes of a slot's data. The kernel never writes to it: it may still be sending from there.
+    fn beginning<const N: usize>(&self, index: usize) -> [u8; N] {
+        const { assert!(N <= libc::TPACKET_ALIGNMENT) };
+        let slot = self.memory.slot(index);
+        // SAFETY: the range is inside of the slot, whose data is longer than `TPACKET_ALIGNMENT`; nobody writes to it
+        // while `self` is borrowed, an array of bytes needs no alignment, and memory from the kernel is initialised.
+        unsafe { slot.add(TRANSMIT_DATA).cast::<[u8; N]>().read() }
     }
 
     fn length(&self, index: usize) -> usize {

@@ -3,16 +3,19 @@
 use core::fmt;
 use core::net::IpAddr;
 use core::sync::atomic::AtomicBool;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_channel::Receiver;
 use lvs_core::{Director, Heap, Store, Tick};
-use lvs_forward::Forwarder;
-use lvs_forward::host::AddAddressError;
+use lvs_forward::host::{AddAddressError, AddPortError, Port};
+use lvs_forward::{Forwarder, PortId};
 
 use super::mailbox::Mailbox;
 use super::{Handle, Snapshot, Worker, WorkerGone};
-use crate::device::packet::{Fan, FanError};
+use crate::device::Device;
+use crate::device::packet::{Fan, FanError, Tap};
 use crate::steering::Steer;
 
 /// Commands several workers that share the work of one director. Clones command the same ones.
@@ -52,15 +55,21 @@ pub struct WorkerGroup<S: Store = Heap> {
 /// What the members have in common.
 struct Team {
     steer: Steer,
-    fans: Vec<Fan>,
+    /// By the numbers of their ports.
+    fans: Mutex<BTreeMap<u8, Fan>>,
     /// Held while something is told to all, so that all hear it in the same order.
     order: Mutex<()>,
 }
 
 impl<S: Store> WorkerGroup<S> {
     /// The group of these workers, which do not work yet, with their handles in the same order. `steer` says which
-    /// frames come to which of them, and `fans` tell the kernel so.
-    pub fn new(workers: &mut [Worker<S>], handles: Vec<Handle<S>>, steer: Steer, fans: Vec<Fan>) -> Self {
+    /// frames come to which of them, and `fans` tell the kernel so, each for a port.
+    pub fn new(
+        workers: &mut [Worker<S>],
+        handles: Vec<Handle<S>>,
+        steer: Steer,
+        fans: Vec<(PortId, Fan)>,
+    ) -> Self {
         // A worker alone gets every frame, and need not look whether one belongs to another.
         if workers.len() > 1 {
             let wakers = handles.iter().map(|handle| handle.waker().clone()).collect();
@@ -68,7 +77,7 @@ impl<S: Store> WorkerGroup<S> {
                 worker.mailbox = Some(mailbox);
             }
         }
-        let team = Team { steer, fans, order: Mutex::new(()) };
+        let team = Team::new(steer, fans.into_iter().map(|(port, fan)| (port.0, fan)).collect());
         Self { handles: handles.into(), team: Arc::new(team) }
     }
 
@@ -161,6 +170,90 @@ impl<S: Store> WorkerGroup<S> {
         Ok(results.into_iter().chain(refused).collect())
     }
 
+    /// Takes a port's device from every worker, and returns them. What is to leave by that port is lost from now on, and
+    /// counted.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn take_devices(&self, port: PortId) -> Result<Vec<Device>, WorkerGone> {
+        let order = self.order();
+        self.team.fans().remove(&port.0);
+        let mut begun = Vec::with_capacity(self.handles.len());
+        for handle in self.handles.iter() {
+            begun.push(
+                handle.begin_with_slots(move |director, _, slots, now| slots.clear(port, director, now))?,
+            );
+        }
+        let taken = collect(begun)?;
+        drop(order);
+        Ok(taken.into_iter().flatten().collect())
+    }
+
+    /// Gives every worker a device for a port, in place of the one that it has there. `open` makes them: it is told the
+    /// addresses of the host, of which what [shares frames out](crate::device::packet::open_fanned) must know. The first
+    /// worker's host announces all its addresses, because neighbours may know another link-layer address of theirs.
+    /// Returns the old devices.
+    ///
+    /// # Errors
+    /// What `open` says; then nothing has changed. Inside, [`WorkerGone`].
+    pub fn give_devices<E>(
+        &self,
+        port: PortId,
+        open: impl FnOnce(&[IpAddr]) -> Result<NewDevices, E>,
+    ) -> Result<Result<Vec<Device>, WorkerGone>, E> {
+        // Held until the kernel and all workers know of them: otherwise an address that comes meanwhile would be
+        // unknown to what shares the new frames out.
+        let order = self.order();
+        let own = |_: usize, _: &mut Director<S>, forwarder: &mut Forwarder, _: Tick| {
+            forwarder.host().addresses().collect::<Vec<IpAddr>>()
+        };
+        let addresses = match self.tell(&order, own) {
+            Ok(of_each) => of_each.into_iter().next().unwrap_or_default(),
+            Err(gone) => return Ok(Err(gone)),
+        };
+        let NewDevices { devices, port: facts, taps, fan } = open(&addresses)?;
+        {
+            let mut fans = self.team.fans();
+            fans.remove(&port.0);
+            fans.extend(fan.map(|fan| (port.0, fan)));
+        }
+        let (mut begun, mut taps) = (Vec::with_capacity(self.handles.len()), taps.into_iter());
+        for ((index, handle), device) in self.handles.iter().enumerate().zip(devices) {
+            let tap = taps.next();
+            let told = handle.begin_with_slots(move |director, forwarder, slots, now| {
+                let host = forwarder.host_mut();
+                // Checked by whoever made the devices: a port that a host cannot have is not opened.
+                let _ = host.set_port(port, facts);
+                if index == 0 {
+                    host.announce_all(now);
+                }
+                slots.fill(port, (device, tap.as_ref()), director, now)
+            });
+            match told {
+                Ok(answer) => begun.push(answer),
+                Err(gone) => return Ok(Err(gone)),
+            }
+        }
+        Ok(collect(begun).map(|old| old.into_iter().flatten().collect()))
+    }
+
+    /// Tells all hosts that a port has another MTU or link-layer address, which the first one then announces.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn set_port(&self, port: PortId, facts: Port) -> Result<Result<(), AddPortError>, WorkerGone> {
+        let set = move |index: usize, _: &mut Director<S>, forwarder: &mut Forwarder, now: Tick| {
+            let host = forwarder.host_mut();
+            let moved = host.port(port).is_some_and(|before| before.mac() != facts.mac());
+            let done = host.set_port(port, facts).map(drop);
+            if index == 0 && moved && done.is_ok() {
+                host.announce_all(now);
+            }
+            done
+        };
+        Ok(self.with_each(set)?.into_iter().collect())
+    }
+
     /// The sum of what the workers published last. `None` without workers.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
@@ -207,12 +300,31 @@ impl<S: Store> WorkerGroup<S> {
             let work = work.clone();
             begun.push(handle.begin(move |director, forwarder, now| work(index, director, forwarder, now))?);
         }
-        begun.into_iter().map(|answer| answer.recv().map_err(|_| WorkerGone)).collect()
+        collect(begun)
     }
 
     fn tell_kernel(&self, addresses: &[IpAddr]) -> Result<(), FanError> {
-        self.team.fans.iter().try_for_each(|fan| fan.set(addresses))
+        self.team.fans().values().try_for_each(|fan| fan.set(addresses))
     }
+}
+
+/// Devices that take a port's place, see [`WorkerGroup::give_devices`].
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by whoever opens devices")]
+pub struct NewDevices {
+    /// A device for each worker, in their order.
+    pub devices: Vec<Device>,
+    /// What the port is now.
+    pub port: Port,
+    /// Where each worker's offload can be put; empty where it cannot.
+    pub taps: Vec<Tap>,
+    /// What tells the kernel which frames are whose, if there are several workers.
+    pub fan: Option<Fan>,
+}
+
+/// The answers, when all have come.
+fn collect<R>(begun: Vec<Receiver<R>>) -> Result<Vec<R>, WorkerGone> {
+    begun.into_iter().map(|answer| answer.recv().map_err(|_| WorkerGone)).collect()
 }
 
 impl<S: Store> From<Handle<S>> for WorkerGroup<S> {
@@ -224,7 +336,15 @@ impl<S: Store> From<Handle<S>> for WorkerGroup<S> {
 
 impl Team {
     fn alone() -> Self {
-        Self { steer: Steer::alone(), fans: Vec::new(), order: Mutex::new(()) }
+        Self::new(Steer::alone(), BTreeMap::new())
+    }
+
+    const fn new(steer: Steer, fans: BTreeMap<u8, Fan>) -> Self {
+        Self { steer, fans: Mutex::new(fans), order: Mutex::new(()) }
+    }
+
+    fn fans(&self) -> MutexGuard<'_, BTreeMap<u8, Fan>> {
+        self.fans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,10 +12,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 
+use super::slots::Slots;
 use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
-pub(super) type Command<S> = Box<dyn FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> Answer + Send>;
+pub(super) type Command<S> =
+    Box<dyn FnOnce(&mut Director<S>, &mut Forwarder, &mut Slots<'_>, Tick) -> Answer + Send>;
 
 /// Tells the asker, once all that follows from the command is done.
 pub(super) type Answer = Box<dyn FnOnce()>;
@@ -104,9 +106,17 @@ impl<S: Store> Handle<S> {
         &self,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<Receiver<R>, WorkerGone> {
+        self.begin_with_slots(move |director, forwarder, _, now| work(director, forwarder, now))
+    }
+
+    /// The same for a closure that exchanges devices.
+    pub(super) fn begin_with_slots<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, &mut Slots<'_>, Tick) -> R + Send + 'static,
+    ) -> Result<Receiver<R>, WorkerGone> {
         let (sender, receiver) = bounded(1);
-        let command: Command<S> = Box::new(move |director, forwarder, now| {
-            let result = work(director, forwarder, now);
+        let command: Command<S> = Box::new(move |director, forwarder, slots, now| {
+            let result = work(director, forwarder, slots, now);
             // A step of its own, because the worker settles the flow offload between the command and its answer.
             Box::new(move || {
                 // Nobody waits for it if the asker died.

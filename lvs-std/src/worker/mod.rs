@@ -24,6 +24,7 @@ mod handle;
 mod idle;
 mod mailbox;
 pub(crate) mod output;
+mod slots;
 mod stats;
 
 use core::fmt;
@@ -40,14 +41,15 @@ use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, Outcome, PortId};
 
-pub use self::group::{AddressError, NewAddress, WorkerGroup};
+pub use self::group::{AddressError, NewAddress, NewDevices, WorkerGroup};
 use self::handle::Inbox;
 pub use self::handle::{Handle, WorkerGone};
 use self::mailbox::{HandedOver, Mailbox};
 use self::output::{Out, Output};
+use self::slots::{Input, Slots};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
-use crate::device::{BATCH, Device, Receive};
+use crate::device::{BATCH, Device};
 use crate::offload::FlowOffload;
 
 /// How a worker works.
@@ -67,6 +69,9 @@ pub struct WorkerOptions {
     /// up to [`PLACE`](lvs_forward::reassembly::PLACE) bytes each, of which the machine provides what has been used.
     /// Default: 128.
     pub fragments: usize,
+    /// Goes on when no device is left, because [others](WorkerGroup::give_devices) may take their places. Default:
+    /// false.
+    pub awaits_devices: bool,
     /// FTP control connections in passive mode under NAT that are helped, if the forwarder has no room for any yet;
     /// some 64 bytes each. Default: 1,024.
     pub ftp: usize,
@@ -79,6 +84,7 @@ impl Default for WorkerOptions {
             linger: Duration::from_micros(50),
             events: 4_096,
             fragments: 128,
+            awaits_devices: false,
             ftp: 1_024,
         }
     }
@@ -109,17 +115,10 @@ pub struct Worker<S: Store = Heap> {
     clock: Clock,
     busy_poll: bool,
     linger: Duration,
+    awaits_devices: bool,
     /// Room for frames of the forwarder's own.
     buffer: Box<[u8]>,
     last_snapshot: Tick,
-}
-
-/// One port's receiving half.
-struct Input {
-    receive: Box<dyn Receive>,
-    link: Link,
-    /// The device is gone.
-    failed: bool,
 }
 
 impl<S: Store> Worker<S> {
@@ -152,7 +151,7 @@ impl<S: Store> Worker<S> {
         }
         let (mut inputs, mut outs) = (Vec::new(), Vec::new());
         for (device, port) in devices.into_iter().zip(&ports) {
-            inputs.push(Input { receive: device.receive, link: port.link(), failed: false });
+            inputs.push(Input::new(device.receive, port.link()));
             outs.push(Out::new(device.transmit, port.link()));
         }
         if forwarder.fragments().datagrams() == 0 {
@@ -191,6 +190,7 @@ impl<S: Store> Worker<S> {
             clock,
             busy_poll: options.busy_poll,
             linger: options.linger,
+            awaits_devices: options.awaits_devices,
             buffer: vec![0; OWN_BUFFER].into_boxed_slice(),
             last_snapshot: Tick::ZERO,
         };
@@ -279,7 +279,8 @@ impl<S: Store> Worker<S> {
                 self.sync_offload(now, true);
                 commanded = true;
             }
-            let answer = command(&mut self.director, &mut self.forwarder, now);
+            let Self { director, forwarder, inputs, output, offload, .. } = self;
+            let answer = command(director, forwarder, &mut Slots::new(inputs, output, offload), now);
             // What it ends shall have ended when it is answered.
             self.sync_offload(now, true);
             answer();
@@ -396,8 +397,8 @@ impl<S: Store> Worker<S> {
             snapshot.forwarder.clone_from(forwarder.counters());
             snapshot.worker = counters.with_engine(engine.counters());
             for ((shown, input), out) in snapshot.ports.iter_mut().zip(inputs).zip(&mut output.ports) {
-                shown.received = input.receive.counters();
-                shown.transmitted = out.transmit.counters();
+                shown.received = input.counters();
+                shown.transmitted = out.counters();
                 shown.failed = input.failed || out.failed;
             }
         });
@@ -409,7 +410,11 @@ impl<S: Store> Worker<S> {
         if !self.inputs.iter().all(ended) {
             return None;
         }
-        Some(if self.inputs.iter().any(|input| input.failed) { End::Failed } else { End::Ended })
+        match self.inputs.iter().any(|input| input.failed) {
+            true if self.awaits_devices => None,
+            true => Some(End::Failed),
+            false => Some(End::Ended),
+        }
     }
 
     fn finish(&mut self) {

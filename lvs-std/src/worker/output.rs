@@ -4,7 +4,7 @@ use lvs_forward::engine::{NoPort, PortForm, Ports};
 use lvs_forward::parse::Link;
 use lvs_forward::{Frame, PortId};
 
-use crate::device::Transmit;
+use crate::device::{Transmit, TransmitCounters};
 
 /// The sending halves of all ports.
 pub(crate) struct Output {
@@ -17,6 +17,8 @@ pub(crate) struct Out {
     link: Link,
     /// The device is gone.
     pub(crate) failed: bool,
+    /// What the devices counted that had this place before.
+    pub(crate) before: TransmitCounters,
 }
 
 impl Output {
@@ -61,6 +63,13 @@ impl Ports for Output {
 
 impl Out {
     pub(crate) fn new(transmit: Box<dyn Transmit>, link: Link) -> Self {
-        Self { transmit, link, failed: false }
+        Self { transmit, link, failed: false, before: TransmitCounters::default() }
+    }
+
+    /// What all devices counted that have had this place.
+    pub(crate) fn counters(&mut self) -> TransmitCounters {
+        let mut counters = self.before;
+        counters += &self.transmit.counters();
+        counters
     }
 }

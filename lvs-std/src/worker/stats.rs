@@ -50,23 +50,8 @@ pub struct PortSnapshot {
 
 impl AddAssign<&Self> for PortSnapshot {
     fn add_assign(&mut self, other: &Self) {
-        let ReceiveCounters { frames, bytes, merged, lost, cut, invalid } = other.received;
-        self.received.frames += frames;
-        self.received.bytes += bytes;
-        self.received.merged += merged;
-        self.received.lost += lost;
-        self.received.cut += cut;
-        self.received.invalid += invalid;
-        let TransmitCounters { frames, bytes, merged, down, full, refused, too_long, unsupported } =
-            other.transmitted;
-        self.transmitted.frames += frames;
-        self.transmitted.bytes += bytes;
-        self.transmitted.merged += merged;
-        self.transmitted.down += down;
-        self.transmitted.full += full;
-        self.transmitted.refused += refused;
-        self.transmitted.too_long += too_long;
-        self.transmitted.unsupported += unsupported;
+        self.received += &other.received;
+        self.transmitted += &other.transmitted;
         self.failed |= other.failed;
     }
 }

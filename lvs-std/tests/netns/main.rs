@@ -5,6 +5,7 @@
 mod balancer;
 mod ftp;
 mod health;
+mod interfaces;
 mod layout;
 mod methods;
 mod traffic;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             .chain(ftp::over(lab, "", Plan::new(Method::Nat)))
             .chain(health::trials(lab))
             .chain(workers::trials(lab))
+            .chain(interfaces::trials(lab))
             .collect()
     })
 }

@@ -30,7 +30,7 @@ fn assembly() -> Assembly {
         events.push(made.2);
     }
     let group = RuntimeGroup::new(&mut workers, handles, Steer::new(seed, 2, By::Endpoint), vec![]);
-    Assembly { workers, group, events, cpus: vec![], interfaces: vec!["eth0".to_owned()] }
+    Assembly { workers, group, events, cpus: vec![], interfaces: vec!["eth0".to_owned()], supervisor: None }
 }
 
 fn start(source: &ConfigSource, state: &Path) -> Runtime {

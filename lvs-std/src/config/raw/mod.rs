@@ -49,6 +49,15 @@ pub(super) struct Director {
     pub(super) steer: Option<Spanned<Steer>>,
     pub(super) steer_v4: Option<Spanned<Whole>>,
     pub(super) steer_v6: Option<Spanned<Whole>>,
+    pub(super) when_no_interface: Option<WhenNoInterface>,
+}
+
+/// `when-no-interface`.
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum WhenNoInterface {
+    Wait,
+    Exit,
 }
 
 /// `steer`.

@@ -16,7 +16,7 @@ use lvs_forward::host::{Host, HostMemory, HostSizes};
 use toml::Spanned;
 
 use super::raw::{self, Whole};
-use super::{AnswerFor, ConfigError, Configuration, NO_SEED, Sizes};
+use super::{AnswerFor, ConfigError, Configuration, NO_SEED, Sizes, WhenNoInterface};
 
 /// The text that is being read, for errors that show it.
 #[derive(Clone, Copy)]
@@ -44,6 +44,10 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
         None | Some(raw::AnswerFor::Configured) => AnswerFor::Configured,
         Some(raw::AnswerFor::Services) => AnswerFor::Services,
         Some(raw::AnswerFor::Host) => AnswerFor::Host,
+    };
+    configuration.when_no_interface = match file.director.when_no_interface {
+        None | Some(raw::WhenNoInterface::Wait) => WhenNoInterface::Wait,
+        Some(raw::WhenNoInterface::Exit) => WhenNoInterface::Exit,
     };
     reader.timeouts(&file.timeouts, &mut configuration)?;
     reader.tuning(&file.tuning, &mut configuration)?;

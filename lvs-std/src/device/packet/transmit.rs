@@ -49,7 +49,11 @@ impl Transmitter {
     fn kick(&mut self) -> io::Result<()> {
         while self.ring.pending() > 0 {
             let sent = rustix::net::send(&self.ring_socket, &[], rustix::net::SendFlags::DONTWAIT);
-            if self.ring.advance() {
+            let counters = &mut self.counters;
+            let taken = |length: usize, header: [u8; VNET_LEN]| {
+                counters.count_sent(length.saturating_sub(VNET_LEN), vnet::is_merged(&header));
+            };
+            if self.ring.advance(taken) {
                 self.counters.count_lost(TransmitError::Refused);
                 continue;
             }
@@ -100,7 +104,12 @@ impl Transmit for Transmitter {
             Err(_) => Err(TransmitError::Unsupported),
             Ok(_) if frame.len() > LONGEST => Err(TransmitError::TooLong),
             Ok(header) if VNET_LEN + frame.len() <= self.ring.longest() => {
-                self.enqueue(header, frame.bytes())
+                let queued = self.enqueue(header, frame.bytes());
+                if queued.is_ok() {
+                    // Counted when the kernel has taken it, see `kick`: until then it can still be lost.
+                    return queued;
+                }
+                queued
             }
             Ok(header) => self.send(header, frame.bytes()),
         };

@@ -41,7 +41,7 @@ use core::fmt;
 
 pub use self::error::OpenError;
 pub use self::filter::{AddressClass, AddressFilter, AddressFilterError};
-pub use self::open::{assess, open};
+pub use self::open::{assess, open, open_another};
 use super::Device;
 
 /// How interfaces are to be used.

@@ -36,19 +36,43 @@ pub fn open(
     ports: &[(&str, Option<[u8; 6]>)],
     options: &XdpOptions,
 ) -> Result<(Vec<Xdp>, AddressFilter), OpenError> {
+    let filter = AddressFilter::new()
+        .map_err(OpenError::at(ports.first().map_or("", |(name, _)| name), XdpStep::Maps))?;
+    let opened = open_with(ports, options, &filter)?;
+    Ok((opened, filter))
+}
+
+/// Opens one more interface as a port of a director that has others, or had it before: its program knows the addresses
+/// of this filter. It has a memory of its own, so that frames between it and the other ports are copied once.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_another(
+    name: &str,
+    mac: Option<[u8; 6]>,
+    options: &XdpOptions,
+    filter: &AddressFilter,
+) -> Result<Xdp, OpenError> {
+    let opened = open_with(&[(name, mac)], options, filter)?;
+    let unexpected = || OpenError::at(name, XdpStep::Find)(io::ErrorKind::NotFound.into());
+    opened.into_iter().next().ok_or_else(unexpected)
+}
+
+fn open_with(
+    ports: &[(&str, Option<[u8; 6]>)],
+    options: &XdpOptions,
+    filter: &AddressFilter,
+) -> Result<Vec<Xdp>, OpenError> {
     let plans =
         ports.iter().map(|(name, mac)| Plan::new(name, *mac, options)).collect::<Result<Vec<_>, _>>()?;
-    let filter = AddressFilter::new()
-        .map_err(OpenError::at(plans.first().map_or("", |plan| plan.name), XdpStep::Maps))?;
-    let opened = match options.mode {
-        Mode::Copy => open_all(&plans, &filter, options, false),
-        Mode::ZeroCopy => open_all(&plans, &filter, options, true),
+    match options.mode {
+        Mode::Copy => open_all(&plans, filter, options, false),
+        Mode::ZeroCopy => open_all(&plans, filter, options, true),
         // Only whoever binds learns whether the drivers can.
-        Mode::Auto => open_all(&plans, &filter, options, true).or_else(|error| {
-            if error.step() == XdpStep::Bind { open_all(&plans, &filter, options, false) } else { Err(error) }
+        Mode::Auto => open_all(&plans, filter, options, true).or_else(|error| {
+            if error.step() == XdpStep::Bind { open_all(&plans, filter, options, false) } else { Err(error) }
         }),
-    };
-    opened.map(|opened| (opened, filter))
+    }
 }
 
 /// What would go less well by `AF_XDP` on the interface `name` than by packet sockets, as far as that can be told

@@ -71,6 +71,13 @@ impl Netlink {
         self.request(RouteNetlinkMessage::DelLink(named(name)), NLM_F_ACK).map(drop)
     }
 
+    /// Gives an interface another name. Older kernels ask for one that is down.
+    pub(crate) fn rename(&mut self, name: &str, new: &str) -> io::Result<()> {
+        let mut link = named(new);
+        link.header.index = self.interface(name)?.index;
+        self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
+    }
+
     /// Makes the interface `port` a port of the bridge with index `bridge`.
     pub(crate) fn set_controller(&mut self, port: &str, bridge: u32) -> io::Result<()> {
         self.change(port, LinkAttribute::Controller(bridge))

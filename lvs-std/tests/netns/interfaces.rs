@@ -1,0 +1,192 @@
+//! Interfaces that come, go and change under a director at work: it says so at once, and goes on by itself.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io;
+use std::net::UdpSocket;
+use std::time::Instant;
+
+use lvs_forward::PortId;
+use lvs_forward::host::Port;
+use lvs_std::config::ConfigSource;
+use lvs_std::lab::harness::{Outcome, Trial, trial};
+use lvs_std::lab::{Lab, Node};
+use lvs_std::runtime::{RunError, Runtime, RuntimeHandle, RuntimeOptions};
+
+pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for workers in [1, 2] {
+        let of = format!("of a director with {workers} workers");
+        trials.push(trial(format!("an interface {of} may be absent, come, go and come back"), move || {
+            comes_and_goes(lab, workers)
+        }));
+        trials.push(trial(
+            format!("an interface {of} may go down, be renamed, and have another MTU"),
+            move || changes(lab, workers),
+        ));
+    }
+    trials.push(trial("a director that is told so ends when it can use no interface", move || ends(lab)));
+    trials
+}
+
+/// A client, a director with two arms, and a real server that answers every datagram with its own bytes.
+struct Net {
+    lab: Lab,
+    client: Node,
+    director: Node,
+    server: Node,
+}
+
+impl Net {
+    fn new(lab: Lab) -> Outcome<Self> {
+        let (client, director, server) = (lab.node("client")?, lab.node("director")?, lab.node("server")?);
+        let net = Self { lab, client, director, server };
+        lab.connect((&net.client, "eth0"), (&net.director, "eth0"))?;
+        net.client.add_address("eth0", CLIENT, 24)?;
+        let socket = net.server.run(|| UdpSocket::bind(("0.0.0.0", 53)))??;
+        net.server.spawn("echo", move || {
+            let mut bytes = [0; 65_536];
+            while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+                let _ = socket.send_to(&bytes[..length], from);
+            }
+        })?;
+        Ok(net)
+    }
+
+    /// Joins the server to the director, anew if it was before.
+    fn join_server(&self) -> Outcome {
+        self.lab.connect((&self.server, "eth0"), (&self.director, "eth1"))?;
+        self.server.add_address("eth0", SERVER, 24)?;
+        self.server.add_route(IpAddr::from([0; 4]), 0, IpAddr::from([10, 2, 0, 254]))?;
+        Ok(())
+    }
+
+    fn start(&self, workers: usize, more: &str) -> Outcome<Runtime> {
+        let source: ConfigSource = format!(
+            "[director]\nworkers = {workers}\n{more}\n{}",
+            "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
+             [[interface]]\nname = \"eth1\"\naddresses = [\"10.2.0.254/24\"]\n\
+             [[service]]\nprotocol = \"udp\"\naddress = \"10.1.0.100\"\nport = 53\n\
+             [[service.server]]\naddress = \"10.2.0.11\"\nport = 53\nmethod = \"nat\"\n"
+        )
+        .parse()?;
+        Ok(self.director.run(|| Runtime::start(source, RuntimeOptions::default()))??)
+    }
+
+    /// Asks by several sockets, so that every worker is asked.
+    fn ask(&self, patience: Duration) -> io::Result<()> {
+        for _ in 0..8 {
+            let socket = self.client.run(|| UdpSocket::bind((CLIENT, 0))).map_err(io::Error::other)??;
+            socket.set_read_timeout(Some(patience))?;
+            socket.connect(VIP)?;
+            socket.send(&[7; 1_000])?;
+            socket.recv(&mut [0; 1_500])?;
+        }
+        Ok(())
+    }
+
+    /// Asks until there are answers.
+    fn is_served(&self) -> Outcome {
+        let since = Instant::now();
+        while let Err(error) = self.ask(Duration::from_millis(300)) {
+            if since.elapsed() > LONG {
+                return Err(format!("no answer: {error}").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until so many parts have a problem, and returns the problems in words.
+fn problems(director: &RuntimeHandle, count: usize) -> Outcome<String> {
+    let since = Instant::now();
+    loop {
+        let all = director.problems().list();
+        let words: Vec<String> = all.iter().map(|one| format!("{}: {}", one.part, one.why)).collect();
+        if all.len() == count {
+            return Ok(words.join("\n"));
+        }
+        if since.elapsed() > LONG {
+            return Err(format!("not {count} problems: {words:?}").into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What was lost at the interface on the servers' side because it was not there.
+fn lost_by_eth1(director: &RuntimeHandle) -> Outcome<(u64, u64)> {
+    // Numbers are published once a second.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let sent = director.statistics()?.total.ports[1].transmitted;
+    Ok((sent.frames, sent.down))
+}
+
+fn comes_and_goes(lab: Lab, workers: usize) -> Outcome {
+    let net = Net::new(lab)?;
+    let runtime = net.start(workers, "")?;
+    let director = runtime.handle();
+    assert!(problems(&director, 1)?.starts_with("interface eth1: it is not there"));
+    net.join_server()?;
+    assert_eq!(problems(&director, 0)?, "");
+    net.is_served()?;
+    for _ in 0..2 {
+        net.director.remove_interface("eth1")?;
+        assert!(problems(&director, 1)?.starts_with("interface eth1: it is not there"));
+        let before = lost_by_eth1(&director)?;
+        assert!(net.ask(Duration::from_millis(100)).is_err());
+        let after = lost_by_eth1(&director)?;
+        assert_eq!(after.0, before.0, "what is lost does not count as sent");
+        assert!(after.1 > before.1, "it counts as lost: {before:?} {after:?}");
+        net.join_server()?;
+        assert_eq!(problems(&director, 0)?, "");
+        net.is_served()?;
+    }
+    drop(runtime);
+    Ok(())
+}
+
+fn changes(lab: Lab, workers: usize) -> Outcome {
+    let net = Net::new(lab)?;
+    net.join_server()?;
+    let runtime = net.start(workers, "")?;
+    let director = runtime.handle();
+    net.is_served()?;
+    net.director.set_down("eth1")?;
+    assert_eq!(problems(&director, 1)?, "interface eth1: it is down");
+    net.director.rename_interface("eth1", "other")?;
+    net.director.set_up("other")?;
+    assert_eq!(problems(&director, 0)?, "");
+    net.is_served()?;
+    for mtu in [1_400, 1_300, 9_000, 1_500] {
+        net.director.set_mtu("other", mtu)?;
+        let since = Instant::now();
+        while director
+            .group()
+            .with_first(|_, forwarder, _| forwarder.host().port(PortId(1)).map(Port::mtu))?
+            != u16::try_from(mtu).ok()
+        {
+            assert!(since.elapsed() < LONG, "the MTU of {mtu} is not known");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        net.is_served()?;
+    }
+    drop(runtime);
+    Ok(())
+}
+
+fn ends(lab: Lab) -> Outcome {
+    let net = Net::new(lab)?;
+    let runtime = net.start(1, "when-no-interface = \"exit\"")?;
+    // Half of two is enough to stay.
+    assert!(problems(&runtime.handle(), 1)?.starts_with("interface eth1"));
+    net.director.remove_interface("eth0")?;
+    let ended = runtime.join();
+    assert!(matches!(ended, Err(RunError::Interfaces)), "{ended:?}");
+    Ok(())
+}
+
+const CLIENT: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 0, 2));
+const SERVER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 2, 0, 11));
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 0, 100)), 53);
+/// Long enough for a machine that has other things to do.
+const LONG: Duration = Duration::from_secs(60);
