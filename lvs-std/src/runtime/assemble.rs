@@ -69,7 +69,8 @@ impl Assembly {
                 Box::new(Host::with_memory(seed, HostMemory::owned(configuration.sizes.host()))),
             ));
         }
-        let Ports { lines, fans, offloads, supervisor } = ports::open(configuration, steer, &mut hosts)?;
+        let Ports { lines, fans, offloads, found, opener } = ports::open(configuration, steer, &mut hosts)?;
+        let supervisor = PortSupervisor::new(configuration, found, opener);
         let (mut made, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let mut offloads = offloads.into_iter();
         for (host, devices) in hosts.into_iter().zip(lines) {

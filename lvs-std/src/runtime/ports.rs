@@ -9,7 +9,6 @@ use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::parse::Link;
 
 use super::StartError;
-use super::supervisor::{PortSupervisor, Seat, Taken};
 use crate::config::{Configuration, DeviceKind, Interface, Mac};
 use crate::device::Device;
 use crate::device::mark::{self, MarkRule};
@@ -31,8 +30,10 @@ pub(super) struct Ports {
     pub(super) fans: Vec<(PortId, Fan)>,
     /// What takes bulk transfers past each worker, or none.
     pub(super) offloads: Vec<FlowOffload>,
-    /// What takes interfaces up again when they come back.
-    pub(super) supervisor: PortSupervisor,
+    /// The interfaces that were opened, each with whether that was by `AF_XDP`; `None` for one that is not there yet.
+    pub(super) found: Vec<Option<(interface::Interface, bool)>>,
+    /// What opens interfaces later.
+    pub(super) opener: PortOpener,
 }
 
 /// A device for each worker, with what the hosts have to know of its interface.
@@ -44,7 +45,7 @@ pub(super) struct Opened {
     /// Where each worker's offload can be put; empty where it cannot.
     taps: Vec<Tap>,
     /// Whether they are `AF_XDP` sockets.
-    pub(super) by_xdp: bool,
+    by_xdp: bool,
 }
 
 /// Opens the interfaces as the ports of the workers' hosts. One that is not there, or not yet usable, has a place
@@ -66,7 +67,7 @@ pub(super) fn open(
     let (mut by_xdp, filter) = open_xdp(&there, steer.workers())?;
     let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
     let (mut fans, mut offloads) = (Vec::new(), offloads(configuration, steer.workers()));
-    let mut seats = Vec::new();
+    let mut all = Vec::new();
     for ((interface, found), at) in configuration.interfaces.iter().zip(present).zip(0..) {
         let port = PortId(at);
         let xdp = by_xdp.iter().position(|(name, _)| *name == interface.name);
@@ -78,8 +79,7 @@ pub(super) fn open(
             None if found.is_some() => Some(open_packet(interface, &interface.name, steer, &known)?),
             None => None,
         };
-        let taken = found.zip(opened.as_ref()).map(|(found, opened)| Taken::new(&found, opened.by_xdp));
-        seats.push(Seat::new(interface.clone(), port, taken));
+        all.push(found.zip(opened.as_ref().map(|opened| opened.by_xdp)));
         let facts = opened.as_ref().map_or_else(|| placeholder(interface, port), Opened::port);
         if opened.is_some() {
             tracing::info!("{}: MAC address {}, MTU {}", interface.name, facts.mac(), facts.mtu());
@@ -102,8 +102,7 @@ pub(super) fn open(
         }
     }
     let opener = PortOpener { steer, marks: configuration.marks.clone(), filter };
-    let supervisor = PortSupervisor::new(seats, opener, configuration.when_no_interface);
-    Ok(Ports { lines, fans, offloads, supervisor })
+    Ok(Ports { lines, fans, offloads, found: all, opener })
 }
 
 impl Opened {

@@ -30,7 +30,7 @@ use super::RuntimeGroup;
 use super::ports::{PortOpener, port_mtu};
 use super::problems::{Part, Problems};
 use super::shutdown::Shutdown;
-use crate::config::{self, DeviceKind, Mac, WhenNoInterface};
+use crate::config::{self, Configuration, DeviceKind, Mac, WhenNoInterface};
 use crate::sys::interface::{self, Interface};
 use crate::sys::links::LinkMonitor;
 use crate::worker::WorkerGone;
@@ -45,7 +45,7 @@ pub struct PortSupervisor {
 }
 
 /// The place of a port, with what was found there last.
-pub(super) struct Seat {
+struct Seat {
     interface: config::Interface,
     port: PortId,
     taken: Option<Taken>,
@@ -57,7 +57,7 @@ pub(super) struct Seat {
 
 /// An interface that the workers have devices of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
+struct Taken {
     index: u32,
     /// The kernel's address on it.
     mac: [u8; 6],
@@ -70,7 +70,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn new(found: &Interface, by_xdp: bool) -> Self {
+    fn new(found: &Interface, by_xdp: bool) -> Self {
         let (index, mac, mtu) = (found.index, found.mac, found.mtu);
         Self { index, mac, mtu, opened_mtu: mtu, by_xdp, since: Instant::now() }
     }
@@ -109,7 +109,7 @@ fn step(taken: Option<&Taken>, found: Option<&Interface>, broken: bool, shares_m
 }
 
 impl Seat {
-    pub(super) fn new(interface: config::Interface, port: PortId, taken: Option<Taken>) -> Self {
+    fn new(interface: config::Interface, port: PortId, taken: Option<Taken>) -> Self {
         let (called, by_xdp) = (interface.name.clone(), taken.map(|taken| taken.by_xdp));
         Self { interface, port, taken, by_xdp, called }
     }
@@ -153,9 +153,19 @@ pub(super) struct Supervised {
 }
 
 impl PortSupervisor {
-    pub(super) const fn new(seats: Vec<Seat>, opener: PortOpener, when_none: WhenNoInterface) -> Self {
-        let filter_kept = opener.filter.is_some();
-        Self { seats, opener, when_none, filter_kept }
+    /// For the interfaces of a configuration, of which these were found and opened.
+    pub(super) fn new(
+        configuration: &Configuration,
+        found: Vec<Option<(Interface, bool)>>,
+        opener: PortOpener,
+    ) -> Self {
+        let (filter_kept, when_none) = (opener.filter.is_some(), configuration.when_no_interface);
+        let interfaces = configuration.interfaces.iter().zip(found).zip(0..);
+        let seat = |((interface, found), port): ((&config::Interface, Option<_>), u8)| {
+            let taken = found.map(|(found, by_xdp)| Taken::new(&found, by_xdp));
+            Seat::new(interface.clone(), PortId(port), taken)
+        };
+        Self { seats: interfaces.map(seat).collect(), opener, when_none, filter_kept }
     }
 
     /// What tells the XDP programs of addresses, if there are any.
