@@ -166,19 +166,25 @@ fn connections_stay_silent_after_their_service_and_resume_with_it<S: Store<Sched
 fn a_full_table_gives_up_what_is_worth_least<S: Store<Scheduler = Scheduler>>(
     make: impl FnOnce(Config) -> Director<S>,
 ) {
-    let mut director = start(make, config(), Method::Direct, 1);
+    let mut director = start(make, config(), Method::Nat, 1);
     let capacity = director.capacity() as u16;
     for port in 0..capacity {
         let _ = decide(&mut director, 0, 4_000 + port, SYN);
         let _ = decide(&mut director, 0, 4_000 + port, ACK);
+        let reply = answer(Protocol::Tcp, 1, CLIENT, 4_000 + port, ACK);
+        let _ = director.decide(at(0), &reply, Inspected::Nothing);
     }
-    assert_eq!(decide(&mut director, 1, 3_000, SYN), Verdict::Drop(Reason::TableFull), "all are established");
-    let _ = decide(&mut director, 1, 4_005, FIN);
+    assert_eq!(
+        decide(&mut director, 1, 3_000, SYN),
+        Verdict::Drop(Reason::TableFull),
+        "all have proved themselves"
+    );
+    let _ = decide(&mut director, 1, 4_005, RST);
     let mut taken = None;
     for _ in 0..capacity / 64 {
         taken = taken.or_else(|| forwarded(decide(&mut director, 1, 3_000, SYN)));
     }
-    assert!(taken.is_some(), "the closing one makes room within one look around the table");
+    assert!(taken.is_some(), "the closed one makes room within one look around the table");
     assert_eq!(director.counters().reclaimed, 1);
     assert_eq!(decide(&mut director, 1, 4_005, ACK), Verdict::Pass(Reason::NotStarting));
     assert_eq!(director.counters().live, u32::from(capacity));

@@ -45,23 +45,39 @@ fn ended(director: &mut Director<Heap>) -> Vec<(u16, Cause)> {
 }
 
 #[test]
-fn closing_ones_go_first_then_half_open_ones_then_udp() {
+fn closing_ones_go_first_then_half_open_ones_then_udp_then_what_its_client_alone_speaks_for() {
     let mut director = start(WhenFull::Reclaim, 4);
     let _ = run(&mut director, 0, 1, &[SYN, ACK]);
     let _ = run(&mut director, 0, 2, &[Content::Udp]);
     let _ = run(&mut director, 0, 3, &[SYN]);
     let _ = run(&mut director, 0, 4, &[SYN, ACK, FIN]);
-    for port in 11..=13 {
+    for port in 11..=14 {
         assert!(forwarded(run(&mut director, 1, port, &[SYN, ACK])).is_some());
     }
-    assert_eq!(ended(&mut director), [(4, Cause::Reclaimed), (3, Cause::Reclaimed), (2, Cause::Reclaimed)]);
-    assert_eq!(run(&mut director, 1, 14, &[SYN]), Verdict::Drop(Reason::TableFull));
+    let gone = [(4, Cause::Reclaimed), (3, Cause::Reclaimed), (2, Cause::Reclaimed), (1, Cause::OneWay)];
+    assert_eq!(ended(&mut director), gone);
     let counters = director.counters();
-    assert_eq!((counters.reclaimed, counters.expired, counters.live), (3, 0, 4));
-    assert_eq!(counters.of(Reason::TableFull), 1);
+    assert_eq!((counters.reclaimed, counters.reclaimed_one_way), (4, 1));
+    assert_eq!((counters.expired, counters.live, counters.of(Reason::TableFull)), (0, 4, 0));
     let (_, web) = director.servers(WEB).next().unwrap();
     let (_, dns) = director.servers(DNS).next().unwrap();
     assert_eq!((web.active(), web.inactive(), dns.inactive()), (4, 0, 0));
+}
+
+#[test]
+fn among_one_way_connections_the_one_with_the_fewest_packets_goes_and_of_equals_the_one_silent_for_longest() {
+    let mut director = start(WhenFull::Reclaim, 4);
+    let _ = run(&mut director, 0, 1, &[SYN, ACK, ACK, ACK, ACK]);
+    let _ = run(&mut director, 1, 4, &[SYN, ACK]);
+    let _ = run(&mut director, 2, 2, &[SYN, ACK]);
+    let _ = run(&mut director, 3, 3, &[SYN, ACK]);
+    for port in 11..=13 {
+        assert!(forwarded(run(&mut director, 10, port, &[SYN; 8])).is_some());
+    }
+    assert_eq!(ended(&mut director).iter().map(|&(port, _)| port).collect::<Vec<_>>(), [4, 2, 3]);
+    // Port 1 has had five packets, and those that came just now count as if they had had eight.
+    assert!(forwarded(run(&mut director, 10, 14, &[SYN])).is_some());
+    assert_eq!(ended(&mut director), [(1, Cause::OneWay)]);
 }
 
 #[test]

@@ -6,10 +6,11 @@ use crate::conntrack::fast_key::{FLAGS, FastKey, TAG};
 use crate::conntrack::key::Key;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::method::{Method, Tunnel};
-use crate::model::packet::TcpFlags;
+use crate::model::packet::{Chunk, Content, TcpFlags};
 use crate::model::state::{State, TcpState};
 use crate::model::tick::Stamp;
 use crate::proto::timeouts::TimeoutTable;
+use crate::proto::view::Phase;
 
 /// A connection or a template, 64 bytes for IPv4 and IPv6 alike: the real server is an id, not an address.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +62,11 @@ const UNSETTLED: u16 = 0x040;
 /// The entry goes by rules of its own: around the real servers, or from client port 0.
 const ODD: u16 = 0x080;
 
-/// Where flags and kind are in the word: twelve bits of flags, of which the upper four are free, then four bits of
+/// No answer of the server's was seen yet, once the connection was established; of a template, on none of its
+/// connections.
+const UNANSWERED: u16 = 0x100;
+
+/// Where flags and kind are in the word: twelve bits of flags, of which the upper three are free, then four bits of
 /// kind.
 const OWN: u32 = 48;
 const KIND: u32 = 60;
@@ -81,7 +86,7 @@ pub(super) const POSTPONED_SECS: u32 = 60;
 impl Slot {
     pub(crate) const FREE: Self = Self {
         ends: [0; 4],
-        word: (TcpFlags::ACK.byte() as u64) << FLAGS | (UNSETTLED as u64) << OWN,
+        word: (TcpFlags::ACK.byte() as u64) << FLAGS | ((UNSETTLED | UNANSWERED) as u64) << OWN,
         server: NONE,
         deadline: Stamp::ZERO,
         in_packets: 0,
@@ -391,9 +396,54 @@ impl Slot {
         self.has(NO_OUTPUT)
     }
 
+    /// A packet of the server's came, whatever it was.
     #[inline]
     pub(crate) const fn saw_output(&mut self) {
         self.set(NO_OUTPUT, false);
+    }
+
+    /// A packet of the server's came that it sends on an established connection only.
+    #[inline]
+    pub(crate) const fn saw_answer(&mut self) {
+        self.word &= !(((NO_OUTPUT | UNANSWERED) as u64) << OWN);
+    }
+
+    /// A packet of the server's came, before which the connection was in the phase `before`: is it one that the server
+    /// sends on an established connection only?
+    ///
+    /// A client that nobody knows can have a server say something on a half-open connection, so that alone proves
+    /// nothing: a reset, the second step of the handshake, or an acknowledgement for a number that is out of the window
+    /// (RFC 9293 §3.10.7.4). After the last of these the server offers the handshake once more, and what looked like an
+    /// answer was none.
+    pub(crate) const fn weigh_answer(&mut self, before: Phase, content: Content) {
+        let established = !matches!(before, Phase::HalfOpen) || self.state().is_established();
+        match content {
+            Content::Tcp(flags) if flags.contains(TcpFlags::RST) => {}
+            Content::Tcp(flags) if flags.contains(TcpFlags::SYN) => self.set(UNANSWERED, true),
+            Content::Sctp(Chunk::Init | Chunk::InitAck) => self.set(UNANSWERED, true),
+            Content::Sctp(Chunk::Abort) | Content::Error | Content::TunnelError => {}
+            Content::Tcp(_) | Content::Sctp(_) if established => self.saw_answer(),
+            Content::Udp => self.saw_answer(),
+            Content::Tcp(_) | Content::Sctp(_) | Content::Fragment | Content::Ipsec => {}
+        }
+    }
+
+    /// Whether its server answered once it was established.
+    pub(crate) const fn is_answered(&self) -> bool {
+        !self.has(UNANSWERED)
+    }
+
+    /// Whether its client is known to be who it says: its server took up what only that client can have been told.
+    /// Datagrams prove nothing, since a server answers whoever asks.
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.is_answered() && !matches!(self.protocol(), Protocol::Udp) && !self.is_template()
+    }
+
+    /// Of a template: one of its connections has shown that it is somebody's.
+    pub(crate) const fn vouch_for_template(&mut self) {
+        if self.is_template() {
+            self.set(UNANSWERED, false);
+        }
     }
 
     /// Whether the client's port is still to be learnt.

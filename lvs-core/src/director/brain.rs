@@ -2,6 +2,7 @@
 
 use crate::conntrack::key::Target;
 use crate::conntrack::table::TableState;
+use crate::director::time::reclaim::Nominees;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
 use crate::model::flow::Family;
@@ -45,6 +46,8 @@ pub(crate) struct Brain {
     pub(super) master: bool,
     pub(super) backup: bool,
     pub(super) overload: Overload,
+    /// What a full table could give up.
+    pub(super) nominees: Nominees,
     /// Whether the stricter TCP table is in use.
     pub(super) secures_tcp: bool,
     /// Whether packets to the director need a look among replies first.
@@ -89,6 +92,8 @@ impl Timers {
 #[derive(Clone, Debug)]
 pub(crate) struct Overload {
     pub(super) available: u64,
+    /// Whether the table is short of room.
+    pub(super) full: bool,
     /// When they are looked at next.
     pub(super) next: Tick,
     /// One of so many new connections is refused; 0 for none.
@@ -100,7 +105,7 @@ pub(crate) struct Overload {
 
 impl Overload {
     pub(crate) const NEW: Self =
-        Self { available: u64::MAX, next: Tick::ZERO, rate: 0, counter: 0, spared: [0; 9] };
+        Self { available: u64::MAX, full: false, next: Tick::ZERO, rate: 0, counter: 0, spared: [0; 9] };
 }
 
 impl Brain {
@@ -128,6 +133,7 @@ impl Brain {
             master: false,
             backup: false,
             overload: Overload::NEW,
+            nominees: Nominees::NONE,
             secures_tcp: false,
             watches_local: false,
             next_trash: Tick::ZERO,
@@ -151,7 +157,7 @@ impl Brain {
         // Both switches concern packets to the director, and are mostly off: one question instead of two for each
         // packet.
         self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
-        self.look_at_memory();
+        self.look_at_resources();
     }
 
     /// Whether a backup is to leave clients' packets to others.

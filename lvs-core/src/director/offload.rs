@@ -159,7 +159,8 @@ impl<S: Store> Engine<'_, S> {
         match forward.direction {
             // The counter of listings and sync messages has 32 bits.
             Direction::Request => slot.in_packets = slot.in_packets.wrapping_add(passed.packets as u32),
-            Direction::Reply => slot.saw_output(),
+            // Such packets have ACK alone, on an established connection.
+            Direction::Reply => slot.saw_answer(),
         }
         let established = State::Tcp(TcpState::Established);
         if slot.state() == established && !slot.is_unusual() {

@@ -55,9 +55,11 @@ impl Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every policy")]
 pub enum WhenFull {
-    /// Gives up one other entry out of a bounded look around the table: an expired one; else a TCP or SCTP
-    /// connection that is closing; else one that never completed its handshake; else a UDP flow. An
-    /// established connection is never given up: then the new one is dropped as under `Refuse`.
+    /// Gives up one other entry out of a bounded look around the table, the one that has proved least: an expired one;
+    /// else one that is closed or closing; else one that never completed its handshake; else a UDP flow or a connection
+    /// that its client's packets alone speak for, by how many they were. What was seen within the last second counts as
+    /// if it had had eight packets. A TCP or SCTP connection whose server has answered is never given up while it is
+    /// open, and in a table of nothing else the new one is dropped as under `Refuse`.
     Reclaim,
     /// Drops the packet, counted as [`Reason::TableFull`](crate::Reason::TableFull), as IPVS does when it cannot make
     /// an entry. Expired entries that no sweep has freed yet take their places too.
@@ -87,8 +89,8 @@ pub struct Tuning {
     /// were not completed, templates that nothing was established from, and some of the connections with at most 8
     /// packets that have been idle for a minute. Default never.
     pub drop_entry: Defence,
-    /// Whether a part of the new connections is refused: the more the shorter memory is, or one in
-    /// [`am_droprate`](Self::am_droprate) when always on. Default never.
+    /// Whether a part of the new connections is refused: the more the shorter memory is; one in
+    /// [`am_droprate`](Self::am_droprate) when always on, or while the connection table is short. Default never.
     pub drop_packet: Defence,
     /// Whether connections of a removed real server end at once, so that their next packet is scheduled as if it
     /// were the first; also those of a quiesced one whose client begins anew. Default false: they are silently
@@ -167,7 +169,8 @@ impl Tuning {
 pub enum Defence {
     /// Never: 0 in IPVS.
     Never,
-    /// While memory is short: 1 in IPVS, which shows it as 2 while it is.
+    /// While memory or the connection table is short: 1 in IPVS, which shows it as 2 while it is, and knows of memory
+    /// alone. The table is short when less than a sixteenth of it is free.
     Automatic,
     /// Always: 3 in IPVS.
     Always,

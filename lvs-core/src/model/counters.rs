@@ -20,6 +20,9 @@ pub struct Counters {
     /// Entries given up for new ones while the table was full, see
     /// [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim).
     pub reclaimed: u64,
+    /// Those of them that counted as established by their clients' packets alone, see
+    /// [`Cause::OneWay`](crate::event::Cause::OneWay).
+    pub reclaimed_one_way: u64,
     /// Events that found the queue full.
     pub events_lost: u64,
 }
@@ -31,6 +34,7 @@ impl Counters {
         live: 0,
         expired: 0,
         reclaimed: 0,
+        reclaimed_one_way: 0,
         events_lost: 0,
     };
 
@@ -48,12 +52,13 @@ impl Counters {
 impl AddAssign for Counters {
     /// What several directors have counted, together.
     fn add_assign(&mut self, other: Self) {
-        let Self { traffic, reasons, live, expired, reclaimed, events_lost } = other;
+        let Self { traffic, reasons, live, expired, reclaimed, reclaimed_one_way, events_lost } = other;
         self.traffic += traffic;
         self.reasons.iter_mut().zip(reasons).for_each(|(count, more)| *count += more);
         self.live += live;
         self.expired += expired;
         self.reclaimed += reclaimed;
+        self.reclaimed_one_way += reclaimed_one_way;
         self.events_lost += events_lost;
     }
 }

@@ -62,6 +62,9 @@ pub enum Cause {
     /// because its real server was removed ([`expire_nodest_conn`](crate::config::Tuning::expire_nodest_conn)), or by
     /// [`cut`](crate::Director::cut).
     Dropped,
+    /// The connection made room while the table was full, and counted as established by its client's packets alone: its
+    /// replies bypass the director (DR, TUN), or its server never answered. Such packets can be forged.
+    OneWay,
     /// The connection made room while the table was full.
     Reclaimed,
 }

@@ -5,7 +5,7 @@ mod tcp;
 pub(crate) mod timeouts;
 pub(crate) mod view;
 
-use view::{View, Worth};
+use view::{Phase, View};
 
 use crate::model::packet::Content;
 use crate::model::state::State;
@@ -23,12 +23,12 @@ impl State {
         }
     }
 
-    /// How willingly a full table gives an entry in this state up.
-    pub(crate) const fn worth(self) -> Worth {
+    /// How far a connection in this state has come.
+    pub(crate) const fn phase(self) -> Phase {
         match self {
-            Self::Tcp(state) => state.worth(),
-            Self::Udp => Worth::Stateless,
-            Self::Sctp(state) => state.worth(),
+            Self::Tcp(state) => state.phase(),
+            Self::Udp => Phase::Stateless,
+            Self::Sctp(state) => state.phase(),
         }
     }
 }

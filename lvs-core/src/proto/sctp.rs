@@ -1,6 +1,6 @@
 //! SCTP: the state table of IPVS (`ip_vs_proto_sctp`), as data. The event is the first chunk (RFC 9260 §3.2).
 
-use super::view::{View, Worth};
+use super::view::{Phase, View};
 use crate::model::packet::Chunk;
 use crate::model::state::SctpState;
 
@@ -23,9 +23,9 @@ impl SctpState {
         }
     }
 
-    pub(super) const fn worth(self) -> Worth {
+    pub(super) const fn phase(self) -> Phase {
         match self {
-            Self::Established => Worth::Established,
+            Self::Established => Phase::Established,
             Self::None
             | Self::Init1
             | Self::Init
@@ -33,12 +33,10 @@ impl SctpState {
             | Self::CookieReplied
             | Self::CookieWait
             | Self::Cookie
-            | Self::CookieEchoed => Worth::HalfOpen,
-            Self::ShutdownSent
-            | Self::ShutdownReceived
-            | Self::ShutdownAckSent
-            | Self::Rejected
-            | Self::Closed => Worth::Closing,
+            | Self::CookieEchoed => Phase::HalfOpen,
+            Self::ShutdownSent | Self::ShutdownReceived => Phase::Closing,
+            Self::ShutdownAckSent => Phase::LastAck,
+            Self::Rejected | Self::Closed => Phase::Over,
         }
     }
 

@@ -14,7 +14,7 @@
 //! Then, in this file: [`View`] is the part of a table (who sent the segment, and whether the other direction is seen),
 //! `ROWS` the row (which flag counts), and the present state the column.
 
-use super::view::{View, Worth};
+use super::view::{Phase, View};
 use crate::model::packet::TcpFlags;
 use crate::model::state::TcpState;
 
@@ -30,11 +30,13 @@ impl TcpState {
         }
     }
 
-    pub(super) const fn worth(self) -> Worth {
+    pub(super) const fn phase(self) -> Phase {
         match self {
-            Self::Established => Worth::Established,
-            Self::None | Self::SynSent | Self::SynRecv | Self::SynAck | Self::Listen => Worth::HalfOpen,
-            Self::FinWait | Self::TimeWait | Self::Close | Self::CloseWait | Self::LastAck => Worth::Closing,
+            Self::Established => Phase::Established,
+            Self::None | Self::SynSent | Self::SynRecv | Self::SynAck | Self::Listen => Phase::HalfOpen,
+            Self::FinWait | Self::CloseWait => Phase::Closing,
+            Self::LastAck => Phase::LastAck,
+            Self::TimeWait | Self::Close => Phase::Over,
         }
     }
 

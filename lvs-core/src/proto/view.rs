@@ -1,4 +1,4 @@
-//! From where a packet is seen, and what an entry is worth.
+//! From where a packet is seen, and how far a connection has come.
 
 /// From where a packet is seen; it chooses the part of the state table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,15 +11,19 @@ pub(crate) enum View {
     InputOnly,
 }
 
-/// What a full table would lose with an entry, least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Worth {
-    /// Closing or closed.
-    Closing,
-    /// The handshake was never completed.
+/// How far a connection has come in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The handshake is not completed.
     HalfOpen,
-    /// A UDP flow.
-    Stateless,
-    /// Established: never given up.
+    /// The protocol has connections, and this is one.
     Established,
+    /// The protocol has none.
+    Stateless,
+    /// One end has closed it.
+    Closing,
+    /// Both ends have, and the last acknowledgement is missing.
+    LastAck,
+    /// Closed or reset.
+    Over,
 }

@@ -290,12 +290,12 @@ const SWITCHES: &[Switch] = &[
     tuning!(
         drop_entry,
         0..=3,
-        "entries that look unimportant are given up: 0 never, 1 when memory is short, 3 always"
+        "entries that look unimportant are given up: 0 never, 1 when memory or the table is short, 3 always"
     ),
     tuning!(
         drop_packet,
         0..=3,
-        "part of the new connections is refused: 0 never, 1 when memory is short, 3 always"
+        "part of the new connections is refused: 0 never, 1 when memory or the table is short, 3 always"
     ),
     tuning!(expire_nodest_conn, 0..=1, "connections of a removed server end at once"),
     tuning!(expire_quiescent_template, 0..=1, "a server of weight 0 loses its persistent clients"),
@@ -309,7 +309,7 @@ const SWITCHES: &[Switch] = &[
     tuning!(
         secure_tcp,
         0..=3,
-        "NAT connections count once the server acknowledged: 0 never, 1 when memory is short, 3 always"
+        "NAT connections count once the server acknowledged: 0 never, 1 when memory or the table is short, 3 always"
     ),
     tuning!(sloppy_sctp, 0..=1, "any SCTP packet but ABORT starts an association"),
     tuning!(sloppy_tcp, 0..=1, "any TCP segment without RST starts a connection"),

@@ -150,8 +150,12 @@ impl fmt::Display for Statistics {
         write!(f, "frames\n{}", columns(&frames, &[0]))?;
         writeln!(
             f,
-            "connections\n  {} opened, {} expired, {} given up for new ones, {} left",
-            director.traffic.connections, director.expired, director.reclaimed, director.live
+            "connections\n  {} opened, {} expired, {} given up for new ones (of them {} one-way), {} left",
+            director.traffic.connections,
+            director.expired,
+            director.reclaimed,
+            director.reclaimed_one_way,
+            director.live
         )?;
         write!(f, "interfaces\n{}", columns(&self.interface_rows(), &[1, 2, 3, 4, 5, 6]))?;
         if self.workers.len() > 1 {

@@ -117,7 +117,7 @@ fn update_known(
             if !is_tcp && slot.controller().is_some() {
                 return None;
             }
-            slot.saw_output();
+            slot.saw_answer();
             server.meter.live_mut().count_out(length);
         }
     }

@@ -323,12 +323,14 @@ impl<S: Store> Engine<'_, S> {
         };
         if packet.content != Content::Error {
             slot.saw_output();
+            let before = slot.state().phase();
             if let Some(controller) = slot.controller()
                 && slot.protocol() == Protocol::Udp
             {
                 self.assure(controller);
             }
             self.advance(packet.content, View::Output, id);
+            self.tables.slots[id as usize].weigh_answer(before, packet.content);
         }
         Verdict::Forward(forward)
     }

@@ -9,7 +9,6 @@ use crate::model::event::{Cause, Event};
 use crate::model::id::{ConnId, ServerId};
 use crate::model::server::{Life, Server};
 use crate::model::tick::{Stamp, Tick};
-use crate::proto::view::Worth;
 use crate::store::{Services as _, Store};
 
 impl<S: Store> Director<S> {
@@ -73,6 +72,9 @@ impl<S: Store> Engine<'_, S> {
         self.connections().remove(id, request, reply);
         self.brain.without_client_port -= u32::from(slot.lacks_client_port());
         if let Some(controller) = slot.controller() {
+            if slot.is_proven() || slot.in_packets >= PROVING_PACKETS {
+                self.tables.slots[controller as usize].vouch_for_template();
+            }
             let now = self.now;
             self.connections().release(controller, when, now);
         }
@@ -133,41 +135,6 @@ impl<S: Store> Engine<'_, S> {
         available.take(servers).for_each(|server| server.meter.tick());
     }
 
-    /// Makes room for one connection in a full table, if the policy allows and something of less worth is at hand.
-    pub(crate) fn reclaim(&mut self) -> bool {
-        match self.brain.config.when_full {
-            crate::model::config::WhenFull::Refuse => return false,
-            crate::model::config::WhenFull::Reclaim => {}
-        }
-        let len = self.tables.slots.len() as u32;
-        let mut victim: Option<(Worth, u32)> = None;
-        // A table is full when a flood is under way. A look at all of it would cost milliseconds, and for every packet.
-        for _ in 0..RECLAIM_LOOK.min(len) {
-            let id = self.brain.table.reclaim % len;
-            self.brain.table.reclaim = id + 1;
-            let slot = &self.tables.slots[id as usize];
-            if slot.children() > 0 {
-                continue;
-            }
-            if slot.deadline().reached(self.now) {
-                self.brain.counters.expired += 1;
-                let deadline = slot.deadline();
-                self.close(id, deadline, Cause::Expired);
-                return true;
-            }
-            // A template can be made again, at the price that its clients may get another server.
-            let worth = if slot.is_template() { Worth::Stateless } else { slot.state().worth() };
-            // An established connection is somebody's work: no flood may end it. The new one is lost instead.
-            if worth < Worth::Established && victim.is_none_or(|(least, _)| worth < least) {
-                victim = Some((worth, id));
-            }
-        }
-        let Some((_, id)) = victim else { return false };
-        self.brain.counters.reclaimed += 1;
-        self.close(id, self.now, Cause::Reclaimed);
-        true
-    }
-
     /// Ends connections of removed servers, a part of the table at a time, if `expire_nodest_conn` was on at
     /// their removal.
     pub(crate) fn flush_orphans(&mut self, budget: &mut Budget) {
@@ -210,8 +177,8 @@ impl<S: Store> Engine<'_, S> {
 
 /// What a look at a slot costs, where one at a wake-up time costs 1.
 const LOOK: usize = 8;
-/// How many slots a full table looks at for one to give up.
-const RECLAIM_LOOK: u32 = 64;
+/// From so many packets of its client on, a connection shows that its template is somebody's, whatever else is known.
+const PROVING_PACKETS: u32 = 16;
 /// How often removed servers are looked over.
 pub(crate) const TRASH_PERIOD_SECS: u64 = 60;
 const TRASH_IDLE_SECS: u64 = 120;

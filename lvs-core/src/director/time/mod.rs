@@ -2,5 +2,6 @@
 
 pub(crate) mod lifecycle;
 pub(crate) mod overload;
+pub(crate) mod reclaim;
 pub(crate) mod sweep;
 pub(crate) mod timers;

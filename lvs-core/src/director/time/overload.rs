@@ -1,15 +1,17 @@
 //! What is done about overload: the switches `drop_entry`, `drop_packet` and `secure_tcp`, looked at once a second.
 //!
-//! Each has a mode ([`Defence`](crate::config::Defence)): never, while memory is short, or always. Memory is short when
-//! what the program [reported](Director::report_available) is below
-//! [`amemthresh`](crate::config::Tuning::amemthresh).
+//! Each has a mode ([`Defence`](crate::config::Defence)): never, while memory or the table is short, or always. Memory
+//! is short when what the program [reported](Director::report_available) is below
+//! [`amemthresh`](crate::config::Tuning::amemthresh). The table is short when less than a sixteenth of it is free: it is
+//! what a flood uses up here, where the memory for it was taken at the start.
 //!
 //! * **`drop_entry`** gives up entries that seem unimportant. Each second it looks at a 32nd of the table in runs of 16
 //!   slots at random places. What it drops: handshakes that were not completed (TCP in `SYN_RECV`, SCTP in `INIT`);
 //!   templates of persistence that no connection was ever established from; and of the connections that have been idle
 //!   for a minute and had 1 to 8 packets, one of as many as it had packets. An entry that controls others stays.
 //! * **`drop_packet`** refuses a part of the new connections: one in
-//!   [`am_droprate`](crate::config::Tuning::am_droprate), or the more the shorter memory is. Refused packets are
+//!   [`am_droprate`](crate::config::Tuning::am_droprate), or the more the shorter memory is; never all of them because
+//!   the table is short, since that makes room for new ones. Refused packets are
 //!   counted as [`Reason::Defence`](crate::Reason::Defence).
 //! * **`secure_tcp`** makes connections by NAT count as established only after the server's own acknowledgement, by the
 //!   second table of `proto/tcp`.
@@ -40,7 +42,9 @@ impl<S: Store> Engine<'_, S> {
             return;
         }
         self.brain.overload.next = now.plus_secs(1);
-        self.brain.look_at_memory();
+        let (live, all) = (self.brain.table.live as usize, self.tables.slots.len());
+        self.brain.overload.full = all.saturating_sub(live) < all.div_ceil(SPARE);
+        self.brain.look_at_resources();
         // This is what `drop_entry` does: each second a 32nd of the table is looked at, and what seems unimportant is
         // given up.
         if self.brain.config.tuning.drop_entry.is_on(self.brain.is_short()) {
@@ -95,13 +99,17 @@ impl<S: Store> Engine<'_, S> {
 }
 
 impl Brain {
-    /// Whether memory is short.
+    /// Whether memory or the table is short.
     fn is_short(&self) -> bool {
+        self.lacks_memory() || self.overload.full
+    }
+
+    fn lacks_memory(&self) -> bool {
         self.overload.available < u64::from(self.config.tuning.amemthresh)
     }
 
-    /// Switches defences on and off as the modes and the memory want it.
-    pub(crate) fn look_at_memory(&mut self) {
+    /// Switches defences on and off as the modes and the resources want it.
+    pub(crate) fn look_at_resources(&mut self) {
         let short = self.is_short();
         let tuning = &self.config.tuning;
         self.secures_tcp = tuning.secure_tcp.is_on(short);
@@ -109,15 +117,16 @@ impl Brain {
         // one at nothing.
         let threshold = u64::from(tuning.amemthresh);
         match tuning.drop_packet {
-            crate::model::config::Defence::Automatic if short => {
+            crate::model::config::Defence::Automatic if self.lacks_memory() => {
                 let missing = threshold.saturating_sub(self.overload.available).max(1);
                 self.overload.rate = u32::try_from(threshold / missing).unwrap_or(u32::MAX);
                 self.overload.counter = self.overload.rate;
             }
+            // The counter goes on from where it was.
+            crate::model::config::Defence::Automatic if short => self.overload.rate = tuning.am_droprate,
             crate::model::config::Defence::Automatic | crate::model::config::Defence::Never => {
                 self.overload.rate = 0;
             }
-            // The counter goes on from where it was.
             crate::model::config::Defence::Always => self.overload.rate = tuning.am_droprate,
         }
     }
@@ -152,6 +161,8 @@ impl Brain {
     }
 }
 
+/// The table is short when less than one in so many entries is free.
+const SPARE: usize = 16;
 /// Slots that are looked at together.
 const RUN: u32 = 16;
 

@@ -60,6 +60,7 @@ impl<S: Store> Director<S> {
         // Once around is enough: a second round in the same call would find what the first has left.
         budget.slots = budget.slots.min(all);
         engine.free_expired(&mut budget);
+        engine.nominate(asked, &mut budget);
         engine.defend();
         engine.estimate();
         if engine.brain.trash > 0 && engine.brain.clock >= engine.brain.next_trash {
