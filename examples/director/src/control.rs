@@ -233,7 +233,7 @@ fn print(result: &Value, json: bool) -> ExitCode {
 fn put(target: &Target, request: &Request) -> Result<Value, ExitCode> {
     let socket = target.json_socket();
     match ask(&socket, request) {
-        Ok(Response { error: None, result }) => Ok(result),
+        Ok(Response { error: None, result, .. }) => Ok(result),
         Ok(Response { error: Some(error), .. }) => {
             eprintln!("error: {error}");
             Err(ExitCode::from(REFUSED))

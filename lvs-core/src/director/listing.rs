@@ -2,8 +2,10 @@
 
 use core::net::SocketAddr;
 
+use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::director::Director;
+use crate::model::flow::Flow;
 use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
 use crate::model::listing::{Connection, Template};
@@ -16,6 +18,21 @@ impl<S: Store> Director<S> {
     /// How many connections the table can hold.
     pub fn capacity(&self) -> usize {
         self.store.view().slots.len()
+    }
+
+    /// How many entries of the table were ever used. The connections and templates are among the entries with lower
+    /// numbers, so a listing need not look at the others.
+    pub fn used(&self) -> u32 {
+        self.brain.table.used()
+    }
+
+    /// The connection that a request of this flow belongs to, if one is alive at `now`: one look-up, however many
+    /// connections there are.
+    pub fn find_connection(&mut self, flow: &Flow, now: Tick) -> Option<Connection> {
+        let key = Key::of_request(flow);
+        let hash = key.hash(self.brain.config.seed);
+        let id = self.engine().find_request(&key, hash)?;
+        self.connection(ConnId(id), now)
     }
 
     /// The virtual services, in no particular order.

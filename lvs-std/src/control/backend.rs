@@ -33,6 +33,18 @@ pub trait Backend<S: Store> {
         Ok(vec![self.with(move |director, forwarder, now| work(0, director, forwarder, now))?])
     }
 
+    /// Runs a closure on one director, by its number; `None` when there is none of this number.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    fn with_one<R: Send + 'static>(
+        &self,
+        number: usize,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+    ) -> Result<Option<R>, WorkerGone> {
+        if number == 0 { self.with(work).map(Some) } else { Ok(None) }
+    }
+
     /// How many directors there are.
     fn workers(&self) -> usize {
         1
@@ -60,6 +72,14 @@ impl<S: Store> Backend<S> for WorkerGroup<S> {
         work: impl Fn(usize, &mut Director<S>, &mut Forwarder, Tick) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, WorkerGone> {
         Self::with_each(self, work)
+    }
+
+    fn with_one<R: Send + 'static>(
+        &self,
+        number: usize,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+    ) -> Result<Option<R>, WorkerGone> {
+        self.handles().get(number).map(|handle| handle.with(work)).transpose()
     }
 
     fn workers(&self) -> usize {

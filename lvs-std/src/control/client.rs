@@ -103,14 +103,23 @@ impl Client {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ClientError> {
-        self.file(file::READ, path, None)?;
         let mut text = Vec::new();
+        self.read_pieces(path, |piece| text.extend_from_slice(piece))?;
+        Ok(text)
+    }
+
+    /// The same, in pieces as they come: the connection table may be longer than anybody wants to keep. Pieces end
+    /// anywhere in a line.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn read_pieces(&mut self, path: &str, mut take: impl FnMut(&[u8])) -> Result<(), ClientError> {
+        self.file(file::READ, path, None)?;
         self.until_done(Family::V4, |read| {
             if let Read::Piece(piece) = read {
-                text.extend(piece);
+                take(&piece);
             }
-        })?;
-        Ok(text)
+        })
     }
 
     /// Writes to a file that the kernel would have, `/proc/sys/net/ipv4/vs/*`.

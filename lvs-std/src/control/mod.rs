@@ -18,7 +18,9 @@ mod client;
 mod command;
 mod controller;
 pub mod convert;
+mod cursor;
 mod errno;
+mod front;
 mod journal;
 mod proc;
 mod protocol;
@@ -34,7 +36,8 @@ pub use command::{
     Answer, Command, DaemonCommand, DaemonSpec, Info, Query, Role, ServerReport, ServerSpec, ServiceName,
     ServiceReport, ServiceSpec, Setting, Stats, TableCommand, Timeouts, flags, method, tunnel, whole,
 };
-pub use controller::{Controller, Daemons, NoDaemons};
+pub use controller::{Controller, Daemons, NoDaemons, Page};
+pub use cursor::{Cursor, NoCursor};
 pub use errno::{CommandError, Errno};
 pub use journal::{Journal, JournalError};
 pub use protocol::session::{CommandHandler, Session};

@@ -1,21 +1,11 @@
-//! The control socket: a thread that holds the conversations of all clients.
-//!
-//! Nothing that a client does, or does not do, holds up another client for longer than one command, or a packet at all:
-//! sockets never block, an answer that its client does not fetch waits in a queue of the client's own, nothing more is
-//! read from it meanwhile, and after a while it is cut off.
+//! The control socket, at which the kernel's netlink family is spoken.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
-
+use super::front::{self, Front, Peer, Said, Talk, Then};
 use super::{CommandHandler, Session};
 use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
@@ -28,7 +18,8 @@ pub struct ServeOptions {
     /// Who may connect, and command the director. By default the superuser and the user that the director runs as.
     /// Whoever else may connect may ask for the family's number.
     pub access: Access,
-    /// Clients at a time; further ones are turned away. Default 64.
+    /// Clients at a time. Default 64. When one more comes, one gives way: of the process that has the most, the one
+    /// that has been silent for the longest time. Clients that may not command the director have a quarter of them.
     pub clients: usize,
     /// How long an answer waits for its client to fetch some of it. Default 10 s.
     pub patience: Duration,
@@ -47,9 +38,7 @@ impl ServeOptions {
 pub struct Serving {
     /// The socket's file, which goes with it.
     path: Option<BoundPath>,
-    /// Closed to end the thread.
-    waker: Option<UnixStream>,
-    thread: Option<JoinHandle<()>>,
+    front: Option<Front>,
 }
 
 /// Serves a control socket on a thread of its own. A socket that a former director left behind is replaced.
@@ -59,142 +48,129 @@ pub struct Serving {
 pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send>>) -> io::Result<Serving> {
     // On this thread, so that the caller hears of a path that cannot be used.
     let (listener, path) = options.socket.listen(Transport::Messages, options.access, BACKLOG)?;
-    let (waker, wake_rx) = UnixStream::pair()?;
-    let server = Server { listener, wake_rx, options, handler, clients: Vec::new() };
-    let thread = thread::Builder::new().name("control".to_owned()).spawn(move || server.run())?;
-    Ok(Serving { path: Some(path), waker: Some(waker), thread: Some(thread) })
+    let served = front::Options { places: options.clients, patience: options.patience, silence: None };
+    let admits = move |socket: BorrowedFd<'_>| options.access.admits(socket);
+    let meet =
+        move |peer: Peer| Conversation { session: Session::new(peer.privileged), handler: handler.clone() };
+    let front = Front::serve("control", listener, Front::waker()?, served, admits, meet)?;
+    Ok(Serving { path: Some(path), front: Some(front) })
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         // The path first: from now on nobody is to come.
         drop(self.path.take());
-        self.waker = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        drop(self.front.take());
     }
 }
 
-struct Server {
-    listener: OwnedFd,
-    wake_rx: UnixStream,
-    options: ServeOptions,
-    handler: Arc<Mutex<dyn CommandHandler + Send>>,
-    clients: Vec<Client>,
-}
-
-struct Client {
-    socket: OwnedFd,
+/// A session with the director that it commands.
+struct Conversation {
     session: Session,
-    /// Answers that it has not fetched yet.
-    waiting: VecDeque<Vec<u8>>,
-    /// When it last fetched something, while there is something to fetch.
-    since: Instant,
-    gone: bool,
+    handler: Arc<Mutex<dyn CommandHandler + Send>>,
 }
 
-impl Server {
-    fn run(mut self) {
-        let mut buffer = vec![0; LONGEST];
-        loop {
-            let ready = self.wait();
-            let Some((waker, listener, clients)) = ready.split_first().and_then(|(waker, rest)| {
-                rest.split_first().map(|(listener, clients)| (waker, listener, clients))
-            }) else {
-                return;
-            };
-            // Nothing is ever written to the waker. It becomes readable when `Serving` closes its other end.
-            if !waker.is_empty() {
-                return;
-            }
-            for (client, ready) in self.clients.iter_mut().zip(clients) {
-                client.turn(*ready, &self.handler, &mut buffer);
-                client.gone |= !client.waiting.is_empty() && client.since.elapsed() > self.options.patience;
-            }
-            self.clients.retain(|client| !client.gone);
-            if !listener.is_empty() {
-                self.accept();
-            }
-        }
+impl Talk for Conversation {
+    fn hear(&mut self, datagram: &[u8]) {
+        self.session.hear(datagram);
     }
 
-    /// Waits until something can be done; which of waker, listener and clients can.
-    fn wait(&self) -> Vec<PollFlags> {
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(self.wake_rx.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
-        ];
-        fds.extend(self.clients.iter().map(|client| {
-            // A client that has answers to fetch is not read from. So a queue holds the answers to one datagram at
-            // most, and the number of clients bounds the memory.
-            let flags = if client.waiting.is_empty() { PollFlags::IN } else { PollFlags::OUT };
-            PollFd::from_borrowed_fd(client.socket.as_fd(), flags)
-        }));
-        // No event tells that a client's patience is over, so the clock is looked at each second while anybody owes a
-        // fetch.
-        let waiting = self.clients.iter().any(|client| !client.waiting.is_empty());
-        let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
-        // Interrupted is as good as nothing to do.
-        let _ = poll(&mut fds, waiting.then_some(&limit));
-        fds.iter().map(PollFd::revents).collect()
-    }
-
-    fn accept(&mut self) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-            // A client too many is accepted and closed at once. Left in the backlog, it would wait without a word, and
-            // keep `poll` from ever waiting.
-            if self.clients.len() < self.options.clients {
-                // Asked once: the kernel notes the user when the client connects, and whoever inherits the descriptor
-                // has its rights.
-                let privileged = self.options.access.admits(socket.as_fd());
-                let session = Session::new(privileged);
-                let (waiting, since, gone) = (VecDeque::new(), Instant::now(), false);
-                self.clients.push(Client { socket, session, waiting, since, gone });
-            }
-        }
-    }
-}
-
-impl Client {
-    fn turn(&mut self, ready: PollFlags, handler: &Mutex<dyn CommandHandler + Send>, buffer: &mut [u8]) {
-        if ready.is_empty() {
-            return;
-        }
-        if self.waiting.is_empty() {
-            match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                // An empty datagram looks like the end, and is nothing that a client sends.
-                Ok((0, _)) => self.gone = true,
-                Ok((count, _)) => {
-                    let datagram = buffer.get(..count).unwrap_or_default();
-                    // A panic while somebody held the lock is no reason to leave the director without control. A
-                    // command is noted only after the director has taken it, so both still agree.
-                    let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.waiting.extend(self.session.answer(datagram, &mut *handler));
-                    self.since = Instant::now();
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                // Also who left without fetching everything.
-                Err(_) => self.gone = true,
-            }
-        }
-        while let Some(next) = self.waiting.front() {
-            match rustix::net::send(&self.socket, next, SendFlags::NOSIGNAL) {
-                Ok(_) => {
-                    self.waiting.pop_front();
-                    self.since = Instant::now();
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-                Err(_) => {
-                    self.gone = true;
-                    return;
-                }
-            }
-        }
+    fn next(&mut self) -> Said {
+        // A panic while somebody held the lock is no reason to leave the director without control. A command is noted
+        // only after the director has taken it, so both still agree.
+        let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let pieces = self.session.next(&mut *handler);
+        Said { pieces, then: if self.session.has_more() { Then::Talk } else { Then::Listen } }
     }
 }
 
 const BACKLOG: i32 = 64;
-/// The longest datagram that is read whole.
-const LONGEST: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::path::PathBuf;
+    use std::thread;
+    use std::time::Instant;
+
+    use lvs_core::{Config, Director, Heap, Seed};
+    use lvs_forward::host::Host;
+    use lvs_forward::{Forwarder, Options};
+    use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+    use super::*;
+    use crate::control::{
+        Client, Controller, Local, NoDaemons, Query, ServiceName, ServiceSpec, TableCommand,
+    };
+
+    fn director(name: &str, services: u16) -> (PathBuf, Serving) {
+        let seed = Seed::from_bytes([7; 16]);
+        let director = Director::new(Config::new(seed), Heap::<lvs_core::Scheduler>::with_capacity(16));
+        let host: Host<8, 8> = Host::new(seed);
+        let local = Local::new(director, Box::new(Forwarder::new(host, Options::new())));
+        let mut controller = Controller::new(local, Box::new(NoDaemons));
+        for port in 1..=services {
+            let name = ServiceName::tcp(([192, 0, 2, 1], port).into());
+            controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
+        }
+        let path = std::env::temp_dir().join(format!("director-serve-{}-{name}", std::process::id()));
+        let serving =
+            serve(ServeOptions::at(OwnedSocket::take(&path).unwrap()), Arc::new(Mutex::new(controller)))
+                .unwrap();
+        (path, serving)
+    }
+
+    fn connect(path: &PathBuf) -> OwnedFd {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let address = SocketAddrUnix::new(path).unwrap();
+        while rustix::net::connect(&socket, &address).is_err() {
+            // The backlog is full until the other end has let some in.
+            thread::yield_now();
+        }
+        socket
+    }
+
+    #[test]
+    fn a_command_is_carried_out_whatever_other_clients_do() {
+        let (path, _serving) = director("hostile", 200);
+        // Ask for listings of all services, a thousand to the datagram, and fetch none of them.
+        let list: Vec<u8> =
+            [&[20, 0, 0, 0, 0x1b, 0, 1, 3, 9, 0, 0, 0, 0, 0, 0, 0][..], &[4, 1, 0, 0]].concat();
+        let lists = list.repeat(1_000);
+        let mut others: Vec<_> = (0..100).map(|_| connect(&path)).collect();
+        for (client, number) in others.iter().zip(0..) {
+            if number % 2 == 0 {
+                let _ = rustix::net::send(client, &lists, SendFlags::NOSIGNAL);
+            }
+        }
+        // And more come all the time.
+        let flood = {
+            let path = path.clone();
+            thread::spawn(move || (0..2_000).map(|_| connect(&path)).collect::<Vec<_>>().len())
+        };
+        let begun = Instant::now();
+        let mut answered = 0;
+        while answered < 5 {
+            // All clients here are of one process, so this one may have to give way too.
+            let client = Client::connect(&path);
+            answered += usize::from(client.is_ok_and(|mut client| client.call(&Query::Info.into()).is_ok()));
+            assert!(begun.elapsed() < Duration::from_secs(30), "{answered} answered");
+        }
+        assert_eq!(flood.join().unwrap(), 2_000);
+        others.clear();
+        let mut client = Client::connect(&path).unwrap();
+        assert_eq!(client.table().unwrap().len(), 200);
+    }
+
+    #[test]
+    fn files_are_read_and_written_by_a_client() {
+        let (path, _serving) = director("stream", 1);
+        let mut client = Client::connect(&path).unwrap();
+        client.write_file("/proc/sys/net/ipv4/vs/drop_entry", b"3\n").unwrap();
+        assert_eq!(client.read_file("/proc/sys/net/ipv4/vs/drop_entry").unwrap(), b"3\n");
+        assert!(client.read_file("/proc/net/ip_vs_conn").unwrap().ends_with(b"PEData\n"));
+        assert!(client.read_file("/proc/net/nothing").is_err());
+    }
+}

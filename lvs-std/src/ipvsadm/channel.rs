@@ -19,6 +19,16 @@ pub trait Channel {
     ///
     /// As for [`call`](Self::call).
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError>;
+
+    /// The same, in pieces as they come, which end anywhere in a line.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Self::call).
+    fn read_pieces(&mut self, path: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), ChannelError> {
+        take(&self.read_file(path)?);
+        Ok(())
+    }
 }
 
 impl Channel for Client {
@@ -28,6 +38,10 @@ impl Channel for Client {
 
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError> {
         Ok(Self::read_file(self, path)?)
+    }
+
+    fn read_pieces(&mut self, path: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), ChannelError> {
+        Ok(Self::read_pieces(self, path, take)?)
     }
 }
 

@@ -8,19 +8,55 @@ use super::table::endpoint;
 /// The file from which the table is read, as ipvsadm does.
 pub(super) const FILE: &str = "/proc/net/ip_vs_conn";
 
-/// The listing, in the order of the file; with what persistence engines know if `engines` asks for it.
-pub(super) fn listing(file: &str, engines: bool, names: &dyn Names) -> String {
-    let mut text = String::from("IPVS connection entries\n");
-    text.push_str(if engines {
-        "pro expire state       source             virtual            destination        pe name          pe_data\n"
-    } else {
-        "pro expire state       source             virtual            destination\n"
-    });
-    // The first line has the titles.
-    for row in file.lines().skip(1).filter_map(Row::read) {
-        text.push_str(&row.line(engines, names));
+/// The listing, in the order of the file, line by line as the file comes: it may be longer than anybody wants to keep.
+pub(super) struct Lines<'a> {
+    /// Whether what persistence engines know is listed.
+    engines: bool,
+    names: &'a dyn Names,
+    /// The beginning of a line that has not come whole.
+    rest: Vec<u8>,
+    titled: bool,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) const fn new(engines: bool, names: &'a dyn Names) -> Self {
+        Self { engines, names, rest: Vec::new(), titled: false }
     }
-    text
+
+    /// The listing's text for a further piece of the file.
+    pub(super) fn take(&mut self, piece: &[u8]) -> String {
+        let mut rest = core::mem::take(&mut self.rest);
+        rest.extend_from_slice(piece);
+        let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut text = String::new();
+        for line in String::from_utf8_lossy(rest.get(..whole).unwrap_or_default()).lines() {
+            self.line(line, &mut text);
+        }
+        rest.drain(..whole);
+        self.rest = rest;
+        text
+    }
+
+    /// The text for the end of the file.
+    pub(super) fn end(mut self) -> String {
+        let mut text = String::new();
+        let rest = core::mem::take(&mut self.rest);
+        if !self.titled || !rest.is_empty() {
+            self.line(&String::from_utf8_lossy(&rest), &mut text);
+        }
+        text
+    }
+
+    fn line(&mut self, line: &str, text: &mut String) {
+        if self.titled {
+            text.extend(Row::read(line).map(|row| row.line(self.engines, self.names)));
+            return;
+        }
+        // The first line has the titles of the file.
+        self.titled = true;
+        text.push_str("IPVS connection entries\npro expire state       source             virtual            destination");
+        text.push_str(if self.engines { "        pe name          pe_data\n" } else { "\n" });
+    }
 }
 
 /// A line of the file.
@@ -90,6 +126,24 @@ TCP 2001:0db8:000c:0000:0000:0000:0000:0007 03E9 2001:0db8:0099:0000:0000:0000:0
 2001:0db8:0001:0000:0000:0000:0000:0011 0050 ESTABLISHED     899
 a line that is none
 ";
+
+    fn listing(file: &str, engines: bool, names: &dyn Names) -> String {
+        let mut lines = Lines::new(engines, names);
+        lines.take(file.as_bytes()) + &lines.end()
+    }
+
+    #[test]
+    fn a_file_that_comes_in_pieces_is_listed_as_the_whole_one() {
+        let whole = listing(FILE, true, &Numeric);
+        for size in 1..FILE.len() {
+            let mut lines = Lines::new(true, &Numeric);
+            let text: String = FILE.as_bytes().chunks(size).map(|piece| lines.take(piece)).collect();
+            assert_eq!(text + &lines.end(), whole, "in pieces of {size}");
+        }
+        let empty = Lines::new(false, &Numeric).end();
+        assert_eq!(empty.lines().count(), 2, "the titles: {empty}");
+        assert_eq!(listing(FILE.trim_end(), true, &Numeric), whole, "the last line without its end");
+    }
 
     #[test]
     fn connections_are_listed_as_by_ipvsadm() {

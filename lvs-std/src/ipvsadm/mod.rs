@@ -37,7 +37,7 @@ pub use help::{VERSION, help};
 pub use names::System;
 pub use request::request;
 pub use save::{SaveError, parse_save, save_text};
-pub use session::{NOT_ROOT, Session, UNREACHABLE, cannot_initialize};
+pub use session::{NOT_ROOT, Session, UNREACHABLE, UNWRITTEN, cannot_initialize};
 pub use value::{Names, Numeric};
 
 /// One call of ipvsadm.

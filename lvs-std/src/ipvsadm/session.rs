@@ -1,6 +1,6 @@
 //! A call of the tool: words in, text and an exit status out.
 
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
 
 use crate::control::convert::name;
 use crate::control::{Answer, Command, DaemonSpec, Errno, Info, Query, Role, ServiceReport};
@@ -24,7 +24,7 @@ pub struct Session<'a> {
     pub channel: &'a mut dyn Channel,
     /// What `-R` reads.
     pub input: &'a mut dyn BufRead,
-    /// Standard output. What cannot be written is lost: whoever closes it wants no more.
+    /// Standard output. What cannot be written is said, and the status is then [`UNWRITTEN`].
     pub out: &'a mut dyn Write,
     /// Standard error.
     pub errors: &'a mut dyn Write,
@@ -85,6 +85,9 @@ impl Session<'_> {
 
     fn carry_out(&mut self, line: &ipvsadm::Command, info: Info) -> Result<(), Failure> {
         let text = match line {
+            ipvsadm::Command::List(listing) if listing.subject == Subject::Connections => {
+                return self.connections(listing);
+            }
             ipvsadm::Command::List(listing) => self.list(listing, info)?,
             ipvsadm::Command::Save { numeric } => {
                 let entries = table::sort(self.entries().map_err(|error| refused(line, &error))?);
@@ -108,8 +111,7 @@ impl Session<'_> {
                 return done.transpose().map(drop).map_err(|error| refused(line, &error));
             }
         };
-        self.say(&text);
-        Ok(())
+        self.out.write_all(text.as_bytes()).map_err(|error| unwritten(self.program, &error))
     }
 
     /// Commands from standard input, one per line; the last one's status. What ipvsadm exits for ends it here too:
@@ -141,12 +143,23 @@ impl Session<'_> {
     }
 
     fn list(&mut self, listing: &Listing, info: Info) -> Result<String, Failure> {
-        self.listed(listing, info).map_err(|error| match listing.subject {
-            Subject::Connections => Failure::exit(format!("cannot open file {}", connections::FILE), 1),
-            Subject::Services | Subject::Service(_) | Subject::Timeouts | Subject::Daemons => {
-                refused(&ipvsadm::Command::List(*listing), &error)
+        self.listed(listing, info).map_err(|error| refused(&ipvsadm::Command::List(*listing), &error))
+    }
+
+    /// The connection table, as it comes.
+    fn connections(&mut self, listing: &Listing) -> Result<(), Failure> {
+        let names = if listing.numeric { &Numeric } else { self.names };
+        let mut lines = connections::Lines::new(listing.persistent_conn, names);
+        let (out, mut done) = (&mut *self.out, Ok(()));
+        let read = self.channel.read_pieces(connections::FILE, &mut |piece| {
+            let text = lines.take(piece);
+            if done.is_ok() {
+                done = out.write_all(text.as_bytes());
             }
-        })
+        });
+        read.map_err(|_| Failure::exit(format!("cannot open file {}", connections::FILE), 1))?;
+        done.and_then(|()| out.write_all(lines.end().as_bytes()))
+            .map_err(|error| unwritten(self.program, &error))
     }
 
     fn listed(&mut self, listing: &Listing, info: Info) -> Result<String, ChannelError> {
@@ -160,11 +173,8 @@ impl Session<'_> {
                 let entries = sorted(listing, vec![self.entry(key)?]);
                 Ok(table::table(listing, &entries, self.names_for(listing.numeric)))
             }
-            Subject::Connections => {
-                let file = self.channel.read_file(connections::FILE)?;
-                let (file, names) = (String::from_utf8_lossy(&file), self.names_for(listing.numeric));
-                Ok(connections::listing(&file, listing.persistent_conn, names))
-            }
+            // These come line by line.
+            Subject::Connections => Ok(String::new()),
             Subject::Timeouts => {
                 let Answer::Timeouts(times) = self.channel.call(&Command::Query(Query::Timeouts))? else {
                     return Err(strange());
@@ -213,10 +223,10 @@ impl Session<'_> {
             }
         }
     }
+}
 
-    fn say(&mut self, text: &str) {
-        drop(self.out.write_all(text.as_bytes()));
-    }
+fn unwritten(program: &str, error: &io::Error) -> Failure {
+    Failure::exit(format!("{program}: write error: {error}"), UNWRITTEN)
 }
 
 /// What ipvsadm says when there is no IPVS to talk to; `why` is the system's word for it.
@@ -261,5 +271,7 @@ fn daemon(spec: &DaemonSpec) -> String {
 
 /// What ipvsadm says to whom the kernel refuses for want of `CAP_NET_ADMIN`.
 pub const NOT_ROOT: &str = "Permission denied (you must be root)";
+/// The exit status when not all could be written that was to be said.
+pub const UNWRITTEN: u8 = 1;
 /// ipvsadm's exit status when there is no IPVS, here no director, to talk to.
 pub const UNREACHABLE: u8 = 2;

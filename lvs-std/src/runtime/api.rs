@@ -9,10 +9,10 @@ use lvs_core::conn::Connection;
 
 use super::{Problem, RuntimeHandle};
 use crate::control::api::{
-    ApiEvent, ApiHandler, ConnectionRow, HealthRow, ProbeRow, ProblemRow, Request, Response, ServerRow,
-    ServiceRow,
+    ApiEvent, ApiHandler, ConnectionPage, ConnectionRow, HealthRow, ProbeRow, ProblemRow, Request, Response,
+    ServerRow, ServiceRow, Wake,
 };
-use crate::control::{DesiredServer, Errno, ServiceName};
+use crate::control::{CommandError, Cursor, DesiredServer, Errno, ServiceName};
 use crate::health::Report;
 use crate::worker::WorkerGone;
 
@@ -41,37 +41,46 @@ impl ApiHandler for RuntimeHandle {
                 Ok(statistics) => Response::of(&statistics.counted()),
                 Err(gone) => ending(gone),
             },
-            Request::Connections { server, limit } => self.connection_rows(server, limit),
-            // The server's side does it.
-            Request::Events => Response::default(),
+            // The server's side does it, by the other methods.
+            Request::Connections { .. } | Request::Events => Response::default(),
             Request::Sysctl(key, value) => Response::done(self.set_sysctl(&key, &value)),
         }
     }
 
-    fn events(&self) -> Receiver<ApiEvent> {
-        Self::events(self)
+    fn connections(
+        &self,
+        server: Option<SocketAddr>,
+        most: usize,
+        at: Option<Cursor>,
+    ) -> Result<ConnectionPage, String> {
+        // The controller is free between two pages: a long table keeps neither commands nor checks waiting.
+        let controller = self.0.controller.lock();
+        let at = at.unwrap_or_else(|| controller.beginning());
+        let page = controller.connections_page(at).map_err(|error| match error {
+            CommandError::Gone => ENDING.to_owned(),
+            CommandError::Refused(_) => {
+                "the director was started anew since: begin without `after`".to_owned()
+            }
+        })?;
+        drop(controller);
+        let mut wanted =
+            page.connections.iter().filter(|of| server.is_none_or(|server| of.destination == server));
+        let taken: Vec<_> = wanted.by_ref().take(most).collect();
+        // A page with more than is wanted ends behind what is.
+        let next = match (wanted.next(), taken.last()) {
+            (Some(_), Some(last)) => Some(at.behind(last)),
+            (Some(_), None) => Some(at),
+            (None, _) => page.next,
+        };
+        Ok(ConnectionPage { rows: taken.into_iter().map(connection_row).collect(), next })
+    }
+
+    fn events(&self, wake: Wake) -> Receiver<ApiEvent> {
+        self.0.events.listen_with(Some(wake))
     }
 }
 
 impl RuntimeHandle {
-    fn connection_rows(&self, server: Option<SocketAddr>, limit: Option<usize>) -> Response {
-        let limit = limit.unwrap_or(usize::MAX);
-        let mut rows = Vec::new();
-        for page in self.0.controller.connections() {
-            let page = match page {
-                Ok(page) => page,
-                Err(gone) => return ending(gone),
-            };
-            let wanted = page.into_iter().filter(|of| server.is_none_or(|server| of.destination == server));
-            rows.extend(wanted.take(limit - rows.len()).map(connection_row));
-            // What is past the limit need not be read.
-            if rows.len() >= limit {
-                break;
-            }
-        }
-        Response::of(&rows)
-    }
-
     fn health_row(&self) -> HealthRow {
         let (ready, reports) = self.health();
         let row = |report: Report| ProbeRow {
@@ -106,7 +115,7 @@ impl RuntimeHandle {
     }
 }
 
-fn connection_row(connection: Connection) -> ConnectionRow {
+fn connection_row(connection: &Connection) -> ConnectionRow {
     ConnectionRow {
         protocol: connection.flow.protocol.to_string(),
         client: connection.flow.source(),
@@ -127,8 +136,10 @@ fn said<E: fmt::Display>(text: Result<String, E>) -> Response {
 }
 
 fn ending(_: WorkerGone) -> Response {
-    Response::failed("the director is ending")
+    Response::failed(ENDING)
 }
+
+const ENDING: &str = "the director is ending";
 
 /// A service by the name that listings give it.
 fn name(text: &str) -> Result<ServiceName, Errno> {

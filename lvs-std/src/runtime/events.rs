@@ -1,21 +1,26 @@
 //! What happens, told to whoever listens.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::control::api::ApiEvent;
+use crate::control::api::{ApiEvent, Wake};
 
 /// Tells listeners. One that does not keep up loses the rest.
 #[derive(Clone, Default)]
 pub(super) struct Events {
-    listeners: Arc<Mutex<Vec<SyncSender<ApiEvent>>>>,
+    listeners: Arc<Mutex<Vec<Listener>>>,
 }
 
 impl Events {
     /// Whatever happens from now on.
     pub(super) fn listen(&self) -> Receiver<ApiEvent> {
+        self.listen_with(None)
+    }
+
+    /// The same; `wake` is called whenever there is something to be received.
+    pub(super) fn listen_with(&self, wake: Option<Wake>) -> Receiver<ApiEvent> {
         let (sender, receiver) = sync_channel(WAITING);
-        self.listeners().push(sender);
+        self.listeners().push(Listener { sender, wake });
         receiver
     }
 
@@ -36,20 +41,30 @@ impl Events {
             | ApiEvent::Problem { .. }
             | ApiEvent::Mended { .. } => {}
         }
-        self.listeners().retain(|listener| match listener.try_send(event.clone()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        self.listeners().retain(|listener| {
+            let told = listener.sender.try_send(event.clone()).is_ok();
+            // One that is left is woken too, to find that out.
+            listener.wake.iter().for_each(Wake::wake);
+            told
         });
     }
 
     /// Leaves all listeners: nothing happens any more.
     pub(super) fn close(&self) {
-        self.listeners().clear();
+        for Listener { sender, wake } in self.listeners().drain(..) {
+            drop(sender);
+            wake.iter().for_each(Wake::wake);
+        }
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Vec<SyncSender<ApiEvent>>> {
+    fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+struct Listener {
+    sender: SyncSender<ApiEvent>,
+    wake: Option<Wake>,
 }
 
 /// How many may wait for a listener.

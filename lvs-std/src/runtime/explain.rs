@@ -42,13 +42,7 @@ pub(super) fn explain(
         let worker = group.steer().owner(&flow, owns);
         let _ = writeln!(text, "worker {worker} has its packets");
     }
-    let mut found = None;
-    for page in controller.connections() {
-        found = page.map_err(gone)?.into_iter().find(|connection| connection.flow == flow);
-        if found.is_some() {
-            break;
-        }
-    }
+    let found = controller.lock().connection(flow).map_err(gone)?;
     if let Some(connection) = found {
         let _ = writeln!(
             text,

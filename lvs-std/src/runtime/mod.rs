@@ -73,10 +73,9 @@ mod threads;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_core::Heap;
-use lvs_core::conn::Connection;
 
 use crate::control::Controller;
-use crate::worker::{Worker, WorkerGone, WorkerGroup};
+use crate::worker::{Worker, WorkerGroup};
 
 pub use assemble::Assembly;
 pub use error::{ExplainError, ReloadError, RunError, StartError};
@@ -107,11 +106,5 @@ impl SharedController {
     fn lock(&self) -> MutexGuard<'_, RuntimeController> {
         // A panic of one client leaves nothing half done: changes are applied as a whole before they are noted.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The live connections, a page of the table at a time. The controller is free between two of them: a long table
-    /// keeps neither commands nor checks waiting.
-    fn connections(&self) -> impl Iterator<Item = Result<Vec<Connection>, WorkerGone>> {
-        (0..).map_while(|page| self.lock().connections_page(page).transpose())
     }
 }

@@ -58,6 +58,13 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 #[cfg(feature = "control")]
 const MOST_GROUPS: usize = 65_536;
 
+/// User and process at the other end of a Unix socket (`SO_PEERCRED`), as [`peer_user`] has them. A process in another
+/// PID namespace has the number 0.
+#[cfg(feature = "control")]
+pub(crate) fn peer_process(socket: BorrowedFd<'_>) -> io::Result<(u32, i32)> {
+    get::<libc::ucred>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).map(|peer| (peer.uid, peer.pid))
+}
+
 /// `setsockopt(2)` with one plain value.
 pub(crate) fn set<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
@@ -114,6 +121,9 @@ mod tests {
         let mut more = groups[1..].to_vec();
         more.sort_unstable();
         assert_eq!(more, own);
+        let user = rustix::process::geteuid().as_raw();
+        let process = std::process::id().cast_signed();
+        assert_eq!(peer_process(one.as_fd()).unwrap(), (user, process));
     }
 
     #[test]

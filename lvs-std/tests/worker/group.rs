@@ -1,7 +1,7 @@
 //! Two workers as one director, turned by hand: what they hand to each other, and what they say together.
 
 use lvs_core::{Method, Seed};
-use lvs_std::control::{Controller, NoDaemons};
+use lvs_std::control::{CommandError, Controller, Errno, NoDaemons};
 use lvs_std::device::{Device, PairOptions};
 use lvs_std::steering::{By, Steer};
 use lvs_std::worker::{Worker, WorkerGone, WorkerGroup};
@@ -139,11 +139,18 @@ fn what_is_told_to_all_is_done_by_each_and_what_they_say_is_joined() {
     let controller = Controller::new(group.clone(), Box::new(NoDaemons));
     let connections = controller.connections().unwrap();
     assert_eq!(connections.len(), 2);
-    assert_eq!(controller.connections_page(0).unwrap().map(|page| page.len()), Some(2));
+    let first = controller.connections_page(controller.beginning()).unwrap();
+    assert_eq!(first.connections, connections[..1], "a page is of one worker");
+    let second = controller.connections_page(first.next.unwrap()).unwrap();
+    assert_eq!((&second.connections[..], second.next), (&connections[1..], None));
+    for connection in &connections {
+        assert_eq!(controller.connection(connection.flow).unwrap().as_ref(), Some(connection));
+    }
+    let other = Controller::new(group.clone(), Box::new(NoDaemons)).beginning();
     assert_eq!(
-        controller.connections_page(2),
-        Ok(None),
-        "the tables have two pages, of 512 entries and of 488"
+        controller.connections_page(other),
+        Err(CommandError::Refused(Errno::Invalid)),
+        "a cursor of another run"
     );
     assert!(connections.iter().all(|connection| connection.flow.source().ip() == CLIENT));
     group.stop();

@@ -2,7 +2,8 @@
 //!
 //! The socket stands beside the one that speaks the kernel's netlink family, with `.json` behind its name. One
 //! connection is one question: a [`Request`] on a line, then a [`Response`] on a line. [`Request::Events`] keeps the
-//! connection open, and each [`ApiEvent`] is a line.
+//! connection open, and each [`ApiEvent`] is a line. A listing of connections is sent a page at a time, and may be
+//! asked for in parts: `next` of one answer is `after` of the next question.
 //!
 //! ```
 //! use lvs_std::control::api::Request;
@@ -13,12 +14,18 @@
 //! ```
 
 mod client;
+mod conversation;
+mod handler;
+mod questions;
 mod server;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use client::{ask, listen};
-pub use server::{ApiHandler, ApiServer};
+pub use handler::{ApiHandler, Wake};
+pub use server::ApiServer;
 pub use types::{
-    ApiEvent, ConnectionRow, DrainRow, HealthRow, ProbeRow, ProblemRow, Question, Request, Response,
-    ServerRow, ServiceRow,
+    ApiEvent, ConnectionPage, ConnectionRow, DrainRow, HealthRow, ProbeRow, ProblemRow, Question, Request,
+    Response, ServerRow, ServiceRow,
 };

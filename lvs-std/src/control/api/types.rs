@@ -3,6 +3,8 @@
 use core::fmt;
 use core::net::SocketAddr;
 
+use crate::control::Cursor;
+
 /// A question.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,8 +44,11 @@ pub enum Request {
     Connections {
         /// Only those of this real server.
         server: Option<SocketAddr>,
-        /// At most so many.
+        /// At most so many. When there are more, the answer's `next` says where the rest begins.
         limit: Option<usize>,
+        /// Go on here, at the `next` of an earlier answer.
+        #[serde(default)]
+        after: Option<String>,
     },
     /// Everything that happens from now on, a line each, for as long as the connection lasts.
     Events,
@@ -61,6 +66,9 @@ pub struct Response {
     /// What was asked for.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub result: serde_json::Value,
+    /// Where the rest of a listing begins that was longer than its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 impl Response {
@@ -68,7 +76,7 @@ impl Response {
     #[must_use]
     pub fn of(result: &impl serde::Serialize) -> Self {
         match serde_json::to_value(result) {
-            Ok(result) => Self { error: None, result },
+            Ok(result) => Self { result, ..Self::default() },
             Err(error) => Self::failed(error.to_string()),
         }
     }
@@ -87,6 +95,16 @@ impl Response {
     pub fn failed(why: impl Into<String>) -> Self {
         Self { error: Some(why.into()), ..Self::default() }
     }
+}
+
+/// A page of the connections.
+#[derive(Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "made by whoever answers")]
+pub struct ConnectionPage {
+    /// The connections.
+    pub rows: Vec<ConnectionRow>,
+    /// Where the next page begins; none at the end of the table.
+    pub next: Option<Cursor>,
 }
 
 /// A connection in an answer.

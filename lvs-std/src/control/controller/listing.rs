@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lvs_core::conn::Connection;
 use lvs_core::service::SchedulerOf;
-use lvs_core::{Director, Scheduler, Store};
+use lvs_core::{Director, Flow, Scheduler, Store};
 
 use super::{Controller, ENTRIES};
 use crate::control::backend::Backend;
@@ -14,9 +14,19 @@ use crate::control::reconcile::table::Entry;
 use crate::control::reconcile::{fan_out, table};
 use crate::control::sysctl::Switch;
 use crate::control::{
-    CommandError, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats,
+    CommandError, Cursor, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats,
 };
 use crate::worker::WorkerGone;
+
+/// A page of the connection table.
+#[derive(Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Its connections, in the order of their entries.
+    pub connections: Vec<Connection>,
+    /// Where the next page begins; `None` at the end of the table.
+    pub next: Option<Cursor>,
+}
 
 impl<S, R> Controller<S, R>
 where
@@ -66,21 +76,27 @@ where
         Ok(listed.collect())
     }
 
-    /// A page of the connection table: the connections among 512 entries of each worker's table, as they are now; `None`
-    /// past its end. Pages are counted from 0.
+    /// The beginning of the connection table.
+    #[must_use]
+    pub const fn beginning(&self) -> Cursor {
+        self.beginning
+    }
+
+    /// A page of the connection table: the connections among 512 entries of one worker's table, as they are now, and
+    /// where the next page begins. [`beginning`](Self::beginning) is where the first one does.
     ///
-    /// A page is some microseconds' work of the workers, so packets go on between two of them. Whoever holds the
-    /// controller in a lock may let it go meanwhile. A connection that opens or closes between two pages may be listed
-    /// or not.
+    /// A page is some microseconds' work of that worker, so packets go on between two of them. Whoever holds the
+    /// controller in a lock may let it go meanwhile; [`Cursor`] says what a listing in pages is worth then.
     ///
     /// # Errors
-    /// [`WorkerGone`].
-    pub fn connections_page(&self, page: u32) -> Result<Option<Vec<Connection>>, WorkerGone> {
+    /// [`Errno::Invalid`] for a cursor of another run; [`CommandError::Gone`].
+    pub fn connections_page(&self, at: Cursor) -> Result<Page, CommandError> {
         let connection = |entry| match entry {
             Entry::Connection(connection) => Some(connection),
             Entry::Template(_) => None,
         };
-        Ok(self.entries(page)?.map(|entries| entries.into_iter().filter_map(connection).collect()))
+        let (entries, next) = self.entries(at)?;
+        Ok(Page { connections: entries.into_iter().filter_map(connection).collect(), next })
     }
 
     /// The live connections, [page](Self::connections_page) by page.
@@ -88,31 +104,80 @@ where
     /// # Errors
     /// [`WorkerGone`].
     pub fn connections(&self) -> Result<Vec<Connection>, WorkerGone> {
-        let mut all = Vec::new();
-        for page in 0.. {
-            let Some(mut connections) = self.connections_page(page)? else { break };
-            all.append(&mut connections);
+        let (mut all, mut at) = (Vec::new(), Some(self.beginning));
+        while let Some(cursor) = at {
+            // The cursor is the controller's own, so nothing but the worker can be in the way.
+            let mut page = self.connections_page(cursor).map_err(|_| WorkerGone)?;
+            all.append(&mut page.connections);
+            at = page.next;
         }
         Ok(all)
     }
 
-    /// A page of entries of all workers, connections and templates; `None` past the end of every table.
-    fn entries(&self, page: u32) -> Result<Option<Vec<Entry>>, WorkerGone> {
-        let first = page.saturating_mul(ENTRIES);
-        let read = move |_: usize, director: &mut Director<S>, _: &mut _, now| {
-            table::entries(director, now, first, ENTRIES)
-        };
-        let pages = self.backend.with_each(read)?;
-        // Tables may be of several sizes: the longest one says when the listing ends.
-        let ended = pages.iter().all(Option::is_none);
-        Ok((!ended).then(|| pages.into_iter().flatten().flatten().collect()))
+    /// The connection that a request of this flow belongs to, of any worker: one look-up in each table.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn connection(&self, flow: Flow) -> Result<Option<Connection>, WorkerGone> {
+        let find =
+            move |_: usize, director: &mut Director<S>, _: &mut _, now| director.find_connection(&flow, now);
+        Ok(self.backend.with_each(find)?.into_iter().flatten().next())
     }
 
-    fn connections_text(&self, with_origin: bool) -> Result<String, CommandError> {
-        let mut text = String::from(if with_origin { proc::CONNECTIONS_SYNC } else { proc::CONNECTIONS });
-        for page in 0.. {
-            let Some(entries) = self.entries(page)? else { break };
-            entries.iter().for_each(|entry| proc::connection(&mut text, entry, with_origin));
+    /// A page of entries of one worker, connections and templates, and where the next one begins.
+    fn entries(&self, at: Cursor) -> Result<(Vec<Entry>, Option<Cursor>), CommandError> {
+        if !at.is_of(&self.beginning) {
+            return Err(Errno::Invalid.into());
+        }
+        let read = move |director: &mut Director<S>, _: &mut _, now| {
+            table::entries(director, now, at.entry, ENTRIES)
+        };
+        let Some((entries, next)) = self.backend.with_one(at.worker, read)? else {
+            return Ok((Vec::new(), None));
+        };
+        let next = match next {
+            Some(entry) => Some(at.at(at.worker, entry)),
+            None => Some(at.at(at.worker + 1, 0)).filter(|next| next.worker < self.backend.workers()),
+        };
+        Ok((entries, next))
+    }
+
+    /// A piece of a file that lists the connection table.
+    fn connections_text(
+        &self,
+        with_origin: bool,
+        at: Option<Cursor>,
+    ) -> Result<(Vec<u8>, Option<Cursor>), CommandError> {
+        let mut text = match at {
+            None if with_origin => String::from(proc::CONNECTIONS_SYNC),
+            None => String::from(proc::CONNECTIONS),
+            Some(_) => String::new(),
+        };
+        let (entries, next) = self.entries(at.unwrap_or(self.beginning))?;
+        entries.iter().for_each(|entry| proc::connection(&mut text, entry, with_origin));
+        Ok((text.into_bytes(), next))
+    }
+
+    /// A piece of a file, and where the next one begins.
+    pub(super) fn piece(
+        &self,
+        path: &str,
+        at: Option<Cursor>,
+    ) -> Result<(Vec<u8>, Option<Cursor>), CommandError> {
+        match path {
+            "/proc/net/ip_vs_conn" => self.connections_text(false, at),
+            "/proc/net/ip_vs_conn_sync" => self.connections_text(true, at),
+            _ => Ok((self.short_file(path)?, None)),
+        }
+    }
+
+    /// A whole file.
+    pub(super) fn file(&self, path: &str) -> Result<Vec<u8>, CommandError> {
+        let (mut text, mut next) = self.piece(path, None)?;
+        while let Some(at) = next {
+            let (piece, behind) = self.piece(path, Some(at))?;
+            text.extend(piece);
+            next = behind;
         }
         Ok(text)
     }
@@ -123,7 +188,8 @@ where
         Ok(Info { version: VERSION, table_size: u32::try_from(capacity).unwrap_or(u32::MAX) })
     }
 
-    pub(super) fn file(&self, path: &str) -> Result<Vec<u8>, CommandError> {
+    /// A file that is not as long as the connection table.
+    fn short_file(&self, path: &str) -> Result<Vec<u8>, CommandError> {
         if let Some(switch) = Switch::at(path) {
             return self.sysctl(switch).map(|value| format!("{value}\n").into_bytes());
         }
@@ -137,8 +203,6 @@ where
                 }
                 proc::services(self.info()?.table_size, &table)
             }
-            "/proc/net/ip_vs_conn" => self.connections_text(false)?,
-            "/proc/net/ip_vs_conn_sync" => self.connections_text(true)?,
             "/proc/net/ip_vs_stats" => {
                 let (traffic, rates) = fan_out::sum(&totals()?);
                 proc::stats(&traffic, &rates)

@@ -19,10 +19,12 @@ use super::reconcile::desired::{DesiredState, Edit, ServerStatus};
 use super::reconcile::fan_out;
 use super::sysctl::Switch;
 use super::{
-    Answer, Command, CommandError, DaemonCommand, DaemonSpec, Errno, Query, Role, ServerSpec, ServiceName,
-    Setting, TableCommand,
+    Answer, Command, CommandError, Cursor, DaemonCommand, DaemonSpec, Errno, Query, Role, ServerSpec,
+    ServiceName, Setting, TableCommand,
 };
 use crate::worker::Handle;
+
+pub use listing::Page;
 
 /// Whoever runs sync daemons for a director.
 pub trait Daemons: Send {
@@ -87,6 +89,8 @@ pub struct Controller<S: Store = Heap, R = Handle<S>> {
     turned: BTreeSet<&'static str>,
     /// The rate of ICMP errors that was asked for: workers have parts of it, which are rounded.
     icmp_rate: Option<u32>,
+    /// Where listings of connections begin.
+    beginning: Cursor,
     store: PhantomData<fn() -> S>,
 }
 
@@ -107,6 +111,7 @@ where
             journal: None,
             turned: BTreeSet::new(),
             icmp_rate: None,
+            beginning: Cursor::of_new_table(),
             store: PhantomData,
         }
     }
@@ -419,6 +424,10 @@ where
 
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         Ok(self.file(path)?)
+    }
+
+    fn read_piece(&mut self, path: &str, at: Option<Cursor>) -> Result<(Vec<u8>, Option<Cursor>), Errno> {
+        Ok(self.piece(path, at)?)
     }
 }
 

@@ -24,6 +24,15 @@ pub(crate) fn status(request: &Message<'_>, errno: Option<Errno>) -> Vec<u8> {
     bytes
 }
 
+/// What stands in a datagram that refuses what a request asked for after its answer has begun.
+pub(crate) fn refused(request: Header, errno: Errno) -> Vec<u8> {
+    let header = Header { kind: kind::ERROR, flags: flag::CAPPED, ..request };
+    let mut bytes = begin(header, HEADER + 4 + HEADER);
+    bytes.extend((-errno.number()).to_ne_bytes());
+    bytes.extend(begin(request, HEADER));
+    bytes
+}
+
 /// The datagrams that answer a request, without an acknowledgement: a message, or a dump with its end.
 pub(crate) fn write(request: Header, answer: &Answer) -> Vec<Vec<u8>> {
     match answer {

@@ -2,8 +2,8 @@
 
 use super::attribute::{attributes, string, u16};
 use super::request::{self, Asked, exists, is_dump, read};
-use super::{GENERIC, Message, answer, file, flag, kind, message, messages};
-use crate::control::{Answer, Command, Errno, ServiceName};
+use super::{GENERIC, Header, Message, answer, file, flag, kind, message, messages};
+use crate::control::{Answer, Command, Cursor, Errno, ServiceName};
 
 /// Whoever carries out what clients ask for: [`Controller`](crate::control::Controller) does it on a running director.
 pub trait CommandHandler {
@@ -21,6 +21,19 @@ pub trait CommandHandler {
     /// # Errors
     /// [`Errno::NoEntry`] if there is no such file.
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Errno>;
+
+    /// A piece of such a file's text, and where the next piece begins. The first piece is at `None`; when no place
+    /// follows, that was the last one.
+    ///
+    /// A file that is as long as the connection table should come in pieces: whoever reads it slowly then holds one
+    /// piece, and commands are carried out between two of them.
+    ///
+    /// # Errors
+    /// As for [`read_file`](Self::read_file); [`Errno::Invalid`] for a place in a table that is no more.
+    fn read_piece(&mut self, path: &str, at: Option<Cursor>) -> Result<(Vec<u8>, Option<Cursor>), Errno> {
+        let _ = at;
+        Ok((self.read_file(path)?, None))
+    }
 }
 
 /// A client's conversation with a director.
@@ -32,36 +45,121 @@ pub struct Session {
     privileged: bool,
     /// The file that every further datagram is written to.
     stream: Option<String>,
+    /// What was heard last, of which the messages from `heard.1` on are still to be answered.
+    heard: (Vec<u8>, usize),
+    /// A file that is being sent.
+    reading: Option<Reading>,
+}
+
+/// A file that is sent piece by piece.
+#[derive(Debug)]
+struct Reading {
+    request: Header,
+    path: String,
+    /// Where the next piece begins.
+    at: Cursor,
 }
 
 impl Session {
     /// A conversation with a client that may, or may not, command the director.
     #[must_use]
     pub const fn new(privileged: bool) -> Self {
-        Self { privileged, stream: None }
+        Self { privileged, stream: None, heard: (Vec::new(), 0), reading: None }
     }
 
     /// The datagrams that answer one.
     pub fn answer(&mut self, datagram: &[u8], handler: &mut dyn CommandHandler) -> Vec<Vec<u8>> {
-        if let Some(path) = &self.stream {
-            // Who writes to a file this way does not wait for an answer.
-            let _ = write_file(handler, path, datagram);
-            return Vec::new();
-        }
+        self.hear(datagram);
         let mut answers = Vec::new();
-        for message in messages(datagram) {
-            let header = message.header;
-            // As with the kernel, what is no request is not carried out, but acknowledged if it asks for that.
-            let asked = header.flags & flag::REQUEST != 0 && header.kind >= kind::FIRST;
-            let done = if asked { self.one(&message, handler, &mut answers) } else { Ok(()) };
-            match done {
-                // A dump that has begun is acknowledged by its end.
-                Ok(()) if header.flags & flag::ACK == 0 || (asked && dumps(&message)) => {}
-                Ok(()) => answers.push(answer::status(&message, None)),
-                Err(errno) => answers.push(answer::status(&message, Some(errno))),
-            }
+        while self.has_more() {
+            answers.extend(self.next(handler));
         }
         answers
+    }
+
+    /// Takes in a datagram, which [`next`](Self::next) answers. What was heard before and is not answered is left.
+    pub fn hear(&mut self, datagram: &[u8]) {
+        self.heard.0.clear();
+        self.heard.0.extend_from_slice(datagram);
+        self.heard.1 = 0;
+        self.reading = None;
+    }
+
+    /// Whether [`next`](Self::next) has anything to do.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        let (heard, at) = &self.heard;
+        self.reading.is_some()
+            || (*at == 0 && self.stream.is_some() && !heard.is_empty())
+            || self.message_at(*at).is_some()
+    }
+
+    /// Does one thing: answers one message of the datagram that was heard last, or reads one piece of a file. Returns
+    /// the datagrams that say so, which may be none.
+    pub fn next(&mut self, handler: &mut dyn CommandHandler) -> Vec<Vec<u8>> {
+        let mut answers = Vec::new();
+        if let Some(reading) = self.reading.take() {
+            if let Err(errno) =
+                self.send_piece(reading.request, reading.path, Some(reading.at), handler, &mut answers)
+            {
+                answers.push(answer::refused(reading.request, errno));
+            }
+            return answers;
+        }
+        // Taken out, since the messages borrow from it, and put back.
+        let (heard, at) = core::mem::take(&mut self.heard);
+        let rest = heard.get(at..).unwrap_or_default();
+        let mut end = heard.len();
+        // A stream begins with the datagram behind the one that asks for it.
+        if let Some(path) = self.stream.as_ref().filter(|_| at == 0) {
+            // Who writes to a file this way does not wait for an answer.
+            let _ = write_file(handler, path, rest);
+        } else if let Some(message) = messages(rest).next() {
+            end = at + message.bytes.len().next_multiple_of(4);
+            self.message(&message, handler, &mut answers);
+        }
+        self.heard = (heard, end);
+        answers
+    }
+
+    fn message_at(&self, at: usize) -> Option<Message<'_>> {
+        messages(self.heard.0.get(at..)?).next()
+    }
+
+    fn message(
+        &mut self,
+        message: &Message<'_>,
+        handler: &mut dyn CommandHandler,
+        answers: &mut Vec<Vec<u8>>,
+    ) {
+        let header = message.header;
+        // As with the kernel, what is no request is not carried out, but acknowledged if it asks for that.
+        let asked = header.flags & flag::REQUEST != 0 && header.kind >= kind::FIRST;
+        let done = if asked { self.one(message, handler, answers) } else { Ok(()) };
+        match done {
+            // A dump that has begun is acknowledged by its end.
+            Ok(()) if header.flags & flag::ACK == 0 || (asked && dumps(message)) => {}
+            Ok(()) => answers.push(answer::status(message, None)),
+            Err(errno) => answers.push(answer::status(message, Some(errno))),
+        }
+    }
+
+    /// Reads a piece of a file and sends it, with the end behind the last one.
+    fn send_piece(
+        &mut self,
+        request: Header,
+        path: String,
+        at: Option<Cursor>,
+        handler: &mut dyn CommandHandler,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Errno> {
+        let (text, next) = handler.read_piece(&path, at)?;
+        answers.extend(text.chunks(PIECE).map(|piece| piece_of(request, piece)));
+        match next {
+            Some(at) => self.reading = Some(Reading { request, path, at }),
+            None => answers.push(answer::done(request)),
+        }
+        Ok(())
     }
 
     fn one(
@@ -119,15 +217,10 @@ impl Session {
         let path =
             part(file::PATH).and_then(|value| string(value, request::LONGEST_PATH)).ok_or(Errno::Invalid)?;
         match command {
-            file::READ => {
-                let text = handler.read_file(&path)?;
-                answers.extend(text.chunks(PIECE).map(|piece| piece_of(message, piece)));
-                answers.push(answer::done(message.header));
-                Ok(())
-            }
+            file::READ => self.send_piece(message.header, path, None, handler, answers),
             file::WRITE => write_file(handler, &path, part(file::DATA).unwrap_or_default()),
             file::STREAM => {
-                handler.read_file(&path)?;
+                handler.read_piece(&path, None)?;
                 self.stream = Some(path);
                 Ok(())
             }
@@ -179,10 +272,10 @@ fn controller(message: &Message<'_>, command: u8, answers: &mut Vec<Vec<u8>>) ->
     Ok(())
 }
 
-fn piece_of(request: &Message<'_>, piece: &[u8]) -> Vec<u8> {
+fn piece_of(request: Header, piece: &[u8]) -> Vec<u8> {
     let mut set = super::attribute::Writer::new();
     set.put(file::DATA, piece);
-    let header = super::Header { flags: flag::MULTI, ..request.header };
+    let header = Header { flags: flag::MULTI, ..request };
     message(header, file::READ, 1, &set.into_bytes())
 }
 

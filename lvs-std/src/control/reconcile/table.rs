@@ -192,17 +192,16 @@ pub(crate) struct OwnTemplate {
     pub(crate) call: Option<Vec<u8>>,
 }
 
-/// The entries of a part of the table; `None` past its end.
+/// The entries among `count` of a table, from the one with the number `first` on, and the number behind these; `None`
+/// at the end of the table.
 pub(crate) fn entries<S: Store>(
     director: &Director<S>,
     now: Tick,
     first: u32,
     count: u32,
-) -> Option<Vec<Entry>> {
-    let end = u32::try_from(director.capacity()).unwrap_or(u32::MAX);
-    if first >= end {
-        return None;
-    }
+) -> (Vec<Entry>, Option<u32>) {
+    // What was never used is behind all that was.
+    let used = director.used();
     let own = |template: Template<'_>| OwnTemplate {
         client: template.client,
         target: template.target,
@@ -211,10 +210,11 @@ pub(crate) fn entries<S: Store>(
         expires_in: template.expires_in,
         call: template.call.map(<[u8]>::to_vec),
     };
-    let ids = (first..end.min(first.saturating_add(count))).map(ConnId::from_index);
+    let end = used.min(first.saturating_add(count));
+    let ids = (first..end).map(ConnId::from_index);
     let entry = |id| match director.connection(id, now) {
         Some(connection) => Some(Entry::Connection(connection)),
         None => director.template(id, now).map(|template| Entry::Template(own(template))),
     };
-    Some(ids.filter_map(entry).collect())
+    (ids.filter_map(entry).collect(), (end < used).then_some(end))
 }

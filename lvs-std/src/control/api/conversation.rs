@@ -1,0 +1,221 @@
+//! A client's conversation: a line with a question, then the answer, piece by piece if it is long.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use super::questions::Questions;
+use super::{ApiEvent, ConnectionPage, Request, Response};
+use crate::control::Cursor;
+use crate::control::front::{Peer, Said, Talk, Then};
+
+/// A conversation with a client.
+pub(super) struct Conversation {
+    questions: Questions,
+    privileged: bool,
+    state: State,
+}
+
+enum State {
+    /// The question, as far as it was heard.
+    Hears(Vec<u8>),
+    /// The answer is being worked out.
+    Asked(Receiver<Response>),
+    /// So is a page of a listing.
+    Lists(Listing, Receiver<Result<ConnectionPage, String>>),
+    /// A page was sent, and the next one begins here.
+    Between(Listing, Cursor),
+    /// The client hears what happens.
+    Told {
+        events: Receiver<ApiEvent>,
+        last: Instant,
+    },
+    Over,
+}
+
+/// A listing of connections that is being sent.
+struct Listing {
+    server: Option<SocketAddr>,
+    /// How many more there may be.
+    left: usize,
+    /// Whether anything of it was sent.
+    begun: bool,
+}
+
+impl Conversation {
+    pub(super) const fn new(peer: Peer, questions: Questions) -> Self {
+        Self { questions, privileged: peer.privileged, state: State::Hears(Vec::new()) }
+    }
+
+    /// Says a line, and then nothing.
+    fn end(&mut self, response: &Response) -> Said {
+        self.state = State::Over;
+        // A response of ours has nothing that JSON cannot say. If it had, the client must not wait in vain.
+        let text = serde_json::to_vec(response).unwrap_or_else(|_| br#"{"error":"no answer"}"#.to_vec());
+        Said { pieces: vec![line(text)], then: Then::End }
+    }
+
+    /// The question is whole.
+    fn asked(&mut self, question: &[u8]) -> Said {
+        // Asked of the kernel, so that the mode of the socket's file is not all that keeps a stranger out.
+        if !self.privileged {
+            return self.end(&Response::failed("this user may not command the director"));
+        }
+        match serde_json::from_slice(question) {
+            Ok(Request::Events) => {
+                let events = self.questions.events();
+                self.state = State::Told { events, last: Instant::now() };
+                // So that whoever waits for this line knows that nothing is missed from now on.
+                Said { pieces: vec![b"{}\n".to_vec()], then: Then::Told }
+            }
+            Ok(Request::Connections { server, limit, after }) => {
+                let at = match after.as_deref().map(str::parse).transpose() {
+                    Ok(at) => at,
+                    Err(error) => return self.end(&Response::failed(format!("after: {error}"))),
+                };
+                self.page(Listing { server, left: limit.unwrap_or(usize::MAX), begun: false }, at)
+            }
+            Ok(request) => {
+                self.state = State::Asked(self.questions.work_out(move |handler| handler.answer(request)));
+                Said { pieces: Vec::new(), then: Then::Wait }
+            }
+            Err(error) => {
+                self.end(&Response::failed(format!("no question that this director knows: {error}")))
+            }
+        }
+    }
+
+    /// Has the next page of a listing worked out.
+    fn page(&mut self, listing: Listing, at: Option<Cursor>) -> Said {
+        let (server, most) = (listing.server, listing.left);
+        let page = self.questions.work_out(move |handler| handler.connections(server, most, at));
+        self.state = State::Lists(listing, page);
+        Said { pieces: Vec::new(), then: Then::Wait }
+    }
+
+    /// Says a page of a listing.
+    fn listed(&mut self, mut listing: Listing, page: Result<ConnectionPage, String>) -> Said {
+        let page = match page {
+            Ok(page) => page,
+            Err(why) if !listing.begun => return self.end(&Response::failed(why)),
+            // In the middle of an answer nothing can be said any more: it ends without its end, and so is none.
+            Err(_) => return self.break_off(),
+        };
+        let rows: Result<Vec<_>, _> = page.rows.iter().map(serde_json::to_string).collect();
+        let Ok(rows) = rows else { return self.break_off() };
+        let goes_on = page.next.filter(|_| page.rows.len() < listing.left);
+        if rows.is_empty()
+            && let Some(at) = goes_on
+        {
+            return self.page(listing, Some(at));
+        }
+        let mut text = String::from(match (listing.begun, rows.is_empty()) {
+            (false, _) => "{\"result\":[",
+            (true, false) => ",",
+            (true, true) => "",
+        });
+        text.push_str(&rows.join(","));
+        listing.begun = true;
+        listing.left = listing.left.saturating_sub(rows.len());
+        if let Some(at) = goes_on {
+            self.state = State::Between(listing, at);
+            return Said { pieces: vec![text.into_bytes()], then: Then::Talk };
+        }
+        text.push(']');
+        if let Some(next) = page.next {
+            text.push_str(&format!(",\"next\":\"{next}\""));
+        }
+        text.push('}');
+        self.state = State::Over;
+        Said { pieces: vec![line(text.into_bytes())], then: Then::End }
+    }
+
+    /// What has happened, as far as it is known, and now and then an empty line, which finds out who has left.
+    fn told(&mut self, events: Receiver<ApiEvent>, mut last: Instant) -> Said {
+        let (mut pieces, mut then) = (Vec::new(), Then::Talk);
+        while pieces.len() < AT_ONCE {
+            match events.try_recv() {
+                Ok(event) => pieces.extend(serde_json::to_vec(&event).map(line).ok()),
+                Err(TryRecvError::Empty) => {
+                    then = Then::Told;
+                    break;
+                }
+                Err(TryRecvError::Disconnected) => {
+                    self.state = State::Over;
+                    return Said { pieces, then: Then::End };
+                }
+            }
+        }
+        if pieces.is_empty() && last.elapsed() > QUIET {
+            pieces.push(b"\n".to_vec());
+        }
+        if !pieces.is_empty() {
+            last = Instant::now();
+        }
+        self.state = State::Told { events, last };
+        Said { pieces, then }
+    }
+
+    fn break_off(&mut self) -> Said {
+        self.state = State::Over;
+        Said { pieces: Vec::new(), then: Then::End }
+    }
+}
+
+impl Talk for Conversation {
+    fn hear(&mut self, bytes: &[u8]) {
+        if let State::Hears(question) = &mut self.state {
+            question.extend_from_slice(bytes);
+        }
+    }
+
+    fn next(&mut self) -> Said {
+        match core::mem::replace(&mut self.state, State::Over) {
+            State::Hears(mut question) => match question.iter().position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    question.truncate(end);
+                    self.asked(&question)
+                }
+                None if question.len() > LONGEST => self.end(&Response::failed("the question is too long")),
+                None => {
+                    self.state = State::Hears(question);
+                    Said { pieces: Vec::new(), then: Then::Listen }
+                }
+            },
+            State::Asked(answer) => match answer.try_recv() {
+                Ok(response) => self.end(&response),
+                Err(TryRecvError::Empty) => {
+                    self.state = State::Asked(answer);
+                    Said { pieces: Vec::new(), then: Then::Wait }
+                }
+                Err(TryRecvError::Disconnected) => self.end(&Response::failed(FAULT)),
+            },
+            State::Lists(listing, page) => match page.try_recv() {
+                Ok(page) => self.listed(listing, page),
+                Err(TryRecvError::Empty) => {
+                    self.state = State::Lists(listing, page);
+                    Said { pieces: Vec::new(), then: Then::Wait }
+                }
+                Err(TryRecvError::Disconnected) => self.listed(listing, Err(FAULT.to_owned())),
+            },
+            State::Between(listing, at) => self.page(listing, Some(at)),
+            State::Told { events, last } => self.told(events, last),
+            State::Over => self.break_off(),
+        }
+    }
+}
+
+fn line(mut text: Vec<u8>) -> Vec<u8> {
+    text.push(b'\n');
+    text
+}
+
+/// The longest question, in bytes: a configuration of some ten thousand services.
+const LONGEST: usize = 4 << 20;
+/// Events that are told before others have their turn.
+const AT_ONCE: usize = 64;
+/// After how long without an event an empty line is sent.
+const QUIET: Duration = Duration::from_secs(5);
+/// What is said when the director has a fault.
+const FAULT: &str = "the question could not be answered: the director has a fault, which its log names";

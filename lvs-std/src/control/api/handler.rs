@@ -1,0 +1,53 @@
+//! Who answers.
+
+use core::fmt;
+use core::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::{ApiEvent, ConnectionPage, Request, Response};
+use crate::control::Cursor;
+
+/// Answers what is asked at a JSON socket. Questions come from several threads at a time.
+pub trait ApiHandler: Send + Sync {
+    /// Answers a question. [`Request::Connections`] and [`Request::Events`] come by the other methods.
+    fn answer(&self, request: Request) -> Response;
+
+    /// A page of the connections, or of those of one real server: it begins at `at`, or else at the beginning, and has
+    /// `most` rows at most.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn connections(
+        &self,
+        server: Option<SocketAddr>,
+        most: usize,
+        at: Option<Cursor>,
+    ) -> Result<ConnectionPage, String>;
+
+    /// What happens from now on, for a client that asks for [`Request::Events`]. `wake` is to be called whenever there
+    /// is something to be received. The listener is left when the sender is gone.
+    fn events(&self, wake: Wake) -> Receiver<ApiEvent>;
+}
+
+/// Says that there is something for a listener.
+#[derive(Clone)]
+pub struct Wake(Arc<dyn Fn() + Send + Sync>);
+
+impl Wake {
+    /// One that does this. It must not wait.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Says so.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wake").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! The threads that work answers out.
+
+use core::panic::AssertUnwindSafe;
+use std::io;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crossbeam_channel::{Sender, unbounded};
+
+use super::ApiEvent;
+use super::handler::{ApiHandler, Wake};
+use crate::control::front::Waker;
+
+/// A way to the threads that work answers out. They end when the last one is gone.
+///
+/// A question may take a while: a reload tries a whole configuration, and waits for the controller. So that others are
+/// answered meanwhile, a few threads share the work. A client has one question at a time, which bounds what waits.
+#[derive(Clone)]
+pub(super) struct Questions {
+    handler: Arc<dyn ApiHandler>,
+    jobs: Sender<Job>,
+    waker: Waker,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Questions {
+    pub(super) fn start(handler: Arc<dyn ApiHandler>, waker: Waker) -> io::Result<Self> {
+        let (jobs, queue) = unbounded::<Job>();
+        for _ in 0..THREADS {
+            let queue = queue.clone();
+            let work = move || queue.iter().for_each(|job| job());
+            thread::Builder::new().name("question".to_owned()).spawn(work)?;
+        }
+        Ok(Self { handler, jobs, waker })
+    }
+
+    /// Has something worked out. The receiver gets it, and then the conversations are woken. It gets nothing if the
+    /// work panics: the thread goes on.
+    pub(super) fn work_out<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn ApiHandler) -> R + Send + 'static,
+    ) -> Receiver<R> {
+        let (found, finds): (SyncSender<R>, _) = sync_channel(1);
+        let (handler, waker) = (self.handler.clone(), self.waker.clone());
+        let job = move || {
+            // Whoever panics has said so in the log. What a handler shares is behind locks that outlive a panic.
+            if let Ok(answer) = catch_unwind(AssertUnwindSafe(|| work(&*handler))) {
+                // A client that has left needs no answer.
+                let _ = found.send(answer);
+            }
+            // Before the wake, so that who is woken finds that nothing will come.
+            drop(found);
+            waker.wake();
+        };
+        // The threads end with the last sender, so there is somebody to take it.
+        let _ = self.jobs.send(Box::new(job));
+        finds
+    }
+
+    /// The way to listen to what happens.
+    pub(super) fn events(&self) -> Receiver<ApiEvent> {
+        let waker = self.waker.clone();
+        self.handler.events(Wake::new(move || waker.wake()))
+    }
+}
+
+/// Questions that are worked out at a time.
+const THREADS: usize = 4;
