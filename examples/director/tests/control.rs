@@ -20,7 +20,7 @@ use lvs_std::control::{Answer, Client, Query, ServiceName, ServiceSpec, TableCom
 use lvs_std::lab::harness::{self, Outcome};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use support::{PROGRAM, Program, Temporary, ask, serve};
 
 fn main() -> ExitCode {
@@ -41,6 +41,10 @@ fn main() -> ExitCode {
                 (
                     "clients that send garbage, or read nothing, hold nobody up and stay connected",
                     hostile_clients,
+                ),
+                (
+                    "an operator's commands work while clients crowd, and when no descriptor or thread is left",
+                    crowded,
                 ),
                 ("an address is answered for while the machine has it", follow),
             ],
@@ -431,6 +435,73 @@ fn hostile_clients(lab: Lab) -> Outcome {
     assert!(line.contains("no question that this director knows"), "{line}");
     stage.run("services")?;
     Ok(())
+}
+
+fn crowded(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, "crowded", &service("rr", &[(1, 1), (2, 1)]))?;
+    let json = format!("{}.json", stage.socket);
+    let netlink = || -> std::io::Result<_> {
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(&stage.socket)?)?;
+        Ok(socket)
+    };
+    let peer = rustix::net::sockopt::socket_peercred(UnixStream::connect(&json)?)?.pid;
+    let count = |what: &str| -> std::io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/{what}", peer.as_raw_pid()))?.count())
+    };
+    // Each command is a process of its own, which has its share.
+    let commands = |when: &str| -> Outcome {
+        let begun = Instant::now();
+        assert_eq!(stage.table()?.len(), 3, "{when}");
+        assert!(stage.run("services")?.contains("192.0.2.100:80"), "{when}");
+        stage.run("health")?;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{when}: {:?}", begun.elapsed());
+        Ok(())
+    };
+    let threads = count("task")?;
+    let silent: Vec<_> = (0..200).map(|_| netlink().unwrap()).collect();
+    let mut asking: Vec<_> = (0..200).map(|_| UnixStream::connect(&json).unwrap()).collect();
+    for stream in &mut asking {
+        // Half a question. Those that have given way already cannot be written to.
+        let _ = stream.write_all(b"{\"plan\":\"");
+    }
+    commands("while clients sit there")?;
+    assert_eq!(count("task")?, threads, "questions need no further thread");
+    drop((silent, asking));
+    // No descriptor more than it has now.
+    commands("before")?;
+    eventually("those who left are gone", || Ok(count("fd")? < 100))?;
+    let numbers = fs::read_dir(format!("/proc/{}/fd", peer.as_raw_pid()))?;
+    let highest = numbers.filter_map(|fd| fd.ok()?.file_name().to_str()?.parse::<u64>().ok()).max();
+    let limit = Rlimit { current: highest.map(|fd| fd + 1), maximum: Some(4_096) };
+    prlimit(Some(peer), Resource::Nofile, limit)?;
+    commands("without a descriptor")?;
+    let waiting: Vec<_> =
+        (0..50).map(|_| (netlink().unwrap(), UnixStream::connect(&json).unwrap())).collect();
+    let before = spent(peer)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let after = spent(peer)?;
+    assert!(after - before < 50, "{} hundredths of a second, while nobody asks anything", after - before);
+    commands("while clients wait for descriptors")?;
+    drop(waiting);
+    prlimit(Some(peer), Resource::Nofile, Rlimit { current: Some(1_024), maximum: Some(4_096) })?;
+    commands("after")?;
+    let name = stage.cluster.client.run(|| ask_once(vip()))??;
+    assert!(name.starts_with("rs"), "packets pass: {name}");
+    Ok(())
+}
+
+/// Hundredths of a second on a processor that the threads at a process's control sockets have had.
+fn spent(process: Pid) -> Result<u64, Box<dyn Error>> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", process.as_raw_pid()))? {
+        let text = fs::read_to_string(task?.path().join("stat"))?;
+        let (_, rest) = text.rsplit_once(") ").ok_or("stat")?;
+        if text.contains("(control)") || text.contains("(json)") {
+            sum += rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
+        }
+    }
+    Ok(sum)
 }
 
 fn follow(lab: Lab) -> Outcome {

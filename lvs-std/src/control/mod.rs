@@ -6,7 +6,8 @@
 //! | [`Client`] | asks a running director |
 //! | [`Controller`] | carries commands out; its [`DesiredState`] remembers what was declared, its [`Journal`] on disk |
 //! | [`Session`] | a client's conversation: netlink messages in, netlink messages out |
-//! | [`serve`] | conversations at a Unix socket, as many as there are clients |
+//! | [`serve`] | conversations at a Unix socket, by turns (`front`) |
+//! | [`Cursor`] | where a listing of connections goes on |
 //! | [`SyncDaemons`] | the sync daemons' messages, without sockets or threads |
 //! | `api` | the JSON socket beside it: what IPVS has no word for (feature `runtime`) |
 //! | [`sysctl`] | `net.ipv4.vs.*` by name |

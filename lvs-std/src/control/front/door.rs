@@ -9,23 +9,23 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
-/// A listening socket, with a spare descriptor for the time when there is none left.
+/// A listening socket, with spare descriptors for the time when there is no other left: for a few clients, and for one
+/// that is looked at before somebody gives way to it.
 #[derive(Debug)]
 pub(super) struct Door {
     listener: OwnedFd,
-    /// Given up for a client when there is no other descriptor, and taken again when one is free.
-    spare: Option<OwnedFd>,
+    /// Given up for clients when there is no other descriptor, and taken again when one is free.
+    spares: Vec<OwnedFd>,
     /// Nobody is let in before, because nothing was left to let anybody in with.
     shut_until: Option<Instant>,
 }
 
 /// Who comes in.
 pub(super) enum Knock {
-    Client(OwnedFd),
+    /// Whether it is the last one that could be let in: somebody has to leave.
+    Client(OwnedFd, bool),
     Nobody,
-    /// Somebody who cannot be let in, because the process has no descriptor left, and the spare one is in use.
-    NoDescriptor,
-    /// Somebody who cannot be let in for another reason, such as want of memory.
+    /// Somebody who cannot be let in: not even the spare descriptors are left, or memory is short.
     Trouble,
 }
 
@@ -33,7 +33,8 @@ impl Door {
     /// A listener that never blocks, and the spare descriptor.
     pub(super) fn new(listener: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
-        Ok(Self { listener, spare: Some(spare()?), shut_until: None })
+        let spares = (0..SPARES).map(|_| spare()).collect::<io::Result<_>>()?;
+        Ok(Self { listener, spares, shut_until: None })
     }
 
     pub(super) const fn listener(&self) -> &OwnedFd {
@@ -43,12 +44,15 @@ impl Door {
     /// Lets in whoever is next.
     pub(super) fn open(&mut self) -> Knock {
         match self.accept() {
-            Err(Errno::MFILE | Errno::NFILE) if self.spare.take().is_some() => {
+            Err(Errno::MFILE | Errno::NFILE) if self.spares.pop().is_some() => {
+                let last = self.spares.is_empty();
                 let knock = self.accept();
-                self.refill();
-                told(knock)
+                if knock.is_err() {
+                    self.refill();
+                }
+                told(knock, last)
             }
-            knock => told(knock),
+            knock => told(knock, false),
         }
     }
 
@@ -57,10 +61,11 @@ impl Door {
         rustix::io::retry_on_intr(|| rustix::net::accept_with(&self.listener, flags))
     }
 
-    /// Takes the spare descriptor again, if one is free.
+    /// Takes spare descriptors again, as far as they are free.
     pub(super) fn refill(&mut self) {
-        if self.spare.is_none() {
-            self.spare = spare().ok();
+        while self.spares.len() < SPARES {
+            let Ok(spare) = spare() else { return };
+            self.spares.push(spare);
         }
     }
 
@@ -79,13 +84,12 @@ impl Door {
     }
 }
 
-fn told(knock: Result<OwnedFd, Errno>) -> Knock {
+fn told(knock: Result<OwnedFd, Errno>, last: bool) -> Knock {
     match knock {
-        Ok(client) => Knock::Client(client),
+        Ok(client) => Knock::Client(client, last),
         Err(Errno::AGAIN) => Knock::Nobody,
         // Gone before it was let in, which is nobody too: the next one is let in next time.
         Err(Errno::CONNABORTED) => Knock::Nobody,
-        Err(Errno::MFILE | Errno::NFILE) => Knock::NoDescriptor,
         Err(_) => Knock::Trouble,
     }
 }
@@ -95,5 +99,7 @@ fn spare() -> io::Result<OwnedFd> {
     Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
 }
 
+/// Spare descriptors.
+const SPARES: usize = 4;
 /// How long nobody is let in when nothing is left to let anybody in with.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -31,7 +31,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::sys::option::peer_process;
 use door::{Door, Knock};
-use places::{Place, Seat, gives_way, seat};
+use places::{Place, Seat, seat};
 
 pub(in crate::control) use places::Peer;
 
@@ -262,28 +262,27 @@ impl<T: Talk, A: Fn(BorrowedFd<'_>) -> bool, M: Fn(Peer) -> T> Hall<T, A, M> {
     fn admit(&mut self) {
         for _ in 0..KNOCKS {
             match self.door.open() {
-                Knock::Client(socket) => self.meet(socket),
+                Knock::Client(socket, last) => {
+                    self.meet(socket, last);
+                    if last {
+                        self.door.refill();
+                    }
+                }
                 Knock::Nobody => return,
                 Knock::Trouble => return self.door.shut(Instant::now()),
-                Knock::NoDescriptor => {
-                    // Who it is shows only when it is let in. Whoever gives way is chosen as for an operator.
-                    let newcomer = Peer { user: 0, process: 0, privileged: true };
-                    let Some(index) = gives_way(&self.places(), &newcomer) else {
-                        return self.door.shut(Instant::now());
-                    };
-                    self.clients.swap_remove(index);
-                }
             }
         }
     }
 
-    fn meet(&mut self, socket: OwnedFd) {
+    fn meet(&mut self, socket: OwnedFd, last: bool) {
         // Asked once: the kernel notes the user when the client connects, and whoever inherits the descriptor has its
         // rights.
         let privileged = (self.admits)(socket.as_fd());
         let Ok((user, process)) = peer_process(socket.as_fd()) else { return };
         let peer = Peer { user, process, privileged };
-        match seat(&self.places(), &peer, self.options.places) {
+        // Without a descriptor for more, there are as many places as clients.
+        let places = if last { self.clients.len().max(1) } else { self.options.places };
+        match seat(&self.places(), &peer, places) {
             Seat::Free => {}
             Seat::InsteadOf(index) => drop(self.clients.swap_remove(index)),
             // Closed at once. Left in the backlog, it would wait without a word.

@@ -55,7 +55,7 @@ pub(super) fn seat(places: &[Place], newcomer: &Peer, most: usize) -> Seat {
 }
 
 /// The client that gives way to a newcomer.
-pub(super) fn gives_way(places: &[Place], newcomer: &Peer) -> Option<usize> {
+fn gives_way(places: &[Place], newcomer: &Peer) -> Option<usize> {
     let rank = |place: &Place| {
         let clients = places.iter().filter(|other| other.peer.is_same(&place.peer)).count();
         let clients = clients + usize::from(newcomer.is_same(&place.peer));
