@@ -40,7 +40,7 @@ pub trait Backend<S: Store> {
     fn with_one<R: Send + 'static>(
         &self,
         number: usize,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<Option<R>, WorkerGone> {
         if number == 0 { self.with(work).map(Some) } else { Ok(None) }
     }
@@ -77,7 +77,7 @@ impl<S: Store> Backend<S> for WorkerGroup<S> {
     fn with_one<R: Send + 'static>(
         &self,
         number: usize,
-        work: impl FnOnce(&mut Director<S>, &mut Forwarder<A, N>, Tick) -> R + Send + 'static,
+        work: impl FnOnce(&mut Director<S>, &mut Forwarder, Tick) -> R + Send + 'static,
     ) -> Result<Option<R>, WorkerGone> {
         self.handles().get(number).map(|handle| handle.with(work)).transpose()
     }

@@ -106,7 +106,7 @@ mod tests {
     fn director(name: &str, services: u16) -> (PathBuf, Serving) {
         let seed = Seed::from_bytes([7; 16]);
         let director = Director::new(Config::new(seed), Heap::<lvs_core::Scheduler>::with_capacity(16));
-        let host: Host<8, 8> = Host::new(seed);
+        let host: Host = Host::new(seed);
         let local = Local::new(director, Box::new(Forwarder::new(host, Options::new())));
         let mut controller = Controller::new(local, Box::new(NoDaemons));
         for port in 1..=services {
