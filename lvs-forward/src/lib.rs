@@ -123,7 +123,7 @@ pub mod reassembly;
 pub mod sync;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
-pub use forwarder::{Forwarder, Options, Taken};
+pub use forwarder::{Forwarder, Options, PortSet, Taken};
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, Offloads, PortId};
 pub use header::edit::decrement_ttl;
 pub use header::layout::{Fragment, Layout};

@@ -48,7 +48,7 @@ macro_rules! reasons {
     };
 }
 
-const DROPS: usize = Reason::ALL.len() + 27;
+const DROPS: usize = Reason::ALL.len() + 28;
 const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
@@ -100,9 +100,12 @@ reasons! {
         NotForUs = "not-for-us",
         /// The device's word on checksum or segments does not fit the packet.
         Offload = "offload",
-        /// To an own address where nobody listens; answered with a reset or port unreachable, see
-        /// [`Options::reject`](crate::Options::reject).
+        /// To an own address where nobody listens, or a real server's on a connection that is not known; answered with a
+        /// reset or port unreachable, see [`Options::reject`](crate::Options::reject).
         Refused = "refused",
+        /// As `Refused`, but not answered, because the director may not know all connections yet, see
+        /// [`Forwarder::hold_resets`](crate::Forwarder::hold_resets).
+        ResetHeld = "reset-held",
         /// TTL or hop limit used up; answered with ICMP time exceeded.
         TimeExceeded = "time-exceeded",
         /// Larger than the next link or tunnel takes; answered with fragmentation needed or packet too big.

@@ -8,13 +8,13 @@ mod taken;
 
 use lvs_core::{Direction, Director, Inspected, Method, Packet, Store, Tick, Verdict};
 
-pub use self::options::Options;
+pub use self::options::{Options, PortSet};
 pub use self::taken::Taken;
 
 use self::next_hop_cache::NextHopCache;
-use self::slow::{Limiter, PathMtus, Task};
+use self::slow::{Limiter, OwedResets, PathMtus, Task};
 use crate::alg::ftp::Controls;
-use crate::frame::{Frame, HEADROOM};
+use crate::frame::{Frame, HEADROOM, PortId};
 use crate::hash::Key;
 use crate::host::{Host, Lost};
 use crate::outcome::Outcome;
@@ -31,7 +31,7 @@ use crate::reassembly::Fragments;
 ///   in place, and its [`Outcome`] says what to do with it. [`take`](Self::take) hands out a datagram that an outcome
 ///   speaks of.
 /// * **Frames of its own:** [`poll_transmit`](Self::poll_transmit) has questions for neighbours, packets that waited
-///   for the answers, announcements, and errors about datagrams that never became whole.
+///   for the answers, announcements, resets for clients whose servers have spoken, and errors about datagrams that never became whole.
 /// * **Time:** [`poll_at`](Self::poll_at) says when `poll_transmit` may have something next.
 /// * **Setting up, at any time:** [`host_mut`](Self::host_mut) for addresses, routes and neighbours,
 ///   [`set_options`](Self::set_options), [`set_fragments`](Self::set_fragments) and [`set_ftp`](Self::set_ftp) for
@@ -51,6 +51,12 @@ pub struct Forwarder {
     path_mtus: PathMtus,
     next_hops: NextHopCache,
     limiter: Limiter,
+    /// How many servers are told that their connection is not known.
+    stray_limiter: Limiter,
+    /// Resets that clients are owed.
+    owed: OwedResets,
+    /// No reset is sent before this moment.
+    resets_from: Tick,
     key: Key,
     identification: u32,
 }
@@ -69,6 +75,9 @@ impl Forwarder {
             path_mtus: PathMtus::new(key),
             next_hops: NextHopCache::EMPTY,
             limiter: Limiter::new(),
+            stray_limiter: Limiter::new(),
+            owed: OwedResets::NONE,
+            resets_from: Tick::ZERO,
             key,
             identification: key.hash(1) as u32,
         }
@@ -94,6 +103,13 @@ impl Forwarder {
     /// Changes how it behaves, from the next frame on.
     pub const fn set_options(&mut self, options: Options) {
         self.options = options;
+    }
+
+    /// Sends no reset before `until`: segments that would be answered by one are dropped in silence and counted as
+    /// [`DropReason::ResetHeld`]. For a director whose partners may know the connections that it does not know yet: what
+    /// it has not caught up with must not be ended. [`Tick::ZERO`], as at the start, holds nothing back.
+    pub const fn hold_resets(&mut self, until: Tick) {
+        self.resets_from = until;
     }
 
     /// What it has done so far. What the director has done is in the [director's](Director::counters).
@@ -166,20 +182,31 @@ impl Forwarder {
             }
             if let Task::Flow(layout) = task
                 && let Verdict::Forward(forward) = verdict
-                && self.answers_as_server(verdict)
+                && self.answers_as_server(frame.port, verdict)
             {
                 return self.reject_as_server(director, now, frame, layout, packet, forward);
+            }
+            if let Task::Flow(layout) = task
+                && self.resets_stray(frame, packet, verdict)
+                && let Some(outcome) = self.reset_stray(director, now, frame, layout, packet)
+            {
+                return outcome;
             }
         }
         self.carry_out(now, frame, task, decision)
     }
 
     /// Whether a request's real server is this very host, which [rejects](Options::reject) what comes to it.
-    fn answers_as_server(&self, verdict: &Verdict) -> bool {
+    fn answers_as_server(&self, port: PortId, verdict: &Verdict) -> bool {
         let Verdict::Forward(forward) = verdict else { return false };
-        self.options.reject
+        self.refuses_at(port)
             && forward.direction == Direction::Request
             && (forward.method == Method::Local || self.host.owns(forward.address()))
+    }
+
+    /// Whether what nobody takes is refused at this port.
+    pub(crate) const fn refuses_at(&self, port: PortId) -> bool {
+        self.options.reject && !self.options.shared.contains(port)
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].
@@ -188,6 +215,9 @@ impl Forwarder {
             && let Some((len, port)) = self.report_expired(now, buffer)
         {
             return Frame::new(buffer, HEADROOM, HEADROOM + len, port);
+        }
+        if let Some((start, end, port)) = self.send_owed(now, buffer) {
+            return Frame::new(buffer, start, end, port);
         }
         let Self { host, counters, .. } = self;
         let own = host.poll_transmit(now, buffer);
@@ -204,7 +234,8 @@ impl Forwarder {
     /// time that has passed means now, `None` that nothing is due at all.
     #[must_use]
     pub fn poll_at(&self) -> Option<Tick> {
-        self.fragments.expires_at().into_iter().chain(self.host.poll_at()).min()
+        let own = self.fragments.expires_at().into_iter().chain(self.owed.due_at());
+        own.chain(self.host.poll_at()).min()
     }
 
     fn drop(&mut self, reason: DropReason) -> Outcome {

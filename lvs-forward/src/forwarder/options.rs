@@ -1,6 +1,7 @@
 //! How a forwarder behaves.
 
 use crate::frame::PortId;
+use crate::host::MAX_PORTS;
 
 /// How a [`Forwarder`](crate::Forwarder) behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,16 @@ pub struct Options {
     pub local: Option<PortId>,
     /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that
     /// runs nothing there: by a reset, or port unreachable. Default false: they are [passed](crate::Outcome::Pass), for
-    /// a local stack to answer. Meant for a director without one, whose clients would otherwise wait in vain.
+    /// a local stack to answer. Meant for a director without one, whose clients would otherwise wait in vain: for a
+    /// closed port, and for a connection that is not known any more.
+    ///
+    /// Unless packets are routed ([`ip_forward`](Self::ip_forward)), a segment that a real server of NAT sends on a
+    /// connection that is not known is answered by a reset too. A router cannot tell it from one of a connection that
+    /// goes around the director.
     pub reject: bool,
+    /// Ports at which this machine's own stack has the same link-layer address: it sees the same frames and answers for
+    /// itself, so that `reject` does nothing there. Default none.
+    pub shared: PortSet,
     /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing
     /// of a mark to the local host: a service by mark can then balance packets that only pass here (transparent
     /// caches), and what [`cache_bypass`](lvs_core::config::Tuning::cache_bypass) lets through goes on to its own
@@ -40,6 +49,7 @@ impl Options {
             ip_forward: false,
             local: None,
             reject: false,
+            shared: PortSet::NONE,
             capture_marked: false,
             icmp_rate: 1_000,
         }
@@ -51,3 +61,30 @@ impl Default for Options {
         Self::new()
     }
 }
+
+/// A set of ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortSet(u16);
+
+impl PortSet {
+    /// No ports.
+    pub const NONE: Self = Self(0);
+
+    /// These and one more. A port that no host can have changes nothing.
+    #[must_use]
+    pub const fn with(self, port: PortId) -> Self {
+        Self(self.0 | Self::bit(port))
+    }
+
+    /// Whether the port is one of them.
+    #[must_use]
+    pub const fn contains(self, port: PortId) -> bool {
+        self.0 & Self::bit(port) != 0
+    }
+
+    const fn bit(port: PortId) -> u16 {
+        if (port.0 as usize) < MAX_PORTS { 1 << port.0 } else { 0 }
+    }
+}
+
+const _: () = assert!(MAX_PORTS <= u16::BITS as usize);

@@ -35,8 +35,8 @@ use core::net::IpAddr;
 
 use lvs_core::config::{Capacity, Defence, Timeouts, Tuning, WhenFull};
 use lvs_core::{Config, Seed, ServiceKey};
-use lvs_forward::Options;
 use lvs_forward::host::HostSizes;
+use lvs_forward::{Options, PortId, PortSet};
 
 use crate::control::sysctl;
 use crate::device::mark::MarkRule;
@@ -94,7 +94,7 @@ pub struct Configuration {
     pub when_full: WhenFull,
     /// The switches below `net.ipv4.vs` that belong to decisions.
     pub tuning: Tuning,
-    /// The forwarder's options, with the ICMP rate of all workers together. Among them is the one switch below
+    /// The forwarder's options, with [`reject`](Options::reject) on by default, and with the ICMP rate of all workers together. Among them is the one switch below
     /// `net.ipv4.vs` that belongs to the forwarder, `pmtu_disc`.
     pub options: Options,
 }
@@ -182,6 +182,9 @@ impl Configuration {
     #[must_use]
     pub fn new(interfaces: Vec<Interface>) -> Self {
         let Config { timeouts, when_full, tuning, .. } = Config::new(NO_SEED);
+        let mut options = Options::new();
+        // No stack is behind a director's ports, so that nobody else would answer for a closed port.
+        options.reject = true;
         Self {
             interfaces,
             services: Vec::new(),
@@ -195,7 +198,7 @@ impl Configuration {
             timeouts,
             when_full,
             tuning,
-            options: Options::new(),
+            options,
         }
     }
 
@@ -291,10 +294,23 @@ impl Configuration {
         config
     }
 
+    /// The ports at which the machine's own stack sees the director's frames too: packet sockets at an interface with
+    /// its own MAC address. Whether `device = "auto"` comes to packet sockets is not known before they are opened, and
+    /// taken to be so.
+    fn shared_ports(&self) -> PortSet {
+        let numbered = self
+            .interfaces
+            .iter()
+            .zip(0..)
+            .filter(|(interface, _)| interface.mac == Mac::Same && interface.device != DeviceKind::Xdp);
+        numbered.fold(PortSet::NONE, |ports, (_, at)| ports.with(PortId(at)))
+    }
+
     /// The forwarder's options of each worker.
     #[must_use]
     pub fn options_each(&self) -> Options {
         let mut options = self.options;
+        options.shared = self.shared_ports();
         options.icmp_rate = sysctl::worker_share(options.icmp_rate, self.workers.count);
         options
     }

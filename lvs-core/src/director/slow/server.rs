@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use super::open::Opening;
 use super::persist::wanted;
 use crate::conntrack::key::Key;
+use crate::director::Director;
 use crate::director::engine::Engine;
 use crate::model::flow::Protocol;
 use crate::model::id::ServerId;
@@ -12,8 +13,34 @@ use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::model::reason::Reason;
+use crate::model::server::Server;
 use crate::model::verdict::{Inspected, Verdict};
 use crate::store::Store;
+
+impl<S: Store> Director<S> {
+    /// The services of this protocol, or by mark, that have a real server of NAT with this address and port: what it
+    /// sends from there that belongs to no connection is the rest of one that is not known any more. A walk over all
+    /// servers.
+    pub fn nat_services_of(
+        &self,
+        protocol: Protocol,
+        server: SocketAddr,
+    ) -> impl Iterator<Item = ServiceKey> {
+        let servers = self.store.view().servers.iter();
+        servers.filter(move |of| is_nat_server(of, protocol, server)).map(|of| of.key)
+    }
+}
+
+/// Whether `server` is one of NAT at this address and port, in a service of the protocol or by mark.
+fn is_nat_server(server: &Server, protocol: Protocol, at: SocketAddr) -> bool {
+    server.is_available()
+        && server.address == at
+        && server.method == Method::Nat
+        && match server.key {
+            ServiceKey::Address { protocol: of, .. } => of == protocol,
+            ServiceKey::Mark { .. } => true,
+        }
+}
 
 impl<S: Store> Engine<'_, S> {
     /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or
@@ -21,15 +48,7 @@ impl<S: Store> Engine<'_, S> {
     fn server_at(&self, protocol: Protocol, source: SocketAddr) -> Option<ServerId> {
         // A walk over all servers. It is taken for stray replies, under a switch that is off by default, and for the
         // first packet of a call; an index would cost every change of a server.
-        let at = self.tables.servers.iter().position(|server| {
-            server.is_available()
-                && server.address == source
-                && server.method == Method::Nat
-                && match server.key {
-                    ServiceKey::Address { protocol: of, .. } => of == protocol,
-                    ServiceKey::Mark { .. } => true,
-                }
-        })?;
+        let at = self.tables.servers.iter().position(|server| is_nat_server(server, protocol, source))?;
         Some(ServerId(at as u32))
     }
 

@@ -191,7 +191,10 @@ impl Forwarder {
             return Next::Go;
         }
         let packet = key.packet();
-        if verdict.requires_helper() || self.answers_as_server(verdict) {
+        let asks = verdict.requires_helper()
+            || self.answers_as_server(frame.port, verdict)
+            || self.resets_stray(frame, &packet, verdict);
+        if asks {
             *waiting = Some((packet, *verdict));
             return Next::Stop;
         }

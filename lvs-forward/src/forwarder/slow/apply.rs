@@ -89,7 +89,7 @@ impl Forwarder {
             Verdict::Drop(reason) => self.drop(DropReason::Director(*reason)),
             Verdict::Inspect => self.drop(DropReason::Malformed),
             Verdict::Pass(reason) => match packet.path {
-                Path::Local if self.options.reject => match prepare(frame, layout) {
+                Path::Local if self.refuses_at(frame.port) => match prepare(frame, layout) {
                     Ok((arrival, layout)) => self.reject(now, frame, &layout, &arrival, packet),
                     Err(reason) => self.drop(reason),
                 },

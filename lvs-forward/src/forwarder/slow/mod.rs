@@ -6,6 +6,7 @@ mod classify;
 mod helpers;
 mod limit;
 mod next_hop;
+mod owed;
 mod pmtu;
 mod reassembly;
 mod reject;
@@ -14,5 +15,6 @@ mod route;
 mod task;
 
 pub(super) use self::limit::Limiter;
+pub(super) use self::owed::OwedResets;
 pub(super) use self::pmtu::PathMtus;
 pub(super) use self::task::Task;

@@ -1,10 +1,16 @@
 //! What a host says when nobody listens: a reset for TCP (RFC 9293 §3.5.2), port unreachable for UDP (RFC 1122
-//! §4.1.3.1).
+//! §4.1.3.1). A connection that is not known any more is such a case for both of its ends.
+
+use core::net::SocketAddr;
 
 use lvs_core::packet::Addresses;
-use lvs_core::{Content, Director, Flow, Forward, Inspected, Method, Packet, Store, TcpFlags, Tick};
+use lvs_core::{
+    Content, Director, Flow, Forward, Inspected, Method, Packet, Path, Reason, ServiceKey, Store, TcpFlags,
+    Tick, Verdict,
+};
 
 use super::apply::prepare;
+use super::owed::{OwedReset, PATIENCE_MILLIS};
 use crate::forwarder::Forwarder;
 use crate::frame::{Checksum, Frame, Offload};
 use crate::header::edit::{Ipv4, Ipv6};
@@ -31,20 +37,19 @@ impl Forwarder {
             Content::Tcp(flags) => {
                 let reason = DropReason::Refused;
                 // A reset is never answered with a reset: two hosts would not stop (RFC 9293 §3.5.2).
-                if flags.contains(TcpFlags::RST) || !self.limiter.allows(now, self.options.icmp_rate) {
+                if flags.contains(TcpFlags::RST) {
+                    return self.drop(reason);
+                }
+                if now < self.resets_from {
+                    return self.drop(DropReason::ResetHeld);
+                }
+                if !self.limiter.allows(now, self.options.icmp_rate) {
                     return self.drop(reason);
                 }
                 let Some(answer) = reset(frame, layout, flags) else {
                     return self.drop(reason);
                 };
-                self.counters.count_drop(reason);
-                match self.answer_back(now, frame, &answer, arrival, packet.flow.addresses.source()) {
-                    Ok(outcome) => {
-                        self.counters.answers += 1;
-                        outcome
-                    }
-                    Err(_) => Outcome::Drop(reason),
-                }
+                self.send_reset(now, frame, &answer, arrival, packet)
             }
             Content::Udp => {
                 let error = IcmpError::PortUnreachable;
@@ -57,11 +62,87 @@ impl Forwarder {
         }
     }
 
+    fn send_reset(
+        &mut self,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        answer: &Layout,
+        arrival: &Arrival,
+        packet: &Packet,
+    ) -> Outcome {
+        let reason = DropReason::Refused;
+        self.counters.count_drop(reason);
+        match self.answer_back(now, frame, answer, arrival, packet.flow.addresses.source()) {
+            Ok(outcome) => {
+                self.counters.answers += 1;
+                outcome
+            }
+            Err(_) => Outcome::Drop(reason),
+        }
+    }
+
+    /// Whether a packet may be a real server's segment on a connection that is not known, whose server is to be told.
+    pub(crate) fn resets_stray(&self, frame: &Frame<'_>, packet: &Packet, verdict: &Verdict) -> bool {
+        let Content::Tcp(flags) = packet.content else { return false };
+        matches!(verdict, Verdict::Pass(Reason::NoConnection))
+            && packet.path == Path::Through
+            && !flags.contains(TcpFlags::RST)
+            && self.refuses_at(frame.port)
+            // A router forwards what is not its own, and cannot tell a connection that goes around the director.
+            && !self.options.ip_forward
+            && self.options.local != Some(frame.port)
+    }
+
+    /// Tells a real server of NAT that its connection is not known, as its client's host would, and the client as its
+    /// server's would. `None`, and nothing has changed, when the segment is no such server's.
+    #[cold]
+    pub(crate) fn reset_stray<S: Store>(
+        &mut self,
+        director: &Director<S>,
+        now: Tick,
+        frame: &mut Frame<'_>,
+        layout: &Layout,
+        packet: &Packet,
+    ) -> Option<Outcome> {
+        // The look for the server is a walk over all of them, so strangers must not have one for each of their packets.
+        // What they use up is not what clients are answered from.
+        if !self.stray_limiter.allows(now, self.options.icmp_rate) {
+            return None;
+        }
+        let mut services = director.nat_services_of(packet.flow.protocol, packet.flow.source()).peekable();
+        services.peek()?;
+        let Content::Tcp(flags) = packet.content else { return None };
+        if now < self.resets_from {
+            return Some(self.drop(DropReason::ResetHeld));
+        }
+        let (arrival, layout) = match prepare(frame, layout) {
+            Ok(prepared) => prepared,
+            Err(reason) => return Some(self.drop(reason)),
+        };
+        let sequence = get32(frame.bytes(), layout.transport() + tcp::SEQUENCE);
+        let Some(answer) = reset(frame, &layout, flags) else {
+            return Some(self.drop(DropReason::Refused));
+        };
+        // A client that has yet to hear of its server's first number cannot take a reset with that.
+        if let Some(sequence) = sequence.filter(|_| !flags.contains(TcpFlags::SYN)) {
+            // A server may be in several services. Where the client has no connection to one of them, it takes no
+            // notice of the reset.
+            for service in services.take(MOST_SERVICES) {
+                if let ServiceKey::Address { address, port: port @ 1.., .. } = service {
+                    let (virt, client) = (SocketAddr::new(address, port), packet.flow.destination());
+                    let until = now.plus_millis(PATIENCE_MILLIS);
+                    self.owed.push(OwedReset { virt, client, sequence, at: now, until });
+                }
+            }
+        }
+        Some(self.send_reset(now, frame, &answer, &arrival, packet))
+    }
+
     /// A packet to an own address of a protocol that nothing here takes.
     #[cold]
     pub(crate) fn unknown(&mut self, now: Tick, frame: &mut Frame<'_>, layout: &Layout) -> Outcome {
         // RFC 8200 §4.7: nothing follows, nothing is said.
-        if !self.options.reject || layout.protocol() == protocol::NO_NEXT_HEADER {
+        if !self.refuses_at(frame.port) || layout.protocol() == protocol::NO_NEXT_HEADER {
             return self.pass(PassReason::Protocol);
         }
         match prepare(frame, layout) {
@@ -125,6 +206,19 @@ impl Forwarder {
     }
 }
 
+/// To so many services of one server a client may have had its connection.
+const MOST_SERVICES: usize = 4;
+
+/// A reset to be written.
+pub(super) struct Reset {
+    pub(super) addresses: Addresses,
+    /// The source's port in the upper half, the destination's in the lower.
+    pub(super) ports: u32,
+    pub(super) sequence: u32,
+    pub(super) acknowledged: u32,
+    pub(super) flags: TcpFlags,
+}
+
 /// Turns a whole segment with a right checksum into the reset for it.
 fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layout> {
     let bytes = frame.bytes();
@@ -152,9 +246,14 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
     } else {
         (0, sequence.wrapping_add(taken), TcpFlags::RST.with(TcpFlags::ACK))
     };
-
     frame.offload = Offload::NONE;
     frame.forget_assembly();
+    write_reset(frame, &Reset { addresses, ports, sequence, acknowledged, flags })
+}
+
+/// Makes a frame without a link header that reset.
+pub(super) fn write_reset(frame: &mut Frame<'_>, reset: &Reset) -> Option<Layout> {
+    let &Reset { addresses, ports, sequence, acknowledged, flags } = reset;
     let header_len = match addresses {
         Addresses::V4 { .. } => ipv4::LEN,
         Addresses::V6 { .. } => ipv6::LEN,
@@ -170,7 +269,7 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
                 identification: 0,
                 dont_fragment: true,
                 ttl: OWN_TTL,
-                protocol: layout.protocol,
+                protocol: protocol::TCP,
                 source,
                 destination,
             };
@@ -180,7 +279,7 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
             let header = Ipv6 {
                 traffic_class: 0,
                 payload_len: tcp::LEN as u16,
-                next_header: layout.protocol,
+                next_header: protocol::TCP,
                 hop_limit: OWN_TTL,
                 source,
                 destination,
@@ -198,8 +297,8 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
         network: 0,
         transport: header_len as u32,
         end: (header_len + tcp::LEN) as u32,
-        family: layout.family,
-        protocol: layout.protocol,
+        family: addresses.family(),
+        protocol: protocol::TCP,
         fragment: Fragment::Whole,
     };
     write_full(bytes, &answer)?;

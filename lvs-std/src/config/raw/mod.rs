@@ -107,6 +107,7 @@ pub(super) struct Tuning {
     pub(super) neighbours: Option<Spanned<Whole>>,
     pub(super) when_full: Option<WhenFull>,
     pub(super) capture_marked: Option<Spanned<bool>>,
+    pub(super) reject: Option<Spanned<bool>>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]

@@ -139,6 +139,9 @@ impl Reader<'_> {
         }
         let options = &mut configuration.options;
         options.capture_marked = raw.capture_marked.as_ref().is_some_and(|on| *on.get_ref());
+        if let Some(reject) = &raw.reject {
+            options.reject = *reject.get_ref();
+        }
         Ok(())
     }
 }
