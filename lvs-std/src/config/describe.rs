@@ -11,6 +11,7 @@ use super::{
     AnswerFor, Configuration, DeviceKind, Interface, Mac, ServiceHealth, VirtualService, WhenNoInterface,
     Workers,
 };
+use crate::control::Durability;
 use crate::device::mark::MarkRule;
 use crate::health::{self, Initially, OnFailure, Probe};
 use crate::text::{bytes, columns};
@@ -46,6 +47,7 @@ impl Configuration {
         if self.when_no_interface == WhenNoInterface::Exit {
             text.push_str("without any usable interface the director ends\n");
         }
+        text.push_str(&self.control());
         let (count, each) = (self.workers.count, self.connections_each());
         let memory = self.required_memory();
         let full = match self.when_full {
@@ -66,6 +68,20 @@ impl Configuration {
             self.sizes.neighbours,
         );
         text
+    }
+}
+
+impl Configuration {
+    /// Who may command the director and when commands are acknowledged, if that is not as usual.
+    fn control(&self) -> String {
+        let mut text = String::new();
+        if let Some(group) = self.control_group {
+            text.push_str(&format!("  members of group {group} may command the director\n"));
+        }
+        if self.durability == Durability::Power {
+            text.push_str("  a command is acknowledged when the disk has it\n");
+        }
+        if text.is_empty() { text } else { format!("control\n{text}") }
     }
 }
 

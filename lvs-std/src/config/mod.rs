@@ -38,6 +38,7 @@ use lvs_core::{Config, Seed, ServiceKey};
 use lvs_forward::host::HostSizes;
 use lvs_forward::{Options, PortId, PortSet};
 
+use crate::control::Durability;
 use crate::control::sysctl;
 use crate::device::mark::MarkRule;
 use crate::steering::By;
@@ -88,6 +89,10 @@ pub struct Configuration {
     pub sizes: Sizes,
     /// The threads that forward packets.
     pub workers: Workers,
+    /// When a command is acknowledged. By default when it survives the end of the process.
+    pub durability: Durability,
+    /// The group whose members may command the director, besides the superuser and the user that it runs as.
+    pub control_group: Option<u32>,
     /// How long idle connections stay.
     pub timeouts: Timeouts,
     /// What happens to a new connection when the connection table is full.
@@ -195,6 +200,8 @@ impl Configuration {
             connections: DEFAULT_CONNECTIONS,
             sizes: Sizes::default(),
             workers: Workers::default(),
+            durability: Durability::default(),
+            control_group: None,
             timeouts,
             when_full,
             tuning,
@@ -239,6 +246,7 @@ impl Configuration {
             (self.answer_for != other.answer_for, "answer-for"),
             (self.when_no_interface != other.when_no_interface, "when-no-interface"),
             (self.workers != other.workers, "workers"),
+            (self.control_group != other.control_group, "control-group"),
         ];
         parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
     }

@@ -15,6 +15,8 @@ pub enum Errno {
     NoEntry = 2,
     /// `ESRCH`: no such service, or no such daemon.
     NoService = 3,
+    /// `EIO`: the state file cannot be written, so nothing was done.
+    Io = 5,
     /// `ENOMEM`: the director has no place for it.
     Memory = 12,
     /// `EBUSY`: a dump is under way.
@@ -25,6 +27,10 @@ pub enum Errno {
     NoDevice = 19,
     /// `EINVAL`: the request makes no sense.
     Invalid = 22,
+    /// `ENOSPC`: no space is left on the disk of the state file, so nothing was done.
+    NoSpace = 28,
+    /// `EROFS`: the state file's disk cannot be written to, so nothing was done.
+    ReadOnly = 30,
     /// `ERANGE`: a number is out of range.
     Range = 34,
     /// `EOPNOTSUPP`: no such command.
@@ -35,15 +41,18 @@ pub enum Errno {
 
 impl Errno {
     /// All of them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Permission,
         Self::NoEntry,
         Self::NoService,
+        Self::Io,
         Self::Memory,
         Self::Busy,
         Self::Exists,
         Self::NoDevice,
         Self::Invalid,
+        Self::NoSpace,
+        Self::ReadOnly,
         Self::Range,
         Self::Unsupported,
         Self::Family,
@@ -68,6 +77,9 @@ impl fmt::Display for Errno {
             Self::Permission => "operation not permitted",
             Self::NoEntry => "no such scheduler, persistence engine or real server",
             Self::NoService => "no such service or daemon",
+            Self::Io => "the state file cannot be written",
+            Self::NoSpace => "no space is left for the state file",
+            Self::ReadOnly => "the state file's disk cannot be written to",
             Self::Memory => "the director has no place for it",
             Self::Busy => "a listing is under way",
             Self::Exists => "it exists already",

@@ -37,10 +37,12 @@ pub use command::{
     Answer, Command, DaemonCommand, DaemonSpec, Info, Query, Role, ServerReport, ServerSpec, ServiceName,
     ServiceReport, ServiceSpec, Setting, Stats, TableCommand, Timeouts, flags, method, tunnel, whole,
 };
-pub use controller::{Controller, Daemons, NoDaemons, Page};
+#[cfg(feature = "runtime")]
+pub(crate) use controller::Reload;
+pub use controller::{Controller, Daemons, NoDaemons, Page, TakenUp};
 pub use cursor::{Cursor, NoCursor};
 pub use errno::{CommandError, Errno};
-pub use journal::{Journal, JournalError};
+pub use journal::{Damage, Durability, Journal, JournalError};
 pub use protocol::session::{CommandHandler, Session};
 pub use reconcile::change::TableChange;
 pub use reconcile::desired::{DesiredServer, DesiredService, DesiredState, Edit, ServerStatus};

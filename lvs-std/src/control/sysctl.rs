@@ -139,8 +139,8 @@ pub enum SysctlError {
     Value,
     /// The switch has one value only in a director, for this reason.
     Fixed(&'static str),
-    /// The switch is set, but will not be after a restart: the state file cannot be written.
-    NotKept,
+    /// The switch stays as it is, for it could not be kept: the state file cannot be written, with this number.
+    NotKept(Errno),
 }
 
 impl core::fmt::Display for SysctlError {
@@ -148,9 +148,7 @@ impl core::fmt::Display for SysctlError {
         match self {
             Self::Unknown => f.write_str("no switch of this director has this name"),
             Self::Value => f.write_str("the switch has no such value"),
-            Self::NotKept => f.write_str(
-                "the switch is set, but the state file cannot be written: a restart will not have it",
-            ),
+            Self::NotKept(errno) => write!(f, "the switch stays as it is: {errno}"),
             Self::Fixed(why) => write!(f, "the switch cannot be turned: {why}"),
         }
     }
@@ -163,7 +161,7 @@ impl From<SysctlError> for Errno {
         match error {
             SysctlError::Unknown => Self::NoEntry,
             SysctlError::Value | SysctlError::Fixed(_) => Self::Invalid,
-            SysctlError::NotKept => Self::Memory,
+            SysctlError::NotKept(errno) => errno,
         }
     }
 }

@@ -42,6 +42,9 @@ const fn words(line: &Command, errno: Errno) -> &'static str {
         // What the C library calls them.
         (Errno::Busy, _) => "Device or resource busy",
         (Errno::NoDevice, _) => "No such device",
+        (Errno::Io, _) => "Input/output error",
+        (Errno::NoSpace, _) => "No space left on device",
+        (Errno::ReadOnly, _) => "Read-only file system",
         (Errno::Range, _) => "Numerical result out of range",
     }
 }

@@ -7,10 +7,10 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::control::api::{ApiEvent, DrainRow};
-use crate::control::{Errno, ServerStatus, ServiceName};
+use crate::control::{Errno, ServiceName};
 
 use super::SharedController;
 use super::events::Events;
@@ -41,8 +41,13 @@ impl Drains {
         events: Events,
         shutdown: Shutdown,
     ) -> std::io::Result<Self> {
-        let begun = Arc::default();
-        let drains = Self { controller, events, list: Arc::default(), begun, ended: Arc::default() };
+        // Those that go on from before the start.
+        let known = controller.lock().drains().into_iter();
+        let list = known.map(|(service, server, deadline)| {
+            ((service, server), Drain { since: Instant::now(), deadline: deadline.and_then(from_wall) })
+        });
+        let (list, begun) = (Arc::new(Mutex::new(list.collect())), Arc::default());
+        let drains = Self { controller, events, list, begun, ended: Arc::default() };
         let own = drains.clone();
         thread::Builder::new().name("drain".to_owned()).spawn(move || {
             loop {
@@ -73,10 +78,11 @@ impl Drains {
         server: SocketAddr,
         after: Option<Duration>,
     ) -> Result<(), Errno> {
-        self.set(service, server, true)?;
-        // In this order: a drain that is listed has begun, and a server that is refused is never listed.
-        let since = Instant::now();
+        let (since, wall) = (Instant::now(), SystemTime::now());
         let deadline = after.and_then(|after| since.checked_add(after));
+        // In this order: a drain that is listed has begun, and a server that is refused is never listed.
+        let kept = after.and_then(|after| wall.checked_add(after));
+        self.controller.lock().drain(service, server, kept)?;
         self.list().insert((service, server), Drain { since, deadline });
         self.begun.notify_all();
         Ok(())
@@ -84,7 +90,7 @@ impl Drains {
 
     /// Ends: the server gets new connections again.
     pub(super) fn end(&self, service: ServiceName, server: SocketAddr) -> Result<(), Errno> {
-        self.set(service, server, false)?;
+        self.controller.lock().undrain(service, server)?;
         self.list().remove(&(service, server));
         Ok(())
     }
@@ -103,13 +109,6 @@ impl Drains {
             deadline: drain.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64()),
         };
         list.into_iter().map(row).collect()
-    }
-
-    fn set(&self, service: ServiceName, server: SocketAddr, draining: bool) -> Result<(), Errno> {
-        let mut controller = self.controller.lock();
-        let declared = controller.desired().service(service).ok_or(Errno::NoService)?;
-        let status = declared.server(server).ok_or(Errno::NoEntry)?.status;
-        Ok(controller.set_server_status(service, server, ServerStatus { draining, ..status })?)
     }
 
     /// Ends what has come to its end.
@@ -138,6 +137,11 @@ impl Drains {
     fn list(&self) -> MutexGuard<'_, HashMap<(ServiceName, SocketAddr), Drain>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A moment by the clock of the wall, which was going while no director ran. One that has passed is now.
+fn from_wall(at: SystemTime) -> Option<Instant> {
+    Instant::now().checked_add(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// How often it is looked whether the last connection is gone.

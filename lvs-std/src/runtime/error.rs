@@ -130,16 +130,6 @@ pub enum ReloadError {
     Checks(io::Error),
     /// The director is ending.
     Ending,
-    /// Services, servers and settings are as the configuration has them, but the state file cannot be written: the
-    /// next start may bring the old settings back.
-    Journal(JournalError),
-    /// The configuration is applied, but not remembered: the next start may take what it says for new.
-    Memory {
-        /// Where it should have been written.
-        file: PathBuf,
-        /// Why it was not.
-        error: io::Error,
-    },
     /// The director was not started with a configuration file.
     NoFile,
     /// The file cannot be used.
@@ -167,12 +157,6 @@ impl fmt::Display for ReloadError {
         match self {
             Self::Checks(error) => write!(f, "real servers cannot be checked: {error}"),
             Self::Ending => f.write_str("the director is ending"),
-            Self::Journal(error) => write!(f, "applied, but not kept for the next start: {error}"),
-            Self::Memory { file, error } => write!(
-                f,
-                "applied, but {} cannot be written, so that the next start may not know: {error}",
-                file.display()
-            ),
             Self::NoFile => f.write_str("this director was not started with a configuration file"),
             Self::Read(error) => error.fmt(f),
             Self::Refused { command: Some(command), errno } => {

@@ -1,17 +1,14 @@
 //! A director's configuration while it runs: applied at the start, and again when it has changed.
 
 use core::net::IpAddr;
-use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::events::Events;
-use super::options::beside;
 use super::{HealthReconciler, Plan, ReloadError, RuntimeGroup, SharedController, health, settings};
 use crate::config::{AnswerFor, ConfigSource, Configuration};
-use crate::control::CommandError;
 use crate::control::api::ApiEvent;
+use crate::control::{CommandError, Reload};
 use crate::health::{Event, Report};
 use crate::worker::WorkerGone;
 
@@ -22,8 +19,6 @@ pub(super) struct Reconciler {
     events: Events,
     /// The file that the director was started with.
     file: Option<PathBuf>,
-    /// Where the text is kept that was applied last.
-    memory: Option<PathBuf>,
     applied: Mutex<Applied>,
 }
 
@@ -34,20 +29,17 @@ struct Applied {
 }
 
 impl Reconciler {
-    /// For the first application. If the director came back with the table that it had, `memory` tells what its
-    /// configuration said then.
+    /// For the first application. `text` is what the configuration said when the director had the table that it came
+    /// back with.
     pub(super) fn new(
         (controller, group, events): (SharedController, RuntimeGroup, Events),
         file: Option<PathBuf>,
-        memory: Option<PathBuf>,
-        restored: bool,
+        text: Option<&str>,
     ) -> Self {
-        // Without the table that it led to, the old text says nothing, and everything in the file is new. A text that
-        // this version cannot parse counts as none, so nothing is withdrawn because of it.
-        let text = memory.as_deref().filter(|_| restored).and_then(|memory| fs::read_to_string(memory).ok());
-        let configuration = text.and_then(|text| Configuration::parse(&text).ok());
+        // A text that this version cannot parse counts as none, so nothing is withdrawn because of it.
+        let configuration = text.and_then(|text| Configuration::parse(text).ok());
         let applied = Mutex::new(Applied { configuration, checks: None });
-        Self { controller, group, events, file, memory, applied }
+        Self { controller, group, events, file, applied }
     }
 
     /// Applies what the configuration said at the start. Everything but services and servers is so already.
@@ -87,16 +79,23 @@ impl Reconciler {
             // Held from the comparison to the end of the change, so that no operator comes in between.
             let mut controller = self.controller.lock();
             let plan = Plan::new(old, configuration, controller.desired());
-            controller.submit_all(&plan.commands, &plan.statuses).map_err(|(index, why)| match why {
+            // At the start the workers were made with what the configuration says.
+            let settings = old.filter(|_| plan.settings).map(|old| settings::changes(old, configuration));
+            let reload = Reload {
+                commands: &plan.commands,
+                statuses: &plan.statuses,
+                settings: &settings.unwrap_or_default(),
+                // Kept with the table that it leads to, so that the next start compares with the same. A configuration
+                // without one was made by a program, which makes it again.
+                text: Some(source.text.as_deref()),
+            };
+            controller.reload(reload).map_err(|(index, why)| match why {
                 CommandError::Gone => ReloadError::Ending,
                 CommandError::Refused(errno) => {
                     ReloadError::Refused { command: plan.commands.get(index).cloned().map(Box::new), errno }
                 }
             })?;
-            // At the start the workers were made with what the configuration says.
-            if let Some(old) = old.filter(|_| plan.settings) {
-                settings::submit(&mut controller, settings::changes(old, configuration))?;
-            }
+            controller.set_durability(configuration.durability);
             plan
         };
         if plan.settings {
@@ -115,19 +114,7 @@ impl Reconciler {
         }
         // Noted at the end. After a failure above, the next reload compares with what was applied before.
         applied.configuration = Some(configuration.clone());
-        self.remember(source.text.as_deref())?;
         Ok(plan)
-    }
-
-    /// Keeps the text for the next start. A configuration without one was made by a program, which makes it again.
-    fn remember(&self, text: Option<&str>) -> Result<(), ReloadError> {
-        let Some(memory) = &self.memory else { return Ok(()) };
-        let kept = match text {
-            Some(text) => write_atomically(memory, text.as_bytes()),
-            None if memory.exists() => fs::remove_file(memory),
-            None => Ok(()),
-        };
-        kept.map_err(|error| ReloadError::Memory { file: memory.clone(), error })
     }
 
     /// What no command changes: the policy of a full table, options that are no switches, and virtual addresses. The
@@ -202,14 +189,4 @@ fn tell(event: &Event, events: &Events) {
         let why = why.as_ref().map(ToString::to_string);
         events.tell(&ApiEvent::Probe { probe: probe.to_string(), state: state.to_string(), why });
     }
-}
-
-/// Replaces a file by a new one: whoever reads it meanwhile finds the one or the other.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = beside(path, "new");
-    let mut file = fs::File::create(&new)?;
-    file.write_all(bytes)?;
-    // On the disk before it has the name: otherwise a loss of power could leave an empty file under it.
-    file.sync_all()?;
-    fs::rename(&new, path)
 }

@@ -2,10 +2,10 @@
 
 use lvs_core::config::MAX_TIMEOUT_SECS;
 
-use super::{ReloadError, RuntimeController, SysctlError};
+use super::SysctlError;
 use crate::config::Configuration;
 use crate::control::sysctl::{self, Switch};
-use crate::control::{CommandError, Errno, Setting, Timeouts};
+use crate::control::{CommandError, Setting, Timeouts};
 
 /// Finds a time-out or switch that no command would set so. A file was checked when it was read, but a configuration
 /// that a program has made may say anything.
@@ -57,23 +57,6 @@ pub(super) fn changes(old: &Configuration, new: &Configuration) -> Vec<Setting> 
         }
     }
     changes
-}
-
-/// Sets what was [checked](check), as an operator would: each setting is at every worker, and in the journal, before
-/// this returns.
-pub(super) fn submit(controller: &mut RuntimeController, settings: Vec<Setting>) -> Result<(), ReloadError> {
-    let mut kept = true;
-    for setting in settings {
-        match controller.submit(setting) {
-            Ok(_) => {}
-            Err(CommandError::Gone) => return Err(ReloadError::Ending),
-            // It is set, but not in the journal. The others are set nevertheless: half a configuration helps nobody.
-            Err(CommandError::Refused(Errno::Memory)) => kept = false,
-            Err(CommandError::Refused(errno)) => return Err(ReloadError::Refused { command: None, errno }),
-        }
-    }
-    // A message that could not be appended may still have its place in a new file; if not, this says why.
-    if kept { Ok(()) } else { controller.rewrite_journal().map_err(ReloadError::Journal) }
 }
 
 fn value(configuration: &Configuration, switch: &Switch) -> Option<String> {

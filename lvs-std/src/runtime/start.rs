@@ -1,6 +1,7 @@
 //! Starting a director, and waiting for its end.
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -14,12 +15,12 @@ use super::supervisor::Supervised;
 use super::sync::{Sync, SyncControl};
 use super::threads::Threads;
 use super::{
-    Assembly, Problems, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController,
+    Assembly, Part, Problems, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController,
     StartError, Statistics, addresses, memory,
 };
 use crate::config::ConfigSource;
 use crate::control::api::ApiServer;
-use crate::control::{Controller, Journal, ServeOptions, Serving, serve};
+use crate::control::{Controller, Durability, Journal, ServeOptions, Serving, serve};
 use crate::ownership::{Access, OwnedState, Ownership, OwnershipError};
 use crate::worker::End;
 
@@ -99,14 +100,17 @@ impl Runtime {
         let state = options.state.as_deref().map(|file| {
             owned.state().ok_or_else(|| not_claimed(format_args!("the state file {}", file.display())))
         });
-        let restored = state.transpose()?.map_or(Ok(false), |state| restore(&mut controller, state))?;
+        let restored = state.transpose()?.map(|state| restore(&mut controller, state)).transpose()?;
+        let durability = source.as_ref().map(|source| source.configuration.durability).unwrap_or_default();
+        let access = source.as_ref().and_then(|source| source.configuration.control_group);
+        let access = access.map_or_else(Access::default, Access::for_group);
         let controller = SharedController(Arc::new(Mutex::new(controller)));
         let reconciler = match source {
             None => None,
             Some(source) => {
-                let kept = options.state.as_deref().map(|state| beside(state, "toml"));
                 let known = (controller.clone(), group.clone(), events.clone());
-                let reconciler = Arc::new(Reconciler::new(known, source.file.clone(), kept, restored));
+                let text = restored.as_ref().and_then(|restored| restored.text.as_deref());
+                let reconciler = Arc::new(Reconciler::new(known, source.file.clone(), text));
                 reconciler.start(&source).map_err(StartError::Configuration)?;
                 let watched = (controller.clone(), group.clone(), reconciler.clone());
                 let followed = addresses::follow(watched, source.configuration.answer_for, shutdown.clone());
@@ -118,12 +122,16 @@ impl Runtime {
                 Some(reconciler)
             }
         };
+        if let Some(restored) = restored {
+            keep(&controller, restored, durability, &problems);
+        }
         // Sockets come last: whoever finds them finds a director that answers.
         let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
         let drains = drains.map_err(StartError::system("drains"))?;
         let parts = Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces };
         let handle = RuntimeHandle(Arc::new(parts));
-        let serving = options.socket.as_deref().map(|socket| listen(socket, &owned, &handle)).transpose()?;
+        let serving =
+            options.socket.as_deref().map(|socket| listen(socket, &owned, access, &handle)).transpose()?;
         ending.keep();
         Ok(Self { serving, handle, threads: Some(threads), without, ownership: owned })
     }
@@ -187,25 +195,68 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Takes up the state that there is. Returns whether there was any.
-fn restore(controller: &mut RuntimeController, state: &OwnedState) -> Result<bool, StartError> {
+/// What came back from a state file.
+struct Restored {
+    journal: Journal,
+    /// The text of the configuration that was applied last. None if not all of the table has come back: what is
+    /// missing of what the configuration says must not pass for something that an operator has removed.
+    text: Option<String>,
+}
+
+/// Takes up the state that there is.
+fn restore(controller: &mut RuntimeController, state: &OwnedState) -> Result<Restored, StartError> {
     let file = state.path();
-    let failed = |error| StartError::State { file: file.to_owned(), error };
-    let (journal, commands) = Journal::open(state).map_err(failed)?;
-    let restored = !commands.is_empty();
-    for (command, errno) in controller.keep_journal((journal, commands)).map_err(failed)? {
-        tracing::warn!("{}: {command:?} could not be done again: {errno}", file.display());
+    let opened = Journal::open(state);
+    let mut journal = opened.map_err(|error| StartError::State { file: file.to_owned(), error })?;
+    let refused = controller.restore(&mut journal);
+    for (what, why) in &refused {
+        tracing::warn!("{}: {what} could not be done again: {why}", file.display());
     }
+    if let Some(damage) = journal.damage() {
+        tracing::warn!("{}: {damage}; the file as it was is going to be kept beside it", file.display());
+    }
+    let is_whole = refused.is_empty() && journal.damage().is_none();
+    let (text, restored) = match controller.applied_text() {
+        Some(text) => (Some(text.to_owned()), true),
+        // Earlier versions kept it in a file of its own.
+        None => {
+            let restored = controller.desired().services().next().is_some();
+            let is_old = restored && journal.is_of_first_version();
+            (fs::read_to_string(beside(file, "toml")).ok().filter(|_| is_old), restored)
+        }
+    };
     if restored {
         tracing::info!("services and servers are as {} has them", file.display());
     }
-    Ok(restored)
+    Ok(Restored { journal, text: text.filter(|_| is_whole) })
+}
+
+/// Keeps the journal from now on. What the configuration has changed meanwhile is put into it, before anybody is told
+/// that the director is at work.
+///
+/// A director whose state file cannot be written forwards packets all the same, and refuses what it could not keep.
+fn keep(controller: &SharedController, mut restored: Restored, durability: Durability, problems: &Problems) {
+    restored.journal.set_durability(durability);
+    let file = restored.journal.path().to_owned();
+    let (problems, part) = (problems.clone(), Part::State(file.clone()));
+    let mut controller = controller.lock();
+    controller.watch_journal(move |written| match written {
+        Ok(()) => _ = problems.clear(&part),
+        Err(error) => _ = problems.raise(part.clone(), format!("{error}; commands are refused meanwhile")),
+    });
+    // If it fails, the watcher has said so.
+    if controller.attach_journal(restored.journal).is_ok()
+        && let Some(kept) = controller.journal_kept_aside()
+    {
+        tracing::warn!("{}: the file as it was is {}", file.display(), kept.display());
+    }
 }
 
 /// Listens for commands and questions.
 fn listen(
     socket: &Path,
     owned: &Ownership,
+    access: Access,
     handle: &RuntimeHandle,
 ) -> Result<(Serving, ApiServer), StartError> {
     let own = |socket: &Path| {
@@ -213,10 +264,12 @@ fn listen(
         own.ok_or_else(|| not_claimed(format_args!("the control socket {}", socket.display())))
     };
     let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
-    let netlink = serve(ServeOptions::at(own(socket)?), handle.0.controller.0.clone()).map_err(failed)?;
+    let mut options = ServeOptions::at(own(socket)?);
+    options.access = access;
+    let netlink = serve(options, handle.0.controller.0.clone()).map_err(failed)?;
     let socket = &*beside(socket, "json");
     let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
-    let json = ApiServer::start(own(socket)?, Access::default(), Arc::new(handle.clone())).map_err(failed)?;
+    let json = ApiServer::start(own(socket)?, access, Arc::new(handle.clone())).map_err(failed)?;
     Ok((netlink, json))
 }
 

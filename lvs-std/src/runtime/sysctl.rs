@@ -29,7 +29,7 @@ impl fmt::Display for SysctlError {
             CommandError::Refused(sysctl::SysctlError::Fixed(why)) => {
                 write!(f, "{key} cannot be `{value}`: {why}")
             }
-            CommandError::Refused(error @ sysctl::SysctlError::NotKept) => write!(f, "{key}: {error}"),
+            CommandError::Refused(error @ sysctl::SysctlError::NotKept(_)) => write!(f, "{key}: {error}"),
         }
     }
 }

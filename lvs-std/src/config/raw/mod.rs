@@ -50,6 +50,8 @@ pub(super) struct Director {
     pub(super) steer_v4: Option<Spanned<Whole>>,
     pub(super) steer_v6: Option<Spanned<Whole>>,
     pub(super) when_no_interface: Option<WhenNoInterface>,
+    pub(super) durable: Option<Durable>,
+    pub(super) control_group: Option<Spanned<Whole>>,
 }
 
 /// `when-no-interface`.
@@ -58,6 +60,14 @@ pub(super) struct Director {
 pub(super) enum WhenNoInterface {
     Wait,
     Exit,
+}
+
+/// `durable`.
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Durable {
+    Process,
+    Power,
 }
 
 /// `steer`.

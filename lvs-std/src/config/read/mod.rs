@@ -17,6 +17,7 @@ use toml::Spanned;
 
 use super::raw::{self, Whole};
 use super::{AnswerFor, ConfigError, Configuration, NO_SEED, Sizes, WhenNoInterface};
+use crate::control::Durability;
 
 /// The text that is being read, for errors that show it.
 #[derive(Clone, Copy)]
@@ -49,6 +50,12 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
         None | Some(raw::WhenNoInterface::Wait) => WhenNoInterface::Wait,
         Some(raw::WhenNoInterface::Exit) => WhenNoInterface::Exit,
     };
+    configuration.durability = match file.director.durable {
+        None | Some(raw::Durable::Process) => Durability::Process,
+        Some(raw::Durable::Power) => Durability::Power,
+    };
+    let group = file.director.control_group.as_ref();
+    configuration.control_group = reader.number(group, "control-group", 0..=MAX_GROUP)?;
     reader.timeouts(&file.timeouts, &mut configuration)?;
     reader.tuning(&file.tuning, &mut configuration)?;
     reader.sysctl(&file.sysctl, &mut configuration)?;
@@ -149,3 +156,5 @@ impl Reader<'_> {
 const MAX_CONNECTIONS: u32 = 1 << 27;
 /// Far more than any site has, and few enough that a mistyped number does not take all memory.
 const MAX_SIZE: u32 = 1_000_000;
+/// The number above it stands for no group (`chown(2)`).
+const MAX_GROUP: u32 = u32::MAX - 1;

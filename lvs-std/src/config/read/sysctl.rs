@@ -27,7 +27,7 @@ impl Reader<'_> {
                         .hint(suggestion(name, &known).unwrap_or_default())
                 }
                 SysctlError::Value => self.error(switch.value.span(), format!("{name} cannot be `{value}`")),
-                error @ (SysctlError::Fixed(_) | SysctlError::NotKept) => {
+                error @ (SysctlError::Fixed(_) | SysctlError::NotKept(_)) => {
                     self.error(switch.value.span(), format!("{name} cannot be `{value}`: {error}"))
                 }
             })?;

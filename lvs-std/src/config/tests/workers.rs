@@ -65,3 +65,18 @@ fn several_workers_have_room_for_all_connections_and_an_eighth() {
     };
     assert_eq!((each(1, 1_000), each(2, 1_000), each(3, 1)), (1_000, 563, 1));
 }
+
+#[test]
+fn a_file_says_when_commands_are_acknowledged_and_which_group_may_give_them() {
+    use crate::control::Durability;
+    let read = |lines: &str| Configuration::parse(&format!("{HEAD}[director]\n{lines}\n"));
+    let usual = read("").unwrap();
+    assert_eq!((usual.durability, usual.control_group), (Durability::Process, None));
+    let other = read("durable = \"power\"\ncontrol-group = 998").unwrap();
+    assert_eq!((other.durability, other.control_group), (Durability::Power, Some(998)));
+    assert!(other.describe().contains("acknowledged when the disk has it"), "{}", other.describe());
+    assert_eq!(usual.needs_restart_for(&other), ["control-group"]);
+    let error = read("control-group = 4294967295").unwrap_err().to_string();
+    assert!(error.contains("control-group 4294967295 is out of range"), "{error}");
+    assert!(read("durable = \"disk\"").is_err());
+}

@@ -1,18 +1,20 @@
 //! The controller: carries commands out on a running director, and remembers what was declared.
 
+mod keep;
 mod listing;
 mod settings;
 
 use core::marker::PhantomData;
 use core::net::SocketAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use lvs_core::service::SchedulerOf;
 use lvs_core::{Director, Heap, Scheduler, Store};
 
 use super::backend::Backend;
 use super::convert::key;
-use super::journal::{Journal, JournalError};
+use super::journal::{Entry, Journal};
 use super::protocol::session::CommandHandler;
 use super::reconcile::change::TableChange;
 use super::reconcile::desired::{DesiredState, Edit, ServerStatus};
@@ -23,6 +25,10 @@ use super::{
     ServiceName, Setting, TableCommand,
 };
 use crate::worker::Handle;
+use keep::{Watcher, is_about_standin};
+
+pub(crate) use keep::Reload;
+pub use keep::TakenUp;
 
 pub use listing::Page;
 
@@ -85,6 +91,13 @@ pub struct Controller<S: Store = Heap, R = Handle<S>> {
     /// The daemons that run, master first.
     running: Vec<DaemonSpec>,
     journal: Option<Journal>,
+    watcher: Option<Watcher>,
+    /// Something has been done that a journal would have kept, while there was none.
+    unrecorded: bool,
+    /// The text of the configuration that was applied last; inside, none of one that a program has made.
+    applied: Option<Option<String>>,
+    /// The deadlines of servers that are drained.
+    drains: BTreeMap<(ServiceName, SocketAddr), Option<SystemTime>>,
     /// Switches that were turned since the start, by an operator or a reload, so that a journal keeps them.
     turned: BTreeSet<&'static str>,
     /// The rate of ICMP errors that was asked for: workers have parts of it, which are rounded.
@@ -109,6 +122,10 @@ where
             daemons,
             running: Vec::new(),
             journal: None,
+            watcher: None,
+            unrecorded: false,
+            applied: None,
+            drains: BTreeMap::new(),
             turned: BTreeSet::new(),
             icmp_rate: None,
             beginning: Cursor::of_new_table(),
@@ -131,29 +148,25 @@ where
         match command {
             Command::Table(change) => {
                 let edit = self.desired.plan(change, !self.running.is_empty())?;
-                // A journal keeps what was declared, and nobody declared a stand-in.
-                let lasts = !self.is_about_standin(change);
-                self.perform(edit)?;
-                if lasts {
-                    self.record(command)?;
-                }
+                let lasts = !is_about_standin(&self.desired, change);
+                let entry = if lasts { Entry::of(command) } else { None };
+                self.kept(entry, |controller| controller.perform(edit))?;
             }
-            Command::Daemon(of) => {
-                match of {
-                    DaemonCommand::Start(spec) => self.start_daemon(spec)?,
-                    DaemonCommand::Stop(role) => self.stop_daemon(*role)?,
-                }
-                self.record(command)?;
+            Command::Daemon(DaemonCommand::Start(spec)) => {
+                self.check_daemon(spec)?;
+                self.kept(Entry::of(command), |controller| controller.start_daemon(spec))?;
+            }
+            Command::Daemon(DaemonCommand::Stop(role)) => {
+                let place = self.running.iter().position(|daemon| daemon.role == *role);
+                let place = place.ok_or(Errno::NoService)?;
+                self.kept(Entry::of(command), |controller| controller.stop_daemon(place))?;
             }
             Command::Setting(Setting::Timeouts(timeouts)) => {
-                self.set_timeouts(*timeouts)?;
-                self.record(command)?;
+                settings::check_timeouts(*timeouts)?;
+                self.kept(Entry::of(command), |controller| controller.set_timeouts(*timeouts))?;
             }
             Command::Setting(Setting::Sysctl(name, value)) => {
-                self.set_sysctl(name, value).map_err(|error| match error {
-                    CommandError::Gone => CommandError::Gone,
-                    CommandError::Refused(why) => CommandError::Refused(why.into()),
-                })?;
+                self.set_sysctl(name, value).map_err(settings::numbered)?;
             }
             // Not recorded, since a director that starts again counts from 0 anyway.
             Command::Zero(name) => self.zero(*name)?,
@@ -189,34 +202,8 @@ where
         &self.backend
     }
 
-    /// Takes up what a journal holds, and keeps it from now on: every change is in it before it is acknowledged.
-    /// Returns what the journal held but could not be done again, with the reason.
-    ///
-    /// # Errors
-    /// [`JournalError`] when the file cannot be read or written.
-    pub fn keep_journal(
-        &mut self,
-        (journal, commands): (Journal, Vec<Command>),
-    ) -> Result<Vec<(Command, CommandError)>, JournalError> {
-        let mut refused = Vec::new();
-        for command in commands {
-            if let Err(error) = self.carry_out(&command) {
-                refused.push((command, error));
-            }
-        }
-        // Set only now, so that the journal does not take up its own commands a second time.
-        self.journal = Some(journal);
-        self.rewrite_journal()?;
-        Ok(refused)
-    }
-
-    /// Leaves the journal as it is: what is commanded from now on is not kept.
-    #[cfg(feature = "runtime")]
-    pub(crate) fn forget_journal(&mut self) {
-        self.journal = None;
-    }
-
-    /// Changes how a server is doing, apart from what was declared of it.
+    /// Changes how a server is doing, apart from what was declared of it. Whether it is [drained](Self::drain) stays as
+    /// it is: that is an operator's wish, which a journal keeps, and the rest is observed.
     ///
     /// # Errors
     /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server; [`Errno::Memory`].
@@ -226,7 +213,9 @@ where
         address: SocketAddr,
         status: ServerStatus,
     ) -> Result<(), CommandError> {
-        let edit = self.desired.set_server_status(name, address, status)?;
+        let declared = self.desired.service(name).ok_or(Errno::NoService)?;
+        let draining = declared.server(address).ok_or(Errno::NoEntry)?.status.draining;
+        let edit = self.desired.set_server_status(name, address, ServerStatus { draining, ..status })?;
         self.perform(edit)
     }
 
@@ -300,27 +289,7 @@ where
         commands: &[TableCommand],
         statuses: &[(ServiceName, SocketAddr, ServerStatus)],
     ) -> Result<(), (usize, CommandError)> {
-        // Planned on a copy: each command is checked against what those before it lead to. If the director refuses
-        // them, the copy is dropped and nothing has happened.
-        let mut desired = self.desired.clone();
-        let mut changes = Vec::new();
-        let syncing = !self.running.is_empty();
-        for (index, command) in commands.iter().enumerate() {
-            let mut edit = desired.plan(command, syncing).map_err(|errno| (index, errno.into()))?;
-            changes.append(&mut edit.changes);
-            desired.note(edit);
-        }
-        for (name, address, status) in statuses {
-            let mut edit = desired
-                .set_server_status(*name, *address, *status)
-                .map_err(|errno| (commands.len(), errno.into()))?;
-            changes.append(&mut edit.changes);
-            desired.note(edit);
-        }
-        self.apply(changes).map_err(|errno| (commands.len(), errno))?;
-        self.desired = desired;
-        // Replaced as a whole, because a crash between two appended messages would leave half of the change.
-        self.rewrite_journal().map_err(|_| (commands.len(), Errno::Memory.into()))
+        self.reload(Reload { commands, statuses, ..Reload::default() })
     }
 
     fn perform(&mut self, mut edit: Edit) -> Result<(), CommandError> {
@@ -339,64 +308,26 @@ where
         fan_out::apply(&self.backend, changes)
     }
 
-    fn is_about_standin(&self, command: &TableCommand) -> bool {
-        let (TableCommand::SetServer(name, address, _) | TableCommand::DelServer(name, address)) = command
-        else {
-            return false;
-        };
-        let server = self.desired.service(*name).and_then(|declared| declared.server(*address));
-        server.is_some_and(|server| server.standin)
-    }
-
-    fn record(&mut self, command: &Command) -> Result<(), CommandError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        // It happened, but would not last: whoever asked must know.
-        journal.append(command).map_err(|_| Errno::Memory)?;
-        if journal.is_long() {
-            self.rewrite_journal().map_err(|_| Errno::Memory)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the journal anew, from what is.
-    pub(crate) fn rewrite_journal(&mut self) -> Result<(), JournalError> {
-        let timeouts = self.timeouts();
-        // As they are now: of several commands for one switch the last one counts.
-        let settings: Vec<Setting> = self.turned_switches();
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        let mut commands = Vec::new();
-        // The oldest first, so that they come back in this order.
-        for (name, declared) in self.desired.services().rev() {
-            commands.push(Command::Table(TableCommand::NewService(name, declared.spec.clone())));
-            let servers = declared.servers.iter().rev().filter(|server| !server.standin);
-            commands
-                .extend(servers.map(|server| {
-                    Command::Table(TableCommand::NewServer(name, server.address, server.spec))
-                }));
-        }
-        commands.extend(timeouts.map(Setting::Timeouts).map(Command::Setting));
-        commands.extend(settings.into_iter().map(Command::Setting));
-        commands.extend(self.running.iter().cloned().map(DaemonCommand::Start).map(Command::Daemon));
-        journal.replace(&commands)
-    }
-
-    fn start_daemon(&mut self, spec: &DaemonSpec) -> Result<(), CommandError> {
+    fn check_daemon(&self, spec: &DaemonSpec) -> Result<(), CommandError> {
         if self.desired.is_mixed() {
             return Err(Errno::Invalid.into());
         }
         if self.running.iter().any(|daemon| daemon.role == spec.role) {
             return Err(Errno::Exists.into());
         }
+        Ok(())
+    }
+
+    fn start_daemon(&mut self, spec: &DaemonSpec) -> Result<(), CommandError> {
         let filled = self.daemons.start(spec)?;
         let place = if spec.role == Role::Master { 0 } else { self.running.len() };
         self.running.insert(place, filled);
         self.tell_roles()
     }
 
-    fn stop_daemon(&mut self, role: Role) -> Result<(), CommandError> {
-        let place = self.running.iter().position(|daemon| daemon.role == role).ok_or(Errno::NoService)?;
-        self.running.remove(place);
-        self.daemons.stop(role);
+    fn stop_daemon(&mut self, place: usize) -> Result<(), CommandError> {
+        let daemon = self.running.remove(place);
+        self.daemons.stop(daemon.role);
         self.tell_roles()
     }
 
@@ -416,6 +347,10 @@ where
 {
     fn handle(&mut self, command: &Command) -> Result<Answer, Errno> {
         Ok(self.carry_out(command)?)
+    }
+
+    fn handle_each(&mut self, commands: &[Command]) -> Vec<Result<Answer, Errno>> {
+        self.submit_each(commands).into_iter().map(|done| Ok(done?)).collect()
     }
 
     fn has_service(&mut self, name: ServiceName) -> bool {
@@ -452,8 +387,13 @@ mod tests {
     use crate::control::protocol::{file, request};
     use crate::control::{Local, ServiceSpec, Session, method, sysctl};
 
-    fn open(path: &std::path::Path) -> Result<(Journal, Vec<Command>), JournalError> {
-        Journal::open(&crate::ownership::OwnedState::take(path).unwrap())
+    fn open(path: &std::path::Path) -> Journal {
+        Journal::open(&crate::ownership::OwnedState::take(path).unwrap()).unwrap()
+    }
+
+    fn take_up(controller: &mut Controller<Heap, Local<Heap>>, path: &std::path::Path) {
+        let taken = controller.keep_journal(open(path));
+        assert!(taken.refused.is_empty() && taken.written.is_ok(), "{taken:?}");
     }
 
     fn controller() -> Controller<Heap, Local<Heap>> {
@@ -476,20 +416,18 @@ mod tests {
             controller.servers(name).unwrap().iter().map(|of| of.address).collect::<Vec<_>>()
         };
         let mut controller = controller();
-        controller.keep_journal(open(&path).unwrap()).unwrap();
+        take_up(&mut controller, &path);
         controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
         controller.submit(TableCommand::NewServer(name, own, spec)).unwrap();
         controller.stand_in(name, sorry, spec).unwrap();
-        controller.rewrite_journal().unwrap();
+        controller.rewrite_for_tests();
         assert_eq!(servers(&controller), [sorry, own]);
-        let mut again = self::controller();
-        assert!(again.keep_journal(open(&path).unwrap()).unwrap().is_empty());
-        assert_eq!(servers(&again), [own]);
         controller.submit(TableCommand::DelServer(name, sorry)).unwrap();
-        assert!(
-            self::controller().keep_journal(open(&path).unwrap()).unwrap().is_empty(),
-            "nothing of it was kept"
-        );
+        drop(controller);
+        let mut again = self::controller();
+        // Nothing of it was kept, so nothing is refused.
+        take_up(&mut again, &path);
+        assert_eq!(servers(&again), [own]);
         std::fs::remove_file(&path).unwrap();
     }
 
@@ -505,7 +443,6 @@ mod tests {
     #[test]
     fn each_switch_says_the_same_by_command_and_by_file_and_after_a_restart() {
         let path = std::env::temp_dir().join(format!("director-sysctl-{}", std::process::id()));
-        let journal = || open(&path).unwrap();
         let read = |controller: &mut Controller<Heap, Local<Heap>>, switch: &Switch| {
             let asked = controller.submit(Query::Sysctl(switch.name.to_owned())).unwrap();
             let file = String::from_utf8(controller.read_file(&switch.path()).unwrap()).unwrap();
@@ -514,7 +451,7 @@ mod tests {
         };
         for switch in sysctl::all() {
             let mut first = controller();
-            first.keep_journal(journal()).unwrap();
+            take_up(&mut first, &path);
             assert_eq!(read(&mut first, switch), switch.default_value(), "{}", switch.name);
             let value = another(switch);
             let done = first.submit(Setting::Sysctl(switch.name.to_owned(), value.clone()));
@@ -528,11 +465,14 @@ mod tests {
             assert_eq!(done, Ok(Answer::Done), "{} = {value}", switch.name);
             assert_eq!(read(&mut first, switch), value, "{}", switch.name);
             let mut again = controller();
-            assert!(again.keep_journal(journal()).unwrap().is_empty());
+            drop(first);
+            take_up(&mut again, &path);
             assert_eq!(read(&mut again, switch), value, "{} from the journal", switch.name);
-            // The journal was replaced by that, from what is.
+            // Replaced, from what is.
+            again.rewrite_for_tests();
+            drop(again);
             let mut third = controller();
-            assert!(third.keep_journal(journal()).unwrap().is_empty());
+            take_up(&mut third, &path);
             assert_eq!(read(&mut third, switch), value, "{} from a replaced journal", switch.name);
             std::fs::remove_file(&path).unwrap();
         }
@@ -543,7 +483,7 @@ mod tests {
     fn a_write_to_a_switchs_file_is_the_command_and_lasts() {
         let path = std::env::temp_dir().join(format!("director-sysctl-file-{}", std::process::id()));
         let mut first = controller();
-        first.keep_journal(open(&path).unwrap()).unwrap();
+        take_up(&mut first, &path);
         let file = "/proc/sys/net/ipv4/vs/drop_entry";
         let write = request::write_file_message(file::WRITE, file, Some(b"3\n"), 1);
         let answers = Session::new(true).answer(&write, &mut first);
@@ -553,7 +493,8 @@ mod tests {
         let answers = Session::new(true).answer(&refused, &mut first);
         assert_eq!(answers[0][16..20], (-Errno::Invalid.number()).to_ne_bytes());
         let mut again = controller();
-        again.keep_journal(open(&path).unwrap()).unwrap();
+        drop(first);
+        take_up(&mut again, &path);
         assert_eq!(again.read_file(file).unwrap(), b"3\n");
         std::fs::remove_file(&path).unwrap();
     }

@@ -6,6 +6,7 @@ use lvs_core::{Scheduler, Store};
 use super::Controller;
 use crate::control::backend::Backend;
 use crate::control::convert::key;
+use crate::control::journal::Entry;
 use crate::control::sysctl::{self, Switch, SysctlError};
 use crate::control::{Command, CommandError, Errno, ServiceName, Setting, Timeouts};
 
@@ -22,9 +23,42 @@ where
     /// effect at every worker and is in the journal, or it is refused.
     ///
     /// # Errors
-    /// [`SysctlError`], and nothing has changed but under [`NotKept`](SysctlError::NotKept); [`CommandError::Gone`].
+    /// [`SysctlError`], and nothing has changed; [`CommandError::Gone`].
     pub fn set_sysctl(&mut self, name: &str, value: &str) -> Result<(), CommandError<SysctlError>> {
         let switch = Switch::find(name).ok_or(CommandError::Refused(SysctlError::Unknown))?;
+        let asked = value.trim().to_owned();
+        let tried = self.backend.with(move |director, forwarder, _| {
+            let (mut tuning, mut options) = (director.config().tuning, *forwarder.options());
+            sysctl::set(&mut tuning, &mut options, switch.name, &asked)
+        });
+        // What is said of a value depends on it alone: all workers would say the same.
+        tried?.map_err(CommandError::Refused)?;
+        if switch.is_fixed() {
+            return Ok(());
+        }
+        let setting = Setting::Sysctl(switch.name.to_owned(), value.trim().to_owned());
+        let turned = self.kept(Entry::of(&Command::Setting(setting)), |controller| {
+            controller.turn(switch, value).map_err(numbered)
+        });
+        turned.map_err(|error: CommandError| match error {
+            CommandError::Gone => CommandError::Gone,
+            CommandError::Refused(errno) => CommandError::Refused(SysctlError::NotKept(errno)),
+        })
+    }
+
+    /// Sets a time-out or switch that was checked, without keeping it.
+    pub(super) fn set(&mut self, setting: &Setting) -> Result<(), CommandError> {
+        match setting {
+            Setting::Timeouts(timeouts) => self.set_timeouts(*timeouts),
+            Setting::Sysctl(name, value) => {
+                let switch = Switch::find(name).ok_or(Errno::NoEntry)?;
+                self.turn(switch, value).map_err(numbered)
+            }
+        }
+    }
+
+    /// Turns a switch at every worker.
+    fn turn(&mut self, switch: &'static Switch, value: &str) -> Result<(), CommandError<SysctlError>> {
         let (workers, asked) = (self.backend.workers(), value.trim().to_owned());
         let done = self.backend.with_each(move |_, director, forwarder, _| {
             let (mut config, mut options) = (director.config().clone(), *forwarder.options());
@@ -37,17 +71,14 @@ where
             forwarder.set_options(options);
             Ok(())
         })?;
-        // What is said of a value depends on it alone: all say the same.
         done.into_iter().collect::<Result<(), SysctlError>>().map_err(CommandError::Refused)?;
         if switch.is_shared_out() {
             self.icmp_rate = value.trim().parse().ok();
         }
-        if switch.is_fixed() {
-            return Ok(());
+        if !switch.is_fixed() {
+            self.turned.insert(switch.name);
         }
-        self.turned.insert(switch.name);
-        let command = Command::Setting(Setting::Sysctl(switch.name.to_owned(), value.trim().to_owned()));
-        self.record(&command).map_err(|_| CommandError::Refused(SysctlError::NotKept))
+        Ok(())
     }
 
     /// What a switch is set to.
@@ -70,11 +101,9 @@ where
     }
 
     /// The switches that were turned since the start, as they are now.
-    pub(super) fn turned_switches(&self) -> Vec<Setting> {
+    pub(super) fn turned_switches(&self) -> Result<Vec<Setting>, CommandError> {
         let turned = self.turned.iter().filter_map(|name| Switch::find(name));
-        turned
-            .filter_map(|switch| Some(Setting::Sysctl(switch.name.to_owned(), self.sysctl(switch).ok()?)))
-            .collect()
+        turned.map(|switch| Ok(Setting::Sysctl(switch.name.to_owned(), self.sysctl(switch)?))).collect()
     }
 
     pub(super) fn timeouts(&self) -> Result<Timeouts, CommandError> {
@@ -85,9 +114,6 @@ where
 
     pub(super) fn set_timeouts(&self, asked: Timeouts) -> Result<(), CommandError> {
         let Timeouts { tcp, tcp_fin, udp } = asked;
-        if [tcp, tcp_fin, udp].into_iter().any(|seconds| seconds > LONGEST_TIMEOUT) {
-            return Err(Errno::Invalid.into());
-        }
         let done = self.backend.with_each(move |_, director, _, _| {
             let mut config = director.config().clone();
             // 0 leaves a time-out as it is, as with `ipvsadm --set`.
@@ -113,6 +139,23 @@ where
         // For the same reason it does not matter if it is not there.
         let zeroed = self.backend.with_each(move |_, director, _, _| _ = director.zero(key));
         Ok(zeroed.map(drop)?)
+    }
+}
+
+/// Finds a time-out that no director takes.
+pub(super) fn check_timeouts(asked: Timeouts) -> Result<(), Errno> {
+    let Timeouts { tcp, tcp_fin, udp } = asked;
+    if [tcp, tcp_fin, udp].into_iter().any(|seconds| seconds > LONGEST_TIMEOUT) {
+        return Err(Errno::Invalid);
+    }
+    Ok(())
+}
+
+/// What a client is told of a switch, as a number.
+pub(super) fn numbered(error: CommandError<SysctlError>) -> CommandError {
+    match error {
+        CommandError::Gone => CommandError::Gone,
+        CommandError::Refused(why) => CommandError::Refused(why.into()),
     }
 }
 

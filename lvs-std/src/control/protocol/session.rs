@@ -13,6 +13,13 @@ pub trait CommandHandler {
     /// The kernel's number for what is wrong; nothing has changed then.
     fn handle(&mut self, command: &Command) -> Result<Answer, Errno>;
 
+    /// Carries out commands of several clients in their order, each for itself.
+    ///
+    /// Whoever keeps commands on a disk may give them to it together.
+    fn handle_each(&mut self, commands: &[Command]) -> Vec<Result<Answer, Errno>> {
+        commands.iter().map(|command| self.handle(command)).collect()
+    }
+
     /// Whether there is such a service.
     fn has_service(&mut self, name: ServiceName) -> bool;
 

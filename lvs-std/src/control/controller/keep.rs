@@ -1,0 +1,452 @@
+//! What a controller keeps in its journal, and takes up from it.
+//!
+//! A command is kept before it is carried out. So what cannot be kept is refused and not done, whatever the disk does;
+//! and what the director refuses is taken out of the journal again.
+
+use core::net::SocketAddr;
+use std::time::SystemTime;
+
+use lvs_core::service::SchedulerOf;
+use lvs_core::{Scheduler, Store};
+
+use super::Controller;
+use crate::control::backend::Backend;
+use crate::control::journal::{Entry, Journal, JournalError, Position};
+use crate::control::reconcile::desired::{DesiredState, ServerStatus};
+use crate::control::{
+    Answer, Command, CommandError, DaemonCommand, Durability, Errno, ServiceName, Setting, TableCommand,
+};
+
+/// What became of a journal that a controller has [taken up](Controller::keep_journal).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TakenUp {
+    /// What could not be done again, in words, and why.
+    pub refused: Vec<(String, CommandError)>,
+    /// Whether the file can be written. If not, every command is refused until it can be: each tries it again.
+    pub written: Result<(), JournalError>,
+}
+
+/// Who is told when the journal cannot be written, and when it can be again.
+pub(super) type Watcher = Box<dyn FnMut(Result<(), &JournalError>) + Send>;
+
+/// A change of many things at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reload<'a> {
+    pub(crate) commands: &'a [TableCommand],
+    pub(crate) statuses: &'a [(ServiceName, SocketAddr, ServerStatus)],
+    /// Time-outs and switches that were checked: what is refused of them is refused too late.
+    pub(crate) settings: &'a [Setting],
+    /// The text of the configuration behind it; inside, none if it has none.
+    pub(crate) text: Option<Option<&'a str>>,
+}
+
+impl<S, R> Controller<S, R>
+where
+    S: Store + 'static,
+    SchedulerOf<S>: From<Scheduler>,
+    R: Backend<S>,
+{
+    /// Takes up what a journal holds, and keeps it from now on: every change is in it before it is made, and
+    /// acknowledged.
+    pub fn keep_journal(&mut self, mut journal: Journal) -> TakenUp {
+        let refused = self.restore(&mut journal);
+        TakenUp { refused, written: self.attach_journal(journal) }
+    }
+
+    /// Does again what a journal holds. Returns what could not be done.
+    pub(crate) fn restore(&mut self, journal: &mut Journal) -> Vec<(String, CommandError)> {
+        let mut refused = Vec::new();
+        for entry in journal.take_found().into_iter().flatten() {
+            let done = match &entry {
+                Entry::Command(command) => self.carry_out(command).map(drop),
+                Entry::Drain(service, server, deadline) => self.drain(*service, *server, *deadline),
+                Entry::Undrain(service, server) => self.undrain(*service, *server),
+                Entry::Applied(text) => {
+                    self.applied = Some(text.clone());
+                    Ok(())
+                }
+                Entry::Reload(parts) => self.reload_again(parts),
+                Entry::Withdrawn(_) => Ok(()),
+            };
+            if let Err(error) = done {
+                refused.push((format!("{entry:?}"), error));
+            }
+        }
+        if !refused.is_empty() {
+            // It was acknowledged once. Whoever wants it back finds it there.
+            journal.keep_aside_first();
+        }
+        self.unrecorded = false;
+        refused
+    }
+
+    /// Does again what a reload did, as a whole or not at all, as then.
+    fn reload_again(&mut self, parts: &[Entry]) -> Result<(), CommandError> {
+        let (mut commands, mut settings, mut text) = (Vec::new(), Vec::new(), None);
+        for part in parts {
+            match part {
+                Entry::Command(Command::Table(command)) => commands.push(command.clone()),
+                Entry::Command(Command::Setting(setting)) => settings.push(setting.clone()),
+                Entry::Applied(applied) => text = Some(applied.as_deref()),
+                // No reload does any of these.
+                Entry::Command(Command::Daemon(_) | Command::Zero(_) | Command::Query(_))
+                | Entry::Drain(..)
+                | Entry::Undrain(..)
+                | Entry::Reload(_)
+                | Entry::Withdrawn(_) => {}
+            }
+        }
+        let reload = Reload { commands: &commands, statuses: &[], settings: &settings, text };
+        self.reload(reload).map_err(|(_, error)| error)
+    }
+
+    /// Keeps a journal from now on. What has been done since it was read is put into it.
+    ///
+    /// # Errors
+    /// When that fails. The journal is kept all the same, and each command tries again.
+    pub(crate) fn attach_journal(&mut self, mut journal: Journal) -> Result<(), JournalError> {
+        if self.unrecorded {
+            journal.replace_first();
+        }
+        let is_due = journal.is_stale() || journal.is_long();
+        self.journal = Some(journal);
+        if !is_due {
+            return Ok(());
+        }
+        match self.rewrite_journal() {
+            Ok(()) => Ok(()),
+            Err(Unkept::Journal(error)) => Err(error),
+            // The director is ending; the next one finds the file as it is.
+            Err(Unkept::Command(_)) => Ok(()),
+        }
+    }
+
+    /// Tells somebody when the journal cannot be written, and when it can be again.
+    pub fn watch_journal(&mut self, watcher: impl FnMut(Result<(), &JournalError>) + Send + 'static) {
+        self.watcher = Some(Box::new(watcher));
+    }
+
+    /// Says when a command counts as kept.
+    pub fn set_durability(&mut self, durability: Durability) {
+        if let Some(journal) = &mut self.journal {
+            journal.set_durability(durability);
+        }
+    }
+
+    /// Where the journal's file is kept that was damaged, or held what could not be done again.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn journal_kept_aside(&self) -> Option<&std::path::Path> {
+        self.journal.as_ref()?.kept_aside()
+    }
+
+    /// Leaves the journal as it is: what is commanded from now on is not kept.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn forget_journal(&mut self) {
+        self.journal = None;
+    }
+
+    /// The text of the configuration that was applied last, as far as the journal and this controller know.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn applied_text(&self) -> Option<&str> {
+        self.applied.as_ref()?.as_deref()
+    }
+
+    /// From now on a real server gets no new connections. The journal keeps that, and the deadline, at which somebody
+    /// is to [cut](Self::cut) what is left.
+    ///
+    /// # Errors
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server; those of a journal that cannot be written.
+    pub fn drain(
+        &mut self,
+        service: ServiceName,
+        server: SocketAddr,
+        deadline: Option<SystemTime>,
+    ) -> Result<(), CommandError> {
+        self.set_draining(service, server, true, Entry::Drain(service, server, deadline))?;
+        // Servers come and go, and their deadlines must not stay.
+        let desired = &self.desired;
+        self.drains.retain(|(service, server), _| {
+            let server = desired.service(*service).and_then(|declared| declared.server(*server));
+            server.is_some_and(|server| server.status.draining)
+        });
+        self.drains.insert((service, server), deadline);
+        Ok(())
+    }
+
+    /// Gives a real server new connections again.
+    ///
+    /// # Errors
+    /// As for [`drain`](Self::drain).
+    pub fn undrain(&mut self, service: ServiceName, server: SocketAddr) -> Result<(), CommandError> {
+        self.set_draining(service, server, false, Entry::Undrain(service, server))?;
+        self.drains.remove(&(service, server));
+        Ok(())
+    }
+
+    /// The real servers that get no new connections by an operator's wish, each with its deadline.
+    #[must_use]
+    pub fn drains(&self) -> Vec<(ServiceName, SocketAddr, Option<SystemTime>)> {
+        let mut drains = Vec::new();
+        for (name, declared) in self.desired.services() {
+            for server in declared.servers.iter().filter(|server| server.status.draining) {
+                drains.push((name, server.address, self.deadline(name, server.address)));
+            }
+        }
+        drains
+    }
+
+    fn deadline(&self, service: ServiceName, server: SocketAddr) -> Option<SystemTime> {
+        self.drains.get(&(service, server)).copied().flatten()
+    }
+
+    fn set_draining(
+        &mut self,
+        service: ServiceName,
+        server: SocketAddr,
+        draining: bool,
+        entry: Entry,
+    ) -> Result<(), CommandError> {
+        let declared = self.desired.service(service).ok_or(Errno::NoService)?;
+        let declared = declared.server(server).ok_or(Errno::NoEntry)?;
+        let (status, standin) = (ServerStatus { draining, ..declared.status }, declared.standin);
+        let edit = self.desired.set_server_status(service, server, status)?;
+        self.kept((!standin).then_some(entry), |controller| controller.perform(edit))
+    }
+
+    /// Carries out commands of several clients, each for itself, in this order. They are given to the disk together,
+    /// which is what makes many of them fast under [`Durability::Power`].
+    pub fn submit_each(&mut self, commands: &[Command]) -> Vec<Result<Answer, CommandError>> {
+        let mut done = Vec::with_capacity(commands.len());
+        let mut rest = commands;
+        while let Some((first, others)) = rest.split_first() {
+            let changes: Vec<_> = rest
+                .iter()
+                .map_while(|command| match command {
+                    Command::Table(change) => Some(change),
+                    Command::Daemon(_) | Command::Setting(_) | Command::Zero(_) | Command::Query(_) => None,
+                })
+                .collect();
+            if changes.len() < 2 {
+                done.push(self.carry_out(first));
+                rest = others;
+            } else {
+                rest = rest.get(changes.len()..).unwrap_or_default();
+                self.change_together(&changes, &mut done);
+            }
+        }
+        done
+    }
+
+    /// Changes the table by several commands that are kept together.
+    fn change_together(&mut self, changes: &[&TableCommand], done: &mut Vec<Result<Answer, CommandError>>) {
+        // On a copy: each is checked against what those before it lead to.
+        let mut ahead = self.desired.clone();
+        let syncing = !self.running.is_empty();
+        let mut units = Vec::new();
+        let planned: Vec<Result<bool, Errno>> = changes
+            .iter()
+            .map(|change| {
+                let lasts = !is_about_standin(&ahead, change);
+                let edit = ahead.plan(change, syncing)?;
+                ahead.note(edit);
+                if lasts {
+                    units.push(Entry::of(&Command::Table((*change).clone())).into_iter().collect());
+                }
+                Ok(lasts)
+            })
+            .collect();
+        let recorded = self.record(&units);
+        let mut positions = recorded.as_ref().map(|positions| positions.iter()).unwrap_or_default();
+        for (change, planned) in changes.iter().zip(planned) {
+            let result = planned.map_err(CommandError::from).and_then(|lasts| {
+                if let (true, Err(error)) = (lasts, &recorded) {
+                    return Err(*error);
+                }
+                // Planned once more: the director may have refused one that this one builds on.
+                let position = if lasts { positions.next().copied() } else { None };
+                let edit = self.desired.plan(change, syncing).map_err(CommandError::from);
+                let performed = edit.and_then(|edit| self.perform(edit));
+                performed.inspect_err(|_| self.withdraw(position))
+            });
+            done.push(result.map(|()| Answer::Done));
+        }
+        self.shorten_journal();
+    }
+
+    /// Does what a reload changes: all of it happens, between two batches of packets, or nothing.
+    pub(crate) fn reload(&mut self, reload: Reload<'_>) -> Result<(), (usize, CommandError)> {
+        let Reload { commands, statuses, settings, text } = reload;
+        // Planned on a copy: each command is checked against what those before it lead to. If the journal or the
+        // director refuses them, the copy is dropped and nothing has happened.
+        let mut desired = self.desired.clone();
+        let (mut changes, mut unit) = (Vec::new(), Vec::new());
+        let syncing = !self.running.is_empty();
+        for (index, command) in commands.iter().enumerate() {
+            if !is_about_standin(&desired, command) {
+                unit.extend(Entry::of(&Command::Table(command.clone())));
+            }
+            let mut edit = desired.plan(command, syncing).map_err(|errno| (index, errno.into()))?;
+            changes.append(&mut edit.changes);
+            desired.note(edit);
+        }
+        let whole = |error: CommandError| (commands.len(), error);
+        for (name, address, status) in statuses {
+            let edit = desired.set_server_status(*name, *address, *status);
+            let mut edit = edit.map_err(|errno| whole(errno.into()))?;
+            changes.append(&mut edit.changes);
+            desired.note(edit);
+        }
+        unit.extend(settings.iter().filter_map(|setting| Entry::of(&Command::Setting(setting.clone()))));
+        if let Some(text) = text.filter(|text| self.applied.as_ref().map(Option::as_deref) != Some(*text)) {
+            unit.push(Entry::Applied(text.map(str::to_owned)));
+        }
+        // One record, so a crash leaves all of it or nothing.
+        let units = if unit.is_empty() { Vec::new() } else { vec![vec![Entry::Reload(unit)]] };
+        let position = self.record(&units).map_err(whole)?.pop();
+        if let Err(error) = self.apply(changes) {
+            self.withdraw(position);
+            return Err(whole(error));
+        }
+        self.desired = desired;
+        if let Some(text) = text {
+            self.applied = Some(text.map(str::to_owned));
+        }
+        for setting in settings {
+            self.set(setting).map_err(whole)?;
+        }
+        self.shorten_journal();
+        Ok(())
+    }
+
+    /// Keeps an entry, and then does what it says.
+    pub(super) fn kept<E>(
+        &mut self,
+        entry: Option<Entry>,
+        act: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E>
+    where
+        E: From<CommandError>,
+    {
+        let units: Vec<_> = entry.into_iter().map(|entry| vec![entry]).collect();
+        let position = self.record(&units)?.pop();
+        let done = act(self);
+        match done {
+            Ok(()) => self.shorten_journal(),
+            Err(_) => self.withdraw(position),
+        }
+        done
+    }
+
+    fn record(&mut self, units: &[Vec<Entry>]) -> Result<Vec<Position>, CommandError> {
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(journal) = &self.journal else {
+            self.unrecorded = true;
+            return Ok(Vec::new());
+        };
+        if journal.is_stale() {
+            self.rewrite_journal().map_err(|error| match error {
+                Unkept::Journal(error) => CommandError::Refused(error.errno()),
+                Unkept::Command(error) => error,
+            })?;
+        }
+        let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
+        let recorded = journal.record(units);
+        self.tell(recorded.as_ref().map(drop).err());
+        recorded.map_err(|error| CommandError::Refused(error.errno()))
+    }
+
+    /// Takes back what was kept of a command that was refused.
+    fn withdraw(&mut self, position: Option<Position>) {
+        let (Some(position), Some(journal)) = (position, &mut self.journal) else { return };
+        // If that fails, the file is replaced with the next command.
+        let done = journal.withdraw(position);
+        self.tell(done.as_ref().err());
+    }
+
+    /// Writes the journal anew if most of it is history. Nothing is lost if that fails.
+    fn shorten_journal(&mut self) {
+        if self.journal.as_ref().is_some_and(Journal::is_long)
+            && self.rewrite_journal().is_err()
+            && let Some(journal) = &mut self.journal
+        {
+            journal.postpone();
+        }
+    }
+
+    /// Writes the journal anew, from what is.
+    fn rewrite_journal(&mut self) -> Result<(), Unkept> {
+        let snapshot = self.snapshot()?;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let done = journal.replace(snapshot);
+        self.tell(done.as_ref().err());
+        Ok(done?)
+    }
+
+    #[cfg(test)]
+    pub(super) fn rewrite_for_tests(&mut self) {
+        self.rewrite_journal().unwrap();
+    }
+
+    /// What is, as what leads to it: each in a record of its own.
+    fn snapshot(&self) -> Result<Vec<Vec<Entry>>, CommandError> {
+        let mut entries: Vec<Entry> = self.applied.iter().cloned().map(Entry::Applied).collect();
+        let command = |command: Command| Entry::Command(command);
+        // The oldest first, so that they come back in this order.
+        for (name, declared) in self.desired.services().rev() {
+            entries.push(command(TableCommand::NewService(name, declared.spec.clone()).into()));
+            for server in declared.servers.iter().rev().filter(|server| !server.standin) {
+                entries.push(command(TableCommand::NewServer(name, server.address, server.spec).into()));
+                if server.status.draining {
+                    entries.push(Entry::Drain(name, server.address, self.deadline(name, server.address)));
+                }
+            }
+        }
+        entries.push(command(Setting::Timeouts(self.timeouts()?).into()));
+        // As they are now: of several commands for one switch the last one counts.
+        entries.extend(self.turned_switches()?.into_iter().map(|setting| command(setting.into())));
+        entries.extend(self.running.iter().cloned().map(|spec| command(DaemonCommand::Start(spec).into())));
+        Ok(entries.into_iter().map(|entry| vec![entry]).collect())
+    }
+
+    fn tell(&mut self, error: Option<&JournalError>) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher(error.map_or(Ok(()), Err));
+        }
+    }
+}
+
+/// Why the journal was not written anew.
+#[derive(Debug)]
+enum Unkept {
+    Journal(JournalError),
+    Command(CommandError),
+}
+
+impl From<JournalError> for Unkept {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<CommandError> for Unkept {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
+/// Whether a command is about a server that stands in for others: a journal keeps what was declared, and nobody
+/// declared a stand-in.
+pub(super) fn is_about_standin(desired: &DesiredState, command: &TableCommand) -> bool {
+    let (TableCommand::SetServer(name, address, _) | TableCommand::DelServer(name, address)) = command else {
+        return false;
+    };
+    let server = desired.service(*name).and_then(|declared| declared.server(*address));
+    server.is_some_and(|server| server.standin)
+}
+
+#[cfg(test)]
+#[path = "keep_tests.rs"]
+mod tests;
