@@ -162,7 +162,7 @@ impl Decapsulator {
     fn try_process(&mut self, now: Tick, frame: &mut Frame<'_>) -> Result<Unwrapped, DecapReason> {
         let port = *self.host.port(frame.port).ok_or(DecapReason::NoPort)?;
         let destination = self.host.link_destination(&port, frame);
-        if destination == LinkDestination::Another {
+        if matches!(destination, LinkDestination::Another | LinkDestination::OtherNetwork) {
             return Err(DecapReason::NotForUs);
         }
         let (layout, meaning) = match parse(frame, port.link())? {
@@ -249,7 +249,7 @@ impl Decapsulator {
             .ok_or(DecapReason::Offload)?;
         let answer = echo(frame, &stripped, 0, Tick::ZERO).map_err(|_| DecapReason::BadChecksum)?;
         let from = arrival.from.ok_or(DecapReason::Malformed)?;
-        match self.host.send_back(frame, answer.family, &arrival.tags, from) {
+        match self.host.send_back(frame, answer.family, from) {
             Departure::Ready => Ok(Unwrapped::Send),
             Departure::Waits | Departure::Drop(_) => Err(DecapReason::Malformed),
         }

@@ -118,6 +118,9 @@ reasons! {
         TunnelRelayed = "tunnel-relayed",
         /// The port's MTU cannot carry even an IPv6 fragment of the wrapped packet.
         Unfragmentable = "unfragmentable",
+        /// Of another network than the port's, as its VLAN tag or the want of one says, see
+        /// [`Port::with_vlan`](crate::host::Port::with_vlan).
+        Vlan = "vlan",
     }
 }
 

@@ -79,6 +79,7 @@ fn trust(sample: &Sample) -> Trust {
 /// A frame of any kind that the director may meet: good ones, and good ones damaged.
 fn any_frame() -> impl Strategy<Value = (Vec<u8>, u8, Offload)> {
     let good = prop_oneof![
+        // Tagged ones too, which are for another network than the port's.
         6 => (any_request(), 0usize..3).prop_map(|((sample, _), tags)| {
             (ethernet(OUTSIDE, tags, &sample.packet()), OUTSIDE, offload_of(&sample, 14 + 4 * tags))
         }),
@@ -174,20 +175,19 @@ fn ping() -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn every_output_is_well_formed((sample, method) in any_request(), tags in 0usize..3) {
+    fn every_output_is_well_formed((sample, method) in any_request()) {
         let mut options = Options::new();
         options.icmp_rate = 0;
         let mut lab = Lab::new(options);
-        let frame = ethernet(OUTSIDE, tags, &sample.packet());
-        let (outcome, out) = lab.frame(NOW, OUTSIDE, &frame, offload_of(&sample, 14 + 4 * tags));
+        let frame = ethernet(OUTSIDE, 0, &sample.packet());
+        let (outcome, out) = lab.frame(NOW, OUTSIDE, &frame, offload_of(&sample, 14));
         prop_assert!(matches!(outcome, Outcome::Send | Outcome::SendPieces(_)), "{outcome:?}");
         let answered = out[0].0 == PortId(OUTSIDE);
         for (port, bytes) in &out {
             prop_assert_eq!(*port, out[0].0);
             check_ethernet(bytes, if answered { Trust::Headers } else { trust(&sample) });
-            let behind = if answered { 14 + 4 * tags } else { 14 };
             let mtu = if answered { 1_500 } else { 1_400 };
-            prop_assert!(bytes.len() - behind <= mtu);
+            prop_assert!(bytes.len() - 14 <= mtu);
         }
         if answered {
             // Only what does not fit is answered.
@@ -279,15 +279,14 @@ proptest! {
 fn arp_is_answered_by_the_way_it_came() {
     let mut lab = Lab::new(Options::new());
     let question = arp_request([10, 0, 0, 77], [10, 99, 0, 1]);
-    let tagged = [&question[..12], &[0x81, 0, 0, 7], &question[12..]].concat();
-    let (outcome, out) = lab.frame(NOW, OUTSIDE, &tagged, Offload::NONE);
+    let (outcome, out) = lab.frame(NOW, OUTSIDE, &question, Offload::NONE);
     assert_eq!(outcome, Outcome::Send);
     let (port, answer) = &out[0];
     assert_eq!(*port, PortId(OUTSIDE));
     check_ethernet(answer, Trust::Checksums);
     let own = MACS[0].0;
-    let mut expected = [&tagged[6..12], &own, &[0x81, 0, 0, 7, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &own].concat();
-    expected.extend([&[10, 99, 0, 1][..], &tagged[6..12], &[10, 0, 0, 77]].concat());
+    let mut expected = [&question[6..12], &own, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &own].concat();
+    expected.extend([&[10, 99, 0, 1][..], &question[6..12], &[10, 0, 0, 77]].concat());
     assert_eq!(*answer, expected);
     let (outcome, _) = lab.frame(NOW, OUTSIDE, &arp_request([10, 0, 0, 77], [10, 0, 0, 78]), Offload::NONE);
     assert_eq!(outcome, Outcome::Pass(PassReason::NotOurs));
@@ -480,23 +479,6 @@ fn refusals_are_what_a_host_says() {
         let (outcome, _) = lab.frame(NOW, OUTSIDE, &ethernet(OUTSIDE, 0, &reset.packet()), Offload::NONE);
         assert_eq!(outcome, Outcome::Drop(DropReason::Refused), "a reset is not answered");
     }
-}
-
-#[test]
-fn one_arm_keeps_the_vlan_tag() {
-    let mac = MacAddress([2, 0, 0, 0, 0, 1]);
-    let mut host: Host = Host::new(Seed::from_bytes([7; 16]));
-    let port = host.add_port(Port::ethernet(mac, 1_500)).unwrap();
-    host.add_address(port, "10.0.1.254".parse().unwrap(), 24).unwrap();
-    host.add_virtual_address(virtual_address(1, Family::V4)).unwrap();
-    host.add_neighbour(port, server(1, Family::V4).ip(), MacAddress([2; 6])).unwrap();
-    let mut lab = Lab::new(Options::new());
-    *lab.forwarder = Forwarder::new(host, Options::new());
-    let sample = request(&syn(Family::V4), 1);
-    let (outcome, out) = lab.frame(NOW, 0, &ethernet(OUTSIDE, 2, &sample.packet()), Offload::NONE);
-    assert_eq!(outcome, Outcome::Send);
-    let link = [&[2; 6][..], &mac.0, &[0x81, 0, 0, 7, 0x81, 0, 0, 8, 8, 0]].concat();
-    assert_eq!(out[0].1, [link, Sample { ttl: 63, ..sample }.packet()].concat());
 }
 
 #[test]

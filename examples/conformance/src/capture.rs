@@ -185,9 +185,15 @@ impl Stage {
         if self.start.is_none() {
             (self.start, self.present) = (Some(to), to);
         }
+        // The longer a pause has lasted, the longer is a step, so that a pause of years takes as few as some thousands:
+        // what a director does by itself it does in the first seconds, and what ends later is known to the 64th part.
+        let from = self.present;
         while self.present < to {
-            self.present = to.min(self.present + STEP);
-            self.director.sweep(self.now(), self.budget);
+            let step = STEP.max(self.present.saturating_sub(from) / STEPS_EACH);
+            self.present = to.min(self.present.saturating_add(step));
+            // A tenth of the table each tenth of a second, and never more than all of it.
+            let tenths = usize::try_from(step.as_millis() / STEP.as_millis()).unwrap_or(usize::MAX);
+            self.director.sweep(self.now(), self.budget.saturating_mul(tenths.clamp(1, 10)));
             self.poll()?;
         }
         Ok(())
@@ -266,3 +272,5 @@ const FRAGMENTS: usize = 128;
 const CONTROLS: usize = 1_024;
 /// How often the director looks at its clock while nothing comes in.
 const STEP: Duration = Duration::from_millis(100);
+/// In how many steps a pause doubles.
+const STEPS_EACH: u32 = 64;

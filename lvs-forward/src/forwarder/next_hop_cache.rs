@@ -373,11 +373,12 @@ const FIRST_V6: u128 = 1 << 64;
 /// `ff00::`, the first address of a group; there is nothing else from there on.
 const MULTICAST_V6: u128 = 0xff << 120;
 
-/// Asks the host for the way to a destination. `None` while the neighbour is not known, or where no Ethernet leads.
+/// Asks the host for the way to a destination. `None` while the neighbour is not known, or where no Ethernet
+/// without tags leads.
 fn find(host: &mut Host, now: Tick, destination: IpAddr) -> Option<NextHop> {
     let hop = host.route(destination)?;
     let port = *host.port(hop.port)?;
-    if port.link() != Link::Ethernet {
+    if port.link() != Link::Ethernet || port.vlan().is_some() {
         return None;
     }
     match host.resolve(now, &hop) {

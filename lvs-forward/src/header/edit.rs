@@ -128,50 +128,26 @@ impl Ipv6 {
     }
 }
 
-/// The VLAN tags of a frame, kept to be put back when it leaves by the port it came from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tags {
-    bytes: [u8; ethernet::TAG_LEN * ethernet::MAX_TAGS],
-    len: u8,
-}
-
-impl Tags {
-    /// No tags.
-    pub(crate) const NONE: Self = Self { bytes: [0; ethernet::TAG_LEN * ethernet::MAX_TAGS], len: 0 };
-
-    /// The tags between the addresses and the type of an Ethernet frame whose IP header is at `network`.
-    pub(crate) fn of(bytes: &[u8], network: usize) -> Self {
-        let mut tags = Self::default();
-        let len = network.saturating_sub(ethernet::LEN);
-        let from = bytes.get(ethernet::TYPE..).and_then(|rest| rest.get(..len));
-        if let (Some(from), Some(to)) = (from, tags.bytes.get_mut(..len)) {
-            to.copy_from_slice(from);
-            tags.len = len as u8;
-        }
-        tags
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
-    }
-}
-
-/// Puts an Ethernet header before a frame that begins with its network header.
+/// Puts an Ethernet header before a frame that begins with its network header; with the tag of a VLAN (IEEE 802.1Q §9.6)
+/// where the frame is to have one.
 pub(crate) fn write_ethernet(
     frame: &mut Frame<'_>,
     destination: [u8; 6],
     source: [u8; 6],
-    tags: &Tags,
+    vlan: Option<u16>,
     ether_type: u16,
 ) -> Option<()> {
-    let tags = tags.as_slice();
-    let header = frame.grow_front(ethernet::LEN + tags.len())?;
+    let tag = vlan.map_or(0, |_| ethernet::TAG_LEN);
+    let header = frame.grow_front(ethernet::LEN + tag)?;
     let (addresses, rest) = header.split_at_mut_checked(ethernet::TYPE)?;
     let (to, from) = addresses.split_at_mut_checked(ethernet::SOURCE)?;
     to.copy_from_slice(&destination);
     from.copy_from_slice(&source);
-    let (between, kind) = rest.split_at_mut_checked(tags.len())?;
-    between.copy_from_slice(tags);
+    let (tag, kind) = rest.split_at_mut_checked(tag)?;
+    if let (Some(vlan), Some(tag)) = (vlan, tag.first_chunk_mut()) {
+        let ([a, b], [c, d]) = (ethernet::TYPE_TAG.to_be_bytes(), vlan.to_be_bytes());
+        *tag = [a, b, c, d];
+    }
     kind.copy_from_slice(&ether_type.to_be_bytes());
     Some(())
 }

@@ -6,8 +6,10 @@ use lvs_core::{Family, Tick};
 
 use super::handled::Handled;
 use super::mac::MacAddress;
+use super::port::Egress;
 use super::state::Host;
 use crate::frame::{Frame, PortId};
+use crate::header::edit::write_ethernet;
 use crate::header::layout::ipv4_in;
 use crate::header::{array, array_mut, ethernet};
 
@@ -87,24 +89,20 @@ fn reply(frame: &mut Frame<'_>, at: usize, mac: MacAddress, own: Ipv4Addr) -> Op
 pub(super) fn request<'a>(
     buffer: &'a mut [u8],
     start: usize,
-    port: PortId,
-    mac: MacAddress,
+    by: Egress,
     sender: Option<Ipv4Addr>,
     target: Ipv4Addr,
     to: MacAddress,
 ) -> Option<Frame<'a>> {
-    let mut frame = Frame::new(buffer, start, start + ethernet::LEN + LEN, port)?;
-    let bytes = frame.bytes_mut();
-    bytes.fill(0);
-    *array_mut(bytes, ethernet::DESTINATION)? = to.0;
-    *array_mut(bytes, ethernet::SOURCE)? = mac.0;
-    *array_mut(bytes, ethernet::TYPE)? = ethernet::TYPE_ARP.to_be_bytes();
-    let packet: &mut [u8; LEN] = array_mut(bytes, ethernet::LEN)?;
+    let mut frame = Frame::new(buffer, start, start + LEN, by.port)?;
+    let packet: &mut [u8; LEN] = array_mut(frame.bytes_mut(), 0)?;
+    *packet = [0; LEN];
     *array_mut(packet, 0)? = KIND;
     *array_mut(packet, OPERATION)? = REQUEST;
-    *array_mut(packet, SENDER_MAC)? = mac.0;
+    *array_mut(packet, SENDER_MAC)? = by.mac.0;
     *array_mut(packet, SENDER)? = sender.unwrap_or(Ipv4Addr::UNSPECIFIED).octets();
     *array_mut(packet, TARGET)? = target.octets();
+    write_ethernet(&mut frame, to.0, by.mac.0, by.vlan, ethernet::TYPE_ARP)?;
     Some(frame)
 }
 

@@ -2,13 +2,11 @@
 
 use super::mac::MacAddress;
 use crate::frame::Frame;
-use crate::header::edit::Tags;
 use crate::header::{array, ethernet};
 
 /// How a frame came in, for the way back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
-    pub(crate) tags: Tags,
     /// The neighbour that it came from, if an answer can go there: all zero where there are no link-layer addresses.
     pub(crate) from: Option<MacAddress>,
 }
@@ -18,10 +16,10 @@ impl Arrival {
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>, network: usize) -> Self {
         if network < ethernet::LEN {
-            return Self { tags: Tags::NONE, from: Some(MacAddress::ZERO) };
+            return Self { from: Some(MacAddress::ZERO) };
         }
         let from = array(frame.bytes(), ethernet::SOURCE).map(|&octets| MacAddress(octets));
-        Self { tags: Tags::of(frame.bytes(), network), from: from.filter(|from| !from.is_group()) }
+        Self { from: from.filter(|from| !from.is_group()) }
     }
 
     /// The same, for a message to somebody else than who sent the frame.

@@ -8,9 +8,10 @@ use lvs_core::{Family, Tick};
 use super::address::Kind;
 use super::handled::Handled;
 use super::mac::MacAddress;
+use super::port::{Egress, Port};
 use super::state::Host;
 use crate::frame::{Frame, PortId};
-use crate::header::edit::{Ipv6, Tags, write_ethernet};
+use crate::header::edit::{Ipv6, write_ethernet};
 use crate::header::icmp::v6;
 use crate::header::layout::{Layout, ipv6_in};
 use crate::header::{array, array_mut, ethernet, ipv6, protocol};
@@ -74,7 +75,7 @@ pub(super) fn handle(
     let Some(theirs) = theirs else {
         return Handled::Malformed;
     };
-    let tags = Tags::of(bytes, layout.network());
+    let vlan = host.port(port).and_then(Port::vlan);
     let (to, to_mac, flags) = if source.is_unspecified() {
         // Someone checks whether the address is free (RFC 4862 §5.4.3): everybody must hear that it is not.
         (ALL_NODES, multicast_mac(ALL_NODES), OVERRIDE)
@@ -83,7 +84,7 @@ pub(super) fn handle(
         host.learn(now, port, IpAddr::V6(source), theirs, create);
         (source, theirs, SOLICITED | OVERRIDE)
     };
-    match advertise(frame, layout, target, to, to_mac, mac, flags, &tags) {
+    match advertise(frame, layout, target, to, to_mac, mac, vlan, flags) {
         Some(()) => Handled::Answered,
         None => Handled::Malformed,
     }
@@ -98,8 +99,8 @@ fn advertise(
     to: Ipv6Addr,
     to_mac: MacAddress,
     mac: MacAddress,
+    vlan: Option<u16>,
     flags: u8,
-    tags: &Tags,
 ) -> Option<()> {
     frame.shrink_front(layout.network())?;
     match PACKET_LEN.checked_sub(frame.len()) {
@@ -109,15 +110,14 @@ fn advertise(
     }
     let message = Message { kind: v6::ADVERTISEMENT, flags, target, mac, option: TARGET_LINK_LAYER };
     write(frame, target, to, message)?;
-    write_ethernet(frame, to_mac.0, mac.0, tags, ethernet::TYPE_IPV6)
+    write_ethernet(frame, to_mac.0, mac.0, vlan, ethernet::TYPE_IPV6)
 }
 
 /// Writes a question for `target` into `buffer[start..]`, to one neighbour or to all that could have the address.
 pub(super) fn solicitation<'a>(
     buffer: &'a mut [u8],
     start: usize,
-    port: PortId,
-    mac: MacAddress,
+    by: Egress,
     source: Ipv6Addr,
     target: Ipv6Addr,
     known: Option<MacAddress>,
@@ -126,10 +126,11 @@ pub(super) fn solicitation<'a>(
         Some(known) => (target, known),
         None => (solicited_node(target), multicast_mac(solicited_node(target))),
     };
-    let message = Message { kind: v6::SOLICITATION, flags: 0, target, mac, option: SOURCE_LINK_LAYER };
-    let mut frame = Frame::new(buffer, start, start + PACKET_LEN, port)?;
+    let message =
+        Message { kind: v6::SOLICITATION, flags: 0, target, mac: by.mac, option: SOURCE_LINK_LAYER };
+    let mut frame = Frame::new(buffer, start, start + PACKET_LEN, by.port)?;
     write(&mut frame, source, to, message)?;
-    write_ethernet(&mut frame, to_mac.0, mac.0, &Tags::NONE, ethernet::TYPE_IPV6)?;
+    write_ethernet(&mut frame, to_mac.0, by.mac.0, by.vlan, ethernet::TYPE_IPV6)?;
     Some(frame)
 }
 
@@ -137,15 +138,19 @@ pub(super) fn solicitation<'a>(
 pub(super) fn announcement<'a>(
     buffer: &'a mut [u8],
     start: usize,
-    port: PortId,
-    mac: MacAddress,
+    by: Egress,
     own: Ipv6Addr,
 ) -> Option<Frame<'a>> {
-    let message =
-        Message { kind: v6::ADVERTISEMENT, flags: OVERRIDE, target: own, mac, option: TARGET_LINK_LAYER };
-    let mut frame = Frame::new(buffer, start, start + PACKET_LEN, port)?;
+    let message = Message {
+        kind: v6::ADVERTISEMENT,
+        flags: OVERRIDE,
+        target: own,
+        mac: by.mac,
+        option: TARGET_LINK_LAYER,
+    };
+    let mut frame = Frame::new(buffer, start, start + PACKET_LEN, by.port)?;
     write(&mut frame, own, ALL_NODES, message)?;
-    write_ethernet(&mut frame, multicast_mac(ALL_NODES).0, mac.0, &Tags::NONE, ethernet::TYPE_IPV6)?;
+    write_ethernet(&mut frame, multicast_mac(ALL_NODES).0, by.mac.0, by.vlan, ethernet::TYPE_IPV6)?;
     Some(frame)
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum LinkDestination {
     Us,
     Group,
     Another,
+    /// Of another network on the same link, as its VLAN tag says.
+    OtherNetwork,
 }
 
 impl Host {
@@ -27,8 +29,9 @@ impl Host {
     /// not looked at further.
     pub fn overhear(&mut self, now: Tick, frame: &mut Frame<'_>) {
         let Some(port) = self.port(frame.port) else { return };
-        if self.link_destination(port, frame) == LinkDestination::Another {
-            return;
+        match self.link_destination(port, frame) {
+            LinkDestination::Us | LinkDestination::Group => {}
+            LinkDestination::Another | LinkDestination::OtherNetwork => return,
         }
         // What became of it does not matter: nothing is sent.
         match parse(frame, port.link()) {
@@ -68,6 +71,7 @@ impl Host {
     pub(crate) fn link_destination(&self, port: &Port, frame: &Frame<'_>) -> LinkDestination {
         match port.link() {
             Link::Bare => LinkDestination::Us,
+            Link::Ethernet if !port.is_on_network(frame.bytes()) => LinkDestination::OtherNetwork,
             Link::Ethernet => match array::<6>(frame.bytes(), ethernet::DESTINATION) {
                 Some(to) if *to == port.mac().0 => LinkDestination::Us,
                 Some(to) if MacAddress(*to).is_group() => LinkDestination::Group,

@@ -17,6 +17,9 @@ use crate::parse::Link;
 /// The least MTU of a port (RFC 791 §3.2).
 const MIN_MTU: u16 = 68;
 
+/// 4,095 is reserved (IEEE 802.1Q §9.6).
+const MOST_VLAN: u16 = 4_094;
+
 impl Host {
     /// Adds a port; its number is the one that frames from its device must carry. Ports count from 0.
     ///
@@ -45,6 +48,8 @@ impl Host {
         else {
             return Ok(false);
         };
+        // What comes of the device's state; which network it is on was decided when it was added.
+        let port = Port { vlan: place.vlan, ..port };
         if *place != port {
             *place = port;
             self.least_mtu = self.ports.iter().map(Port::mtu).min().unwrap_or(u16::MAX);
@@ -166,6 +171,9 @@ impl Host {
 
 /// Whether a host can have such a port.
 fn check_port(port: &Port) -> Result<(), AddPortError> {
+    if port.vlan().is_some_and(|vlan| !(1..=MOST_VLAN).contains(&vlan) || port.link() == Link::Bare) {
+        return Err(AddPortError::Vlan);
+    }
     if port.mtu() < MIN_MTU {
         return Err(AddPortError::Mtu);
     }
@@ -206,6 +214,8 @@ errors! {
         Mac => "an Ethernet port needs a unicast link-layer address",
         /// The MTU is below what every IPv4 link carries.
         Mtu => format_args!("an MTU is at least {MIN_MTU} bytes"),
+        /// The number is none of a VLAN's (IEEE 802.1Q §9.6), or the port is bare.
+        Vlan => format_args!("a VLAN is a number from 1 to {MOST_VLAN}, on an Ethernet port"),
     }
 }
 

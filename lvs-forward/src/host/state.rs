@@ -15,7 +15,7 @@ use super::route::Routes;
 use crate::frame::{Frame, PortId};
 use crate::hash::Key;
 use crate::header::address::{is_link_local, to_bits};
-use crate::header::edit::{Tags, ether_type, write_ethernet};
+use crate::header::edit::{ether_type, write_ethernet};
 use crate::parse::Link;
 use crate::reason::DropReason;
 
@@ -118,6 +118,13 @@ impl Host {
         self.addresses.contains(address)
     }
 
+    /// Whether no other host can have sent a packet to this one from an address: an IPv4 address of its own (RFC 1812
+    /// §5.3.7). Linux drops these before IPVS sees them, and lets IPv6 ones through.
+    #[inline]
+    pub(crate) fn is_impossible_source(&self, source: IpAddr) -> bool {
+        source.is_ipv4() && self.owns(source)
+    }
+
     /// All its addresses: those of its ports, and the virtual ones.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter()
@@ -153,10 +160,11 @@ impl Host {
     }
 
     /// The port by which packets to `address` leave now, to which link-layer address, and how long they may be there.
-    /// `None` while that is not known. For whoever forwards in the forwarder's place: as when it does itself,
-    /// neighbours that have not been heard of for long are asked whether they are still there.
+    /// `None` while that is not known, and where frames need a VLAN tag. For whoever forwards in the forwarder's place: as
+    /// when it does itself, neighbours that have not been heard of for long are asked whether they are still there.
     pub fn way_to(&mut self, now: Tick, address: IpAddr) -> Option<(PortId, MacAddress, u16)> {
         let hop = self.route(address)?;
+        self.port(hop.port).filter(|port| port.vlan.is_none())?;
         match self.resolve(now, &hop) {
             Resolution::Known(mac) => Some((hop.port, mac, hop.mtu)),
             Resolution::Pending | Resolution::Failed | Resolution::Full => None,
@@ -222,19 +230,16 @@ impl Host {
         &mut self,
         frame: &mut Frame<'_>,
         family: Family,
-        tags: Tags,
         hop: &Hop,
         resolution: Resolution,
     ) -> Departure {
-        // A tag belongs to the link that it came from.
-        let tags = if hop.port == frame.port { tags } else { Tags::NONE };
         frame.port = hop.port;
         match resolution {
-            Resolution::Known(mac) => match self.write_link(frame, mac, &tags, family) {
+            Resolution::Known(mac) => match self.write_link(frame, mac, family) {
                 Some(()) => Departure::Ready,
                 None => Departure::Drop(DropReason::NoHeadroom),
             },
-            Resolution::Pending => match self.neighbours.wait(frame, family, tags, hop.port, hop.next) {
+            Resolution::Pending => match self.neighbours.wait(frame, family, hop.port, hop.next) {
                 Some(()) => Departure::Waits,
                 None => Departure::Drop(DropReason::HopPending),
             },
@@ -244,14 +249,8 @@ impl Host {
     }
 
     /// Sends a frame that begins with its IP header back to the neighbour whose link header stood before it.
-    pub(crate) fn send_back(
-        &self,
-        frame: &mut Frame<'_>,
-        family: Family,
-        tags: &Tags,
-        to: MacAddress,
-    ) -> Departure {
-        match self.write_link(frame, to, tags, family) {
+    pub(crate) fn send_back(&self, frame: &mut Frame<'_>, family: Family, to: MacAddress) -> Departure {
+        match self.write_link(frame, to, family) {
             Some(()) => Departure::Ready,
             None => Departure::Drop(DropReason::NoHeadroom),
         }
@@ -267,7 +266,10 @@ impl Host {
     pub(super) fn is_neighbour(&self, port: PortId, address: IpAddr) -> bool {
         match address {
             IpAddr::V6(address) if is_link_local(address) => true,
-            IpAddr::V4(_) | IpAddr::V6(_) => self.routes.is_on_link(port, address),
+            IpAddr::V4(_) | IpAddr::V6(_) => {
+                // A gateway may be on a link that no address of the host is in the subnet of.
+                self.routes.is_on_link(port, address) || self.routes.leads_by(port, to_bits(address))
+            }
         }
     }
 
@@ -281,17 +283,11 @@ impl Host {
         self.neighbours.take_lost()
     }
 
-    pub(super) fn write_link(
-        &self,
-        frame: &mut Frame<'_>,
-        to: MacAddress,
-        tags: &Tags,
-        family: Family,
-    ) -> Option<()> {
+    pub(super) fn write_link(&self, frame: &mut Frame<'_>, to: MacAddress, family: Family) -> Option<()> {
         let port = self.port(frame.port)?;
         match port.link {
             Link::Bare => Some(()),
-            Link::Ethernet => write_ethernet(frame, to.0, port.mac.0, tags, ether_type(family)),
+            Link::Ethernet => write_ethernet(frame, to.0, port.mac.0, port.vlan, ether_type(family)),
         }
     }
 }

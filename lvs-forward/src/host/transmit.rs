@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use lvs_core::Tick;
 
 use super::mac::MacAddress;
-use super::port::{MAX_PORTS, Port};
+use super::port::MAX_PORTS;
 use super::state::Host;
 use super::{arp, ndp, waiting};
 use crate::frame::{Frame, HEADROOM, PortId};
@@ -23,12 +23,14 @@ impl Host {
     ///
     /// The frames come from [`poll_transmit`](Self::poll_transmit).
     pub fn announce(&mut self, now: Tick, address: IpAddr) -> bool {
+        self.neighbours.wake();
         self.addresses.announce(now, address, ANNOUNCEMENTS)
     }
 
     /// [Announces](Self::announce) every address: when the director starts, or takes over from another. Of many
     /// addresses, so many are announced each millisecond.
     pub fn announce_all(&mut self, now: Tick) {
+        self.neighbours.wake();
         self.addresses.announce_all(now, ANNOUNCEMENTS);
     }
 
@@ -37,9 +39,15 @@ impl Host {
     ///
     /// `buffer` must have [`HEADROOM`] + 2,048 bytes; in a shorter one nothing is made.
     pub fn poll_transmit<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
-        if buffer.len() < HEADROOM + MIN_BUFFER {
+        // Asked after every batch, so the usual answer has to cost nothing.
+        if self.neighbours.is_quiet(now) || buffer.len() < HEADROOM + MIN_BUFFER {
             return None;
         }
+        self.next_frame(now, buffer)
+    }
+
+    #[inline(never)]
+    fn next_frame<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
         // Memory is taken here and not where packets need it.
         self.neighbours.grow_if_short();
         // Before anything else: later packets of the same flows need not wait any more, and would overtake them.
@@ -47,21 +55,26 @@ impl Host {
             return self.waited(buffer);
         }
         while let Some(query) = self.neighbours.poll(now) {
-            let Some(&Port { mac, .. }) = self.port(query.port) else { continue };
+            let Some(by) = self.port(query.port).map(|port| port.egress(query.port)) else { continue };
             match query.target {
                 IpAddr::V4(target) => {
                     let to = query.known.unwrap_or(MacAddress::BROADCAST);
                     let sender = arp::own_address(self, query.port);
-                    return arp::request(buffer, HEADROOM, query.port, mac, sender, target, to);
+                    return arp::request(buffer, HEADROOM, by, sender, target, to);
                 }
                 IpAddr::V6(target) => {
                     // Without an address nobody can be asked, and the neighbour fails in time.
                     let Some(source) = ndp::own_address(self, query.port, target) else { continue };
-                    return ndp::solicitation(buffer, HEADROOM, query.port, mac, source, target, query.known);
+                    return ndp::solicitation(buffer, HEADROOM, by, source, target, query.known);
                 }
             }
         }
-        self.announcement(now, buffer)
+        let announcement = self.announcement(now, buffer);
+        if announcement.is_none() {
+            let next = self.poll_at();
+            self.neighbours.rest(next);
+        }
+        announcement
     }
 
     /// When [`poll_transmit`](Self::poll_transmit) may have something at the earliest, if no frame comes in before: a
@@ -77,7 +90,7 @@ impl Host {
 
     fn waited<'a>(&mut self, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
         let mut ready = self.neighbours.pop_ready(buffer, HEADROOM)?;
-        if self.write_link(&mut ready.frame, ready.mac, &ready.tags, ready.family).is_none() {
+        if self.write_link(&mut ready.frame, ready.mac, ready.family).is_none() {
             // The port is gone.
             self.neighbours.lose_ready();
             return None;
@@ -87,12 +100,10 @@ impl Host {
 
     fn announcement<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
         let (address, port) = self.next_announcement(now)?;
-        let &Port { mac, .. } = self.port(port)?;
+        let by = self.port(port)?.egress(port);
         match address {
-            IpAddr::V4(own) => {
-                arp::request(buffer, HEADROOM, port, mac, Some(own), own, MacAddress::BROADCAST)
-            }
-            IpAddr::V6(own) => ndp::announcement(buffer, HEADROOM, port, mac, own),
+            IpAddr::V4(own) => arp::request(buffer, HEADROOM, by, Some(own), own, MacAddress::BROADCAST),
+            IpAddr::V6(own) => ndp::announcement(buffer, HEADROOM, by, own),
         }
     }
 

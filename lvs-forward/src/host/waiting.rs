@@ -8,7 +8,6 @@ use lvs_core::Family;
 use super::list::{Linked, Links, List};
 use super::mac::MacAddress;
 use crate::frame::{Frame, Offload, PortId};
-use crate::header::edit::Tags;
 use crate::memory::{Empty, Places};
 
 /// How many packets can wait for one neighbour.
@@ -28,7 +27,6 @@ pub(crate) struct Place {
     mac: MacAddress,
     offload: Offload,
     mark: u32,
-    tags: Tags,
     family: Family,
     order: Links,
     strangers: Links,
@@ -45,7 +43,6 @@ impl Empty for Place {
         mac: MacAddress::ZERO,
         offload: Offload::NONE,
         mark: 0,
-        tags: Tags::NONE,
         family: Family::V4,
         order: Links::NONE,
         strangers: Links::NONE,
@@ -77,7 +74,6 @@ pub(super) type Queue = List<ORDER>;
 pub(crate) struct Ready<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) mac: MacAddress,
-    pub(crate) tags: Tags,
     pub(crate) family: Family,
 }
 
@@ -86,7 +82,6 @@ pub(super) struct Arrived<'p, 'f> {
     /// A frame that begins with its IP header.
     pub(super) frame: &'p Frame<'f>,
     pub(super) family: Family,
-    pub(super) tags: Tags,
     /// The neighbour that it waits for, and its port.
     pub(super) neighbour: u32,
     pub(super) port: PortId,
@@ -145,7 +140,7 @@ impl Waiting {
         place.len = frame.len() as u16;
         (place.port, place.neighbour) = (packet.port, packet.neighbour);
         (place.offload, place.mark) = (frame.offload, frame.mark);
-        (place.tags, place.family, place.strange) = (packet.tags, packet.family, !packet.wanted);
+        (place.family, place.strange) = (packet.family, !packet.wanted);
         queue.push(&mut self.places, at);
         if !packet.wanted {
             self.strangers.push(&mut self.places, at);
@@ -188,7 +183,7 @@ impl Waiting {
         buffer.get_mut(start..end)?.copy_from_slice(place.bytes.get(..len)?);
         let mut frame = Frame::new(buffer, start, end, place.port)?.with_offload(place.offload);
         frame.mark = place.mark;
-        Some(Ready { frame, mac: place.mac, tags: place.tags, family: place.family })
+        Some(Ready { frame, mac: place.mac, family: place.family })
     }
 }
 

@@ -16,6 +16,13 @@ pub trait HitHandler<F: AddressFamily> {
     /// A packet of a known connection that says nothing new about it, which goes on.
     fn hit(&mut self, key: &FastKey<F>, hit: Hit<'_, F>) -> Next;
 
+    /// Whether a request that is none of those goes no further, and is dealt with, before anything is decided about it:
+    /// a handler may know that nobody can have sent it.
+    #[inline(always)]
+    fn turns_away(&mut self, _: &FastKey<F>) -> bool {
+        false
+    }
+
     /// Any other packet, with the verdict on it.
     fn decided(&mut self, key: &FastKey<F>, verdict: &Verdict) -> Next;
 }

@@ -227,6 +227,8 @@ impl<S: Store> Engine<'_, S> {
             update::known_request(&mut self.tables, deadlines, key, guess, totals, total)
         {
             return handler.hit(key, hit);
+        } else if handler.turns_away(key) {
+            return Next::Go;
         }
         let verdict = self.decide_slowly(key, hash, guess);
         handler.decided(key, &verdict)

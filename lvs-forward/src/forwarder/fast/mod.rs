@@ -29,6 +29,7 @@ use crate::frame::Frame;
 use crate::header::layout::{Fragment, Layout};
 use crate::header::{ethernet, ipv4, ipv6};
 use crate::outcome::Outcome;
+use crate::reason::DropReason;
 
 impl Forwarder {
     /// Takes in the frames that stand first, as far as they are for the fast tier, and at most a batch. Returns how
@@ -101,6 +102,23 @@ impl<F: Wire> HitHandler<F> for Rewriter<'_, '_> {
             return Next::Go;
         }
         forwarder.carry_slowly(*now, frame, outcome, key, &Verdict::Forward(hit.forward()), waiting)
+    }
+
+    #[inline(always)]
+    fn turns_away(&mut self, key: &FastKey<F>) -> bool {
+        // Asked here and not of every packet: nobody can have a connection from such a source.
+        if !self.forwarder.host.is_impossible_source(F::address(key.client())) {
+            return false;
+        }
+        // What this machine itself sends comes from its own addresses.
+        let local = self.forwarder.options.local;
+        if local.is_some() && self.frames.as_slice().first().map(|frame| frame.port) == local {
+            return false;
+        }
+        if let (Some(_), Some(outcome)) = (self.frames.next(), self.outcomes.next()) {
+            *outcome = self.forwarder.drop(DropReason::Martian);
+        }
+        true
     }
 
     #[inline(always)]

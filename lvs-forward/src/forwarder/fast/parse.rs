@@ -30,7 +30,7 @@ impl Forwarder {
     #[inline]
     pub(super) fn gate(&mut self, port: PortId) -> Option<Gate> {
         let known = self.host.port(port)?;
-        if known.link() != Link::Ethernet {
+        if known.link() != Link::Ethernet || known.vlan().is_some() {
             return None;
         }
         let [a, b, c, d, e, f] = known.mac().0;

@@ -29,6 +29,7 @@ impl Forwarder {
             LinkDestination::Us => false,
             LinkDestination::Group => true,
             LinkDestination::Another => return Task::Drop(DropReason::NotForUs),
+            LinkDestination::OtherNetwork => return Task::Drop(DropReason::Vlan),
         };
         let layout = match locate(frame, port.link()) {
             Ok(Located::Ip(layout)) => layout,
@@ -56,10 +57,10 @@ impl Forwarder {
         };
         match found {
             Ok(mut packet) => {
-                if is_martian(&packet.flow.addresses) {
+                packet.path = self.path_of(frame, &packet.flow.addresses);
+                if self.is_impossible(frame, &packet.flow.addresses, packet.path) {
                     return Task::Drop(DropReason::Martian);
                 }
-                packet.path = self.path_of(frame, &packet.flow.addresses);
                 if packet.path == Path::Through
                     && let Some(error) = self.forwarding_error(frame, &layout, &packet.flow.addresses)
                 {
@@ -101,11 +102,12 @@ impl Forwarder {
         if group {
             return Some(Task::Pass(PassReason::Group));
         }
-        if is_martian(&addresses) {
+        let path = self.path_of(frame, &addresses);
+        if self.is_impossible(frame, &addresses, path) {
             return Some(Task::Drop(DropReason::Martian));
         }
         let waits = layout.family == Family::V6
-            || self.path_of(frame, &addresses) != Path::Through
+            || path != Path::Through
             || layout.protocol == protocol::ICMP
             || Protocol::from_number(layout.protocol).is_some();
         waits.then_some(Task::Fragment(*layout))
@@ -131,10 +133,11 @@ impl Forwarder {
         if group {
             return Task::Pass(PassReason::Group);
         }
-        let Some(addresses) = layout.addresses(bytes).filter(|addresses| !is_martian(addresses)) else {
-            return Task::Drop(DropReason::Martian);
-        };
+        let Some(addresses) = layout.addresses(bytes) else { return Task::Drop(DropReason::Malformed) };
         let path = self.path_of(frame, &addresses);
+        if self.is_impossible(frame, &addresses, path) {
+            return Task::Drop(DropReason::Martian);
+        }
         // The outer source of our tunnels is an own address, so that errors about them come to this host.
         if path == Path::Local
             && let Meaning::Error(_, embedded) | Meaning::Wrapped(embedded) = meaning
@@ -173,6 +176,17 @@ impl Forwarder {
                 Path::Captured | Path::Through,
             ) => Task::Through(layout),
         }
+    }
+
+    /// Whether nobody can have sent a packet from and to these addresses. What is on its way through may come from an
+    /// own address: replies of servers with direct routing have the virtual one, where the director is their gateway.
+    #[inline]
+    fn is_impossible(&self, frame: &Frame<'_>, addresses: &Addresses, path: Path) -> bool {
+        is_martian(addresses)
+            || path != Path::Through
+                && self.host.is_impossible_source(addresses.source())
+                // What this machine itself sends comes from its own addresses.
+                && self.options.local != Some(frame.port)
     }
 
     /// Where a frame's packet is going.

@@ -35,7 +35,6 @@ impl Forwarder {
         &mut self,
         frame: &mut Frame<'_>,
         family: Family,
-        arrival: &Arrival,
         (hop, resolution): NextHop,
         cut: Option<u16>,
     ) -> Outcome {
@@ -43,7 +42,7 @@ impl Forwarder {
         if cut.is_some() && resolution == Resolution::Pending {
             return self.drop(DropReason::HopPending);
         }
-        match self.host.depart(frame, family, arrival.tags, &hop, resolution) {
+        match self.host.depart(frame, family, &hop, resolution) {
             Departure::Ready => self.departs(cut),
             Departure::Waits => {
                 self.counters.waited += 1;
@@ -68,14 +67,14 @@ impl Forwarder {
             // the host look for a neighbour, or remember one, by messages that want an answer.
             Some(from) => {
                 let mtu = self.host.port(frame.port).ok_or(DropReason::NoPort)?.mtu();
-                (self.host.send_back(frame, layout.family, &arrival.tags, from), mtu)
+                (self.host.send_back(frame, layout.family, from), mtu)
             }
             None => {
                 let (hop, resolution) = self.next_hop(now, to)?;
                 if resolution == Resolution::Pending {
                     return Err(DropReason::HopPending);
                 }
-                (self.host.depart(frame, layout.family, arrival.tags, &hop, resolution), hop.mtu)
+                (self.host.depart(frame, layout.family, &hop, resolution), hop.mtu)
             }
         };
         match departure {

@@ -7,7 +7,6 @@ use lvs_core::{Flow, Protocol, TcpFlags, Tick};
 use super::reject::{Reset, write_reset};
 use crate::forwarder::Forwarder;
 use crate::frame::{Frame, HEADROOM, Offload, PortId};
-use crate::header::edit::Tags;
 use crate::header::{ipv6, tcp};
 use crate::host::{Departure, Resolution};
 
@@ -78,7 +77,7 @@ impl Forwarder {
                 continue;
             }
             let Some(layout) = write_reset(&mut frame, &reset) else { continue };
-            let departure = self.host.depart(&mut frame, layout.family, Tags::NONE, &hop, resolution);
+            let departure = self.host.depart(&mut frame, layout.family, &hop, resolution);
             if departure == Departure::Ready {
                 self.counters.answers += 1;
                 return Some((frame.headroom(), frame.headroom() + frame.len(), frame.port));

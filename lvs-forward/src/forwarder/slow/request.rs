@@ -121,7 +121,7 @@ impl Forwarder {
         }
         self.counters.requests += 1;
         let cut = cut(frame, size + overhead, layout.family, outer, mtu);
-        self.depart(frame, outer, &arrival, (hop, resolution), cut)
+        self.depart(frame, outer, (hop, resolution), cut)
     }
 
     /// A packet whose next destination is this very host: NAT rewrites it, nothing else changes.

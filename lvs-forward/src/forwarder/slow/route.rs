@@ -156,7 +156,7 @@ impl Forwarder {
             return Err(self.drop(reason));
         }
         let cut = cut(frame, size, layout.family, layout.family, hop.mtu);
-        let outcome = self.depart(frame, layout.family, &arrival, (hop, resolution), cut);
+        let outcome = self.depart(frame, layout.family, (hop, resolution), cut);
         // A drop in the last step must not count as forwarded.
         if matches!(outcome, Outcome::Drop(_)) { Err(outcome) } else { Ok(outcome) }
     }

@@ -30,7 +30,6 @@ use super::waiting::{Arrived, Place, Queue, Ready, Waiting};
 use crate::frame::{Frame, PortId};
 use crate::hash::{Key, bucket};
 use crate::header::address::to_bits;
-use crate::header::edit::Tags;
 use crate::memory::{Empty, Memory, Places};
 
 /// How long an answer is believed without asking again, in milliseconds (RFC 4861 §10, `REACHABLE_TIME`).
@@ -42,6 +41,7 @@ const WANTED_MS: u64 = 3_600_000;
 /// Entries that may share a bucket: the most that a look-up can cost. With at most one entry a bucket on average, none
 /// has so many by chance in the age of the universe, and a stranger does not know the key.
 const CHAIN: usize = 16;
+const NEVER: Tick = Tick::from_millis(u64::MAX);
 /// Memory for more neighbours is taken when fewer places than this are left: more than one batch of packets can need.
 const SPARE: usize = 128;
 
@@ -193,6 +193,8 @@ pub(crate) struct Neighbours {
     lost: Lost,
     /// Goes up with everything that may change a way.
     changes: u32,
+    /// Before this the host has nothing to send by itself.
+    quiet_until: Tick,
 }
 
 impl Neighbours {
@@ -209,6 +211,7 @@ impl Neighbours {
             waiting: Waiting::new(waiting),
             lost: Lost::NONE,
             changes: 0,
+            quiet_until: Tick::ZERO,
         }
     }
 
@@ -225,6 +228,25 @@ impl Neighbours {
 
     pub(crate) const fn changed(&mut self) {
         self.changes = self.changes.wrapping_add(1);
+    }
+
+    /// Whether the host has nothing to send by itself yet, as far as one comparison tells.
+    #[inline]
+    pub(crate) fn is_quiet(&self, now: Tick) -> bool {
+        now < self.quiet_until
+    }
+
+    /// The host has nothing to send before this, unless [`wake`](Self::wake) is called.
+    pub(crate) const fn rest(&mut self, until: Option<Tick>) {
+        self.quiet_until = match until {
+            Some(until) => until,
+            None => NEVER,
+        };
+    }
+
+    /// The host may have something to send now.
+    pub(crate) const fn wake(&mut self) {
+        self.quiet_until = Tick::ZERO;
     }
 
     /// The link-layer address of a next hop; starts to ask for it when it is not known. `gateway` when a route leads by
@@ -375,14 +397,14 @@ impl Neighbours {
         &mut self,
         frame: &Frame<'_>,
         family: lvs_core::Family,
-        tags: Tags,
         port: PortId,
         bits: u128,
     ) -> Option<()> {
+        self.wake();
         let at = self.position(port, bits)?;
         let entry = self.places.get(at).filter(|entry| entry.state == State::Unanswered)?;
         let wanted = entry.rank.is_sure();
-        let packet = Arrived { frame, family, tags, neighbour: at, port, wanted };
+        let packet = Arrived { frame, family, neighbour: at, port, wanted };
         let mut queue = entry.queue;
         if !self.waiting.may_wait(&queue, &packet) {
             return None;
@@ -426,6 +448,7 @@ impl Neighbours {
     }
 
     fn release(&mut self, at: u32, mac: MacAddress) {
+        self.wake();
         if let Some(entry) = self.places.get_mut(at) {
             self.waiting.release(&mut entry.queue, mac);
         }
@@ -457,6 +480,8 @@ impl Neighbours {
             self.evict(victim);
             self.take(newcomer)
         })?;
+        // Places may be short now.
+        self.wake();
         let head = self.heads.get_mut().get_mut(bucket)?;
         let next = core::mem::replace(head, at);
         *self.places.get_mut(at)? = Entry { bits, port, next, used: now, ranked: now, ..Entry::EMPTY };

@@ -122,6 +122,7 @@ impl Questions {
 impl Neighbours {
     /// Lets an entry be asked for, from the first question on.
     pub(super) fn ask(&mut self, now: Tick, at: u32) {
+        self.wake();
         if let Some(entry) = self.places.get_mut(at) {
             (entry.tries, entry.due) = (0, now);
             self.questions.push(&mut self.places, at, Question::First);

@@ -48,7 +48,7 @@ fn drain(table: &mut Neighbours, now: Tick) -> alloc::vec::Vec<Query> {
 fn push(table: &mut Neighbours, number: u16) -> bool {
     let mut bytes = [0; HEADROOM + 40];
     let frame = Frame::new(&mut bytes, HEADROOM, HEADROOM + 40, PORT).unwrap();
-    table.wait(&frame, Family::V4, Tags::NONE, PORT, bits(number)).is_some()
+    table.wait(&frame, Family::V4, PORT, bits(number)).is_some()
 }
 
 #[test]
