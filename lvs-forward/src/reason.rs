@@ -7,6 +7,8 @@ use lvs_core::Reason;
 
 macro_rules! reasons {
     ($(#[$outer:meta])* $enum:ident, $count:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+        const $count: usize = Reason::ALL.len() + [$($name),*].len();
+
         $(#[$outer])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
@@ -47,9 +49,6 @@ macro_rules! reasons {
         }
     };
 }
-
-const DROPS: usize = Reason::ALL.len() + 28;
-const PASSES: usize = Reason::ALL.len() + 4;
 
 reasons! {
     /// Why a frame was dropped. Some drops are answered with an ICMP error, then the frame leaves as that answer.
