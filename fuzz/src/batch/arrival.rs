@@ -90,22 +90,25 @@ impl Flow {
         framed(&packet)
     }
 
-    /// One of the two fragments of a datagram.
-    pub(super) fn fragment(&self, second: bool) -> Vec<u8> {
+    /// One of the three fragments of a datagram with this number, two of them in one, or all of it.
+    pub(super) fn fragment(&self, number: u8, part: u8) -> Vec<u8> {
         let flow = Self { udp: true, ..*self };
         let (from, to) = flow.ends();
         let datagram = flow.segment(0, 40);
-        let (first, last) = datagram.split_at(24);
-        let part = if second { last } else { first };
+        let (start, end) =
+            [(0_u16, 16_u16), (16, 32), (32, 48), (0, 32), (16, 48), (0, 48)][usize::from(part) % 6];
+        let more = usize::from(end) < datagram.len();
+        let part = datagram.get(usize::from(start)..usize::from(end)).unwrap_or_default();
         let packet = if self.family == 0 {
             let mut packet = packet(from.ip(), to.ip(), 17, part);
-            let word: u16 = if second { 3 } else { 0x2000 };
+            let word: u16 = start / 8 | if more { 0x2000 } else { 0 };
+            packet[4..6].copy_from_slice(&u16::from(number).to_be_bytes());
             packet[6..8].copy_from_slice(&word.to_be_bytes());
             set_ttl(&mut packet, 64);
             packet
         } else {
-            let word: u16 = if second { 24 } else { 1 };
-            let header = [&[17, 0][..], &word.to_be_bytes(), &[0, 0, 0, 1], part].concat();
+            let word = start | u16::from(more);
+            let header = [&[17, 0][..], &word.to_be_bytes(), &[0, 0, 0, number], part].concat();
             packet(from.ip(), to.ip(), 44, &header)
         };
         framed(&packet)

@@ -142,7 +142,9 @@ impl Forwarder {
 
     /// Takes frames in, in order; the result is that of [`process`](Self::process) one by one, but faster, because the
     /// director looks up their connections together. Any number of frames; those past the length of
-    /// `outcomes` (or the other way round) are left alone.
+    /// `outcomes` (or the other way round) are left alone. It makes no difference whether a datagram that has become
+    /// whole is [taken](Self::take) after its frame or after the batch, as long as no more of a batch do than
+    /// [`Fragments`] have room for beside those in the making: 32 with memory from the heap, none with lent memory.
     pub fn process_batch<S: Store>(
         &mut self,
         director: &mut Director<S>,

@@ -34,9 +34,13 @@ use crate::reason::DropReason;
 
 /// Room for datagrams that come in fragments: a number of [`Slot`]s, and memory that is shared out evenly among them.
 ///
-/// A datagram takes one slot from its first fragment until it is sent, or until its time is up (30 seconds for IPv4, 60
-/// for IPv6, as in Linux). When all are taken, the unfinished datagram that came first gives way, counted as
-/// [`DropReason::FragmentsFull`].
+/// A datagram takes one slot from its first fragment until it is [taken](crate::Forwarder::take), or until its time is
+/// up (30 seconds for IPv4, 60 for IPv6, as in Linux). When as many are unfinished as there is room for, the one that
+/// came first gives way, counted as [`DropReason::FragmentsFull`].
+///
+/// Memory from the heap has 32 slots more, for those that are whole and wait to be taken: so frames in batches fare
+/// as one by one, as long as no more than 32 datagrams of a batch become whole. In lent memory they use up the room of
+/// those in the making, until the batch is over and they are taken.
 ///
 /// ```
 /// use lvs_forward::reassembly::{Fragments, PLACE, Slot};
@@ -52,6 +56,11 @@ use crate::reason::DropReason;
 pub struct Fragments {
     slots: Memory<Slot>,
     bytes: Memory<u8>,
+    /// How many may be unfinished at a time.
+    most: usize,
+    /// The slot to be tried first for the next datagram. One after the other, so that which one it gets does not depend
+    /// on when those before it were taken.
+    next: usize,
     /// Nothing can have run out of time before.
     soonest: Tick,
 }
@@ -79,35 +88,38 @@ pub fn identification(bytes: &[u8], layout: &Layout) -> Option<u32> {
 
 impl Fragments {
     /// No room: every fragment is dropped and counted.
-    pub const NONE: Self = Self { slots: Memory::NONE, bytes: Memory::NONE, soonest: Tick::ZERO };
+    pub const NONE: Self =
+        Self { slots: Memory::NONE, bytes: Memory::NONE, most: 0, next: 0, soonest: Tick::ZERO };
 
     /// Room for as many datagrams as there are slots (65,535 at most), each of which gets an equal share of `bytes`.
     /// With [`PLACE`] bytes it takes any datagram; what is longer than its share is dropped. A share must exceed
     /// [`PLACE`] - 65,536 bytes to be of any use.
     #[must_use]
     pub const fn lent(slots: &'static mut [Slot], bytes: &'static mut [u8]) -> Self {
-        Self { slots: Memory::Lent(slots), bytes: Memory::Lent(bytes), soonest: Tick::ZERO }
+        let most = slots.len();
+        Self { slots: Memory::Lent(slots), bytes: Memory::Lent(bytes), most, next: 0, soonest: Tick::ZERO }
     }
 
-    /// Room for this many datagrams of any length, from the heap: [`PLACE`] bytes each, of which systems with virtual
-    /// memory provide what is used. 65,535 at most.
+    /// Room for this many unfinished datagrams of any length and 32 finished ones, from the heap: [`PLACE`] bytes each,
+    /// of which systems with virtual memory provide what is used. 65,503 at most; none at all for 0.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub fn with_room(datagrams: usize) -> Self {
-        let datagrams = datagrams.min(usize::from(u16::MAX));
-        let slots = (0..datagrams).map(|_| Slot::EMPTY).collect();
-        let bytes = alloc::vec![0; datagrams * PLACE].into_boxed_slice();
-        Self { slots: Memory::Owned(slots), bytes: Memory::Owned(bytes), soonest: Tick::ZERO }
+        let most = datagrams.min(usize::from(u16::MAX) - FINISHED);
+        let places = if most == 0 { 0 } else { most + FINISHED };
+        let slots = (0..places).map(|_| Slot::EMPTY).collect();
+        let bytes = alloc::vec![0; places * PLACE].into_boxed_slice();
+        Self { slots: Memory::Owned(slots), bytes: Memory::Owned(bytes), most, next: 0, soonest: Tick::ZERO }
     }
 
     /// How many datagrams can be in the making at a time.
     #[must_use]
     pub const fn datagrams(&self) -> usize {
-        self.slots.get().len()
+        self.most
     }
 
-    /// Takes a fragment in: a copy of its payload, and of its headers if it is the first. `overrun` is told of each
-    /// datagram that had to give way to it.
+    /// Takes a fragment in: a copy of its payload, and of its headers if it is the first. `overrun` is told why
+    /// a datagram had to give way to it.
     pub(crate) fn gather(
         &mut self,
         now: Tick,
@@ -115,11 +127,12 @@ impl Fragments {
         frame: &Frame<'_>,
         layout: &Layout,
         fields: &FragmentFields,
-        overrun: &mut dyn FnMut(),
+        overrun: &mut dyn FnMut(DropReason),
     ) -> Gathered {
         // A scan: fragments are rare, slots few, and a table by hash would have to be safe from keys that strangers
         // choose.
-        let known = self.slots.get().iter().position(|slot| slot.is_gathering() && slot.key == key);
+        // What is past its time is not there, also before that is reported.
+        let known = self.slots.get().iter().position(|slot| is_in_the_making(slot, now) && slot.key == key);
         let Some(at) = known.or_else(|| self.make_room(now, overrun)) else {
             return Gathered::Refused(DropReason::FragmentsFull);
         };
@@ -178,9 +191,9 @@ impl Fragments {
     }
 
     /// Gives an unfinished datagram up.
-    pub(crate) fn discard(&mut self, key: &Key) {
+    pub(crate) fn discard(&mut self, now: Tick, key: &Key) {
         let mut slots = self.slots.get_mut().iter_mut();
-        if let Some(slot) = slots.find(|slot| slot.is_gathering() && slot.key == *key) {
+        if let Some(slot) = slots.find(|slot| is_in_the_making(slot, now) && slot.key == *key) {
             slot.state = State::Free;
         }
     }
@@ -229,18 +242,38 @@ impl Fragments {
 
     /// A free slot, or one that has to give way: the unfinished datagram that came first, or a finished one that nobody
     /// takes.
-    fn make_room(&mut self, now: Tick, overrun: &mut dyn FnMut()) -> Option<usize> {
+    fn make_room(&mut self, now: Tick, overrun: &mut dyn FnMut(DropReason)) -> Option<usize> {
         let slots = self.slots.get_mut();
-        if let Some(at) = slots.iter().position(Slot::is_free) {
+        let unfinished = slots.iter().filter(|slot| is_in_the_making(slot, now)).count();
+        let (before, from) = slots.split_at(self.next.min(slots.len()));
+        let free = || {
+            let behind = from.iter().position(Slot::is_free).map(|at| before.len() + at);
+            behind.or_else(|| before.iter().position(Slot::is_free))
+        };
+        if unfinished < self.most
+            && let Some(at) = free()
+        {
+            self.next = at + 1;
+            return Some(at);
+        }
+        if unfinished < self.most
+            && let Some(at) =
+                slots.iter().position(|slot| slot.is_gathering() && !is_in_the_making(slot, now))
+        {
+            // Its time is up, and it has yet to be reported.
+            overrun(DropReason::FragmentTimeout);
             return Some(at);
         }
         let age = |slot: &Slot| now.millis_since(slot.since);
-        let may_go = |slot: &&Slot| slot.is_gathering() || age(slot) >= UNTAKEN_MS;
+        let may_go = |slot: &&Slot| {
+            let untaken = !slot.is_gathering() && unfinished < self.most && age(slot) >= UNTAKEN_MS;
+            is_in_the_making(slot, now) || untaken
+        };
         // The one that came first is the likeliest never to become whole, and nothing that a stranger sends can block
         // the memory for the 30 seconds that fragments may take.
         let oldest = slots.iter().filter(may_go).map(age).max()?;
         let at = slots.iter().position(|slot| may_go(&slot) && age(slot) == oldest)?;
-        overrun();
+        overrun(DropReason::FragmentsFull);
         Some(at)
     }
 
@@ -257,6 +290,11 @@ impl core::fmt::Debug for Fragments {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Fragments").field("datagrams", &self.datagrams()).finish_non_exhaustive()
     }
+}
+
+/// Whether a slot has an unfinished datagram whose time is not up.
+fn is_in_the_making(slot: &Slot, now: Tick) -> bool {
+    slot.is_gathering() && deadline(slot.key.family(), slot.since) > now
 }
 
 /// Adds a fragment to its datagram.
@@ -368,5 +406,8 @@ const fn deadline(family: Family, since: Tick) -> Tick {
 const FRONT: usize = HEADROOM + 288;
 /// Room behind the payload, for a helper that makes it longer.
 const TAIL: usize = 64;
+/// Slots beside those of unfinished datagrams: as many as the frames that a worker takes in at a time.
+#[cfg(feature = "alloc")]
+const FINISHED: usize = 32;
 /// How long a finished datagram may wait to be taken, in milliseconds.
 const UNTAKEN_MS: u64 = 1_000;

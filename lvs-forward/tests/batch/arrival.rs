@@ -214,7 +214,7 @@ fn other() -> impl Strategy<Value = Arrival> {
         4 => (any_flow(), any::<bool>()).prop_map(|(flow, opens)| ftp(flow, opens)),
         4 => (any_flow(), 0u8..3).prop_map(|(flow, call)| sip(flow, call)),
         // Halves of datagrams.
-        3 => (any_flow(), any::<bool>()).prop_map(|(flow, second)| fragment(flow, second)),
+        6 => (any_flow(), 0_u16..6, any::<u8>()).prop_map(|(flow, number, part)| fragment(flow, number, part)),
         2 => (any_flow(), any::<bool>()).prop_map(|(flow, echo)| icmp(flow, echo)),
         1 => any::<bool>().prop_map(arp),
         1 => any_flow().prop_map(|flow| {
@@ -274,18 +274,21 @@ fn sip(flow: Flow, call: u8) -> Arrival {
     Arrival::of(flow, &sample)
 }
 
-/// One of the two fragments of a datagram.
-fn fragment(flow: Flow, second: bool) -> Arrival {
+/// One of the three fragments of a datagram with this number, two of them in one, or all of it.
+fn fragment(flow: Flow, number: u16, part: u8) -> Arrival {
     let flow = Flow { protocol: Protocol::Udp, ..flow };
     let sample = Sample { payload: vec![3; 1_000], dont_fragment: false, ..flow.sample() };
     let packet = sample.packet();
     let (head, payload) = packet.split_at(sample.header_len());
-    let (first, last) = payload.split_at(800);
-    let part = if second { last } else { first };
+    let (start, end) =
+        [(0, 400), (400, 800), (800, 1_008), (0, 800), (400, 1_008), (0, 1_008)][usize::from(part % 6)];
+    let more = end < payload.len();
+    let part = &payload[start..end];
     let mut bytes = head.to_vec();
     match flow.family {
         Family::V4 => {
-            let word: u16 = if second { 100 } else { 0x2000 };
+            let word = (start as u16) / 8 | if more { 0x2000 } else { 0 };
+            bytes[4..6].copy_from_slice(&number.to_be_bytes());
             bytes[2..4].copy_from_slice(&((head.len() + part.len()) as u16).to_be_bytes());
             bytes[6..8].copy_from_slice(&word.to_be_bytes());
             bytes[10..12].fill(0);
@@ -293,12 +296,12 @@ fn fragment(flow: Flow, second: bool) -> Arrival {
             bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         }
         Family::V6 => {
-            let word: u16 = if second { 800 } else { 1 };
+            let word = start as u16 | u16::from(more);
             bytes[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
             bytes[6] = 44;
             bytes.extend([17, 0]);
             bytes.extend(word.to_be_bytes());
-            bytes.extend([0, 0, 0, 1]);
+            bytes.extend(u32::from(number).to_be_bytes());
         }
     }
     bytes.extend(part);

@@ -36,12 +36,14 @@ pub(crate) struct Left {
     port: PortId,
     offload: Offload,
     mark: u32,
+    /// The datagram that has become whole with it.
+    datagram: Option<Box<Self>>,
 }
 
 impl Left {
     fn new(outcome: Outcome, frame: &Frame<'_>) -> Self {
         let Frame { port, offload, mark, .. } = *frame;
-        Self { outcome, bytes: frame.bytes().to_vec(), port, offload, mark }
+        Self { outcome, bytes: frame.bytes().to_vec(), port, offload, mark, datagram: None }
     }
 }
 
@@ -124,8 +126,18 @@ impl World {
             let outcome = self.lab.forwarder.process(&mut self.lab.director, self.now, &mut frame);
             left.push(Left::new(outcome, &frame));
             bed.check_fences();
+            // At once, as whoever has one frame at a time does it; of a batch afterwards.
+            self.take(left.last_mut());
         }
         left
+    }
+
+    fn take(&mut self, left: Option<&mut Left>) {
+        let Some(left) = left else { return };
+        if let Outcome::Assembled(datagram) = left.outcome {
+            let taken = self.lab.forwarder.take(datagram).expect("it was not taken yet");
+            left.datagram = Some(Box::new(Left::new(taken.outcome, &taken.frame)));
+        }
     }
 
     pub(crate) fn batch(&mut self, arrivals: &[Arrival]) -> Vec<Left> {
@@ -138,8 +150,10 @@ impl World {
         }
         let mut outcomes = vec![Outcome::Consumed; frames.len()];
         self.lab.forwarder.process_batch(&mut self.lab.director, self.now, &mut frames, &mut outcomes);
-        let left = outcomes.iter().zip(&frames).map(|(outcome, frame)| Left::new(*outcome, frame)).collect();
+        let mut left: Vec<_> =
+            outcomes.iter().zip(&frames).map(|(outcome, frame)| Left::new(*outcome, frame)).collect();
         beds.iter().for_each(Bed::check_fences);
+        left.iter_mut().for_each(|left| self.take(Some(left)));
         left
     }
 
@@ -147,16 +161,9 @@ impl World {
         core::iter::from_fn(|| self.lab.director.poll_event()).collect()
     }
 
-    /// The datagrams that have become whole, and the frames that the director sends as a host.
-    pub(crate) fn own_frames(&mut self, left: &[Left]) -> Vec<Left> {
+    /// The frames that the director sends as a host.
+    pub(crate) fn own_frames(&mut self) -> Vec<Left> {
         let mut own = Vec::new();
-        for left in left {
-            if let Outcome::Assembled(datagram) = left.outcome
-                && let Some(taken) = self.lab.forwarder.take(datagram)
-            {
-                own.push(Left::new(taken.outcome, &taken.frame));
-            }
-        }
         let mut spare = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.lab.forwarder.poll_transmit(self.now, &mut spare) {
             own.push(Left::new(Outcome::Send, &frame));

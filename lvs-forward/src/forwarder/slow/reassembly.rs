@@ -113,7 +113,7 @@ impl Forwarder {
         }
         if layout.family == Family::V6 && fields.is_uneven(layout) {
             // A gap remains before the next piece, so that the datagram can never become whole.
-            self.fragments.discard(&key_of(layout, &addresses, &fields, local));
+            self.fragments.discard(now, &key_of(layout, &addresses, &fields, local));
             return Err(match prepare(frame, layout) {
                 Ok((arrival, layout)) if local => {
                     let error = IcmpError::UnevenFragment;
@@ -124,11 +124,12 @@ impl Forwarder {
             });
         }
         let key = key_of(layout, &addresses, &fields, local);
-        let mut overrun = 0;
-        let gathered = self.fragments.gather(now, key, frame, layout, &fields, &mut || overrun += 1);
+        let mut overrun = None;
+        let gathered =
+            self.fragments.gather(now, key, frame, layout, &fields, &mut |reason| overrun = Some(reason));
         // Counted here, because the memory is borrowed from this forwarder meanwhile.
-        for _ in 0..overrun {
-            self.counters.count_drop(DropReason::FragmentsFull);
+        if let Some(reason) = overrun {
+            self.counters.count_drop(reason);
         }
         match gathered {
             Gathered::Waits => {
