@@ -45,6 +45,12 @@ impl Prefix {
         Family::of(self.address)
     }
 
+    /// The address that it was made from.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Length in bits.
     #[must_use]
     pub const fn len(&self) -> u8 {

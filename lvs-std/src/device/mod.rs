@@ -12,6 +12,7 @@
 //! | [`pair()`] | another end in this process |
 //! | [`pcap`] | a capture file; a wrapper records what any device receives and sends |
 //! | [`mark`](mod@mark) | any device, marked by rules for services by mark |
+//! | [`guard`] | no device: keeps from the kernel what packet sockets take, where both have one MAC address |
 //! | [`fault`] | any device, less what a seeded fault drops, doubles, delays or corrupts |
 //!
 //! # A device of your own
@@ -77,6 +78,7 @@
 
 mod absent;
 pub mod fault;
+pub mod guard;
 pub mod mark;
 pub mod packet;
 mod pair;

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `assemble`, `ports` | workers and their devices from a configuration |
 //! | `supervisor` | interfaces that come, go and change |
+//! | `guest` | what is kept from the machine's kernel on interfaces that the director shares with it |
 //! | `threads` | the worker threads, and how they end |
 //! | `handle` | what a running director can be asked and told |
 //! | `plan`, `disruption`, `reload`, `settings` | a configuration compared with what there is, and applied |
@@ -53,6 +54,7 @@ mod drain;
 mod error;
 mod events;
 mod explain;
+mod guest;
 mod handle;
 mod health;
 mod memory;

@@ -16,7 +16,7 @@ use super::sync::{Sync, SyncControl};
 use super::threads::Threads;
 use super::{
     Assembly, Part, Problems, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController,
-    StartError, Statistics, addresses, memory,
+    StartError, Statistics, addresses, guest, memory,
 };
 use crate::config::ConfigSource;
 use crate::control::api::ApiServer;
@@ -115,6 +115,10 @@ impl Runtime {
                 let watched = (controller.clone(), group.clone(), reconciler.clone());
                 let followed = addresses::follow(watched, source.configuration.answer_for, shutdown.clone());
                 followed.map_err(StartError::system("virtual addresses"))?;
+                guest::introduce(&source.configuration.interfaces);
+                let known = (controller.clone(), problems.clone(), shutdown.clone());
+                let guarded = guest::watch(&source.configuration, known.0, known.1, known.2);
+                guarded.map_err(StartError::system("this machine's addresses"))?;
                 if source.configuration.watches_memory() {
                     let watched = memory::watch(group.clone(), shutdown.clone());
                     watched.map_err(StartError::system("available memory"))?;

@@ -22,6 +22,8 @@ pub struct DesiredState {
     services: BTreeMap<ServiceName, DesiredService>,
     /// How many services there have been.
     count: u64,
+    /// How many changes were noted.
+    revision: u64,
 }
 
 /// A declared service.
@@ -284,8 +286,15 @@ impl DesiredState {
         edit
     }
 
+    /// A number that is another one after every change, for whoever follows them.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Takes note of a change that the director has taken.
     pub fn note(&mut self, edit: Edit) {
+        self.revision += 1;
         edit.notes.into_iter().for_each(|(name, note)| self.note_one(name, note));
     }
 

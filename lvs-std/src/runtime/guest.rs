@@ -1,0 +1,214 @@
+//! A director that is a guest on interfaces of this machine: with their MAC addresses, beside the machine's kernel.
+//!
+//! Whether it is one is a matter of the configuration (`mac = "same"`), for each interface, and never of who has an
+//! address at the moment. What belongs to services is kept from the kernel by a [`KernelGuard`], which follows services,
+//! real servers, the machine's addresses and the interfaces.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::io;
+use std::thread;
+use std::time::Instant;
+
+use super::problems::{Part, Problems};
+use super::shutdown::Shutdown;
+use super::{RuntimeController, SharedController};
+use crate::HostAddresses;
+use crate::config::{Configuration, DeviceKind, Interface, Mac};
+use crate::control::{DesiredService, ServiceName};
+use crate::device::guard::{Entry, GuardError, KernelGuard};
+use crate::device::mark::MarkRule;
+use crate::sys::interface;
+
+/// Says of each interface what the director is there.
+pub(super) fn introduce(interfaces: &[Interface]) {
+    for Interface { name, mac, device, .. } in interfaces {
+        match (mac, device) {
+            (Mac::Own | Mac::Is(_), _) => {
+                tracing::info!("{name}: the director is a host of its own there, with its own MAC address");
+            }
+            (Mac::Same, DeviceKind::Xdp) => tracing::info!(
+                "{name}: the director is a guest there, with the interface's MAC address; the kernel does not see what \
+                 AF_XDP takes"
+            ),
+            (Mac::Same, DeviceKind::Packet | DeviceKind::Auto) => tracing::info!(
+                "{name}: the director is a guest there, with the interface's MAC address; what belongs to services is \
+                 kept from the kernel by nftables, and everything else is the kernel's"
+            ),
+        }
+    }
+}
+
+/// What is kept from the kernel, and how that is known.
+struct Watch {
+    /// The interfaces where the director is a guest by packet sockets.
+    interfaces: Vec<String>,
+    marks: Vec<MarkRule>,
+    /// The addresses of the configuration that the director answers for.
+    answered: Vec<IpAddr>,
+    controller: SharedController,
+    problems: Problems,
+    machine: HostAddresses,
+    /// The machine's addresses.
+    present: BTreeSet<IpAddr>,
+    guard: Option<Guarding>,
+    /// The revision of the desired state that the guard knows.
+    known: Option<u64>,
+}
+
+/// A guard at work, with what it was made for.
+struct Guarding {
+    guard: KernelGuard,
+    made_for: (Vec<(String, u32)>, Vec<MarkRule>),
+}
+
+/// Keeps from the kernel what belongs to services, in the network namespace of this thread, until the director ends.
+/// When this returns, that is so for what there is.
+pub(super) fn watch(
+    configuration: &Configuration,
+    controller: SharedController,
+    problems: Problems,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let guest = |of: &&Interface| of.mac == Mac::Same && of.device != DeviceKind::Xdp;
+    let interfaces: Vec<String> =
+        configuration.interfaces.iter().filter(guest).map(|of| of.name.clone()).collect();
+    if interfaces.is_empty() {
+        return Ok(());
+    }
+    let own = configuration.interfaces.iter().flat_map(|of| &of.addresses).map(|(address, _)| *address);
+    let answered = own.chain(configuration.virtual_addresses.iter().copied()).collect();
+    let mut machine = HostAddresses::open()?;
+    let present = machine.read()?;
+    let marks = configuration.marks.clone();
+    let (guard, known) = (None, None);
+    let mut watch =
+        Watch { interfaces, marks, answered, controller, problems, machine, present, guard, known };
+    watch.look();
+    let follow = move || {
+        let mut pause = INTERVAL;
+        while !shutdown.sleep(Duration::ZERO) {
+            match watch.machine.wait(pause) {
+                Ok(false) => {}
+                Ok(true) => match watch.machine.read() {
+                    Ok(present) => (watch.present, watch.known) = (present, None),
+                    Err(error) => tracing::error!("this machine's addresses cannot be read: {error}"),
+                },
+                Err(error) => {
+                    tracing::error!("this machine does not tell of its addresses: {error}");
+                    shutdown.sleep(INTERVAL);
+                }
+            }
+            let began = Instant::now();
+            watch.look();
+            // A long table that changes all the time must not be read all the time.
+            pause = INTERVAL.max(began.elapsed() * 10);
+        }
+    };
+    thread::Builder::new().name("guest".to_owned()).spawn(follow).map(drop)
+}
+
+impl Watch {
+    /// Brings the guard up to date, and says if that cannot be.
+    fn look(&mut self) {
+        match self.guard() {
+            Ok(()) => _ = self.problems.clear(&part()),
+            Err(error) => {
+                // All is tried again.
+                (self.guard, self.known) = (None, None);
+                self.problems.raise(part(), error.to_string());
+            }
+        }
+    }
+
+    fn guard(&mut self) -> Result<(), GuardError> {
+        let index = |name: &String| Some((name.clone(), interface::Interface::named(name).ok()?.index));
+        let interfaces: Vec<(String, u32)> = self.interfaces.iter().filter_map(index).collect();
+        let revision = self.controller.lock().desired().revision();
+        let stale = self.known != Some(revision);
+        let marks = match &self.guard {
+            Some(guarding) if !stale => guarding.made_for.1.clone(),
+            Some(_) | None => self.active_marks(),
+        };
+        let made_for = (interfaces, marks);
+        let same = self.guard.as_ref().is_some_and(|guarding| guarding.made_for == made_for);
+        if same && !stale {
+            return Ok(());
+        }
+        let entries = self.entries();
+        match &mut self.guard {
+            Some(guarding) if same => guarding.guard.set(entries)?,
+            // The old one stays until the new one knows everything.
+            Some(_) | None => {
+                let names: Vec<String> = made_for.0.iter().map(|(name, _)| name.clone()).collect();
+                let mut guard = KernelGuard::open(&names, &made_for.1)?;
+                guard.set(entries)?;
+                self.guard = Some(Guarding { guard, made_for });
+            }
+        }
+        self.known = Some(revision);
+        Ok(())
+    }
+
+    /// The rules whose marks have a service: what others mark is the kernel's.
+    fn active_marks(&self) -> Vec<MarkRule> {
+        let controller = self.controller.lock();
+        let services = controller.desired().services();
+        let marks: BTreeSet<u32> = services
+            .filter_map(|(name, _)| if let ServiceName::Mark { mark, .. } = name { Some(mark) } else { None })
+            .collect();
+        self.marks.iter().filter(|rule| marks.contains(&rule.mark)).cloned().collect()
+    }
+
+    fn entries(&self) -> BTreeSet<Entry> {
+        let mut entries: BTreeSet<Entry> =
+            self.present.iter().map(|address| Entry::Machine(*address)).collect();
+        entries.extend(self.answered.iter().map(|address| Entry::Answered(*address)));
+        of_services(&self.controller.lock(), &mut entries);
+        entries
+    }
+}
+
+/// What belongs to services and their real servers.
+fn of_services(controller: &RuntimeController, entries: &mut BTreeSet<Entry>) {
+    for (name, service) in controller.desired().services() {
+        match name {
+            ServiceName::Address { protocol, address, port } => {
+                let protocol = protocol as u8;
+                entries.insert(Entry::Service(protocol, address, port));
+                entries.insert(Entry::Answered(address));
+                let agrees_on_ports = (protocol, port) == FTP;
+                if agrees_on_ports {
+                    entries.insert(Entry::Further(address));
+                }
+                let any = port == 0 || agrees_on_ports;
+                of_servers(service, if any { None } else { Some(protocol) }, entries);
+            }
+            ServiceName::Mark { .. } => of_servers(service, None, entries),
+        }
+    }
+}
+
+/// What real servers answer by NAT: from their ports by a protocol, or from anywhere.
+fn of_servers(service: &DesiredService, protocol: Option<u8>, entries: &mut BTreeSet<Entry>) {
+    for server in service.servers.iter().filter(|server| server.spec.method & METHODS == NAT) {
+        let (address, port) = (server.address.ip(), server.address.port());
+        entries.insert(match protocol {
+            Some(protocol) if port != 0 => Entry::Server(protocol, address, port),
+            Some(_) | None => Entry::Peer(address),
+        });
+    }
+}
+
+fn part() -> Part {
+    Part::Machine("kernel".to_owned())
+}
+
+/// How often services are looked over; a change of the machine's addresses is noticed at once.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// The service whose connections agree on further ones (RFC 959).
+const FTP: (u8, u16) = (6, 21);
+/// `IP_VS_CONN_F_FWD_MASK` and `IP_VS_CONN_F_MASQ` (`linux/ip_vs.h`).
+const METHODS: u32 = 7;
+const NAT: u32 = 0;
