@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use lvs_core::Family;
+use lvs_core::{Family, Tick};
 
 use super::mac::MacAddress;
 #[cfg(doc)]
@@ -158,6 +158,13 @@ impl Host {
     pub fn remove_neighbour(&mut self, port: PortId, address: IpAddr) -> bool {
         self.changed();
         self.neighbours.remove(port, address).is_some()
+    }
+
+    /// Doubts the link-layer addresses that were learnt on a port, because another link may be behind it: its interface
+    /// has come back. Each neighbour is asked for when it is needed next; configured ones stay.
+    pub fn flush_neighbours(&mut self, now: Tick, port: PortId) {
+        self.changed();
+        self.neighbours.flush(now, port);
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), AddAddressError> {

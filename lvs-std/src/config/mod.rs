@@ -109,9 +109,9 @@ pub struct Configuration {
 #[expect(clippy::exhaustive_enums, reason = "matches must name every policy")]
 pub enum AnswerFor {
     /// Only the addresses of the configuration.
-    #[default]
     Configured,
     /// The addresses of the configuration, and those of services that are added while the director runs.
+    #[default]
     Services,
     /// Addresses of the configuration and of services, as far as this machine has them on an interface: VRRP gives
     /// them to the active director's machine.
@@ -194,7 +194,7 @@ impl Configuration {
             interfaces,
             services: Vec::new(),
             virtual_addresses: Vec::new(),
-            answer_for: AnswerFor::Configured,
+            answer_for: AnswerFor::default(),
             when_no_interface: WhenNoInterface::Wait,
             marks: Vec::new(),
             connections: DEFAULT_CONNECTIONS,

@@ -37,6 +37,8 @@ pub(super) fn follow(
         }
         let mut present = BTreeSet::new();
         let mut stale = true;
+        // What was looked at last: a long table is not read again and again for nothing.
+        let mut seen = None;
         loop {
             if let Some(machine) = machine.as_mut().filter(|_| stale) {
                 match machine.read() {
@@ -44,16 +46,27 @@ pub(super) fn follow(
                     Err(error) => tracing::error!("this machine's addresses cannot be read: {error}"),
                 }
             }
-            let mut wanted: BTreeSet<IpAddr> = reconciler.virtual_addresses().into_iter().collect();
-            wanted.extend(controller.lock().desired().services().filter_map(|(name, _)| match name {
-                ServiceName::Address { address, .. } => Some(address),
-                ServiceName::Mark { .. } => None,
-            }));
-            // Without the machine's word everything is wanted; with it only what VRRP has brought here.
-            if machine.is_some() {
-                wanted.retain(|address| present.contains(address));
-            }
-            if change(&group, &mut had, &wanted).is_err() {
+            let configured = reconciler.virtual_addresses();
+            let revision = controller.lock().desired().revision();
+            let looked_at = Some((revision, configured.clone()));
+            let news = stale || seen != looked_at;
+            seen = looked_at;
+            // Asked also when nothing changes, because only a command tells that the director has ended.
+            let ended = if news {
+                let mut wanted: BTreeSet<IpAddr> = configured.into_iter().collect();
+                wanted.extend(controller.lock().desired().services().filter_map(|(name, _)| match name {
+                    ServiceName::Address { address, .. } => Some(address),
+                    ServiceName::Mark { .. } => None,
+                }));
+                // Without the machine's word everything is wanted; with it only what VRRP has brought here.
+                if machine.is_some() {
+                    wanted.retain(|address| present.contains(address));
+                }
+                change(&group, &mut had, &wanted).is_err()
+            } else {
+                group.with_first(|_, _, _| ()).is_err()
+            };
+            if ended {
                 return;
             }
             stale = match &machine {
@@ -87,7 +100,6 @@ fn change(
     // The director's own addresses are none to be given, or taken away.
     let added =
         if gone.is_empty() && new.is_empty() { Vec::new() } else { group.change_addresses(gone, new)? };
-    // Asked also when nothing changes, because only a command tells that the director has ended.
     group.with_first(|_, _, _| ())?;
     for (address, done) in added {
         // One that it cannot have is not tried again.
@@ -101,4 +113,4 @@ fn change(
 }
 
 /// How often services are looked over; a change of the machine's addresses is noticed at once.
-const INTERVAL: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(100);

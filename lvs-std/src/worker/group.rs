@@ -224,6 +224,7 @@ impl<S: Store> WorkerGroup<S> {
                 let host = forwarder.host_mut();
                 // Checked by whoever made the devices: a port that a host cannot have is not opened.
                 let _ = host.set_port(port, facts);
+                host.flush_neighbours(now, port);
                 if index == 0 {
                     host.announce_all(now);
                 }

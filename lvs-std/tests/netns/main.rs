@@ -4,6 +4,7 @@
 
 mod balancer;
 mod ftp;
+mod guest;
 mod health;
 mod interfaces;
 mod layout;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             .chain(health::trials(lab))
             .chain(workers::trials(lab))
             .chain(interfaces::trials(lab))
+            .chain(guest::trials(lab))
             .collect()
     })
 }

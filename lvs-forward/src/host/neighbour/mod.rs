@@ -392,6 +392,19 @@ impl Neighbours {
         Some(())
     }
 
+    /// Doubts what was learnt on a port, because another link may be behind it: each neighbour is asked for when it is
+    /// needed next. Configured ones stay.
+    pub(crate) fn flush(&mut self, now: Tick, port: PortId) {
+        for at in (0..).take(self.places.bound()) {
+            let Some(entry) = self.places.get_mut(at) else { break };
+            if entry.port == port && matches!(entry.state, State::Known | State::Failed) {
+                (entry.state, entry.until) = (State::Failed, Tick::ZERO);
+                self.settle(now, at);
+            }
+        }
+        self.changed();
+    }
+
     /// Keeps a packet that begins with its IP header until its next hop has answered; `None` when it cannot wait.
     pub(crate) fn wait(
         &mut self,

@@ -71,6 +71,29 @@ fn three_questions_a_second_apart_then_silence() {
 }
 
 #[test]
+fn a_port_with_another_link_behind_it_has_its_neighbours_asked_for_anew() {
+    let mut table = table(16);
+    proved(&mut table, at(0), 1);
+    table.resolve(at(0), PORT, bits(2), false);
+    for secs in 0..4 {
+        drain(&mut table, at(secs));
+    }
+    assert_eq!(table.resolve(at(4), PORT, bits(2), false), Resolution::Failed);
+    table.set(PORT, address(3), MAC).unwrap();
+    table.flush(at(4), PortId(1));
+    assert_eq!(table.resolve(at(4), PORT, bits(1), false), Resolution::Known(MAC), "another port's");
+    table.flush(at(4), PORT);
+    assert_eq!(table.known(PORT, address(1)), None);
+    assert_eq!(table.resolve(at(4), PORT, bits(3), false), Resolution::Known(MAC), "a configured one");
+    for number in [1, 2] {
+        assert_eq!(table.resolve(at(4), PORT, bits(number), false), Resolution::Pending);
+        assert!(push(&mut table, number), "packets wait for the answer");
+    }
+    let asked = drain(&mut table, at(4));
+    assert_eq!(asked.iter().map(|query| query.known).collect::<alloc::vec::Vec<_>>(), [None, None]);
+}
+
+#[test]
 fn a_used_neighbour_is_asked_again_before_it_is_doubted() {
     let mut table = table(16);
     table.learn(at(0), PORT, address(1), MAC, false);

@@ -42,7 +42,8 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
     let addresses: Vec<IpAddr> = host.addresses().collect();
     configuration.workers = reader.workers(&file, &configuration.services, &addresses)?;
     configuration.answer_for = match file.answer_for {
-        None | Some(raw::AnswerFor::Configured) => AnswerFor::Configured,
+        None => AnswerFor::default(),
+        Some(raw::AnswerFor::Configured) => AnswerFor::Configured,
         Some(raw::AnswerFor::Services) => AnswerFor::Services,
         Some(raw::AnswerFor::Host) => AnswerFor::Host,
     };

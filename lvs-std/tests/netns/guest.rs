@@ -1,0 +1,176 @@
+//! A director with the MAC addresses of its machine's interfaces, beside a kernel that has the virtual address too and
+//! forwards: services are the director's, and everything else is the kernel's.
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use lvs_core::Family;
+use lvs_std::config::ConfigSource;
+use lvs_std::control::{ServerSpec, ServiceName, ServiceSpec, TableCommand};
+use lvs_std::lab::harness::{Outcome, Trial, trial};
+use lvs_std::lab::{Lab, Node};
+use lvs_std::runtime::{Runtime, RuntimeHandle, RuntimeOptions};
+
+pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for workers in [1, 2] {
+        let name = format!("a guest with {workers} workers and the kernel beside it get what is theirs");
+        trials.push(trial(name, move || beside_the_kernel(lab, workers)));
+    }
+    trials.push(trial("a guest goes on on an interface that was made again", move || remade(lab)));
+    trials
+}
+
+struct Net {
+    lab: Lab,
+    client: Node,
+    director: Node,
+    server: Node,
+}
+
+impl Net {
+    /// The director's machine has the virtual address on eth0, as keepalived puts it there, listens at port 22 of all its
+    /// addresses, and forwards.
+    fn new(lab: Lab) -> Outcome<Self> {
+        let (client, director, server) = (lab.node("client")?, lab.node("director")?, lab.node("server")?);
+        let net = Self { lab, client, director, server };
+        net.director.set_sysctl("net.ipv4.ip_forward", "1")?;
+        lab.connect((&net.client, "eth0"), (&net.director, "eth0"))?;
+        net.client.add_address("eth0", CLIENT, 24)?;
+        // The client knows the machine as a router: a reply that the kernel forwards as it is would arrive.
+        net.client.add_route(IpAddr::from([0; 4]), 0, MACHINE)?;
+        net.director.add_address("eth0", MACHINE, 24)?;
+        net.director.add_address("eth0", VIP, 32)?;
+        net.join_server()?;
+        listen(&net.director, 22, "machine")?;
+        for port in [80, 81, 8_080, 9_000] {
+            listen(&net.server, port, "server")?;
+        }
+        Ok(net)
+    }
+
+    fn join_server(&self) -> Outcome {
+        self.lab.connect((&self.server, "eth0"), (&self.director, "eth1"))?;
+        self.director.add_address("eth1", IpAddr::from([10, 2, 0, 1]), 24)?;
+        self.server.add_address("eth0", SERVER, 24)?;
+        self.server.add_route(IpAddr::from([0; 4]), 0, IpAddr::from([10, 2, 0, 254]))?;
+        Ok(())
+    }
+
+    fn start(&self, workers: usize) -> Outcome<Runtime> {
+        let source: ConfigSource = format!(
+            "[director]\nworkers = {workers}\n{}",
+            "[[interface]]\nname = \"eth0\"\nmac = \"same\"\naddresses = [\"10.1.0.254/24\"]\n\
+             [[interface]]\nname = \"eth1\"\nmac = \"same\"\naddresses = [\"10.2.0.254/24\"]\n\
+             [[mark]]\nmark = 7\nprotocol = \"tcp\"\nto = \"10.1.0.100/32\"\nports = [8080]\n\
+             [[service]]\nprotocol = \"tcp\"\naddress = \"10.1.0.100\"\nport = 80\n\
+             [[service.server]]\naddress = \"10.2.0.11\"\nport = 80\nmethod = \"nat\"\n\
+             [[service]]\nmark = 7\nfamily = \"v4\"\n\
+             [[service.server]]\naddress = \"10.2.0.11\"\nport = 8080\nmethod = \"nat\"\n"
+        )
+        .parse()?;
+        Ok(self.director.run(|| Runtime::start(source, RuntimeOptions::default()))??)
+    }
+
+    /// Who answers the client at this address and port, so many times.
+    fn answers(&self, address: IpAddr, port: u16, times: usize) -> Result<Vec<String>, io::Error> {
+        let ask = || (0..times).map(|_| fetch(SocketAddr::new(address, port))).collect();
+        self.client.run(ask).map_err(io::Error::other)?
+    }
+
+    /// The same, until there are answers.
+    fn is_answered(&self, port: u16) -> Outcome {
+        let since = Instant::now();
+        loop {
+            match self.answers(VIP, port, 1) {
+                Ok(answers) if answers == ["server"] => return Ok(()),
+                other if since.elapsed() > LONG => return Err(format!("port {port}: {other:?}").into()),
+                Ok(_) | Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+/// Answers every connection with a word.
+fn listen(node: &Node, port: u16, word: &'static str) -> Outcome {
+    let listener = node.run(|| TcpListener::bind(("0.0.0.0", port)))??;
+    node.spawn("listen", move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(word.as_bytes());
+        }
+    })?;
+    Ok(())
+}
+
+fn fetch(from: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut word = String::new();
+    stream.read_to_string(&mut word)?;
+    Ok(word)
+}
+
+fn beside_the_kernel(lab: Lab, workers: usize) -> Outcome {
+    let net = Net::new(lab)?;
+    let runtime = net.start(workers)?;
+    let director = runtime.handle();
+    no_problem(&director);
+    // The first answer may take a moment, since nobody knows anybody yet.
+    net.is_answered(80)?;
+    assert_eq!(net.answers(VIP, 80, 10)?, ["server"; 10], "the kernel resets nothing, and forwards no reply");
+    assert_eq!(net.answers(VIP, 8_080, 4)?, ["server"; 4], "a service by mark");
+    assert_eq!(
+        net.answers(VIP, 22, 4)?,
+        ["machine"; 4],
+        "the virtual address has the machine's services as well"
+    );
+    assert_eq!(net.answers(MACHINE, 22, 4)?, ["machine"; 4], "so have its own addresses");
+    let check = net.director.run(|| fetch(SocketAddr::new(SERVER, 80)))??;
+    assert_eq!(check, "server", "the machine's own connections to a real server go on");
+
+    let refused = net.answers(VIP, 81, 1).map_err(|error| error.kind());
+    assert_eq!(refused, Err(io::ErrorKind::ConnectionRefused), "what has no service is the kernel's");
+    let web = ServiceName::tcp(SocketAddr::new(VIP, 81));
+    director.with_controller(|controller| {
+        controller.submit(TableCommand::NewService(web, ServiceSpec::new(Family::V4, "rr")))?;
+        controller.submit(TableCommand::NewServer(web, SocketAddr::new(SERVER, 81), ServerSpec::new(0, 1)))
+    })?;
+    net.is_answered(81)?;
+    assert_eq!(net.answers(VIP, 81, 4)?, ["server"; 4], "a service that was added while it runs");
+    director.with_controller(|controller| controller.submit(TableCommand::DelService(web)))?;
+    let since = Instant::now();
+    while net.answers(VIP, 81, 1).map_err(|error| error.kind()) != Err(io::ErrorKind::ConnectionRefused) {
+        assert!(since.elapsed() < LONG, "a service that is gone is the kernel's again");
+    }
+    drop(runtime);
+    Ok(())
+}
+
+fn remade(lab: Lab) -> Outcome {
+    let net = Net::new(lab)?;
+    let runtime = net.start(1)?;
+    net.is_answered(80)?;
+    net.director.remove_interface("eth1")?;
+    net.join_server()?;
+    net.is_answered(80)?;
+    // What keeps the new interface's frames from the kernel follows within a fraction of a second.
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(net.answers(VIP, 80, 10)?, ["server"; 10]);
+    drop(runtime);
+    Ok(())
+}
+
+fn no_problem(director: &RuntimeHandle) {
+    assert!(director.problems().list().is_empty(), "{:?}", director.problems());
+}
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2));
+const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 100));
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 11));
+/// Long enough for a machine that has other things to do.
+const LONG: Duration = Duration::from_secs(60);
