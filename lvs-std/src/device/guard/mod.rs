@@ -98,9 +98,10 @@ impl KernelGuard {
                     batch.push(kind, |message| self.table.elements(message, set, piece));
                     self.carry_out(batch)?;
                     for (entry, _) in piece {
-                        match kind {
-                            Kind::NewElements => _ = self.known.insert(*entry),
-                            _ => _ = self.known.remove(entry),
+                        if kind == Kind::NewElements {
+                            self.known.insert(*entry);
+                        } else {
+                            self.known.remove(entry);
                         }
                     }
                 }
