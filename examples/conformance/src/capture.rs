@@ -130,13 +130,17 @@ impl Stage {
                 (Link::Ethernet, Some(&mac)) => Port::ethernet(mac, files.mtu),
                 (Link::Ethernet, None) | (Link::Bare, _) => Port::bare(files.mtu),
             };
+            let port = match interface.vlan {
+                Some(vlan) if link == Link::Ethernet => port.with_vlan(vlan),
+                Some(_) | None => port,
+            };
             let port = host.add_port(port).map_err(|error| say(&error.to_string()))?;
             for &(address, length) in &interface.addresses {
                 host.add_address(port, address, length).map_err(|error| say(&error.to_string()))?;
             }
             for route in &interface.routes {
                 if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
-                    host.add_route(prefix, Some(route.via), port).map_err(|error| say(&error.to_string()))?;
+                    host.add_route(prefix, route.via, port).map_err(|error| say(&error.to_string()))?;
                 }
             }
         }

@@ -74,7 +74,9 @@ impl Survey {
                         && covers(route.to, sight.source)
                 });
                 let mac = behind.max_by_key(|(_, count)| **count).map(|(sight, _)| MacAddress(sight.from));
-                survey.add(route.via, number, mac);
+                if let Some(via) = route.via {
+                    survey.add(via, number, mac);
+                }
             }
         }
         for server in configuration.services.iter().flat_map(|service| &service.servers) {

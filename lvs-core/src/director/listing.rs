@@ -58,6 +58,17 @@ impl<S: Store> Director<S> {
         (server.life != crate::model::server::Life::Vacant).then_some(server)
     }
 
+    /// The real servers in `count` places of the store from `from` on, of whatever services, and where to go on: from 0
+    /// again once all have been. For whoever goes over all of them a few at a time.
+    pub fn servers_from(&self, from: usize, count: usize) -> (impl Iterator<Item = &Server>, usize) {
+        let all = self.store.view().servers;
+        let from = if from < all.len() { from } else { 0 };
+        let end = from.saturating_add(count).min(all.len());
+        let servers = all.get(from..end).unwrap_or_default().iter();
+        let next = if end < all.len() { end } else { 0 };
+        (servers.filter(|server| server.life == crate::model::server::Life::Available), next)
+    }
+
     /// The connections that are alive at `now`, in the order of their entries.
     pub fn connections(&self, now: Tick) -> impl Iterator<Item = Connection> {
         let stamp = now.stamp();

@@ -159,6 +159,16 @@ impl Host {
         }
     }
 
+    /// Says again that packets go to `address`, a real server's, so that its neighbour keeps the right that
+    /// [`look_for`](Self::look_for) gave it for another hour. A neighbour that is known is asked nothing.
+    pub fn still_wants(&mut self, now: Tick, address: IpAddr) {
+        if let Some(hop) = self.route(address)
+            && self.port(hop.port).is_some_and(|port| port.link() == Link::Ethernet)
+        {
+            self.neighbours.keep_wanted(now, hop.port, hop.next, hop.gateway);
+        }
+    }
+
     /// The port by which packets to `address` leave now, to which link-layer address, and how long they may be there.
     /// `None` while that is not known, and where frames need a VLAN tag. For whoever forwards in the forwarder's place: as
     /// when it does itself, neighbours that have not been heard of for long are asked whether they are still there.

@@ -7,6 +7,7 @@ use lvs_core::sched::Schedule;
 use lvs_core::service::Mask;
 use lvs_core::{Method, ServerConfig, Tunnel};
 
+use super::interface::covers;
 use super::{
     AnswerFor, Configuration, DeviceKind, Interface, Mac, ServiceHealth, VirtualService, WhenNoInterface,
     Workers,
@@ -119,12 +120,17 @@ fn interface(interface: &Interface) -> Vec<Vec<String>> {
             lines.push("by AF_XDP sockets where they suit it, otherwise by packet sockets".to_owned());
         }
     }
+    lines.extend(interface.vlan.map(|vlan| format!("VLAN {vlan}: tagged frames")));
     lines.extend(interface.addresses.iter().map(|(address, length)| format!("{address}/{length}")));
     lines.extend(interface.routes.iter().map(|route| {
-        if route.to.1 == 0 {
-            format!("default by {}", route.via)
-        } else {
-            format!("{}/{} by {}", route.to.0, route.to.1, route.via)
+        let to =
+            if route.to.1 == 0 { "default".to_owned() } else { format!("{}/{}", route.to.0, route.to.1) };
+        match route.via {
+            Some(via) if interface.addresses.iter().any(|&prefix| covers(prefix, via)) => {
+                format!("{to} by {via}")
+            }
+            Some(via) => format!("{to} by {via}, which is on the link"),
+            None => format!("{to} on the link"),
         }
     }));
     let name = |line: usize| if line == 0 { interface.name.clone() } else { String::new() };

@@ -14,6 +14,9 @@ pub struct Interface {
     pub device: DeviceKind,
     /// Which MAC address the director has there. Default [`Mac::Own`].
     pub mac: Mac,
+    /// The VLAN whose frames are for this port, 1 to 4,094; `None` for those without a tag. Several ports may be at one
+    /// interface, each with a VLAN of its own. Default none.
+    pub vlan: Option<u16>,
     /// The director's own addresses with the lengths of their subnets' prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
     /// What is behind routers of this network.
@@ -28,6 +31,7 @@ impl Interface {
             name: name.into(),
             device: DeviceKind::Packet,
             mac: Mac::Own,
+            vlan: None,
             addresses: Vec::new(),
             routes: Vec::new(),
         }
@@ -45,6 +49,12 @@ impl Interface {
     pub fn with_route(mut self, route: Route) -> Self {
         self.routes.push(route);
         self
+    }
+
+    /// The interface with its VLAN, for messages: `eth0`, `eth0 VLAN 100`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.vlan.map_or_else(|| self.name.clone(), |vlan| format!("{} VLAN {vlan}", self.name))
     }
 
     /// Whether the director reaches `address` by this interface: on its network, or behind a router of it.
@@ -79,14 +89,14 @@ pub enum Mac {
     Is(MacAddress),
 }
 
-/// A destination that is behind a router.
+/// A destination that is reached by an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a destination and a router are all that there is to it")]
 pub struct Route {
     /// The destination: an address and the length of its prefix.
     pub to: (IpAddr, u8),
-    /// The router, in a subnet of the interface's addresses.
-    pub via: IpAddr,
+    /// The router on the link, of whatever address; `None` when the destination itself is on the link.
+    pub via: Option<IpAddr>,
 }
 
 /// Whether `address` is in the subnet of `prefix`.

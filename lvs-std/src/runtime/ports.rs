@@ -141,6 +141,7 @@ fn marked(device: Device, rules: &[MarkRule]) -> Device {
 /// Makes an interface a port of a host, with what the host is on that network.
 fn add_port(host: &mut Host, interface: &Interface, port: Port) -> Result<(), StartError> {
     let name = &interface.name;
+    let port = interface.vlan.map_or(port, |vlan| port.with_vlan(vlan));
     let port = host.add_port(port).map_err(StartError::interface(name))?;
     for &(address, length) in &interface.addresses {
         let added = host.add_address(port, address, length);
@@ -148,7 +149,7 @@ fn add_port(host: &mut Host, interface: &Interface, port: Port) -> Result<(), St
     }
     for route in &interface.routes {
         if let Some(prefix) = Prefix::new(route.to.0, route.to.1) {
-            host.add_route(prefix, Some(route.via), port).map_err(StartError::interface(name))?;
+            host.add_route(prefix, route.via, port).map_err(StartError::interface(name))?;
         }
     }
     Ok(())

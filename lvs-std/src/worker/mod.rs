@@ -119,6 +119,8 @@ pub struct Worker<S: Store = Heap> {
     /// Room for frames of the forwarder's own.
     buffer: Box<[u8]>,
     last_snapshot: Tick,
+    /// The place of the real server that is next to be said to be wanted.
+    wanted_next: usize,
 }
 
 impl<S: Store> Worker<S> {
@@ -193,6 +195,7 @@ impl<S: Store> Worker<S> {
             awaits_devices: options.awaits_devices,
             buffer: vec![0; OWN_BUFFER].into_boxed_slice(),
             last_snapshot: Tick::ZERO,
+            wanted_next: 0,
         };
         Ok((worker, handle, fetch))
     }
@@ -388,8 +391,18 @@ impl<S: Store> Worker<S> {
         }
     }
 
+    /// Says of a few real servers that the neighbours before them are still wanted: of all within half an hour.
+    fn keep_wanted(&mut self, now: Tick) {
+        let (servers, next) = self.director.servers_from(self.wanted_next, WANTED_AT_ONCE);
+        for server in servers {
+            self.forwarder.host_mut().still_wants(now, server.address().ip());
+        }
+        self.wanted_next = next;
+    }
+
     fn publish(&mut self, now: Tick) {
         self.last_snapshot = now;
+        self.keep_wanted(now);
         let Self { director, forwarder, inputs, output, engine, counters, inbox, .. } = self;
         inbox.publish(|snapshot| {
             snapshot.at = now;
@@ -480,5 +493,8 @@ impl core::error::Error for WorkerError {}
 /// Copies that are read between two batches.
 const MOST_COPIES: usize = 64;
 const SNAPSHOT_MS: u64 = 1_000;
+/// Real servers that are said to be wanted at once, with each snapshot: a hundred thousand take 26 minutes, and some
+/// microseconds each time.
+const WANTED_AT_ONCE: usize = 64;
 
 const _: () = assert!(MAX_PORTS <= 256);

@@ -107,7 +107,10 @@ impl<F: Wire> HitHandler<F> for Rewriter<'_, '_> {
     #[inline(always)]
     fn turns_away(&mut self, key: &FastKey<F>) -> bool {
         // Asked here and not of every packet: nobody can have a connection from such a source.
-        if !self.forwarder.host.is_impossible_source(F::address(key.client())) {
+        let client = key.client();
+        if F::peers(&mut self.forwarder.next_hops).is_other::<F>(client)
+            || !self.forwarder.host.is_impossible_source(F::address(client))
+        {
             return false;
         }
         // What this machine itself sends comes from its own addresses.

@@ -272,6 +272,18 @@ impl Neighbours {
         self.use_entry(now, at)
     }
 
+    /// Lets a neighbour stay wanted. One that has no entry is asked for; any other is left alone.
+    pub(crate) fn keep_wanted(&mut self, now: Tick, port: PortId, bits: u128, gateway: bool) {
+        let Some(at) = self.position(port, bits) else {
+            self.ask_for(now, port, bits, gateway, now.plus_millis(WANTED_MS));
+            return;
+        };
+        if let Some(entry) = self.places.get_mut(at) {
+            entry.wanted = now.plus_millis(WANTED_MS);
+        }
+        self.rank(now, at);
+    }
+
     /// Says of a neighbour, if it is known, whether a route leads by it.
     pub(crate) fn set_gateway(&mut self, port: PortId, bits: u128, gateway: bool) {
         if let Some(at) = self.position(port, bits)

@@ -134,6 +134,7 @@ pub(super) struct Interface {
     pub(super) name: Spanned<String>,
     pub(super) device: Option<Spanned<DeviceKind>>,
     pub(super) mac: Option<Spanned<String>>,
+    pub(super) vlan: Option<Spanned<Whole>>,
     #[serde(default)]
     pub(super) addresses: Vec<Spanned<Prefix>>,
     #[serde(default)]
@@ -151,12 +152,13 @@ pub(super) enum DeviceKind {
     Auto,
 }
 
-/// `{ to = "..", via = ".." }`.
+/// `{ to = "..", via = "..", on-link = true }`; without `via` for what is on the link itself.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Route {
     pub(super) to: Spanned<Prefix>,
-    pub(super) via: Spanned<Address>,
+    pub(super) via: Option<Spanned<Address>>,
+    pub(super) on_link: Option<Spanned<bool>>,
 }
 
 /// `[[service]]`.

@@ -20,10 +20,20 @@ impl Reader<'_> {
         let mut interfaces: Vec<Interface> = Vec::new();
         for raw in raw {
             let interface = self.interface(raw, host)?;
-            if interfaces.iter().any(|other| other.name == interface.name) {
+            let same = |other: &&Interface| other.name == interface.name;
+            if interfaces.iter().filter(same).any(|other| other.vlan == interface.vlan) {
                 return Err(self
-                    .error(raw.name.span(), format!("interface `{}` is there twice", interface.name))
-                    .hint("put all its addresses into one [[interface]]"));
+                    .error(raw.name.span(), format!("interface `{}` is there twice", interface.title()))
+                    .hint("put all its addresses into one [[interface]], or give each a `vlan` of its own"));
+            }
+            let by_xdp = |one: &Interface| one.device != DeviceKind::Packet;
+            if interfaces.iter().find(same).is_some_and(|other| by_xdp(other) || by_xdp(&interface)) {
+                return Err(self
+                    .error(
+                        raw.name.span(),
+                        format!("several ports at `{}` cannot share AF_XDP", interface.name),
+                    )
+                    .hint("leave `device` out for each of them: packet sockets can be shared"));
             }
             interfaces.push(interface);
         }
@@ -42,8 +52,10 @@ impl Reader<'_> {
                 .error(raw.name.span(), format!("`{name}` cannot be the name of an interface"))
                 .hint("expected 1 to 15 bytes without blanks and slashes, such as \"eth0\""));
         }
+        let vlan = self.number(raw.vlan.as_ref(), "vlan", 1..=4_094)?.map(|vlan| vlan as u16);
+        let port = Port::ethernet(MacAddress([2, 0, 0, 0, 0, 0]), 1_500);
         let port = host
-            .add_port(Port::ethernet(MacAddress([2, 0, 0, 0, 0, 0]), 1_500))
+            .add_port(vlan.map_or(port, |vlan| port.with_vlan(vlan)))
             .map_err(|error| self.error(raw.name.span(), error.to_string()))?;
         let mut addresses = Vec::new();
         for prefix in &raw.addresses {
@@ -57,35 +69,75 @@ impl Reader<'_> {
         for gateway in &raw.gateways {
             let via = gateway.get_ref().0;
             let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-            routes.push((Route { to: (any, 0), via }, gateway.span()));
+            routes.push((Route { to: (any, 0), via: Some(via) }, false, gateway.span()));
         }
         for route in &raw.routes {
             let raw::Prefix { address, length } = *route.to.get_ref();
-            routes.push((Route { to: (address, length), via: route.via.get_ref().0 }, route.via.span()));
+            let via = route.via.as_ref().map(|via| via.get_ref().0);
+            let span = route.via.as_ref().map_or_else(|| route.to.span(), Spanned::span);
+            let on_link = route.on_link.as_ref().is_some_and(|on| *on.get_ref());
+            if let (None, Some(on_link)) = (via, &route.on_link) {
+                return Err(
+                    self.error(on_link.span(), "a route without `via` is on the link anyway; leave it out")
+                );
+            }
+            routes.push((Route { to: (address, length), via }, on_link, span));
         }
         // A router that is no neighbour, or a second one for a destination, is found by the host itself.
-        for (route, span) in &routes {
-            if !addresses.iter().any(|&prefix| covers(prefix, route.via)) {
-                return Err(self
-                    .error(span.clone(), format!("no address of this interface is in the subnet of {}", route.via))
-                    .hint("add an own address in the router's subnet, such as \"10.0.1.254/24\", to `addresses`"));
+        for (route, on_link, span) in &routes {
+            if let Some(via) = route.via {
+                self.check_router(&addresses, via, *on_link, span)?;
             }
-            let added = Prefix::new(route.to.0, route.to.1)
-                .map(|prefix| host.add_route(prefix, Some(route.via), port));
+            let added =
+                Prefix::new(route.to.0, route.to.1).map(|prefix| host.add_route(prefix, route.via, port));
             if let Some(Err(error)) = added {
+                let way = route.via.map_or_else(|| "this interface".to_owned(), |via| via.to_string());
                 return Err(self.error(
                     span.clone(),
-                    format!("{} cannot be the router to {}/{}: {error}", route.via, route.to.0, route.to.1),
+                    format!("{way} cannot be the way to {}/{}: {error}", route.to.0, route.to.1),
                 ));
             }
         }
-        let routes = routes.into_iter().map(|(route, _)| route).collect();
+        let routes = routes.into_iter().map(|(route, _, _)| route).collect();
         let device = match raw.device.as_ref().map(|device| *device.get_ref()) {
             None | Some(raw::DeviceKind::Packet) => DeviceKind::Packet,
             Some(raw::DeviceKind::Xdp) => DeviceKind::Xdp,
             Some(raw::DeviceKind::Auto) => DeviceKind::Auto,
         };
-        Ok(Interface { name: name.clone(), device, mac: self.mac(raw.mac.as_ref())?, addresses, routes })
+        Ok(Interface {
+            name: name.clone(),
+            device,
+            mac: self.mac(raw.mac.as_ref())?,
+            vlan,
+            addresses,
+            routes,
+        })
+    }
+
+    /// Whether a router can be a neighbour on an interface: it is in a subnet of an own address, has an address of the
+    /// link alone, is said to be there, or the own addresses have no subnets that could say.
+    fn check_router(
+        self,
+        addresses: &[(IpAddr, u8)],
+        via: IpAddr,
+        on_link: bool,
+        span: &Range<usize>,
+    ) -> Result<(), ConfigError> {
+        let of_family = || addresses.iter().filter(|(own, _)| own.is_ipv4() == via.is_ipv4());
+        if of_family().next().is_none() {
+            return Err(self
+                .error(span.clone(), format!("no address of this interface is of the family of {via}"))
+                .hint("add an own address to `addresses`, from which the router can be asked"));
+        }
+        let link_local = matches!(via, IpAddr::V6(via) if via.is_unicast_link_local());
+        let alone = of_family().all(|&(_, length)| length == if via.is_ipv4() { 32 } else { 128 });
+        if on_link || link_local || alone || of_family().any(|&prefix| covers(prefix, via)) {
+            return Ok(());
+        }
+        Err(self.error(span.clone(), format!("no address of this interface is in the subnet of {via}")).hint(
+            "add an own address in the router's subnet, such as \"10.0.1.254/24\", to `addresses`; where the router is \
+             on the link all the same, write routes = [{ to = \"0.0.0.0/0\", via = \"..\", on-link = true }]",
+        ))
     }
 
     /// A rule for each port, or one for all.

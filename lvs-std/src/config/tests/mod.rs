@@ -232,3 +232,67 @@ fn a_switch_that_does_not_exist_or_has_no_such_value_is_shown_with_its_place() {
         "5:1: unknown key `sloppy-tcp`; it is a switch: write `net.ipv4.vs.sloppy_tcp` below [sysctl]"
     );
 }
+
+#[test]
+fn a_router_that_is_in_no_subnet_is_taken_where_that_can_be_meant() {
+    let interface = |text: &str| Configuration::parse(&format!("[[interface]]\nname = \"eth0\"\n{text}"));
+    for text in [
+        "addresses = [\"203.0.113.5/32\"]\ngateways = [\"172.31.1.1\"]\n",
+        "addresses = [\"2001:db8::5/64\"]\ngateways = [\"fe80::1\"]\n",
+        "addresses = [\"2001:db8::5/128\"]\ngateways = [\"2001:db8:ffff::1\"]\n",
+        "addresses = [\"10.0.1.254/24\"]\n\
+         routes = [{ to = \"10.5.0.0/16\", via = \"172.31.1.1\", on-link = true }]\n",
+    ] {
+        let read = interface(text).unwrap();
+        assert!(read.describe().contains("on the link"), "{}", read.describe());
+    }
+    let on_link =
+        interface("addresses = [\"10.0.1.254/24\"]\nroutes = [{ to = \"10.5.0.0/16\" }]\n").unwrap();
+    assert!(on_link.interfaces[0].reaches("10.5.0.9".parse().unwrap()));
+    for (text, expected) in [
+        ("addresses = [\"10.0.1.254/24\"]\ngateways = [\"172.31.1.1\"]\n", "in the subnet of 172.31.1.1"),
+        ("addresses = [\"10.0.1.254/32\"]\ngateways = [\"fe80::1\"]\n", "of the family of fe80::1"),
+        (
+            "addresses = [\"10.0.1.254/24\"]\nroutes = [{ to = \"10.5.0.0/16\", on-link = true }]\n",
+            "on the link anyway",
+        ),
+    ] {
+        let refused = interface(text).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn several_networks_of_one_trunk_are_ports_of_their_own() {
+    let port = |rest: &str| format!("[[interface]]\nname = \"eth0\"\n{rest}\n");
+    let text = [port(""), port("vlan = 100"), port("vlan = 4094")].concat();
+    let vlans: Vec<_> =
+        Configuration::parse(&text).unwrap().interfaces.iter().map(|port| port.vlan).collect();
+    assert_eq!(vlans, [None, Some(100), Some(4_094)]);
+    for (second, expected) in [
+        ("vlan = 100", "`eth0 VLAN 100` is there twice"),
+        ("vlan = 0", "vlan 0 is out of range"),
+        ("vlan = 4095", "vlan 4095 is out of range"),
+        ("device = \"xdp\"", "cannot share AF_XDP"),
+    ] {
+        let text = [port("vlan = 100"), port(second)].concat();
+        let refused = Configuration::parse(&text).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn more_than_there_can_be_is_refused_with_the_key() {
+    for (tuning, expected) in [
+        ("services = 1", "more than 1 services; set a higher `services` in [tuning]"),
+        ("servers = 1", "more than 1 servers; set a higher `servers` in [tuning]"),
+        ("addresses = 2", "more than 2 addresses; set a higher `addresses` in [tuning]"),
+        ("neighbours = 0", "neighbours 0 is out of range"),
+    ] {
+        let server = "[[service.server]]\naddress = \"10.0.1.11\"\nmethod = \"nat\"\n";
+        let other = SERVICE.replace("192.0.2.100", "192.0.2.101");
+        let text = format!("{HEAD}{SERVICE}{server}{other}{server}[tuning]\n{tuning}\n");
+        let refused = refusal(&text);
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
