@@ -105,6 +105,20 @@ impl Node {
         )
     }
 
+    /// Takes an address from an interface.
+    ///
+    /// # Errors
+    /// When the interface does not exist or does not have the address.
+    pub fn remove_address(&self, interface: &str, address: IpAddr, prefix: u8) -> Result<(), LabError> {
+        self.ask(
+            || format!("take address {address}/{prefix} from {interface}"),
+            |netlink| {
+                let index = netlink.interface(interface)?.index;
+                netlink.remove_address(index, address, prefix)
+            },
+        )
+    }
+
     /// Routes a destination by a gateway. The prefix length 0 makes it the default route.
     ///
     /// # Errors

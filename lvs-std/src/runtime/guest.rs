@@ -2,11 +2,13 @@
 //!
 //! Whether it is one is a matter of the configuration (`mac = "same"`), for each interface, and never of who has an
 //! address at the moment. What belongs to services is kept from the kernel by a [`KernelGuard`], which follows services,
-//! real servers, the machine's addresses and the interfaces.
+//! real servers, the machine's addresses and the interfaces. Where the director is a host of its own, an address that
+//! the kernel would answer for as well is a problem, and is said.
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::thread;
 use std::time::Instant;
@@ -40,7 +42,7 @@ pub(super) fn introduce(interfaces: &[Interface]) {
     }
 }
 
-/// What is kept from the kernel, and how that is known.
+/// What is kept from the kernel, what the kernel would answer for, and how that is known.
 struct Watch {
     /// The interfaces where the director is a guest by packet sockets.
     interfaces: Vec<String>,
@@ -50,11 +52,19 @@ struct Watch {
     controller: SharedController,
     problems: Problems,
     machine: HostAddresses,
-    /// The machine's addresses.
-    present: BTreeSet<IpAddr>,
+    /// The machine's addresses, with their interfaces.
+    present: BTreeSet<(u32, IpAddr)>,
+    /// The interfaces where the director is a host of its own.
+    hosts: Vec<String>,
+    /// Those of the machine's addresses that the director answers for.
+    shared: BTreeSet<(u32, IpAddr)>,
+    /// Those of them for which the kernel would answer as well.
+    contested: BTreeSet<IpAddr>,
     guard: Option<Guarding>,
     /// The revision of the desired state that the guard knows.
     known: Option<u64>,
+    /// The same of the addresses that machine and director share.
+    compared: Option<u64>,
 }
 
 /// A guard at work, with what it was made for.
@@ -72,27 +82,35 @@ pub(super) fn watch(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let guest = |of: &&Interface| of.mac == Mac::Same && of.device != DeviceKind::Xdp;
-    let interfaces: Vec<String> =
-        configuration.interfaces.iter().filter(guest).map(|of| of.name.clone()).collect();
-    if interfaces.is_empty() {
-        return Ok(());
-    }
+    let interfaces = configuration.interfaces.iter().filter(guest).map(|of| of.name.clone()).collect();
+    let hosts = configuration.interfaces.iter().filter(|of| of.mac != Mac::Same);
+    let hosts = hosts.map(|of| of.name.clone()).collect();
     let own = configuration.interfaces.iter().flat_map(|of| &of.addresses).map(|(address, _)| *address);
     let answered = own.chain(configuration.virtual_addresses.iter().copied()).collect();
     let mut machine = HostAddresses::open()?;
-    let present = machine.read()?;
-    let marks = configuration.marks.clone();
-    let (guard, known) = (None, None);
-    let mut watch =
-        Watch { interfaces, marks, answered, controller, problems, machine, present, guard, known };
+    let mut watch = Watch {
+        interfaces,
+        marks: configuration.marks.clone(),
+        answered,
+        controller,
+        problems,
+        present: machine.read_by_interface()?,
+        machine,
+        hosts,
+        shared: BTreeSet::new(),
+        contested: BTreeSet::new(),
+        guard: None,
+        known: None,
+        compared: None,
+    };
     watch.look();
     let follow = move || {
         let mut pause = INTERVAL;
         while !shutdown.sleep(Duration::ZERO) {
             match watch.machine.wait(pause) {
                 Ok(false) => {}
-                Ok(true) => match watch.machine.read() {
-                    Ok(present) => (watch.present, watch.known) = (present, None),
+                Ok(true) => match watch.machine.read_by_interface() {
+                    Ok(present) => (watch.present, watch.known, watch.compared) = (present, None, None),
                     Err(error) => tracing::error!("this machine's addresses cannot be read: {error}"),
                 },
                 Err(error) => {
@@ -112,6 +130,10 @@ pub(super) fn watch(
 impl Watch {
     /// Brings the guard up to date, and says if that cannot be.
     fn look(&mut self) {
+        self.compare();
+        if self.interfaces.is_empty() {
+            return;
+        }
         match self.guard() {
             Ok(()) => _ = self.problems.clear(&part()),
             Err(error) => {
@@ -120,6 +142,48 @@ impl Watch {
                 self.problems.raise(part(), error.to_string());
             }
         }
+    }
+
+    /// Says of each address that the director answers for whether the kernel would answer for it too, with another MAC
+    /// address: on the interface that has it, and for IPv4 on every other one unless `arp_ignore` is set (the kernel's
+    /// `Documentation/networking/ip-sysctl.rst`).
+    fn compare(&mut self) {
+        let revision = self.controller.lock().desired().revision();
+        if self.compared != Some(revision) {
+            let mut served: BTreeSet<IpAddr> = self.answered.iter().copied().collect();
+            served.extend(self.controller.lock().desired().services().filter_map(|(name, _)| match name {
+                ServiceName::Address { address, .. } => Some(address),
+                ServiceName::Mark { .. } => None,
+            }));
+            self.shared =
+                self.present.iter().filter(|(_, address)| served.contains(address)).copied().collect();
+            self.compared = Some(revision);
+        }
+        let mut contested = BTreeSet::new();
+        for name in self.hosts.iter().filter(|_| !self.shared.is_empty()) {
+            let Ok(found) = interface::Interface::named(name) else { continue };
+            let everywhere = !ignores_arp(name);
+            let of_kernel = self
+                .shared
+                .iter()
+                .filter(|(index, address)| *index == found.index || (address.is_ipv4() && everywhere));
+            for (_, address) in of_kernel {
+                if !contested.insert(*address) {
+                    continue;
+                }
+                self.problems.raise(
+                    address_part(*address),
+                    format!(
+                        "this machine has it too, and its kernel answers for it on {name}: take it from there, put it \
+                         on lo with net.ipv4.conf.all.arp_ignore=1, or let the director be a guest (mac = \"same\")"
+                    ),
+                );
+            }
+        }
+        for address in self.contested.difference(&contested) {
+            self.problems.clear(&address_part(*address));
+        }
+        self.contested = contested;
     }
 
     fn guard(&mut self) -> Result<(), GuardError> {
@@ -163,7 +227,7 @@ impl Watch {
 
     fn entries(&self) -> BTreeSet<Entry> {
         let mut entries: BTreeSet<Entry> =
-            self.present.iter().map(|address| Entry::Machine(*address)).collect();
+            self.present.iter().map(|(_, address)| Entry::Machine(*address)).collect();
         entries.extend(self.answered.iter().map(|address| Entry::Answered(*address)));
         of_services(&self.controller.lock(), &mut entries);
         entries
@@ -199,6 +263,19 @@ fn of_servers(service: &DesiredService, protocol: Option<u8>, entries: &mut BTre
             Some(_) | None => Entry::Peer(address),
         });
     }
+}
+
+/// Whether the kernel answers ARP on an interface only for that one's own addresses.
+fn ignores_arp(name: &str) -> bool {
+    // A name of an interface has no slash, so that the path stays where it should.
+    ["all", name].iter().any(|of| {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/arp_ignore"));
+        text.is_ok_and(|text| text.trim() != "0")
+    })
+}
+
+fn address_part(address: IpAddr) -> Part {
+    Part::Machine(format!("address {address}"))
 }
 
 fn part() -> Part {

@@ -127,7 +127,12 @@ impl RuntimeHandle {
     /// # Errors
     /// [`ExplainError`].
     pub fn explain(&self, question: &Question) -> Result<String, ExplainError> {
-        explain(question, &self.0.controller, &self.0.group)
+        let mut text = explain(question, &self.0.controller, &self.0.group)?;
+        // What would be done with a packet does not help when its way is gone.
+        for problem in self.0.problems.list() {
+            text.push_str(&format!("not as it should be: {}: {}\n", problem.part, problem.why));
+        }
+        Ok(text)
     }
 
     /// What the director has done so far.

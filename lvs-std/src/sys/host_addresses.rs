@@ -52,6 +52,14 @@ impl HostAddresses {
     /// # Errors
     /// When the kernel does not say.
     pub fn read(&mut self) -> io::Result<BTreeSet<IpAddr>> {
+        Ok(self.read_by_interface()?.into_iter().map(|(_, address)| address).collect())
+    }
+
+    /// The same, each with the number of the interface that has it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn read_by_interface(&mut self) -> io::Result<BTreeSet<(u32, IpAddr)>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -76,7 +84,7 @@ impl HostAddresses {
                 }
                 match message.payload {
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                        found.extend(own(&address));
+                        found.extend(own(&address).map(|own| (address.header.index, own)));
                     }
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),

@@ -21,6 +21,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         let name = format!("a guest with {workers} workers and the kernel beside it get what is theirs");
         trials.push(trial(name, move || beside_the_kernel(lab, workers)));
     }
+    trials.push(trial("an address for which the kernel answers too is said while it does", move || {
+        contested(lab)
+    }));
     trials.push(trial("a guest goes on on an interface that was made again", move || remade(lab)));
     trials
 }
@@ -160,6 +163,36 @@ fn remade(lab: Lab) -> Outcome {
     // What keeps the new interface's frames from the kernel follows within a fraction of a second.
     thread::sleep(Duration::from_millis(500));
     assert_eq!(net.answers(VIP, 80, 10)?, ["server"; 10]);
+    drop(runtime);
+    Ok(())
+}
+
+fn contested(lab: Lab) -> Outcome {
+    let net = Net::new(lab)?;
+    let source: ConfigSource = "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
+         [[service]]\nprotocol = \"tcp\"\naddress = \"10.1.0.100\"\nport = 80\n"
+        .parse()?;
+    let runtime = net.director.run(|| Runtime::start(source, RuntimeOptions::default()))??;
+    let said =
+        || runtime.handle().problems().list().iter().map(|one| one.part.to_string()).collect::<Vec<_>>();
+    assert_eq!(said(), ["this machine's address 10.1.0.100"]);
+    // The director is a host of its own there, so the address belongs on lo, where arp_ignore hides it.
+    net.director.remove_address("eth0", VIP, 32)?;
+    let since = Instant::now();
+    while !said().is_empty() {
+        assert!(since.elapsed() < LONG, "{:?}", said());
+        thread::sleep(Duration::from_millis(20));
+    }
+    net.director.add_address("lo", VIP, 32)?;
+    while said().is_empty() {
+        assert!(since.elapsed() < LONG, "the kernel answers for addresses of lo as well");
+        thread::sleep(Duration::from_millis(20));
+    }
+    net.director.set_sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
+    while !said().is_empty() {
+        assert!(since.elapsed() < LONG, "{:?}", said());
+        thread::sleep(Duration::from_millis(20));
+    }
     drop(runtime);
     Ok(())
 }

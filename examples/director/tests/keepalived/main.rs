@@ -37,6 +37,10 @@ fn trials(lab: Lab) -> Vec<Trial> {
     trials.push(trial("the virtual address moves when the active director is gone", move || {
         vrrp::takeover(lab)
     }));
+    trials.push(trial(
+        "the virtual address moves from eth0 to eth0 beside the kernel, as in the tutorials",
+        move || vrrp::takeover_beside_the_kernel(lab),
+    ));
     trials
 }
 

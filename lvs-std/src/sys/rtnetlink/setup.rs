@@ -128,6 +128,16 @@ impl Netlink {
         self.create(RouteNetlinkMessage::NewAddress(message))
     }
 
+    /// Takes an address away.
+    pub(crate) fn remove_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        message.header.prefix_len = prefix;
+        message.header.index = index;
+        message.attributes = vec![AddressAttribute::Local(address)];
+        self.request(RouteNetlinkMessage::DelAddress(message), NLM_F_ACK).map(drop)
+    }
+
     /// Adds a route to the main table.
     pub(crate) fn add_route(&mut self, destination: IpAddr, prefix: u8, hop: Hop) -> io::Result<()> {
         let mut message = RouteMessage::default();
