@@ -11,7 +11,10 @@ mod forward;
 mod fragments;
 mod ftp;
 mod helper;
+mod http;
 mod icmp;
+mod json;
+mod rules;
 mod sip;
 mod sync;
 
@@ -23,7 +26,10 @@ pub use forward::{decap, host_on_the_wire, parse, transform};
 pub use fragments::fragments;
 pub use ftp::ftp;
 pub use helper::helper;
+pub use http::http;
 pub use icmp::icmp;
+pub use json::json;
+pub use rules::rules;
 pub use sip::sip;
 pub use sync::sync;
 

@@ -86,3 +86,18 @@ fn helper_corpus_replays() {
 fn icmp_corpus_replays() {
     replay("icmp", lvs_fuzz::icmp);
 }
+
+#[test]
+fn json_corpus_replays() {
+    replay("json", lvs_fuzz::json);
+}
+
+#[test]
+fn rules_corpus_replays() {
+    replay("rules", lvs_fuzz::rules);
+}
+
+#[test]
+fn http_corpus_replays() {
+    replay("http", lvs_fuzz::http);
+}

@@ -110,7 +110,7 @@ pub mod config {
     pub use crate::model::config::{Config, Defence, ScheduleFlags, Timeouts, Tuning, WhenFull};
     pub use crate::model::tick::MAX_TIMEOUT_SECS;
     #[cfg(feature = "alloc")]
-    pub use crate::store::Capacity;
+    pub use crate::store::{Capacity, NoMemory};
 }
 
 /// Entries of the connection table: their ids, states and listings, and what adds to them or takes from them besides

@@ -112,6 +112,7 @@ pub mod offload;
 pub mod ownership;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+mod seconds;
 mod seed;
 pub mod steering;
 mod sys;
@@ -120,6 +121,7 @@ mod tunnel_end;
 pub mod worker;
 
 pub use clock::Clock;
+pub use seconds::{NoTime, Seconds};
 pub use seed::random_seed;
 pub use sys::host_addresses::HostAddresses;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};

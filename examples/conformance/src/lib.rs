@@ -33,7 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lvs_support::{print, println};
+use lvs_support::{eprintln, print, println};
 
 /// What `director replay` can be told.
 #[derive(Debug, clap::Args)]

@@ -18,7 +18,7 @@ use std::thread;
 
 use lvs_core::{Family, Method, Tunnel};
 use lvs_std::lab::Lab;
-use lvs_support::{Terminal, Tone, println};
+use lvs_support::{Terminal, Tone, eprintln, println};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 

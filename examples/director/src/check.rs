@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lvs_std::config::ConfigSource;
-use lvs_support::print;
+use lvs_support::{eprintln, print};
 
 /// Prints what the file would do, or what is wrong with it.
 pub(crate) fn main(file: &Path) -> ExitCode {

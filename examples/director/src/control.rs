@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lvs_support::text::columns;
-use lvs_support::{print, println};
+use lvs_support::{eprintln, print, println};
 use serde_json::Value;
 
 use lvs_std::config::ConfigSource;

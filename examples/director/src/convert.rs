@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use lvs_std::config::{Configuration, ConvertError, is_saved, services_of_saved};
 use lvs_std::ipvsadm::System;
-use lvs_support::print;
+use lvs_support::{eprintln, print};
 
 /// Prints the services of a file in the other format: those of a configuration as ipvsadm's lines, ipvsadm's lines as a
 /// part of a configuration.

@@ -76,7 +76,21 @@ enum Command {
 /// The program: does what its command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        Err(error) => {
+            // Help is no error, but must be printed like all else.
+            lvs_support::note(error.print());
+            return lvs_support::finish(
+                u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+            );
+        }
+    };
+    lvs_support::finish(call(command))
+}
+
+fn call(command: Command) -> ExitCode {
+    match command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check { file } => check::main(&file),
         Command::Convert { file } => convert::main(&file),

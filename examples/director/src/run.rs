@@ -16,9 +16,11 @@ use lvs_std::control::{DEFAULT_NAME, socket_path};
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::ownership::OwnershipError;
-use lvs_std::runtime::{Assembly, Part, Problems, Runtime, RuntimeHandle, RuntimeOptions, StartError};
+use lvs_std::runtime::{
+    Assembly, Part, Problems, Runtime, RuntimeHandle, RuntimeOptions, StartError, inherit_nothing,
+};
 use lvs_std::worker::{End, Worker, WorkerOptions};
-use lvs_support::{Output, Written};
+use lvs_support::{Output, Streams, Written};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -76,7 +78,16 @@ impl Listen {
 /// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     let options = arguments.listen.options();
-    lvs_support::supervise(|streams| match (&arguments.config, &arguments.scenario) {
+    lvs_support::supervise(|streams| {
+        if let Err(error) = inherit_nothing() {
+            tracing::warn!("programs of checks inherit what this process was started with: {error}");
+        }
+        run(arguments, options, streams)
+    })
+}
+
+fn run(arguments: &Arguments, options: RuntimeOptions, streams: &Streams) -> Result<(), Box<dyn Error>> {
+    match (&arguments.config, &arguments.scenario) {
         (Some(config), _) => {
             let source = ConfigSource::read(config)?;
             streams.out.say(source.configuration.describe());
@@ -95,7 +106,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
         }
         // The command line asks for one of them.
         (None, None) => Ok(()),
-    })
+    }
 }
 
 /// Runs a director until it ends, by a signal or of its own accord.

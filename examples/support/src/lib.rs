@@ -10,6 +10,7 @@ use core::time::Duration;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::{panic, thread};
 
 pub use lvs_std::text;
@@ -31,10 +32,46 @@ macro_rules! println {
     ($($what:tt)*) => { $crate::say(core::format_args!("{}\n", core::format_args!($($what)*))) };
 }
 
-/// Prints to standard output, if anybody reads it.
-pub fn say(text: core::fmt::Arguments<'_>) {
-    let _ = io::stdout().write_fmt(text);
+/// Says a line on standard error like the standard library's macro, which however panics when it cannot.
+#[macro_export]
+macro_rules! eprintln {
+    ($($what:tt)*) => { $crate::complain(core::format_args!("{}\n", core::format_args!($($what)*))) };
 }
+
+/// Says something on standard error. There is nobody to be told when that cannot be.
+pub fn complain(text: core::fmt::Arguments<'_>) {
+    let _ = io::stderr().write_fmt(text);
+}
+
+/// Prints to standard output. What cannot be printed is noted for [`finish`].
+pub fn say(text: core::fmt::Arguments<'_>) {
+    note(io::stdout().write_fmt(text));
+}
+
+/// Notes that something could not be printed. A pipe that nobody reads ends the program by SIGPIPE, as it ends other
+/// tools.
+pub fn note(printed: io::Result<()>) {
+    let Err(error) = printed else { return };
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        // If that should fail, the end is a status as any other.
+        let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
+    }
+    let mut first = UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    first.get_or_insert_with(|| error.to_string());
+}
+
+/// The end of a tool: a success is none when something could not be printed.
+#[must_use]
+pub fn finish(status: ExitCode) -> ExitCode {
+    note(io::stdout().flush());
+    let unprinted = UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(why) = unprinted else { return status };
+    complain(format_args!("error: not all could be printed: {why}\n"));
+    if status == ExitCode::SUCCESS { ExitCode::FAILURE } else { status }
+}
+
+/// Why something could not be printed for the first time.
+static UNPRINTED: Mutex<Option<String>> = Mutex::new(None);
 
 /// The output of what runs until it is stopped. No thread waits until somebody reads it.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::BuildHasher;
@@ -131,19 +130,41 @@ impl<P> Heap<P> {
     ///
     /// # Panics
     ///
-    /// When the sizes are beyond what can be addressed; memory that is not there ends the program as any failed
-    /// allocation does. See [`Capacity::required_bytes`].
+    /// When there is no memory for it, see [`try_new`](Self::try_new) and [`Capacity::required_bytes`].
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        match Self::try_new(capacity) {
+            Ok(store) => store,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A store of these sizes, as by [`new`](Self::new), or the word that there is no memory for it. A system that
+    /// promises more memory than it has may still end the program when all of it is written.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`].
+    pub fn try_new(capacity: Capacity) -> Result<Self, NoMemory> {
         let connections = capacity.connections.min(MAX_SLOTS);
-        Self {
-            // Written once, all of it: pages that the first packets had to fetch one by one would delay them.
-            slots: vec![Slot::FREE; connections].into_boxed_slice(),
-            cells: vec![Cell::EMPTY; cells_for(connections)].into_boxed_slice(),
-            wakes: vec![Wake::ZERO; connections].into_boxed_slice(),
-            notes: vec![Note::EMPTY; connections].into_boxed_slice(),
-            servers: vec![Server::VACANT; capacity.servers].into_boxed_slice(),
-            services: (0..capacity.services).map(|_| None).collect(),
+        let no_memory = NoMemory { bytes: capacity.required_bytes() };
+        // Of these only the table of connections is long. All others have sizes that are small beside it, or that
+        // only a program can choose.
+        let slots = filled(Slot::FREE, connections).ok_or(no_memory)?;
+        let cells = filled(Cell::EMPTY, cells_for(connections)).ok_or(no_memory)?;
+        let wakes = filled(Wake::ZERO, connections).ok_or(no_memory)?;
+        let notes = filled(Note::EMPTY, connections).ok_or(no_memory)?;
+        let servers = filled(Server::VACANT, capacity.servers).ok_or(no_memory)?;
+        let mut services = Vec::new();
+        services.try_reserve_exact(capacity.services).map_err(|_| no_memory)?;
+        services.resize_with(capacity.services, || None);
+        Ok(Self {
+            slots,
+            cells,
+            wakes,
+            notes,
+            servers,
+            services: services.into_boxed_slice(),
             by_key: HeapServices {
                 keys: HashTable::with_capacity(capacity.services),
                 seed: Seed::from_words(0, 0),
@@ -153,9 +174,33 @@ impl<P> Heap<P> {
             },
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
             used: false,
-        }
+        })
     }
 }
+
+/// So many of these. Written once, all of it: pages that the first packets had to fetch one by one would delay them.
+fn filled<T: Clone>(value: T, count: usize) -> Option<Box<[T]>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count).ok()?;
+    all.resize(count, value);
+    Some(all.into_boxed_slice())
+}
+
+/// There is no memory for a store, see [`Heap::try_new`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoMemory {
+    /// The bytes that the store needs.
+    pub bytes: usize,
+}
+
+impl fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no memory for tables of {} bytes: lower the number of connections", self.bytes)
+    }
+}
+
+impl core::error::Error for NoMemory {}
 
 impl<P> Heap<P> {
     /// Where the memory is that packets read at random, as addresses: for a caller who can ask the operating system for

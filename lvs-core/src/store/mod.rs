@@ -20,7 +20,7 @@ use crate::store::service::Service;
 
 pub use fixed::Fixed;
 #[cfg(feature = "alloc")]
-pub use heap::{Capacity, Heap};
+pub use heap::{Capacity, Heap, NoMemory};
 
 /// What a director keeps its tables in: [`Fixed`], `&mut` [`Fixed`], or [`Heap`]. Other crates cannot implement it.
 pub trait Store: private::Parts {}

@@ -23,8 +23,7 @@ use crate::sys::{pages, prefetch};
 ///
 /// When the file cannot be read or has another form.
 pub fn available_pages() -> io::Result<u64> {
-    let mut text = String::new();
-    File::open("/proc/meminfo")?.take(LONGEST).read_to_string(&mut text)?;
+    let text = meminfo()?;
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemFree and Buffers");
     read(&text).ok_or_else(strange)
 }
@@ -61,12 +60,30 @@ pub fn read_ahead() -> Option<ReadAhead> {
     cfg!(target_arch = "x86_64").then_some(prefetch::prefetch)
 }
 
+/// How many bytes of memory processes can still have without that others suffer (`MemAvailable`).
+///
+/// # Errors
+/// When `/proc/meminfo` cannot be read, or does not say so.
+pub fn available_bytes() -> io::Result<u64> {
+    let text = meminfo()?;
+    kibibytes(&text, "MemAvailable")
+        .and_then(|kibibytes| kibibytes.checked_mul(1_024))
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 fn read(text: &str) -> Option<u64> {
-    let kibibytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()
-    };
-    Some(kibibytes("MemFree")?.checked_add(kibibytes("Buffers")?)? / KIBIBYTES_PER_PAGE)
+    Some(kibibytes(text, "MemFree")?.checked_add(kibibytes(text, "Buffers")?)? / KIBIBYTES_PER_PAGE)
+}
+
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim_end().parse().ok()
+}
+
+fn meminfo() -> io::Result<String> {
+    let mut text = String::new();
+    File::open("/proc/meminfo")?.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 const KIBIBYTES_PER_PAGE: u64 = 4;

@@ -6,5 +6,5 @@ mod memory;
 mod vectors;
 
 pub use affinity::{pin_thread, processors};
-pub use memory::{available_pages, read_ahead, use_large_pages};
+pub use memory::{available_bytes, available_pages, read_ahead, use_large_pages};
 pub use vectors::hash_together;

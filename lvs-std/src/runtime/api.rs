@@ -2,12 +2,12 @@
 
 use core::fmt;
 use core::net::SocketAddr;
-use core::time::Duration;
 use std::sync::mpsc::Receiver;
 
 use lvs_core::conn::Connection;
 
 use super::{Problem, RuntimeHandle};
+use crate::Seconds;
 use crate::control::api::{
     ApiEvent, ApiHandler, ConnectionPage, ConnectionRow, HealthRow, ProbeRow, ProblemRow, Request, Response,
     ServerRow, ServiceRow, Wake,
@@ -28,8 +28,7 @@ impl ApiHandler for RuntimeHandle {
             Request::Reload => said(self.reload_file().map(|plan| plan.did())),
             Request::Health => Response::of(&self.health_row()),
             Request::Drain { service, server, deadline } => {
-                let deadline =
-                    deadline.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+                let deadline = deadline.map(Seconds::get);
                 Response::done(name(&service).and_then(|service| self.drain(service, server, deadline)))
             }
             Request::Undrain { service, server } => {

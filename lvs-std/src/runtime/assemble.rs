@@ -9,7 +9,7 @@ use super::ports::{self, Ports, SeededHost};
 use super::{PortSupervisor, RuntimeGroup, RuntimeWorker, StartError};
 use crate::HostAddresses;
 use crate::config::{AnswerFor, Configuration};
-use crate::cpu::{processors, use_large_pages};
+use crate::cpu::{available_bytes, processors, use_large_pages};
 use crate::ownership::{Claims, Ownership, OwnershipError};
 use crate::random_seed;
 use crate::steering::Steer;
@@ -58,6 +58,13 @@ impl Assembly {
         let allowed = processors().map_err(StartError::system("processors"))?;
         if let Some(&cpu) = workers.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
             return Err(StartError::Processor { cpu, allowed });
+        }
+        // A table that does not fit would be the end of this process, or of another one, when its pages are written.
+        let memory = configuration.required_memory();
+        let needed = (memory.connections.saturating_add(memory.devices).saturating_add(memory.hosts)) as u64;
+        let available = available_bytes().map_err(StartError::system("available memory"))?;
+        if needed > available {
+            return Err(StartError::Memory { needed, available: Some(available) });
         }
         // A seed for the steering alone: a client must not learn from its worker what the tables' hashes are.
         let steer = Steer::new(seed()?, workers.count, workers.by);
@@ -114,7 +121,8 @@ fn worker(
             added.map_err(|error| StartError::Address { address, error: Box::new(error) })?;
         }
     }
-    let store = Heap::new(configuration.capacity_each());
+    let store = Heap::try_new(configuration.capacity_each());
+    let store = store.map_err(|error| StartError::Memory { needed: error.bytes as u64, available: None })?;
     if let Err(error) = use_large_pages(&store) {
         tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
+use crate::Seconds;
 use crate::control::api::{ApiEvent, DrainRow};
 use crate::control::{Errno, ServiceName};
 
@@ -78,6 +79,8 @@ impl Drains {
         server: SocketAddr,
         after: Option<Duration>,
     ) -> Result<(), Errno> {
+        // A time that no moment can be reached in would stand for none.
+        let after = after.map(Seconds::try_from).transpose().map_err(|_| Errno::Range)?.map(Seconds::get);
         let (since, wall) = (Instant::now(), SystemTime::now());
         let deadline = after.and_then(|after| since.checked_add(after));
         // In this order: a drain that is listed has begun, and a server that is refused is never listed.

@@ -13,6 +13,7 @@ use crate::config::ReadError;
 use crate::control::{Errno, JournalError, TableCommand};
 use crate::ownership::OwnershipError;
 use crate::steering::Unsuited;
+use crate::text::bytes;
 use crate::worker::WorkerError;
 
 /// Why a director cannot be started. Whatever had been started has ended again.
@@ -42,6 +43,13 @@ pub enum StartError {
         socket: PathBuf,
         /// Why not.
         error: io::Error,
+    },
+    /// The machine has not the memory that the configuration's tables need.
+    Memory {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are available; `None` when the machine seemed to have enough, and has refused.
+        available: Option<u64>,
     },
     /// The configuration asks for no worker at all.
     NoWorker,
@@ -95,6 +103,16 @@ impl fmt::Display for StartError {
             Self::Interface { error, .. } => error.fmt(f),
             Self::Listen { socket, error } => {
                 write!(f, "{} cannot be listened at: {error}", socket.display())
+            }
+            Self::Memory { needed, available } => {
+                let needed = bytes(*needed);
+                match available {
+                    Some(available) => {
+                        write!(f, "the director needs {needed} of memory, and {} are left", bytes(*available))
+                    }
+                    None => write!(f, "there is no memory for a table of {needed}"),
+                }?;
+                f.write_str(": lower `connections` in [tuning]; `director check` says what takes how much")
             }
             Self::Ownership(error) => error.fmt(f),
             Self::NoWorker => f.write_str("the director has no worker: it needs one at least"),

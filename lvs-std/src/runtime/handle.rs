@@ -98,7 +98,8 @@ impl RuntimeHandle {
     /// The end is told by [`ApiEvent::Drained`] or [`ApiEvent::Cut`].
     ///
     /// # Errors
-    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server.
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server; [`Errno::Range`] for a deadline beyond
+    /// [`Seconds::MOST`](crate::Seconds::MOST).
     pub fn drain(
         &self,
         service: ServiceName,

@@ -6,6 +6,8 @@
 
 pub(crate) mod bpf;
 pub(crate) mod cells;
+#[cfg(feature = "runtime")]
+pub(crate) mod descriptors;
 pub(crate) mod ethtool;
 pub(crate) mod host_addresses;
 pub(crate) mod interface;

@@ -25,6 +25,15 @@ fn the_program_is_told_the_target() {
 }
 
 #[test]
+fn the_program_has_a_few_variables_alone() {
+    // Cargo sets many for its tests, and a shell some of its own.
+    assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")));
+    let names = "CHECK_ADDRESS|CHECK_PORT|PATH|LANG|TZ|PWD|OLDPWD|SHLVL|_";
+    let script = format!("test -z \"$(env | grep -vE '^({names})=')\" && test -n \"$PATH\"");
+    assert_eq!(ask(nobody(), shell(&script)), Ok(()));
+}
+
+#[test]
 fn a_program_that_cannot_be_started_says_nothing_of_the_target() {
     let checking = Checking::start();
     let program = Program::new("/nowhere/check".to_owned(), Vec::new());

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::thread;
 
+use lvs_std::Seconds;
 use lvs_std::control::api::{DrainRow, Request, ask};
 use lvs_std::control::convert;
 use lvs_std::ipvsadm::{self, Command, System, UNREACHABLE};
@@ -15,7 +16,7 @@ use crate::control::json_socket;
 /// What is asked.
 #[derive(Debug, PartialEq)]
 enum Own {
-    Drain { service: String, server: SocketAddr, deadline: Option<f64>, wait: bool },
+    Drain { service: String, server: SocketAddr, deadline: Option<Seconds>, wait: bool },
     Undrain { service: String, server: SocketAddr },
     Drains,
 }
@@ -40,7 +41,7 @@ pub(super) fn call(words: &[&str], socket: &Path, out: &mut dyn Write, errors: &
         Own::Undrain { service, server } => put(&place, &Request::Undrain { service, server }).map(drop),
         Own::Drains => rows(&place).map(|rows| {
             for row in rows {
-                let _ = writeln!(out, "{}", line(&row));
+                lvs_support::note(writeln!(out, "{}", line(&row)));
             }
         }),
     };
@@ -79,11 +80,9 @@ fn options(first: &str, rest: &[&str]) -> Result<Own, String> {
         };
         match value {
             Some(value) if first == "--drain" => {
-                let seconds = value.parse::<f64>().ok().filter(|seconds| (0.0..=1e9).contains(seconds));
-                deadline = Some(
-                    seconds
-                        .ok_or_else(|| format!("invalid deadline `{value}' specified: expected seconds"))?,
-                );
+                let seconds = value.parse();
+                deadline =
+                    Some(seconds.map_err(|error| format!("invalid deadline `{value}' specified: {error}"))?);
             }
             _ if *word == "--no-wait" && first == "--drain" => wait = false,
             _ => words.push(word),
@@ -110,12 +109,12 @@ fn watch(place: &Path, service: &str, server: SocketAddr, out: &mut dyn Write) -
     loop {
         let rows = rows(place)?;
         let Some(row) = rows.into_iter().find(|row| row.service == service && row.server == server) else {
-            let _ = writeln!(out, "{service}  {server}  no connection is left");
+            lvs_support::note(writeln!(out, "{service}  {server}  no connection is left"));
             return Ok(());
         };
         if shown != Some(row.remaining) {
             shown = Some(row.remaining);
-            let _ = writeln!(out, "{}", line(&row));
+            lvs_support::note(writeln!(out, "{}", line(&row)));
         }
         thread::sleep(LOOK);
     }
@@ -160,7 +159,12 @@ mod tests {
         let service = "TCP 10.99.0.1:80".to_owned();
         assert_eq!(
             read("--drain -t 10.99.0.1:80 -r 10.0.1.11:80 --deadline 30"),
-            Some(Ok(Own::Drain { service: service.clone(), server, deadline: Some(30.0), wait: true }))
+            Some(Ok(Own::Drain {
+                service: service.clone(),
+                server,
+                deadline: "30".parse().ok(),
+                wait: true
+            }))
         );
         assert_eq!(
             read("--undrain -t 10.99.0.1:80 -r 10.0.1.11"),
@@ -173,7 +177,15 @@ mod tests {
             wrong("--drain -t 10.99.0.1:80"),
             "You need to supply the 'real-server' option for the 'drain' command"
         );
-        assert_eq!(wrong("--drain --deadline soon"), "invalid deadline `soon' specified: expected seconds");
+        for time in ["soon", "-1", "nan", "inf", "1e300", "1e18"] {
+            let line = format!("--drain --deadline {time}");
+            assert_eq!(
+                read(&line).unwrap().unwrap_err(),
+                format!(
+                    "invalid deadline `{time}' specified: no time: expected seconds, from 0 to 1000000000"
+                )
+            );
+        }
         assert_eq!(wrong("--drain --deadline"), "--deadline: missing argument");
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use lvs_std::control::{Client, DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
 use lvs_std::ipvsadm::{Channel, NOT_ROOT, Session, System, UNREACHABLE, cannot_initialize};
+use lvs_support::eprintln;
 
 use super::drain;
 
@@ -17,7 +18,7 @@ use super::drain;
 pub fn main() -> ExitCode {
     let mut words = env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_else(|| "lvsadm".to_owned());
-    ExitCode::from(call(&program, words.collect(), None))
+    lvs_support::finish(ExitCode::from(call(&program, words.collect(), None)))
 }
 
 /// A call under the name `program`, with the words after it; returns the exit status. `--director NAME|PATH` may come
@@ -36,7 +37,7 @@ pub fn call(program: &str, words: Vec<String>, director: Option<PathBuf>) -> u8 
         socket_path(variable.as_deref().unwrap_or(DEFAULT_NAME))
     });
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if let Some(status) = drain::call(&words, &socket, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+    if let Some(status) = drain::call(&words, &socket, &mut Printed, &mut io::stderr().lock()) {
         return status;
     }
     match role(program) {
@@ -88,7 +89,7 @@ fn director_option(words: &[String]) -> Result<(Option<&str>, &[String]), &'stat
 fn tool(program: &str, channel: &mut dyn Channel, input: &mut dyn BufRead, words: &[&str]) -> u8 {
     let terminal = io::stdout().is_terminal();
     // As the C library does it: what goes to a person goes line by line, all else in pieces.
-    let mut out = BufWriter::with_capacity(if terminal { 0 } else { PIECE }, io::stdout().lock());
+    let mut out = BufWriter::with_capacity(if terminal { 0 } else { PIECE }, Printed);
     let mut errors = io::stderr().lock();
     let mut session = Session {
         program,
@@ -100,9 +101,29 @@ fn tool(program: &str, channel: &mut dyn Channel, input: &mut dyn BufRead, words
         more_help: MORE_HELP,
     };
     let status = session.run(words);
-    // Whoever closes it wants no more.
-    drop(out.flush());
+    // A write that failed has been said already.
+    if status == 0 {
+        lvs_support::note(out.flush());
+    }
     status
+}
+
+/// Standard output, of which a reader who has left ends the tool.
+struct Printed;
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = io::stdout().write(bytes);
+        // Other errors are said by whoever writes.
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            lvs_support::note(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
 }
 
 /// Everything goes, then the lines that are no comments are carried out.

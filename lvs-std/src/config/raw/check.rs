@@ -91,14 +91,12 @@ impl<'de> Deserialize<'de> for Seconds {
                 f.write_str("a time: seconds such as 2 or 0.5, or a text such as \"500ms\"")
             }
             fn visit_i64<E: Error>(self, value: i64) -> Result<Seconds, E> {
-                u64::try_from(value)
-                    .map(|value| Seconds(Duration::from_secs(value)))
-                    .map_err(|_| E::custom(format!("{value} is no time: it is negative")))
+                let time = u64::try_from(value).ok().map(Duration::from_secs).and_then(bounded);
+                time.map(Seconds).ok_or_else(|| E::custom(format!("{value} is {}", crate::NoTime)))
             }
             fn visit_f64<E: Error>(self, value: f64) -> Result<Seconds, E> {
-                Duration::try_from_secs_f64(value)
-                    .map(Seconds)
-                    .map_err(|_| E::custom(format!("{value} is no time")))
+                let time = crate::Seconds::try_from(value).map(|time| Seconds(time.get()));
+                time.map_err(|error| E::custom(format!("{value} is {error}")))
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
                 duration(text).map(Seconds).ok_or_else(|| {
@@ -120,7 +118,12 @@ fn duration(text: &str) -> Option<Duration> {
         "m" | "min" => 60.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
+    crate::Seconds::try_from(number.parse::<f64>().ok()? * unit).ok().map(crate::Seconds::get)
+}
+
+/// A time that can be added to any moment.
+fn bounded(time: Duration) -> Option<Duration> {
+    crate::Seconds::try_from(time).ok().map(crate::Seconds::get)
 }
 
 /// An HTTP status, or a text of several.

@@ -2,11 +2,12 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use super::questions::Questions;
-use super::{ApiEvent, ConnectionPage, Request, Response};
+use super::{ApiEvent, ApiHandler, ConnectionPage, Request, Response};
 use crate::control::Cursor;
 use crate::control::front::{Peer, Said, Talk, Then};
 
@@ -204,6 +205,30 @@ impl Talk for Conversation {
             State::Over => self.break_off(),
         }
     }
+}
+
+/// Answers a question without a socket: the question comes in these pieces, and the whole answer is returned. Nothing is
+/// returned while the question has no end. For a program that has a way of its own to its clients.
+///
+/// A listing of connections is as long here as the table is: ask for it with a limit. [`Request::Events`] is answered
+/// by the line that says that it begins.
+pub fn converse<'a>(handler: &Arc<dyn ApiHandler>, question: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let peer = Peer { user: 0, process: 0, privileged: true };
+    let mut conversation = Conversation::new(peer, Questions::of(handler.clone()));
+    let mut answer = Vec::new();
+    for piece in question {
+        conversation.hear(piece);
+        loop {
+            let Said { pieces, then } = conversation.next();
+            answer.extend(pieces.into_iter().flatten());
+            match then {
+                Then::Listen => break,
+                Then::Talk | Then::Wait => {}
+                Then::Told | Then::End => return answer,
+            }
+        }
+    }
+    answer
 }
 
 fn line(mut text: Vec<u8>) -> Vec<u8> {

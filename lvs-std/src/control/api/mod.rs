@@ -9,7 +9,7 @@
 //! use lvs_std::control::api::Request;
 //! let line = r#"{"drain":{"service":"TCP 192.0.2.100:80","server":"10.0.1.11:80","deadline":30.0}}"#;
 //! let request: Request = serde_json::from_str(line)?;
-//! assert!(matches!(request, Request::Drain { deadline: Some(30.0), .. }));
+//! assert!(matches!(request, Request::Drain { deadline: Some(after), .. } if after.get().as_secs() == 30));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
@@ -23,6 +23,7 @@ mod tests;
 mod types;
 
 pub use client::{ask, listen};
+pub use conversation::converse;
 pub use handler::{ApiHandler, Wake};
 pub use server::ApiServer;
 pub use types::{

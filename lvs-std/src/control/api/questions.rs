@@ -20,8 +20,8 @@ use crate::control::front::Waker;
 #[derive(Clone)]
 pub(super) struct Questions {
     handler: Arc<dyn ApiHandler>,
-    jobs: Sender<Job>,
-    waker: Waker,
+    /// None when whoever asks does the work.
+    threads: Option<(Sender<Job>, Waker)>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -34,7 +34,12 @@ impl Questions {
             let work = move || queue.iter().for_each(|job| job());
             thread::Builder::new().name("question".to_owned()).spawn(work)?;
         }
-        Ok(Self { handler, jobs, waker })
+        Ok(Self { handler, threads: Some((jobs, waker)) })
+    }
+
+    /// Without threads: whoever asks does the work.
+    pub(super) fn of(handler: Arc<dyn ApiHandler>) -> Self {
+        Self { handler, threads: None }
     }
 
     /// Has something worked out. The receiver gets it, and then the conversations are woken. It gets nothing if the
@@ -44,7 +49,8 @@ impl Questions {
         work: impl FnOnce(&dyn ApiHandler) -> R + Send + 'static,
     ) -> Receiver<R> {
         let (found, finds): (SyncSender<R>, _) = sync_channel(1);
-        let (handler, waker) = (self.handler.clone(), self.waker.clone());
+        let handler = self.handler.clone();
+        let waker = self.threads.as_ref().map(|(_, waker)| waker.clone());
         let job = move || {
             // Whoever panics has said so in the log. What a handler shares is behind locks that outlive a panic.
             if let Ok(answer) = catch_unwind(AssertUnwindSafe(|| work(&*handler))) {
@@ -53,17 +59,20 @@ impl Questions {
             }
             // Before the wake, so that who is woken finds that nothing will come.
             drop(found);
-            waker.wake();
+            waker.iter().for_each(Waker::wake);
         };
-        // The threads end with the last sender, so there is somebody to take it.
-        let _ = self.jobs.send(Box::new(job));
+        match &self.threads {
+            // The threads end with the last sender, so there is somebody to take it.
+            Some((jobs, _)) => drop(jobs.send(Box::new(job))),
+            None => job(),
+        }
         finds
     }
 
     /// The way to listen to what happens.
     pub(super) fn events(&self) -> Receiver<ApiEvent> {
-        let waker = self.waker.clone();
-        self.handler.events(Wake::new(move || waker.wake()))
+        let waker = self.threads.as_ref().map(|(_, waker)| waker.clone());
+        self.handler.events(Wake::new(move || waker.iter().for_each(Waker::wake)))
     }
 }
 

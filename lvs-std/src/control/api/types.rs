@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::SocketAddr;
 
+use crate::Seconds;
 use crate::control::Cursor;
 
 /// A question.
@@ -25,7 +26,7 @@ pub enum Request {
         /// The real server.
         server: SocketAddr,
         /// Seconds until what is left is cut; none for as long as it takes.
-        deadline: Option<f64>,
+        deadline: Option<Seconds>,
     },
     /// New connections for it again.
     Undrain {

@@ -2,11 +2,11 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
+use std::{env, io};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -19,8 +19,9 @@ use crate::health::{Doing, Failure};
 /// If it is [`dynamic`](Self::dynamic), it also advises a weight: 0 stands for the operator's, 1 is a failure, and `n`
 /// from 2 on is a good answer with the weight `n - 2`.
 ///
-/// The program runs in a process group of its own, without input and output, and finds the target in the environment
-/// variables `CHECK_ADDRESS` and `CHECK_PORT`. When its time is up, the group gets SIGTERM, a second later SIGKILL.
+/// The program runs in a process group of its own, without input and output. Its environment has the target in
+/// `CHECK_ADDRESS` and `CHECK_PORT`, and of this process's environment `PATH`, `LANG` and `TZ` alone: secrets of the
+/// director are none of its checks'. It ends with the check's engine. When its time is up, the group gets SIGTERM, a second later SIGKILL.
 /// Needs Linux 5.3.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -45,6 +46,8 @@ impl Checker for Program {
     fn begin(&self, target: SocketAddr) -> Result<Box<dyn Attempt>, Failure> {
         let started = Command::new(&self.path)
             .args(&self.arguments)
+            .env_clear()
+            .envs(KEPT.iter().filter_map(|name| Some((name, env::var_os(name)?))))
             .env("CHECK_ADDRESS", target.ip().to_string())
             .env("CHECK_PORT", target.port().to_string())
             // Nobody reads what it says, and a pipe that is full would stop it.
@@ -156,6 +159,8 @@ impl Attempt for Waiting {
     }
 }
 
+/// What of this process's environment a program has too.
+const KEPT: [&str; 3] = ["PATH", "LANG", "TZ"];
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(1);
 

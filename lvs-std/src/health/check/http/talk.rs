@@ -114,6 +114,27 @@ impl Talk {
     }
 }
 
+impl Http {
+    /// What the check makes of an answer that comes in these pieces, after which the connection is closed: without a
+    /// target, for whoever wants to know beforehand. However an answer is cut into pieces, it is good or it is not.
+    ///
+    /// ```
+    /// use lvs_std::health::Http;
+    /// let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    /// assert_eq!(Http::default().judge([&answer[..7], &answer[7..]]), Ok(()));
+    /// assert!(Http::default().judge([&b"HTTP/1.1 500 No\r\n\r\n"[..]]).is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn judge<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Failure> {
+        // What the request says of a target is of no account for its answer.
+        let mut talk = Talk::new(self, SocketAddr::from(([0, 0, 0, 0], 80)), 80);
+        let certain = pieces.into_iter().find_map(|piece| talk.heard(piece));
+        certain.unwrap_or_else(|| talk.closed()).map(drop)
+    }
+}
+
 /// What matters of an answer's head.
 struct Head {
     status: u16,
