@@ -10,6 +10,7 @@
 //! | [`offload`] | bulk TCP past a worker, inside the kernel and in the director's charge |
 //! | [`control`] | the commands of ipvsadm and keepalived: the netlink family IPVS, at a socket of its own |
 //! | `ownership` | who owns state file, sockets and interfaces: taken first, by one process (feature `control`) |
+//! | `exec` | unmodified programs led to a director: `director exec` (feature `exec`) |
 //! | `ipvsadm` | ipvsadm's command line, listings and save format (feature `ipvsadm`) |
 //! | `config` | a director's configuration: from a file's text to typed values (feature `config`) |
 //! | [`health`] | checkers on a thread of their own, and what a service makes of their answers |
@@ -23,7 +24,7 @@
 //!
 //! Devices, steering and workers are there by themselves. `control` adds the commands and their journal, `health` the
 //! checkers and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one,
-//! `ipvsadm` that program's language, and `lab` the networks of namespaces.
+//! `ipvsadm` that program's language, `exec` leads other programs to a director, and `lab` the networks of namespaces.
 //!
 //! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
 //!
@@ -101,6 +102,8 @@ pub mod config;
 pub mod control;
 pub mod cpu;
 pub mod device;
+#[cfg(feature = "exec")]
+pub mod exec;
 #[cfg(feature = "health")]
 pub mod health;
 #[cfg(feature = "ipvsadm")]

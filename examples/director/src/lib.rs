@@ -106,7 +106,7 @@ fn call(command: Command) -> ExitCode {
         Command::Explain(arguments) => control::explain(&arguments),
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => lvs_conformance::main(&arguments),
-        Command::Exec(arguments) => exec::main(&arguments),
+        Command::Exec(arguments) => exec::main(arguments),
         Command::Bench(arguments) => lvs_bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
     }

@@ -24,7 +24,7 @@ mod errno;
 mod front;
 mod journal;
 mod proc;
-mod protocol;
+pub(crate) mod protocol;
 mod reconcile;
 mod server;
 mod socket_path;

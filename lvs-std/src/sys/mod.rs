@@ -22,6 +22,8 @@ pub(crate) mod prefetch;
 pub(crate) mod ring;
 #[cfg(any(feature = "health", feature = "lab"))]
 pub(crate) mod rtnetlink;
+#[cfg(feature = "exec")]
+pub(crate) mod seccomp;
 pub(crate) mod tun;
 pub(crate) mod vectors;
 pub(crate) mod xsk;

@@ -4,19 +4,19 @@
 //! (Linux 6.1). Numbers are in host order unless they are marked as network order there. Reading never fails on any
 //! bytes: what is cut counts as absent.
 
-pub(super) mod answer;
-pub(super) mod attribute;
-pub(super) mod nest;
-pub(super) mod request;
-pub(super) mod session;
+pub(crate) mod answer;
+pub(crate) mod attribute;
+pub(crate) mod nest;
+pub(crate) mod request;
+pub(crate) mod session;
 
 /// Length of a `struct nlmsghdr`.
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// Length of it with the `struct genlmsghdr` behind it.
-pub(super) const GENERIC: usize = 20;
+pub(crate) const GENERIC: usize = 20;
 
 /// `nlmsg_type` values.
-pub(super) mod kind {
+pub(crate) mod kind {
     /// An error or acknowledgement.
     pub(crate) const ERROR: u16 = 2;
     /// The end of a dump.
@@ -32,7 +32,7 @@ pub(super) mod kind {
 }
 
 /// `nlmsg_flags` values.
-pub(super) mod flag {
+pub(crate) mod flag {
     pub(crate) const REQUEST: u16 = 1;
     pub(crate) const MULTI: u16 = 2;
     pub(crate) const ACK: u16 = 4;
@@ -41,7 +41,7 @@ pub(super) mod flag {
 }
 
 /// `IPVS_CMD_*`.
-pub(super) mod cmd {
+pub(crate) mod cmd {
     pub(crate) const NEW_SERVICE: u8 = 1;
     pub(crate) const SET_SERVICE: u8 = 2;
     pub(crate) const DEL_SERVICE: u8 = 3;
@@ -62,7 +62,7 @@ pub(super) mod cmd {
 }
 
 /// Commands of our messages about files.
-pub(super) mod file {
+pub(crate) mod file {
     /// Attribute: the path of one.
     pub(crate) const PATH: u16 = 1;
     /// Attribute: text of one.
@@ -76,7 +76,7 @@ pub(super) mod file {
 }
 
 /// First-level attributes, `IPVS_CMD_ATTR_*`.
-pub(super) mod attr {
+pub(crate) mod attr {
     pub(crate) const SERVICE: u16 = 1;
     pub(crate) const DEST: u16 = 2;
     pub(crate) const DAEMON: u16 = 3;
@@ -87,35 +87,35 @@ pub(super) mod attr {
 
 /// The fields of a `struct nlmsghdr`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
-    pub(super) port: u32,
+pub(crate) struct Header {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) port: u32,
 }
 
 /// A message out of a datagram.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    pub(super) header: Header,
+pub(crate) struct Message<'a> {
+    pub(crate) header: Header,
     /// All of it, header included.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 impl Message<'_> {
     /// The generic header's command, if the message is long enough for one.
-    pub(super) fn command(&self) -> Option<u8> {
+    pub(crate) fn command(&self) -> Option<u8> {
         self.bytes.get(..GENERIC)?.get(HEADER).copied()
     }
 
     /// What is behind both headers.
-    pub(super) fn attributes(&self) -> &[u8] {
+    pub(crate) fn attributes(&self) -> &[u8] {
         self.bytes.get(GENERIC..).unwrap_or_default()
     }
 }
 
 /// The messages of a datagram, up to the first whose length makes no sense.
-pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     core::iter::from_fn(move || {
         let (length, rest) = bytes.split_first_chunk()?;
         let (kind, rest) = rest.split_first_chunk()?;
@@ -139,7 +139,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// A message with these headers and attributes.
-pub(super) fn message(header: Header, command: u8, version: u8, attributes: &[u8]) -> Vec<u8> {
+pub(crate) fn message(header: Header, command: u8, version: u8, attributes: &[u8]) -> Vec<u8> {
     let mut bytes = begin(header, GENERIC + attributes.len());
     bytes.extend([command, version, 0, 0]);
     bytes.extend(attributes);
@@ -147,7 +147,7 @@ pub(super) fn message(header: Header, command: u8, version: u8, attributes: &[u8
 }
 
 /// The header of a message of this length.
-pub(super) fn begin(header: Header, length: usize) -> Vec<u8> {
+pub(crate) fn begin(header: Header, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
     bytes.extend((length as u32).to_ne_bytes());
     bytes.extend(header.kind.to_ne_bytes());

@@ -1,0 +1,374 @@
+//! The thread at which the calls of led programs arrive.
+
+use core::time::Duration;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink};
+use rustix::thread::{
+    CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities,
+};
+
+use super::caller::Caller;
+use super::files::{Files, written};
+use super::filter::{Kind, kind};
+use super::folder::Listed;
+use super::link::LOOK;
+use super::place::Place;
+use super::receive::{Receive, write_address};
+use super::socket::{Owner, Socket};
+use crate::sys::seccomp::{Call, Listener, set_socket_option, socket_option};
+
+/// Answers the calls of all programs that have one filter.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    listener: Arc<Listener>,
+    director: PathBuf,
+    files: Arc<Files>,
+    sockets: Vec<Socket>,
+    /// Calls that wait for something to receive.
+    parked: Vec<Receive>,
+    room: Vec<u8>,
+}
+
+impl Supervisor {
+    pub(super) fn new(listener: Listener, director: PathBuf) -> io::Result<Self> {
+        let (listener, files) = (Arc::new(listener), Arc::new(Files::new(director.clone())?));
+        let (sockets, parked, room) = (Vec::new(), Vec::new(), vec![0; LONGEST]);
+        Ok(Self { listener, director, files, sockets, parked, room })
+    }
+
+    /// Serves until no led program is left.
+    pub(super) fn run(mut self) {
+        loop {
+            let Some(ready) = self.wait() else { return };
+            if ready.calls
+                && let Ok(call) = self.listener.receive()
+            {
+                self.call(call);
+            }
+            let now = Instant::now();
+            for (socket, ready) in self.sockets.iter_mut().zip(ready.sockets) {
+                if ready || socket.due().is_some_and(|due| due <= now + LOOK) {
+                    socket.turn(&self.director, &mut self.room);
+                }
+            }
+            self.sockets.retain(|socket| !socket.is_gone());
+            self.unpark();
+        }
+    }
+
+    /// Waits until there is something to do. `None` when nobody is left.
+    fn wait(&self) -> Option<Ready> {
+        let mut descriptors = vec![PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN)];
+        let mut counts = Vec::with_capacity(self.sockets.len());
+        for socket in &self.sockets {
+            let before = descriptors.len();
+            descriptors.extend(socket.interests().map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
+            counts.push(descriptors.len() - before);
+        }
+        let parked = self.parked.iter().map(|receive| PollFd::from_borrowed_fd(receive.end(), PollFlags::IN));
+        descriptors.extend(parked);
+        let due = self.sockets.iter().any(|socket| socket.due().is_some()).then_some(LOOK);
+        // No event tells that a program that waits has a signal to handle, so it is looked at.
+        let look = (!self.parked.is_empty()).then_some(SIGNALS);
+        let limit = due.or(look).map(|limit| Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() });
+        // Interrupted is as good as nothing to do.
+        let _ = poll(&mut descriptors, limit.as_ref());
+        let (listener, mut rest) = descriptors.split_first()?;
+        if listener.revents().contains(PollFlags::HUP) && !listener.revents().contains(PollFlags::IN) {
+            return None;
+        }
+        let mut sockets = Vec::with_capacity(counts.len());
+        for count in counts {
+            let (own, others) = rest.split_at_checked(count)?;
+            sockets.push(own.iter().any(|one| !one.revents().is_empty()));
+            rest = others;
+        }
+        Some(Ready { calls: listener.revents().contains(PollFlags::IN), sockets })
+    }
+
+    /// Answers calls that waited, as far as they can be.
+    fn unpark(&mut self) {
+        let (listener, room) = (&self.listener, &mut self.room);
+        self.parked.retain(|receive| {
+            let call = &receive.call;
+            if !listener.waits(call) {
+                return false;
+            }
+            let result = match receive.attempt(room) {
+                Some(result) => result,
+                // The kernel begins the call anew when the signal is handled, or ends it, as the program has said.
+                None if receive.caller.has_signal() => Err(RESTART),
+                None => return true,
+            };
+            listener.answer(call, result);
+            false
+        });
+    }
+
+    fn call(&mut self, call: Call) {
+        let caller = Caller::new(call.thread);
+        let Some(kind) = kind(call.number) else { return self.listener.pass(&call) };
+        let result = match kind {
+            Kind::Socket => return self.socket(&call, &caller),
+            Kind::File(folder, path, does) => {
+                let path = caller.text(call.word(path));
+                let folder = folder.map(|index| call.int(index));
+                let name = self.files.folder_name();
+                let place = path.ok().and_then(|path| Place::find(&caller, folder, &path, name));
+                let Some(place) = place else { return self.listener.pass(&call) };
+                let (files, listener) = (Arc::clone(&self.files), Arc::clone(&self.listener));
+                return self.apart(call, move || files.answer(&listener, &call, &caller, &place, does));
+            }
+            Kind::Write | Kind::WriteVector => return self.write(call, caller, kind),
+            Kind::List => {
+                let listed = caller
+                    .descriptor_name(call.int(0))
+                    .and_then(|name| Listed::of(&name, &caller, self.files.folder_name()));
+                listed.map(|listed| listed.list(&call, &caller))
+            }
+            Kind::Execute(path) => loads_module(&call, &caller, path).then_some(Err(libc::ENOENT)),
+            Kind::Ring => None,
+            Kind::Bind
+            | Kind::Connect
+            | Kind::OwnName
+            | Kind::PeerName
+            | Kind::GetOption
+            | Kind::SetOption
+            | Kind::ReceiveFrom
+            | Kind::ReceiveMessage
+            | Kind::ReceiveMessages => match self.find(&call, &caller) {
+                Some(at) => return self.on_socket(call, caller, kind, at),
+                None => None,
+            },
+        };
+        match result {
+            Some(result) => self.listener.answer(&call, result),
+            None => self.listener.pass(&call),
+        }
+    }
+
+    /// Does something that may wait on a thread of its own, which answers the call.
+    fn apart(&self, call: Call, work: impl FnOnce() + Send + 'static) {
+        if thread::Builder::new().name("file".to_owned()).spawn(work).is_err() {
+            self.listener.answer(&call, Err(libc::ENOMEM));
+        }
+    }
+
+    /// Which socket a descriptor of the caller's is.
+    fn find(&self, call: &Call, caller: &Caller) -> Option<usize> {
+        if self.sockets.is_empty() {
+            return None;
+        }
+        let name = caller.descriptor_name(call.int(0))?;
+        let inode: u64 = name.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        self.sockets.iter().position(|socket| socket.inode() == inode)
+    }
+
+    /// socket(2) for generic netlink.
+    fn socket(&mut self, call: &Call, caller: &Caller) {
+        let kind = call.int(1);
+        let (blocks, close_on_exec) = (kind & libc::SOCK_NONBLOCK == 0, kind & libc::SOCK_CLOEXEC != 0);
+        let kind = match kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+            libc::SOCK_RAW => SocketType::RAW,
+            libc::SOCK_DGRAM => SocketType::DGRAM,
+            _ => return self.listener.answer(call, Err(libc::ESOCKTNOSUPPORT)),
+        };
+        let may = caller.user() == Some(rustix::process::geteuid().as_raw());
+        let made = match kernel_socket(kind, caller) {
+            Ok(kernel) => Ok(Some(kernel)),
+            // Some sandboxes have no netlink, but directors.
+            Err(error) if UNAVAILABLE.contains(&error.raw_os_error().unwrap_or(0)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let owner = Owner { process: caller.process(), may };
+        match made.and_then(|kernel| Socket::new(kernel, blocks, owner)) {
+            Ok((socket, end)) => {
+                self.sockets.push(socket);
+                self.listener.give(call, end.as_fd(), close_on_exec);
+            }
+            Err(error) => self.listener.answer(call, Err(error.raw_os_error().unwrap_or(libc::ENFILE))),
+        }
+    }
+
+    /// What only a netlink socket has.
+    fn on_socket(&mut self, call: Call, caller: Caller, kind: Kind, at: usize) {
+        let Some(socket) = self.sockets.get_mut(at) else { return };
+        // What was sent before is carried before, as by the kernel.
+        socket.turn(&self.director, &mut self.room);
+        let result = match kind {
+            Kind::Bind | Kind::Connect => bind(socket, &call, &caller, kind),
+            Kind::OwnName => {
+                let (port, groups) = socket.address();
+                write_address(&caller, call.word(1), call.word(2), port, groups).map(|()| 0)
+            }
+            // The kernel, connected or not.
+            Kind::PeerName => write_address(&caller, call.word(1), call.word(2), 0, 0).map(|()| 0),
+            Kind::GetOption => get_option(socket, &call, &caller),
+            Kind::SetOption => set_option(socket, &call, &caller),
+            Kind::ReceiveFrom | Kind::ReceiveMessage | Kind::ReceiveMessages => {
+                let Ok(end) = caller.descriptor(call.int(0)) else { return self.listener.pass(&call) };
+                let receive = Receive::new(call, caller, kind, end);
+                match receive.attempt(&mut self.room) {
+                    Some(result) => result,
+                    None => return self.parked.push(receive),
+                }
+            }
+            Kind::Socket
+            | Kind::File(..)
+            | Kind::Write
+            | Kind::WriteVector
+            | Kind::List
+            | Kind::Execute(_)
+            | Kind::Ring => return self.listener.pass(&call),
+        };
+        self.listener.answer(&call, result);
+    }
+
+    /// Writes to a switch, if it is one.
+    fn write(&self, call: Call, caller: Caller, kind: Kind) {
+        let name = self.files.has_writers().then(|| caller.descriptor_name(call.int(0))).flatten();
+        let path = name.as_deref().and_then(Path::to_str).and_then(written).map(str::to_owned);
+        let Some(path) = path else { return self.listener.pass(&call) };
+        let (files, listener) = (Arc::clone(&self.files), Arc::clone(&self.listener));
+        self.apart(call, move || {
+            let text = if kind == Kind::Write {
+                caller.read(call.word(1), call.word(2) as usize)
+            } else {
+                gather(&caller, call.word(1), call.word(2))
+            };
+            listener.answer(&call, text.and_then(|text| files.write(&path, &text)));
+        });
+    }
+}
+
+/// What a wait has found.
+struct Ready {
+    calls: bool,
+    sockets: Vec<bool>,
+}
+
+/// A generic netlink socket of the kernel's, in the caller's network namespace and with no more privileges than the
+/// caller has.
+fn kernel_socket(kind: SocketType, caller: &Caller) -> io::Result<OwnedFd> {
+    let make = move || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, Some(netlink::GENERIC))?)
+    };
+    let namespace = std::fs::read_link(caller.network()).ok();
+    let moved = namespace.is_some() && namespace != std::fs::read_link("/proc/self/ns/net").ok();
+    let mut own = capabilities(None)?;
+    let its = CapabilitySet::from_bits_retain(caller.capabilities().unwrap_or(0));
+    if !moved && own.effective.difference(its).is_empty() {
+        return make();
+    }
+    // A thread has its own of both, and keeps them to itself.
+    let namespace = moved.then(|| std::fs::File::open(caller.network())).transpose()?;
+    let thread = thread::spawn(move || {
+        if let Some(namespace) = namespace {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        }
+        own.effective = own.effective.intersection(its);
+        set_capabilities(None, own)?;
+        make()
+    });
+    thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+fn bind(socket: &mut Socket, call: &Call, caller: &Caller, kind: Kind) -> Result<i64, i32> {
+    if call.int(2).cast_unsigned() < ADDRESS {
+        return Err(libc::EINVAL);
+    }
+    let address = caller.read(call.word(1), ADDRESS as usize)?;
+    let word = |at: usize| {
+        address.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b))
+    };
+    if word(0) as u16 != NETLINK {
+        return Err(libc::EINVAL);
+    }
+    match (kind, word(4)) {
+        // Connecting with the kernel changes nothing but that there is a port id.
+        (Kind::Connect, 0) => socket.have_port(),
+        // No generic netlink goes from program to program.
+        (Kind::Connect, _) => return Err(libc::EPERM),
+        (_, port) => socket.bind(port, word(8))?,
+    }
+    Ok(0)
+}
+
+fn get_option(socket: &Socket, call: &Call, caller: &Caller) -> Result<i64, i32> {
+    let kernel = socket.kernel().ok_or(libc::ENOPROTOOPT)?;
+    let room = caller.int(call.word(4))? as usize;
+    let mut value = vec![0; room.min(LONGEST_OPTION)];
+    let length = socket_option(kernel.as_fd(), call.int(1), call.int(2), &mut value)
+        .map_err(|error| number(&error))?;
+    caller.write(call.word(3), value.get(..length.min(value.len())).unwrap_or_default())?;
+    caller.write(call.word(4), &(length as u32).to_ne_bytes())?;
+    Ok(0)
+}
+
+fn set_option(socket: &Socket, call: &Call, caller: &Caller) -> Result<i64, i32> {
+    let kernel = socket.kernel().ok_or(libc::ENOPROTOOPT)?;
+    // Whence a message comes is not told by a pair.
+    if call.int(2) == PACKET_INFO {
+        return Err(libc::ENOPROTOOPT);
+    }
+    let length = (call.int(4).cast_unsigned() as usize).min(LONGEST_OPTION);
+    let value = caller.read(call.word(3), length)?;
+    set_socket_option(kernel.as_fd(), call.int(1), call.int(2), &value).map_err(|error| number(&error))?;
+    Ok(0)
+}
+
+/// What a writev(2) writes.
+fn gather(caller: &Caller, pieces: u64, count: u64) -> Result<Vec<u8>, i32> {
+    let mut text = Vec::new();
+    for (address, length) in caller.pieces(pieces, count)? {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if text.len().saturating_add(length) > LONGEST_OPTION {
+            return Err(libc::EINVAL);
+        }
+        text.extend(caller.read(address, length)?);
+    }
+    Ok(text)
+}
+
+/// Whether a program is about to load the kernel's module: whoever is led shall not have the kernel's IPVS beside the
+/// director's.
+fn loads_module(call: &Call, caller: &Caller, path: usize) -> bool {
+    let Ok(path_text) = caller.text(call.word(path)) else { return false };
+    if Path::new(OsStr::from_bytes(&path_text)).file_name() != Some(OsStr::new("modprobe")) {
+        return false;
+    }
+    let words = call.word(path + 1);
+    (0..MOST_WORDS)
+        .map_while(|index| caller.word(words + 8 * index).ok().filter(|word| *word != 0))
+        .any(|word| caller.text(word).is_ok_and(|text| text.starts_with(b"ip_vs")))
+}
+
+fn number(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// How often a program that waits is asked whether it has a signal to handle.
+const SIGNALS: Duration = Duration::from_millis(50);
+/// `ERESTARTSYS`: what a system call of the kernel's results in when a signal comes in between.
+const RESTART: i32 = 512;
+const NETLINK: u16 = 16;
+/// The length of a `struct sockaddr_nl`.
+const ADDRESS: u32 = 12;
+/// `NETLINK_PKTINFO`.
+const PACKET_INFO: i32 = 3;
+const LONGEST_OPTION: usize = 1_024;
+/// More than the longest datagram.
+const LONGEST: usize = 1 << 17;
+const MOST_WORDS: u64 = 64;
+/// What a kernel or a filter without netlink answers.
+const UNAVAILABLE: [i32; 4] = [libc::EPROTONOSUPPORT, libc::EAFNOSUPPORT, libc::EPERM, libc::EACCES];
