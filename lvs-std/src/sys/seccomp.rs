@@ -244,6 +244,8 @@ pub(crate) fn status(file: BorrowedFd<'_>, mode: Option<u32>) -> io::Result<Vec<
     // SAFETY: zeroed, then written by the kernel; the structure has integers only.
     let fields = unsafe { status.assume_init_mut() };
     fields.st_mode = mode.unwrap_or(fields.st_mode);
+    // A file in memory has no name, one of the kernel's has one.
+    fields.st_nlink = fields.st_nlink.max(1);
     // SAFETY: all of its bytes were zeroed before, so none is uninitialised, padding included.
     Ok(unsafe { bytes_of(&status) }.to_vec())
 }
@@ -259,6 +261,7 @@ pub(crate) fn extended_status(file: BorrowedFd<'_>, mask: u32, mode: Option<u32>
     // SAFETY: zeroed, then written by the kernel; the structure has integers only.
     let fields = unsafe { status.assume_init_mut() };
     fields.stx_mode = mode.and_then(|mode| u16::try_from(mode).ok()).unwrap_or(fields.stx_mode);
+    fields.stx_nlink = fields.stx_nlink.max(1);
     // SAFETY: all of its bytes were zeroed before, so none is uninitialised, padding included.
     Ok(unsafe { bytes_of(&status) }.to_vec())
 }

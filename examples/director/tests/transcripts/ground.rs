@@ -1,6 +1,7 @@
 //! Where scripts run: a director on two ports, tools in a path, and names.
 
 use core::error::Error;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::symlink;
@@ -105,13 +106,12 @@ impl Ground {
         fs::write(&script, text.replace("/tmp/", &format!("{}/", place.display())))?;
         let traffic = place.join("traffic.sock");
         let listener = UnixListener::bind(&traffic)?;
-        let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", LIMIT, "sh"]).arg(&script).stdin(Stdio::null()).env_clear();
+        let words = ["timeout", "-s", "KILL", LIMIT, "sh"].map(OsStr::new);
+        let words: Vec<&OsStr> = words.into_iter().chain([script.as_os_str()]).collect();
+        let mut command = tool.command(&words, socket);
+        command.stdin(Stdio::null()).env_clear();
         command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display()));
         command.env("LC_ALL", "C").env("LVS_DIRECTOR", socket).env(SOCKET, &traffic);
-        for (name, value) in tool.environment() {
-            command.env(name, value);
-        }
         let (director, world) = (&self.director, &mut self.world);
         let output = thread::scope(|scope| {
             let served = scope.spawn(|| world.serve(&listener));

@@ -1,7 +1,7 @@
 //! The tools that the scripts call.
 
 use core::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use lvs_std::control::{Client, DIRECTOR_VARIABLE, socket_path};
 pub(crate) enum Tool {
     /// `lvsadm`.
     Own,
-    /// The real one, led to the director by this library.
-    Real { library: PathBuf },
+    /// The real one, led to the director.
+    Real,
 }
 
 impl Tool {
@@ -26,15 +26,14 @@ impl Tool {
                 return Err(format!("{program} is missing (Debian: apt-get install ipvsadm)"));
             }
         }
-        let library = library().ok_or("libipvs_preload.so is missing: cargo build -p ipvs-preload")?;
-        Ok(Self::Real { library })
+        Ok(Self::Real)
     }
 
     /// The name that a list of differences has for it.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Own => "lvsadm",
-            Self::Real { .. } => "ipvsadm",
+            Self::Real => "ipvsadm",
         }
     }
 
@@ -46,20 +45,27 @@ impl Tool {
             Self::Own => {
                 let own = PathBuf::from(env!("CARGO_BIN_EXE_lvsadm"));
                 programs.extend(NAMES.map(|name| (name, own.clone())));
-                // The kernel's files, which `cat` finds through the library otherwise.
+                // The kernel's files, to which `cat` is led otherwise.
                 programs.push(("cat", harness));
             }
-            Self::Real { .. } => programs.extend(NAMES.into_iter().zip(REAL.map(PathBuf::from))),
+            Self::Real => programs.extend(NAMES.into_iter().zip(REAL.map(PathBuf::from))),
         }
         Ok(programs)
     }
 
-    /// What else is in the environment.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        match self {
-            Self::Own => Vec::new(),
-            Self::Real { library } => vec![("LD_PRELOAD", library.clone().into())],
+    /// Executes a command with this tool in the path.
+    pub(crate) fn command(&self, words: &[&OsStr], director: &Path) -> Command {
+        let mut led = vec![OsStr::new(env!("CARGO_BIN_EXE_director")), OsStr::new("exec")];
+        if let Self::Real = self {
+            led.extend([OsStr::new("--director"), director.as_os_str(), OsStr::new("--")]);
+        } else {
+            led.clear();
         }
+        led.extend(words);
+        let mut words = led.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        command
     }
 }
 
@@ -84,13 +90,6 @@ pub(crate) fn cat() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Where cargo leaves the library: beside the test's program, or one folder up.
-fn library() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?;
-    let folders = program.ancestors().skip(1).take(2);
-    folders.map(|folder| folder.join("libipvs_preload.so")).find(|library| library.exists())
 }
 
 const NAMES: [&str; 3] = ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"];
