@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -16,7 +16,7 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use super::caller::Caller;
 use super::filter::Does;
 use super::link::{FIRST, LOOK};
-use super::place::Place;
+use super::place::{ABOVE_SWITCHES, Place};
 use crate::control::{Client, ClientError};
 use crate::sys::seccomp::{Call, Listener, extended_status, status};
 
@@ -27,7 +27,6 @@ pub(super) struct Files {
     /// Who may turn switches: the user that this process is.
     user: u32,
     /// Stands for the folder of the switches: a folder of `/proc` that is nobody else's.
-    folder: File,
     folder_name: PathBuf,
     /// Somebody has opened a switch to write to it, so writes must be looked at.
     writers: AtomicBool,
@@ -38,14 +37,13 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(director: PathBuf) -> io::Result<Self> {
         let folder_name = std::fs::canonicalize("/proc/self")?.join("ns");
-        let folder = File::open(&folder_name)?;
         let user = rustix::process::geteuid().as_raw();
         let (writers, looked_at) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { director, user, folder, folder_name, writers, looked_at })
+        Ok(Self { director, user, folder_name, writers, looked_at })
     }
 
     /// What stands for the folder of the switches, as the kernel names it.
-    pub(super) fn folder_name(&self) -> &PathBuf {
+    pub(super) fn folder_name(&self) -> &Path {
         &self.folder_name
     }
 
@@ -103,13 +101,13 @@ impl Files {
     ) -> Result<Option<i64>, i32> {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let close_on_exec = flags & libc::O_CLOEXEC != 0;
-        if *place == Place::Folder {
+        if let Some(name) = self.folder_of(place) {
             self.exists(place)?;
             if writes || flags & libc::O_CREAT != 0 {
                 return Err(libc::EISDIR);
             }
             // A new one, whose place in the list is its own.
-            let folder = File::open(&self.folder_name).map_err(number)?;
+            let folder = File::open(name).map_err(number)?;
             listener.give(call, folder.as_fd(), close_on_exec);
             return Ok(None);
         }
@@ -140,8 +138,8 @@ impl Files {
     /// What tells the status of a place, and the mode that it lacks.
     fn look_at(&self, caller: &Caller, place: &Place) -> Result<(OwnedFd, Option<u32>), i32> {
         self.exists(place)?;
-        if *place == Place::Folder {
-            let folder = self.folder.try_clone().map_err(number)?;
+        if let Some(name) = self.folder_of(place) {
+            let folder = File::open(name).map_err(number)?;
             return Ok((folder.into(), Some(libc::S_IFDIR | 0o555)));
         }
         let (file, key) = self.looked_at(caller, place)?;
@@ -152,6 +150,15 @@ impl Files {
             drop(looked_at.pop_front());
         }
         Ok((copy, None))
+    }
+
+    /// The folder that stands for a place, if it is one.
+    fn folder_of(&self, place: &Place) -> Option<&Path> {
+        match place {
+            Place::Folder => Some(&self.folder_name),
+            Place::Above => Some(Path::new(ABOVE_SWITCHES)),
+            Place::Text(_) | Place::Switch(_) => None,
+        }
     }
 
     /// The file of a place that this process has looked at and not opened, or a new one.
@@ -167,7 +174,7 @@ impl Files {
 
     fn access(&self, caller: &Caller, place: &Place, mode: i32) -> Result<Option<i64>, i32> {
         self.exists(place)?;
-        let runs = mode & libc::X_OK != 0 && *place != Place::Folder;
+        let runs = mode & libc::X_OK != 0 && self.folder_of(place).is_none();
         let writes = mode & libc::W_OK != 0 && !self.may_write(caller, place);
         if runs || writes { Err(libc::EACCES) } else { Ok(Some(0)) }
     }
@@ -180,7 +187,7 @@ impl Files {
     fn exists(&self, place: &Place) -> Result<(), i32> {
         match place {
             // Reading a list of connections could take long; that there is a director says enough.
-            Place::Text(_) | Place::Folder => self.client().map(drop),
+            Place::Text(_) | Place::Folder | Place::Above => self.client().map(drop),
             Place::Switch(_) => self.read(place).map(drop),
         }
     }
@@ -229,7 +236,7 @@ fn memory_file(place: &Place, prefix: &str) -> Result<OwnedFd, i32> {
 const fn mode(place: &Place) -> u32 {
     match place {
         Place::Switch(_) => 0o644,
-        Place::Text(_) | Place::Folder => 0o444,
+        Place::Text(_) | Place::Folder | Place::Above => 0o444,
     }
 }
 

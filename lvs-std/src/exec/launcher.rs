@@ -28,8 +28,8 @@ pub(super) fn run(launch: Launch) -> Result<u8, ExecError> {
     // A daemon changes its folder.
     let director = std::path::absolute(&launch.director).unwrap_or(launch.director);
     let launch = Launch { director, ..launch };
-    reach(&launch.director)?;
     look_at(&launch.program)?;
+    reach(&launch.director)?;
     let failed = ExecError::Supervisor;
     // What is buffered would be printed twice.
     io::stdout().flush().map_err(failed)?;
@@ -83,7 +83,7 @@ fn reach(director: &Path) -> Result<(), ExecError> {
 /// Whether the program is one that can be led.
 fn look_at(program: &OsStr) -> Result<(), ExecError> {
     let Some(path) = find(program) else {
-        let error = io::ErrorKind::NotFound.into();
+        let error = io::Error::from_raw_os_error(libc::ENOENT);
         return Err(ExecError::Program { program: program.to_owned(), error });
     };
     // What cannot be looked at may be executable all the same.

@@ -84,9 +84,9 @@ impl Link {
         if self.unsent.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
     }
 
-    /// When to look again for a director.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.patience.map(|_| Instant::now() + LOOK)
+    /// Whether it looks for a director, again and again.
+    pub(super) const fn looks(&self) -> bool {
+        self.patience.is_some()
     }
 
     /// Asks the director.

@@ -16,6 +16,8 @@ pub(super) enum Place {
     Switch(String),
     /// `/proc/sys/net/ipv4/vs`.
     Folder,
+    /// `/proc/sys/net/ipv4`, named as the folder above that one, which the kernel does not have.
+    Above,
 }
 
 impl Place {
@@ -25,6 +27,7 @@ impl Place {
             Self::Text(name) => format!("/proc/net/{name}"),
             Self::Switch(name) => format!("{SWITCHES}/{name}"),
             Self::Folder => SWITCHES.to_owned(),
+            Self::Above => ABOVE_SWITCHES.to_owned(),
         }
     }
 
@@ -45,7 +48,11 @@ impl Place {
             whole.push(b'/');
         }
         whole.extend(path);
-        let whole = normal(&whole);
+        let (whole, from) = (normal(&whole), whole);
+        if whole == ABOVE_SWITCHES.as_bytes() && from.strip_suffix(b"/").unwrap_or(&from).ends_with(b"vs/..")
+        {
+            return Some(Self::Above);
+        }
         Self::at(&whole, caller).or_else(|| Self::at(&resolved(&whole, caller)?, caller))
     }
 
@@ -167,6 +174,8 @@ mod tests {
         assert_eq!(at("/proc/sys/net/ipv4/vs"), Some(Place::Folder));
         assert_eq!(at("/proc/sys/net/ipv4/vs/"), Some(Place::Folder));
         assert_eq!(at("/proc/sys/net/ipv4/vs/."), Some(Place::Folder));
+        assert_eq!(at("/proc/sys/net/ipv4/vs/.."), Some(Place::Above));
+        assert_eq!(at("/proc/sys/net/ipv4/vs/../"), Some(Place::Above));
     }
 
     #[test]
@@ -182,6 +191,8 @@ mod tests {
             "/proc/sys/net/ipv4/vsx",
             "/proc/sys/net/ipv4/vs/a/b",
             "/proc/sys/net/ipv4/ip_forward",
+            "/proc/sys/net/ipv4",
+            "/proc/sys/net/ipv4/conf/..",
             "/proc/4294967295/net/ip_vs",
             "/proc/self/fd/net/ip_vs",
             "ip_vs",

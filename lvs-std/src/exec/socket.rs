@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -88,9 +87,9 @@ impl Socket {
         ends.into_iter().chain(others).filter_map(|(descriptor, flags)| Some((descriptor?, flags)))
     }
 
-    /// When it wants a turn though nothing arrives.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.link.due()
+    /// Whether it wants a turn soon though nothing arrives.
+    pub(super) const fn looks(&self) -> bool {
+        self.link.looks()
     }
 
     /// Carries what can be carried.

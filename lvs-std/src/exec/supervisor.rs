@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink};
@@ -54,9 +53,8 @@ impl Supervisor {
             {
                 self.call(call);
             }
-            let now = Instant::now();
             for (socket, ready) in self.sockets.iter_mut().zip(ready.sockets) {
-                if ready || socket.due().is_some_and(|due| due <= now + LOOK) {
+                if ready || socket.looks() {
                     socket.turn(&self.director, &mut self.room);
                 }
             }
@@ -76,7 +74,7 @@ impl Supervisor {
         }
         let parked = self.parked.iter().map(|receive| PollFd::from_borrowed_fd(receive.end(), PollFlags::IN));
         descriptors.extend(parked);
-        let due = self.sockets.iter().any(|socket| socket.due().is_some()).then_some(LOOK);
+        let due = self.sockets.iter().any(Socket::looks).then_some(LOOK);
         // No event tells that a program that waits has a signal to handle, so it is looked at.
         let look = (!self.parked.is_empty()).then_some(SIGNALS);
         let limit = due.or(look).map(|limit| Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() });

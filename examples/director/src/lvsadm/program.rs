@@ -166,10 +166,17 @@ impl fmt::Display for Unreachable<'_> {
         let why = self.error.to_string();
         let why = why.split(" (os error").next().unwrap_or_default();
         writeln!(f, "{}", cannot_initialize(if refused { NOT_ROOT } else { why }))?;
+        let socket = self.socket.display();
+        if refused {
+            return write!(
+                f,
+                "It is not allowed: the director at {socket} obeys the superuser and the user that it runs as"
+            );
+        }
         write!(
             f,
-            "No director answers at {}: start one (director run), or say which one (--director or {DIRECTOR_VARIABLE})",
-            self.socket.display()
+            "No director answers at {socket}: start one (director run), or say which one (--director or \
+             {DIRECTOR_VARIABLE})"
         )
     }
 }
@@ -225,6 +232,11 @@ mod tests {
         );
         let error = io::Error::from_raw_os_error(13);
         let text = Unreachable { socket: Path::new("x"), error: &error }.to_string();
-        assert!(text.starts_with("Can't initialize ipvs: Permission denied (you must be root)\n"), "{text}");
+        assert_eq!(
+            text,
+            "Can't initialize ipvs: Permission denied (you must be root)\n\
+             Are you sure that IP Virtual Server is built in the kernel or as module?\n\
+             It is not allowed: the director at x obeys the superuser and the user that it runs as"
+        );
     }
 }

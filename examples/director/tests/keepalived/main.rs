@@ -1,4 +1,4 @@
-//! The real keepalived drives a running director through the preload library, in the namespaces of a lab.
+//! The real keepalived drives a running director under `director exec`, in the namespaces of a lab.
 //!
 //! Without keepalived there is nothing to test, which is said loudly; it is an error if `LVS_REQUIRE_TOOLS` is 1.
 
