@@ -1,5 +1,5 @@
-//! What becomes of calls that name a file of IPVS. Each is answered on a thread of its own, because the director may let
-//! it wait; calls of other programs go on meanwhile.
+//! What becomes of calls that name a file of IPVS. Each is answered on a thread of its own, because the director may
+//! let it wait; calls of other programs go on meanwhile.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! The connection of one socket to the director, which is made when it is first needed, and made again when the director
-//! has gone away.
+//! The connection of one socket to the director, which is made when it is first needed, and made again when the
+//! director has gone away.
 //!
 //! A program such as keepalived opens its socket once and never again. So a request that the director took with it is
 //! sent again on the next connection. One that had been carried out is answered as a second one is (`EEXIST`,

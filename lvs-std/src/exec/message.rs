@@ -1,7 +1,7 @@
 //! Who a message on a generic netlink socket is for, and what the two sides call the family `IPVS`.
 //!
-//! The kernel gives its families numbers in the order in which they appear. A director calls `IPVS` by a number that may
-//! be one of them. A led program knows it by the last number that there is, which no family of the kernel reaches.
+//! The kernel gives its families numbers in the order in which they appear. A director calls `IPVS` by a number that
+//! may be one of them. A led program knows it by the last number that there is, which no family of the kernel reaches.
 
 use crate::control::protocol::attribute::{Writer, attributes, u16};
 use crate::control::protocol::{HEADER, Header, Message, flag, kind, message};

@@ -9,23 +9,24 @@
 //! # Ok::<(), lvs_std::exec::ExecError>(())
 //! ```
 //!
-//! The kernel asks this module before it carries out certain system calls of these programs (seccomp user notification,
-//! Linux 5.9; `seccomp_unotify(2)`). A filter picks them by number and arguments; what it cannot tell apart is asked about
-//! too, and passed on.
+//! The kernel asks this module before it carries out certain system calls of these programs (seccomp user
+//! notification, Linux 5.9; `seccomp_unotify(2)`). A filter picks them by number and arguments; what it cannot tell
+//! apart is asked about too, and passed on.
 //!
 //! | system calls | what becomes of them |
 //! |---|---|
-//! | `socket` for generic netlink | the program gets one end of a pair; what it writes goes to the director if it is for `IPVS`, else to the kernel |
+//! | `socket` for generic netlink | one end of a pair; what is for `IPVS` goes to the director, else to the kernel |
 //! | `send`, `read`, `poll`, `epoll`, `dup` and the like on it | the kernel's own business |
-//! | `bind`, `getsockname`, options; receiving with the sender's address | as for a netlink socket of the kernel's, which stands behind each pair |
-//! | those that name `/proc/net/ip_vs*` or `/proc/sys/net/ipv4/vs/*`, also by a relative path, below `/proc/PID/net` or a link to it | the director's text in a file in memory; what is written to a switch is carried out or refused |
+//! | `bind`, `getsockname`, options; receiving with the sender's address | as the kernel's socket behind the pair |
+//! | those that name `/proc/net/ip_vs*` or `/proc/sys/net/ipv4/vs/*` by any path | the director's text in memory |
+//! | `write` to a switch | carried out or refused |
 //! | `getdents64` of the folders in which these stand | has these too |
-//! | `execve` of `modprobe` for `ip_vs`, the socket options of the old interface | `ENOENT`, `ENOPROTOOPT`: the kernel's IPVS stays out of it |
+//! | `execve` of `modprobe` for `ip_vs`, the old interface's socket options | `ENOENT`, `ENOPROTOOPT` |
 //! | `io_uring_setup` | `ENOSYS`: no filter sees what a ring does |
 //!
 //! # Processes
 //!
-//! [`run`](Launch::run) makes a second process, the supervisor, which starts the command and answers for it and for all
+//! [`run`](Launch::run) makes a second process, the supervisor. It starts the command, and answers for it and for all
 //! that it starts. When the command ends, so does `run`, with its status; the supervisor stays while one of the command's
 //! children lives, such as a daemon. Signals that are sent to the process that called `run` go on to the command. The
 //! command ends when the supervisor does.
@@ -38,8 +39,8 @@
 //!
 //! Without `CAP_SYS_ADMIN`, programs that gain privileges as they start (setuid) do not gain them, and are refused.
 //! 32-bit programs are refused. A folder of switches cannot be the current one (`chdir`), as it is none of the kernel's.
-//! Nobody else can supervise these programs by seccomp meanwhile. Before Linux 5.19 a signal in the wrong moment makes a
-//! program lose a datagram that it was about to receive.
+//! Nobody else can supervise these programs by seccomp meanwhile. Before Linux 5.19 a signal in the wrong moment makes
+//! a program lose a datagram that it was about to receive.
 
 mod caller;
 mod files;

@@ -1,5 +1,5 @@
-//! A led program's generic netlink socket: a pair of Unix sockets. The program has one end; what it writes arrives here,
-//! message by message, and goes to the director or to a netlink socket of the kernel's.
+//! A led program's generic netlink socket: a pair of Unix sockets. The program has one end; what it writes arrives
+//! here, message by message, and goes to the director or to a netlink socket of the kernel's.
 //!
 //! Sending, receiving, waiting and duplicating need nobody's help then. What only a netlink socket has (its port id,
 //! its options, its groups) is the kernel socket's.

@@ -170,7 +170,7 @@ fn install(filter: &[sock_filter]) -> io::Result<OwnedFd> {
 pub(crate) fn read_memory(thread: i32, address: u64, room: &mut [u8]) -> io::Result<()> {
     let local = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: room.len() };
-    // SAFETY: the local part is the live, writable slice. The remote part is checked by the kernel against that process.
+    // SAFETY: the local part is the live, writable slice. The kernel checks the remote part against that process.
     let done = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
     whole(done, room.len())
 }
