@@ -1,12 +1,13 @@
 //! What becomes of calls that name a file of IPVS. Each is answered on a thread of its own, because the director may
 //! let it wait; calls of other programs go on meanwhile.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;

@@ -70,13 +70,14 @@ fn reach(director: &Path) -> Result<(), ExecError> {
             Err(ClientError::Io(error)) => error,
             Err(error) => io::Error::other(error),
         };
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => return Err(ExecError::NotAllowed { socket: socket() }),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if began.elapsed() < FIRST => {
-                thread::sleep(LOOK);
-            }
-            _ => return Err(ExecError::NoDirector { socket: socket(), error }),
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Err(ExecError::NotAllowed { socket: socket() });
         }
+        let absent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
+        if !absent || began.elapsed() >= FIRST {
+            return Err(ExecError::NoDirector { socket: socket(), error });
+        }
+        thread::sleep(LOOK);
     }
 }
 
@@ -184,9 +185,8 @@ fn listener(from: &UnixDatagram) -> io::Result<Listener> {
     let mut control = RecvAncillaryBuffer::new(&mut room);
     let mut pieces = [IoSliceMut::new(&mut number)];
     let received = rustix::net::recvmsg(from, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let descriptors = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
+    let descriptors = control.drain().filter_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message { Some(descriptors) } else { None }
     });
     let descriptor: Option<OwnedFd> = descriptors.flatten().next();
     match descriptor {

@@ -27,8 +27,8 @@
 //! # Processes
 //!
 //! [`run`](Launch::run) makes a second process, the supervisor. It starts the command, and answers for it and for all
-//! that it starts. When the command ends, so does `run`, with its status; the supervisor stays while one of the command's
-//! children lives, such as a daemon. Signals that are sent to the process that called `run` go on to the command. The
+//! that it starts. When the command ends, so does `run`, with its status; the supervisor stays while one of the
+//! command's children lives, such as a daemon. Signals that are sent to the process that called `run` go on to the command. The
 //! command ends when the supervisor does.
 //!
 //! # When the director goes away
@@ -38,7 +38,7 @@
 //! # Limits
 //!
 //! Without `CAP_SYS_ADMIN`, programs that gain privileges as they start (setuid) do not gain them, and are refused.
-//! 32-bit programs are refused. A folder of switches cannot be the current one (`chdir`), as it is none of the kernel's.
+//! 32-bit programs are refused. The switches' folder cannot be the current one (`chdir`), as the kernel has none.
 //! Nobody else can supervise these programs by seccomp meanwhile. Before Linux 5.19 a signal in the wrong moment makes
 //! a program lose a datagram that it was about to receive.
 

@@ -98,8 +98,8 @@ impl Socket {
             if !self.flush() {
                 return;
             }
-            let went = self.from_program(director, room) | self.from_director(director, room);
-            if self.gone || !(went | self.from_kernel(room)) {
+            let went = self.take_request(director, room) | self.take_answer(director, room);
+            if self.gone || !(went | self.take_from_kernel(room)) {
                 return;
             }
         }
@@ -121,7 +121,7 @@ impl Socket {
         true
     }
 
-    fn from_program(&mut self, director: &Path, room: &mut [u8]) -> bool {
+    fn take_request(&mut self, director: &Path, room: &mut [u8]) -> bool {
         match rustix::net::recv(&self.end, &mut *room, RecvFlags::DONTWAIT) {
             // A program sends nothing that is empty, so all its ends are closed.
             Ok((0, _)) => self.gone = true,
@@ -163,7 +163,7 @@ impl Socket {
         rustix::net::sendto(kernel, request, SendFlags::DONTWAIT, &to).map_err(Errno::raw_os_error).map(drop)
     }
 
-    fn from_kernel(&mut self, room: &mut [u8]) -> bool {
+    fn take_from_kernel(&mut self, room: &mut [u8]) -> bool {
         if !self.waiting.is_empty() {
             return false;
         }
@@ -182,7 +182,7 @@ impl Socket {
         true
     }
 
-    fn from_director(&mut self, director: &Path, room: &mut [u8]) -> bool {
+    fn take_answer(&mut self, director: &Path, room: &mut [u8]) -> bool {
         let port = self.port();
         let mut happened = self.link.turn(director, port, room);
         for request in happened.drain_kernel() {

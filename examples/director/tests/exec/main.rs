@@ -432,12 +432,11 @@ fn command<const N: usize>(socket: &Path, words: [&str; N]) -> Command {
 }
 
 /// Executes something as a user without rights, who may find the program all the same.
-fn as_nobody(mut command: Command) -> Output {
+fn as_nobody(command: Command) -> Output {
     let program = Temporary::new("program");
     fs::copy(command.get_program(), &program.0).unwrap();
     let mut copy = Command::new(&program.0);
-    copy.args(command.get_args()).uid(65_534).gid(65_534);
-    drop(command.stdin(std::process::Stdio::null()));
+    copy.args(command.get_args()).uid(65_534).gid(65_534).stdin(std::process::Stdio::null());
     copy.output().unwrap()
 }
 
