@@ -16,9 +16,8 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::message::{as_part, ask_for_family, is_dump, refusal, to_director, to_program};
-use super::socket::append;
-use crate::control::protocol::{Header, Message, flag, kind, messages};
+use super::message::{append, as_part, ask_for_family, is_dump, refusal, to_director, to_program};
+use crate::control::protocol::{Header, Message, cmd, flag, kind, messages};
 
 /// What stands between a socket and the director.
 #[derive(Debug)]
@@ -87,6 +86,12 @@ impl Link {
     /// Whether it looks for a director, again and again.
     pub(super) const fn looks(&self) -> bool {
         self.patience.is_some()
+    }
+
+    /// Whether an answer is on its way from a director that is there.
+    pub(super) fn expects(&self) -> bool {
+        let asked = || self.unsent.iter().chain(&self.unanswered).any(Request::wants_answer);
+        self.connection.is_some() && asked()
     }
 
     /// Asks the director.
@@ -231,8 +236,12 @@ impl Link {
 
 impl Request {
     /// Whether it asks for an answer even if all goes well.
-    const fn wants_answer(&self) -> bool {
-        self.header.flags & flag::ACK != 0 || is_dump(self.header) || self.header.kind == kind::CONTROLLER
+    fn wants_answer(&self) -> bool {
+        let asks = || messages(&self.bytes).next().and_then(|message| message.command());
+        self.header.flags & flag::ACK != 0
+            || is_dump(self.header)
+            || self.header.kind == kind::CONTROLLER
+            || asks().is_some_and(|command| ASKING.contains(&command))
     }
 }
 
@@ -244,10 +253,12 @@ fn connect(director: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The commands of the family that ask for something.
+const ASKING: [u8; 5] = [cmd::GET_SERVICE, cmd::GET_DEST, cmd::GET_DAEMON, cmd::GET_CONFIG, cmd::GET_INFO];
 /// How long the first connection waits for a director, so that commands pass while it restarts.
 pub(super) const FIRST: Duration = Duration::from_secs(1);
 /// How long a request waits for a director that has gone away.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 /// How often somebody who waits looks.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
 /// How often one request is sent, at most: a director may go away again and again.

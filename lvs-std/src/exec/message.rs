@@ -108,6 +108,12 @@ pub(super) fn refusal(request: &[u8], header: Header, port: u32, errno: i32) -> 
     bytes
 }
 
+/// Puts a message behind others.
+pub(super) fn append(datagram: &mut Vec<u8>, message: &[u8]) {
+    datagram.resize(datagram.len().next_multiple_of(4), 0);
+    datagram.extend(message);
+}
+
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     if let Some(place) = bytes.get_mut(at..at + N) {
         place.copy_from_slice(&value);

@@ -10,6 +10,7 @@ use rustix::net::sockopt::{Timeout, socket_timeout};
 
 use super::caller::Caller;
 use super::filter::Kind;
+use super::link::AGAIN;
 use crate::sys::seccomp::Call;
 
 /// A call that receives, and waits until there is something.
@@ -21,29 +22,34 @@ pub(super) struct Receive {
     /// The program's end of the pair.
     end: OwnedFd,
     /// When the program wants to wait no longer.
-    pub(super) deadline: Option<Instant>,
+    deadline: Option<Instant>,
     waits: bool,
+    began: Instant,
+    /// Which socket it is.
+    pub(super) inode: u64,
 }
 
 impl Receive {
-    pub(super) fn new(call: Call, caller: Caller, kind: Kind, end: OwnedFd) -> Self {
+    pub(super) fn new(call: Call, caller: Caller, kind: Kind, end: OwnedFd, inode: u64) -> Self {
         let flags = call.int(if kind == Kind::ReceiveMessage { 2 } else { 3 });
         let open = rustix::fs::fcntl_getfl(&end).unwrap_or(OFlags::empty());
         let waits = flags & libc::MSG_DONTWAIT == 0 && !open.contains(OFlags::NONBLOCK);
         let patience = socket_timeout(&end, Timeout::Recv).ok().flatten();
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        Self { call, caller, kind, end, deadline, waits }
+        Self { call, caller, kind, end, deadline, waits, began: Instant::now(), inode }
     }
 
     pub(super) fn end(&self) -> BorrowedFd<'_> {
         self.end.as_fd()
     }
 
-    /// What the call results in; `None` while there is nothing to receive.
-    pub(super) fn attempt(&self, room: &mut [u8]) -> Option<Result<i64, i32>> {
+    /// What the call results in; `None` while there is nothing to receive. The kernel has answered when a request has
+    /// been sent, so who does not want to wait waits all the same while an answer is `expected`.
+    pub(super) fn attempt(&self, room: &mut [u8], expected: bool) -> Option<Result<i64, i32>> {
         let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let patient = self.waits || (expected && self.began.elapsed() < AGAIN);
         match self.receive(room) {
-            Err(libc::EAGAIN) if self.waits && !late => None,
+            Err(libc::EAGAIN) if patient && !late => None,
             result => Some(result),
         }
     }

@@ -15,7 +15,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::link::{Happened, Link};
-use super::message::{For, addressee, names_ipvs, refusal};
+use super::message::{For, addressee, append, names_ipvs, refusal};
 use crate::control::protocol::{Message, kind, messages};
 
 /// A generic netlink socket of a led program.
@@ -73,6 +73,11 @@ impl Socket {
     /// Whether nobody has the program's end any more.
     pub(super) const fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether an answer is on its way.
+    pub(super) fn expects(&self) -> bool {
+        self.link.expects() || !self.waiting.is_empty()
     }
 
     /// What to wait for, and at which descriptors.
@@ -238,10 +243,4 @@ impl Socket {
 fn address_of(socket: &OwnedFd) -> (u32, u32) {
     let address = rustix::net::getsockname(socket).ok().and_then(|any| SocketAddrNetlink::try_from(any).ok());
     address.map_or((0, 0), |address| (address.pid(), address.groups()))
-}
-
-/// Puts a message behind others.
-pub(super) fn append(datagram: &mut Vec<u8>, message: &[u8]) {
-    datagram.resize(datagram.len().next_multiple_of(4), 0);
-    datagram.extend(message);
 }

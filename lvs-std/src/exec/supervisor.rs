@@ -95,13 +95,14 @@ impl Supervisor {
 
     /// Answers calls that waited, as far as they can be.
     fn unpark(&mut self) {
-        let (listener, room) = (&self.listener, &mut self.room);
+        let (listener, room, sockets) = (&self.listener, &mut self.room, &self.sockets);
         self.parked.retain(|receive| {
             let call = &receive.call;
             if !listener.waits(call) {
                 return false;
             }
-            let result = match receive.attempt(room) {
+            let expected = sockets.iter().any(|socket| socket.inode() == receive.inode && socket.expects());
+            let result = match receive.attempt(room, expected) {
                 Some(result) => result,
                 // The kernel begins the call anew when the signal is handled, or ends it, as the program has said.
                 None if receive.caller.has_signal() => Err(RESTART),
@@ -214,8 +215,8 @@ impl Supervisor {
             Kind::SetOption => set_option(socket, &call, &caller),
             Kind::ReceiveFrom | Kind::ReceiveMessage | Kind::ReceiveMessages => {
                 let Ok(end) = caller.descriptor(call.int(0)) else { return self.listener.pass(&call) };
-                let receive = Receive::new(call, caller, kind, end);
-                match receive.attempt(&mut self.room) {
+                let receive = Receive::new(call, caller, kind, end, socket.inode());
+                match receive.attempt(&mut self.room, socket.expects()) {
                     Some(result) => result,
                     None => return self.parked.push(receive),
                 }

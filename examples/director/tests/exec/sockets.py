@@ -118,6 +118,13 @@ try:
 except BlockingIOError:
     pass
 
+# The answer is there when the request has been sent: no waiting, by the socket's mode or the call's.
+s.send(request(16, ASK, 18))
+check('an answer at once', head(s.recvmsg(9000, 0, socket.MSG_DONTWAIT)[0])[3] == 18)
+s.setblocking(False)
+s.send(request(16, ASK, 19))
+check('an answer at once', head(s.recvfrom(9000)[0])[3] == 19)
+
 # Waiting in every way, begun before anything was asked.
 for name, wait in (('epoll', lambda p: p.poll(5)), ('poll', lambda p: p.poll(5000))):
     s, waiter = make(), getattr(select, name)()
@@ -141,6 +148,7 @@ check('a child', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0)
 one, other = socket.socketpair()
 socket.send_fds(one, [b'x'], [s.fileno()])
 handed = socket.socket(fileno=socket.recv_fds(other, 1, 1)[1][0])
+handed.settimeout(5)
 handed.send(request(family, INFO, 12))
 check('a socket that was handed over', head(handed.recvmsg(9000)[0])[3] == 12)
 found = []
