@@ -54,8 +54,10 @@ impl<'a> Slots<'a> {
         let at = usize::from(port.0);
         let (input, out) = self.inputs.get_mut(at).zip(self.output.ports.get_mut(at))?;
         // What was given to the old one goes out by it, if it still can.
-        let _ = out.transmit.flush();
+        let waiting = out.transmit.flush().unwrap_or_default();
         (input.before, out.before) = (input.counters(), out.counters());
+        // What it could not send goes with it.
+        out.before.down += waiting as u64;
         (input.failed, out.failed) = (false, false);
         let receive = core::mem::replace(&mut input.receive, device.receive);
         let transmit = core::mem::replace(&mut out.transmit, device.transmit);

@@ -1,7 +1,7 @@
 //! A director with the MAC addresses of its machine's interfaces, beside a kernel that has the virtual address too and
 //! forwards: services are the director's, and everything else is the kernel's.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -48,6 +48,11 @@ impl Net {
         net.client.add_route(IpAddr::from([0; 4]), 0, MACHINE)?;
         net.director.add_address("eth0", MACHINE, 24)?;
         net.director.add_address("eth0", VIP, 32)?;
+        net.director.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        net.client.add_address("eth0", v6(1, 2), 64)?;
+        net.director.add_address("eth0", v6(1, 1), 64)?;
+        net.director.add_address("eth0", VIP6, 128)?;
+        net.client.add_route(IpAddr::from([0_u16; 8]), 0, v6(1, 1))?;
         net.join_server()?;
         listen(&net.director, 22, "machine")?;
         for port in [80, 81, 8_080, 9_000] {
@@ -61,17 +66,22 @@ impl Net {
         self.director.add_address("eth1", IpAddr::from([10, 2, 0, 1]), 24)?;
         self.server.add_address("eth0", SERVER, 24)?;
         self.server.add_route(IpAddr::from([0; 4]), 0, IpAddr::from([10, 2, 0, 254]))?;
+        self.director.add_address("eth1", v6(2, 1), 64)?;
+        self.server.add_address("eth0", v6(2, 0x11), 64)?;
+        self.server.add_route(IpAddr::from([0_u16; 8]), 0, v6(2, 0xfe))?;
         Ok(())
     }
 
     fn start(&self, workers: usize) -> Outcome<Runtime> {
         let source: ConfigSource = format!(
             "[director]\nworkers = {workers}\n{}",
-            "[[interface]]\nname = \"eth0\"\nmac = \"same\"\naddresses = [\"10.1.0.254/24\"]\n\
-             [[interface]]\nname = \"eth1\"\nmac = \"same\"\naddresses = [\"10.2.0.254/24\"]\n\
+            "[[interface]]\nname = \"eth0\"\nmac = \"same\"\naddresses = [\"10.1.0.254/24\", \"fd00:1::fe/64\"]\n\
+             [[interface]]\nname = \"eth1\"\nmac = \"same\"\naddresses = [\"10.2.0.254/24\", \"fd00:2::fe/64\"]\n\
              [[mark]]\nmark = 7\nprotocol = \"tcp\"\nto = \"10.1.0.100/32\"\nports = [8080]\n\
              [[service]]\nprotocol = \"tcp\"\naddress = \"10.1.0.100\"\nport = 80\n\
              [[service.server]]\naddress = \"10.2.0.11\"\nport = 80\nmethod = \"nat\"\n\
+             [[service]]\nprotocol = \"tcp\"\naddress = \"fd00:1::100\"\nport = 80\n\
+             [[service.server]]\naddress = \"fd00:2::11\"\nport = 80\nmethod = \"nat\"\n\
              [[service]]\nmark = 7\nfamily = \"v4\"\n\
              [[service.server]]\naddress = \"10.2.0.11\"\nport = 8080\nmethod = \"nat\"\n"
         )
@@ -100,7 +110,7 @@ impl Net {
 
 /// Answers every connection with a word.
 fn listen(node: &Node, port: u16, word: &'static str) -> Outcome {
-    let listener = node.run(|| TcpListener::bind(("0.0.0.0", port)))??;
+    let listener = node.run(|| TcpListener::bind(("::", port)))??;
     node.spawn("listen", move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.write_all(word.as_bytes());
@@ -132,6 +142,12 @@ fn beside_the_kernel(lab: Lab, workers: usize) -> Outcome {
         "the virtual address has the machine's services as well"
     );
     assert_eq!(net.answers(MACHINE, 22, 4)?, ["machine"; 4], "so have its own addresses");
+    let since = Instant::now();
+    while net.answers(VIP6, 80, 1).is_err() {
+        assert!(since.elapsed() < LONG, "no answer over IPv6");
+    }
+    assert_eq!(net.answers(VIP6, 80, 10)?, ["server"; 10], "the same over IPv6");
+    assert_eq!(net.answers(VIP6, 22, 4)?, ["machine"; 4]);
     let check = net.director.run(|| fetch(SocketAddr::new(SERVER, 80)))??;
     assert_eq!(check, "server", "the machine's own connections to a real server go on");
 
@@ -201,9 +217,15 @@ fn no_problem(director: &RuntimeHandle) {
     assert!(director.problems().list().is_empty(), "{:?}", director.problems());
 }
 
+/// A host of the clients' network, 1, or the servers', 2.
+const fn v6(network: u16, host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, network, 0, 0, 0, 0, 0, host))
+}
+
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2));
 const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 100));
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 11));
+const VIP6: IpAddr = v6(1, 0x100);
 /// Long enough for a machine that has other things to do.
 const LONG: Duration = Duration::from_secs(60);

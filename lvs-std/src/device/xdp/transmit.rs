@@ -19,6 +19,8 @@ pub(super) struct Transmitter {
     longest: usize,
     /// Frames that have not come back.
     under_way: usize,
+    /// The interface is gone: what still waits is never sent.
+    gone: bool,
     counters: TransmitCounters,
 }
 
@@ -30,7 +32,16 @@ impl Transmitter {
         free: Vec<Chunk>,
         longest: usize,
     ) -> Self {
-        Self { socket, ring, completion, free, longest, under_way: 0, counters: TransmitCounters::default() }
+        Self {
+            socket,
+            ring,
+            completion,
+            free,
+            longest,
+            under_way: 0,
+            gone: false,
+            counters: TransmitCounters::default(),
+        }
     }
 
     /// Takes back what has been sent.
@@ -50,7 +61,10 @@ impl Transmitter {
             match self.socket.send() {
                 // It stops now and then, to be asked again; or it waits for sent frames to be taken back.
                 Ok(()) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => {}
-                Err(error @ (Errno::NXIO | Errno::NODEV)) => return Err(error.into()),
+                Err(error @ (Errno::NXIO | Errno::NODEV)) => {
+                    self.gone = true;
+                    return Err(error.into());
+                }
                 // It is down: what waits is sent when it is up again.
                 Err(_) => break,
             }
@@ -70,6 +84,9 @@ impl Transmitter {
         // Without transmit metadata, a descriptor cannot say that a checksum or a segmentation is left to do.
         if frame.offload != Offload::NONE {
             return Err(TransmitError::Unsupported);
+        }
+        if self.gone {
+            return Err(TransmitError::Down);
         }
         match frame.len() {
             length if length > self.longest => Err(TransmitError::TooLong),
@@ -149,6 +166,12 @@ impl Transmit for Transmitter {
         // Not answered only by a socket of another kind.
         if let Ok(statistics) = self.socket.statistics() {
             counters.refused += statistics.tx_invalid_descs;
+        }
+        // Frames are counted when they are put into the ring, and the kernel has not taken these.
+        let waiting = u64::from(self.ring.waiting()).min(counters.frames);
+        counters.frames -= waiting;
+        if self.gone {
+            counters.down += waiting;
         }
         counters
     }
