@@ -101,3 +101,8 @@ fn rules_corpus_replays() {
 fn http_corpus_replays() {
     replay("http", lvs_fuzz::http);
 }
+
+#[test]
+fn journal_corpus_replays() {
+    replay("journal", lvs_fuzz::journal);
+}

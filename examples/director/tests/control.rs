@@ -235,6 +235,7 @@ fn restart(lab: Lab) -> Outcome {
     stage.run("lvsadm -d -t 192.0.2.100:80 -r 10.0.1.11:80")?;
     stage.run("lvsadm -A -f 7 -s sh -b sh-port -p 100")?;
     stage.run("lvsadm --set 800 100 200")?;
+    stage.run("lvsadm --drain -t 192.0.2.100:80 -r 10.0.1.12:80 --deadline 300 --no-wait")?;
     stage.run("lvsadm --start-daemon backup --mcast-interface eth0 --syncid 9")?;
     let all = |stage: &Stage| -> Result<_, Box<dyn Error>> {
         let timeouts = stage.run("lvsadm -L --timeout")?;
@@ -246,6 +247,10 @@ fn restart(lab: Lab) -> Outcome {
     std::thread::sleep(Duration::from_millis(200));
     stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
     assert_eq!(all(&stage)?, before);
+    assert!(stage.run("services")?.contains("10.0.1.12:80"));
+    let drained = stage.table()?.iter().any(|line| line.starts_with("-> 10.0.1.12:80 Masq 0 "));
+    assert!(drained, "it is drained as before: {:?}", stage.table()?);
+    stage.run("lvsadm --undrain -t 192.0.2.100:80 -r 10.0.1.12:80")?;
     let names: Vec<String> = (0..4).map(|_| stage.connect().unwrap().1).collect();
     assert!(names.iter().all(|name| name != "rs1") && names.contains(&"rs3".to_owned()), "{names:?}");
     // A file that was edited meanwhile is applied on top.

@@ -1,12 +1,15 @@
 //! The control socket, at which the kernel's netlink family is spoken.
 
+use core::task::Poll;
 use core::time::Duration;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::commits::Commits;
 use super::front::{self, Front, Peer, Said, Talk, Then};
-use super::{CommandHandler, Session};
+use super::{Answer, Command, CommandHandler, Errno, ServiceName, Session};
 use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
 /// How a control socket is served.
@@ -50,9 +53,15 @@ pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send
     let (listener, path) = options.socket.listen(Transport::Messages, options.access, BACKLOG)?;
     let served = front::Options { places: options.clients, patience: options.patience, silence: None };
     let admits = move |socket: BorrowedFd<'_>| options.access.admits(socket);
-    let meet =
-        move |peer: Peer| Conversation { session: Session::new(peer.privileged), handler: handler.clone() };
-    let front = Front::serve("control", listener, Front::waker()?, served, admits, meet)?;
+    let (waker, wakes) = Front::waker()?;
+    let commits = Commits::start(handler.clone(), waker.clone())?;
+    let meet = move |peer: Peer| Conversation {
+        session: Session::new(peer.privileged),
+        handler: handler.clone(),
+        commits: commits.clone(),
+        waiting: None,
+    };
+    let front = Front::serve("control", listener, (waker, wakes), served, admits, meet)?;
     Ok(Serving { path: Some(path), front: Some(front) })
 }
 
@@ -68,6 +77,29 @@ impl Drop for Serving {
 struct Conversation {
     session: Session,
     handler: Arc<Mutex<dyn CommandHandler + Send>>,
+    commits: Commits,
+    /// Where the result of a change comes that others are carried out with.
+    waiting: Option<Receiver<Result<Answer, Errno>>>,
+}
+
+impl Conversation {
+    /// What becomes of the next message, if it is a change that is carried out with others: nothing while it is.
+    fn changed(&mut self) -> Option<Poll<Result<Answer, Errno>>> {
+        let waiting = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None if self.commits.are_wanted() => self.commits.put(self.session.next_change()?),
+            None => return None,
+        };
+        match waiting.try_recv() {
+            Ok(result) => Some(Poll::Ready(result)),
+            // Whoever carried it out has panicked.
+            Err(TryRecvError::Disconnected) => Some(Poll::Ready(Err(Errno::Io))),
+            Err(TryRecvError::Empty) => {
+                self.waiting = Some(waiting);
+                Some(Poll::Pending)
+            }
+        }
+    }
 }
 
 impl Talk for Conversation {
@@ -76,11 +108,37 @@ impl Talk for Conversation {
     }
 
     fn next(&mut self) -> Said {
+        let changed = match self.changed() {
+            Some(Poll::Pending) => return Said { pieces: Vec::new(), then: Then::Wait },
+            Some(Poll::Ready(result)) => Some(self.session.next(&mut Changed(Some(result)))),
+            None => None,
+        };
+        if let Some(pieces) = changed {
+            return Said { pieces, then: if self.session.has_more() { Then::Talk } else { Then::Listen } };
+        }
         // A panic while somebody held the lock is no reason to leave the director without control. A command is noted
         // only after the director has taken it, so both still agree.
         let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
         let pieces = self.session.next(&mut *handler);
         Said { pieces, then: if self.session.has_more() { Then::Talk } else { Then::Listen } }
+    }
+}
+
+/// What has become of a change, for the session whose next message it is.
+struct Changed(Option<Result<Answer, Errno>>);
+
+impl CommandHandler for Changed {
+    fn handle(&mut self, _: &Command) -> Result<Answer, Errno> {
+        // A message is one command.
+        self.0.take().unwrap_or(Err(Errno::Io))
+    }
+
+    fn has_service(&mut self, _: ServiceName) -> bool {
+        false
+    }
+
+    fn read_file(&mut self, _: &str) -> Result<Vec<u8>, Errno> {
+        Err(Errno::NoEntry)
     }
 }
 
@@ -100,15 +158,20 @@ mod tests {
 
     use super::*;
     use crate::control::{
-        Client, Controller, Local, NoDaemons, Query, ServiceName, ServiceSpec, TableCommand,
+        Client, ClientError, Controller, Durability, Journal, Local, MemoryFile, NoDaemons, Query,
+        ServiceName, ServiceSpec, TableCommand,
     };
 
-    fn director(name: &str, services: u16) -> (PathBuf, Serving) {
+    fn controller() -> Controller<Heap, Local<Heap>> {
         let seed = Seed::from_bytes([7; 16]);
         let director = Director::new(Config::new(seed), Heap::<lvs_core::Scheduler>::with_capacity(16));
         let host: Host = Host::new(seed);
         let local = Local::new(director, Box::new(Forwarder::new(host, Options::new())));
-        let mut controller = Controller::new(local, Box::new(NoDaemons));
+        Controller::new(local, Box::new(NoDaemons))
+    }
+
+    fn director(name: &str, services: u16) -> (PathBuf, Serving) {
+        let mut controller = controller();
         for port in 1..=services {
             let name = ServiceName::tcp(([192, 0, 2, 1], port).into());
             controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
@@ -162,6 +225,36 @@ mod tests {
         others.clear();
         let mut client = Client::connect(&path).unwrap();
         assert_eq!(client.table().unwrap().len(), 200);
+    }
+
+    #[test]
+    fn changes_that_wait_for_the_disk_are_answered_as_others_are() {
+        let file = MemoryFile::default();
+        let mut journal = Journal::in_memory(&file).unwrap();
+        journal.set_durability(Durability::Power);
+        let mut controller = controller();
+        controller.keep_journal(journal).written.unwrap();
+        let path = std::env::temp_dir().join(format!("director-serve-{}-durable", std::process::id()));
+        let options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
+        let _serving = serve(options, Arc::new(Mutex::new(controller))).unwrap();
+        let clients = (0..4_u16).map(|number| {
+            let path = path.clone();
+            thread::spawn(move || {
+                let mut client = Client::connect(&path).unwrap();
+                for port in 1..20 {
+                    let name = ServiceName::tcp(([192, 0, 2, 1], number * 100 + port).into());
+                    let add = TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"));
+                    client.call(&add.clone().into()).unwrap();
+                    let again = client.call(&add.into());
+                    assert!(matches!(again, Err(ClientError::Refused(Errno::Exists))), "{again:?}");
+                }
+            })
+        });
+        clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
+        assert_eq!(Client::connect(&path).unwrap().table().unwrap().len(), 76);
+        let mut next = self::controller();
+        assert!(next.keep_journal(Journal::in_memory(&file).unwrap()).refused.is_empty());
+        assert_eq!(next.desired().services().count(), 76);
     }
 
     #[test]

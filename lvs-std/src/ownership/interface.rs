@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 use super::OwnershipError;
+use super::owner::patiently;
 
 /// An interface that no other director of its network namespace opens. Clones own the same one.
 #[derive(Clone, Debug)]
@@ -27,9 +28,9 @@ impl OwnedInterface {
     /// # Errors
     /// [`OwnershipError`].
     pub fn take(name: &str) -> Result<Self, OwnershipError> {
-        let mut sockets = vec![Arc::new(take(name, &by_name(name))?)];
+        let mut sockets = vec![Arc::new(patiently(|| take(name, &by_name(name)))?)];
         if let Ok(index) = index_of(name) {
-            sockets.push(Arc::new(take(name, &by_index(index))?));
+            sockets.push(Arc::new(patiently(|| take(name, &by_index(index)))?));
         }
         Ok(Self { name: name.to_owned(), sockets })
     }

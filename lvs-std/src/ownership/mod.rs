@@ -34,6 +34,7 @@
 mod error;
 mod interface;
 mod lock;
+mod owner;
 mod socket;
 mod state;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::owner::patiently;
 use super::{OwnershipError, lock};
 use crate::sys::option::{peer_groups, peer_user};
 
@@ -83,7 +84,8 @@ impl OwnedSocket {
     pub fn take(path: &Path) -> Result<Self, OwnershipError> {
         let what = what(path);
         let fail = |error| OwnershipError::Io { what: what.clone(), error };
-        let lock = lock::take(&lock::in_real_folder(path).map_err(fail)?, &what)?;
+        let real = lock::in_real_folder(path).map_err(fail)?;
+        let lock = patiently(|| lock::take(&real, &what))?;
         Ok(Self { path: path.to_owned(), lock: Arc::new(lock) })
     }
 

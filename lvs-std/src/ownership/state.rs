@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::owner::patiently;
 use super::{OwnershipError, lock};
 
 /// A state file that no other director reads or writes. Clones own the same one.
@@ -35,7 +36,7 @@ impl OwnedState {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(fail(error)),
         };
-        let lock = match lock::take(&path, &what) {
+        let lock = match patiently(|| lock::take(&path, &what)) {
             Ok(lock) => Some(lock),
             // A director must start on a disk that is full or cannot be written to. Nobody else can begin a state file
             // there either.

@@ -80,6 +80,21 @@ fn what_one_owns_nobody_else_gets_under_any_name_and_the_owner_is_named() {
 }
 
 #[test]
+fn what_a_killed_director_still_holds_for_a_moment_is_waited_for() {
+    let folder = Folder::new("going");
+    let lock = fs::File::create(folder.path("sock.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    // The process that is written down has ended long ago.
+    fs::write(folder.path("sock.lock"), "4194305\n").unwrap();
+    let freed = std::thread::spawn(move || {
+        std::thread::sleep(core::time::Duration::from_millis(200));
+        drop(lock);
+    });
+    OwnedSocket::take(&folder.path("sock")).unwrap();
+    freed.join().unwrap();
+}
+
+#[test]
 fn a_lock_file_that_is_no_regular_file_is_refused_and_no_link_of_it_followed() {
     let folder = Folder::new("lock-files");
     for name in ["fifo", "folder", "link"] {

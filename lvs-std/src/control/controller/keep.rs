@@ -4,6 +4,7 @@
 //! and what the director refuses is taken out of the journal again.
 
 use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use lvs_core::service::SchedulerOf;
@@ -110,6 +111,7 @@ where
             journal.replace_first();
         }
         let is_due = journal.is_stale() || journal.is_long();
+        self.waits_for_disk.store(journal.durability() == Durability::Power, Ordering::Relaxed);
         self.journal = Some(journal);
         if !is_due {
             return Ok(());
@@ -131,6 +133,7 @@ where
     pub fn set_durability(&mut self, durability: Durability) {
         if let Some(journal) = &mut self.journal {
             journal.set_durability(durability);
+            self.waits_for_disk.store(durability == Durability::Power, Ordering::Relaxed);
         }
     }
 

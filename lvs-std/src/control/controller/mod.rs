@@ -6,7 +6,9 @@ mod settings;
 
 use core::marker::PhantomData;
 use core::net::SocketAddr;
+use core::sync::atomic::AtomicBool;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lvs_core::service::SchedulerOf;
@@ -92,6 +94,8 @@ pub struct Controller<S: Store = Heap, R = Handle<S>> {
     running: Vec<DaemonSpec>,
     journal: Option<Journal>,
     watcher: Option<Watcher>,
+    /// Whether a command counts as kept only when the disk has it.
+    waits_for_disk: Arc<AtomicBool>,
     /// Something has been done that a journal would have kept, while there was none.
     unrecorded: bool,
     /// The text of the configuration that was applied last; inside, none of one that a program has made.
@@ -123,6 +127,7 @@ where
             running: Vec::new(),
             journal: None,
             watcher: None,
+            waits_for_disk: Arc::default(),
             unrecorded: false,
             applied: None,
             drains: BTreeMap::new(),
@@ -347,6 +352,10 @@ where
 {
     fn handle(&mut self, command: &Command) -> Result<Answer, Errno> {
         Ok(self.carry_out(command)?)
+    }
+
+    fn waits_for_disk(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.waits_for_disk.clone())
     }
 
     fn handle_each(&mut self, commands: &[Command]) -> Vec<Result<Answer, Errno>> {

@@ -19,6 +19,7 @@ mod error;
 #[cfg(test)]
 pub(in crate::control) mod faulty;
 mod format;
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub(in crate::control) use disk::Disk;
 pub(crate) use entry::Entry;
 use entry::Withdrawn;
 pub use error::JournalError;
+pub use memory::MemoryFile;
 
 /// When a command counts as kept, and is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +127,14 @@ impl Journal {
         Self::on(path, Box::new(disk), bytes.as_deref())
     }
 
+    /// Reads what a file in memory holds, and keeps entries in it.
+    ///
+    /// # Errors
+    /// [`JournalError`]: it is something else, or of a later version.
+    pub fn in_memory(file: &MemoryFile) -> Result<Self, JournalError> {
+        Self::on(Path::new(memory::IN_MEMORY), Box::new(file.clone()), Some(&file.bytes()))
+    }
+
     /// On any disk, with the bytes that are in the file.
     pub(in crate::control) fn on(
         path: &Path,
@@ -189,6 +199,12 @@ impl Journal {
     /// Says when a command counts as kept.
     pub const fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
+    }
+
+    /// When a command counts as kept.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// Takes what was found: in each list what was acknowledged together.

@@ -1,5 +1,8 @@
 //! One client's conversation: datagrams in, datagrams out. No sockets, so that any bytes can be tried on it.
 
+use core::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
 use super::attribute::{attributes, string, u16};
 use super::request::{self, Asked, exists, is_dump, read};
 use super::{GENERIC, Header, Message, answer, file, flag, kind, message, messages};
@@ -18,6 +21,12 @@ pub trait CommandHandler {
     /// Whoever keeps commands on a disk may give them to it together.
     fn handle_each(&mut self, commands: &[Command]) -> Vec<Result<Answer, Errno>> {
         commands.iter().map(|command| self.handle(command)).collect()
+    }
+
+    /// Whether changes that come at the same time should come to [`handle_each`](Self::handle_each), because each of
+    /// them waits for a disk. It may change at any time, and is read without asking the handler again.
+    fn waits_for_disk(&self) -> Option<Arc<AtomicBool>> {
+        None
     }
 
     /// Whether there is such a service.
@@ -127,6 +136,23 @@ impl Session {
         }
         self.heard = (heard, end);
         answers
+    }
+
+    /// What the next message would change of services and servers, if it may and there is nothing wrong with it.
+    pub(in crate::control) fn next_change(&self) -> Option<Command> {
+        if !self.privileged || self.stream.is_some() || self.reading.is_some() {
+            return None;
+        }
+        let message = self.message_at(self.heard.1)?;
+        let header = message.header;
+        let asked = header.flags & flag::REQUEST != 0 && header.kind == kind::IPVS && !is_dump(header);
+        if !asked || !exists(message.command()?, false) {
+            return None;
+        }
+        match read(&message) {
+            Asked::Command(command @ Command::Table(_)) => Some(command),
+            Asked::Command(_) | Asked::Nothing | Asked::Refused(_) | Asked::RefusedIf(..) => None,
+        }
     }
 
     fn message_at(&self, at: usize) -> Option<Message<'_>> {

@@ -1,0 +1,139 @@
+//! Changes of several clients that are kept together: while the disk takes some, those that come meanwhile wait, and go
+//! together the next time.
+//!
+//! ```text
+//! Conversation --change--> queue --all that wait--> handle_each: one record, one sync --results--> Conversations
+//! ```
+//!
+//! Only for a handler that says that its disk is worth waiting for; others carry a change out on the spot.
+
+use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::panic::catch_unwind;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Sender, unbounded};
+
+use super::front::Waker;
+use super::{Answer, Command, CommandHandler, Errno};
+
+/// The way to the thread that carries changes out together. It ends when the last one is gone.
+#[derive(Clone)]
+pub(super) struct Commits {
+    queue: Sender<Change>,
+    /// Whether it is worth it now.
+    wanted: Option<Arc<AtomicBool>>,
+}
+
+struct Change {
+    command: Command,
+    done: SyncSender<Result<Answer, Errno>>,
+}
+
+impl Commits {
+    /// Starts the thread. `waker` is woken when results are there.
+    pub(super) fn start(handler: Arc<Mutex<dyn CommandHandler + Send>>, waker: Waker) -> io::Result<Self> {
+        let wanted = handler.lock().unwrap_or_else(PoisonError::into_inner).waits_for_disk();
+        // A client has one change at a time, which bounds what waits.
+        let (queue, changes) = unbounded::<Change>();
+        let work = move || {
+            while let Ok(first) = changes.recv() {
+                let mut together = vec![first];
+                together.extend(changes.try_iter());
+                carry_out(&handler, together);
+                waker.wake();
+            }
+        };
+        thread::Builder::new().name("commit".to_owned()).spawn(work)?;
+        Ok(Self { queue, wanted })
+    }
+
+    /// Whether changes should go this way. Asked without the handler's lock, which is held while the disk is waited
+    /// for.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| wanted.load(Ordering::Relaxed))
+    }
+
+    /// Has a change carried out. The receiver gets what became of it; nothing if that has panicked.
+    pub(super) fn put(&self, command: Command) -> Receiver<Result<Answer, Errno>> {
+        let (done, result) = sync_channel(1);
+        // The thread ends with the last sender, so there is somebody to take it.
+        let _ = self.queue.send(Change { command, done });
+        result
+    }
+}
+
+fn carry_out(handler: &Mutex<dyn CommandHandler + Send>, changes: Vec<Change>) {
+    let (commands, clients): (Vec<_>, Vec<_>) =
+        changes.into_iter().map(|change| (change.command, change.done)).unzip();
+    // Whoever panics has said so in the log. A command is noted only after the director has taken it.
+    let results = catch_unwind(AssertUnwindSafe(|| {
+        handler.lock().unwrap_or_else(PoisonError::into_inner).handle_each(&commands)
+    }));
+    for (client, result) in clients.iter().zip(results.unwrap_or_default()) {
+        // Who has left needs no answer.
+        let _ = client.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::control::front::Front;
+    use crate::control::{ServiceName, TableCommand};
+
+    /// Says how many commands it gets at a time, and waits for a word before it carries them out. Refuses to flush.
+    struct Slow(std::sync::mpsc::Sender<usize>, Receiver<()>);
+
+    impl CommandHandler for Slow {
+        fn handle(&mut self, command: &Command) -> Result<Answer, Errno> {
+            if *command == TableCommand::Flush.into() { Err(Errno::NoSpace) } else { Ok(Answer::Done) }
+        }
+
+        fn handle_each(&mut self, commands: &[Command]) -> Vec<Result<Answer, Errno>> {
+            self.0.send(commands.len()).unwrap();
+            self.1.recv().unwrap();
+            commands.iter().map(|command| self.handle(command)).collect()
+        }
+
+        fn waits_for_disk(&self) -> Option<Arc<AtomicBool>> {
+            Some(Arc::new(AtomicBool::new(true)))
+        }
+
+        fn has_service(&mut self, _: ServiceName) -> bool {
+            false
+        }
+
+        fn read_file(&mut self, _: &str) -> Result<Vec<u8>, Errno> {
+            Err(Errno::NoEntry)
+        }
+    }
+
+    #[test]
+    fn changes_that_come_while_the_disk_takes_one_go_to_it_together_and_each_has_its_own_result() {
+        let (counts, counted) = channel();
+        let (words, word) = channel();
+        let (waker, wakes) = Front::waker().unwrap();
+        let commits = Commits::start(Arc::new(Mutex::new(Slow(counts, word))), waker).unwrap();
+        assert!(commits.are_wanted());
+        let remove =
+            |number: u8| TableCommand::DelService(ServiceName::tcp(([10, 99, 0, number], 80).into()));
+        let first = commits.put(remove(1).into());
+        assert_eq!(counted.recv(), Ok(1));
+        let others: Vec<_> = (2..6).map(|number| commits.put(remove(number).into())).collect();
+        let refused = commits.put(TableCommand::Flush.into());
+        assert!(first.try_recv().is_err(), "it is still on its way");
+        words.send(()).unwrap();
+        assert_eq!(first.recv(), Ok(Ok(Answer::Done)));
+        assert_eq!(counted.recv(), Ok(5));
+        words.send(()).unwrap();
+        assert!(others.iter().all(|other| other.recv() == Ok(Ok(Answer::Done))));
+        assert_eq!(refused.recv(), Ok(Err(Errno::NoSpace)));
+        drop(wakes);
+    }
+}
