@@ -1,5 +1,7 @@
 //! Equal or not, and where: what was expected against what was done.
 
+use core::net::SocketAddr;
+
 use crate::fields::{Field, fields, show};
 use crate::rows::{ConnectionRow, ServiceName, ServiceRow};
 use crate::scenario::{Action, Expected, Hex, Step};
@@ -249,8 +251,10 @@ fn rows(expected: &[ServiceRow], got: &[ServiceRow]) -> Vec<String> {
 fn connections(expected: &[ConnectionRow], got: &[ConnectionRow]) -> Vec<String> {
     let mut differences = Vec::new();
     let name = |row: &ConnectionRow| format!("connection {} {} to {} at {}", row.proto, row.c, row.v, row.d);
-    let same =
-        |a: &ConnectionRow, b: &ConnectionRow| (&a.proto, &a.c, &a.v, &a.d) == (&b.proto, &b.c, &b.v, &b.d);
+    // Addresses have several spellings: C writes ::192.0.2.7 where Rust writes ::c000:207.
+    let meant = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |end: SocketAddr| end.to_string());
+    let ends = |row: &ConnectionRow| [&row.c, &row.v, &row.d].map(|end| meant(end));
+    let same = |a: &ConnectionRow, b: &ConnectionRow| a.proto == b.proto && ends(a) == ends(b);
     let mut left: Vec<&ConnectionRow> = got.iter().collect();
     for row in expected {
         // One of the same state is the better twin.
