@@ -351,8 +351,9 @@ fn memory_may_be_lent_and_less_than_a_datagram() {
     let short = cut(&sample(4_000, 900).packet(), &[60], 0);
     for (at, piece) in short.iter().enumerate() {
         let (outcome, _) = lab.frame(NOW, OUTSIDE, &ethernet(OUTSIDE, 0, piece), Offload::NONE);
-        // There is no way to the server from here; that is found out when it is whole, and its sender is told.
-        assert_eq!(outcome, if at == 0 { Outcome::Consumed } else { Outcome::Send });
+        // There is no way to the server from here, nor to the sender; that is found out when it is whole.
+        let expected = if at == 0 { Outcome::Consumed } else { Outcome::Drop(DropReason::NoRoute) };
+        assert_eq!(outcome, expected);
     }
     assert_eq!(lab.forwarder.counters().drops(DropReason::NoRoute), 1);
     let long = cut(&sample(4_001, 1_990).packet(), &[125], 0);

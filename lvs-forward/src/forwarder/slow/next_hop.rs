@@ -6,6 +6,7 @@ use lvs_core::{Family, Tick};
 
 use crate::forwarder::Forwarder;
 use crate::frame::Frame;
+use crate::header::address::is_link_local;
 use crate::header::layout::Layout;
 use crate::host::{Arrival, Departure, Hop, Resolution};
 use crate::outcome::Outcome;
@@ -62,14 +63,22 @@ impl Forwarder {
         arrival: &Arrival,
         to: IpAddr,
     ) -> Result<Outcome, DropReason> {
+        let goes_back = match to {
+            // Such an address says nothing without the port that it came from.
+            IpAddr::V6(address) if is_link_local(address) => true,
+            // A host answers by its routes: who has none to the source says nothing to it.
+            IpAddr::V4(_) | IpAddr::V6(_) => {
+                self.host.route(to).ok_or(DropReason::NoRoute)?.port == frame.port
+            }
+        };
         let (departure, mtu) = match arrival.from {
             // The neighbour that spoke for the source is a way back to it, whatever source it was: so no stranger makes
             // the host look for a neighbour, or remember one, by messages that want an answer.
-            Some(from) => {
+            Some(from) if goes_back => {
                 let mtu = self.host.port(frame.port).ok_or(DropReason::NoPort)?.mtu();
                 (self.host.send_back(frame, layout.family, from), mtu)
             }
-            None => {
+            Some(_) | None => {
                 let (hop, resolution) = self.next_hop(now, to)?;
                 if resolution == Resolution::Pending {
                     return Err(DropReason::HopPending);
