@@ -11,8 +11,8 @@ use lvs_forward::output::{Cut, pieces};
 use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
 use lvs_forward::{
-    Checksum, Decapsulator, Forwarder, Frame, GUE_PORT, HEADROOM, Merged, MergedKind, Offload, Options,
-    Outcome, PortId, Unwrapped,
+    Checksum, Decapsulator, DropReason, Forwarder, Frame, GUE_PORT, HEADROOM, Merged, MergedKind, Offload,
+    Options, Outcome, PassReason, PortId, Unwrapped,
 };
 
 use crate::oracle::{Trust, check_ethernet, check_packet};
@@ -70,6 +70,18 @@ pub(crate) struct World {
     direct_answers: bool,
     fragments: usize,
     questions: usize,
+    books: Books,
+}
+
+/// What became of the frames that came to the director, by their outcomes.
+#[derive(Default)]
+struct Books {
+    left: u64,
+    consumed: u64,
+    dropped: u64,
+    passed: u64,
+    /// Packets that left after they had waited.
+    waited: u64,
 }
 
 fn on_client_link(address: IpAddr) -> bool {
@@ -174,6 +186,7 @@ impl World {
             direct_answers,
             fragments: 0,
             questions: 0,
+            books: Books::default(),
         };
         world.poll_director();
         world
@@ -287,6 +300,12 @@ impl World {
             frame.offload = merge(frame.bytes_mut(), segment);
         }
         let outcome = self.forwarder.process(&mut self.director, self.now, &mut frame);
+        match outcome {
+            Outcome::Send | Outcome::SendPieces(_) | Outcome::Assembled(_) => self.books.left += 1,
+            Outcome::Consumed => self.books.consumed += 1,
+            Outcome::Drop(_) => self.books.dropped += 1,
+            Outcome::Pass(_) => self.books.passed += 1,
+        }
         let cut = match outcome {
             Outcome::Send => Cut::SEGMENTS,
             Outcome::SendPieces(cut) => cut,
@@ -324,7 +343,39 @@ impl World {
         let mut buffer = vec![0; HEADROOM + 2_048];
         while let Some(frame) = self.forwarder.poll_transmit(self.now, &mut buffer) {
             let (port, bytes) = (usize::from(frame.port.0), frame.bytes().to_vec());
+            let discovery =
+                bytes[12..14] == [0x86, 0xdd] && bytes[20] == 58 && matches!(bytes[54], 135 | 136);
+            self.books.waited += u64::from(bytes[12..14] != [8, 6] && !discovery);
             self.leave_director(port, bytes);
+        }
+    }
+
+    /// The law that holds once nothing waits any more: each frame that came is accounted for, and once.
+    fn check_books(&mut self) {
+        for _ in 0..200 {
+            self.now = self.now.plus_millis(100);
+            self.poll_director();
+        }
+        let counters = self.forwarder.counters();
+        let drops: u64 = DropReason::ALL.iter().map(|&reason| counters.drops(reason)).sum();
+        let passes: u64 = PassReason::ALL.iter().map(|&reason| counters.passes(reason)).sum();
+        let Books { left, consumed, dropped, passed, waited } = self.books;
+        // A drop that was answered has left as that answer.
+        let lost = drops - dropped - counters.icmp_errors;
+        assert_eq!(counters.waited, waited + lost, "what waited has left, or is a counted drop");
+        assert_eq!(passes, passed);
+        assert!(counters.waited <= consumed);
+        let made =
+            counters.requests + counters.replies + counters.routed + counters.icmp_errors + counters.answers;
+        let unsent = counters.drops(DropReason::HopPending) + counters.drops(DropReason::NeighboursFull);
+        assert!((left + counters.waited..=left + counters.waited + unsent).contains(&made), "{counters:?}");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_books();
         }
     }
 }
