@@ -101,7 +101,7 @@ impl Flow {
         let part = datagram.get(usize::from(start)..usize::from(end)).unwrap_or_default();
         let packet = if self.family == 0 {
             let mut packet = packet(from.ip(), to.ip(), 17, part);
-            let word: u16 = start / 8 | if more { 0x2000 } else { 0 };
+            let word: u16 = (start / 8) | if more { 0x2000 } else { 0 };
             packet[4..6].copy_from_slice(&u16::from(number).to_be_bytes());
             packet[6..8].copy_from_slice(&word.to_be_bytes());
             set_ttl(&mut packet, 64);

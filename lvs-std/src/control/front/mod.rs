@@ -62,6 +62,7 @@ pub(in crate::control) enum Then {
     /// to ask again.
     Wait,
     /// There may be more whenever somebody wakes, and each second. What the client says is discarded.
+    #[cfg_attr(not(feature = "runtime"), expect(dead_code, reason = "said at the JSON socket alone"))]
     Told,
     /// Nothing: the conversation is over.
     End,
