@@ -43,14 +43,11 @@ pub(crate) struct Arguments {
 /// Where the director is controlled.
 #[derive(Debug, clap::Args)]
 struct Listen {
-    /// The director's name, by which tools find it: its socket is then /run/director/NAME.sock
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME, conflicts_with = "control")]
-    name: String,
-    /// Listen at this socket instead, and at SOCKET.json
-    #[arg(long, value_name = "SOCKET")]
-    control: Option<PathBuf>,
+    /// The director's name, by which tools find it at /run/director/NAME.sock, or the path of its socket
+    #[arg(long, aliases = ["name", "control"], value_name = "NAME|PATH", default_value = DEFAULT_NAME)]
+    director: String,
     /// Listen nowhere: nobody can control it
-    #[arg(long, conflicts_with_all = ["control", "name", "state"])]
+    #[arg(long, conflicts_with_all = ["director", "state"])]
     no_control: bool,
     /// Keep services and servers in this file, to come back with them; SOCKET.state by default
     #[arg(long, value_name = "FILE")]
@@ -65,7 +62,7 @@ impl Listen {
         if self.no_control {
             return RuntimeOptions::default();
         }
-        let mut options = RuntimeOptions::at(self.control.clone().unwrap_or_else(|| socket_path(&self.name)));
+        let mut options = RuntimeOptions::at(socket_path(&self.director));
         if self.no_state {
             options.state = None;
         } else if self.state.is_some() {
@@ -167,9 +164,9 @@ fn obey(signal: i32, director: &RuntimeHandle) {
 /// A fault in words, with the option that helps.
 fn hint(error: &StartError) -> String {
     let options = if matches!(error, StartError::Ownership(OwnershipError::Held { .. })) {
-        "; see --name, --control and --state"
+        "; see --director and --state"
     } else if matches!(error, StartError::Listen { .. }) {
-        "; see --control and --no-control"
+        "; see --director and --no-control"
     } else {
         ""
     };
