@@ -287,7 +287,7 @@ fn fragment(flow: Flow, number: u16, part: u8) -> Arrival {
     let mut bytes = head.to_vec();
     match flow.family {
         Family::V4 => {
-            let word = (start as u16) / 8 | if more { 0x2000 } else { 0 };
+            let word = ((start as u16) / 8) | if more { 0x2000 } else { 0 };
             bytes[4..6].copy_from_slice(&number.to_be_bytes());
             bytes[2..4].copy_from_slice(&((head.len() + part.len()) as u16).to_be_bytes());
             bytes[6..8].copy_from_slice(&word.to_be_bytes());
