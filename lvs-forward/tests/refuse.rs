@@ -12,7 +12,7 @@ mod sample;
 use core::net::SocketAddr;
 
 use lab::*;
-use lvs_core::{Family, Protocol, Reason, Tick};
+use lvs_core::{Family, Protocol, Reason, ServiceKey, Tick};
 use lvs_forward::host::MacAddress;
 use lvs_forward::{DropReason, HEADROOM, Offload, Options, Outcome, PassReason, PortId, PortSet};
 use oracle::{Trust, check_ethernet};
@@ -179,13 +179,19 @@ fn while_resets_are_held_segments_are_dropped_in_silence_and_port_unreachable_is
             assert_eq!((outcome, left.len()), (Outcome::Drop(DropReason::ResetHeld), 0));
         }
     }
+    // A service without a server is no reason to refuse either.
+    let key = ServiceKey::tcp(virtual_address(1, Family::V4), SERVICE_PORT);
+    lab.director.remove_server(key, server(1, Family::V4)).unwrap();
+    let syn = request(&Sample { payload: Vec::new(), ..segment(Family::V4, 0x02) }, 1);
+    assert_eq!(put(&mut lab, NOW, OUTSIDE, &syn).0, Outcome::Drop(DropReason::ResetHeld));
     let nobody = SocketAddr::new(virtual_address(0, Family::V4), 81);
     let datagram = Sample { protocol: Protocol::Udp, destination: nobody, ..segment(Family::V4, 0) };
     assert_eq!(put(&mut lab, NOW, OUTSIDE, &datagram).0, Outcome::Send);
     for (sample, port) in &sides {
         assert_eq!(put(&mut lab, grace, *port, sample).0, Outcome::Send);
     }
-    assert_eq!(lab.forwarder.counters().drops(DropReason::ResetHeld), 4);
+    assert_eq!(lab.forwarder.counters().drops(DropReason::ResetHeld), 5);
+    assert_eq!(put(&mut lab, grace, OUTSIDE, &syn).0, Outcome::Send, "port unreachable");
 }
 
 #[test]

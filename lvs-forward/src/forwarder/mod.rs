@@ -105,9 +105,9 @@ impl Forwarder {
         self.options = options;
     }
 
-    /// Sends no reset before `until`: segments that would be answered by one are dropped in silence and counted as
-    /// [`DropReason::ResetHeld`]. For a director whose partners may know the connections that it does not know yet: what
-    /// it has not caught up with must not be ended. [`Tick::ZERO`], as at the start, holds nothing back.
+    /// Sends no reset before `until`, and no port unreachable for a TCP segment: what would be answered so is dropped in
+    /// silence and counted as [`DropReason::ResetHeld`]. For a director that does not know its services yet, or whose
+    /// partners may know connections that it does not know: what it has not caught up with must not be ended. [`Tick::ZERO`], as at the start, holds nothing back.
     pub const fn hold_resets(&mut self, until: Tick) {
         self.resets_from = until;
     }

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use lvs_core::Tick;
+
 use super::drain::Drains;
 use super::events::Events;
 use super::handle::Parts;
@@ -78,10 +80,14 @@ impl Runtime {
         options: RuntimeOptions,
         owned: Ownership,
     ) -> Result<Self, StartError> {
-        let Assembly { workers, group, events: queues, cpus, interfaces, supervisor } = assembly;
+        let Assembly { mut workers, group, events: queues, cpus, interfaces, supervisor } = assembly;
         let first = group.handles().first().ok_or(StartError::NoWorker)?.clone();
         let (problems, shutdown) = (Problems::default(), Shutdown::default());
         let events = problems.events().clone();
+        // Until they know their services, clients that come early must not be refused: they try again.
+        for worker in &mut workers {
+            worker.forwarder().hold_resets(Tick::from_millis(u64::MAX));
+        }
         // Commands are carried out by workers that run: they come first.
         let threads = Threads::start(workers, group.clone(), &cpus)?;
         // Ends the other threads on the way out by an error.
@@ -129,6 +135,8 @@ impl Runtime {
         if let Some(restored) = restored {
             keep(&controller, restored, durability, &problems);
         }
+        let ready = group.with_each(|_, _, forwarder, _| forwarder.hold_resets(Tick::ZERO));
+        ready.map_err(|_| StartError::NoWorker)?;
         // Sockets come last: whoever finds them finds a director that answers.
         let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
         let drains = drains.map_err(StartError::system("drains"))?;

@@ -3,7 +3,7 @@
 //! The order of steps decides which packet an ICMP error quotes, and is IPVS's: a request loses one of its TTL before
 //! its size is tested, a reply (which Linux's forwarding handles before IPVS sees it) after; both before any rewriting.
 
-use lvs_core::{Direction, Packet, Path, Tick, Verdict};
+use lvs_core::{Content, Direction, Packet, Path, Tick, Verdict};
 
 use super::task::{Subject, Task};
 use crate::forwarder::Forwarder;
@@ -98,6 +98,10 @@ impl Forwarder {
                     self.route_through(now, frame, layout, PassReason::Director(*reason))
                 }
             },
+            // A client would take it for a reset.
+            Verdict::Reject(_) if now < self.resets_from && matches!(packet.content, Content::Tcp(_)) => {
+                self.drop(DropReason::ResetHeld)
+            }
             Verdict::Reject(reason) => match prepare(frame, layout) {
                 Ok((arrival, layout)) => {
                     if packet.path == Path::Through {
