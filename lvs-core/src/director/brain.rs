@@ -2,7 +2,7 @@
 
 use crate::conntrack::key::Target;
 use crate::conntrack::table::TableState;
-use crate::director::time::reclaim::Nominees;
+use crate::director::nominees::Nominees;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
 use crate::model::flow::Family;

@@ -5,6 +5,7 @@ mod control;
 mod engine;
 mod fast;
 mod listing;
+mod nominees;
 pub(crate) mod offload;
 mod prebuilt;
 pub(crate) mod slow;

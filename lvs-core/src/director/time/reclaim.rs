@@ -200,38 +200,6 @@ impl<S: Store> Engine<'_, S> {
     }
 }
 
-/// Entries that may be given up, found by the sweep in a full table.
-#[derive(Debug)]
-pub(crate) struct Nominees {
-    ids: [u32; 32],
-    count: usize,
-    /// Where the search goes on.
-    cursor: u32,
-}
-
-impl Nominees {
-    pub(crate) const NONE: Self = Self { ids: [0; 32], count: 0, cursor: 0 };
-
-    const fn is_full(&self) -> bool {
-        self.count == self.ids.len()
-    }
-
-    fn push(&mut self, id: u32) {
-        if self.ids.get(..self.count).is_some_and(|named| named.contains(&id)) {
-            return;
-        }
-        if let Some(place) = self.ids.get_mut(self.count) {
-            *place = id;
-            self.count += 1;
-        }
-    }
-
-    fn pop(&mut self) -> Option<u32> {
-        self.count = self.count.checked_sub(1)?;
-        self.ids.get(self.count).copied()
-    }
-}
-
 /// What a look at a slot costs, where one at a wake-up time costs 1.
 const LOOK: usize = 8;
 /// How many slots a full table looks at for one to give up.

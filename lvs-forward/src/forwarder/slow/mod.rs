@@ -11,6 +11,7 @@ mod pmtu;
 mod reassembly;
 mod reject;
 mod request;
+mod reset;
 mod route;
 mod task;
 

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use lvs_core::{Flow, Protocol, TcpFlags, Tick};
 
-use super::reject::{Reset, write_reset};
+use super::reset::{Reset, write_reset};
 use crate::forwarder::Forwarder;
 use crate::frame::{Frame, HEADROOM, Offload, PortId};
 use crate::header::{ipv6, tcp};

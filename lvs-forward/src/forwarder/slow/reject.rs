@@ -3,7 +3,6 @@
 
 use core::net::SocketAddr;
 
-use lvs_core::packet::Addresses;
 use lvs_core::{
     Content, Director, Flow, Forward, Inspected, Method, Packet, Path, Reason, ServiceKey, Store, TcpFlags,
     Tick, Verdict,
@@ -11,14 +10,14 @@ use lvs_core::{
 
 use super::apply::prepare;
 use super::owed::{OwedReset, PATIENCE_MILLIS};
+use super::reset::{Reset, write_reset};
 use crate::forwarder::Forwarder;
 use crate::frame::{Checksum, Frame, Offload};
-use crate::header::edit::{Ipv4, Ipv6};
 use crate::header::layout::{Fragment, Layout};
-use crate::header::{array_mut, get32, ipv4, ipv6, protocol, tcp};
+use crate::header::{get32, ipv6, protocol, tcp};
 use crate::host::Arrival;
-use crate::icmp::error::{IcmpError, OWN_TTL};
-use crate::offload::{merged_payload, pseudo_header, write_full};
+use crate::icmp::error::IcmpError;
+use crate::offload::{merged_payload, pseudo_header};
 use crate::outcome::Outcome;
 use crate::reason::{DropReason, PassReason};
 
@@ -209,16 +208,6 @@ impl Forwarder {
 /// To so many services of one server a client may have had its connection.
 const MOST_SERVICES: usize = 4;
 
-/// A reset to be written.
-pub(super) struct Reset {
-    pub(super) addresses: Addresses,
-    /// The source's port in the upper half, the destination's in the lower.
-    pub(super) ports: u32,
-    pub(super) sequence: u32,
-    pub(super) acknowledged: u32,
-    pub(super) flags: TcpFlags,
-}
-
 /// Turns a whole segment with a right checksum into the reset for it.
 fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layout> {
     let bytes = frame.bytes();
@@ -249,58 +238,4 @@ fn reset(frame: &mut Frame<'_>, layout: &Layout, flags: TcpFlags) -> Option<Layo
     frame.offload = Offload::NONE;
     frame.forget_assembly();
     write_reset(frame, &Reset { addresses, ports, sequence, acknowledged, flags })
-}
-
-/// Makes a frame without a link header that reset.
-pub(super) fn write_reset(frame: &mut Frame<'_>, reset: &Reset) -> Option<Layout> {
-    let &Reset { addresses, ports, sequence, acknowledged, flags } = reset;
-    let header_len = match addresses {
-        Addresses::V4 { .. } => ipv4::LEN,
-        Addresses::V6 { .. } => ipv6::LEN,
-    };
-    frame.set_len(header_len + tcp::LEN)?;
-    let bytes = frame.bytes_mut();
-    match addresses {
-        Addresses::V4 { source, destination } => {
-            let header = Ipv4 {
-                tos: 0,
-                total_len: (ipv4::LEN + tcp::LEN) as u16,
-                // Atomic, so that no identification has to be drawn (RFC 6864 §4.1); Linux's resets are so, too.
-                identification: 0,
-                dont_fragment: true,
-                ttl: OWN_TTL,
-                protocol: protocol::TCP,
-                source,
-                destination,
-            };
-            *array_mut(bytes, 0)? = header.to_bytes();
-        }
-        Addresses::V6 { source, destination } => {
-            let header = Ipv6 {
-                traffic_class: 0,
-                payload_len: tcp::LEN as u16,
-                next_header: protocol::TCP,
-                hop_limit: OWN_TTL,
-                source,
-                destination,
-            };
-            *array_mut(bytes, 0)? = header.to_bytes();
-        }
-    }
-    let segment: &mut [u8; tcp::LEN] = array_mut(bytes, header_len)?;
-    *segment = [0; tcp::LEN];
-    *array_mut(segment, 0)? = ports.to_be_bytes();
-    *array_mut(segment, tcp::SEQUENCE)? = sequence.to_be_bytes();
-    *array_mut(segment, tcp::SEQUENCE + 4)? = acknowledged.to_be_bytes();
-    *array_mut(segment, tcp::DATA_OFFSET)? = [(tcp::LEN as u8 / 4) << 4, flags.byte()];
-    let answer = Layout {
-        network: 0,
-        transport: header_len as u32,
-        end: (header_len + tcp::LEN) as u32,
-        family: addresses.family(),
-        protocol: protocol::TCP,
-        fragment: Fragment::Whole,
-    };
-    write_full(bytes, &answer)?;
-    Some(answer)
 }
