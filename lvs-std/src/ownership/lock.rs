@@ -83,8 +83,8 @@ fn open(lock: &Path) -> io::Result<File> {
         options.open(lock)
     };
     let file = match open(true) {
-        // On a disk that cannot be written to, the one that is there will do.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => open(false)?,
+        // On a disk that cannot be written to, the one that is there will do. If there is none, that is why.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => open(false).map_err(|_| error)?,
         opened => opened?,
     };
     if file.metadata()?.is_file() {
