@@ -108,8 +108,12 @@ impl<F: Wire> HitHandler<F> for Rewriter<'_, '_> {
     fn turns_away(&mut self, key: &FastKey<F>) -> bool {
         // Asked here and not of every packet: nobody can have a connection from such a source.
         let client = key.client();
-        if F::peers(&mut self.forwarder.next_hops).is_other::<F>(client)
-            || !self.forwarder.host.is_impossible_source(F::address(client))
+        let Forwarder { host, next_hops, .. } = &mut *self.forwarder;
+        let peers = F::peers(next_hops);
+        // Looked up by what remembers the range of other hosts, in which the next client most likely is.
+        if peers.is_other::<F>(client)
+            || !peers.look_up::<F>(host, client)
+            || !host.is_impossible_source(F::address(client))
         {
             return false;
         }
