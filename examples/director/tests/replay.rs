@@ -110,6 +110,29 @@ fn a_server_that_the_capture_does_not_show_gets_an_address_that_is_told() {
 }
 
 #[test]
+fn a_pause_of_years_takes_no_time() {
+    let folder = Folder::new("pause");
+    let config = folder.write("director.toml", CONFIGURATION.as_bytes());
+    let (sent, _) = frames("nat-tcp");
+    let began = std::time::Instant::now();
+    for (number, pause) in [Duration::ZERO, Duration::from_secs(1_200), Duration::from_secs(1_700_000_000)]
+        .into_iter()
+        .enumerate()
+    {
+        let (input, out) = (folder.path(&format!("in{number}.pcap")), folder.path("out.pcap"));
+        let mut writer = Writer::new(fs::File::create(&input).unwrap(), LinkType::Ethernet).unwrap();
+        for time in [Duration::ZERO, Duration::from_secs(1) + pause] {
+            writer.record(time, &sent[0]).unwrap();
+        }
+        drop(writer);
+        let output = replay(&["--config", &config, "--in", &input, "--out", &out]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(text(&output.stdout).contains("2 frames read, 2 written"), "{output:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?} for a pause of 53 years", began.elapsed());
+}
+
+#[test]
 fn what_cannot_be_played_is_said() {
     let folder = Folder::new("errors");
     let config = folder.write("director.toml", CONFIGURATION.as_bytes());
