@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use lvs_core::config::{MAX_TIMEOUT_SECS, ScheduleFlags};
+use lvs_core::config::{Capacity, MAX_TIMEOUT_SECS, ScheduleFlags};
 use lvs_core::error::AddServiceError;
 use lvs_core::sched::Schedule;
 use lvs_core::service::{Mask, Persistence, PersistenceEngine};
@@ -31,7 +31,14 @@ impl Reader<'_> {
         raw: &[Spanned<raw::Service>],
         marks: &[MarkRule],
     ) -> Result<Vec<VirtualService>, ConfigError> {
-        let mut trial = Director::new(Config::new(NO_SEED), Heap::with_capacity(1));
+        // As large as the file needs: whether there may be so many is asked elsewhere, with the key that says so.
+        let mut capacity = Capacity::new(1);
+        let servers = raw
+            .iter()
+            .map(|service| service.get_ref())
+            .map(|service| service.server.len() + usize::from(service.sorry_server.is_some()));
+        (capacity.services, capacity.servers) = (raw.len(), servers.sum());
+        let mut trial = Director::new(Config::new(NO_SEED), Heap::new(capacity));
         let mut services = Vec::new();
         for raw in raw {
             let (key, place) = self.key(raw.get_ref(), raw.span())?;

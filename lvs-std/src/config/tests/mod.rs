@@ -282,6 +282,18 @@ fn several_networks_of_one_trunk_are_ports_of_their_own() {
 }
 
 #[test]
+fn thousands_of_services_are_read() {
+    let mut text = HEAD.to_owned();
+    for number in 0..5_000_u16 {
+        let [high, low] = number.to_be_bytes();
+        text += &SERVICE.replace("192.0.2.100", &format!("10.96.{high}.{low}"));
+        text += &format!("[[service.server]]\naddress = \"10.0.1.{}\"\nmethod = \"nat\"\n", low / 2 + 1);
+    }
+    let read = Configuration::parse(&text).unwrap();
+    assert_eq!((read.services.len(), read.virtual_addresses.len()), (5_000, 5_000));
+}
+
+#[test]
 fn more_than_there_can_be_is_refused_with_the_key() {
     for (tuning, expected) in [
         ("services = 1", "more than 1 services; set a higher `services` in [tuning]"),
