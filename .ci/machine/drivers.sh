@@ -65,7 +65,8 @@ name, content = sys.argv[1].encode(), bytes(range(256)) * 4096
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = content if self.path == "/large" else name
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *_): pass
 def udp(address):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((address, 80))
@@ -108,7 +109,8 @@ P
 configuration() {
   local card=$1 device=$2 method=$3 workers=$4 protocol server
   printf '[director]\nworkers = %s\n' "$workers"
-  printf '[[interface]]\nname = "%s"\ndevice = "%s"\naddresses = ["192.0.2.254/24", "10.0.1.254/24"]\n' "$card" "$device"
+  printf '[[interface]]\nname = "%s"\ndevice = "%s"\n' "$card" "$device"
+  printf 'addresses = ["192.0.2.254/24", "10.0.1.254/24"]\n'
   for protocol in tcp udp; do
     printf '[[service]]\nprotocol = "%s"\naddress = "%s"\nport = 80\nscheduler = "rr"\n' "$protocol" "$vip"
     for server in 10.0.1.11 10.0.1.12; do
@@ -129,7 +131,8 @@ run() {
     sleep 0.2
   done
   if ask >"$work/ask" 2>&1; then result=passed; else failed=1; fi
-  how=$(sed -n 's/.*AF_XDP on \([0-9]* queues\), its program \(run by the [a-z]*\), \(.*\)$/\1, \2, \3/p' "$log" | head -1)
+  how=$(sed -n 's/.*AF_XDP on \([0-9]* queues\), its program \(run by the [a-z]*\), \(.*\)$/\1, \2, \3/p' "$log" |
+    head -n 1)
   kill -INT $pid 2>/dev/null
   wait $pid
   printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$model" "$(driver "$card")" "$device" "$workers" "$method" \
