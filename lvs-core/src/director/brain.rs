@@ -54,6 +54,10 @@ pub(crate) struct Brain {
     pub(super) watches_local: bool,
     /// When removed servers are next looked over.
     pub(super) next_trash: Tick,
+    /// Where the search for a vacant place goes on, for a service and for a server: behind the last one that was taken,
+    /// so that filling a table does not look at what is filled again and again.
+    pub(super) next_service_place: usize,
+    pub(super) next_server_place: usize,
     /// Removed servers that still take a place.
     pub(super) trash: u32,
     /// Where the search for connections of removed servers goes on, if one is under way.
@@ -137,6 +141,8 @@ impl Brain {
             secures_tcp: false,
             watches_local: false,
             next_trash: Tick::ZERO,
+            next_service_place: 0,
+            next_server_place: 0,
             trash: 0,
             flush: None,
         };

@@ -43,7 +43,9 @@ impl<S: Store> Director<S> {
         if tables.by_key.find(&key).is_some() {
             return Err(AddServiceError::Exists);
         }
-        let vacant = tables.services.iter().position(Option::is_none).ok_or(AddServiceError::Full)?;
+        let from = self.brain.next_service_place;
+        let vacant = first_from(tables.services, from, Option::is_none).ok_or(AddServiceError::Full)?;
+        self.brain.next_service_place = vacant + 1;
         let index = vacant as u32;
         if !self.store.lend_table(index, config.scheduler.table_len()) {
             return Err(AddServiceError::NoTable);
@@ -319,7 +321,8 @@ impl<S: Store> Engine<'_, S> {
 
     /// A vacant place, if need be that of a removed server that nothing refers to.
     pub(super) fn vacate(&mut self) -> Option<usize> {
-        let at = match self.tables.servers.iter().position(|server| server.life == Life::Vacant) {
+        let from = self.brain.next_server_place;
+        let at = match first_from(self.tables.servers, from, |server| server.life == Life::Vacant) {
             Some(at) => at,
             None => {
                 let at = self
@@ -331,6 +334,7 @@ impl<S: Store> Engine<'_, S> {
                 at
             }
         };
+        self.brain.next_server_place = at + 1;
         self.tables.servers[at].vacate();
         Some(at)
     }
@@ -340,8 +344,17 @@ impl<S: Store> Engine<'_, S> {
         if let Some(Some(service)) = self.tables.services.get_mut(index as usize) {
             if change == Change::Bound {
                 // What a former scheduler's cache held is forgotten with it.
-                let own = self.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
-                own.for_each(|server| server.holds = 0);
+                let mut next = service.first;
+                while let Some(server) = next.and_then(|id| self.tables.servers.get_mut(id.0 as usize)) {
+                    server.holds = 0;
+                    next = server.next;
+                }
+                // Removed servers are in no service's list, but know it.
+                if self.brain.trash > 0 {
+                    let own =
+                        self.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
+                    own.for_each(|server| server.holds = 0);
+                }
             }
             // Not now: a large table takes a millisecond, and the next change would make it useless. The first
             // connection after the changes makes it, unless one that was made ahead is taken over before.
@@ -424,6 +437,14 @@ fn is_unicast(address: IpAddr) -> bool {
 
 fn has_port(key: &ServiceKey, wanted: u16) -> bool {
     matches!(key, ServiceKey::Address { port, .. } if *port == wanted)
+}
+
+/// The first item that is wanted, from a place on and then from the beginning.
+fn first_from<T>(items: &[T], from: usize, wanted: impl Fn(&T) -> bool) -> Option<usize> {
+    let from = from.min(items.len());
+    let (before, rest) = items.split_at_checked(from)?;
+    let behind = rest.iter().position(&wanted).map(|at| from + at);
+    behind.or_else(|| before.iter().position(&wanted))
 }
 
 fn goes_by_call(persistence: Option<Persistence>) -> bool {
