@@ -33,7 +33,7 @@ fn main() -> ExitCode {
                 ),
                 ("a director of a scenario tells others of its connections", sync_master),
                 ("a tool without a director says so", no_director),
-                ("a director whose interface does not exist says so", no_interface),
+                ("a director whose interface does not exist says so, and ends if told so", no_interface),
                 ("a director that may choose its device says which it took and why", chosen_device),
                 ("a director that may not load an XDP program says so", no_bpf),
                 ("a right file is described, with status 0", right_file),
@@ -252,16 +252,15 @@ fn balance(cluster: &Cluster, file: &Temporary) -> Result<String, Box<dyn Error>
 }
 
 fn no_interface(lab: Lab) -> Outcome {
-    let file = Temporary::new(
-        "none",
-        &configuration(|number| format!("address = \"10.0.1.{number}\"\nmethod = \"dr\"\n")),
-    )?;
+    let text = configuration(|number| format!("address = \"10.0.1.{number}\"\nmethod = \"dr\"\n"));
+    let file = Temporary::new("none", &format!("[director]\nwhen-no-interface = \"exit\"\n{text}"))?;
     let mut command = Command::new(PROGRAM);
-    let command = command.args(["run", "--no-control", "--config", &file.name()]);
+    let command = command.args(["run", "--no-control", "--no-state", "--config", &file.name()]);
     let output = lab.node("empty")?.run(|| command.output())??;
     let text = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("interface `eth0`: cannot be found in this network namespace"), "{text}");
+    assert!(text.contains("eth0: it is not there; it is taken up when it comes"), "{text}");
+    assert!(text.contains("none of the interfaces can be used"), "{text}");
     Ok(())
 }
 
