@@ -3,8 +3,8 @@
 /// Messages that the kernel carries out together or not at all.
 pub(super) struct Batch {
     bytes: Vec<u8>,
-    /// How many of the messages are answered.
-    asked: usize,
+    /// Where the last message begins.
+    last: usize,
 }
 
 /// The kind of a message, `NFT_MSG_*`.
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 
 impl Batch {
     pub(super) fn new() -> Self {
-        let mut batch = Self { bytes: Vec::new(), asked: 0 };
+        let mut batch = Self { bytes: Vec::new(), last: 0 };
         batch.frame(BATCH_BEGIN, 0, NFTABLES);
         batch
     }
@@ -28,16 +28,19 @@ impl Batch {
     /// Adds a message about the table, whose attributes `fill` writes.
     pub(super) fn push(&mut self, kind: Kind, fill: impl FnOnce(&mut Attributes<'_>)) {
         let create = if kind == Kind::DeleteElements { 0 } else { CREATE };
-        let at = self.frame(NFTABLES << 8 | kind as u16, REQUEST | ACK | create, 0);
-        self.asked += 1;
+        self.last = self.frame(NFTABLES << 8 | kind as u16, create, 0);
         fill(&mut Attributes(&mut self.bytes));
-        self.close(at);
+        self.close(self.last);
     }
 
-    /// The whole, and how many answers come.
-    pub(super) fn finish(mut self) -> (Vec<u8>, usize) {
+    /// The whole. The kernel answers each message that it refuses, and the last one in any case: a batch may well have
+    /// more messages than a socket has room for answers.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if let Some(flags) = self.bytes.get_mut(self.last + FLAGS) {
+            *flags |= ACK;
+        }
         self.frame(BATCH_END, 0, NFTABLES);
-        (self.bytes, self.asked)
+        self.bytes
     }
 
     /// `struct nlmsghdr` and `struct nfgenmsg`. Returns where the message begins.
@@ -46,8 +49,8 @@ impl Batch {
         self.bytes.extend([0; 4]);
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend((flags | REQUEST).to_ne_bytes());
-        self.bytes.extend((self.asked as u32).to_ne_bytes());
-        self.bytes.extend([0; 4]);
+        // Neither a sequence number nor a port id.
+        self.bytes.extend([0; 8]);
         self.bytes.extend([NETDEV, 0]);
         self.bytes.extend(resource.to_be_bytes());
         self.close(at);
@@ -196,7 +199,9 @@ const NFTABLES: u16 = 10;
 /// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
+/// Where a `struct nlmsghdr` has the lower half of its flags.
+const FLAGS: usize = if cfg!(target_endian = "little") { 6 } else { 7 };
 /// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_CREATE`.
 const REQUEST: u16 = 1;
-const ACK: u16 = 4;
+const ACK: u8 = 4;
 const CREATE: u16 = 0x400;

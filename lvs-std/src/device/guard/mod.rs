@@ -2,8 +2,8 @@
 //!
 //! A packet socket gets copies of frames, and the kernel's own stack sees each of them too. Where the director has the
 //! interface's MAC address, the kernel would answer for the same address (a TCP reset for a port at which nobody
-//! listens), or forward what real servers answer as it is. A guard drops these frames behind the packet socket and before
-//! the kernel's stack, by an nftables table of the family `netdev` at the ingress hook of each interface:
+//! listens), or forward what real servers answer as it is. A guard drops these frames behind the packet socket and
+//! before the kernel's stack, by an nftables table of the family `netdev` at the ingress hook of each interface:
 //!
 //! ```text
 //! to a service's address and port                                   -> dropped
@@ -26,6 +26,7 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use netlink_packet_core::{NLMSG_ERROR, NetlinkBuffer};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -68,14 +69,31 @@ impl KernelGuard {
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(GuardError)?;
         socket.bind_auto().map_err(GuardError)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(GuardError)?;
+        socket.set_non_blocking(true).map_err(GuardError)?;
+        // An answer does not repeat what is refused.
+        socket.set_cap_ack(true).map_err(GuardError)?;
         let mut address = SocketAddr::new(0, 0);
         socket.get_address(&mut address).map_err(GuardError)?;
-        // A guard takes the place of an earlier one of the same process, which is there until it has: so each has a name
-        // of its own.
+        // A guard takes the place of an earlier one of the same process, which is there until it has: so each has a
+        // name of its own.
         let table = Table(format!("director-{}", address.port_number()));
-        let batch = table.build(interfaces, marks);
-        let mut guard = Self { socket, table, known: BTreeSet::new() };
-        guard.carry_out(batch)?;
+        let guard = Self { socket, table, known: BTreeSet::new() };
+        guard.carry_out(guard.table.build(interfaces))?;
+        // Each in batches of its own, as a socket takes no message that is longer than its buffer.
+        for (interface, layout) in interfaces.iter().flat_map(|name| [V4, V6].map(|layout| (name, layout))) {
+            let mut batch = Batch::new();
+            guard.table.rules(&mut batch, interface, &layout);
+            guard.carry_out(batch)?;
+            let of_family = |rule: &&MarkRule| rule.destination.address().is_ipv4() == layout.is_v4;
+            let marks: Vec<&MarkRule> = marks.iter().filter(of_family).collect();
+            for piece in marks.chunks(MOST_RULES) {
+                let mut batch = Batch::new();
+                for rule in piece {
+                    guard.table.rule(&mut batch, interface, &layout, |to| mark(to, &layout, rule));
+                }
+                guard.carry_out(batch)?;
+            }
+        }
         Ok(guard)
     }
 
@@ -110,35 +128,43 @@ impl KernelGuard {
         Ok(())
     }
 
-    /// Sends a batch, and waits for what became of it.
-    fn carry_out(&mut self, batch: Batch) -> Result<(), GuardError> {
-        let (bytes, mut awaited) = batch.finish();
-        self.socket.send(&bytes, 0).map_err(GuardError)?;
-        let mut result = Ok(());
-        while awaited > 0 {
-            let (answers, _) = self.socket.recv_from_full().map_err(GuardError)?;
-            let mut rest = &answers[..];
-            // `struct nlmsghdr`, then the error's number, negative; 0 is an acknowledgement.
-            while let Some(length) = rest.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
-                let kind =
-                    rest.get(4..).and_then(<[u8]>::first_chunk).map(|bytes| u16::from_ne_bytes(*bytes));
-                let number =
-                    rest.get(16..).and_then(<[u8]>::first_chunk).map(|bytes| i32::from_ne_bytes(*bytes));
-                if let (Some(ERROR), Some(number)) = (kind, number) {
-                    awaited = awaited.saturating_sub(1);
-                    if number != 0 && result.is_ok() {
-                        result = Err(GuardError(io::Error::from_raw_os_error(number.saturating_neg())));
-                    }
-                    // Without the right to do it, one answer comes for the whole batch.
-                    if number == -libc::EPERM {
-                        return result;
-                    }
+    /// Has the kernel carry out a batch.
+    fn carry_out(&self, batch: Batch) -> Result<(), GuardError> {
+        self.socket.send(&batch.finish(), 0).map_err(GuardError)?;
+        // The kernel has answered when the batch is sent. How often depends on where it has failed: once for all of it,
+        // once for each message that it refuses, or both. So all that is there is read, and the first refusal counts.
+        let (mut done, mut refused) = (false, None);
+        let mut answer = Vec::with_capacity(ROOM);
+        loop {
+            answer.clear();
+            match self.socket.recv(&mut answer, 0) {
+                Ok(_) => match outcome(&answer) {
+                    Some(0) => done = true,
+                    Some(number) => _ = refused.get_or_insert(number),
+                    None => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // More refusals than there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    refused.get_or_insert(libc::ENOBUFS);
                 }
-                rest = rest.get(length.max(16).next_multiple_of(4)..).unwrap_or_default();
+                Err(error) => return Err(GuardError(error)),
             }
         }
-        result
+        match refused {
+            Some(number) => Err(GuardError(io::Error::from_raw_os_error(number))),
+            None if done => Ok(()),
+            None => Err(GuardError(io::ErrorKind::UnexpectedEof.into())),
+        }
     }
+}
+
+/// What an answer says: the number of an error, 0 for none. `None` if it says something else.
+fn outcome(answer: &[u8]) -> Option<i32> {
+    let message = NetlinkBuffer::new_checked(answer).ok()?;
+    let number = i32::from_ne_bytes(*message.payload().first_chunk()?);
+    (message.message_type() == NLMSG_ERROR).then_some(number.saturating_neg())
 }
 
 impl fmt::Debug for KernelGuard {
@@ -151,8 +177,8 @@ impl fmt::Debug for KernelGuard {
 struct Table(String);
 
 impl Table {
-    /// Everything but the sets' elements.
-    fn build(&self, interfaces: &[String], marks: &[MarkRule]) -> Batch {
+    /// The table with its sets, and a chain for each interface, all without content.
+    fn build(&self, interfaces: &[String]) -> Batch {
         let mut batch = Batch::new();
         batch.push(Kind::NewTable, |message| _ = message.text(1, &self.0).number(2, OWNED));
         for (number, (set, length, shown)) in (1..).zip(SETS) {
@@ -168,12 +194,6 @@ impl Table {
                 });
                 message.number(5, 1).text(7, "filter");
             });
-            for layout in [V4, V6] {
-                self.rules(&mut batch, interface, &layout);
-                for rule in marks.iter().filter(|rule| rule.destination.address().is_ipv4() == layout.is_v4) {
-                    self.rule(&mut batch, interface, &layout, |to| mark(to, &layout, rule));
-                }
-            }
         }
         batch
     }
@@ -412,11 +432,13 @@ const PROTOCOL: u32 = 12;
 const ADDRESS: u32 = 7;
 const ADDRESS6: u32 = 8;
 const PORT: u32 = 13;
-/// `NLMSG_ERROR`.
-const ERROR: u16 = 2;
 /// `NFT_TABLE_F_OWNER`.
 const OWNED: u32 = 2;
 /// Before other tables at the same hook.
 const PRIORITY: i32 = -500;
 /// Elements in a message: what the length of an attribute can say.
 const MOST_ELEMENTS: usize = 1_000;
+/// Rules in a batch: each has some 500 bytes.
+const MOST_RULES: usize = 64;
+/// More than the longest answer.
+const ROOM: usize = 8_192;
