@@ -1,6 +1,5 @@
 //! Interfaces that come, go and change under a director at work: it says so at once, and goes on by itself.
 
-use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::net::UdpSocket;
@@ -8,10 +7,11 @@ use std::time::Instant;
 
 use lvs_forward::PortId;
 use lvs_forward::host::Port;
-use lvs_std::config::ConfigSource;
+use lvs_std::lab::Lab;
 use lvs_std::lab::harness::{Outcome, Trial, trial};
-use lvs_std::lab::{Lab, Node};
-use lvs_std::runtime::{RunError, Runtime, RuntimeHandle, RuntimeOptions};
+use lvs_std::runtime::{RunError, Runtime, RuntimeHandle};
+
+use crate::arms::{Arms, CLIENT, LONG, VIP};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -29,20 +29,12 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     trials
 }
 
-/// A client, a director with two arms, and a real server that answers every datagram with its own bytes.
-struct Net {
-    lab: Lab,
-    client: Node,
-    director: Node,
-    server: Node,
-}
+/// A real server that answers every datagram with its own bytes, behind a director.
+struct Net(Arms);
 
 impl Net {
     fn new(lab: Lab) -> Outcome<Self> {
-        let (client, director, server) = (lab.node("client")?, lab.node("director")?, lab.node("server")?);
-        let net = Self { lab, client, director, server };
-        lab.connect((&net.client, "eth0"), (&net.director, "eth0"))?;
-        net.client.add_address("eth0", CLIENT, 24)?;
+        let net = Arms::new(lab)?;
         let socket = net.server.run(|| UdpSocket::bind(("0.0.0.0", 53)))??;
         net.server.spawn("echo", move || {
             let mut bytes = [0; 65_536];
@@ -50,35 +42,25 @@ impl Net {
                 let _ = socket.send_to(&bytes[..length], from);
             }
         })?;
-        Ok(net)
-    }
-
-    /// Joins the server to the director, anew if it was before.
-    fn join_server(&self) -> Outcome {
-        self.lab.connect((&self.server, "eth0"), (&self.director, "eth1"))?;
-        self.server.add_address("eth0", SERVER, 24)?;
-        self.server.add_route(IpAddr::from([0; 4]), 0, IpAddr::from([10, 2, 0, 254]))?;
-        Ok(())
+        Ok(Self(net))
     }
 
     fn start(&self, workers: usize, more: &str) -> Outcome<Runtime> {
-        let source: ConfigSource = format!(
+        self.0.start(&format!(
             "[director]\nworkers = {workers}\n{more}\n{}",
             "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
              [[interface]]\nname = \"eth1\"\naddresses = [\"10.2.0.254/24\"]\n\
              [[service]]\nprotocol = \"udp\"\naddress = \"10.1.0.100\"\nport = 53\n\
              [[service.server]]\naddress = \"10.2.0.11\"\nport = 53\nmethod = \"nat\"\n"
-        )
-        .parse()?;
-        Ok(self.director.run(|| Runtime::start(source, RuntimeOptions::default()))??)
+        ))
     }
 
     /// Asks by several sockets, so that every worker is asked.
     fn ask(&self, patience: Duration) -> io::Result<()> {
         for _ in 0..8 {
-            let socket = self.client.run(|| UdpSocket::bind((CLIENT, 0))).map_err(io::Error::other)??;
+            let socket = self.0.client.run(|| UdpSocket::bind((CLIENT, 0))).map_err(io::Error::other)??;
             socket.set_read_timeout(Some(patience))?;
-            socket.connect(VIP)?;
+            socket.connect((VIP, 53))?;
             socket.send(&[7; 1_000])?;
             socket.recv(&mut [0; 1_500])?;
         }
@@ -115,12 +97,18 @@ fn problems(director: &RuntimeHandle, expected: &[&str]) -> Outcome {
     }
 }
 
-/// What was lost at the interface on the servers' side because it was not there.
-fn lost_by_eth1(director: &RuntimeHandle) -> Outcome<(u64, u64)> {
-    // Numbers are published once a second.
-    std::thread::sleep(Duration::from_millis(1_100));
-    let sent = director.statistics()?.total.ports[1].transmitted;
-    Ok((sent.frames, sent.down))
+/// What was sent and lost at the interface on the servers' side, by numbers that are published from now on.
+fn sent_by_eth1(director: &RuntimeHandle) -> Outcome<(u64, u64)> {
+    let (since, before) = (Instant::now(), director.statistics()?);
+    loop {
+        let now = director.statistics()?;
+        if now.workers.iter().zip(&before.workers).all(|(now, before)| now.at != before.at) {
+            let sent = now.total.ports[1].transmitted;
+            return Ok((sent.frames, sent.down));
+        }
+        assert!(since.elapsed() < LONG, "no worker publishes its numbers");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn comes_and_goes(lab: Lab, workers: usize) -> Outcome {
@@ -128,18 +116,22 @@ fn comes_and_goes(lab: Lab, workers: usize) -> Outcome {
     let runtime = net.start(workers, "")?;
     let director = runtime.handle();
     problems(&director, &["interface eth1: it is not there"])?;
-    net.join_server()?;
+    net.0.join_server()?;
     problems(&director, &[])?;
     net.is_served()?;
     for _ in 0..2 {
-        net.director.remove_interface("eth1")?;
+        net.0.director.remove_interface("eth1")?;
         problems(&director, &["interface eth1: it is not there"])?;
-        let before = lost_by_eth1(&director)?;
+        let before = sent_by_eth1(&director)?;
         assert!(net.ask(Duration::from_millis(100)).is_err());
-        let after = lost_by_eth1(&director)?;
+        let since = Instant::now();
+        let mut after = sent_by_eth1(&director)?;
+        while after.1 == before.1 {
+            assert!(since.elapsed() < LONG, "what is lost counts as lost: {before:?} {after:?}");
+            after = sent_by_eth1(&director)?;
+        }
         assert_eq!(after.0, before.0, "what is lost does not count as sent");
-        assert!(after.1 > before.1, "it counts as lost: {before:?} {after:?}");
-        net.join_server()?;
+        net.0.join_server()?;
         problems(&director, &[])?;
         net.is_served()?;
     }
@@ -149,18 +141,18 @@ fn comes_and_goes(lab: Lab, workers: usize) -> Outcome {
 
 fn changes(lab: Lab, workers: usize) -> Outcome {
     let net = Net::new(lab)?;
-    net.join_server()?;
+    net.0.join_server()?;
     let runtime = net.start(workers, "")?;
     let director = runtime.handle();
     net.is_served()?;
-    net.director.set_down("eth1")?;
+    net.0.director.set_down("eth1")?;
     problems(&director, &["interface eth1: it is down"])?;
-    net.director.rename_interface("eth1", "other")?;
-    net.director.set_up("other")?;
+    net.0.director.rename_interface("eth1", "other")?;
+    net.0.director.set_up("other")?;
     problems(&director, &[])?;
     net.is_served()?;
     for mtu in [1_400, 1_300, 9_000, 1_500] {
-        net.director.set_mtu("other", mtu)?;
+        net.0.director.set_mtu("other", mtu)?;
         let since = Instant::now();
         while director
             .group()
@@ -181,14 +173,8 @@ fn ends(lab: Lab) -> Outcome {
     let runtime = net.start(1, "when-no-interface = \"exit\"")?;
     // Half of two is enough to stay.
     problems(&runtime.handle(), &["interface eth1"])?;
-    net.director.remove_interface("eth0")?;
+    net.0.director.remove_interface("eth0")?;
     let ended = runtime.join();
     assert!(matches!(ended, Err(RunError::Interfaces)), "{ended:?}");
     Ok(())
 }
-
-const CLIENT: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 0, 2));
-const SERVER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 2, 0, 11));
-const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 0, 100)), 53);
-/// Long enough for a machine that has other things to do.
-const LONG: Duration = Duration::from_secs(60);

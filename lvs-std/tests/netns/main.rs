@@ -2,6 +2,7 @@
 //!
 //! No root is needed. Where the kernel refuses user namespaces, the whole set fails and says what to change.
 
+mod arms;
 mod balancer;
 mod ftp;
 mod guest;
