@@ -1,26 +1,54 @@
 //! A thread that waits for an answer to a system call: its memory, its descriptors, who it is.
+//!
+//! All of that is found by the thread's number, which another thread may have once this one has been killed. As long as
+//! it waits it keeps its number. So what was read counts if it still waits afterwards, and only who still waits is
+//! written to.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::sys::seccomp;
+use crate::sys::seccomp::{self, Call, Listener};
 
 /// A thread of a led program.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Caller {
     thread: i32,
-    /// Its folder below `/proc`.
+    /// The thread's folder below `/proc`.
     folder: String,
+    /// What the thread waits for, if for anything.
+    call: Option<(Arc<Listener>, Call)>,
 }
 
 impl Caller {
+    /// The thread that made a call.
+    pub(super) fn new(listener: &Arc<Listener>, call: Call) -> Self {
+        Self { call: Some((Arc::clone(listener), call)), ..Self::of(call.thread) }
+    }
+
     /// A thread by its number in this process's pid namespace.
-    pub(super) fn new(thread: i32) -> Self {
-        Self { thread, folder: format!("/proc/{}", in_proc(thread)) }
+    fn of(thread: i32) -> Self {
+        Self { thread, folder: format!("/proc/{}", in_proc(thread)), call: None }
+    }
+
+    /// A thread of this process.
+    #[cfg(test)]
+    pub(super) fn own() -> Self {
+        Self::of(rustix::thread::gettid().as_raw_pid())
+    }
+
+    /// Whether the number is still this thread's.
+    fn is_there(&self) -> bool {
+        self.call.as_ref().is_none_or(|(listener, call)| listener.waits(call))
+    }
+
+    /// What was found by the number, if that was this thread's.
+    fn found<T>(&self, found: T) -> Option<T> {
+        self.is_there().then_some(found)
     }
 
     /// Bytes of its memory.
@@ -29,7 +57,7 @@ impl Caller {
         if length > 0 {
             seccomp::read_memory(self.thread, address, &mut bytes).map_err(|_| libc::EFAULT)?;
         }
-        Ok(bytes)
+        self.found(bytes).ok_or(libc::ESRCH)
     }
 
     /// A text of its memory, without the NUL at its end.
@@ -64,6 +92,9 @@ impl Caller {
         if bytes.is_empty() {
             return Ok(());
         }
+        if !self.is_there() {
+            return Err(libc::ESRCH);
+        }
         seccomp::write_memory(self.thread, address, bytes).map_err(|_| libc::EFAULT)
     }
 
@@ -78,12 +109,16 @@ impl Caller {
 
     /// What a descriptor of its is, as the kernel names it: a path, or `socket:[INODE]` and the like.
     pub(super) fn descriptor_name(&self, number: i32) -> Option<PathBuf> {
-        fs::read_link(format!("{}/fd/{number}", self.folder)).ok()
+        self.link(&format!("fd/{number}"))
     }
 
     /// The folder that it is in.
     pub(super) fn current_folder(&self) -> Option<PathBuf> {
-        fs::read_link(format!("{}/cwd", self.folder)).ok()
+        self.link("cwd")
+    }
+
+    fn link(&self, name: &str) -> Option<PathBuf> {
+        self.found(fs::read_link(format!("{}/{name}", self.folder)).ok()?)
     }
 
     /// A duplicate of one of its descriptors.
@@ -95,7 +130,8 @@ impl Caller {
         let process = of(self.thread, PidfdFlags::empty())
             .or_else(|_| of(self.thread, PidfdFlags::from_bits_retain(PIDFD_THREAD)))
             .or_else(|_| of(self.process(), PidfdFlags::empty()))?;
-        Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
+        let descriptor = pidfd_getfd(process, number, PidfdGetfdFlags::empty())?;
+        self.found(descriptor).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The number of its process.
@@ -104,7 +140,7 @@ impl Caller {
         // where this process's own last one does.
         let own = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let depth = numbers(&own).map_or(1, |numbers| numbers.split_ascii_whitespace().count());
-        let text = fs::read_to_string(format!("{}/status", self.folder)).unwrap_or_default();
+        let text = self.status().unwrap_or_default();
         let number =
             numbers(&text).and_then(|numbers| numbers.split_ascii_whitespace().nth(depth.saturating_sub(1)));
         number.and_then(|number| number.parse().ok()).unwrap_or(self.thread)
@@ -112,40 +148,66 @@ impl Caller {
 
     /// The effective user, as this process's user namespace calls it.
     pub(super) fn user(&self) -> Option<u32> {
-        self.status("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()
+        field(&self.status()?, "Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()
     }
 
-    /// Its effective capabilities.
+    /// The thread's effective capabilities.
     pub(super) fn capabilities(&self) -> Option<u64> {
-        u64::from_str_radix(self.status("CapEff:")?.trim(), 16).ok()
+        set(&self.status()?, "CapEff:")
     }
 
-    /// Whether a signal waits that it handles, which its system call keeps from it.
-    pub(super) fn has_signal(&self) -> bool {
-        let set =
-            |name| self.status(name).and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
-        (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") & set("SigCgt:") != 0
+    /// What its call results in when a signal waits that it handles, which the call keeps from it.
+    pub(super) fn interruption(&self) -> Option<i32> {
+        interruption(&self.status()?)
     }
 
-    /// Its network namespace, as a file that can be opened.
-    pub(super) fn network(&self) -> String {
-        format!("{}/ns/net", self.folder)
+    /// The name of its network namespace.
+    pub(super) fn network(&self) -> Option<PathBuf> {
+        self.link("ns/net")
     }
 
-    /// Its folder below `/proc`.
+    /// The thread's network namespace.
+    pub(super) fn open_network(&self) -> io::Result<fs::File> {
+        let file = fs::File::open(format!("{}/ns/net", self.folder))?;
+        self.found(file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The thread's folder below `/proc`.
     pub(super) fn folder(&self) -> &str {
         &self.folder
     }
 
-    fn status(&self, name: &str) -> Option<String> {
-        let text = fs::read_to_string(format!("{}/status", self.folder)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+    fn status(&self) -> Option<String> {
+        self.found(fs::read_to_string(format!("{}/status", self.folder)).ok()?)
     }
+}
+
+/// A line of a thread's status (proc(5)), without its name.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// A line that is a set of bits.
+fn set(status: &str, name: &str) -> Option<u64> {
+    u64::from_str_radix(field(status, name)?, 16).ok()
+}
+
+/// What a call results in whose thread has this status. `None` if no signal waits that the thread handles.
+fn interruption(status: &str) -> Option<i32> {
+    let set = |name| set(status, name).unwrap_or(0);
+    let handled = set("SigCgt:") & !set("SigBlk:");
+    if set("SigPnd:") & handled != 0 {
+        return Some(RESTART);
+    }
+    // One that the process waits for may be taken by another thread meanwhile. The kernel begins a call anew only in a
+    // thread that gets a signal; any other would see the number.
+    let alone = field(status, "Threads:") == Some("1");
+    (set("ShdPnd:") & handled != 0).then_some(if alone { RESTART } else { libc::EINTR })
 }
 
 /// The numbers of a process, by pid namespace.
 fn numbers(status: &str) -> Option<&str> {
-    status.lines().find_map(|line| line.strip_prefix("NStgid:"))
+    field(status, "NStgid:")
 }
 
 /// What a thread is called below `/proc`, which may be that of a pid namespace further out, as after `unshare --pid`
@@ -168,6 +230,8 @@ fn in_proc(thread: i32) -> i32 {
     number().unwrap_or(thread)
 }
 
+/// `ERESTARTSYS`: the kernel begins the call anew when the signal is handled, or ends it, as the program has said.
+const RESTART: i32 = 512;
 /// `PIDFD_THREAD` (Linux 6.9).
 const PIDFD_THREAD: u32 = libc::O_EXCL.cast_unsigned();
 /// `PATH_MAX`.
@@ -181,7 +245,7 @@ mod tests {
     use super::*;
 
     fn own() -> Caller {
-        Caller::new(rustix::thread::gettid().as_raw_pid())
+        Caller::own()
     }
 
     #[test]
@@ -200,8 +264,24 @@ mod tests {
         let caller = own();
         assert_eq!(caller.user(), Some(rustix::process::geteuid().as_raw()));
         assert_eq!(caller.process().unsigned_abs(), std::process::id());
-        assert!(!caller.has_signal());
+        assert_eq!(caller.interruption(), None);
         assert!(caller.capabilities().is_some());
+    }
+
+    #[test]
+    fn a_call_begins_anew_only_where_the_thread_itself_gets_the_signal() {
+        let status = |threads: u32, own: u64, shared: u64, blocked: u64| {
+            interruption(&format!(
+                "Threads:\t{threads}\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{blocked:016x}\n\
+                 SigCgt:\t0000000000000003\n"
+            ))
+        };
+        assert_eq!(status(1, 0, 0, 0), None);
+        assert_eq!(status(1, 0, 4, 0), None, "not handled");
+        assert_eq!(status(1, 1, 2, 3), None, "blocked");
+        assert_eq!(status(1, 0, 2, 0), Some(RESTART));
+        assert_eq!(status(4, 1, 2, 0), Some(RESTART));
+        assert_eq!(status(4, 0, 2, 0), Some(libc::EINTR), "another thread may get it");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -210,8 +209,12 @@ impl Files {
         }
     }
 
-    /// Writes to a switch that a descriptor of this name stands for.
-    pub(super) fn write(&self, path: &str, text: &[u8]) -> Result<i64, i32> {
+    /// Writes to a switch that a descriptor of this name stands for. Any program can give a file in memory such a name,
+    /// so it is the writer's rights that count, at each write, as they do for the kernel's switches.
+    pub(super) fn write(&self, caller: &Caller, path: &str, text: &[u8]) -> Result<i64, i32> {
+        if caller.user() != Some(self.user) {
+            return Err(libc::EPERM);
+        }
         self.client()?.write_file(path, text).map_err(errno)?;
         i64::try_from(text.len()).map_err(|_| libc::EINVAL)
     }

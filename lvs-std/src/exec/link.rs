@@ -25,9 +25,9 @@ pub(super) struct Link {
     connection: Option<OwnedFd>,
     /// Until when a director is waited for, if one is.
     patience: Option<Instant>,
-    /// It was connected before.
+    /// Whether there was a connection before.
     known: bool,
-    /// The last wait was in vain.
+    /// Whether the last wait was in vain.
     given_up: bool,
     unsent: VecDeque<Request>,
     unanswered: VecDeque<Request>,
@@ -39,10 +39,10 @@ struct Request {
     /// As the program has made it.
     bytes: Vec<u8>,
     header: Header,
-    /// A part of its answer has come.
+    /// Whether a part of the answer has come.
     begun: bool,
     sent: u32,
-    /// It asks for the family in place of a list of all. Then the kernel is asked for the list.
+    /// Set where the family is asked for in place of a list of all: with this the kernel is asked for the list then.
     then: Option<Vec<u8>>,
 }
 
@@ -86,6 +86,11 @@ impl Link {
     /// Whether it looks for a director, again and again.
     pub(super) const fn looks(&self) -> bool {
         self.patience.is_some()
+    }
+
+    /// Whether so much waits to be sent that nothing more is taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.unsent.len() >= MOST
     }
 
     /// Whether an answer is on its way from a director that is there.
@@ -263,5 +268,5 @@ pub(super) const AGAIN: Duration = Duration::from_secs(5);
 pub(super) const LOOK: Duration = Duration::from_millis(20);
 /// How often one request is sent, at most: a director may go away again and again.
 const ROUNDS: u32 = 3;
-/// Requests without an answer that are kept in case they must be sent again.
+/// Requests that wait to be sent; and those without an answer that are kept in case they must be sent again.
 const MOST: usize = 64;

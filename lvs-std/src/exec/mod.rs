@@ -28,14 +28,17 @@
 //!
 //! [`run`](Launch::run) makes a second process, the supervisor. It starts the command, and answers for it and for all
 //! that it starts. When the command ends, so does `run`, with its status; the supervisor stays while one of the
-//! command's children lives, such as a daemon. Signals that are sent to the process that called `run` go on to the command. The
-//! command ends when the supervisor does.
+//! command's children lives, such as a daemon. Signals that are sent to the process that called `run` go on to the
+//! command. The command ends when the supervisor does.
 //!
 //! # When the director goes away
 //!
 //! A request for which the director has gone away is sent again when it is back, for which it has 5 s.
 //!
 //! # Limits
+//!
+//! Nobody is kept from anything by this: a program that wants to can reach the kernel's own files and families. What it
+//! can do at the director is what its user may.
 //!
 //! Without `CAP_SYS_ADMIN`, programs that gain privileges as they start (setuid) do not gain them, and are refused.
 //! 32-bit programs are refused. The switches' folder cannot be the current one (`chdir`), as the kernel has none.
@@ -46,6 +49,7 @@ mod caller;
 mod files;
 mod filter;
 mod folder;
+mod kernel;
 mod launcher;
 mod link;
 mod message;

@@ -1,7 +1,7 @@
 //! Receiving with the sender's address: it is the one thing that a program sees of a Unix socket and not of a netlink
 //! socket, so these calls are carried out here.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::OFlags;
@@ -59,7 +59,7 @@ impl Receive {
         if self.kind == Kind::ReceiveFrom {
             let (wanted, flags) = (call.word(2), call.int(3));
             let (received, length) = self.take(&[(call.word(1), wanted)], flags, room)?;
-            name(caller, call.word(4), call.word(5), 0)?;
+            name(caller, call.word(4), call.word(5))?;
             return Ok(result(received, length, flags));
         }
         // struct msghdr; recvmmsg(2) has an array of them, each with a length behind it, of which one is filled.
@@ -68,21 +68,22 @@ impl Receive {
             return Ok(0);
         }
         let (head, flags) = (call.word(1), call.int(if several { 3 } else { 2 }));
-        let pieces = caller.pieces(caller.word(head + IOV)?, caller.word(head + IOV_LENGTH)?)?;
+        let field = |offset| head.wrapping_add(offset);
+        let pieces = caller.pieces(caller.word(field(IOV))?, caller.word(field(IOV_LENGTH))?)?;
         let (received, length) = self.take(&pieces, flags, room)?;
         let address = caller.word(head)?;
         if address == 0 {
-            caller.write(head + NAME_LENGTH, &0_u32.to_ne_bytes())?;
+            caller.write(field(NAME_LENGTH), &0_u32.to_ne_bytes())?;
         } else {
-            name(caller, address, head + NAME_LENGTH, 0)?;
+            name(caller, address, field(NAME_LENGTH))?;
         }
-        let control = self.credentials(head)?;
-        caller.write(head + CONTROL_LENGTH, &control.to_ne_bytes())?;
+        let control = self.credentials(field(CONTROL), field(CONTROL_LENGTH))?;
+        caller.write(field(CONTROL_LENGTH), &control.to_ne_bytes())?;
         let cut = if length > received { libc::MSG_TRUNC } else { 0 };
-        caller.write(head + FLAGS, &cut.to_ne_bytes())?;
+        caller.write(field(FLAGS), &cut.to_ne_bytes())?;
         let result = result(received, length, flags);
         if several {
-            caller.write(head + MESSAGE, &(result as u32).to_ne_bytes())?;
+            caller.write(field(MESSAGE), &(result as u32).to_ne_bytes())?;
             return Ok(1);
         }
         Ok(result)
@@ -108,9 +109,9 @@ impl Receive {
     }
 
     /// Writes who sent it, if the program has asked for that: the kernel, which is nobody. The length of it.
-    fn credentials(&self, head: u64) -> Result<u64, i32> {
+    fn credentials(&self, control: u64, length: u64) -> Result<u64, i32> {
         let asked = rustix::net::sockopt::socket_passcred(&self.end).unwrap_or(false);
-        let (at, length) = (self.caller.word(head + CONTROL)?, self.caller.word(head + CONTROL_LENGTH)?);
+        let (at, length) = (self.caller.word(control)?, self.caller.word(length)?);
         if !asked || at == 0 || length < CREDENTIALS {
             return Ok(0);
         }
@@ -124,15 +125,9 @@ impl Receive {
     }
 }
 
-impl AsFd for Receive {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.end()
-    }
-}
-
-/// Writes a netlink address of no groups where a program wants one, if it wants one.
-pub(super) fn name(caller: &Caller, address: u64, length: u64, port: u32) -> Result<(), i32> {
-    write_address(caller, address, length, port, 0)
+/// Writes the kernel's netlink address where a program wants one, if it wants one.
+fn name(caller: &Caller, address: u64, length: u64) -> Result<(), i32> {
+    write_address(caller, address, length, 0, 0)
 }
 
 /// Writes a netlink address, and its length, as far as the program has room.

@@ -83,7 +83,8 @@ impl Socket {
     /// What to wait for, and at which descriptors.
     pub(super) fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let full = !self.waiting.is_empty();
-        let ends = [(Some(self.end.as_fd()), if full { PollFlags::OUT } else { PollFlags::IN })];
+        let end = (full || !self.link.is_full()).then(|| self.end.as_fd());
+        let ends = [(end, if full { PollFlags::OUT } else { PollFlags::IN })];
         let others = [
             (self.kernel.as_ref().map(OwnedFd::as_fd), PollFlags::IN),
             (self.link.descriptor(), self.link.interest()),
@@ -127,6 +128,9 @@ impl Socket {
     }
 
     fn take_request(&mut self, director: &Path, room: &mut [u8]) -> bool {
+        if self.link.is_full() {
+            return false;
+        }
         match rustix::net::recv(&self.end, &mut *room, RecvFlags::DONTWAIT) {
             // A program sends nothing that is empty, so all its ends are closed.
             Ok((0, _)) => self.gone = true,
@@ -229,7 +233,7 @@ impl Socket {
         bind(port).map_err(Errno::raw_os_error)
     }
 
-    /// Its port id, 0 if it has none, and its groups.
+    /// Port id and groups; the port id is 0 as long as there is none.
     pub(super) fn address(&self) -> (u32, u32) {
         self.kernel.as_ref().map_or((self.port, 0), address_of)
     }

@@ -3,27 +3,25 @@
 use core::time::Duration;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink};
-use rustix::thread::{
-    CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities,
-};
+use rustix::net::SocketType;
 
 use super::caller::Caller;
 use super::files::{Files, written};
 use super::filter::{Kind, kind};
 use super::folder::Listed;
+use super::kernel::{bind, get_option, kernel_socket, set_option};
 use super::link::LOOK;
 use super::place::Place;
 use super::receive::{Receive, write_address};
 use super::socket::{Owner, Socket};
-use crate::sys::seccomp::{Call, Listener, set_socket_option, socket_option};
+use crate::sys::seccomp::{Call, Listener};
 
 /// Answers the calls of all programs that have one filter.
 #[derive(Debug)]
@@ -102,19 +100,16 @@ impl Supervisor {
                 return false;
             }
             let expected = sockets.iter().any(|socket| socket.inode() == receive.inode && socket.expects());
-            let result = match receive.attempt(room, expected) {
-                Some(result) => result,
-                // The kernel begins the call anew when the signal is handled, or ends it, as the program has said.
-                None if receive.caller.has_signal() => Err(RESTART),
-                None => return true,
-            };
-            listener.answer(call, result);
-            false
+            let result = receive.attempt(room, expected).or_else(|| receive.caller.interruption().map(Err));
+            if let Some(result) = result {
+                listener.answer(call, result);
+            }
+            result.is_none()
         });
     }
 
     fn call(&mut self, call: Call) {
-        let caller = Caller::new(call.thread);
+        let caller = Caller::new(&self.listener, call);
         let Some(kind) = kind(call.number) else { return self.listener.pass(&call) };
         let result = match kind {
             Kind::Socket => return self.socket(&call, &caller),
@@ -244,7 +239,7 @@ impl Supervisor {
             } else {
                 gather(&caller, call.word(1), call.word(2))
             };
-            listener.answer(&call, text.and_then(|text| files.write(&path, &text)));
+            listener.answer(&call, text.and_then(|text| files.write(&caller, &path, &text)));
         });
     }
 }
@@ -255,83 +250,12 @@ struct Ready {
     sockets: Vec<bool>,
 }
 
-/// A generic netlink socket of the kernel's, in the caller's network namespace and with no more privileges than the
-/// caller has.
-fn kernel_socket(kind: SocketType, caller: &Caller) -> io::Result<OwnedFd> {
-    let make = move || {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Ok(rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, Some(netlink::GENERIC))?)
-    };
-    let namespace = std::fs::read_link(caller.network()).ok();
-    let moved = namespace.is_some() && namespace != std::fs::read_link("/proc/self/ns/net").ok();
-    let mut own = capabilities(None)?;
-    let its = CapabilitySet::from_bits_retain(caller.capabilities().unwrap_or(0));
-    if !moved && own.effective.difference(its).is_empty() {
-        return make();
-    }
-    // A thread has its own of both, and keeps them to itself.
-    let namespace = moved.then(|| std::fs::File::open(caller.network())).transpose()?;
-    let thread = thread::spawn(move || {
-        if let Some(namespace) = namespace {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        }
-        own.effective = own.effective.intersection(its);
-        set_capabilities(None, own)?;
-        make()
-    });
-    thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-}
-
-fn bind(socket: &mut Socket, call: &Call, caller: &Caller, kind: Kind) -> Result<i64, i32> {
-    if call.int(2).cast_unsigned() < ADDRESS {
-        return Err(libc::EINVAL);
-    }
-    let address = caller.read(call.word(1), ADDRESS as usize)?;
-    let word = |at: usize| {
-        address.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b))
-    };
-    if word(0) as u16 != NETLINK {
-        return Err(libc::EINVAL);
-    }
-    match (kind, word(4)) {
-        // Connecting with the kernel changes nothing but that there is a port id.
-        (Kind::Connect, 0) => socket.have_port(),
-        // No generic netlink goes from program to program.
-        (Kind::Connect, _) => return Err(libc::EPERM),
-        (_, port) => socket.bind(port, word(8))?,
-    }
-    Ok(0)
-}
-
-fn get_option(socket: &Socket, call: &Call, caller: &Caller) -> Result<i64, i32> {
-    let kernel = socket.kernel().ok_or(libc::ENOPROTOOPT)?;
-    let room = caller.int(call.word(4))? as usize;
-    let mut value = vec![0; room.min(LONGEST_OPTION)];
-    let length = socket_option(kernel.as_fd(), call.int(1), call.int(2), &mut value)
-        .map_err(|error| number(&error))?;
-    caller.write(call.word(3), value.get(..length.min(value.len())).unwrap_or_default())?;
-    caller.write(call.word(4), &(length as u32).to_ne_bytes())?;
-    Ok(0)
-}
-
-fn set_option(socket: &Socket, call: &Call, caller: &Caller) -> Result<i64, i32> {
-    let kernel = socket.kernel().ok_or(libc::ENOPROTOOPT)?;
-    // Whence a message comes is not told by a pair.
-    if call.int(2) == PACKET_INFO {
-        return Err(libc::ENOPROTOOPT);
-    }
-    let length = (call.int(4).cast_unsigned() as usize).min(LONGEST_OPTION);
-    let value = caller.read(call.word(3), length)?;
-    set_socket_option(kernel.as_fd(), call.int(1), call.int(2), &value).map_err(|error| number(&error))?;
-    Ok(0)
-}
-
 /// What a writev(2) writes.
 fn gather(caller: &Caller, pieces: u64, count: u64) -> Result<Vec<u8>, i32> {
     let mut text = Vec::new();
     for (address, length) in caller.pieces(pieces, count)? {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if text.len().saturating_add(length) > LONGEST_OPTION {
+        if text.len().saturating_add(length) > LONGEST_TEXT {
             return Err(libc::EINVAL);
         }
         text.extend(caller.read(address, length)?);
@@ -348,24 +272,14 @@ fn loads_module(call: &Call, caller: &Caller, path: usize) -> bool {
     }
     let words = call.word(path + 1);
     (0..MOST_WORDS)
-        .map_while(|index| caller.word(words + 8 * index).ok().filter(|word| *word != 0))
+        .map_while(|index| caller.word(words.wrapping_add(8 * index)).ok().filter(|word| *word != 0))
         .any(|word| caller.text(word).is_ok_and(|text| text.starts_with(b"ip_vs")))
-}
-
-fn number(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// How often a program that waits is asked whether it has a signal to handle.
 const SIGNALS: Duration = Duration::from_millis(50);
-/// `ERESTARTSYS`: what a system call of the kernel's results in when a signal comes in between.
-const RESTART: i32 = 512;
-const NETLINK: u16 = 16;
-/// The length of a `struct sockaddr_nl`.
-const ADDRESS: u32 = 12;
-/// `NETLINK_PKTINFO`.
-const PACKET_INFO: i32 = 3;
-const LONGEST_OPTION: usize = 1_024;
+/// No value of a switch is longer.
+const LONGEST_TEXT: usize = 1_024;
 /// More than the longest datagram.
 const LONGEST: usize = 1 << 17;
 const MOST_WORDS: u64 = 64;

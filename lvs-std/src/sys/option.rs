@@ -95,6 +95,32 @@ pub(crate) fn get<T: Plain>(socket: BorrowedFd<'_>, level: i32, name: i32) -> io
     Ok(unsafe { value.assume_init() })
 }
 
+/// `getsockopt(2)` as bytes: how many of the room were filled.
+#[cfg(feature = "exec")]
+pub(crate) fn bytes(socket: BorrowedFd<'_>, level: i32, name: i32, room: &mut [u8]) -> io::Result<usize> {
+    let mut length = u32::try_from(room.len()).unwrap_or(u32::MAX);
+    // SAFETY: the kernel writes at most `length` bytes to the live slice that is that long.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            room.as_mut_ptr().cast(),
+            ptr::from_mut(&mut length),
+        )
+    };
+    if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `setsockopt(2)` as bytes.
+#[cfg(feature = "exec")]
+pub(crate) fn set_bytes(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    // SAFETY: the kernel only reads the live slice, which is `length` long.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;

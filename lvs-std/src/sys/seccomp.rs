@@ -192,40 +192,6 @@ fn whole(done: isize, length: usize) -> io::Result<()> {
     }
 }
 
-/// `getsockopt(2)` as bytes: how many of the room were filled.
-pub(crate) fn socket_option(
-    socket: BorrowedFd<'_>,
-    level: i32,
-    name: i32,
-    room: &mut [u8],
-) -> io::Result<usize> {
-    let mut length = u32::try_from(room.len()).unwrap_or(u32::MAX);
-    // SAFETY: the kernel writes at most `length` bytes to the live slice that is that long.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            room.as_mut_ptr().cast(),
-            ptr::from_mut(&mut length),
-        )
-    };
-    if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
-}
-
-/// `setsockopt(2)` as bytes.
-pub(crate) fn set_socket_option(
-    socket: BorrowedFd<'_>,
-    level: i32,
-    name: i32,
-    value: &[u8],
-) -> io::Result<()> {
-    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
-    // SAFETY: the kernel only reads the live slice, which is `length` long.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// `getdents64(2)`: how many bytes of the room were filled with entries.
 pub(crate) fn directory_entries(directory: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the kernel writes at most as many bytes as the live slice is long.
@@ -250,7 +216,7 @@ pub(crate) fn status(file: BorrowedFd<'_>, mode: Option<u32>) -> io::Result<Vec<
     Ok(unsafe { bytes_of(&status) }.to_vec())
 }
 
-/// The same as `struct statx`.
+/// `struct statx` of a file, as [`status`] has `struct stat`.
 pub(crate) fn extended_status(file: BorrowedFd<'_>, mask: u32, mode: Option<u32>) -> io::Result<Vec<u8>> {
     let mut status = MaybeUninit::<libc::statx>::zeroed();
     let (flags, at) = (libc::AT_EMPTY_PATH, status.as_mut_ptr());
@@ -320,8 +286,10 @@ extern "C" fn forward(signal: i32, info: *const libc::siginfo_t, _: *const libc:
     let by_a_process = unsafe { info.as_ref() }.is_some_and(|info| info.si_code <= 0);
     if by_a_process {
         let (descriptor, byte) = (FORWARD_TO.load(Ordering::Relaxed), signal as u8);
+        // What finds no room would find its like waiting.
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: the byte lives; the descriptor is open as long as the process lives.
-        unsafe { libc::send(descriptor, ptr::from_ref(&byte).cast(), 1, libc::MSG_NOSIGNAL) };
+        unsafe { libc::send(descriptor, ptr::from_ref(&byte).cast(), 1, flags) };
     }
 }
 

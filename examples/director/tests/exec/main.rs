@@ -166,6 +166,13 @@ fn whoever_gives_up_privileges_does_not_keep_them_at_the_director() {
     let switch = "/proc/sys/net/ipv4/vs/sloppy_tcp";
     let script = format!("{drop} cat {switch}; {drop} sh -c 'echo 1 >{switch}' 2>/dev/null; cat {switch}");
     assert_eq!(director.sh(&script), "0\n0\n");
+    if let Some(python) = python("os") {
+        // A file in memory may have any name, also that of one by which a switch is written.
+        let forge = format!("import os; os.write(os.memfd_create(\"director:{switch}\"), b\"1\")");
+        let script = format!("exec 3>{switch}; {drop} {python} -c '{forge}' 2>/dev/null; echo $?; cat {switch}");
+        assert_eq!(director.sh(&script), "1\n0\n");
+        assert_eq!(director.sh(&format!("exec 3>{switch}; {python} -c '{forge}'; cat {switch}")), "1\n");
+    }
     if is_there("ipvsadm") {
         let output =
             director.exec(["sh", "-c", &format!("{drop} ipvsadm -A -t 10.0.0.1:80 2>&1; ipvsadm -Sn")]);

@@ -1,5 +1,5 @@
 """What a program sees of a generic netlink socket by all calls that there are, led to a director."""
-import os, select, signal, socket, struct, threading, time
+import ctypes, os, select, signal, socket, struct, threading, time
 
 ASK = bytes([3, 1, 0, 0, 9, 0, 2, 0]) + b'IPVS\0\0\0\0'
 INFO = bytes([15, 1, 0, 0])
@@ -185,4 +185,12 @@ try:
     check('a signal', False)
 except Alarm:
     pass
+
+# A pointer that leads nowhere harms nobody.
+libc = ctypes.CDLL(None, use_errno=True)
+for call in (libc.recvmsg, lambda s, at, flags: libc.recvmmsg(s, at, 1, flags, None)):
+    result = call(s.fileno(), ctypes.c_void_p(2 ** 64 - 8), 0)
+    check('a pointer that leads nowhere', (result, ctypes.get_errno()) == (-1, 14))
+s.send(request(16, ASK, 20))
+check('an answer after that', head(s.recvmsg(9000)[0])[3] == 20)
 print('all is as with the kernel')
