@@ -73,7 +73,8 @@ pub fn finish(status: ExitCode) -> ExitCode {
 /// Why something could not be printed for the first time.
 static UNPRINTED: Mutex<Option<String>> = Mutex::new(None);
 
-/// The output of what runs until it is stopped. No thread waits until somebody reads it.
+/// The output of what runs until it is stopped. No thread waits until somebody reads it, but the end of this value does,
+/// for a second: what was said last, a panic perhaps, is written.
 #[derive(Debug)]
 pub struct Streams {
     /// Standard output.
@@ -82,10 +83,16 @@ pub struct Streams {
     pub log: Output,
 }
 
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.out.flush(LAST_WORDS);
+        self.log.flush(LAST_WORDS);
+    }
+}
+
 /// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
 ///
-/// Neither a line of the log nor the message of a panic makes a thread wait: both go through [`Output`]. At the end what
-/// was said last has a second to be written.
+/// Neither a line of the log nor the message of a panic makes a thread wait: both go through [`Output`].
 pub fn supervise(work: impl FnOnce(&Streams) -> Result<(), Box<dyn Error>>) -> ExitCode {
     let lost = |lines| format!("{lines} lines of the log are lost: nobody took them in time\n");
     let streams = Output::to(io::stdout(), None)
@@ -112,8 +119,6 @@ pub fn supervise(work: impl FnOnce(&Streams) -> Result<(), Box<dyn Error>>) -> E
     if let Err(error) = &done {
         tracing::error!("{error}");
     }
-    streams.out.flush(LAST_WORDS);
-    streams.log.flush(LAST_WORDS);
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -48,7 +48,7 @@ pub struct Written {
 
 impl Output {
     /// Output to a descriptor, such as standard error. `notice` puts the number of lost pieces into words, which are
-    /// written before the next piece that is not lost.
+    /// written behind the next piece that is not lost.
     ///
     /// # Errors
     /// When no descriptor or no thread is left.
@@ -116,15 +116,20 @@ fn write(
 ) {
     let mut said = 0;
     for piece in queue {
+        let done = stream.write_all(&piece).and_then(|()| stream.flush()).is_ok();
+        if !done {
+            counts.refused.fetch_add(1, Ordering::Relaxed);
+        }
         let lost = counts.written().lost;
         // What is lost meanwhile is said the next time.
-        let words = notice.filter(|_| lost > said).map(|notice| notice(lost - said));
+        let words = notice.filter(|_| done && lost > said).map(|notice| notice(lost - said));
         if words.is_some_and(|words| stream.write_all(words.as_bytes()).is_ok()) {
             said = lost;
         }
-        let done = stream.write_all(&piece).and_then(|()| stream.flush());
-        let count = if done.is_ok() { &counts.written } else { &counts.refused };
-        count.fetch_add(1, Ordering::Relaxed);
+        // Counted last, so that a flush waits for the notice too.
+        if done {
+            counts.written.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -190,11 +195,13 @@ mod tests {
         assert!((99..=100).contains(&lost), "{lost}: one piece may be with the thread");
         drop(held);
         output.flush(Duration::from_secs(60));
+        let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches(&notice(lost)).count(), 1, "{lost} lost, said without a further line");
         output.say("last\n");
         output.flush(Duration::from_secs(60));
         assert_eq!(output.written(), Written { written: (QUEUE + 101) as u64 - lost, lost, waiting: 0 });
         let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.matches(&notice(lost)).count(), 1, "{lost} lost, said once");
+        assert_eq!(text.matches(" lost)\n").count(), 1, "said once");
         assert!(text.ends_with("last\n"));
     }
 
