@@ -38,7 +38,7 @@ pub(crate) struct Outage {
     /// Requests without answer, on the dead server and on others.
     broken: usize,
     broken_elsewhere: usize,
-    /// Those of them that began after the director had taken note.
+    /// Requests without answer that began after the director had taken note.
     broken_later: usize,
     /// What the first one of a wrong kind ended with.
     wrong: Option<String>,
@@ -138,7 +138,7 @@ impl Outage {
         self.broken_elsewhere == 0 && self.broken_later == 0 && self.used.is_some()
     }
 
-    /// It, in sentences.
+    /// The outage, in sentences.
     pub(crate) fn text(&self, terminal: Terminal) -> String {
         let mark = if self.is_right() { (Tone::Good, "ok") } else { (Tone::Bad, "WRONG") };
         let mut text =

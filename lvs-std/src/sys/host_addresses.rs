@@ -55,7 +55,7 @@ impl HostAddresses {
         Ok(self.read_by_interface()?.into_iter().map(|(_, address)| address).collect())
     }
 
-    /// The same, each with the number of the interface that has it.
+    /// All addresses as of [`read`](Self::read), each with the number of the interface that has it.
     ///
     /// # Errors
     /// When the kernel does not say.

@@ -15,9 +15,9 @@ pub(crate) struct Interface {
     pub(crate) mtu: usize,
     /// The address that the kernel uses on it.
     pub(crate) mac: [u8; 6],
-    /// Somebody has brought it up.
+    /// Whether somebody has brought it up.
     pub(crate) up: bool,
-    /// It is up and has a carrier: what is sent may arrive.
+    /// Whether it is up and has a carrier: what is sent may arrive.
     pub(crate) running: bool,
 }
 

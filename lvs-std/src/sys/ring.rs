@@ -257,8 +257,8 @@ impl TransmitRing {
     }
 
     /// Looks how far the kernel came: it takes frames in order. `taken` is told of each, how many bytes it has and its
-    /// beginning. Says whether the kernel stopped at one that it refused, which is taken out of the ring, the later ones
-    /// moving up, since the kernel will look at that slot again.
+    /// beginning. Says whether the kernel stopped at one that it refused, which is taken out of the ring, the later
+    /// ones moving up, since the kernel will look at that slot again.
     pub(crate) fn advance<const BEGINNING: usize>(
         &mut self,
         mut taken: impl FnMut(usize, [u8; BEGINNING]),
