@@ -1,13 +1,11 @@
 //! `director exec`: ipvsadm, keepalived and whatever else configures IPVS, led to a director.
 
 use std::ffi::OsString;
-use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
-use lvs_std::control::{self, Client};
+use lvs_std::control::directors;
 use lvs_std::exec::Launch;
-use lvs_support::println;
+use lvs_support::{eprintln, println};
 
 use crate::control::Target;
 
@@ -28,7 +26,7 @@ pub(crate) struct Arguments {
 /// no director, or not for this user, 126 and 127 as a shell's when the command cannot be led or found, else 1.
 pub(crate) fn main(arguments: Arguments) -> ExitCode {
     if arguments.list {
-        return list(Path::new(FOLDER));
+        return list();
     }
     let mut words = arguments.command.into_iter();
     let Some(program) = words.next() else { return ExitCode::FAILURE };
@@ -42,37 +40,18 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Prints the names of the directors whose sockets are in a folder and answer, in order.
-fn list(folder: &Path) -> ExitCode {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        // Nobody has ever made it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {} cannot be looked into: {error}", folder.display());
-            return ExitCode::FAILURE;
+/// Prints the names of the directors that answer.
+fn list() -> ExitCode {
+    match directors() {
+        Ok(names) => {
+            for name in names {
+                println!("{name}");
+            }
+            ExitCode::SUCCESS
         }
-    };
-    let sockets = entries.flatten().map(|entry| entry.path());
-    let mut names: Vec<String> =
-        sockets.filter(|path| answers(path)).filter_map(|path| name(&path)).collect();
-    names.sort();
-    for name in names {
-        println!("{name}");
+        Err(error) => {
+            eprintln!("error: the folder of the directors' sockets cannot be read: {error}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
-
-/// The name of the director that has this socket.
-fn name(socket: &Path) -> Option<String> {
-    socket.file_name()?.to_str()?.strip_suffix(".sock").map(str::to_owned)
-}
-
-/// Whether a director listens at a socket.
-fn answers(socket: &Path) -> bool {
-    Client::connect(socket)
-        .is_ok_and(|mut client| client.call(&control::Command::Query(control::Query::Info)).is_ok())
-}
-
-/// Where directors have their sockets.
-const FOLDER: &str = "/run/director";

@@ -48,5 +48,5 @@ pub use protocol::session::{CommandHandler, Session};
 pub use reconcile::change::TableChange;
 pub use reconcile::desired::{DesiredServer, DesiredService, DesiredState, Edit, ServerStatus};
 pub use server::{ServeOptions, Serving, serve};
-pub use socket_path::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
+pub use socket_path::{DEFAULT_NAME, DIRECTOR_VARIABLE, directors, socket_path};
 pub use sync_daemons::{SyncDaemonError, SyncDaemons};

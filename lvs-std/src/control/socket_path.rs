@@ -1,6 +1,9 @@
 //! Where directors are found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::{Client, Command, Query};
 
 /// The environment variable that says which director a tool means: a name, or a path if there is a slash in it.
 pub const DIRECTOR_VARIABLE: &str = "LVS_DIRECTOR";
@@ -22,6 +25,33 @@ pub fn socket_path(director: &str) -> PathBuf {
     } else {
         PathBuf::from(format!("{FOLDER}/{director}.sock"))
     }
+}
+
+/// The names of the directors that answer at `/run/director`, in order. Those whose sockets are elsewhere are not found.
+///
+/// # Errors
+/// When there is such a folder, and it cannot be read.
+pub fn directors() -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(FOLDER) {
+        Ok(entries) => entries,
+        // Nobody has ever made it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let sockets = entries.flatten().map(|entry| entry.path()).filter(|path| answers(path));
+    let mut names: Vec<String> = sockets.filter_map(|path| name(&path)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The name of the director that has this socket.
+fn name(socket: &Path) -> Option<String> {
+    socket.file_name()?.to_str()?.strip_suffix(".sock").map(str::to_owned)
+}
+
+/// Whether a director listens at a socket.
+fn answers(socket: &Path) -> bool {
+    Client::connect(socket).is_ok_and(|mut client| client.call(&Command::Query(Query::Info)).is_ok())
 }
 
 const FOLDER: &str = "/run/director";
