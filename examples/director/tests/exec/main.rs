@@ -169,7 +169,8 @@ fn whoever_gives_up_privileges_does_not_keep_them_at_the_director() {
     if let Some(python) = python("os") {
         // A file in memory may have any name, also that of one by which a switch is written.
         let forge = format!("import os; os.write(os.memfd_create(\"director:{switch}\"), b\"1\")");
-        let script = format!("exec 3>{switch}; {drop} {python} -c '{forge}' 2>/dev/null; echo $?; cat {switch}");
+        let script =
+            format!("exec 3>{switch}; {drop} {python} -c '{forge}' 2>/dev/null; echo $?; cat {switch}");
         assert_eq!(director.sh(&script), "1\n0\n");
         assert_eq!(director.sh(&format!("exec 3>{switch}; {python} -c '{forge}'; cat {switch}")), "1\n");
     }
