@@ -5,7 +5,7 @@ use std::env;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Instant;
 
@@ -20,21 +20,33 @@ const SESSION: &str = "spool/pid/master.pid";
 const SYSTEM_PATHS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 pub(crate) fn is_installed(program: &str) -> bool {
+    folders().iter().any(|folder| folder.join(program).is_file())
+}
+
+fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(SYSTEM_PATHS.iter().map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).any(|file| file.is_file())
+    env::split_paths(&path).chain(SYSTEM_PATHS.iter().map(PathBuf::from)).collect()
 }
 
 /// A program, by its name, that finds what only the superuser starts.
 pub(crate) fn command(program: &str) -> Command {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(SYSTEM_PATHS.iter().map(PathBuf::from));
     let mut command = Command::new(program);
-    if let Ok(path) = env::join_paths(folders) {
+    if let Ok(path) = env::join_paths(folders()) {
         command.env("PATH", path);
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// What `curl` got with these arguments in a node, or what it says is wrong.
+pub(crate) fn curl(node: &Node, arguments: &[&str]) -> Outcome<Output> {
+    let mut curl = command("curl");
+    curl.args(["--globoff", "--silent", "--show-error", "--max-time", "30"]).args(arguments);
+    let output = node.run(|| curl.output())??;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(output)
 }
 
 /// One of several servers of a kind, with a folder of its own.

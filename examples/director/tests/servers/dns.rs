@@ -9,18 +9,19 @@ use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Cluster, Lab, Node};
 
 use crate::daemon::{Daemon, command};
-use crate::site::{Kind, Service, Site};
-
-const UDP: &str = "protocol = \"udp\"\ncheck = { type = \"dns\", name = \"example.test\", interval = \
-                   \"300ms\", timeout = \"2s\", rise = 1, fall = 1 }\n";
-const TCP: &str = "protocol = \"tcp\"\ncheck = { type = \"tcp\", interval = \"300ms\", timeout = \"2s\", rise = 1, fall = 1 }\n";
+use crate::site::{Kind, LISTENS, Service, Site};
 
 const KIND: Kind<'_> = Kind {
     name: "dns",
     marks: "",
     services: &[
-        Service { lines: UDP, port: Some(53), server_port: 5353 },
-        Service { lines: TCP, port: Some(53), server_port: 5353 },
+        Service {
+            lines: "protocol = \"udp\"",
+            check: "type = \"dns\", name = \"example.test\"",
+            port: Some(53),
+            server_port: 5353,
+        },
+        Service { lines: "protocol = \"tcp\"", check: LISTENS, port: Some(53), server_port: 5353 },
     ],
     fill,
     start,

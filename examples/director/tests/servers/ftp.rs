@@ -9,19 +9,14 @@ use lvs_core::{Family, Method};
 use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Cluster, Lab, Node};
 
-use crate::daemon::{Daemon, command};
-use crate::site::{Kind, Service, Site};
+use crate::daemon::{Daemon, curl};
+use crate::site::{Kind, LISTENS, Service, Site};
 
 /// Under NAT the director reads the control connection, and expects the data connection that is agreed there.
 const TRANSLATED: Kind<'_> = Kind {
     name: "ftp",
     marks: "",
-    services: &[Service {
-        lines: "protocol = \"tcp\"\ncheck = { type = \"tcp\", interval = \"300ms\", timeout = \"2s\", rise = 1, fall = \
-                1 }\n",
-        port: Some(21),
-        server_port: 21,
-    }],
+    services: &[Service { lines: "protocol = \"tcp\"", check: LISTENS, port: Some(21), server_port: 21 }],
     fill,
     start,
 };
@@ -32,8 +27,8 @@ const MARKED: Kind<'_> = Kind {
     name: "ftp",
     marks: "[[mark]]\nmark = 21\nprotocol = \"tcp\"\nto = \"VIP\"\n",
     services: &[Service {
-        lines: "mark = 21\npersistence = { timeout = 60 }\ncheck = { type = \"tcp\", interval = \"300ms\", timeout = \
-                \"2s\", rise = 1, fall = 1 }\n",
+        lines: "mark = 21\npersistence = { timeout = 60 }",
+        check: LISTENS,
         port: None,
         server_port: 21,
     }],
@@ -84,13 +79,9 @@ const fn client(family: Family, number: u8) -> IpAddr {
 fn fetch(site: &Site, number: u8, file: &str, way: &[&str]) -> Outcome<(Vec<u8>, String)> {
     let url = format!("ftp://{}/{file}", site.host());
     let from = client(site.family, number).to_string();
-    let mut curl = command("curl");
-    curl.args(["-gsS", "--max-time", "20", "-v", "--interface", &from, &url]).args(way);
-    let output = site.client.run(|| curl.output())??;
+    let arguments = [&["-v", "--interface", &from, &url], way].concat();
+    let output = curl(&site.client, &arguments)?;
     let talk = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(talk.into());
-    }
     let name = talk.lines().find_map(|line| line.trim_end().strip_prefix("< 220 ")).ok_or("no greeting")?;
     Ok((output.stdout, name.to_owned()))
 }

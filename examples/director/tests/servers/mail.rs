@@ -14,18 +14,13 @@ use lvs_core::{Family, Method};
 use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Lab, Node};
 
-use crate::daemon::{Daemon, command};
-use crate::site::{Kind, Service, Site};
+use crate::daemon::{Daemon, curl};
+use crate::site::{Kind, LISTENS, Service, Site};
 
 const KIND: Kind<'_> = Kind {
     name: "mail",
     marks: "",
-    services: &[Service {
-        lines: "protocol = \"tcp\"\ncheck = { type = \"tcp\", interval = \"500ms\", timeout = \"2s\", rise = 1, fall = \
-                1 }\n",
-        port: Some(25),
-        server_port: 2525,
-    }],
+    services: &[Service { lines: "protocol = \"tcp\"", check: LISTENS, port: Some(25), server_port: 2525 }],
     fill,
     start,
 };
@@ -84,14 +79,10 @@ fn send(site: &Site, number: usize, length: usize) -> Outcome<String> {
     let file = site.share.join("outgoing");
     fs::write(&file, text)?;
     let url = format!("smtp://{}/client.example.test", site.host());
-    let mut curl = command("curl");
-    curl.args(["-gsS", "--max-time", "30", "-v", &url, "--mail-from", "client@client.example.test"]);
-    curl.args(["--mail-rcpt", "inbox@example.test", "--upload-file"]).arg(&file);
-    let output = site.client.run(|| curl.output())??;
+    let file = file.display().to_string();
+    let envelope = ["--mail-from", "client@client.example.test", "--mail-rcpt", "inbox@example.test"];
+    let output = curl(&site.client, &[&["-v", &url, "--upload-file", &file][..], &envelope].concat())?;
     let talk = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(talk.into());
-    }
     let greeting =
         talk.lines().find_map(|line| line.trim_end().strip_prefix("< 220 ")).ok_or("no greeting")?;
     Ok(greeting.split('.').next().unwrap_or_default().to_owned())

@@ -3,8 +3,8 @@
 //! dies and comes back.
 //!
 //! They take the machine's own privileges, since each of them changes its user, and minutes. So they run only where
-//! `LVS_REQUIRE_SERVERS` is 1, as in `bash .ci/run servers`, which installs them too. What was run, with the results, is
-//! in docs/servers.md.
+//! `LVS_REQUIRE_SERVERS` is 1, as in `bash .ci/run servers`, which installs them too. What was run, with the
+//! results, is in docs/servers.md.
 
 mod daemon;
 mod dns;

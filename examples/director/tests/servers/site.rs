@@ -14,13 +14,19 @@ use lvs_std::lab::{Cluster, Lab, Node, Plan};
 
 use crate::daemon::Daemon;
 
+/// The check of a service that is well if somebody listens.
+pub(crate) const LISTENS: &str = "type = \"tcp\"";
+/// How soon checks notice.
+const TIMES: &str = "interval = \"300ms\", timeout = \"2s\", rise = 1, fall = 1";
 /// How long a check may take to notice anything, with room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A service in front of the servers.
 pub(crate) struct Service {
-    /// The lines of its table but for address and servers.
+    /// The lines of its table but for address, check and servers.
     pub(crate) lines: &'static str,
+    /// What its check is, but for the times.
+    pub(crate) check: &'static str,
     /// The port at the virtual address; `None` for a service by mark, which takes all.
     pub(crate) port: Option<u16>,
     /// The servers' port under NAT. With the other methods it is that of the service.
@@ -159,14 +165,16 @@ impl Site {
 fn configuration(method: Method, family: Family, kind: &Kind<'_>) -> String {
     let vip = Cluster::vip(family);
     let mut text = format!(
-        "virtual-addresses = [\"{vip}\"]\n[[interface]]\nname = \"eth0\"\naddresses = [\"{}/{length}\", \"{}/{length}\"]\n{}",
+        "virtual-addresses = [\"{vip}\"]\n[[interface]]\nname = \"eth0\"\n\
+         addresses = [\"{}/{length}\", \"{}/{length}\"]\n{}",
         Cluster::director_to_servers(family),
         Cluster::director_to_clients(family),
         kind.marks.replace("VIP", &whole(vip)),
         length = Cluster::prefix(family),
     );
     for service in kind.services {
-        text.push_str(&format!("[[service]]\nscheduler = \"rr\"\n{}\n", service.lines));
+        let Service { lines, check, .. } = service;
+        text.push_str(&format!("[[service]]\nscheduler = \"rr\"\n{lines}\ncheck = {{ {check}, {TIMES} }}\n"));
         match service.port {
             Some(port) => text.push_str(&format!("address = \"{vip}\"\nport = {port}\n")),
             None if family == Family::V4 => text.push_str("family = \"v4\"\n"),

@@ -8,15 +8,15 @@ use lvs_core::{Family, Method};
 use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Lab, Node};
 
-use crate::daemon::{Daemon, command};
+use crate::daemon::{Daemon, curl};
 use crate::site::{Kind, Service, Site};
 
 const KIND: Kind<'_> = Kind {
     name: "web",
     marks: "",
     services: &[Service {
-        lines: "protocol = \"tcp\"\ncheck = { type = \"http\", path = \"/health\", interval = \"300ms\", timeout = \
-                \"2s\", rise = 1, fall = 1 }\n",
+        lines: "protocol = \"tcp\"",
+        check: "type = \"http\", path = \"/health\"",
         port: Some(80),
         server_port: 8080,
     }],
@@ -43,12 +43,7 @@ pub(crate) fn test(lab: Lab, method: Method, family: Family) -> Outcome {
 /// A document, and who served it.
 fn fetch(site: &Site, path: &str) -> Outcome<(Vec<u8>, String)> {
     let url = format!("http://{}{path}", site.host());
-    let mut curl = command("curl");
-    curl.args(["-gsS", "--max-time", "20", "-i", &url]);
-    let output = site.client.run(|| curl.output())??;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
+    let output = curl(&site.client, &["-i", &url])?;
     let end = output.stdout.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or("no header")?;
     let (header, content) = output.stdout.split_at(end + 4);
     let header = String::from_utf8_lossy(header);
