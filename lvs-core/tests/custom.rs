@@ -48,6 +48,33 @@ fn a_scheduler_that_names_no_server_of_its_service_gives_none() {
     }
 }
 
+/// Picks the server after the one with this id, or else the one that was added first.
+#[derive(Debug)]
+struct After(u32);
+
+impl Schedule for After {
+    fn name(&self) -> &'static str {
+        "after"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        let after = pool.iter_after(Some(ServerId::from_index(self.0))).next();
+        Some(after.map_or(ServerId::from_index(0), |(id, _)| id))
+    }
+}
+
+#[test]
+fn after_a_removed_server_there_are_no_others() {
+    let mut director = Director::new(config(), Heap::<After>::with_capacity(16));
+    director.add_service(WEB, ServiceConfig::new(After(2))).unwrap();
+    (1..=3).for_each(|number| _ = director.add_server(WEB, server(number, Method::Nat, 1)).unwrap());
+    let target = |verdict| forwarded(verdict).map(|forward| forward.target);
+    assert_eq!(target(decide(&mut director, 4_000, SYN)), Some(address(2)));
+    director.remove_server(WEB, address(2)).unwrap();
+    director.remove_server(WEB, address(3)).unwrap();
+    assert_eq!(target(decide(&mut director, 4_001, SYN)), Some(address(1)));
+}
+
 #[test]
 fn a_scheduler_that_wants_more_table_than_there_is_memory_is_refused() {
     let mut director = Director::new(config(), Heap::<Stubborn>::with_capacity(16));

@@ -3,6 +3,7 @@
 use crate::conntrack::key::Target;
 use crate::conntrack::table::TableState;
 use crate::director::nominees::Nominees;
+use crate::director::places::Places;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
 use crate::model::flow::Family;
@@ -54,10 +55,10 @@ pub(crate) struct Brain {
     pub(super) watches_local: bool,
     /// When removed servers are next looked over.
     pub(super) next_trash: Tick,
-    /// Where the search for a vacant place goes on, for a service and for a server: behind the last one that was taken,
-    /// so that filling a table does not look at what is filled again and again.
+    /// Where the search for a service's vacant place goes on: behind the last one that was taken, so that filling a
+    /// table does not look at what is filled again and again.
     pub(super) next_service_place: usize,
-    pub(super) next_server_place: usize,
+    pub(super) places: Places,
     /// Removed servers that still take a place.
     pub(super) trash: u32,
     /// Where the search for connections of removed servers goes on, if one is under way.
@@ -142,7 +143,7 @@ impl Brain {
             watches_local: false,
             next_trash: Tick::ZERO,
             next_service_place: 0,
-            next_server_place: 0,
+            places: Places::NEW,
             trash: 0,
             flush: None,
         };

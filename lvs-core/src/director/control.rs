@@ -6,6 +6,7 @@ use super::time::lifecycle::TRASH_PERIOD_SECS;
 use crate::director::Director;
 use crate::director::brain::{FTP_PORT, family_index};
 use crate::director::engine::Engine;
+use crate::director::places::first_from;
 use crate::model::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError,
     RemoveServiceError, ZeroError,
@@ -16,7 +17,7 @@ use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::persistence::Persistence;
-use crate::model::server::{Life, ServerConfig, has_tunnel_port};
+use crate::model::server::{Life, Server, ServerConfig, has_tunnel_port};
 use crate::sched::pool::Pool;
 use crate::sched::schedule::{Change, Schedule};
 use crate::store::service::{Service, ServiceConfig};
@@ -129,11 +130,11 @@ impl<S: Store> Director<S> {
             next = engine.tables.servers[id.0 as usize].next;
             engine.retire(id);
         }
-        for server in engine.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index)) {
+        engine.for_removed(&key, index, |server| {
             // A service with the same key may come back in this place; it is not the same one.
             server.service = NO_SERVICE;
             server.holds = 0;
-        }
+        });
         Ok(())
     }
 
@@ -264,10 +265,15 @@ impl<S: Store> Director<S> {
             return Ok(());
         };
         let index = tables.by_key.find(&key).ok_or(ZeroError::NotFound)?;
-        if let Some(Some(service)) = tables.services.get_mut(index as usize) {
-            service.meter.zero();
+        let Some(Some(service)) = tables.services.get_mut(index as usize) else {
+            return Err(ZeroError::NotFound);
+        };
+        service.meter.zero();
+        let mut next = service.first;
+        while let Some(server) = next.and_then(|id| tables.servers.get_mut(id.0 as usize)) {
+            server.meter.zero();
+            next = server.next;
         }
-        tables.servers.iter_mut().filter(|server| server.serves(index)).for_each(|s| s.meter.zero());
         Ok(())
     }
 }
@@ -277,8 +283,8 @@ impl<S: Store> Engine<'_, S> {
     fn retire(&mut self, id: ServerId) {
         let server = &mut self.tables.servers[id.0 as usize];
         server.life = Life::Removed { idle_since: None };
-        server.next = None;
         let drained = server.is_drained();
+        self.list(id);
         if self.brain.trash == 0 {
             self.brain.next_trash = self.brain.clock.plus_secs(TRASH_PERIOD_SECS);
         }
@@ -304,58 +310,32 @@ impl<S: Store> Engine<'_, S> {
     /// server that no connection refers to.
     fn take_place(&mut self, key: &ServiceKey, address: SocketAddr) -> Option<ServerId> {
         // Its connections name the place: in the same place they flow again.
-        let returned = (self.brain.trash > 0)
-            .then(|| {
-                self.tables
-                    .servers
-                    .iter()
-                    .position(|s| s.is_removed() && s.address == address && s.key == *key)
-            })
-            .flatten();
-        if let Some(at) = returned {
-            self.brain.trash -= 1;
-            return Some(ServerId(at as u32));
-        }
-        self.vacate().map(|at| ServerId(at as u32))
-    }
-
-    /// A vacant place, if need be that of a removed server that nothing refers to.
-    pub(super) fn vacate(&mut self) -> Option<usize> {
-        let from = self.brain.next_server_place;
-        let at = match first_from(self.tables.servers, from, |server| server.life == Life::Vacant) {
-            Some(at) => at,
-            None => {
-                let at = self
-                    .tables
-                    .servers
-                    .iter()
-                    .position(|server| server.is_removed() && !server.is_referred_to())?;
+        let same = |server: &Server| server.is_removed() && server.address == address && server.key == *key;
+        match self.find_listed(key, same) {
+            Some(id) => {
+                self.unlist(id);
                 self.brain.trash -= 1;
-                at
+                Some(id)
             }
-        };
-        self.brain.next_server_place = at + 1;
-        self.tables.servers[at].vacate();
-        Some(at)
+            None => self.take_vacant(),
+        }
     }
 
     /// Tells a service's scheduler what changed.
     fn inform(&mut self, index: u32, change: Change) {
-        if let Some(Some(service)) = self.tables.services.get_mut(index as usize) {
-            if change == Change::Bound {
-                // What a former scheduler's cache held is forgotten with it.
-                let mut next = service.first;
-                while let Some(server) = next.and_then(|id| self.tables.servers.get_mut(id.0 as usize)) {
-                    server.holds = 0;
-                    next = server.next;
-                }
-                // Removed servers are in no service's list, but know it.
-                if self.brain.trash > 0 {
-                    let own =
-                        self.tables.servers.iter_mut().filter(|server| server.service == ServiceId(index));
-                    own.for_each(|server| server.holds = 0);
-                }
+        if change == Change::Bound
+            && let Some(Some(service)) = self.tables.services.get(index as usize)
+        {
+            // What a former scheduler's cache held is forgotten with it.
+            let (key, mut next) = (service.key, service.first);
+            while let Some(server) = next.and_then(|id| self.tables.servers.get_mut(id.0 as usize)) {
+                server.holds = 0;
+                next = server.next;
             }
+            // Removed servers are in no service's list, but know it.
+            self.for_removed(&key, index, |server| server.holds = 0);
+        }
+        if let Some(Some(service)) = self.tables.services.get_mut(index as usize) {
             // Not now: a large table takes a millisecond, and the next change would make it useless. The first
             // connection after the changes makes it, unless one that was made ahead is taken over before.
             if service.scheduler.builder().is_some() {
@@ -437,14 +417,6 @@ fn is_unicast(address: IpAddr) -> bool {
 
 fn has_port(key: &ServiceKey, wanted: u16) -> bool {
     matches!(key, ServiceKey::Address { port, .. } if *port == wanted)
-}
-
-/// The first item that is wanted, from a place on and then from the beginning.
-fn first_from<T>(items: &[T], from: usize, wanted: impl Fn(&T) -> bool) -> Option<usize> {
-    let from = from.min(items.len());
-    let (before, rest) = items.split_at_checked(from)?;
-    let behind = rest.iter().position(&wanted).map(|at| from + at);
-    behind.or_else(|| before.iter().position(&wanted))
 }
 
 fn goes_by_call(persistence: Option<Persistence>) -> bool {

@@ -7,6 +7,7 @@ mod fast;
 mod listing;
 mod nominees;
 pub(crate) mod offload;
+mod places;
 mod prebuilt;
 pub(crate) mod slow;
 mod sync;

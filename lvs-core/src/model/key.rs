@@ -4,6 +4,7 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::model::flow::{Family, Protocol};
+use crate::model::seed::Seed;
 
 /// What tells a virtual service from others, and packets for it from the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +48,26 @@ impl ServiceKey {
         match *self {
             Self::Address { address, .. } => Family::of(address),
             Self::Mark { family, .. } => family,
+        }
+    }
+
+    /// A keyed hash from whole words. The length in the last byte tells the kinds of keys apart.
+    #[inline]
+    pub(crate) const fn hash(&self, seed: Seed) -> u64 {
+        match *self {
+            Self::Address { protocol, address, port } => {
+                let end = port as u64 | (protocol.number() as u64) << 16;
+                match address {
+                    IpAddr::V4(address) => seed.hash([], (address.to_bits() as u64) << 24 | end | 7 << 56),
+                    IpAddr::V6(address) => {
+                        let bits = address.to_bits();
+                        seed.hash([bits as u64, (bits >> 64) as u64], end | 19 << 56)
+                    }
+                }
+            }
+            Self::Mark { family, mark } => {
+                seed.hash([], mark as u64 | (matches!(family, Family::V6) as u64) << 32 | 5 << 56)
+            }
         }
     }
 }

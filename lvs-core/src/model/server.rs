@@ -118,7 +118,10 @@ pub struct Server {
     pub(crate) overloaded: bool,
     pub(crate) draining: bool,
     pub(crate) life: Life,
+    /// The server behind it in its service's chain; without a service, in the chain of those of its hash.
     pub(crate) next: Option<ServerId>,
+    /// The first server without a service whose hash leads to this place, whatever is in the place itself.
+    pub(crate) head: Option<ServerId>,
     pub(crate) service: ServiceId,
     /// Key of the service that it belongs or belonged to; a removed server is found again by it.
     pub(crate) key: ServiceKey,
@@ -161,6 +164,7 @@ impl Server {
         draining: false,
         life: Life::Vacant,
         next: None,
+        head: None,
         service: ServiceId(u32::MAX),
         key: ServiceKey::Mark { family: Family::V4, mark: 0 },
         meter: Meter::ZERO,
@@ -172,7 +176,7 @@ impl Server {
     /// Gives the place back for another server.
     pub(crate) fn vacate(&mut self) {
         // Counted on, so that caches which name the place by both numbers notice the change.
-        *self = Self { generation: self.generation.wrapping_add(1), ..Self::VACANT };
+        *self = Self { generation: self.generation.wrapping_add(1), head: self.head, ..Self::VACANT };
     }
 
     /// Address and port.

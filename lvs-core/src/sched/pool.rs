@@ -54,11 +54,12 @@ impl<'a> Pool<'a> {
         walk(self.servers, self.first)
     }
 
-    /// The servers that come after `server`, or all of them after `None`.
+    /// The servers that come after `server`, or all of them after `None`. After one that was removed there are none.
     pub fn iter_after(&self, server: Option<ServerId>) -> impl Iterator<Item = (ServerId, &Server)> {
         let from = match server {
             None => self.first,
-            Some(id) => self.get(id).and_then(|server| server.next),
+            // A server that is in no service is in a chain of such.
+            Some(id) => self.get(id).filter(|server| server.is_available()).and_then(|server| server.next),
         };
         walk(self.servers, from)
     }

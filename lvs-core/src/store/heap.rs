@@ -5,7 +5,6 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::BuildHasher;
-use core::net::IpAddr;
 use core::ops::Range;
 
 use hashbrown::HashTable;
@@ -17,7 +16,6 @@ use crate::conntrack::index::{Cell, cells_for};
 use crate::conntrack::slot::{Note, Slot};
 use crate::conntrack::table::MAX_SLOTS;
 use crate::model::event::Event;
-use crate::model::flow::Family;
 use crate::model::key::ServiceKey;
 use crate::model::persistence::MAX_CALL_ID;
 use crate::model::seed::Seed;
@@ -294,17 +292,17 @@ pub struct HeapServices {
 impl Services for HeapServices {
     #[inline]
     fn find(&self, key: &ServiceKey) -> Option<u32> {
-        self.keys.find(hash(key, self.seed), |entry| entry.0 == *key).map(|entry| entry.1)
+        self.keys.find(key.hash(self.seed), |entry| entry.0 == *key).map(|entry| entry.1)
     }
 
     fn insert(&mut self, key: ServiceKey, index: u32) {
         self.remove(&key);
         let seed = self.seed;
-        self.keys.insert_unique(hash(&key, seed), (key, index), |entry| hash(&entry.0, seed));
+        self.keys.insert_unique(key.hash(seed), (key, index), |entry| entry.0.hash(seed));
     }
 
     fn remove(&mut self, key: &ServiceKey) {
-        if let Ok(entry) = self.keys.find_entry(hash(key, self.seed), |entry| entry.0 == *key) {
+        if let Ok(entry) = self.keys.find_entry(key.hash(self.seed), |entry| entry.0 == *key) {
             entry.remove();
         }
     }
@@ -330,26 +328,6 @@ impl Services for HeapServices {
 
     fn forget_call(&mut self, slot: u32) {
         self.calls.remove(&slot);
-    }
-}
-
-/// A keyed hash of a service's key, from whole words. The length in the last byte tells the kinds of keys apart.
-#[inline]
-fn hash(key: &ServiceKey, seed: Seed) -> u64 {
-    match *key {
-        ServiceKey::Address { protocol, address, port } => {
-            let end = u64::from(port) | u64::from(protocol.number()) << 16;
-            match address {
-                IpAddr::V4(address) => seed.hash([], u64::from(address.to_bits()) << 24 | end | 7 << 56),
-                IpAddr::V6(address) => {
-                    let bits = address.to_bits();
-                    seed.hash([bits as u64, (bits >> 64) as u64], end | 19 << 56)
-                }
-            }
-        }
-        ServiceKey::Mark { family, mark } => {
-            seed.hash([], u64::from(mark) | u64::from(family == Family::V6) << 32 | 5 << 56)
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::model::error::ExpectError;
 use crate::model::event::Event;
 use crate::model::flow::Protocol;
 use crate::model::id::{ConnId, ServerId};
+use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::packet::{Content, Packet};
 use crate::model::reason::Reason;
@@ -219,7 +220,7 @@ impl<S: Store> Engine<'_, S> {
                 self.synchronise(controller, packets);
             }
         }
-        let own = &mut self.tables.servers[server.0 as usize];
+        let own = &self.tables.servers[server.0 as usize];
         let method = own.method;
         let target = match method {
             Method::Bypass => packet.flow.destination(),
@@ -228,9 +229,7 @@ impl<S: Store> Engine<'_, S> {
             }
         };
         // No entry refers to the stand-in of a packet that goes alone, so nothing else would give its place back.
-        if own.is_standin() && !own.is_referred_to() {
-            own.vacate();
-        }
+        self.leave_standin(server);
         let connection = ConnId::NONE;
         let direction = Direction::Request;
         Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
@@ -340,16 +339,20 @@ impl<S: Store> Engine<'_, S> {
             server.is_standin() && server.address.ip() == address && server.method == method
         };
         // One stand-in for each address and method: it is a place that real servers could use.
-        if let Some(at) = self.tables.servers.iter().position(same) {
-            return Some(ServerId(at as u32));
+        let key = ServiceKey::udp(address, 0);
+        if let Some(id) = self.find_listed(&key, same) {
+            return Some(id);
         }
-        let at = self.vacate()?;
-        let server = &mut self.tables.servers[at];
+        let id = self.take_vacant()?;
+        let server = &mut self.tables.servers[id.0 as usize];
         server.life = Life::Standin;
         server.address = SocketAddr::new(address, 0);
         server.method = method;
         server.weight = 1;
-        Some(ServerId(at as u32))
+        // No service has it: it is only found by it.
+        server.key = key;
+        self.list(id);
+        Some(id)
     }
 }
 

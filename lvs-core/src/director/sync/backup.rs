@@ -187,14 +187,6 @@ impl<S: Store> Engine<'_, S> {
         self.set_active(id, active);
     }
 
-    /// Gives the place of a stand-in back that nothing refers to.
-    fn leave_standin(&mut self, id: ServerId) {
-        let server = &mut self.tables.servers[id.0 as usize];
-        if server.is_standin() && !server.is_referred_to() {
-            server.vacate();
-        }
-    }
-
     /// An entry's real server, or what stands in for it.
     fn server_of_entry(&mut self, entry: &SyncEntry, flow: &Flow) -> Option<ServerId> {
         if let Some(server) = self.known_server(entry, flow) {

@@ -85,12 +85,11 @@ impl<S: Store> Engine<'_, S> {
         if relieved {
             self.note(Event::Relieved { server });
         }
-        let own = &mut self.tables.servers[index];
-        if own.is_drained() {
+        if self.tables.servers[index].is_drained() {
             self.note(Event::Drained { server });
-        // A stand-in is there for its connections alone.
-        } else if own.is_standin() && !own.is_referred_to() {
-            own.vacate();
+        } else {
+            // A stand-in is there for its connections alone.
+            self.leave_standin(server);
         }
     }
 
@@ -158,20 +157,16 @@ impl<S: Store> Engine<'_, S> {
     pub(crate) fn empty_trash(&mut self) {
         let now = self.brain.clock;
         self.brain.next_trash = now.plus_secs(TRASH_PERIOD_SECS);
-        for server in self.tables.servers.iter_mut() {
-            let Life::Removed { idle_since } = server.life else { continue };
-            match idle_since {
-                // A place that a connection or a cache of `lblc` names must not go to another server: both name it by
-                // its number.
-                _ if server.is_referred_to() || server.holds > 0 => {}
-                None => server.life = Life::Removed { idle_since: Some(now) },
-                Some(since) if now >= since.plus_secs(TRASH_IDLE_SECS) => {
-                    server.vacate();
-                    self.brain.trash -= 1;
-                }
-                Some(_) => {}
+        self.give_back_removed(|server, idle_since| match idle_since {
+            // A place that a connection or a cache of `lblc` names must not go to another server: both name it by its
+            // number.
+            _ if server.is_referred_to() || server.holds > 0 => false,
+            None => {
+                server.life = Life::Removed { idle_since: Some(now) };
+                false
             }
-        }
+            Some(since) => now >= since.plus_secs(TRASH_IDLE_SECS),
+        });
     }
 }
 

@@ -1,0 +1,124 @@
+//! Places for servers: whoever comes back finds the same one, and none is lost or given out twice.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use core::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+
+use lvs_core::config::Capacity;
+use lvs_core::error::AddServerError;
+use lvs_core::{
+    Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServerId, ServiceConfig, ServiceKey, Tick,
+};
+use proptest::prelude::*;
+
+const SERVICES: u8 = 4;
+const SERVERS: u8 = 8;
+/// Fewer than all servers of all services together.
+const PLACES: usize = 20;
+
+fn key(service: u8) -> ServiceKey {
+    ServiceKey::tcp(Ipv4Addr::new(10, 99, 0, service).into(), 80)
+}
+
+fn address(server: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 1, server], 80))
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(u8, u8),
+    Remove(u8, u8),
+    RemoveService(u8),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let server = (0..SERVICES, 0..SERVERS);
+    prop_oneof![
+        12 => server.clone().prop_map(|(service, server)| Step::Add(service, server)),
+        8 => server.prop_map(|(service, server)| Step::Remove(service, server)),
+        1 => (0..SERVICES).prop_map(Step::RemoveService),
+        1 => (1..200_u64).prop_map(Step::Wait),
+    ]
+}
+
+fn director() -> Director<Heap> {
+    let mut capacity = Capacity::new(16);
+    (capacity.services, capacity.servers) = (usize::from(SERVICES), PLACES);
+    let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Heap::new(capacity));
+    (0..SERVICES).for_each(|service| add_service(&mut director, service));
+    director
+}
+
+fn add_service(director: &mut Director<Heap>, service: u8) {
+    director.add_service(key(service), ServiceConfig::new(Scheduler::default())).unwrap();
+}
+
+fn add(director: &mut Director<Heap>, service: u8, server: u8) -> Result<ServerId, AddServerError> {
+    director.add_server(key(service), ServerConfig::new(address(server), Method::Nat))
+}
+
+proptest! {
+    #[test]
+    fn a_server_that_comes_back_has_its_place_again(steps in prop::collection::vec(step(), 1..300)) {
+        let mut director = director();
+        let mut now = Tick::ZERO;
+        let mut live: BTreeMap<(u8, u8), ServerId> = BTreeMap::new();
+        // Those whose places nobody needed since, and no two looks of the sweep have found idle.
+        let mut removed: BTreeMap<(u8, u8), ServerId> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Add(service, server) => {
+                    let result = add(&mut director, service, server);
+                    if live.contains_key(&(service, server)) {
+                        prop_assert_eq!(result, Err(AddServerError::Exists));
+                        continue;
+                    }
+                    if live.len() == PLACES {
+                        prop_assert_eq!(result, Err(AddServerError::Full));
+                        continue;
+                    }
+                    let id = result.unwrap();
+                    if let Some(place) = removed.remove(&(service, server)) {
+                        prop_assert_eq!(id, place);
+                    }
+                    removed.retain(|_, place| *place != id);
+                    live.insert((service, server), id);
+                }
+                Step::Remove(service, server) => {
+                    let result = director.remove_server(key(service), address(server));
+                    prop_assert_eq!(result.is_ok(), live.contains_key(&(service, server)));
+                    removed.extend(live.remove_entry(&(service, server)));
+                }
+                Step::RemoveService(service) => {
+                    director.remove_service(key(service)).unwrap();
+                    add_service(&mut director, service);
+                    removed.extend(live.extract_if((service, 0)..(service + 1, 0), |_, _| true));
+                }
+                Step::Wait(secs) => {
+                    now = now.plus_secs(secs);
+                    director.sweep(now, usize::MAX);
+                    removed.clear();
+                }
+            }
+            let places: BTreeSet<ServerId> = live.values().copied().collect();
+            prop_assert_eq!(places.len(), live.len(), "no place has two servers");
+            for (&(service, server), &id) in &live {
+                let found = director.servers(key(service)).find(|(_, there)| there.address() == address(server));
+                prop_assert_eq!(found.map(|(id, _)| id), Some(id));
+            }
+        }
+        // After a while all places are there for others.
+        (0..SERVICES).for_each(|service| director.remove_service(key(service)).unwrap());
+        for _ in 0..5 {
+            now = now.plus_secs(61);
+            director.sweep(now, usize::MAX);
+        }
+        add_service(&mut director, 0);
+        for server in 100..100 + PLACES as u8 {
+            add(&mut director, 0, server).unwrap();
+        }
+        prop_assert_eq!(add(&mut director, 0, 99), Err(AddServerError::Full));
+    }
+}
