@@ -10,6 +10,8 @@ use lvs_core::{
     Seed, ServerConfig, ServerId, ServiceConfig, ServiceKey, TcpFlags, Tick, Tunnel, Weight,
 };
 
+use crate::bytes::Bytes;
+
 const CAPACITY: usize = 24;
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
 const KEYS: [ServiceKey; 5] = [
@@ -28,7 +30,7 @@ const TIMEOUTS: [u32; 12] = [0, 1, 2, 9, 10, 61, 120, 900, 7_200, 20_000, 90_000
 ///
 /// When after a full sweep anything is counted that is not listed, or the other way round.
 pub fn backup(data: &[u8]) {
-    let mut bytes = Bytes(data.iter());
+    let mut bytes = Bytes::of(data);
     let switches = bytes.next();
     let mut config = Config::new(Seed::from_bytes([switches; 16]));
     config.tuning.expire_nodest_conn = switches & 1 != 0;
@@ -199,17 +201,4 @@ fn packet(bytes: &mut Bytes<'_>) -> Option<Packet> {
     } else {
         Packet::new(Flow::new(protocol, address(to >> 4), client(from))?, content, 60).passing()
     })
-}
-
-/// Bytes to be read; 0 for ever after the last.
-struct Bytes<'a>(core::slice::Iter<'a, u8>);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> u8 {
-        self.0.next().copied().unwrap_or(0)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.as_slice().is_empty()
-    }
 }

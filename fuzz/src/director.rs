@@ -12,6 +12,8 @@ use lvs_core::{
 use twin::fast::{By, verdicts};
 use twin::{Answer, Manner, Twin};
 
+use crate::bytes::Bytes;
+
 #[path = "../../lvs-core/tests/twin/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "the twin is test code: it stops where it cannot go on")]
 mod twin;
@@ -25,7 +27,7 @@ const CAPACITY: usize = 16;
 ///
 /// When they do not all agree on every packet and every list of servers.
 pub fn director(data: &[u8]) {
-    let mut bytes = Bytes(data.iter());
+    let mut bytes = Bytes::of(data);
     let mut config = Config::new(Seed::from_bytes([bytes.next(); 16]));
     let switches = bytes.next();
     config.when_full = WhenFull::Refuse;
@@ -218,17 +220,4 @@ fn apply<S: Store<Scheduler = Scheduler>>(
         }
     };
     (done, Vec::new())
-}
-
-/// Bytes to be read; 0 for ever after the last.
-struct Bytes<'a>(core::slice::Iter<'a, u8>);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> u8 {
-        self.0.next().copied().unwrap_or(0)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.as_slice().is_empty()
-    }
 }

@@ -5,6 +5,7 @@
 
 mod backup;
 mod batch;
+mod bytes;
 mod control;
 mod director;
 mod forward;
