@@ -327,13 +327,6 @@ impl Twin {
         }
     }
 
-    /// Decides a packet whose connection the caller knows to be absent. That saves the walks by which
-    /// [`decide`](Self::decide) finds it out, so that a table of thousands is filled in a moment.
-    #[allow(dead_code, reason = "only one of the tests fills a table")]
-    pub(crate) fn admit(&mut self, tick: Tick, packet: &Packet) -> Answer {
-        self.schedule(tick.as_millis() / 4, packet)
-    }
-
     pub(crate) fn decide(&mut self, tick: Tick, packet: &Packet) -> Answer {
         let now = tick.as_millis() / 4;
         let family = packet.flow.addresses.family();
@@ -426,7 +419,7 @@ impl Twin {
         Answer::Forward { direction, method, target, server: server.config.address }
     }
 
-    fn schedule(&mut self, now: u64, packet: &Packet) -> Answer {
+    pub(crate) fn schedule(&mut self, now: u64, packet: &Packet) -> Answer {
         let flow = packet.flow;
         let starts = match packet.content {
             Content::Tcp(flags) => {
