@@ -37,20 +37,7 @@ fn client(family: Family) -> SocketAddr {
 }
 
 fn syn(family: Family) -> Sample {
-    Sample {
-        protocol: Protocol::Tcp,
-        source: client(family),
-        destination: client(family),
-        ttl: 64,
-        class: 0,
-        dont_fragment: true,
-        identification: 1,
-        options: false,
-        tcp_flags: 0x02,
-        sequence: 1_000,
-        payload: Vec::new(),
-        sum: SumState::Right,
-    }
+    Sample::tcp(client(family), client(family), 0x02)
 }
 
 /// A packet from a client to one of the services.
@@ -565,18 +552,6 @@ fn marked_packets_for_others_are_captured_or_bypassed() {
 
 /// A plain segment between two hosts.
 fn segment_between(source: &str, destination: &str) -> Sample {
-    Sample {
-        protocol: Protocol::Tcp,
-        source: source.parse().unwrap(),
-        destination: destination.parse().unwrap(),
-        ttl: 64,
-        class: 0,
-        dont_fragment: true,
-        identification: 1,
-        options: false,
-        tcp_flags: 0x10,
-        sequence: 1,
-        payload: vec![7; 10],
-        sum: SumState::Right,
-    }
+    let sample = Sample::tcp(source.parse().unwrap(), destination.parse().unwrap(), 0x10);
+    Sample { payload: vec![7; 10], ..sample }
 }

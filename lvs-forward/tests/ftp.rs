@@ -12,7 +12,7 @@ mod sample;
 use core::net::SocketAddr;
 
 use lvs_core::conn::{State, TcpState};
-use lvs_core::{Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
+use lvs_core::{Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
 use lvs_forward::alg::ftp::{Control, Controls};
 use lvs_forward::{DropReason, Frame, HEADROOM, Merged, MergedKind, Offload, Options, Outcome, PortId};
 
@@ -53,20 +53,7 @@ impl Dialog {
     }
 
     fn sample(&self, from: SocketAddr, to: SocketAddr, flags: u8, sequence: u32, payload: &[u8]) -> Sample {
-        Sample {
-            protocol: Protocol::Tcp,
-            source: from,
-            destination: to,
-            ttl: 64,
-            class: 0,
-            dont_fragment: true,
-            identification: 7,
-            options: false,
-            tcp_flags: flags,
-            sequence,
-            payload: payload.to_vec(),
-            sum: self.sum,
-        }
+        Sample { sequence, payload: payload.to_vec(), sum: self.sum, ..Sample::tcp(from, to, flags) }
     }
 
     /// The client says something; what the server gets.

@@ -4,6 +4,7 @@
 
 #[expect(dead_code, reason = "these packets have no link header")]
 mod oracle;
+#[expect(dead_code, reason = "these packets are of all kinds")]
 mod sample;
 mod support;
 

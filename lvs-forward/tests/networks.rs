@@ -12,7 +12,7 @@ mod sample;
 use core::net::IpAddr;
 
 use lab::*;
-use lvs_core::{Family, Protocol, Seed, Tick};
+use lvs_core::{Family, Seed, Tick};
 use lvs_forward::host::{AddPortError, Host, MacAddress, Port, Prefix};
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Offload, Options, Outcome, PortId};
 use sample::*;
@@ -54,21 +54,7 @@ fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 /// A SYN to the service of method 1, direct routing, at the port's MAC address.
 fn syn_frame() -> (Sample, Vec<u8>) {
     let client = "192.0.2.7:40000".parse().unwrap();
-    let sample = Sample {
-        protocol: Protocol::Tcp,
-        source: client,
-        destination: client,
-        ttl: 64,
-        class: 0,
-        dont_fragment: true,
-        identification: 1,
-        options: false,
-        tcp_flags: 0x02,
-        sequence: 1_000,
-        payload: Vec::new(),
-        sum: SumState::Right,
-    };
-    let sample = request(&sample, 1);
+    let sample = request(&Sample::tcp(client, client, 0x02), 1);
     let bytes = ethernet(0, 0, &sample.packet());
     (sample, bytes)
 }

@@ -50,20 +50,9 @@ fn samples() -> Vec<(Sample, u8)> {
         for method in 0..METHODS.len() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for (ttl, length) in [(64, 100), (64, 1_390), (1, 100)] {
-                    let sample = Sample {
-                        protocol,
-                        source: client,
-                        destination: client,
-                        ttl,
-                        class: 0,
-                        dont_fragment: true,
-                        identification: 1,
-                        options: false,
-                        tcp_flags: 0x02,
-                        sequence: 1,
-                        payload: vec![7; length],
-                        sum: if length == 100 { SumState::Partial } else { SumState::Right },
-                    };
+                    let sum = if length == 100 { SumState::Partial } else { SumState::Right };
+                    let sample = Sample::tcp(client, client, 0x02);
+                    let sample = Sample { protocol, ttl, payload: vec![7; length], sum, ..sample };
                     let request = request(&sample, method);
                     samples.push((answer(&request, method), INSIDE));
                     samples.push((request, OUTSIDE));

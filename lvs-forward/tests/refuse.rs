@@ -31,21 +31,8 @@ fn client(family: Family) -> SocketAddr {
 
 /// A segment from a client to a service that the director knows no connection for. It acknowledges number 9.
 fn segment(family: Family, tcp_flags: u8) -> Sample {
-    let sample = Sample {
-        protocol: Protocol::Tcp,
-        source: client(family),
-        destination: client(family),
-        ttl: 64,
-        class: 0,
-        dont_fragment: true,
-        identification: 1,
-        options: false,
-        tcp_flags,
-        sequence: 1_000,
-        payload: vec![7; 11],
-        sum: SumState::Right,
-    };
-    request(&sample, 0)
+    let sample = Sample::tcp(client(family), client(family), tcp_flags);
+    request(&Sample { payload: vec![7; 11], ..sample }, 0)
 }
 
 /// The same from the real server.

@@ -45,20 +45,7 @@ impl Flow {
     /// A plain packet of it, as most are.
     pub(crate) fn sample(self) -> Sample {
         let client = client(self.family, self.client);
-        let sample = Sample {
-            protocol: self.protocol,
-            source: client,
-            destination: client,
-            ttl: 64,
-            class: 0,
-            dont_fragment: true,
-            identification: 1,
-            options: false,
-            tcp_flags: ACK,
-            sequence: 1_000,
-            payload: Vec::new(),
-            sum: SumState::Right,
-        };
+        let sample = Sample { protocol: self.protocol, ..Sample::tcp(client, client, ACK) };
         let request = request(&sample, self.method);
         if self.reply {
             return Sample { tcp_flags: ACK, ..answer(&request, self.method) };

@@ -37,6 +37,24 @@ pub(crate) enum SumState {
 }
 
 impl Sample {
+    /// A plain TCP segment between two hosts, without a payload.
+    pub(crate) fn tcp(source: SocketAddr, destination: SocketAddr, tcp_flags: u8) -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            source,
+            destination,
+            ttl: 64,
+            class: 0,
+            dont_fragment: true,
+            identification: 1,
+            options: false,
+            tcp_flags,
+            sequence: 1_000,
+            payload: Vec::new(),
+            sum: SumState::Right,
+        }
+    }
+
     pub(crate) fn family(&self) -> Family {
         Family::of(self.source.ip())
     }
