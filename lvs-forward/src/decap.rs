@@ -106,8 +106,8 @@ pub const GUE_PORT: u16 = 6_080;
 
 /// Unwraps tunnel packets to its host's addresses: IP in IP and IPv6, GRE, and GUE on one UDP port.
 ///
-/// Its host answers ARP, neighbour solicitations and pings for the tunnel address. The virtual address belongs to the
-/// local stack behind it, where the unwrapped packets go, on an interface that tells nobody of it.
+/// The decapsulator's host answers ARP, neighbour solicitations and pings for the tunnel address. The virtual address
+/// belongs to the local stack behind it, where the unwrapped packets go, on an interface that tells nobody of it.
 pub struct Decapsulator {
     host: Host,
     gue_port: u16,

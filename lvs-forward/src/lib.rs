@@ -87,7 +87,7 @@
 //! * Detect duplicate addresses or join groups (MLD, IGMP): a switch that snoops must flood `ff02::/16`.
 //! * Learn an IPv6 path's MTU inside a tunnel. IPVS does not either.
 //!
-//! It follows IPVS (Linux 6.1.192), frame by frame in recordings, with these exceptions:
+//! The forwarder follows IPVS (Linux 6.1.192), frame by frame in recordings, with these exceptions:
 //!
 //! * When a router inside a tunnel asks for smaller packets, the client is told the right size at once. Linux's first
 //!   message still has the size of its own link.

@@ -77,8 +77,8 @@ reasons! {
         /// No answer from the next hop lately. Requests are answered with ICMP host unreachable, unless they waited for
         /// the answer.
         HopFailed = "hop-failed",
-        /// The next hop's link-layer address is being asked for, and no more packets can wait for it, or the packet gave
-        /// its place there to another.
+        /// The next hop's link-layer address is being asked for, and no more packets can wait for it, or the packet
+        /// gave its place there to another.
         HopPending = "hop-pending",
         /// Longer than 65,535 bytes, see [`Malformed::Jumbo`](crate::parse::Malformed::Jumbo).
         Jumbo = "jumbo",
@@ -99,8 +99,8 @@ reasons! {
         NotForUs = "not-for-us",
         /// The device's word on checksum or segments does not fit the packet.
         Offload = "offload",
-        /// To an own address where nobody listens, or a real server's on a connection that is not known; answered with a
-        /// reset or port unreachable, see [`Options::reject`](crate::Options::reject).
+        /// To an own address where nobody listens, or a real server's on a connection that is not known; answered with
+        /// a reset or port unreachable, see [`Options::reject`](crate::Options::reject).
         Refused = "refused",
         /// As `Refused`, but not answered, because the director may not know all connections yet, see
         /// [`Forwarder::hold_resets`](crate::Forwarder::hold_resets).

@@ -36,7 +36,7 @@ pub struct Done {
 pub struct Sent {
     /// By this port.
     pub port: String,
-    /// Its bytes.
+    /// The frame's bytes.
     pub hex: Hex,
 }
 

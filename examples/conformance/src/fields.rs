@@ -6,7 +6,7 @@ use core::ops::Range;
 /// A part of a frame with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Its header and its name in it.
+    /// The header and the part's name in it.
     pub(crate) name: String,
     /// Where it is.
     pub(crate) range: Range<usize>,

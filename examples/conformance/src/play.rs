@@ -60,14 +60,14 @@ impl Default for Manner {
 }
 
 impl Manner {
-    /// This manner with another store.
+    /// Plays with another store.
     #[must_use]
     pub const fn with_store(mut self, store: StoreKind) -> Self {
         self.store = store;
         self
     }
 
-    /// This manner with batches of so many frames.
+    /// Plays with batches of so many frames.
     #[must_use]
     pub const fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch;

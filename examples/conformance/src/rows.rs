@@ -19,7 +19,7 @@ pub struct ServiceRow {
     pub sched: String,
     /// Persistence and one-packet scheduling as listed.
     pub flags: String,
-    /// Its servers, as a set.
+    /// The service's servers, as a set.
     pub servers: Vec<ServerRow>,
 }
 
@@ -42,7 +42,7 @@ pub struct ServerRow {
     pub addr: String,
     /// `Route`, `Tunnel` or `Masq`.
     pub fwd: String,
-    /// Its weight.
+    /// The server's weight.
     pub weight: u32,
     /// Active connections.
     pub active: u32,

@@ -16,7 +16,7 @@ use crate::rows::{ConnectionRow, ServiceRow};
 #[derive(Clone, Debug, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Scenario {
-    /// Its name, also that of its folder.
+    /// The scenario's name, also that of its folder.
     pub name: String,
     /// What it shows, in a sentence.
     pub title: String,
@@ -30,7 +30,7 @@ pub struct Scenario {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Setup {
-    /// Its ports by name.
+    /// The director's ports by name.
     pub ports: BTreeMap<String, PortSetup>,
     /// Virtual addresses with their prefix lengths.
     pub vips: Vec<String>,
@@ -48,7 +48,7 @@ pub struct Setup {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[non_exhaustive]
 pub struct PortSetup {
-    /// Its link-layer address.
+    /// The port's link-layer address.
     #[serde(deserialize_with = "from_text")]
     pub mac: MacAddress,
     /// The longest IP packet that it sends, in bytes.
@@ -75,9 +75,9 @@ pub struct RouteSetup {
 pub struct NeighbourSetup {
     /// On which port.
     pub port: String,
-    /// Its address.
+    /// The neighbour's address.
     pub ip: IpAddr,
-    /// Its link-layer address.
+    /// The neighbour's link-layer address.
     #[serde(deserialize_with = "from_text")]
     pub mac: MacAddress,
 }
@@ -101,7 +101,7 @@ pub struct MarkSetup {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Step {
-    /// Its number.
+    /// The step's number.
     #[serde(rename = "i")]
     pub number: u32,
     /// When it happened, in seconds since the start; a sleep's is its end.
@@ -121,7 +121,7 @@ pub enum Action {
     Frame {
         /// By this port.
         port: String,
-        /// Its bytes.
+        /// The frame's bytes.
         hex: Hex,
         /// What leaves because of it, in order.
         #[serde(default)]
@@ -132,9 +132,9 @@ pub enum Action {
     },
     /// ipvsadm is called.
     Ipvsadm {
-        /// Its command line.
+        /// The command line.
         args: String,
-        /// Its exit status.
+        /// The exit status.
         rc: i32,
     },
     /// ipvsadm lists something: information only.
@@ -156,9 +156,9 @@ pub enum Action {
     },
     /// A switch is turned.
     Sysctl {
-        /// Its name.
+        /// The switch's name.
         key: String,
-        /// Its value.
+        /// The switch's value.
         value: String,
     },
 }
@@ -169,7 +169,7 @@ pub enum Action {
 pub struct Expected {
     /// By this port.
     pub port: String,
-    /// Its bytes.
+    /// The frame's bytes.
     pub hex: Hex,
     /// The frame in words.
     #[serde(default)]

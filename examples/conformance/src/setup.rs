@@ -14,7 +14,7 @@ impl Setup {
         self.ports.keys().cloned().collect()
     }
 
-    /// Its host, with all ports, addresses, routes and neighbours.
+    /// The director's host, with all ports, addresses, routes and neighbours.
     pub fn host(&self, seed: Seed) -> Result<Box<Host>, String> {
         let mut host = Box::new(Host::new(seed));
         let names = self.port_names();

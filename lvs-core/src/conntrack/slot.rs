@@ -357,8 +357,8 @@ impl Slot {
         self.note_postponement();
     }
 
-    /// Gives an entry more time, 60 s again and again, for an entry under its control that ended at `when`. Where its own
-    /// time comes in that very moment, there is nothing left to live for.
+    /// Gives an entry more time, 60 s again and again, for an entry under its control that ended at `when`. Where its
+    /// own time comes in that very moment, there is nothing left to live for.
     pub(crate) const fn postpone_until(&mut self, when: Stamp) {
         self.deadline = self.deadline.first_from(when, POSTPONED_SECS);
         self.note_postponement();

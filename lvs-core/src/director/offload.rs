@@ -34,9 +34,9 @@ impl<S: Store> Director<S> {
     ///
     /// `None` means that from now on packets have to be decided one by one: the connection is gone or on its way to be,
     /// its real server is, or the director wants to see each packet (a helper, a master of sync daemons). What had
-    /// passed by then is counted where the connection is still known. With `known`, it also means that the director says
-    /// anything else of the packets by now, such as another real server because the client has used its port again: what
-    /// has passed then counts for the real server that got it, and for no connection.
+    /// passed by then is counted where the connection is still known. With `known`, it also means that the director
+    /// says anything else of the packets by now, such as another real server because the client has used its port
+    /// again: what has passed then counts for the real server that got it, and for no connection.
     ///
     /// Deadlines move at the moment of this call, so it should come many times in the shortest time-out of an
     /// established connection.

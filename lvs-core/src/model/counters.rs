@@ -20,7 +20,7 @@ pub struct Counters {
     /// Entries given up for new ones while the table was full, see
     /// [`WhenFull::Reclaim`](crate::config::WhenFull::Reclaim).
     pub reclaimed: u64,
-    /// Those of them that counted as established by their clients' packets alone, see
+    /// Entries given up for new ones that counted as established by their clients' packets alone, see
     /// [`Cause::OneWay`](crate::event::Cause::OneWay).
     pub reclaimed_one_way: u64,
     /// Events that found the queue full.

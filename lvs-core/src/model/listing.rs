@@ -18,7 +18,7 @@ pub struct Template<'a> {
     pub client: IpAddr,
     /// What they are sent on from. Port 65535 for one that was put aside and only ages.
     pub target: TemplateTarget,
-    /// Their real server.
+    /// The clients' real server.
     pub server: ServerId,
     /// The real server's address, and its port if the template is for one port, else 0.
     pub destination: SocketAddr,

@@ -3,7 +3,7 @@
 /// The Call-ID of the SIP message in a UDP payload, 1 to 255 bytes; `None` when there is none that IPVS's engine `sip`
 /// would take, which drops the packet.
 ///
-/// It is what that engine finds, not what the grammar of RFC 3261 allows:
+/// The Call-ID is what that engine finds, not what the grammar of RFC 3261 allows:
 ///
 /// * A header begins after CR, LF or CRLF, so never in the first line. Its name is `Call-ID` or `i`, in any case;
 ///   blanks and one folded line may surround the colon. A header of this name without a colon, or with nothing but an

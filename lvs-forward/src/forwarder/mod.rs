@@ -31,7 +31,8 @@ use crate::reassembly::Fragments;
 ///   in place, and its [`Outcome`] says what to do with it. [`take`](Self::take) hands out a datagram that an outcome
 ///   speaks of.
 /// * **Frames of its own:** [`poll_transmit`](Self::poll_transmit) has questions for neighbours, packets that waited
-///   for the answers, announcements, resets for clients whose servers have spoken, and errors about datagrams that never became whole.
+///   for the answers, announcements, resets for clients whose servers have spoken, and errors about datagrams that
+///   never became whole.
 /// * **Time:** [`poll_at`](Self::poll_at) says when `poll_transmit` may have something next.
 /// * **Setting up, at any time:** [`host_mut`](Self::host_mut) for addresses, routes and neighbours,
 ///   [`set_options`](Self::set_options), [`set_fragments`](Self::set_fragments) and [`set_ftp`](Self::set_ftp) for
@@ -105,9 +106,10 @@ impl Forwarder {
         self.options = options;
     }
 
-    /// Sends no reset before `until`, and no port unreachable for a TCP segment: what would be answered so is dropped in
-    /// silence and counted as [`DropReason::ResetHeld`]. For a director that does not know its services yet, or whose
-    /// partners may know connections that it does not know: what it has not caught up with must not be ended. [`Tick::ZERO`], as at the start, holds nothing back.
+    /// Sends no reset before `until`, and no port unreachable for a TCP segment: what would be answered so is dropped
+    /// in silence and counted as [`DropReason::ResetHeld`]. For a director that does not know its services yet, or
+    /// whose partners may know connections that it does not know: what it has not caught up with must not be ended.
+    /// [`Tick::ZERO`], as at the start, holds nothing back.
     pub const fn hold_resets(&mut self, until: Tick) {
         self.resets_from = until;
     }

@@ -70,7 +70,7 @@ impl PortSet {
     /// No ports.
     pub const NONE: Self = Self(0);
 
-    /// These and one more. A port that no host can have changes nothing.
+    /// The set with one more port. A port that no host can have changes nothing.
     #[must_use]
     pub const fn with(self, port: PortId) -> Self {
         Self(self.0 | Self::bit(port))

@@ -128,8 +128,8 @@ impl Ipv6 {
     }
 }
 
-/// Puts an Ethernet header before a frame that begins with its network header; with the tag of a VLAN (IEEE 802.1Q §9.6)
-/// where the frame is to have one.
+/// Puts an Ethernet header before a frame that begins with its network header; with the tag of a VLAN (IEEE 802.1Q
+/// §9.6) where the frame is to have one.
 pub(crate) fn write_ethernet(
     frame: &mut Frame<'_>,
     destination: [u8; 6],

@@ -22,7 +22,7 @@ impl Arrival {
         Self { from: from.filter(|from| !from.is_group()) }
     }
 
-    /// The same, for a message to somebody else than who sent the frame.
+    /// The arrival for a message to somebody else than who sent the frame: the way back is not known.
     pub(crate) const fn to_another(mut self) -> Self {
         self.from = None;
         self

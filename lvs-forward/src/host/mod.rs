@@ -2,8 +2,8 @@
 //!
 //! With a link-layer address of its own it needs nothing of the machine's stack: it answers ARP and neighbour
 //! solicitations for its addresses, finds out where real servers and gateways are, and announces its addresses when it
-//! takes them over. Packets of an unknown neighbour wait, two at most, in a bounded store. What a stranger on a link can
-//! make it do is bounded, and displaces nothing that real servers or routers need.
+//! takes them over. Packets of an unknown neighbour wait, two at most, in a bounded store. What a stranger on a link
+//! can make it do is bounded, and displaces nothing that real servers or routers need.
 
 mod address;
 mod arp;

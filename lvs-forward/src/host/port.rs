@@ -46,7 +46,7 @@ impl Port {
         Self { link: Link::Bare, mac: MacAddress::ZERO, mtu, vlan: None }
     }
 
-    /// The same port as one of a tagged network (IEEE 802.1Q) on its link: what it sends has the tag of this VLAN, 1 to
+    /// Makes the port one of a tagged network (IEEE 802.1Q) on its link: what it sends has the tag of this VLAN, 1 to
     /// 4,094, and only frames with that tag are for it. A port without a VLAN takes untagged frames only, and those
     /// with the tag of VLAN 0, which names a priority and no network. A bare port has no tags.
     #[must_use]

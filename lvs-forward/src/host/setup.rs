@@ -125,7 +125,8 @@ impl Host {
         removed
     }
 
-    /// The route of a prefix has changed: the neighbour by which it led may be a gateway no longer, and another one now.
+    /// The route of a prefix has changed: the neighbour by which it led may be a gateway no longer, and another one
+    /// now.
     fn note_gateways(&mut self, before: Option<(PortId, u128)>, prefix: Prefix) {
         self.changed();
         for (port, gateway) in [before, self.routes.gateway(prefix)].into_iter().flatten() {

@@ -170,8 +170,8 @@ impl Host {
     }
 
     /// The port by which packets to `address` leave now, to which link-layer address, and how long they may be there.
-    /// `None` while that is not known, and where frames need a VLAN tag. For whoever forwards in the forwarder's place: as
-    /// when it does itself, neighbours that have not been heard of for long are asked whether they are still there.
+    /// `None` while that is not known, and where frames need a VLAN tag. For whoever forwards in the forwarder's place:
+    /// as when it does itself, neighbours that have not been heard of for long are asked whether they are still there.
     pub fn way_to(&mut self, now: Tick, address: IpAddr) -> Option<(PortId, MacAddress, u16)> {
         let hop = self.route(address)?;
         self.port(hop.port).filter(|port| port.vlan.is_none())?;

@@ -2,8 +2,8 @@
 //!
 //! Each has a mode ([`Defence`](crate::config::Defence)): never, while memory or the table is short, or always. Memory
 //! is short when what the program [reported](Director::report_available) is below
-//! [`amemthresh`](crate::config::Tuning::amemthresh). The table is short when less than a sixteenth of it is free: it is
-//! what a flood uses up here, where the memory for it was taken at the start.
+//! [`amemthresh`](crate::config::Tuning::amemthresh). The table is short when less than a sixteenth of it is free: it
+//! is what a flood uses up here, where the memory for it was taken at the start.
 //!
 //! * **`drop_entry`** gives up entries that seem unimportant. Each second it looks at a 32nd of the table in runs of 16
 //!   slots at random places. What it drops: handshakes that were not completed (TCP in `SYN_RECV`, SCTP in `INIT`);

@@ -4,8 +4,8 @@
 //! least of a few makes room:
 //!
 //! * **Proven** is a TCP or SCTP connection whose server has answered once it was established: nobody who forges the
-//!   client's address gets that far, since a server takes no data before its own number has come back to it. It is never
-//!   given up before both ends have closed it. UDP has no such proof, because a server answers whoever asks.
+//!   client's address gets that far, since a server takes no data before its own number has come back to it. It is
+//!   never given up before both ends have closed it. UDP has no such proof, because a server answers whoever asks.
 //! * **One-way** is what counts as established by its client's packets alone: under DR and TUN every connection, under
 //!   NAT one whose server says nothing. Two forged packets make one. They are ranked by how many packets came, which a
 //!   forger has to pay for, and among equals the one that was silent for longest goes.
@@ -32,7 +32,7 @@ struct Rank(u8);
 impl Rank {
     /// Closed, or closing without an answer.
     const OVER: Self = Self(0);
-    /// Its handshake was never completed; a template that nothing came of.
+    /// A connection whose handshake was never completed; a template that nothing came of.
     const HALF_OPEN: Self = Self(1);
     /// Established by one packet, or a UDP flow of one.
     const FIRST: Self = Self(2);
@@ -161,8 +161,8 @@ impl<S: Store> Engine<'_, S> {
         }
     }
 
-    /// Looks for entries that may be given up while the table is full, a piece at a time, so that a new connection finds
-    /// one wherever in the table it is.
+    /// Looks for entries that may be given up while the table is full, a piece at a time, so that a new connection
+    /// finds one wherever in the table it is.
     pub(crate) fn nominate(&mut self, slots: usize, budget: &mut Budget) {
         if self.brain.config.when_full == WhenFull::Refuse || self.connections().has_room() {
             return;

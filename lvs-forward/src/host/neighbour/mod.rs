@@ -62,7 +62,7 @@ enum State {
     Free,
     /// Configured: never asked for, never evicted.
     Static,
-    /// Its link-layer address was heard; asked again when it is used after `until`.
+    /// The neighbour's link-layer address was heard; asked again when it is used after `until`.
     Known,
     /// Being asked for.
     Unanswered,
@@ -162,16 +162,16 @@ enum Newcomer {
     Wanted,
     /// A packet goes there.
     Asked,
-    /// It has spoken of itself.
+    /// The neighbour has spoken of itself.
     Heard,
 }
 
 /// Packets that waited in vain and have not been counted yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lost {
-    /// Their neighbour did not answer.
+    /// Packets whose neighbour did not answer.
     pub(crate) failed: u64,
-    /// Their neighbour, or they themselves, gave way to others.
+    /// Packets that gave way to others, or whose neighbour did.
     pub(crate) pending: u64,
 }
 

@@ -8,13 +8,13 @@ use super::{Entry, Neighbours, Newcomer, State};
 /// What a neighbour has proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rank {
-    /// It did not answer.
+    /// The neighbour did not answer.
     Silent,
-    /// It has not answered yet.
+    /// The neighbour has not answered yet.
     Unanswered,
-    /// It spoke of itself, as anybody can.
+    /// The neighbour spoke of itself, as anybody can.
     Heard,
-    /// It has answered a question.
+    /// The neighbour has answered a question.
     Proved,
     /// A real server or a gateway is behind it.
     Wanted,

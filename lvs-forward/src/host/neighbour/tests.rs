@@ -277,7 +277,7 @@ enum Stranger {
     Asked,
     /// Somebody speaks of himself, as an ARP request or a solicitation does.
     Heard,
-    /// The same, and then a packet goes there.
+    /// Somebody speaks of himself, and then a packet goes there.
     HeardAndAsked,
 }
 
