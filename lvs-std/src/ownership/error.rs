@@ -19,7 +19,7 @@ pub enum OwnershipError {
         /// What it was said to be.
         what: String,
     },
-    /// It was not claimed by whoever wants to use it.
+    /// Whoever wants to use something has not claimed it.
     NotClaimed {
         /// What was wanted.
         what: String,

@@ -17,7 +17,7 @@ use super::owner::patiently;
 #[derive(Clone, Debug)]
 pub struct OwnedInterface {
     name: String,
-    /// Its name's, and its index's if it has one.
+    /// The sockets of the interface's name, and of its index if it has one.
     sockets: Vec<Arc<OwnedFd>>,
 }
 

@@ -7,9 +7,9 @@
 //!
 //! | what | how it is owned | ends |
 //! |---|---|---|
-//! | [`OwnedState`] | `flock(2)` on a file beside it, with `.lock` behind its name, and on the state file itself | with the last copy of the descriptor |
-//! | [`OwnedSocket`] | `flock(2)` on a file beside it, with `.lock` behind its name | with the last copy of the descriptor |
-//! | [`OwnedInterface`] | an abstract Unix socket in the network namespace, by the interface's name and by its index | with the last copy of the descriptor |
+//! | [`OwnedState`] | `flock(2)` on `NAME.lock` beside it, and on the state file itself | with the last descriptor |
+//! | [`OwnedSocket`] | `flock(2)` on `NAME.lock` beside it | with the last descriptor |
+//! | [`OwnedInterface`] | abstract Unix sockets in the network namespace, by name and by index | with the last descriptor |
 //!
 //! All three are the kernel's, and vanish with the process however it ends. Lock files stay where they are: a file
 //! that is removed while somebody else opens it would be locked by both.
@@ -75,7 +75,7 @@ impl Claims {
         self
     }
 
-    /// An interface of the network namespace of the thread that [takes](Self::take) it.
+    /// An interface of the network namespace of the thread that [takes](Self::take) it. The same name may come again.
     #[must_use]
     pub fn with_interface(mut self, name: impl Into<String>) -> Self {
         self.interfaces.push(name.into());
@@ -88,9 +88,12 @@ impl Claims {
     /// [`OwnershipError::Held`] when somebody else owns one of these; it says who.
     pub fn take(self) -> Result<Ownership, OwnershipError> {
         let Self { state, mut sockets, mut interfaces } = self;
-        // Always in the same order, so that of two that start together one gets everything.
+        // Always in the same order, so that of two that start together one gets everything. Each once: several ports
+        // may be at one interface, for VLANs.
         sockets.sort();
+        sockets.dedup();
         interfaces.sort();
+        interfaces.dedup();
         let state = state.as_deref().map(OwnedState::take).transpose()?;
         let sockets = sockets.iter().map(|path| OwnedSocket::take(path)).collect::<Result<_, _>>()?;
         let interfaces =

@@ -68,6 +68,10 @@ fn what_one_owns_nobody_else_gets_under_any_name_and_the_owner_is_named() {
         assert_eq!(refused(Claims::new().with_socket(folder.path(name))), own, "{name}");
     }
     assert_eq!(refused(Claims::new().with_interface(&interface)), own);
+    let vlans = format!("vlan{}", std::process::id());
+    let several = Claims::new().with_interface(&vlans).with_interface(&interface).with_interface(&vlans);
+    assert_eq!(refused(several), own, "another's, not its own for a second port there");
+    Claims::new().with_interface(&vlans).with_interface(&vlans).take().unwrap();
     // One thing that is owned refuses all, and what was taken before is free again.
     let both = Claims::new().with_state(folder.path("other")).with_socket(&socket);
     refused(both);

@@ -37,13 +37,19 @@ pub(super) fn follow(
         }
         let mut present = BTreeSet::new();
         let mut stale = true;
+        // The machine's addresses could not be read: that is tried again, since nothing may tell of them any more.
+        let mut unread = false;
         // What was looked at last: a long table is not read again and again for nothing.
         let mut seen = None;
         loop {
             if let Some(machine) = machine.as_mut().filter(|_| stale) {
                 match machine.read() {
-                    Ok(now) => present = now,
-                    Err(error) => tracing::error!("this machine's addresses cannot be read: {error}"),
+                    Ok(now) => (present, unread) = (now, false),
+                    Err(_) if unread => {}
+                    Err(error) => {
+                        tracing::error!("this machine's addresses cannot be read: {error}");
+                        unread = true;
+                    }
                 }
             }
             let configured = reconciler.virtual_addresses();
@@ -70,11 +76,13 @@ pub(super) fn follow(
                 return;
             }
             stale = match &machine {
-                Some(machine) => machine.wait(INTERVAL).unwrap_or_else(|error| {
-                    tracing::error!("this machine does not tell of its addresses: {error}");
-                    shutdown.sleep(INTERVAL);
-                    true
-                }),
+                Some(machine) => {
+                    machine.wait(INTERVAL).unwrap_or_else(|error| {
+                        tracing::error!("this machine does not tell of its addresses: {error}");
+                        shutdown.sleep(INTERVAL);
+                        true
+                    }) || unread
+                }
                 None => {
                     shutdown.sleep(INTERVAL);
                     false

@@ -1,9 +1,9 @@
 //! A director that is a guest on interfaces of this machine: with their MAC addresses, beside the machine's kernel.
 //!
 //! Whether it is one is a matter of the configuration (`mac = "same"`), for each interface, and never of who has an
-//! address at the moment. What belongs to services is kept from the kernel by a [`KernelGuard`], which follows services,
-//! real servers, the machine's addresses and the interfaces. Where the director is a host of its own, an address that
-//! the kernel would answer for as well is a problem, and is said.
+//! address at the moment. What belongs to services is kept from the kernel by a [`KernelGuard`], which follows
+//! services, real servers, the machine's addresses and the interfaces. Where the director is a host of its own, an
+//! address that the kernel would answer for as well is a problem, and is said.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -45,7 +45,7 @@ pub(super) fn introduce(interfaces: &[Interface]) {
 /// What is kept from the kernel, what the kernel would answer for, and how that is known.
 struct Watch {
     /// The interfaces where the director is a guest by packet sockets.
-    interfaces: Vec<String>,
+    interfaces: BTreeSet<String>,
     marks: Vec<MarkRule>,
     /// The addresses of the configuration that the director answers for.
     answered: Vec<IpAddr>,
@@ -55,15 +55,15 @@ struct Watch {
     /// The machine's addresses, with their interfaces.
     present: BTreeSet<(u32, IpAddr)>,
     /// The interfaces where the director is a host of its own.
-    hosts: Vec<String>,
-    /// Those of the machine's addresses that the director answers for.
+    hosts: BTreeSet<String>,
+    /// The machine's addresses that the director answers for as well.
     shared: BTreeSet<(u32, IpAddr)>,
-    /// Those of them for which the kernel would answer as well.
+    /// The shared addresses for which the kernel would answer as well.
     contested: BTreeSet<IpAddr>,
     guard: Option<Guarding>,
     /// The revision of the desired state that the guard knows.
     known: Option<u64>,
-    /// The same of the addresses that machine and director share.
+    /// The revision of the desired state that the shared addresses follow from.
     compared: Option<u64>,
 }
 
@@ -82,6 +82,7 @@ pub(super) fn watch(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let guest = |of: &&Interface| of.mac == Mac::Same && of.device != DeviceKind::Xdp;
+    // Several ports may be at one interface, for VLANs.
     let interfaces = configuration.interfaces.iter().filter(guest).map(|of| of.name.clone()).collect();
     let hosts = configuration.interfaces.iter().filter(|of| of.mac != Mac::Same);
     let hosts = hosts.map(|of| of.name.clone()).collect();
@@ -105,13 +106,21 @@ pub(super) fn watch(
     };
     watch.look();
     let follow = move || {
-        let mut pause = INTERVAL;
+        let (mut pause, mut unread) = (INTERVAL, false);
         while !shutdown.sleep(Duration::ZERO) {
             match watch.machine.wait(pause) {
-                Ok(false) => {}
-                Ok(true) => match watch.machine.read_by_interface() {
-                    Ok(present) => (watch.present, watch.known, watch.compared) = (present, None, None),
-                    Err(error) => tracing::error!("this machine's addresses cannot be read: {error}"),
+                Ok(false) if !unread => {}
+                Ok(_) => match watch.machine.read_by_interface() {
+                    Ok(present) => {
+                        (watch.present, watch.known, watch.compared) = (present, None, None);
+                        unread = false;
+                    }
+                    // Tried again, since nothing may tell of them any more.
+                    Err(_) if unread => {}
+                    Err(error) => {
+                        tracing::error!("this machine's addresses cannot be read: {error}");
+                        unread = true;
+                    }
                 },
                 Err(error) => {
                     tracing::error!("this machine does not tell of its addresses: {error}");

@@ -16,18 +16,12 @@ use crate::control::api::ApiEvent;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Part {
-    /// A network interface, by its name.
+    /// A network interface, by its name, with the VLAN if the director's port there has one.
     Interface(String),
-    /// A worker, by its number from 0.
-    Worker(usize),
     /// The file in which services and servers are kept.
     State(PathBuf),
-    /// The checks of real servers.
-    Checks,
     /// A setting of this machine that gets in the director's way, by its name, such as `rp_filter`.
     Machine(String),
-    /// The control sockets.
-    Control,
     /// The log.
     Log,
 }
@@ -36,11 +30,8 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interface(name) => write!(f, "interface {name}"),
-            Self::Worker(number) => write!(f, "worker {number}"),
             Self::State(file) => write!(f, "state file {}", file.display()),
-            Self::Checks => f.write_str("checks"),
             Self::Machine(setting) => write!(f, "this machine's {setting}"),
-            Self::Control => f.write_str("control sockets"),
             Self::Log => f.write_str("log"),
         }
     }

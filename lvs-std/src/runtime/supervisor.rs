@@ -1,8 +1,8 @@
 //! Interfaces that come, go and change while the director runs.
 //!
-//! Each interface of the configuration has a [`Seat`]: the place of a port. A thread looks what there is at every change
-//! that the kernel tells of (rtnetlink(7)), and at least twice a second, because what is told can be lost. It compares
-//! that with what the workers have:
+//! Each interface of the configuration has a [`Seat`]: the place of a port. A thread looks what there is at every
+//! change that the kernel tells of (rtnetlink(7)), and at least twice a second, because what is told can be lost. It
+//! compares that with what the workers have:
 //!
 //! ```text
 //!            the interface is there              it is gone, or another one has its name
@@ -115,7 +115,7 @@ impl Seat {
     }
 
     fn part(&self) -> Part {
-        Part::Interface(self.interface.name.clone())
+        Part::Interface(self.interface.title())
     }
 
     /// The interface that has the configured name; or else the one that had it when it was opened.
