@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded};
 
 use super::front::Waker;
 use super::{Answer, Command, CommandHandler, Errno};
@@ -34,11 +34,16 @@ struct Change {
 }
 
 impl Commits {
-    /// Starts the thread. `waker` is woken when results are there.
-    pub(super) fn start(handler: Arc<Mutex<dyn CommandHandler + Send>>, waker: Waker) -> io::Result<Self> {
+    /// Starts the thread. `waker` is woken when results are there. At most `most` changes wait at a time.
+    pub(super) fn start(
+        handler: Arc<Mutex<dyn CommandHandler + Send>>,
+        waker: Waker,
+        most: usize,
+    ) -> io::Result<Self> {
         let wanted = handler.lock().unwrap_or_else(PoisonError::into_inner).waits_for_disk();
-        // A client has one change at a time, which bounds what waits.
-        let (queue, changes) = unbounded::<Change>();
+        // A client has one change at a time. One that has left may still have its change here, and while a disk hangs
+        // many may leave.
+        let (queue, changes) = bounded::<Change>(most);
         let work = move || {
             while let Ok(first) = changes.recv() {
                 let mut together = vec![first];
@@ -58,11 +63,14 @@ impl Commits {
     }
 
     /// Has a change carried out. The receiver gets what became of it; nothing if that has panicked.
-    pub(super) fn put(&self, command: Command) -> Receiver<Result<Answer, Errno>> {
+    ///
+    /// # Errors
+    /// [`Errno::Busy`] while too many wait.
+    pub(super) fn put(&self, command: Command) -> Result<Receiver<Result<Answer, Errno>>, Errno> {
         let (done, result) = sync_channel(1);
         // The thread ends with the last sender, so there is somebody to take it.
-        let _ = self.queue.send(Change { command, done });
-        result
+        self.queue.try_send(Change { command, done }).map_err(|_| Errno::Busy)?;
+        Ok(result)
     }
 }
 
@@ -119,14 +127,15 @@ mod tests {
         let (counts, counted) = channel();
         let (words, word) = channel();
         let (waker, wakes) = Front::waker().unwrap();
-        let commits = Commits::start(Arc::new(Mutex::new(Slow(counts, word))), waker).unwrap();
+        let commits = Commits::start(Arc::new(Mutex::new(Slow(counts, word))), waker, 5).unwrap();
         assert!(commits.are_wanted());
         let remove =
             |number: u8| TableCommand::DelService(ServiceName::tcp(([10, 99, 0, number], 80).into()));
-        let first = commits.put(remove(1).into());
+        let first = commits.put(remove(1).into()).unwrap();
         assert_eq!(counted.recv(), Ok(1));
-        let others: Vec<_> = (2..6).map(|number| commits.put(remove(number).into())).collect();
-        let refused = commits.put(TableCommand::Flush.into());
+        let others: Vec<_> = (2..6).map(|number| commits.put(remove(number).into()).unwrap()).collect();
+        let refused = commits.put(TableCommand::Flush.into()).unwrap();
+        assert!(matches!(commits.put(remove(6).into()), Err(Errno::Busy)), "as many wait as may");
         assert!(first.try_recv().is_err(), "it is still on its way");
         words.send(()).unwrap();
         assert_eq!(first.recv(), Ok(Ok(Answer::Done)));

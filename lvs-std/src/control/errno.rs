@@ -19,7 +19,7 @@ pub enum Errno {
     Io = 5,
     /// `ENOMEM`: the director has no place for it.
     Memory = 12,
-    /// `EBUSY`: a dump is under way.
+    /// `EBUSY`: a dump is under way, or too many changes wait for the disk.
     Busy = 16,
     /// `EEXIST`: it is there already.
     Exists = 17,

@@ -54,7 +54,7 @@ pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send
     let served = front::Options { places: options.clients, patience: options.patience, silence: None };
     let admits = move |socket: BorrowedFd<'_>| options.access.admits(socket);
     let (waker, wakes) = Front::waker()?;
-    let commits = Commits::start(handler.clone(), waker.clone())?;
+    let commits = Commits::start(handler.clone(), waker.clone(), options.clients)?;
     let meet = move |peer: Peer| Conversation {
         session: Session::new(peer.privileged),
         handler: handler.clone(),
@@ -87,7 +87,10 @@ impl Conversation {
     fn changed(&mut self) -> Option<Poll<Result<Answer, Errno>>> {
         let waiting = match self.waiting.take() {
             Some(waiting) => waiting,
-            None if self.commits.are_wanted() => self.commits.put(self.session.next_change()?),
+            None if self.commits.are_wanted() => match self.commits.put(self.session.next_change()?) {
+                Ok(waiting) => waiting,
+                Err(errno) => return Some(Poll::Ready(Err(errno))),
+            },
             None => return None,
         };
         match waiting.try_recv() {

@@ -17,10 +17,14 @@ impl Events {
         self.listen_with(None)
     }
 
-    /// The same; `wake` is called whenever there is something to be received.
+    /// Whatever happens from now on; `wake` is called whenever there is something to be received.
     pub(super) fn listen_with(&self, wake: Option<Wake>) -> Receiver<ApiEvent> {
         let (sender, receiver) = sync_channel(WAITING);
-        self.listeners().push(Listener { sender, wake });
+        let mut listeners = self.listeners();
+        // While nothing happens, only this tells of those that have left: their queues must not pile up.
+        listeners.retain(|listener| listener.wake.as_ref().is_none_or(Wake::is_heard));
+        listeners.push(Listener { sender, wake });
+        drop(listeners);
         receiver
     }
 
@@ -69,3 +73,24 @@ struct Listener {
 
 /// How many may wait for a listener.
 const WAITING: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_of_a_listener_that_has_left_goes_with_the_next_one_also_while_nothing_happens() {
+        let events = Events::default();
+        let own = events.listen();
+        for _ in 0..10 {
+            let token = Arc::new(());
+            let left = events.listen_with(Some(Wake::new(|| {}).for_listener(&token)));
+            drop((left, token));
+        }
+        let token = Arc::new(());
+        let listener = events.listen_with(Some(Wake::new(|| {}).for_listener(&token)));
+        assert_eq!(events.listeners().len(), 2);
+        events.tell(&ApiEvent::Reloaded { changes: String::new() });
+        assert!(own.try_recv().is_ok() && listener.try_recv().is_ok());
+    }
+}

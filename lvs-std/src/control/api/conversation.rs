@@ -23,7 +23,7 @@ enum State {
     Hears(Vec<u8>),
     /// The answer is being worked out.
     Asked(Receiver<Response>),
-    /// So is a page of a listing.
+    /// A page of a listing is being worked out.
     Lists(Listing, Receiver<Result<ConnectionPage, String>>),
     /// A page was sent, and the next one begins here.
     Between(Listing, Cursor),
@@ -31,6 +31,8 @@ enum State {
     Told {
         events: Receiver<ApiEvent>,
         last: Instant,
+        /// Whoever tells of events knows by it that the client is still there.
+        token: Arc<()>,
     },
     Over,
 }
@@ -65,8 +67,9 @@ impl Conversation {
         }
         match serde_json::from_slice(question) {
             Ok(Request::Events) => {
-                let events = self.questions.events();
-                self.state = State::Told { events, last: Instant::now() };
+                let token = Arc::new(());
+                let events = self.questions.events(&token);
+                self.state = State::Told { events, last: Instant::now(), token };
                 // So that whoever waits for this line knows that nothing is missed from now on.
                 Said { pieces: vec![b"{}\n".to_vec()], then: Then::Told }
             }
@@ -78,7 +81,10 @@ impl Conversation {
                 self.page(Listing { server, left: limit.unwrap_or(usize::MAX), begun: false }, at)
             }
             Ok(request) => {
-                self.state = State::Asked(self.questions.work_out(move |handler| handler.answer(request)));
+                let Some(answer) = self.questions.work_out(move |handler| handler.answer(request)) else {
+                    return self.end(&Response::failed(BUSY));
+                };
+                self.state = State::Asked(answer);
                 Said { pieces: Vec::new(), then: Then::Wait }
             }
             Err(error) => {
@@ -91,6 +97,7 @@ impl Conversation {
     fn page(&mut self, listing: Listing, at: Option<Cursor>) -> Said {
         let (server, most) = (listing.server, listing.left);
         let page = self.questions.work_out(move |handler| handler.connections(server, most, at));
+        let Some(page) = page else { return self.listed(listing, Err(BUSY.to_owned())) };
         self.state = State::Lists(listing, page);
         Said { pieces: Vec::new(), then: Then::Wait }
     }
@@ -133,7 +140,7 @@ impl Conversation {
     }
 
     /// What has happened, as far as it is known, and now and then an empty line, which finds out who has left.
-    fn told(&mut self, events: Receiver<ApiEvent>, mut last: Instant) -> Said {
+    fn told(&mut self, events: Receiver<ApiEvent>, mut last: Instant, token: Arc<()>) -> Said {
         let (mut pieces, mut then) = (Vec::new(), Then::Talk);
         while pieces.len() < AT_ONCE {
             match events.try_recv() {
@@ -154,7 +161,7 @@ impl Conversation {
         if !pieces.is_empty() {
             last = Instant::now();
         }
-        self.state = State::Told { events, last };
+        self.state = State::Told { events, last, token };
         Said { pieces, then }
     }
 
@@ -201,14 +208,14 @@ impl Talk for Conversation {
                 Err(TryRecvError::Disconnected) => self.listed(listing, Err(FAULT.to_owned())),
             },
             State::Between(listing, at) => self.page(listing, Some(at)),
-            State::Told { events, last } => self.told(events, last),
+            State::Told { events, last, token } => self.told(events, last, token),
             State::Over => self.break_off(),
         }
     }
 }
 
-/// Answers a question without a socket: the question comes in these pieces, and the whole answer is returned. Nothing is
-/// returned while the question has no end. For a program that has a way of its own to its clients.
+/// Answers a question without a socket: the question comes in these pieces, and the whole answer is returned. Nothing
+/// is returned while the question has no end. For a program that has a way of its own to its clients.
 ///
 /// A listing of connections is as long here as the table is: ask for it with a limit. [`Request::Events`] is answered
 /// by the line that says that it begins.
@@ -242,5 +249,7 @@ const LONGEST: usize = 4 << 20;
 const AT_ONCE: usize = 64;
 /// After how long without an event an empty line is sent.
 const QUIET: Duration = Duration::from_secs(5);
+/// What is said while more questions wait than there are clients.
+const BUSY: &str = "too many questions wait for their answers: ask again";
 /// What is said when the director has a fault.
 const FAULT: &str = "the question could not be answered: the director has a fault, which its log names";

@@ -2,8 +2,8 @@
 
 use core::fmt;
 use core::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 
 use super::{ApiEvent, ConnectionPage, Request, Response};
 use crate::control::Cursor;
@@ -26,23 +26,40 @@ pub trait ApiHandler: Send + Sync {
     ) -> Result<ConnectionPage, String>;
 
     /// What happens from now on, for a client that asks for [`Request::Events`]. `wake` is to be called whenever there
-    /// is something to be received. The listener is left when the sender is gone.
+    /// is something to be received, and says whether the client is [still there](Wake::is_heard). The listener is left
+    /// when the sender is gone.
     fn events(&self, wake: Wake) -> Receiver<ApiEvent>;
 }
 
 /// Says that there is something for a listener.
 #[derive(Clone)]
-pub struct Wake(Arc<dyn Fn() + Send + Sync>);
+pub struct Wake {
+    wake: Arc<dyn Fn() + Send + Sync>,
+    /// Whoever listens has the other end, if that can be known.
+    listener: Option<Weak<()>>,
+}
 
 impl Wake {
     /// One that does this. It must not wait.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(wake))
+        Self { wake: Arc::new(wake), listener: None }
+    }
+
+    /// One for a listener that is there as long as this token is.
+    pub(crate) fn for_listener(self, token: &Arc<()>) -> Self {
+        Self { listener: Some(Arc::downgrade(token)), ..self }
     }
 
     /// Says so.
     pub fn wake(&self) {
-        (self.0)();
+        (self.wake)();
+    }
+
+    /// Whether there is still somebody who listens. A client that has left is not told anything, so nothing else would
+    /// find that out while nothing happens.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.listener.as_ref().is_none_or(|token| token.strong_count() > 0)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded};
 
 use super::ApiEvent;
 use super::handler::{ApiHandler, Wake};
@@ -16,7 +16,8 @@ use crate::control::front::Waker;
 /// A way to the threads that work answers out. They end when the last one is gone.
 ///
 /// A question may take a while: a reload tries a whole configuration, and waits for the controller. So that others are
-/// answered meanwhile, a few threads share the work. A client has one question at a time, which bounds what waits.
+/// answered meanwhile, a few threads share the work. A client has one question at a time. One that has left may still
+/// have its question here, so there is a bound for what waits.
 #[derive(Clone)]
 pub(super) struct Questions {
     handler: Arc<dyn ApiHandler>,
@@ -27,8 +28,9 @@ pub(super) struct Questions {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Questions {
-    pub(super) fn start(handler: Arc<dyn ApiHandler>, waker: Waker) -> io::Result<Self> {
-        let (jobs, queue) = unbounded::<Job>();
+    /// Starts the threads. At most `most` questions wait at a time.
+    pub(super) fn start(handler: Arc<dyn ApiHandler>, waker: Waker, most: usize) -> io::Result<Self> {
+        let (jobs, queue) = bounded::<Job>(most);
         for _ in 0..THREADS {
             let queue = queue.clone();
             let work = move || queue.iter().for_each(|job| job());
@@ -43,11 +45,11 @@ impl Questions {
     }
 
     /// Has something worked out. The receiver gets it, and then the conversations are woken. It gets nothing if the
-    /// work panics: the thread goes on.
+    /// work panics: the thread goes on. `None` while too many wait.
     pub(super) fn work_out<R: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn ApiHandler) -> R + Send + 'static,
-    ) -> Receiver<R> {
+    ) -> Option<Receiver<R>> {
         let (found, finds): (SyncSender<R>, _) = sync_channel(1);
         let handler = self.handler.clone();
         let waker = self.threads.as_ref().map(|(_, waker)| waker.clone());
@@ -63,16 +65,17 @@ impl Questions {
         };
         match &self.threads {
             // The threads end with the last sender, so there is somebody to take it.
-            Some((jobs, _)) => drop(jobs.send(Box::new(job))),
+            Some((jobs, _)) => jobs.try_send(Box::new(job)).ok()?,
             None => job(),
         }
-        finds
+        Some(finds)
     }
 
-    /// The way to listen to what happens.
-    pub(super) fn events(&self) -> Receiver<ApiEvent> {
+    /// The way to listen to what happens, for as long as the token is kept.
+    pub(super) fn events(&self, token: &Arc<()>) -> Receiver<ApiEvent> {
         let waker = self.threads.as_ref().map(|(_, waker)| waker.clone());
-        self.handler.events(Wake::new(move || waker.iter().for_each(Waker::wake)))
+        let wake = Wake::new(move || waker.iter().for_each(Waker::wake));
+        self.handler.events(wake.for_listener(token))
     }
 }
 

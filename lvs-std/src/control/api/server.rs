@@ -31,7 +31,7 @@ impl ApiServer {
         let (listener, path) = socket.listen(Transport::Stream, access, BACKLOG)?;
         let admits = move |socket: BorrowedFd<'_>| access.admits(socket);
         let (waker, wakes) = Front::waker()?;
-        let questions = Questions::start(handler, waker.clone())?;
+        let questions = Questions::start(handler, waker.clone(), CLIENTS)?;
         let meet = move |peer| Conversation::new(peer, questions.clone());
         let options = Options { places: CLIENTS, patience: PATIENCE, silence: Some(PATIENCE) };
         let front = Front::serve("json", listener, (waker, wakes), options, admits, meet)?;

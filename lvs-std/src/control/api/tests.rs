@@ -204,6 +204,21 @@ fn events_come_at_once_and_their_end_too() {
 }
 
 #[test]
+fn whoever_tells_of_events_learns_that_a_listener_has_left() {
+    let site = Site::new("left", 1);
+    let mut lines = BufReader::new(site.put(r#""events""#)).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "{}");
+    let (_sender, wake) = site.table.tell.lock().unwrap().pop().unwrap();
+    assert!(wake.is_heard());
+    drop(lines);
+    let begun = Instant::now();
+    while wake.is_heard() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn an_answer_that_takes_a_while_is_waited_for() {
     let site = Site::new("slow", 1);
     assert_eq!(site.ask(r#""health""#).result, "slow");
