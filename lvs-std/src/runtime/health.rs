@@ -44,7 +44,7 @@ pub struct Wanted {
 pub struct HealthReconciler {
     probes: Option<Probes>,
     engine: Option<JoinHandle<()>>,
-    services: Arc<Mutex<Vec<Watched>>>,
+    services: Arc<Mutex<Watch>>,
 }
 
 impl HealthReconciler {
@@ -62,7 +62,7 @@ impl HealthReconciler {
             return Ok(None);
         }
         let (mut engine, probes, events) = Engine::new()?;
-        let watched: Arc<Mutex<Vec<Watched>>> = Arc::new(Mutex::new(watch(services, &probes)));
+        let watched = Arc::new(Mutex::new(Watch::new(services, &probes)));
         let kept = watched.clone();
         let engine = thread::Builder::new().name("health".to_owned()).spawn(move || engine.run())?;
         thread::Builder::new()
@@ -74,16 +74,18 @@ impl HealthReconciler {
     /// Checks these services from now on. What is known of a probe that both have stays known.
     pub fn replace(&self, services: &[VirtualService]) {
         let Some(probes) = &self.probes else { return };
-        // Asked for before the old ones are given up: a probe that both have goes on, and its state stays known.
-        let mut new = watch(services, probes);
+        // Locked first: what is found out of a new probe waits until the probe is known here. Otherwise it could be
+        // forgotten as what was known of an old one.
         let mut old = lock(&self.services);
-        for service in &mut new {
-            if let Some(before) = old.iter().find(|before| before.key == service.key) {
-                service.had_quorum = before.had_quorum;
-            }
+        // Asked for before the old ones are given up: a probe that both have goes on, and its state stays known.
+        let mut new = Watch::new(services, probes);
+        let before: HashMap<_, _> =
+            old.services.iter().map(|service| (service.key, service.had_quorum)).collect();
+        for service in &mut new.services {
+            service.had_quorum = before.get(&service.key).copied().unwrap_or(service.had_quorum);
         }
         let old = core::mem::replace(&mut *old, new);
-        for id in old.iter().flat_map(|service| service.checks.iter().flatten()) {
+        for id in old.services.iter().flat_map(|service| service.checks.iter().flatten()) {
             probes.forget(*id);
         }
     }
@@ -105,7 +107,7 @@ impl Drop for HealthReconciler {
     fn drop(&mut self) {
         // The engine ends with them. The other thread ends with the engine's events, but not before a director that
         // does not work any more is gone too, if it has just commanded it: that is not waited for.
-        lock(&self.services).clear();
+        *lock(&self.services) = Watch::default();
         drop(self.probes.take());
         if let Some(engine) = self.engine.take() {
             // A panic of it has been reported already.
@@ -114,26 +116,47 @@ impl Drop for HealthReconciler {
     }
 }
 
-fn lock(services: &Mutex<Vec<Watched>>) -> MutexGuard<'_, Vec<Watched>> {
+fn lock(services: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
     services.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The services that want to be checked, with their probes asked for.
-fn watch(services: &[VirtualService], probes: &Probes) -> Vec<Watched> {
-    let watch = |service: &VirtualService| Watched {
-        key: service.key,
-        group: group(service),
-        servers: service.servers.clone(),
-        sorry: service.health.sorry,
-        checks: service
-            .health
-            .probes
-            .iter()
-            .map(|of| of.iter().map(|probe| probes.watch(probe.clone())).collect())
-            .collect(),
-        had_quorum: true,
-    };
-    services.iter().filter(|service| service.health.is_checked()).map(watch).collect()
+/// The services that are checked.
+#[derive(Debug, Default)]
+struct Watch {
+    services: Vec<Watched>,
+    /// The places of the services that each probe is about.
+    about: HashMap<ProbeId, Vec<usize>>,
+}
+
+impl Watch {
+    /// The services that want to be checked, with their probes asked for.
+    fn new(services: &[VirtualService], probes: &Probes) -> Self {
+        let watch = |service: &VirtualService| Watched {
+            key: service.key,
+            group: group(service),
+            servers: service.servers.clone(),
+            sorry: service.health.sorry,
+            checks: service
+                .health
+                .probes
+                .iter()
+                .map(|of| of.iter().map(|probe| probes.watch(probe.clone())).collect())
+                .collect(),
+            had_quorum: true,
+        };
+        let checked = services.iter().filter(|service| service.health.is_checked());
+        let services: Vec<Watched> = checked.map(watch).collect();
+        let mut about: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, service) in services.iter().enumerate() {
+            for id in service.checks.iter().flatten() {
+                let places = about.entry(*id).or_default();
+                if places.last() != Some(&at) {
+                    places.push(at);
+                }
+            }
+        }
+        Self { services, about }
+    }
 }
 
 /// Where a service's servers belong before anything is known of them.
@@ -199,7 +222,7 @@ impl Watched {
 /// Carries out what follows from events, until there are no more or the director is gone. From time to time it looks
 /// over all: operators add and remove servers too.
 fn keep(
-    services: &Mutex<Vec<Watched>>,
+    services: &Mutex<Watch>,
     table: &impl ServerTable,
     events: &Receiver<Event>,
     mut tell: impl FnMut(&Event),
@@ -211,22 +234,27 @@ fn keep(
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let touched = match &event {
+        let mut watch = lock(services);
+        let touched: Vec<usize> = match &event {
             Some(Event::Changed { id, state, advice, .. }) => {
                 known.insert(*id, (*state, *advice));
-                Some(*id)
+                watch.about.get(id).cloned().unwrap_or_default()
             }
-            _ => None,
+            Some(_) => Vec::new(),
+            None => {
+                // Reloads replace probes, and what was known of the old ones must not pile up.
+                known.retain(|id, _| watch.about.contains_key(id));
+                (0..watch.services.len()).collect()
+            }
         };
-        let all = event.is_none();
-        for service in lock(services).iter_mut() {
-            if all || touched.is_some_and(|id| service.checks.iter().any(|checks| checks.contains(&id))) {
-                let wanted = service.decide(&known, &table.declared(service.key));
-                if table.place(service.key, &wanted).is_err() {
-                    return;
-                }
+        for at in touched {
+            let Some(service) = watch.services.get_mut(at) else { continue };
+            let wanted = service.decide(&known, &table.declared(service.key));
+            if table.place(service.key, &wanted).is_err() {
+                return;
             }
         }
+        drop(watch);
         if let Some(event) = &event {
             tell(event);
         }

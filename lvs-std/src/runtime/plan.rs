@@ -2,7 +2,9 @@
 
 use core::fmt::Write as _;
 use core::net::SocketAddr;
+use std::collections::HashMap;
 
+use lvs_core::ServiceKey;
 use lvs_core::method::MethodKind;
 
 use crate::control::{
@@ -55,14 +57,15 @@ impl Plan {
     /// From `old`, if a file was applied before, and from what the director has, to `new`.
     pub(super) fn new(old: Option<&Configuration>, new: &Configuration, desired: &DesiredState) -> Self {
         let mut plan = Self { settings: old.is_some_and(|old| !old.has_settings_of(new)), ..Self::default() };
+        let (before, now) = (old.map(by_key).unwrap_or_default(), by_key(new));
         for service in &new.services {
-            let before = old.and_then(|old| find(old, service));
+            let before = before.get(&service.key).copied();
             plan.service(before, service, desired.service(convert::name(service.key)));
         }
         // Only what the file once said is withdrawn: what operators added is theirs.
         for service in old.into_iter().flat_map(|old| &old.services) {
             let name = convert::name(service.key);
-            if find(new, service).is_none() && desired.service(name).is_some() {
+            if !now.contains_key(&service.key) && desired.service(name).is_some() {
                 plan.commands.push(TableCommand::DelService(name));
                 plan.say(format_args!("- {name}"));
             }
@@ -178,8 +181,8 @@ fn state(name: ServiceName, declared: &DesiredService) -> Option<disruption::Sta
     Some((convert::service_config(name.family(), &declared.spec)?, servers))
 }
 
-fn find<'a>(configuration: &'a Configuration, service: &VirtualService) -> Option<&'a VirtualService> {
-    configuration.services.iter().find(|other| other.key == service.key)
+fn by_key(configuration: &Configuration) -> HashMap<ServiceKey, &VirtualService> {
+    configuration.services.iter().map(|service| (service.key, service)).collect()
 }
 
 /// What is different, as `old -> new`.

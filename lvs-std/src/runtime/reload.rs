@@ -1,6 +1,7 @@
 //! A director's configuration while it runs: applied at the start, and again when it has changed.
 
 use core::net::IpAddr;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -127,10 +128,10 @@ impl Reconciler {
             had.clear();
             new.virtual_addresses.clear();
         }
-        let (gone, added): (Vec<_>, Vec<_>) = (
-            had.iter().filter(|address| !new.virtual_addresses.contains(address)).copied().collect(),
-            new.virtual_addresses.iter().filter(|address| !had.contains(address)).copied().collect(),
-        );
+        let (before, now): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) =
+            (had.into_iter().collect(), new.virtual_addresses.iter().copied().collect());
+        let gone: Vec<_> = before.difference(&now).copied().collect();
+        let added: Vec<_> = now.difference(&before).copied().collect();
         let (when_full, from) = (new.when_full, new.options);
         self.group.with_each(move |_, director, forwarder, _| {
             let (mut config, mut options) = (director.config().clone(), *forwarder.options());

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 use core::sync::atomic::AtomicBool;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -137,7 +137,8 @@ impl<S: Store> WorkerGroup<S> {
         let before = self.tell(&order, own)?.into_iter().next().unwrap_or_default();
         // The kernel is told first. To its old program, a request to a new address is a reply, which goes to another
         // worker.
-        let mut added: Vec<_> = new.into_iter().filter(|address| !before.contains(address)).collect();
+        let known: BTreeSet<IpAddr> = before.iter().copied().collect();
+        let mut added: Vec<_> = new.into_iter().filter(|address| !known.contains(address)).collect();
         let mut refused = Vec::new();
         let all: Vec<IpAddr> = before.iter().chain(&added).copied().collect();
         if !added.is_empty()
@@ -170,8 +171,8 @@ impl<S: Store> WorkerGroup<S> {
         Ok(results.into_iter().chain(refused).collect())
     }
 
-    /// Takes a port's device from every worker, and returns them. What is to leave by that port is lost from now on, and
-    /// counted.
+    /// Takes a port's device from every worker, and returns them. What is to leave by that port is lost from now on,
+    /// and counted.
     ///
     /// # Errors
     /// [`WorkerGone`].
@@ -190,9 +191,9 @@ impl<S: Store> WorkerGroup<S> {
     }
 
     /// Gives every worker a device for a port, in place of the one that it has there. `open` makes them: it is told the
-    /// addresses of the host, of which what [shares frames out](crate::device::packet::open_fanned) must know. The first
-    /// worker's host announces all its addresses, because neighbours may know another link-layer address of theirs.
-    /// Returns the old devices.
+    /// addresses of the host, of which what [shares frames out](crate::device::packet::open_fanned) must know. The
+    /// first worker's host announces all its addresses, because neighbours may know another link-layer address of
+    /// theirs. Returns the old devices.
     ///
     /// # Errors
     /// What `open` says; then nothing has changed. Inside, [`WorkerGone`].

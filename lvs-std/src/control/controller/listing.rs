@@ -10,6 +10,7 @@ use super::{Controller, ENTRIES};
 use crate::control::backend::Backend;
 use crate::control::convert::key;
 use crate::control::proc;
+use crate::control::reconcile::desired::DesiredService;
 use crate::control::reconcile::table::Entry;
 use crate::control::reconcile::{fan_out, table};
 use crate::control::sysctl::Switch;
@@ -22,7 +23,7 @@ use crate::worker::WorkerGone;
 #[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
-    /// Its connections, in the order of their entries.
+    /// The connections of the page, in the order of their entries.
     pub connections: Vec<Connection>,
     /// Where the next page begins; `None` at the end of the table.
     pub next: Option<Cursor>,
@@ -35,8 +36,13 @@ where
     R: Backend<S>,
 {
     pub(super) fn services(&self, only: Option<ServiceName>) -> Result<Vec<ServiceReport>, CommandError> {
-        let listed = self.desired.services().filter(|(name, _)| only.is_none_or(|only| only == *name));
-        let listed: Vec<_> = listed.map(|(name, declared)| (name, declared.spec.clone())).collect();
+        let spec = |(name, declared): (ServiceName, &DesiredService)| (name, declared.spec.clone());
+        let listed: Vec<_> = match only {
+            Some(name) => {
+                self.desired.service(name).map(|declared| spec((name, declared))).into_iter().collect()
+            }
+            None => self.desired.services().map(spec).collect(),
+        };
         let mut reports = Vec::with_capacity(listed.len());
         for page in listed.chunks(SERVICES) {
             let keys: Vec<_> = page.iter().map(|(name, _)| key(*name)).collect();

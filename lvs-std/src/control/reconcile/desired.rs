@@ -3,6 +3,7 @@
 use core::cmp::Reverse;
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lvs_core::service::PersistenceEngine;
 use lvs_core::{Family, Scheduler, ServerConfig, ServiceConfig, ServiceKey};
@@ -19,7 +20,8 @@ use crate::control::{Errno, ServerSpec, ServiceName, ServiceSpec, TableCommand, 
 /// declared; the effective weight follows from both.
 #[derive(Clone, Debug, Default)]
 pub struct DesiredState {
-    services: BTreeMap<ServiceName, DesiredService>,
+    /// Shared with copies: a change is planned on a copy of the whole, and touches few of them.
+    services: BTreeMap<ServiceName, Arc<DesiredService>>,
     /// How many services there have been.
     count: u64,
     /// How many changes were noted.
@@ -132,7 +134,8 @@ impl DesiredState {
     /// The services, the one added last first, and those by mark after all others, as the kernel lists those of one
     /// hash.
     pub fn services(&self) -> impl DoubleEndedIterator<Item = (ServiceName, &DesiredService)> {
-        let mut services: Vec<_> = self.services.iter().map(|(name, declared)| (*name, declared)).collect();
+        let mut services: Vec<_> =
+            self.services.iter().map(|(name, declared)| (*name, &**declared)).collect();
         let by_mark = |name: &ServiceName| matches!(name, ServiceName::Mark { .. });
         services.sort_by_key(|(name, declared)| (by_mark(name), Reverse(declared.number)));
         services.into_iter()
@@ -141,13 +144,13 @@ impl DesiredState {
     /// A service.
     #[must_use]
     pub fn service(&self, name: ServiceName) -> Option<&DesiredService> {
-        self.services.get(&name)
+        self.services.get(&name).map(Arc::as_ref)
     }
 
     /// Whether a server is of another family than its service, which sync messages have no place for.
     #[must_use]
     pub fn is_mixed(&self) -> bool {
-        let mixed = |(name, declared): (&ServiceName, &DesiredService)| {
+        let mixed = |(name, declared): (&ServiceName, &Arc<DesiredService>)| {
             declared.servers.iter().any(|server| Family::of(server.address.ip()) != name.family())
         };
         self.services.iter().any(mixed)
@@ -301,16 +304,16 @@ impl DesiredState {
     fn note_one(&mut self, name: ServiceName, note: Note) {
         match note {
             Note::Service(spec) => match self.services.get_mut(&name) {
-                Some(declared) => declared.spec = spec,
+                Some(declared) => Arc::make_mut(declared).spec = spec,
                 None => {
                     self.count += 1;
                     let declared = DesiredService { spec, servers: Vec::new(), number: self.count };
-                    drop(self.services.insert(name, declared));
+                    drop(self.services.insert(name, Arc::new(declared)));
                 }
             },
             Note::Gone => drop(self.services.remove(&name)),
             Note::Server(server) => {
-                let Some(declared) = self.services.get_mut(&name) else { return };
+                let Some(declared) = self.services.get_mut(&name).map(Arc::make_mut) else { return };
                 let place = declared.servers.iter().position(|other| other.address == server.address);
                 let back = |old: &DesiredServer| old.status.absent && !server.status.absent;
                 match place.and_then(|at| declared.servers.get_mut(at)) {
@@ -324,7 +327,7 @@ impl DesiredState {
                 }
             }
             Note::NoServer(address) => {
-                if let Some(declared) = self.services.get_mut(&name) {
+                if let Some(declared) = self.services.get_mut(&name).map(Arc::make_mut) {
                     declared.servers.retain(|server| server.address != address);
                 }
             }

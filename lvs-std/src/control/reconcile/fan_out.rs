@@ -9,7 +9,7 @@ use lvs_core::{Director, Scheduler, ServerConfig, ServiceKey, Store};
 
 use super::change::TableChange;
 use super::planned::PrebuiltTables;
-use super::prebuild::tables_for;
+use super::prebuild::{Concerned, tables_for};
 use super::table::{self, LiveServer};
 use crate::control::backend::Backend;
 use crate::control::{CommandError, Errno, Stats};
@@ -37,8 +37,17 @@ where
     }
     let workers = backend.workers();
     if workers == 1 {
-        // A single director takes all steps between two batches, so there is never a moment with only some of them.
-        let mut tables = tables_for(backend, &changes)?.pop().unwrap_or_default();
+        // A single director takes all steps between two batches, so there is never a moment with only some of them. In
+        // the common case it is asked once: to wake it takes longer than such a step.
+        let concerned = Concerned::by::<S>(&changes);
+        let (done, changes, concerned) = backend.with(move |director, forwarder, now| {
+            let at_once = concerned.has_no_table(director);
+            (at_once.then(|| table::apply(director, forwarder, now, &changes)), changes, concerned)
+        })?;
+        if let Some(done) = done {
+            return Ok(done?);
+        }
+        let mut tables = tables_for(backend, &changes, concerned)?.pop().unwrap_or_default();
         let work = move |director: &mut _, forwarder: &mut _, now| {
             let done = table::apply(director, forwarder, now, &changes);
             tables.adopt(director);
@@ -84,7 +93,7 @@ where
 {
     // Each worker takes its own ones, so none waits for another at their locks.
     let tables: Arc<[Mutex<PrebuiltTables>]> =
-        tables_for(backend, changes)?.into_iter().map(Mutex::new).collect();
+        tables_for(backend, changes, Concerned::by::<S>(changes))?.into_iter().map(Mutex::new).collect();
     let theirs = tables.clone();
     let done = backend.with_each(move |at, director: &mut Director<S>, forwarder, now| {
         let share = shares.get(at).map(Vec::as_slice).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! (`mh`), and hold up packets of all services for that time. See [`lvs_core::tables::TableBuilder`].
 
 use core::net::SocketAddr;
+use std::collections::BTreeMap;
 
 use lvs_core::sched::Schedule;
 use lvs_core::tables::{Member, PrebuiltTable, TableBuilder};
@@ -97,17 +98,18 @@ pub(crate) struct PrebuiltTables(Vec<Table>);
 
 impl PrebuiltTables {
     /// Makes the tables of one director's services.
-    pub(crate) fn of(planned: &[PlannedService]) -> Self {
-        Self(planned.iter().filter_map(PlannedService::build).collect())
+    fn of(planned: &BTreeMap<ServiceKey, PlannedService>) -> Self {
+        Self(planned.values().filter_map(PlannedService::build).collect())
     }
 
     /// Makes the tables of several directors, which mostly have the same services with the same servers in the same
     /// places.
-    pub(crate) fn of_each(all: &[Vec<PlannedService>]) -> Vec<Self> {
+    pub(crate) fn of_each(all: &[BTreeMap<ServiceKey, PlannedService>]) -> Vec<Self> {
         let mut tables: Vec<Self> = Vec::with_capacity(all.len());
         for planned in all {
-            let same = |other: &&Vec<PlannedService>| {
-                other.len() == planned.len() && other.iter().zip(planned).all(|(a, b)| a.is_like(b))
+            let same = |other: &&BTreeMap<_, PlannedService>| {
+                other.len() == planned.len()
+                    && other.values().zip(planned.values()).all(|(a, b)| a.is_like(b))
             };
             let known = all.iter().take(tables.len()).position(|other| same(&other));
             tables.push(match known.and_then(|at| tables.get(at)) {
