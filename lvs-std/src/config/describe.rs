@@ -58,8 +58,8 @@ impl Configuration {
         let share = if count > 1 { format!(", {each} with each worker") } else { String::new() };
         let _ = writeln!(
             text,
-            "memory\n  {} for {} connections{share}; when they are taken, {full}\n  {} for packet rings\n  {}, at most {}, for \
-             {} addresses and {} neighbours",
+            "memory\n  {} for {} connections{share}; when they are taken, {full}\n  {} for packet rings\n  {}, at most \
+             {}, for {} addresses and {} neighbours",
             bytes(memory.connections as u64),
             self.connections,
             bytes(memory.devices as u64),

@@ -17,7 +17,7 @@ pub struct RequiredMemory {
     pub devices: usize,
     /// Addresses, neighbours, and packets that wait for one: taken when the director starts.
     pub hosts: usize,
-    /// The same once there are as many as there can be.
+    /// Addresses, neighbours, and packets that wait for one, once there are as many as there can be.
     pub hosts_most: usize,
 }
 

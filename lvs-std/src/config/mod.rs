@@ -99,8 +99,8 @@ pub struct Configuration {
     pub when_full: WhenFull,
     /// The switches below `net.ipv4.vs` that belong to decisions.
     pub tuning: Tuning,
-    /// The forwarder's options, with [`reject`](Options::reject) on by default, and with the ICMP rate of all workers together. Among them is the one switch below
-    /// `net.ipv4.vs` that belongs to the forwarder, `pmtu_disc`.
+    /// The forwarder's options, with [`reject`](Options::reject) on by default, and with the ICMP rate of all workers
+    /// together. Among them is the one switch below `net.ipv4.vs` that belongs to the forwarder, `pmtu_disc`.
     pub options: Options,
 }
 
@@ -152,10 +152,10 @@ impl Default for Sizes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every policy")]
 pub enum WhenNoInterface {
-    /// It waits until one is there.
+    /// The director waits until one is there.
     #[default]
     Wait,
-    /// It ends with an error when that has lasted for 5 seconds, so that whoever watches it learns of it.
+    /// The director ends with an error when that has lasted for 5 seconds, so that whoever watches it learns of it.
     Exit,
 }
 

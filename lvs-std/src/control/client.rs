@@ -108,8 +108,8 @@ impl Client {
         Ok(text)
     }
 
-    /// The same, in pieces as they come: the connection table may be longer than anybody wants to keep. Pieces end
-    /// anywhere in a line.
+    /// The text of such a file in pieces as they come: the connection table may be longer than anybody wants to keep.
+    /// Pieces end anywhere in a line.
     ///
     /// # Errors
     /// As [`call`](Self::call).

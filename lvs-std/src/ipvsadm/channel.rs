@@ -20,7 +20,7 @@ pub trait Channel {
     /// As for [`call`](Self::call).
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError>;
 
-    /// The same, in pieces as they come, which end anywhere in a line.
+    /// The text of a file in pieces as they come, which end anywhere in a line.
     ///
     /// # Errors
     ///

@@ -54,10 +54,14 @@ impl<'a> Lines<'a> {
         }
         // The first line has the titles of the file.
         self.titled = true;
-        text.push_str("IPVS connection entries\npro expire state       source             virtual            destination");
+        text.push_str(TITLES);
         text.push_str(if self.engines { "        pe name          pe_data\n" } else { "\n" });
     }
 }
+
+/// What stands above the connections.
+const TITLES: &str = "IPVS connection entries\n\
+    pro expire state       source             virtual            destination";
 
 /// A line of the file.
 struct Row<'a> {

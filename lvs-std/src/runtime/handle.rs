@@ -27,8 +27,8 @@ use crate::worker::WorkerGone;
 /// The methods are of four kinds: what reads ([`statistics`](Self::statistics), [`health`](Self::health),
 /// [`explain`](Self::explain), [`plan`](Self::plan)), what changes the table ([`reload`](Self::reload),
 /// [`drain`](Self::drain), [`with_controller`](Self::with_controller)), what tells ([`events`](Self::events)), and
-/// [`stop`](Self::stop). The controller lists the [connections](crate::control::Controller::connections). Each may be called from any thread; none is called by a
-/// packet.
+/// [`stop`](Self::stop). The controller lists the [connections](crate::control::Controller::connections). Each may be
+/// called from any thread; none is called by a packet.
 #[derive(Clone)]
 pub struct RuntimeHandle(pub(super) Arc<Parts>);
 

@@ -13,8 +13,8 @@ pub struct RuntimeOptions {
     /// The socket for ipvsadm's and keepalived's commands; the JSON socket is beside it, with `.json` behind the
     /// name. Missing folders are made.
     pub socket: Option<PathBuf>,
-    /// The file in which services and servers are kept, so that the next start comes back with them. The text that
-    /// was applied last is kept beside it, with `.toml` behind the name.
+    /// The file in which services and servers are kept, so that the next start comes back with them. The text of
+    /// the configuration that was applied last is in it too.
     pub state: Option<PathBuf>,
 }
 

@@ -33,7 +33,7 @@ pub struct Runtime {
     serving: Option<(Serving, ApiServer)>,
     handle: RuntimeHandle,
     threads: Option<Threads>,
-    /// It ends because it can use none of its interfaces.
+    /// Set when the director ends because it can use none of its interfaces.
     without: Arc<AtomicBool>,
     /// Given up last: until then nobody else may begin.
     ownership: Ownership,

@@ -109,7 +109,7 @@ impl<S: Store> Handle<S> {
         self.begin_with_slots(move |director, forwarder, _, now| work(director, forwarder, now))
     }
 
-    /// The same for a closure that exchanges devices.
+    /// Runs a closure that exchanges devices, without waiting: what the closure returns comes later.
     pub(super) fn begin_with_slots<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder, &mut Slots<'_>, Tick) -> R + Send + 'static,

@@ -66,8 +66,8 @@ pub struct WorkerOptions {
     /// Events that can wait to be fetched; further ones are lost and counted. Default: 4,096, at least 1.
     pub events: usize,
     /// Datagrams in fragments that can be put together at a time, if the forwarder has no room for any yet. They, and
-    /// 32 finished ones, take up to [`PLACE`](lvs_forward::reassembly::PLACE) bytes each, of which the machine provides what has been used.
-    /// Default: 128.
+    /// 32 finished ones, take up to [`PLACE`](lvs_forward::reassembly::PLACE) bytes each, of which the machine provides
+    /// what has been used. Default: 128.
     pub fragments: usize,
     /// Goes on when no device is left, because [others](WorkerGroup::give_devices) may take their places. Default:
     /// false.

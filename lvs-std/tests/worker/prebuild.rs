@@ -86,7 +86,7 @@ fn picks<S: lvs_core::Store>(director: &mut Director<S>, network: u8) -> Vec<Soc
     (0..200).filter_map(pick).collect()
 }
 
-/// The same of a director that has never had other servers than these, the oldest first.
+/// What a director chooses that has never had other servers than these, the oldest first.
 fn expected(servers: &[(u8, u16)], network: u8) -> Vec<SocketAddr> {
     let mut director = Director::new(Config::new(Seed::from_bytes([1; 16])), Heap::with_capacity(1_000));
     director.add_service(key(), ServiceConfig::new(mh())).unwrap();

@@ -9,9 +9,9 @@
 //!
 //! Nothing that a client does, or does not do, holds up another client for longer than one step, or a packet at all.
 //! Sockets never block. An answer that its client does not fetch waits in a queue of the client's own; nothing more is
-//! said to it or read from it meanwhile, and after a while it is cut off. A step is one command, or a page of a listing.
-//! Each process has one step in a turn, however many clients it has. Nothing here is counted up that would have to be
-//! counted down: what there is are the clients themselves.
+//! said to it or read from it meanwhile, and after a while it is cut off. A step is one command, or a page of a
+//! listing. Each process has one step in a turn, however many clients it has. Nothing here is counted up that would
+//! have to be counted down: what there is are the clients themselves.
 
 mod door;
 mod places;

@@ -123,7 +123,7 @@ impl Disk for RealDisk {
             let done = match fs::hard_link(&self.path, &aside) {
                 // Some file systems have no second names.
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !aside.exists() => {
-                    fs::copy(&self.path, &aside).map(drop).inspect_err(|_| drop(fs::remove_file(&aside)))
+                    copy(&self.path, &aside).inspect_err(|_| drop(fs::remove_file(&aside)))
                 }
                 linked => linked,
             };
@@ -137,7 +137,13 @@ impl Disk for RealDisk {
     }
 }
 
-/// Nobody but its owner reads it.
+/// Copies a file, and gives the copy to the disk: the original is replaced next.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()
+}
+
+/// The mode of a state file: nobody but its owner reads it.
 const MODE: u32 = 0o600;
 /// Files that are kept aside. One is made with each start that finds the state file damaged.
 const MOST_ASIDE: usize = 1_000;

@@ -5,7 +5,7 @@
 //!          check                          CRC-32 of the 20 bytes
 //! record   0xd1 "rec"                     where a reader can begin again behind damaged bytes
 //!          length                         bytes of the entries
-//!          check                          CRC-32 of the record's place in the file (64 bits), the length and the entries
+//!          check                          CRC-32 of the place in the file (64 bits), the length and the entries
 //!          entries                        what was acknowledged together: all of it is there, or none
 //! ```
 //!
@@ -35,7 +35,7 @@ pub(super) struct Found {
 /// Why bytes are no state file that this version can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// They are something else.
+    /// The bytes are something else.
     Foreign,
     /// A later version has written them.
     Newer(u32),

@@ -98,7 +98,7 @@ impl fmt::Display for Damage {
 enum Stale {
     /// There is none yet, it is of the first version, or its end is uncertain.
     Replace,
-    /// It is damaged: first it is kept beside, then replaced.
+    /// The file is damaged: first it is kept beside, then replaced.
     KeepAside,
 }
 
@@ -217,7 +217,7 @@ impl Journal {
         self.stale = Some(Stale::KeepAside);
     }
 
-    /// It says less than there is: it is replaced before anything is recorded.
+    /// The file says less than there is: it is replaced before anything is recorded.
     pub(in crate::control) fn replace_first(&mut self) {
         self.stale.get_or_insert(Stale::Replace);
     }
@@ -234,7 +234,7 @@ impl Journal {
         self.length > 4 * self.base + self.history && self.length > self.patience
     }
 
-    /// It could not be shortened: that is tried again after some more history.
+    /// The file could not be shortened: that is tried again after some more history.
     pub(in crate::control) const fn postpone(&mut self) {
         self.patience = self.length + self.history;
     }

@@ -21,8 +21,8 @@ use crate::health::{Doing, Failure};
 ///
 /// The program runs in a process group of its own, without input and output. Its environment has the target in
 /// `CHECK_ADDRESS` and `CHECK_PORT`, and of this process's environment `PATH`, `LANG` and `TZ` alone: secrets of the
-/// director are none of its checks'. It ends with the check's engine. When its time is up, the group gets SIGTERM, a second later SIGKILL.
-/// Needs Linux 5.3.
+/// director are none of its checks'. It ends with the check's engine. When its time is up, the group gets SIGTERM, a
+/// second later SIGKILL. Needs Linux 5.3.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Program {
