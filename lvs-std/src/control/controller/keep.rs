@@ -57,9 +57,28 @@ where
 
     /// Does again what a journal holds. Returns what could not be done.
     pub(crate) fn restore(&mut self, journal: &mut Journal) -> Vec<(String, CommandError)> {
+        let found: Vec<Entry> = journal.take_found().into_iter().flatten().collect();
         let mut refused = Vec::new();
-        for entry in journal.take_found().into_iter().flatten() {
-            let done = match &entry {
+        for entries in found.chunk_by(|before, next| declares(before).is_some() && declares(next).is_some()) {
+            // Together, because workers would otherwise be asked once for each of perhaps a hundred thousand servers.
+            let commands: Vec<_> = entries.iter().filter_map(declares).cloned().collect();
+            if commands.len() > 1 && self.submit_all(&commands, &[]).is_ok() {
+                continue;
+            }
+            // One by one it shows which of them is refused.
+            self.restore_each(entries, &mut refused);
+        }
+        if !refused.is_empty() {
+            // It was acknowledged once. Whoever wants it back finds it there.
+            journal.keep_aside_first();
+        }
+        self.unrecorded = false;
+        refused
+    }
+
+    fn restore_each(&mut self, entries: &[Entry], refused: &mut Vec<(String, CommandError)>) {
+        for entry in entries {
+            let done = match entry {
                 Entry::Command(command) => self.carry_out(command).map(drop),
                 Entry::Drain(service, server, deadline) => self.drain(*service, *server, *deadline),
                 Entry::Undrain(service, server) => self.undrain(*service, *server),
@@ -74,12 +93,6 @@ where
                 refused.push((format!("{entry:?}"), error));
             }
         }
-        if !refused.is_empty() {
-            // It was acknowledged once. Whoever wants it back finds it there.
-            journal.keep_aside_first();
-        }
-        self.unrecorded = false;
-        refused
     }
 
     /// Does again what a reload did, as a whole or not at all, as then.
@@ -437,6 +450,25 @@ impl From<JournalError> for Unkept {
 impl From<CommandError> for Unkept {
     fn from(error: CommandError) -> Self {
         Self::Command(error)
+    }
+}
+
+/// The change that an entry is if it adds or edits: of those many can be done together. What removes is done in its
+/// place, since what was removed may come again.
+fn declares(entry: &Entry) -> Option<&TableCommand> {
+    match entry {
+        Entry::Command(Command::Table(
+            change @ (TableCommand::NewService(..)
+            | TableCommand::SetService(..)
+            | TableCommand::NewServer(..)
+            | TableCommand::SetServer(..)),
+        )) => Some(change),
+        Entry::Command(_)
+        | Entry::Drain(..)
+        | Entry::Undrain(..)
+        | Entry::Applied(_)
+        | Entry::Reload(_)
+        | Entry::Withdrawn(_) => None,
     }
 }
 
