@@ -7,7 +7,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::thread;
@@ -21,7 +21,7 @@ use crate::config::{Configuration, DeviceKind, Interface, Mac};
 use crate::control::{DesiredService, ServiceName};
 use crate::device::guard::{Entry, GuardError, KernelGuard};
 use crate::device::mark::MarkRule;
-use crate::sys::interface;
+use crate::sys::interface::Inquirer;
 
 /// Says of each interface what the director is there.
 pub(super) fn introduce(interfaces: &[Interface]) {
@@ -52,6 +52,7 @@ struct Watch {
     controller: SharedController,
     problems: Problems,
     machine: HostAddresses,
+    links: Inquirer,
     /// The machine's addresses, with their interfaces.
     present: BTreeSet<(u32, IpAddr)>,
     /// The interfaces where the director is a host of its own.
@@ -97,6 +98,7 @@ pub(super) fn watch(
         problems,
         present: machine.read_by_interface()?,
         machine,
+        links: Inquirer::open()?,
         hosts,
         shared: BTreeSet::new(),
         contested: BTreeSet::new(),
@@ -139,24 +141,46 @@ pub(super) fn watch(
 impl Watch {
     /// Brings the guard up to date, and says if that cannot be.
     fn look(&mut self) {
-        self.compare();
+        let found = match self.find() {
+            Ok(found) => found,
+            // That says nothing about the interfaces, so that all stays as it is.
+            Err(error) => {
+                self.problems.raise(links_part(), format!("they cannot be looked at: {error}"));
+                return;
+            }
+        };
+        self.problems.clear(&links_part());
+        self.compare(&found);
         if self.interfaces.is_empty() {
             return;
         }
-        match self.guard() {
+        match self.guard(&found) {
             Ok(()) => _ = self.problems.clear(&part()),
             Err(error) => {
-                // All is tried again.
-                (self.guard, self.known) = (None, None);
+                // A new one is made, and the old one stays until then.
+                self.known = None;
+                if let Some(guarding) = &mut self.guard {
+                    guarding.made_for = Default::default();
+                }
                 self.problems.raise(part(), error.to_string());
             }
         }
     }
 
+    /// The numbers of those of its interfaces that are there.
+    fn find(&self) -> io::Result<BTreeMap<String, u32>> {
+        let names = self.hosts.union(&self.interfaces);
+        let found = names.filter_map(|name| {
+            let found = self.links.find(name).transpose()?;
+            Some(found.map(|found| (name.clone(), found.index)))
+        });
+        found.collect()
+    }
+
     /// Says of each address that the director answers for whether the kernel would answer for it too, with another MAC
     /// address: on the interface that has it, and for IPv4 on every other one unless `arp_ignore` is set (the kernel's
     /// `Documentation/networking/ip-sysctl.rst`).
-    fn compare(&mut self) {
+    fn compare(&mut self, found: &BTreeMap<String, u32>) {
         let revision = self.controller.lock().desired().revision();
         if self.compared != Some(revision) {
             let mut served: BTreeSet<IpAddr> = self.answered.iter().copied().collect();
@@ -170,12 +194,16 @@ impl Watch {
         }
         let mut contested = BTreeSet::new();
         for name in self.hosts.iter().filter(|_| !self.shared.is_empty()) {
-            let Ok(found) = interface::Interface::named(name) else { continue };
-            let everywhere = !ignores_arp(name);
+            let Some(index) = found.get(name) else { continue };
+            let Ok(ignored) = ignores_arp(name) else {
+                // What cannot be read now is read later; until then what was known stays.
+                self.contested.extend(contested);
+                return;
+            };
             let of_kernel = self
                 .shared
                 .iter()
-                .filter(|(index, address)| *index == found.index || (address.is_ipv4() && everywhere));
+                .filter(|(of, address)| of == index || (address.is_ipv4() && !ignored));
             for (_, address) in of_kernel {
                 if !contested.insert(*address) {
                     continue;
@@ -195,8 +223,8 @@ impl Watch {
         self.contested = contested;
     }
 
-    fn guard(&mut self) -> Result<(), GuardError> {
-        let index = |name: &String| Some((name.clone(), interface::Interface::named(name).ok()?.index));
+    fn guard(&mut self, found: &BTreeMap<String, u32>) -> Result<(), GuardError> {
+        let index = |name: &String| Some((name.clone(), *found.get(name)?));
         let interfaces: Vec<(String, u32)> = self.interfaces.iter().filter_map(index).collect();
         let revision = self.controller.lock().desired().revision();
         let stale = self.known != Some(revision);
@@ -275,16 +303,24 @@ fn of_servers(service: &DesiredService, protocol: Option<u8>, entries: &mut BTre
 }
 
 /// Whether the kernel answers ARP on an interface only for that one's own addresses.
-fn ignores_arp(name: &str) -> bool {
-    // A name of an interface has no slash, so that the path stays where it should.
-    ["all", name].iter().any(|of| {
-        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/arp_ignore"));
-        text.is_ok_and(|text| text.trim() != "0")
-    })
+fn ignores_arp(name: &str) -> io::Result<bool> {
+    for of in ["all", name] {
+        // A name of an interface has no slash, so that the path stays where it should.
+        match fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/arp_ignore")) {
+            Ok(text) if text.trim() != "0" => return Ok(true),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(false)
 }
 
 fn address_part(address: IpAddr) -> Part {
     Part::Machine(format!("address {address}"))
+}
+
+fn links_part() -> Part {
+    Part::Machine("interfaces".to_owned())
 }
 
 fn part() -> Part {

@@ -31,7 +31,7 @@ use super::ports::{PortOpener, port_mtu};
 use super::problems::{Part, Problems};
 use super::shutdown::Shutdown;
 use crate::config::{self, Configuration, DeviceKind, Mac, WhenNoInterface};
-use crate::sys::interface::{self, Interface};
+use crate::sys::interface::{Inquirer, Interface};
 use crate::sys::links::LinkMonitor;
 use crate::worker::WorkerGone;
 
@@ -119,18 +119,19 @@ impl Seat {
     }
 
     /// The interface that has the configured name; or else the one that had it when it was opened.
-    fn find(&mut self) -> Option<Interface> {
-        if let Ok(found) = Interface::named(&self.interface.name) {
+    fn find(&mut self, interfaces: &Inquirer) -> io::Result<Option<Interface>> {
+        if let Some(found) = interfaces.find(&self.interface.name)? {
             self.called.clone_from(&self.interface.name);
-            return Some(found);
+            return Ok(Some(found));
         }
-        let called = interface::name_of_index(self.taken?.index).ok()?;
-        let found = Interface::named(&called).ok()?;
-        if called != self.called {
+        let Some(taken) = self.taken else { return Ok(None) };
+        let Some(called) = interfaces.name_of(taken.index)? else { return Ok(None) };
+        let found = interfaces.find(&called)?;
+        if found.is_some() && called != self.called {
             tracing::warn!("{}: is called {called} now, and goes on to be used", self.interface.name);
             self.called = called;
         }
-        Some(found)
+        Ok(found)
     }
 
     /// What is wrong with an interface whose device is open.
@@ -175,9 +176,9 @@ impl PortSupervisor {
 
     /// Looks after the interfaces, in the network namespace of this thread, until the director ends.
     pub(super) fn start(mut self, of: Supervised) -> io::Result<()> {
-        let monitor = LinkMonitor::open()?;
+        let (monitor, interfaces) = (LinkMonitor::open()?, Inquirer::open()?);
         // What is wrong from the start is known before the director says that it is at work.
-        if self.look(&of, &BTreeSet::new()).is_err() {
+        if self.look(&of, &interfaces, &BTreeSet::new()).is_err() {
             return Ok(());
         }
         let watch = move || {
@@ -191,7 +192,7 @@ impl PortSupervisor {
                 if of.shutdown.sleep(Duration::ZERO) {
                     return;
                 }
-                match self.look(&of, &gone) {
+                match self.look(&of, &interfaces, &gone) {
                     Ok(true) => served = Instant::now(),
                     Ok(false) => {}
                     Err(WorkerGone) => return,
@@ -208,7 +209,12 @@ impl PortSupervisor {
     }
 
     /// Brings every seat in order. Returns whether one of them can be used.
-    fn look(&mut self, of: &Supervised, gone: &BTreeSet<u32>) -> Result<bool, WorkerGone> {
+    fn look(
+        &mut self,
+        of: &Supervised,
+        interfaces: &Inquirer,
+        gone: &BTreeSet<u32>,
+    ) -> Result<bool, WorkerGone> {
         let ports = of.group.snapshot().map(|snapshot| snapshot.ports).unwrap_or_default();
         let mut usable = false;
         let Self { seats, opener, .. } = self;
@@ -218,7 +224,14 @@ impl PortSupervisor {
                 // What workers publish is up to a second old, so a device that is new may not be meant.
                 gone.contains(&taken.index) || (failed && taken.since.elapsed() > SETTLED)
             });
-            usable |= bring_in_order(seat, opener, of, broken)?;
+            usable |= match seat.find(interfaces) {
+                Ok(found) => bring_in_order(seat, found, opener, of, broken)?,
+                // That says nothing about the interface, so that what is used goes on to be used.
+                Err(error) => {
+                    of.problems.raise(seat.part(), format!("it cannot be looked at: {error}"));
+                    seat.taken.is_some()
+                }
+            };
         }
         self.keep_filter(of);
         Ok(usable)
@@ -241,11 +254,11 @@ impl PortSupervisor {
 /// Does what is to be done about a seat, and says what is wrong with it. Returns whether its interface can be used.
 fn bring_in_order(
     seat: &mut Seat,
+    found: Option<Interface>,
     opener: &mut PortOpener,
     of: &Supervised,
     broken: bool,
 ) -> Result<bool, WorkerGone> {
-    let found = seat.find();
     let step = step(seat.taken.as_ref(), found.as_ref(), broken, seat.interface.mac == Mac::Same);
     if let (Step::Leave | Step::Open, Some(_)) = (step, seat.taken) {
         drop(of.group.take_devices(seat.port)?);

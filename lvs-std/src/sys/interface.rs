@@ -22,25 +22,52 @@ pub(crate) struct Interface {
 }
 
 impl Interface {
-    /// The interface with this name.
+    /// The interface with this name. Whoever asks again and again keeps an [`Inquirer`].
     pub(crate) fn named(name: &str) -> io::Result<Self> {
-        let socket = inquirer()?;
-        let index = rustix::net::netdevice::name_to_index(&socket, name)?;
+        Inquirer::open()?.find(name)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+}
+
+/// Asks what interfaces there are in its network namespace, without a further descriptor for each question: a process
+/// that has none left must not take its interfaces for gone.
+#[derive(Debug)]
+pub(crate) struct Inquirer(OwnedFd);
+
+impl Inquirer {
+    /// Of the calling thread's network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        inquirer().map(Self)
+    }
+
+    /// The interface with this name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> io::Result<Option<Interface>> {
+        there(self.read(name))
+    }
+
+    /// The name that the interface with this number has now, if there is one.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn name_of(&self, index: u32) -> io::Result<Option<String>> {
+        there(rustix::net::netdevice::index_to_name(&self.0, index).map_err(io::Error::from))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Interface> {
+        let socket = &self.0;
         let mut request = request(name)?;
-        ioctl(&socket, libc::SIOCGIFHWADDR, &mut request)?;
+        let index = rustix::net::netdevice::name_to_index(socket, name)?;
+        ioctl(socket, libc::SIOCGIFHWADDR, &mut request)?;
         // SAFETY: SIOCGIFHWADDR has just written this field.
         let address = unsafe { request.ifr_ifru.ifru_hwaddr };
         let mut mac = [0; 6];
         for (to, from) in mac.iter_mut().zip(address.sa_data) {
             *to = from as u8;
         }
-        ioctl(&socket, libc::SIOCGIFMTU, &mut request)?;
+        ioctl(socket, libc::SIOCGIFMTU, &mut request)?;
         // SAFETY: SIOCGIFMTU has just written this field.
         let mtu = unsafe { request.ifr_ifru.ifru_mtu };
-        ioctl(&socket, libc::SIOCGIFFLAGS, &mut request)?;
+        ioctl(socket, libc::SIOCGIFFLAGS, &mut request)?;
         // SAFETY: SIOCGIFFLAGS has just written this field.
         let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
-        Ok(Self {
+        Ok(Interface {
             index,
             hardware: address.sa_family,
             mtu: usize::try_from(mtu).unwrap_or(0),
@@ -51,10 +78,13 @@ impl Interface {
     }
 }
 
-/// The name that the interface with this number has now.
-#[cfg(feature = "runtime")]
-pub(crate) fn name_of_index(index: u32) -> io::Result<String> {
-    Ok(rustix::net::netdevice::index_to_name(inquirer()?, index)?)
+/// What was found, unless the kernel says that there is no such interface: any other error tells nothing about that.
+fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an interface with this number still exists.
@@ -123,5 +153,22 @@ mod tests {
             let error = Interface::named(name).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_none_and_any_other_failure_an_error() {
+        let inquirer = Inquirer::open().unwrap();
+        let loopback = inquirer.find("lo").unwrap().unwrap();
+        assert_eq!(inquirer.find("nosuchdevice").unwrap(), None);
+        #[cfg(feature = "runtime")]
+        {
+            assert_eq!(inquirer.name_of(loopback.index).unwrap().as_deref(), Some("lo"));
+            assert_eq!(inquirer.name_of(u32::MAX >> 1).unwrap(), None);
+        }
+        // No question about interfaces can be put to a file.
+        let file = std::fs::File::open("/proc/self/stat").unwrap();
+        let wrong = Inquirer(file.into());
+        assert!(wrong.find("lo").is_err());
+        let _ = loopback;
     }
 }
