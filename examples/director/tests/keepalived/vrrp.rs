@@ -1,57 +1,48 @@
 //! Two directors with VRRP between their keepaliveds.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::time::Instant;
 
 use lvs_core::{Family, Method};
 use lvs_std::lab::harness::Outcome;
-use lvs_std::lab::{Cluster, Lab, Node, Plan};
+use lvs_std::lab::{Arms, Cluster, Lab, Node, Plan};
 
 use crate::cell::Cell;
 use crate::web::{Web, visit_within};
 
 /// The active director's machine goes; the virtual address moves, and new connections work within the time that VRRP
-/// takes.
-pub(crate) fn takeover(lab: Lab) -> Outcome {
-    takeover_of(lab, &ON_LO)
-}
-
-/// The same with the tutorials' own lines: the virtual address on eth0, and each director a guest there.
-pub(crate) fn takeover_beside_the_kernel(lab: Lab) -> Outcome {
-    takeover_of(lab, &ON_ETH0)
-}
-
-/// Where keepalived puts the virtual address, and what the director is there.
-struct Place {
-    device: &'static str,
-    arp_ignore: &'static str,
-    mac: &'static str,
-}
-
-/// A host of its own: the kernel has the address on the loopback interface, and does not answer for it.
-const ON_LO: Place = Place { device: " dev lo", arp_ignore: "1", mac: "own" };
-const ON_ETH0: Place = Place { device: "", arp_ignore: "0", mac: "same" };
-
-fn takeover_of(lab: Lab, place: &Place) -> Outcome {
-    let cluster = Cluster::new(lab, &Plan::new(Method::Direct).with_servers(2))?;
+/// takes. Each machine's own services answer meanwhile.
+pub(crate) fn takeover(lab: Lab, setup: &Setup) -> Outcome {
+    let (method, arms) = if setup.two_armed { (Method::Nat, Arms::Two) } else { (Method::Direct, Arms::One) };
+    let cluster = Cluster::new(lab, &Plan::new(method).with_servers(2).with_arms(arms))?;
     let second = lab.node("director2")?;
-    cluster.switches[0].join(&second, "eth0")?;
+    for (switch, interface) in cluster.switches.iter().zip(["eth0", "eth1"]) {
+        switch.join(&second, interface)?;
+    }
     let mut servers = Vec::new();
     for node in &cluster.servers {
         servers.push(Web::serve(node)?);
     }
-    let active = machine(&cluster.director, 1, ("MASTER", 100), place)?;
-    let backup = machine(&second, 2, ("BACKUP", 90), place)?;
-    let vip = SocketAddr::new(Cluster::vip(Family::V4), 80);
-    let answers = || cluster.client.run(|| visit_within(vip, SHORT)).is_ok_and(|answer| answer.is_ok());
+    let (active, ssh) = machine(&cluster.director, 1, ("MASTER", 100), setup)?;
+    let (backup, _ssh) = machine(&second, 2, ("BACKUP", 90), setup)?;
+    let at = |address: IpAddr, port| {
+        let to = SocketAddr::new(address, port);
+        cluster.client.run(|| visit_within(to, SHORT)).is_ok_and(|answer| answer.is_ok())
+    };
+    let answers = || at(Cluster::vip(Family::V4), 80);
     active.wait("answer of the active director", answers)?;
     assert!(backup.read("keepalived.log").contains("Entering BACKUP STATE"), "{}", backup.logs());
     assert!(!backup.read("keepalived.log").contains("Entering MASTER STATE"), "{}", backup.logs());
+    for (number, cell) in [(1, &active), (2, &backup)] {
+        cell.wait("answer of a service of the machine itself", || at(own(number), SSH))?;
+    }
 
     let gone = Instant::now();
-    cluster.director.set_down("eth0")?;
-    drop(active);
+    for (_, interface) in cluster.switches.iter().zip(["eth0", "eth1"]) {
+        cluster.director.set_down(interface)?;
+    }
+    drop((active, ssh));
     assert!(!answers(), "the virtual address cannot have moved yet");
     backup.wait("answer of the other director", answers)?;
     let taken = gone.elapsed();
@@ -60,7 +51,19 @@ fn takeover_of(lab: Lab, place: &Place) -> Outcome {
     for _ in 0..4 {
         assert!(answers(), "{}", backup.logs());
     }
+    assert!(at(own(2), SSH), "{}", backup.logs());
     Ok(())
+}
+
+/// Two directors with VRRP: by which devices they work, and where keepalived puts the virtual address.
+pub(crate) struct Setup {
+    pub(crate) name: &'static str,
+    /// Whether servers are behind a network of their own, whose gateway moves with the virtual address: NAT. Else DR.
+    pub(crate) two_armed: bool,
+    /// The virtual address is on the loopback interface, and the director is a host of its own beside the kernel. Else
+    /// it is on eth0, by the tutorials' own lines, and the director is a guest of the kernel.
+    pub(crate) on_loopback: bool,
+    pub(crate) device: &'static str,
 }
 
 /// Starts a director and its keepalived in a node. The director answers for the virtual address while it is there.
@@ -68,36 +71,59 @@ fn machine(
     node: &Node,
     number: u8,
     (state, priority): (&str, u8),
-    place: &Place,
-) -> Result<Cell, Box<dyn core::error::Error>> {
-    let Place { device, arp_ignore, mac } = place;
+    setup: &Setup,
+) -> Outcome<(Cell, Web)> {
+    let device = setup.device;
+    let (on, arp_ignore, mac) = if setup.on_loopback { (" dev lo", "1", "own") } else { ("", "0", "same") };
+    let interfaces = if setup.two_armed { &["eth0", "eth1"][..] } else { &["eth0"] };
     node.set_sysctl("net.ipv4.conf.all.arp_ignore", arp_ignore)?;
-    node.set_sysctl("net.ipv6.conf.eth0.disable_ipv6", "1")?;
-    node.add_address("eth0", format!("10.0.1.25{number}").parse()?, 24)?;
-    let cell = Cell::new(node, &format!("vrrp{number}{mac}"))?;
-    cell.write(
-        "director.toml",
-        &format!(
-            "answer-for = \"host\"\n[[interface]]\nname = \"eth0\"\nmac = \"{mac}\"\n\
-             addresses = [\"10.0.1.24{number}/24\", \"192.0.2.24{number}/24\"]\n"
-        ),
-    )?;
-    let head = format!(
-        "vrrp_instance VI_1 {{\n state {state}\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
-         advert_int 1\n virtual_ipaddress {{ 192.0.2.100/32{device} }}\n}}\n"
-    );
-    cell.write("keepalived.conf", &(head + SERVICE))?;
+    node.add_address("eth0", own(number), 24)?;
+    let name = setup.name.replace(' ', "-");
+    let cell = Cell::new(node, &format!("vrrp-{name}-{device}-{number}"))?;
+    let mut file = "answer-for = \"host\"\n".to_owned();
+    let mut instances = String::new();
+    for (interface, id) in interfaces.iter().zip(51..) {
+        node.set_sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "1")?;
+        let addresses = match (*interface, setup.two_armed) {
+            ("eth0", false) => format!("\"192.0.2.24{number}/24\", \"10.0.1.24{number}/24\""),
+            ("eth0", true) => format!("\"192.0.2.24{number}/24\""),
+            _ => format!("\"10.0.1.24{number}/24\""),
+        };
+        file += &format!(
+            "[[interface]]\nname = \"{interface}\"\ndevice = \"{device}\"\nmac = \"{mac}\"\n\
+             addresses = [{addresses}]\n"
+        );
+        let moves = if *interface == "eth0" { format!("192.0.2.100/32{on}") } else { "10.0.1.254/24".to_owned() };
+        instances += &format!(
+            "vrrp_instance VI_{id} {{\n state {state}\n interface {interface}\n virtual_router_id {id}\n \
+             priority {priority}\n advert_int 1\n virtual_ipaddress {{ {moves} }}\n}}\n"
+        );
+    }
+    // keepalived's checks of servers come from an address of this network.
+    let to_servers = interfaces.last().copied().unwrap_or("eth0");
+    node.add_address(to_servers, format!("10.0.1.25{number}").parse()?, 24)?;
+    if setup.two_armed {
+        instances += "vrrp_sync_group VG_1 {\n group {\n VI_51\n VI_52\n }\n}\n";
+    }
+    cell.write("director.toml", &file)?;
+    let kind = if setup.two_armed { "NAT" } else { "DR" };
+    cell.write("keepalived.conf", &(instances + &SERVICE.replace("KIND", kind)))?;
     cell.start_director("--config /run/kw/director.toml")?;
     cell.start_keepalived("")?;
     cell.wait_for_servers(&["10.0.1.11:80", "10.0.1.12:80"], Duration::from_secs(2))?;
-    Ok(cell)
+    Ok((cell, Web::serve_at(node, SSH)?))
+}
+
+/// An address of a machine itself.
+const fn own(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 250 + number))
 }
 
 const SERVICE: &str = "\
 virtual_server 192.0.2.100 80 {
     delay_loop 1
     lb_algo wrr
-    lb_kind DR
+    lb_kind KIND
     protocol TCP
     warmup 0
     real_server 10.0.1.11 80 {
@@ -117,3 +143,5 @@ const TAKEOVER: Duration = Duration::from_millis(3_650);
 const LATE: Duration = Duration::from_millis(2_500);
 /// How long one connection is tried.
 const SHORT: Duration = Duration::from_millis(300);
+/// A port of the machine's own.
+const SSH: u16 = 22;

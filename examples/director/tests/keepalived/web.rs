@@ -14,7 +14,7 @@ use lvs_std::lab::Node;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType};
 
-/// A server on port 80 of all addresses of a node, which answers every request with the node's name. When it is
+/// A server at a port of all addresses of a node, which answers every request with the node's name. When it is
 /// dropped, it is gone as if it were killed: nothing listens, and its connections are cut.
 pub(crate) struct Web {
     stop: Arc<AtomicBool>,
@@ -22,9 +22,13 @@ pub(crate) struct Web {
 }
 
 impl Web {
+    /// At port 80.
     pub(crate) fn serve(node: &Node) -> Result<Self, Box<dyn Error>> {
-        let listener =
-            node.run(|| TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80)))??;
+        Self::serve_at(node, 80)
+    }
+
+    pub(crate) fn serve_at(node: &Node, port: u16) -> Result<Self, Box<dyn Error>> {
+        let listener = node.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))??;
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, name) = (Arc::clone(&stop), node.name().to_owned());
