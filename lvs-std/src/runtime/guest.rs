@@ -200,10 +200,8 @@ impl Watch {
                 self.contested.extend(contested);
                 return;
             };
-            let of_kernel = self
-                .shared
-                .iter()
-                .filter(|(of, address)| of == index || (address.is_ipv4() && !ignored));
+            let of_kernel =
+                self.shared.iter().filter(|(of, address)| of == index || (address.is_ipv4() && !ignored));
             for (_, address) in of_kernel {
                 if !contested.insert(*address) {
                     continue;

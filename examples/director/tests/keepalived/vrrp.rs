@@ -67,12 +67,7 @@ pub(crate) struct Setup {
 }
 
 /// Starts a director and its keepalived in a node. The director answers for the virtual address while it is there.
-fn machine(
-    node: &Node,
-    number: u8,
-    (state, priority): (&str, u8),
-    setup: &Setup,
-) -> Outcome<(Cell, Web)> {
+fn machine(node: &Node, number: u8, (state, priority): (&str, u8), setup: &Setup) -> Outcome<(Cell, Web)> {
     let device = setup.device;
     let (on, arp_ignore, mac) = if setup.on_loopback { (" dev lo", "1", "own") } else { ("", "0", "same") };
     let interfaces = if setup.two_armed { &["eth0", "eth1"][..] } else { &["eth0"] };
@@ -93,7 +88,8 @@ fn machine(
             "[[interface]]\nname = \"{interface}\"\ndevice = \"{device}\"\nmac = \"{mac}\"\n\
              addresses = [{addresses}]\n"
         );
-        let moves = if *interface == "eth0" { format!("192.0.2.100/32{on}") } else { "10.0.1.254/24".to_owned() };
+        let moves =
+            if *interface == "eth0" { format!("192.0.2.100/32{on}") } else { "10.0.1.254/24".to_owned() };
         instances += &format!(
             "vrrp_instance VI_{id} {{\n state {state}\n interface {interface}\n virtual_router_id {id}\n \
              priority {priority}\n advert_int 1\n virtual_ipaddress {{ {moves} }}\n}}\n"

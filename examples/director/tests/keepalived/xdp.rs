@@ -16,16 +16,21 @@ use lvs_std::lab::harness::{self, REQUIRE_TOOLS, Trial};
 use lvs_std::lab::{Lab, undisturbed};
 
 fn main() -> ExitCode {
-    let tool = Command::new("keepalived").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let tool =
+        Command::new("keepalived").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if tool.is_err() {
-        return harness::nothing_tested(REQUIRE_TOOLS, "keepalived is missing. Install it (Debian: keepalived).");
+        return harness::nothing_tested(
+            REQUIRE_TOOLS,
+            "keepalived is missing. Install it (Debian: keepalived).",
+        );
     }
     harness::run_privileged(Some(4), |lab| harness::probe_xdp(lab, &XdpOptions::default()), trials)
 }
 
 fn trials(lab: Lab) -> Vec<Trial> {
     let trial = |setup: &'static vrrp::Setup| {
-        let name = format!("the virtual address moves by AF_XDP when the active director is gone, {}", setup.name);
+        let name =
+            format!("the virtual address moves by AF_XDP when the active director is gone, {}", setup.name);
         harness::trial(name, move || undisturbed(BEARABLE, || vrrp::takeover(lab, setup)))
     };
     SETUPS.iter().map(trial).collect()
