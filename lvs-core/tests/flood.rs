@@ -116,7 +116,7 @@ impl World {
 struct Forged {
     key: ServiceKey,
     packets: Vec<Content>,
-    /// Those of a server that takes the packets for what they are.
+    /// The replies of a server that takes the packets for what they are.
     replies: Vec<Content>,
 }
 

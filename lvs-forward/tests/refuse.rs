@@ -35,7 +35,7 @@ fn segment(family: Family, tcp_flags: u8) -> Sample {
     request(&Sample { payload: vec![7; 11], ..sample }, 0)
 }
 
-/// The same from the real server.
+/// A segment of the real server's.
 fn of_server(family: Family, tcp_flags: u8) -> Sample {
     let request = segment(family, tcp_flags);
     Sample { source: server(0, family), destination: request.source, ..request }

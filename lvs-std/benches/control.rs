@@ -39,7 +39,7 @@ impl Backend<Heap> for Timed {
     }
 }
 
-/// This thread's time on a processor.
+/// The time that the calling thread has had on a processor.
 fn spent() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

@@ -26,7 +26,7 @@ impl Row {
         Self { label, value, unit, floor: None, aim: None, json: Value::Object(json) }
     }
 
-    /// This row with another member in its JSON.
+    /// Adds a member to the row's JSON.
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         if let Value::Object(members) = &mut self.json {
             members.insert(key.to_owned(), value.into());
@@ -34,13 +34,13 @@ impl Row {
         self
     }
 
-    /// This row with its floor, under the name `key` in its JSON.
+    /// Gives the row its floor, under the name `key` in its JSON.
     pub(super) fn with_floor(mut self, key: &str, floor: f64) -> Self {
         self.floor = Some(floor);
         self.with(key, rounded(floor))
     }
 
-    /// This row with its aim.
+    /// Gives the row its aim.
     pub(super) fn with_aim(mut self, aim: Option<f64>) -> Self {
         self.aim = aim;
         self

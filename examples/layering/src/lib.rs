@@ -23,7 +23,7 @@ pub use graph::check;
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "tests write them down")]
 pub struct Layers<'a> {
-    /// Its folder, which has `src/lib.rs`.
+    /// The crate's folder, which has `src/lib.rs`.
     pub folder: &'a Path,
     /// Modules of its root from the lowest layer to the highest; those of one layer share an entry and do not use each
     /// other.

@@ -73,8 +73,8 @@ pub fn finish(status: ExitCode) -> ExitCode {
 /// Why something could not be printed for the first time.
 static UNPRINTED: Mutex<Option<String>> = Mutex::new(None);
 
-/// The output of what runs until it is stopped. No thread waits until somebody reads it, but the end of this value does,
-/// for a second: what was said last, a panic perhaps, is written.
+/// The output of what runs until it is stopped. No thread waits until somebody reads it, but the end of this value
+/// does, for a second: what was said last, a panic perhaps, is written.
 #[derive(Debug)]
 pub struct Streams {
     /// Standard output.

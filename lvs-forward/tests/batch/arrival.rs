@@ -88,7 +88,7 @@ struct Flows {
 }
 
 impl Flows {
-    /// Those of known connections.
+    /// The flows of known connections.
     const KNOWN: Self =
         Self { families: BOTH, methods: 0..METHODS.len(), clients: 0..KNOWN, replies: &[false, true] };
 

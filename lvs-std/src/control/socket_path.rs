@@ -27,7 +27,8 @@ pub fn socket_path(director: &str) -> PathBuf {
     }
 }
 
-/// The names of the directors that answer at `/run/director`, in order. Those whose sockets are elsewhere are not found.
+/// The names of the directors that answer at `/run/director`, in order. Those whose sockets are elsewhere are not
+/// found.
 ///
 /// # Errors
 /// When there is such a folder, and it cannot be read.

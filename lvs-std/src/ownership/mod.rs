@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`OwnedState`] | `flock(2)` on `NAME.lock` beside it, and on the state file itself | with the last descriptor |
 //! | [`OwnedSocket`] | `flock(2)` on `NAME.lock` beside it | with the last descriptor |
-//! | [`OwnedInterface`] | abstract Unix sockets in the network namespace, by name and by index | with the last descriptor |
+//! | [`OwnedInterface`] | abstract Unix sockets, by namespace, name and index | with the last descriptor |
 //!
 //! All three are the kernel's, and vanish with the process however it ends. Lock files stay where they are: a file
 //! that is removed while somebody else opens it would be locked by both.

@@ -53,7 +53,7 @@ impl Duty {
 
 /// A director at work, until it is stopped.
 pub(super) struct Running {
-    /// Its address on the side of the source.
+    /// The director's MAC address on the side of the source.
     pub(super) mac: [u8; 6],
     /// Where the kernel tells how long its thread has had a processor.
     schedule: String,

@@ -70,7 +70,7 @@ impl Site {
         Self::start_with(lab, method, lines, dead, None)
     }
 
-    /// The same, with a log that nobody takes.
+    /// Starts a director with a log that nobody takes.
     fn start_with(
         lab: Lab,
         method: Method,

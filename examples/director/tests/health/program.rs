@@ -83,9 +83,9 @@ impl Program {
 /// Why nobody takes a log's lines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Log {
-    /// Its pipe has no reader.
+    /// A pipe without a reader.
     Closed,
-    /// Its pipe is full.
+    /// A pipe that is full.
     Full,
 }
 

@@ -1,6 +1,6 @@
-//! keepalived's clusters with directors that work by `AF_XDP`, beside the kernel of their machines. BPF takes privileges
-//! of the machine itself, which no user namespace gives: without them nothing is tested, which is said loudly; it is an
-//! error if `LVS_REQUIRE_XDP` is 1.
+//! keepalived's clusters with directors that work by `AF_XDP`, beside the kernel of their machines. BPF takes
+//! privileges of the machine itself, which no user namespace gives: without them nothing is tested, which is said
+//! loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
 
 #[expect(dead_code, reason = "other tests of keepalived's ask for more")]
 mod cell;

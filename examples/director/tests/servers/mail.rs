@@ -123,7 +123,7 @@ fn start(node: &Node, folder: &Path, share: &Path, _: &[IpAddr]) -> Outcome<Daem
     Daemon::start(node, folder, &["postfix", "-c", &own.to_string(), "start-fg"])
 }
 
-/// Its services, none of them in a chroot, which would need files of the distribution in it.
+/// Postfix's services, none of them in a chroot, which would need files of the distribution in it.
 const MASTER: &str = "\
 smtp inet n - n - - smtpd
 2525 inet n - n - - smtpd

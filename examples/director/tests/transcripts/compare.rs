@@ -102,7 +102,7 @@ fn lines(script: &str, text: &str) -> Vec<Line> {
     lines
 }
 
-/// That what may differ is passed over, and nothing else.
+/// Checks that what may differ is passed over, and nothing else.
 pub(crate) fn check() -> Result<(), String> {
     let of = |out: &str| Ending { out: out.to_owned(), ..Ending::default() };
     let listed = "TCP 14:59  ESTABLISHED 192.0.2.1:1001     10.99.0.1:80       10.0.1.11:80\n";

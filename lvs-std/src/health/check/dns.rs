@@ -100,7 +100,7 @@ macro_rules! records {
         }
 
         impl Record {
-            /// Their names.
+            /// The names of all record types.
             pub const NAMES: &'static [&'static str] = &[$($name),+];
 
             /// The type of this name.
