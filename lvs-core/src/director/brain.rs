@@ -3,10 +3,10 @@
 use crate::conntrack::key::Target;
 use crate::conntrack::table::TableState;
 use crate::director::nominees::Nominees;
-use crate::director::places::Places;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
 use crate::model::flow::Family;
+use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
 use crate::model::rng::Rng;
@@ -189,6 +189,21 @@ impl Brain {
     pub(super) fn serves(&self, family: Family) -> bool {
         self.families[family_index(family)] > 0
     }
+}
+
+/// Which places for servers are free.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// The place that was given back last. [`Server::next`] of each of these names the one before it.
+    pub(super) vacant: Option<ServerId>,
+    /// How many places have ever been taken; those behind them are free.
+    pub(super) taken: usize,
+    /// Where the search for a removed server goes on that another one can take the place of.
+    pub(super) replaced: usize,
+}
+
+impl Places {
+    pub(super) const NEW: Self = Self { vacant: None, taken: 0, replaced: 0 };
 }
 
 pub(super) const fn family_index(family: Family) -> usize {

@@ -12,21 +12,6 @@ use crate::model::tick::Tick;
 use crate::sched::order::walk;
 use crate::store::Store;
 
-/// Which places are free.
-#[derive(Debug)]
-pub(super) struct Places {
-    /// The place that was given back last. [`Server::next`] of each of these names the one before it.
-    vacant: Option<ServerId>,
-    /// How many places have ever been taken; those behind them are free.
-    taken: usize,
-    /// Where the search for a removed server goes on that another one can take the place of.
-    replaced: usize,
-}
-
-impl Places {
-    pub(super) const NEW: Self = Self { vacant: None, taken: 0, replaced: 0 };
-}
-
 impl<S: Store> Engine<'_, S> {
     /// A vacant place, if need be that of a removed server that nothing refers to.
     pub(super) fn take_vacant(&mut self) -> Option<ServerId> {
