@@ -68,7 +68,7 @@ impl Switch {
     }
 
     /// Whether it has one value only, which a journal need not keep.
-    pub(super) const fn is_fixed(&self) -> bool {
+    pub(crate) const fn is_fixed(&self) -> bool {
         self.fixed.is_some()
     }
 

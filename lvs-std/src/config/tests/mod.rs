@@ -31,6 +31,18 @@ fn the_example_file_is_read_whole() {
 }
 
 #[test]
+fn the_example_file_shows_every_switch_that_can_be_turned_with_its_default() {
+    let text = include_str!("../../../../examples/director/director.toml");
+    for switch in sysctl::all().filter(|switch| !switch.is_fixed()) {
+        let (name, value) = (switch.full_name(), switch.default_value().replace('\t', " "));
+        // Of two switches of both families one is shown, and the other's name beside it.
+        let beside = name.starts_with("net.ipv6.") && text.contains(&name);
+        let shown = [format!("\n{name} = {value} "), format!("\n{name} = \"{value}\" ")];
+        assert!(beside || shown.iter().any(|line| text.contains(line)), "{shown:?}");
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_shown_with_its_place_and_the_right_one() {
     let text = with_server("method = \"nat\"\nwieght = 3\n");
     assert_eq!(refusal(&text), "11:1: unknown key `wieght`; did you mean `weight`?");
