@@ -12,7 +12,7 @@ use super::{
     AnswerFor, Configuration, DeviceKind, Interface, Mac, ServiceHealth, VirtualService, WhenNoInterface,
     Workers,
 };
-use crate::control::Durability;
+use crate::control::{Durability, ServeOptions};
 use crate::device::mark::MarkRule;
 use crate::health::{self, Initially, OnFailure, Probe};
 use crate::text::{bytes, columns};
@@ -78,6 +78,11 @@ impl Configuration {
         let mut text = String::new();
         if let Some(group) = self.control_group {
             text.push_str(&format!("  members of group {group} may command the director\n"));
+        }
+        match self.control_rate {
+            Some(ServeOptions::RATE) => {}
+            Some(rate) => text.push_str(&format!("  a process may give {rate} commands a second\n")),
+            None => text.push_str("  a process may give any number of commands a second\n"),
         }
         if self.durability == Durability::Power {
             text.push_str("  a command is acknowledged when the disk has it\n");

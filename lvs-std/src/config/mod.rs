@@ -38,8 +38,8 @@ use lvs_core::{Config, Seed, ServiceKey};
 use lvs_forward::host::HostSizes;
 use lvs_forward::{Options, PortId, PortSet};
 
-use crate::control::Durability;
 use crate::control::sysctl;
+use crate::control::{Durability, ServeOptions};
 use crate::device::mark::MarkRule;
 use crate::steering::By;
 
@@ -93,6 +93,8 @@ pub struct Configuration {
     pub durability: Durability,
     /// The group whose members may command the director, besides the superuser and the user that it runs as.
     pub control_group: Option<u32>,
+    /// Steps a second that a process may have at each control socket ([`ServeOptions::rate`]).
+    pub control_rate: Option<u32>,
     /// How long idle connections stay.
     pub timeouts: Timeouts,
     /// What happens to a new connection when the connection table is full.
@@ -202,6 +204,7 @@ impl Configuration {
             workers: Workers::default(),
             durability: Durability::default(),
             control_group: None,
+            control_rate: Some(ServeOptions::RATE),
             timeouts,
             when_full,
             tuning,
@@ -247,6 +250,7 @@ impl Configuration {
             (self.when_no_interface != other.when_no_interface, "when-no-interface"),
             (self.workers != other.workers, "workers"),
             (self.control_group != other.control_group, "control-group"),
+            (self.control_rate != other.control_rate, "control-rate"),
         ];
         parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
     }

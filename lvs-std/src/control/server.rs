@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commits::Commits;
-use super::front::{self, Front, Peer, Said, Talk, Then};
+use super::front::{self, Front, Peer, Rates, Said, Talk, Then};
 use super::{Answer, Command, CommandHandler, Errno, ServiceName, Session};
 use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
@@ -26,13 +26,26 @@ pub struct ServeOptions {
     pub clients: usize,
     /// How long an answer waits for its client to fetch some of it. Default 10 s.
     pub patience: Duration,
+    /// Steps a second for each process that may command the director: commands, and pages of listings; `None` for as
+    /// many as it likes. Default [`RATE`](Self::RATE). Those of 16 seconds it may have at once. Then it is not listened
+    /// to until it may have the next one.
+    pub rate: Option<u32>,
 }
 
 impl ServeOptions {
+    /// Steps a second by default. A table of 100,000 lines is restored at once.
+    pub const RATE: u32 = 10_000;
+
     /// The defaults, at this path.
     #[must_use]
     pub fn at(socket: OwnedSocket) -> Self {
-        Self { socket, access: Access::default(), clients: 64, patience: Duration::from_secs(10) }
+        Self {
+            socket,
+            access: Access::default(),
+            clients: 64,
+            patience: Duration::from_secs(10),
+            rate: Some(Self::RATE),
+        }
     }
 }
 
@@ -51,7 +64,12 @@ pub struct Serving {
 pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send>>) -> io::Result<Serving> {
     // On this thread, so that the caller hears of a path that cannot be used.
     let (listener, path) = options.socket.listen(Transport::Messages, options.access, BACKLOG)?;
-    let served = front::Options { places: options.clients, patience: options.patience, silence: None };
+    let served = front::Options {
+        places: options.clients,
+        patience: options.patience,
+        silence: None,
+        rates: Rates::new(options.rate),
+    };
     let admits = move |socket: BorrowedFd<'_>| options.access.admits(socket);
     let (waker, wakes) = Front::waker()?;
     let commits = Commits::start(handler.clone(), waker.clone(), options.clients)?;
@@ -228,6 +246,20 @@ mod tests {
         others.clear();
         let mut client = Client::connect(&path).unwrap();
         assert_eq!(client.table().unwrap().len(), 200);
+    }
+
+    #[test]
+    fn a_client_that_has_had_its_steps_waits_for_the_next_one_and_is_answered() {
+        let path = std::env::temp_dir().join(format!("director-serve-{}-rate", std::process::id()));
+        let mut options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
+        options.rate = Some(25);
+        let _serving = serve(options, Arc::new(Mutex::new(controller()))).unwrap();
+        let (mut client, begun) = (Client::connect(&path).unwrap(), Instant::now());
+        // Those of 16 seconds at once, and then 25 a second: however slow the machine is, it takes as long as that.
+        for _ in 0..16 * 25 + 25 {
+            client.call(&Query::Info.into()).unwrap();
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(950), "{:?}", begun.elapsed());
     }
 
     #[test]

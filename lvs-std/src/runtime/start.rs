@@ -109,6 +109,8 @@ impl Runtime {
         let restored = state.transpose()?.map(|state| restore(&mut controller, state)).transpose()?;
         let durability = source.as_ref().map(|source| source.configuration.durability).unwrap_or_default();
         let access = source.as_ref().and_then(|source| source.configuration.control_group);
+        let rate =
+            source.as_ref().map_or(Some(ServeOptions::RATE), |source| source.configuration.control_rate);
         let access = access.map_or_else(Access::default, Access::for_group);
         let controller = SharedController(Arc::new(Mutex::new(controller)));
         let reconciler = match source {
@@ -142,8 +144,11 @@ impl Runtime {
         let drains = drains.map_err(StartError::system("drains"))?;
         let parts = Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces };
         let handle = RuntimeHandle(Arc::new(parts));
-        let serving =
-            options.socket.as_deref().map(|socket| listen(socket, &owned, access, &handle)).transpose()?;
+        let serving = options
+            .socket
+            .as_deref()
+            .map(|socket| listen(socket, &owned, (access, rate), &handle))
+            .transpose()?;
         ending.keep();
         Ok(Self { serving, handle, threads: Some(threads), without, ownership: owned })
     }
@@ -268,7 +273,7 @@ fn keep(controller: &SharedController, mut restored: Restored, durability: Durab
 fn listen(
     socket: &Path,
     owned: &Ownership,
-    access: Access,
+    (access, rate): (Access, Option<u32>),
     handle: &RuntimeHandle,
 ) -> Result<(Serving, ApiServer), StartError> {
     let own = |socket: &Path| {
@@ -277,11 +282,11 @@ fn listen(
     };
     let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
     let mut options = ServeOptions::at(own(socket)?);
-    options.access = access;
+    (options.access, options.rate) = (access, rate);
     let netlink = serve(options, handle.0.controller.0.clone()).map_err(failed)?;
     let socket = &*beside(socket, "json");
     let failed = |error| StartError::Listen { socket: socket.to_owned(), error };
-    let json = ApiServer::start(own(socket)?, access, Arc::new(handle.clone())).map_err(failed)?;
+    let json = ApiServer::start(own(socket)?, access, rate, Arc::new(handle.clone())).map_err(failed)?;
     Ok((netlink, json))
 }
 

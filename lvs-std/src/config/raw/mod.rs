@@ -52,6 +52,7 @@ pub(super) struct Director {
     pub(super) when_no_interface: Option<WhenNoInterface>,
     pub(super) durable: Option<Durable>,
     pub(super) control_group: Option<Spanned<Whole>>,
+    pub(super) control_rate: Option<Spanned<Whole>>,
 }
 
 /// `when-no-interface`.

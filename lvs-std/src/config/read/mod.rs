@@ -57,6 +57,10 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
     };
     let group = file.director.control_group.as_ref();
     configuration.control_group = reader.number(group, "control-group", 0..=MAX_GROUP)?;
+    let rate = file.director.control_rate.as_ref();
+    if let Some(rate) = reader.number(rate, "control-rate", 0..=MAX_RATE)? {
+        configuration.control_rate = (rate > 0).then_some(rate);
+    }
     reader.timeouts(&file.timeouts, &mut configuration)?;
     reader.tuning(&file.tuning, &mut configuration)?;
     reader.sysctl(&file.sysctl, &mut configuration)?;
@@ -159,3 +163,5 @@ const MAX_CONNECTIONS: u32 = 1 << 27;
 const MAX_SIZE: u32 = 1_000_000;
 /// The number above it stands for no group (`chown(2)`).
 const MAX_GROUP: u32 = u32::MAX - 1;
+/// Steps of a client in a second: more than any processor can do.
+const MAX_RATE: u32 = 1_000_000;

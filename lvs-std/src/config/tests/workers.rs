@@ -80,3 +80,16 @@ fn a_file_says_when_commands_are_acknowledged_and_which_group_may_give_them() {
     assert!(error.contains("control-group 4294967295 is out of range"), "{error}");
     assert!(read("durable = \"disk\"").is_err());
 }
+
+#[test]
+fn a_file_says_how_fast_a_process_may_give_commands() {
+    let read = |lines: &str| Configuration::parse(&format!("{HEAD}[director]\n{lines}\n"));
+    let usual = read("").unwrap();
+    assert_eq!(usual.control_rate, Some(10_000));
+    assert!(!usual.describe().contains("commands a second"));
+    let slow = read("control-rate = 50").unwrap();
+    assert!(slow.describe().contains("a process may give 50 commands a second"), "{}", slow.describe());
+    assert_eq!(usual.needs_restart_for(&slow), ["control-rate"]);
+    assert_eq!(read("control-rate = 0").unwrap().control_rate, None);
+    assert!(read("control-rate = 1000001").unwrap_err().to_string().contains("out of range"));
+}

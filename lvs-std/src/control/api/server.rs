@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::conversation::Conversation;
 use super::handler::ApiHandler;
 use super::questions::Questions;
-use crate::control::front::{Front, Options};
+use crate::control::front::{Front, Options, Rates};
 use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
 /// A JSON socket that is being served, until this is dropped.
@@ -23,17 +23,26 @@ impl ApiServer {
     /// Answers questions at a socket, for those that `access` admits. A socket that a former director left behind is
     /// replaced.
     ///
+    /// `rate` is how many steps a second each process may have: questions, and pages of listings; `None` for as many as
+    /// it likes. Those of 16 seconds it may have at once. Then it is not listened to until it may have the next one.
+    ///
     /// All threads that it needs are made here, so that questions are answered also when no further ones can be made.
     ///
     /// # Errors
     /// Those of [`OwnedSocket::listen`], and when no thread or descriptor is left.
-    pub fn start(socket: OwnedSocket, access: Access, handler: Arc<dyn ApiHandler>) -> io::Result<Self> {
+    pub fn start(
+        socket: OwnedSocket,
+        access: Access,
+        rate: Option<u32>,
+        handler: Arc<dyn ApiHandler>,
+    ) -> io::Result<Self> {
         let (listener, path) = socket.listen(Transport::Stream, access, BACKLOG)?;
         let admits = move |socket: BorrowedFd<'_>| access.admits(socket);
         let (waker, wakes) = Front::waker()?;
         let questions = Questions::start(handler, waker.clone(), CLIENTS)?;
         let meet = move |peer| Conversation::new(peer, questions.clone());
-        let options = Options { places: CLIENTS, patience: PATIENCE, silence: Some(PATIENCE) };
+        let rates = Rates::new(rate);
+        let options = Options { places: CLIENTS, patience: PATIENCE, silence: Some(PATIENCE), rates };
         let front = Front::serve("json", listener, (waker, wakes), options, admits, meet)?;
         Ok(Self { path: Some(path), front: Some(front) })
     }

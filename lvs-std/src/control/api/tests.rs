@@ -84,7 +84,8 @@ impl Site {
         let (pages, tell) = (AtomicUsize::new(0), Mutex::default());
         let table = Arc::new(Table { connections, pages, tell });
         let server =
-            ApiServer::start(OwnedSocket::take(&socket).unwrap(), Access::default(), table.clone()).unwrap();
+            ApiServer::start(OwnedSocket::take(&socket).unwrap(), Access::default(), None, table.clone())
+                .unwrap();
         Self { socket, table, _server: server }
     }
 

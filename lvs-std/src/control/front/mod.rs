@@ -10,11 +10,12 @@
 //! Nothing that a client does, or does not do, holds up another client for longer than one step, or a packet at all.
 //! Sockets never block. An answer that its client does not fetch waits in a queue of the client's own; nothing more is
 //! said to it or read from it meanwhile, and after a while it is cut off. A step is one command, or a page of a
-//! listing. Each process has one step in a turn, however many clients it has. Nothing here is counted up that would
-//! have to be counted down: what there is are the clients themselves.
+//! listing. Each process has one step in a turn, however many clients it has, and so many in a second. Nothing here is
+//! counted up that would have to be counted down: what there is are the clients themselves.
 
 mod door;
 mod places;
+mod rates;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -32,8 +33,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::sys::option::peer_process;
 use door::{Door, Knock};
 use places::{Place, Seat, seat};
+use rates::Buckets;
 
 pub(in crate::control) use places::Peer;
+pub(in crate::control) use rates::Rates;
 
 /// A conversation with a client: bytes in, bytes out.
 pub(in crate::control) trait Talk: Send {
@@ -77,6 +80,8 @@ pub(in crate::control) struct Options {
     pub(in crate::control) patience: Duration,
     /// How long a client that is to speak may be silent; `None` for as long as it likes.
     pub(in crate::control) silence: Option<Duration>,
+    /// How many steps they may have.
+    pub(in crate::control) rates: Rates,
 }
 
 /// Wakes the thread.
@@ -126,6 +131,7 @@ impl Front {
             admits,
             meet,
             clients: Vec::new(),
+            buckets: Buckets::new(options.rates),
             turn: 0,
             ticked: Instant::now(),
         };
@@ -153,6 +159,7 @@ struct Hall<T, A, M> {
     admits: A,
     meet: M,
     clients: Vec<Client<T>>,
+    buckets: Buckets,
     /// Counts turns.
     turn: u64,
     /// When those that are told things were last asked.
@@ -189,11 +196,18 @@ impl<T: Talk, A: Fn(BorrowedFd<'_>) -> bool, M: Fn(Peer) -> T> Hall<T, A, M> {
             fds.push(PollFd::from_borrowed_fd(self.door.listener().as_fd(), PollFlags::IN));
         }
         let doors = fds.len();
-        let mut polled = Vec::new();
+        let (mut polled, mut pauses) = (Vec::new(), Vec::new());
         for (index, client) in self.clients.iter().enumerate() {
             // A process whose question is being worked out has no other step meanwhile. Its sockets are not polled:
             // they might be ready, and would keep the thread busy with nothing.
             if self.clients.iter().any(|other| other.is_waiting() && other.peer.is_same(&client.peer)) {
+                continue;
+            }
+            // Nor does anybody listen to a client that has to wait for its next step.
+            if client.out.is_empty()
+                && let Some(pause) = self.buckets.pause(&client.peer, now)
+            {
+                pauses.push(pause);
                 continue;
             }
             let flags = if client.wants_to_say() { PollFlags::OUT } else { PollFlags::IN };
@@ -202,11 +216,8 @@ impl<T: Talk, A: Fn(BorrowedFd<'_>) -> bool, M: Fn(Peer) -> T> Hall<T, A, M> {
         }
         // No event tells that a client's time is over, so the clock is looked at while anybody's runs.
         let runs = self.clients.iter().any(|client| client.is_timed(&self.options));
-        let limit = match (shut, runs) {
-            (Some(shut), _) => Some(shut.min(SECOND)),
-            (None, true) => Some(SECOND),
-            (None, false) => None,
-        };
+        let second = (runs || shut.is_some()).then_some(SECOND);
+        let limit = pauses.into_iter().chain(shut).chain(second).min();
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         // Interrupted is as good as nothing to do.
         let _ = poll(&mut fds, limit.as_ref());
@@ -244,6 +255,12 @@ impl<T: Talk, A: Fn(BorrowedFd<'_>) -> bool, M: Fn(Peer) -> T> Hall<T, A, M> {
             }
             // To send what is said already is no step: the other clients of the process need not wait for it.
             if client.out.is_empty() {
+                // Other clients of the user may have had the last token in this turn.
+                let now = Instant::now();
+                if self.buckets.pause(&client.peer, now).is_some() {
+                    continue;
+                }
+                self.buckets.take(&client.peer, now);
                 served.push(client.peer);
                 client.turn = self.turn;
             }
