@@ -1,16 +1,14 @@
 //! `Forwarder::process_batch` against `Forwarder::process`: runs of plain frames of known connections, and whatever
 //! ends or interrupts them.
 
-mod arrival;
-
 use core::net::SocketAddr;
 
-use arrival::{ACK, Arrival, FTP, Flow, KNOWN, MARK, SYN, arp, plain_run};
 use lvs_core::{Event, Family, Method, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
 use lvs_forward::alg::ftp::Controls;
 use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Frame, HEADROOM, Offload, Outcome, PortId};
 
+use crate::arrival::{ACK, Arrival, FTP, Flow, KNOWN, MARK, SYN, arp, plain_run};
 use crate::forward::{Buffer, METHODS, Site, WORLD, site};
 
 /// A batch is handed over when it has so many frames.

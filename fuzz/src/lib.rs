@@ -3,6 +3,7 @@
 //! Each is a function of bytes that panics when something is wrong. `fuzz_targets/` hands them to libFuzzer, one
 //! line each; `tests/corpus.rs` runs them over the committed inputs, so that `cargo test` keeps what was found.
 
+mod arrival;
 mod backup;
 mod batch;
 mod bytes;
@@ -16,8 +17,10 @@ mod http;
 mod icmp;
 mod journal;
 mod json;
+mod offload;
 mod rules;
 mod sip;
+mod steering;
 mod sync;
 
 pub use backup::backup;
@@ -32,8 +35,10 @@ pub use http::http;
 pub use icmp::icmp;
 pub use journal::journal;
 pub use json::json;
+pub use offload::offload;
 pub use rules::rules;
 pub use sip::sip;
+pub use steering::steering;
 pub use sync::sync;
 
 /// A store that is made quickly: a fuzz target makes one for each input.

@@ -106,3 +106,13 @@ fn http_corpus_replays() {
 fn journal_corpus_replays() {
     replay("journal", lvs_fuzz::journal);
 }
+
+#[test]
+fn offload_corpus_replays() {
+    replay("offload", lvs_fuzz::offload);
+}
+
+#[test]
+fn steering_corpus_replays() {
+    replay("steering", lvs_fuzz::steering);
+}

@@ -1,6 +1,6 @@
 //! An assembler for BPF programs of a page or two (RFC 9669): instructions by name, jumps by label.
 
-use crate::sys::bpf::{Instruction, Map};
+use crate::sys::bpf::Instruction;
 
 /// A register. [`R0`] has results; a call takes its arguments from [`R1`] on and spoils them to [`R5`]; [`R6`] to
 /// [`R9`] are kept.
@@ -119,19 +119,19 @@ impl Assembler {
         self.push(AND_NUMBER, to, R0, 0, bits)
     }
 
-    /// Sets a register to a map's address. Takes the place of two instructions.
-    pub(crate) fn map(&mut self, to: Register, map: &Map) -> &mut Self {
+    /// Sets a register to the address of the map with this number. Takes the place of two instructions.
+    pub(crate) fn map(&mut self, to: Register, map: i32) -> &mut Self {
         // The source's number says that the number is a descriptor.
-        self.push(LOAD_WIDE, to, R1, 0, map.number());
+        self.push(LOAD_WIDE, to, R1, 0, map);
         self.push(0, R0, R0, 0, 0)
     }
 
-    /// Sets a register to the address of the value of an array map that has one alone. Takes the place of two
-    /// instructions.
-    pub(crate) fn map_value(&mut self, to: Register, map: &Map) -> &mut Self {
+    /// Sets a register to the address of the value of the array map with this number, which has one value alone. Takes
+    /// the place of two instructions.
+    pub(crate) fn map_value(&mut self, to: Register, map: i32) -> &mut Self {
         // The source's number says that the number is a descriptor, and the value's address is wanted
         // (`BPF_PSEUDO_MAP_VALUE`).
-        self.push(LOAD_WIDE, to, R2, 0, map.number());
+        self.push(LOAD_WIDE, to, R2, 0, map);
         self.push(0, R0, R0, 0, 0)
     }
 
@@ -188,27 +188,27 @@ impl Assembler {
     }
 }
 
-const MEMORY_LOAD: u8 = 0x61;
-const MEMORY_STORE: u8 = 0x63;
-const LOAD_WIDE: u8 = 0x18;
-const COPY_REGISTER: u8 = 0xbf;
-const SET_NUMBER: u8 = 0xb7;
-const ADD_NUMBER: u8 = 0x07;
-const ADD: u8 = 0x0f;
-const SUBTRACT: u8 = 0x1f;
-const SHIFT_RIGHT: u8 = 0x77;
-const XOR_NUMBER: u8 = 0xa7;
-const TO_BIG_ENDIAN: u8 = 0xdc;
-const ATOMIC_ADD: u8 = 0xdb;
-const AND_NUMBER: u8 = 0x57;
-const JUMP_ALWAYS: u8 = 0x05;
-const JUMP_IS: u8 = 0x16;
-const JUMP_IS_NOT: u8 = 0x56;
-const JUMP_HAS: u8 = 0x46;
-const JUMP_BEYOND: u8 = 0x2d;
-const JUMP_NULL: u8 = 0x15;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
+pub(super) const MEMORY_LOAD: u8 = 0x61;
+pub(super) const MEMORY_STORE: u8 = 0x63;
+pub(super) const LOAD_WIDE: u8 = 0x18;
+pub(super) const COPY_REGISTER: u8 = 0xbf;
+pub(super) const SET_NUMBER: u8 = 0xb7;
+pub(super) const ADD_NUMBER: u8 = 0x07;
+pub(super) const ADD: u8 = 0x0f;
+pub(super) const SUBTRACT: u8 = 0x1f;
+pub(super) const SHIFT_RIGHT: u8 = 0x77;
+pub(super) const XOR_NUMBER: u8 = 0xa7;
+pub(super) const TO_BIG_ENDIAN: u8 = 0xdc;
+pub(super) const ATOMIC_ADD: u8 = 0xdb;
+pub(super) const AND_NUMBER: u8 = 0x57;
+pub(super) const JUMP_ALWAYS: u8 = 0x05;
+pub(super) const JUMP_IS: u8 = 0x16;
+pub(super) const JUMP_IS_NOT: u8 = 0x56;
+pub(super) const JUMP_HAS: u8 = 0x46;
+pub(super) const JUMP_BEYOND: u8 = 0x2d;
+pub(super) const JUMP_NULL: u8 = 0x15;
+pub(super) const CALL: u8 = 0x85;
+pub(super) const EXIT: u8 = 0x95;
 
 #[cfg(test)]
 mod tests {

@@ -227,7 +227,7 @@ mod tests {
         let mut words = vec![number as u32, PROCESSOR.unwrap(), 0, 0];
         words.extend(arguments.iter().flat_map(|value| [*value as u32, (*value >> 32) as u32]));
         let data: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-        crate::bpf::cbpf::run(program, &data, 0)
+        crate::bpf::cbpf_machine::run(program, &data, 0).expect("it ends")
     }
 
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;

@@ -127,13 +127,13 @@ impl Flows {
             None => {
                 // Not taken from the free ones before the kernel has the route, so that a failure loses no cell.
                 let cell = *self.free.front()?;
-                let values = maps.cells.all().get(cell as usize)?;
+                let values = maps.cells().get(cell as usize)?;
                 // Zeroed before a program can find the cell, since programs only add to it.
                 values.iter().for_each(|value| value.store(0, Ordering::Relaxed));
                 cell
             }
         };
-        maps.routes.set(&key, route.by(interface, mtu, cell, direction).bytes()).ok()?;
+        maps.set_route(&key, route.by(interface, mtu, cell, direction).bytes()).ok()?;
         if at == self.active.len() {
             self.free.pop_front();
             self.active.push(Flow { connection, cell, used: now, directions: [None, None], answers });
@@ -169,7 +169,7 @@ impl Flows {
                 self.next = 0;
             }
             let Some(flow) = self.active.get_mut(self.next) else { return };
-            let Some(values) = maps.cells.all().get(flow.cell as usize) else { return };
+            let Some(values) = maps.cells().get(flow.cell as usize) else { return };
             let closed = &values[cell::CLOSED as usize / 8];
             // Read before what has passed: otherwise frames that come in between would be left out but not passed, and
             // look lost.
@@ -231,11 +231,11 @@ impl Flows {
             if now.millis_since(*since) < LINGER_MS {
                 return;
             }
-            if let Some(values) = maps.cells.all().get(flow.cell as usize) {
+            if let Some(values) = maps.cells().get(flow.cell as usize) {
                 flow.sync_counters(now, values, counters, &mut count);
             }
             let cell = flow.cell;
-            if flow.directions.iter().flatten().any(|one| maps.routes.remove(&one.key).is_err()) {
+            if flow.directions.iter().flatten().any(|one| maps.remove_route(&one.key).is_err()) {
                 // The cell is not another flow's before nobody counts in it. The next time will do.
                 return;
             }

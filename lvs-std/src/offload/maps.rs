@@ -8,30 +8,136 @@ use crate::sys::cells::{Cell, Cells};
 
 /// What the programs of all ports share with each other and with this process.
 pub(super) struct Maps {
-    pub(super) routes: Map,
+    routes: Table,
     /// Counters of connections.
-    pub(super) cells: Cells,
+    cells: Counters,
     /// What concerns all connections: one cell, since programs find it without a call only if it is alone.
-    common: Cells,
+    common: Counters,
+}
+
+/// A key as the programs have it.
+pub(super) type Key = [u8; key::LEN];
+/// A route as the programs have it.
+type Route = [u8; route::LEN];
+
+/// From keys to routes.
+enum Table {
+    Kernel(Map),
+    #[cfg(any(test, feature = "lab"))]
+    Simulated(core::cell::RefCell<std::collections::HashMap<Key, Route>>),
+}
+
+/// An array of counters.
+enum Counters {
+    Kernel(Cells),
+    #[cfg(any(test, feature = "lab"))]
+    Simulated(Box<[Cell]>),
+}
+
+impl Counters {
+    const fn all(&self) -> &[Cell] {
+        match self {
+            Self::Kernel(cells) => cells.all(),
+            #[cfg(any(test, feature = "lab"))]
+            Self::Simulated(cells) => cells,
+        }
+    }
+}
+
+/// The maps' numbers in the instructions of programs that use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) routes: i32,
+    pub(super) cells: i32,
+    /// For [`map_value`](crate::bpf::ebpf::Assembler::map_value).
+    pub(super) common: i32,
+}
+
+#[cfg(any(test, feature = "lab"))]
+impl Numbers {
+    /// Those of simulated maps.
+    pub(super) const SIMULATED: Self = Self { routes: 1, cells: 2, common: 3 };
 }
 
 impl Maps {
     /// For so many connections.
     pub(super) fn new(connections: u32) -> io::Result<Self> {
         let routes = Map::new(Kind::Hash, key::LEN, route::LEN, 2 * connections)?;
-        Ok(Self { routes, cells: Cells::new(connections)?, common: Cells::new(1)? })
+        let counters = |count: u32| Cells::new(count).map(Counters::Kernel);
+        Ok(Self { routes: Table::Kernel(routes), cells: counters(connections)?, common: counters(1)? })
     }
 
-    /// For [`map_value`](crate::bpf::ebpf::Assembler::map_value).
-    pub(super) const fn common(&self) -> &Map {
-        self.common.map()
+    /// Maps for so many connections that the kernel knows nothing of.
+    #[cfg(any(test, feature = "lab"))]
+    pub(super) fn simulated(connections: u32) -> Self {
+        let counters = |count: u32| Counters::Simulated((0..count).map(|_| Cell::default()).collect());
+        Self {
+            routes: Table::Simulated(core::cell::RefCell::default()),
+            cells: counters(connections),
+            common: counters(1),
+        }
+    }
+
+    pub(super) fn numbers(&self) -> Numbers {
+        match (&self.routes, &self.cells, &self.common) {
+            (Table::Kernel(routes), Counters::Kernel(cells), Counters::Kernel(common)) => Numbers {
+                routes: routes.number(),
+                cells: cells.map().number(),
+                common: common.map().number(),
+            },
+            #[cfg(any(test, feature = "lab"))]
+            _ => Numbers::SIMULATED,
+        }
+    }
+
+    /// Has the programs find a route.
+    pub(super) fn set_route(&self, key: &Key, route: &Route) -> io::Result<()> {
+        match &self.routes {
+            Table::Kernel(map) => map.set(key, route),
+            #[cfg(any(test, feature = "lab"))]
+            Table::Simulated(routes) => {
+                routes.borrow_mut().insert(*key, *route);
+                Ok(())
+            }
+        }
+    }
+
+    /// From now on the programs do not find it.
+    pub(super) fn remove_route(&self, key: &Key) -> io::Result<()> {
+        match &self.routes {
+            Table::Kernel(map) => map.remove(key),
+            #[cfg(any(test, feature = "lab"))]
+            Table::Simulated(routes) => {
+                routes.borrow_mut().remove(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// The route that a program finds.
+    #[cfg(any(test, feature = "lab"))]
+    pub(super) fn route(&self, key: &[u8]) -> Option<Route> {
+        match &self.routes {
+            Table::Kernel(_) => None,
+            Table::Simulated(routes) => routes.borrow().get(key).copied(),
+        }
+    }
+
+    /// Counters of connections.
+    pub(super) const fn cells(&self) -> &[Cell] {
+        self.cells.all()
+    }
+
+    /// What concerns all connections.
+    pub(super) const fn common(&self) -> &[Cell] {
+        self.common.all()
     }
 
     /// Spares the programs the look-up of every frame where no connection has an offload.
     pub(super) fn set_in_use(&self, in_use: bool) {
         // What all programs read is written only when it changes.
         if self.is_in_use() != in_use {
-            for values in self.common.all() {
+            for values in self.common() {
                 values[common::IN_USE as usize / 8].store(in_use.into(), Ordering::Relaxed);
             }
         }
@@ -40,7 +146,7 @@ impl Maps {
     /// What the programs are told.
     pub(super) fn is_in_use(&self) -> bool {
         let in_use = |values: &Cell| values[common::IN_USE as usize / 8].load(Ordering::Relaxed) != 0;
-        self.common.all().iter().any(in_use)
+        self.common().iter().any(in_use)
     }
 }
 

@@ -33,6 +33,8 @@ mod maps;
 mod program;
 mod recognise;
 mod route;
+#[cfg(any(test, feature = "lab"))]
+pub mod simulation;
 
 use core::fmt;
 use core::ops::AddAssign;
@@ -69,8 +71,8 @@ pub struct FlowOffload {
 
 struct Port {
     gate: Gate,
-    /// Held for as long as it is to work. The filter belongs to its socket.
-    _ingress: Attachment,
+    /// Held for as long as it is to work; none where the kernel is simulated. The filter belongs to its socket.
+    _ingress: Option<Attachment>,
 }
 
 /// The beginning of a frame before the director saw it.
@@ -117,7 +119,11 @@ impl FlowOffload {
         let connections = u32::from(connections.max(1));
         let maps =
             Maps::new(connections).map_err(|source| FlowOffloadError { step: SetupStep::Maps, source })?;
-        Ok(Self {
+        Ok(Self::over(maps, connections))
+    }
+
+    fn over(maps: Maps, connections: u32) -> Self {
+        Self {
             maps,
             ports: Vec::new(),
             flows: Flows::new(connections),
@@ -126,7 +132,7 @@ impl FlowOffload {
             synced: Tick::ZERO,
             unsynced: 0,
             counters: FlowOffloadCounters::default(),
-        })
+        }
     }
 
     /// Puts the programs at a port's interface. Connections go by ports that have them, and by no others. To be called
@@ -141,21 +147,26 @@ impl FlowOffload {
             let built = built.ok_or(io::ErrorKind::InvalidData);
             built.map_err(io::Error::from).and_then(|program| Program::load(purpose, &program))
         };
+        let numbers = self.maps.numbers();
         // Both programs are loaded before one is attached. A filter alone would keep frames from the director that
         // nobody forwards.
-        let filter = load(Purpose::Filter, program::filter(&gate, &self.maps));
-        let ingress = load(Purpose::Ingress, program::ingress(&gate, &self.maps));
+        let filter = load(Purpose::Filter, program::filter(&gate, &numbers));
+        let ingress = load(Purpose::Ingress, program::ingress(&gate, &numbers));
         let (filter, ingress) =
             (filter.map_err(failed(SetupStep::Load))?, ingress.map_err(failed(SetupStep::Load))?);
         // The forwarding program comes first for that reason, too: the filter leaves nothing out before it is there.
         let attached = Attachment::ingress(&ingress, tap.interface).map_err(failed(SetupStep::Attach))?;
         filter.attach_to(tap.socket()).map_err(failed(SetupStep::Attach))?;
+        self.set_port(port, Port { gate, _ingress: Some(attached) });
+        Ok(())
+    }
+
+    fn set_port(&mut self, port: PortId, with: Port) {
         let at = usize::from(port.0);
         if self.ports.len() <= at {
             self.ports.resize_with(at + 1, || None);
         }
-        self.ports[at] = Some(Port { gate, _ingress: attached });
-        Ok(())
+        self.ports[at] = Some(with);
     }
 
     /// Takes the programs from a port whose interface is gone or is left. Connections go on by the director.

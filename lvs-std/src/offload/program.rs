@@ -13,7 +13,7 @@
 //! packet sockets first. A frame in between while the connection is closed is lost, which TCP makes good; so is one
 //! that another program takes before `Ingress`, which shows in the counters: `Filter` counts what it leaves out.
 
-use super::maps::{Maps, cell, direction, rewrite, route};
+use super::maps::{Numbers, cell, direction, rewrite, route};
 use super::recognise::{
     Gate, LEAVE_IT, LOAD_BYTES, TRANSPORT_V6, copy, fold, is_plain, is_to, packet, recognise, stack,
 };
@@ -21,7 +21,7 @@ use crate::bpf::ebpf::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK,
 use crate::sys::bpf::Instruction;
 
 /// Which frames the socket gets.
-pub(super) fn filter(gate: &Gate, maps: &Maps) -> Option<Vec<Instruction>> {
+pub(super) fn filter(gate: &Gate, maps: &Numbers) -> Option<Vec<Instruction>> {
     let mut program = Assembler::default();
     program.copy(R6, R1);
     // This program takes the place of the socket's classic filter, so it asks what that one asked.
@@ -76,7 +76,7 @@ pub(super) fn filter(gate: &Gate, maps: &Maps) -> Option<Vec<Instruction>> {
 }
 
 /// What the interface does with a frame.
-pub(super) fn ingress(gate: &Gate, maps: &Maps) -> Option<Vec<Instruction>> {
+pub(super) fn ingress(gate: &Gate, maps: &Numbers) -> Option<Vec<Instruction>> {
     let mut program = Assembler::default();
     program.copy(R6, R1);
     recognise(&mut program, gate, maps);
@@ -217,11 +217,11 @@ const WHOLE: i32 = i32::MAX;
 /// `TCX_NEXT`: whoever comes after this program, and then the kernel.
 pub(super) const NEXT: i32 = -1;
 /// `TCX_DROP`.
-const SHOT: i32 = 2;
+pub(super) const SHOT: i32 = 2;
 /// `BPF_F_PSEUDO_HDR`.
-const PSEUDO_HEADER: i32 = 1 << 4;
+pub(super) const PSEUDO_HEADER: i32 = 1 << 4;
 /// `BPF_FUNC_skb_store_bytes` and further ones of `linux/bpf.h`.
-const STORE_BYTES: i32 = 9;
-const REPLACE_CHECKSUM: i32 = 11;
-const REDIRECT: i32 = 23;
-const CHANGE_TAIL: i32 = 38;
+pub(super) const STORE_BYTES: i32 = 9;
+pub(super) const REPLACE_CHECKSUM: i32 = 11;
+pub(super) const REDIRECT: i32 = 23;
+pub(super) const CHANGE_TAIL: i32 = 38;

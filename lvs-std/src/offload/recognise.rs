@@ -1,8 +1,7 @@
 //! Which frames belong to a connection that has an offload: the beginning of both programs, so that they agree.
 
-use super::maps::{Maps, cell, common, key, route};
+use super::maps::{Numbers, cell, common, key, route};
 use crate::bpf::ebpf::{Assembler, R0, R1, R2, R3, R4, R6, R7, R8, R9, Register, STACK, Size, When};
-use crate::sys::bpf::Map;
 
 /// What the programs of a port need to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +18,10 @@ pub(super) struct Gate {
 
 /// Goes on with the route in `R9`, where the TCP header begins in `R7`, the IP packet's length in `R8`, and cell, flags
 /// and frame on the stack; or at [`LEAVE_IT`].
-pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Maps) {
+pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Numbers) {
     program
         // Asked before anything else, so that frames cost next to nothing while no connection has an offload.
-        .map_value(R1, maps.common())
+        .map_value(R1, maps.common)
         .load(Size::Double, R1, R1, common::IN_USE)
         .jump(When::Is(R1, 0), LEAVE_IT)
         .load(Size::Word, R1, R6, packet::IS_TAGGED)
@@ -42,14 +41,14 @@ pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Maps) {
         stack::KEY + key::INTERFACE,
         R1,
     );
-    look_up(program, &maps.routes, stack::KEY);
+    look_up(program, maps.routes, stack::KEY);
     program.jump(When::Null(R0), LEAVE_IT).copy(R9, R0).load(Size::Word, R1, R9, route::CELL).store(
         Size::Word,
         STACK,
         stack::NUMBER,
         R1,
     );
-    look_up(program, maps.cells.map(), stack::NUMBER);
+    look_up(program, maps.cells, stack::NUMBER);
     program
         .jump(When::Null(R0), LEAVE_IT)
         .load(Size::Double, R1, R0, cell::CLOSED)
@@ -187,7 +186,7 @@ pub(super) fn copy(program: &mut Assembler, size: Size, from: (Register, i16), t
     program.load(size, R1, from.0, from.1).store(size, STACK, to, R1);
 }
 
-fn look_up(program: &mut Assembler, map: &Map, at: i16) {
+fn look_up(program: &mut Assembler, map: i32, at: i16) {
     program.copy(R2, STACK).add(R2, at.into()).map(R1, map).call(LOOK_UP);
 }
 
@@ -221,5 +220,5 @@ pub(super) const LEAVE_IT: &str = "leave";
 pub(super) const TRANSPORT_V6: u32 = 54;
 const TCP: u32 = 6;
 /// `BPF_FUNC_map_lookup_elem` and another one of `linux/bpf.h`.
-const LOOK_UP: i32 = 1;
+pub(super) const LOOK_UP: i32 = 1;
 pub(super) const LOAD_BYTES: i32 = 26;

@@ -5,10 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use lvs_core::{Content, Direction, Flow, Packet, Protocol, TcpFlags};
 use lvs_forward::host::MacAddress;
 
+pub(super) use super::maps::Key;
 use super::maps::{direction, key, rewrite, route};
-
-/// What a segment is found by, as the maps have it.
-pub(super) type Key = [u8; key::LEN];
 
 /// The beginning of a frame: Ethernet, IPv6 and TCP without options, of IPv4 some more.
 pub(super) type Head = [u8; 74];

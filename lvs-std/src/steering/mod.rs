@@ -18,6 +18,8 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod program;
+#[cfg(any(test, feature = "lab"))]
+pub mod simulation;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};

@@ -232,8 +232,8 @@ fn finish(program: &mut Assembler, steer: &Steer, words: u32) {
 const PORT: u32 = 4;
 /// Addresses that are compared one by one.
 const FEW: usize = 4;
-const TAG: u32 = 0x8100;
-const SERVICE_TAG: u32 = 0x88a8;
+pub(super) const TAG: u32 = 0x8100;
+pub(super) const SERVICE_TAG: u32 = 0x88a8;
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
 const ESP: u32 = 50;
@@ -252,17 +252,12 @@ mod tests {
     use lvs_forward::{Frame, PortId};
 
     use super::*;
-    use crate::bpf::cbpf::run;
+    use crate::bpf::cbpf_machine::run;
     use crate::steering::dispatch::is_steered;
+    use crate::steering::simulation::worker;
 
-    /// Answers as the kernel does: it takes an outer tag out and shows the packet from behind it.
     fn by_program(program: &[sock_filter], frame: &[u8]) -> usize {
-        let (mut at, mut kind) = (14, u16::from_be_bytes([frame[12], frame[13]]));
-        if matches!(u32::from(kind), TAG | SERVICE_TAG) {
-            kind = u16::from_be_bytes([frame[16], frame[17]]);
-            at += 4;
-        }
-        run(program, &frame[at..], kind) as usize
+        worker(program, frame).unwrap()
     }
 
     fn by_function(steer: &Steer, own: &[IpAddr], frame: &mut [u8]) -> Option<usize> {
@@ -398,8 +393,8 @@ mod tests {
                     assert!(by_program(&program, &whole[..end]) < steer.workers());
                 }
             }
-            assert_eq!(run(&program, &[0; 60], 0x0806), 0);
-            assert_eq!(run(&program, &[], 0x0800), 0);
+            assert_eq!(run(&program, &[0; 60], 0x0806), Some(0));
+            assert_eq!(run(&program, &[], 0x0800), Some(0));
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) fn build(
     ipv6(&mut program, v6);
     program
         .label(TAKE_IT)
-        .map(R1, sockets)
+        .map(R1, sockets.number())
         .load(Size::Word, R2, R6, QUEUE)
         .set(R3, otherwise)
         .call(REDIRECT_MAP)
@@ -208,7 +208,7 @@ fn look_up_v6(program: &mut Assembler, v6: &Map, offset: i16) {
 }
 
 fn look_up(program: &mut Assembler, map: &Map, key: i32) {
-    program.copy(R2, STACK).add(R2, key).map(R1, map).call(LOOK_UP);
+    program.copy(R2, STACK).add(R2, key).map(R1, map.number()).call(LOOK_UP);
 }
 
 /// A 16-bit field of a header as it is found when it is loaded.

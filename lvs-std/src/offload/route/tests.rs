@@ -5,12 +5,15 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use etherparse::PacketBuilder;
+use lvs_forward::{Frame, PortId};
 
 use super::*;
-use crate::offload::maps::{Maps, cell};
+use crate::bpf::ebpf_machine::run;
+use crate::offload::maps::{Maps, Numbers, cell};
 use crate::offload::program::{self, NEXT};
 use crate::offload::recognise::Gate;
-use crate::sys::bpf::{Program, Purpose};
+use crate::offload::simulation::Arriving;
+use crate::sys::bpf::{Instruction, Program, Purpose};
 
 const DIRECTOR: [u8; 6] = [2, 0, 0x5e, 0, 0x53, 0xfe];
 const CLIENT: ([u8; 6], u16) = ([2, 0, 0, 0, 0, 7], 40_000);
@@ -185,30 +188,82 @@ impl Filter {
     }
 }
 
-/// Programs that know these routes, by their examples; `None` where this process may not load any, which is an error if
+/// Both programs over maps that know some routes: in the kernel, or in a simulated one.
+struct Bench {
+    maps: Maps,
+    machine: Machine,
+}
+
+enum Machine {
+    Kernel { filter: Filter, ingress: Program },
+    Simulated { filter: Vec<Instruction>, ingress: Vec<Instruction> },
+}
+
+impl Bench {
+    /// Over these maps, with the routes of the examples.
+    fn new(gate: &Gate, net: Net, maps: Maps) -> Self {
+        // Direct routing has the key that the request by NAT has.
+        for (cell, (_, before, after)) in (0..).zip(net.examples(64)).take(2) {
+            let direction = if cell == 0 { Direction::Request } else { Direction::Reply };
+            let route = Route::learn(&head(&before), &head(&after), false).unwrap();
+            let route = route.by(INTERFACE, 1_500, cell, direction);
+            maps.set_route(&net.shape().key(&head(&before), INTERFACE), route.bytes()).unwrap();
+        }
+        maps.set_in_use(true);
+        let filter = program::filter(gate, &maps.numbers()).unwrap();
+        let ingress = program::ingress(gate, &maps.numbers()).unwrap();
+        let machine = if maps.numbers() == Numbers::SIMULATED {
+            Machine::Simulated { filter, ingress }
+        } else {
+            let load = |purpose, program: &[_]| Program::load(purpose, program).unwrap();
+            let filter = Filter::new(&load(Purpose::Filter, &filter));
+            Machine::Kernel { filter, ingress: load(Purpose::Ingress, &ingress) }
+        };
+        Self { maps, machine }
+    }
+
+    /// Whether the director gets the frame.
+    fn takes(&self, frame: &[u8]) -> bool {
+        match &self.machine {
+            Machine::Kernel { filter, .. } => filter.takes(frame),
+            Machine::Simulated { filter, .. } => self.simulate(filter, &mut frame.to_vec()) != 0,
+        }
+    }
+
+    /// What the interface does with it.
+    fn ingress(&self, frame: &mut Vec<u8>) -> u32 {
+        match &self.machine {
+            Machine::Kernel { ingress, .. } => ingress.run(frame).unwrap(),
+            Machine::Simulated { ingress, .. } => self.simulate(ingress, frame),
+        }
+    }
+
+    fn simulate(&self, program: &[Instruction], bytes: &mut Vec<u8>) -> u32 {
+        let mut copy = bytes.clone();
+        let end = copy.len();
+        let frame = Frame::new(&mut copy, 0, end, PortId(0)).unwrap();
+        let mut arriving = Arriving::new(&self.maps, &frame);
+        let answer = run(program, &mut arriving).unwrap();
+        *bytes = arriving.bytes;
+        answer as u32
+    }
+}
+
+/// Both programs in a simulated kernel; and in the real one, unless this process may not load any, which is an error if
 /// `LVS_REQUIRE_XDP` is 1.
-fn programs(gate: &Gate, net: Net) -> Option<(Filter, Program, Maps)> {
-    let maps = match Maps::new(3) {
-        Ok(maps) => maps,
+fn benches(gate: &Gate, net: Net) -> Vec<Bench> {
+    let mut maps = vec![Maps::simulated(3)];
+    match Maps::new(3) {
+        Ok(kernel) => maps.push(kernel),
         Err(error) => {
             let required = std::env::var_os("LVS_REQUIRE_XDP").is_some_and(|value| value == "1");
             assert!(!required, "BPF is refused: {error}");
-            eprintln!("NOT TESTED: BPF is refused ({error}); run as root of the machine itself");
-            return None;
+            eprintln!(
+                "TESTED BY A SIMULATION ALONE: BPF is refused ({error}); run as root of the machine itself"
+            );
         }
-    };
-    // Direct routing has the key that the request by NAT has.
-    for (cell, (_, before, after)) in (0..).zip(net.examples(64)).take(2) {
-        let direction = if cell == 0 { Direction::Request } else { Direction::Reply };
-        let route = Route::learn(&head(&before), &head(&after), false).unwrap();
-        let route = route.by(INTERFACE, 1_500, cell, direction);
-        maps.routes.set(&net.shape().key(&head(&before), INTERFACE), route.bytes()).unwrap();
     }
-    let filter = program::filter(gate, &maps).unwrap();
-    let ingress = program::ingress(gate, &maps).unwrap();
-    let load = |purpose, program: &[_]| Program::load(purpose, program).unwrap();
-    maps.set_in_use(true);
-    Some((Filter::new(&load(Purpose::Filter, &filter)), load(Purpose::Ingress, &ingress), maps))
+    maps.into_iter().map(|maps| Bench::new(gate, net, maps)).collect()
 }
 
 const GATE: Gate = Gate { mac: DIRECTOR, chooses: true, shares: false, interface: INTERFACE };
@@ -216,18 +271,19 @@ const GATE: Gate = Gate { mac: DIRECTOR, chooses: true, shares: false, interface
 #[test]
 fn the_program_does_what_the_route_says() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, maps)) = programs(&GATE, net) else { return };
-        for (number, (_, before, after)) in net.examples(64).into_iter().enumerate().take(2) {
-            let length = before.len() as u64 - 14;
-            for round in 1..=2 {
-                let mut frame = before.clone();
-                assert!(!filter.takes(&frame), "not the director's");
-                assert_eq!(ingress.run(&mut frame).unwrap(), REDIRECT);
-                assert!(frame == after, "{net:?} {number}: {frame:x?}\n{after:x?}");
-                let at = if number == 0 { cell::REQUESTS } else { cell::REPLIES } as usize / 8;
-                let read = |at: usize| maps.cells.all()[number][at].load(Ordering::Relaxed);
-                assert_eq!((read(at), read(at + 1)), (round, round * length));
-                assert_eq!(read(cell::LEFT_OUT as usize / 8), round, "what the director did not get");
+        for bench in benches(&GATE, net) {
+            for (number, (_, before, after)) in net.examples(64).into_iter().enumerate().take(2) {
+                let length = before.len() as u64 - 14;
+                for round in 1..=2 {
+                    let mut frame = before.clone();
+                    assert!(!bench.takes(&frame), "not the director's");
+                    assert_eq!(bench.ingress(&mut frame), REDIRECT);
+                    assert!(frame == after, "{net:?} {number}: {frame:x?}\n{after:x?}");
+                    let at = if number == 0 { cell::REQUESTS } else { cell::REPLIES } as usize / 8;
+                    let read = |at: usize| bench.maps.cells()[number][at].load(Ordering::Relaxed);
+                    assert_eq!((read(at), read(at + 1)), (round, round * length));
+                    assert_eq!(read(cell::LEFT_OUT as usize / 8), round, "what the director did not get");
+                }
             }
         }
     }
@@ -236,76 +292,78 @@ fn the_program_does_what_the_route_says() {
 #[test]
 fn what_fills_a_short_frame_up_is_taken_off() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, _maps)) = programs(&GATE, net) else { return };
-        let [(_, mut frame, expected), ..] = net.examples(64);
-        let short = frame[..frame.len() - 1].to_vec();
-        frame.extend([0; 6]);
-        assert!(!filter.takes(&frame));
-        assert_eq!(ingress.run(&mut frame).unwrap(), REDIRECT);
-        assert_eq!(frame.len(), expected.len());
-        assert!(frame == expected);
-        assert!(filter.takes(&short), "cut short: to the director");
+        for bench in benches(&GATE, net) {
+            let [(_, mut frame, expected), ..] = net.examples(64);
+            let short = frame[..frame.len() - 1].to_vec();
+            frame.extend([0; 6]);
+            assert!(!bench.takes(&frame));
+            assert_eq!(bench.ingress(&mut frame), REDIRECT);
+            assert_eq!(frame.len(), expected.len());
+            assert!(frame == expected);
+            assert!(bench.takes(&short), "cut short: to the director");
+        }
     }
 }
 
 #[test]
 fn whatever_is_out_of_the_ordinary_is_the_directors() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, maps)) = programs(&GATE, net) else { return };
-        let [(_, plain, _), ..] = net.examples(64);
-        let shape = net.shape();
-        let flags = shape.transport + 13;
-        let with = |at: usize, value: u8| {
-            let mut frame = plain.clone();
-            frame[at] = value;
-            sound(frame)
-        };
-        assert_eq!(sound(plain.clone()), plain);
-        let mut odd = vec![
-            ("URG", with(flags, 0x30)),
-            ("another port", with(shape.transport, 1)),
-            ("UDP", with(if shape.is_v6 { 20 } else { 23 }, 17)),
-            ("one hop left", with(if shape.is_v6 { 21 } else { 22 }, 1)),
-            ("no hop left", with(if shape.is_v6 { 21 } else { 22 }, 0)),
-            ("another client", with(if shape.is_v6 { 30 } else { 29 }, 99)),
-            ("cut short", plain[..shape.transport + 19].to_vec()),
-        ];
-        if !shape.is_v6 {
-            odd.push(("options", with(14, 0x46)));
-            odd.push(("a fragment", with(20, 0x20)));
-            odd.push(("a later fragment", with(21, 0x01)));
-            for at in [15, 18, 24, 25] {
-                let mut broken = plain.clone();
-                broken[at] ^= 0x10;
-                odd.push(("a wrong checksum of the header", broken));
+        for bench in benches(&GATE, net) {
+            let [(_, plain, _), ..] = net.examples(64);
+            let shape = net.shape();
+            let flags = shape.transport + 13;
+            let with = |at: usize, value: u8| {
+                let mut frame = plain.clone();
+                frame[at] = value;
+                sound(frame)
+            };
+            assert_eq!(sound(plain.clone()), plain);
+            let mut odd = vec![
+                ("URG", with(flags, 0x30)),
+                ("another port", with(shape.transport, 1)),
+                ("UDP", with(if shape.is_v6 { 20 } else { 23 }, 17)),
+                ("one hop left", with(if shape.is_v6 { 21 } else { 22 }, 1)),
+                ("no hop left", with(if shape.is_v6 { 21 } else { 22 }, 0)),
+                ("another client", with(if shape.is_v6 { 30 } else { 29 }, 99)),
+                ("cut short", plain[..shape.transport + 19].to_vec()),
+            ];
+            if !shape.is_v6 {
+                odd.push(("options", with(14, 0x46)));
+                odd.push(("a fragment", with(20, 0x20)));
+                odd.push(("a later fragment", with(21, 0x01)));
+                for at in [15, 18, 24, 25] {
+                    let mut broken = plain.clone();
+                    broken[at] ^= 0x10;
+                    odd.push(("a wrong checksum of the header", broken));
+                }
             }
+            for length in [0_u16, 4, 19] {
+                let mut short = plain.clone();
+                let (at, headers) = if shape.is_v6 { (18, 0) } else { (16, 20) };
+                short[at..at + 2].copy_from_slice(&(headers + length).to_be_bytes());
+                odd.push(("an end inside of the TCP header", sound(short)));
+            }
+            let mut long = plain.clone();
+            let too_long = if shape.is_v6 { 1_461_u16 } else { 1_501 };
+            let place = if shape.is_v6 { 18 } else { 16 };
+            long[place..place + 2].copy_from_slice(&too_long.to_be_bytes());
+            long.resize(14 + 1_501, 0);
+            odd.push(("too long", sound(long)));
+            for (what, frame) in odd {
+                assert!(bench.takes(&frame), "{net:?}, {what}: to the director");
+                let mut seen = frame.clone();
+                assert_eq!(
+                    bench.ingress(&mut seen).cast_signed(),
+                    NEXT,
+                    "{net:?}, {what}: not by the offload"
+                );
+                assert_eq!(seen, frame);
+            }
+            // To another host's MAC address: to nobody here. To a group: the director hears it.
+            assert!(!bench.takes(&with(5, 0xff)));
+            assert!(bench.takes(&with(0, 0x33)));
+            assert!(bench.maps.cells().iter().flatten().all(|value| value.load(Ordering::Relaxed) == 0));
         }
-        for length in [0_u16, 4, 19] {
-            let mut short = plain.clone();
-            let (at, headers) = if shape.is_v6 { (18, 0) } else { (16, 20) };
-            short[at..at + 2].copy_from_slice(&(headers + length).to_be_bytes());
-            odd.push(("an end inside of the TCP header", sound(short)));
-        }
-        let mut long = plain.clone();
-        let too_long = if shape.is_v6 { 1_461_u16 } else { 1_501 };
-        let place = if shape.is_v6 { 18 } else { 16 };
-        long[place..place + 2].copy_from_slice(&too_long.to_be_bytes());
-        long.resize(14 + 1_501, 0);
-        odd.push(("too long", sound(long)));
-        for (what, frame) in odd {
-            assert!(filter.takes(&frame), "{net:?}, {what}: to the director");
-            let mut seen = frame.clone();
-            assert_eq!(
-                ingress.run(&mut seen).unwrap().cast_signed(),
-                NEXT,
-                "{net:?}, {what}: not by the offload"
-            );
-            assert_eq!(seen, frame);
-        }
-        // To another host's MAC address: to nobody here. To a group: the director hears it.
-        assert!(!filter.takes(&with(5, 0xff)));
-        assert!(filter.takes(&with(0, 0x33)));
-        assert!(maps.cells.all().iter().flatten().all(|value| value.load(Ordering::Relaxed) == 0));
     }
 }
 
@@ -313,17 +371,18 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
 fn after_a_fin_everything_is_the_directors() {
     for net in [Net::V4, Net::V6] {
         for closing in [0x11, 0x14, 0x02, 0x12] {
-            let Some((filter, ingress, _maps)) = programs(&GATE, net) else { return };
-            let [(_, plain, _), (_, answer, _), _] = net.examples(64);
-            assert!(!filter.takes(&plain));
-            let mut last = plain.clone();
-            last[net.shape().transport + 13] = closing;
-            assert!(filter.takes(&last));
-            assert_eq!(ingress.run(&mut last).unwrap().cast_signed(), NEXT);
-            assert!(filter.takes(&plain), "{net:?} {closing:#x}");
-            assert_eq!(ingress.run(&mut plain.clone()).unwrap().cast_signed(), NEXT);
-            // The other connection goes on.
-            assert!(!filter.takes(&answer));
+            for bench in benches(&GATE, net) {
+                let [(_, plain, _), (_, answer, _), _] = net.examples(64);
+                assert!(!bench.takes(&plain));
+                let mut last = plain.clone();
+                last[net.shape().transport + 13] = closing;
+                assert!(bench.takes(&last));
+                assert_eq!(bench.ingress(&mut last).cast_signed(), NEXT);
+                assert!(bench.takes(&plain), "{net:?} {closing:#x}");
+                assert_eq!(bench.ingress(&mut plain.clone()).cast_signed(), NEXT);
+                // The other connection goes on.
+                assert!(!bench.takes(&answer));
+            }
         }
     }
 }
@@ -331,13 +390,14 @@ fn after_a_fin_everything_is_the_directors() {
 #[test]
 fn where_none_is_in_use_everything_is_the_directors() {
     for net in [Net::V4, Net::V6] {
-        let Some((filter, ingress, maps)) = programs(&GATE, net) else { return };
-        let [(_, plain, _), ..] = net.examples(64);
-        for in_use in [true, false, true] {
-            maps.set_in_use(in_use);
-            assert_eq!(filter.takes(&plain), !in_use);
-            let verdict = ingress.run(&mut plain.clone()).unwrap();
-            assert_eq!(verdict.cast_signed() != NEXT, in_use, "{verdict}");
+        for bench in benches(&GATE, net) {
+            let [(_, plain, _), ..] = net.examples(64);
+            for in_use in [true, false, true] {
+                bench.maps.set_in_use(in_use);
+                assert_eq!(bench.takes(&plain), !in_use);
+                let verdict = bench.ingress(&mut plain.clone());
+                assert_eq!(verdict.cast_signed() != NEXT, in_use, "{verdict}");
+            }
         }
     }
 }
@@ -345,9 +405,10 @@ fn where_none_is_in_use_everything_is_the_directors() {
 #[test]
 fn a_socket_that_takes_everything_still_does() {
     let gate = Gate { chooses: false, ..GATE };
-    let Some((filter, ..)) = programs(&gate, Net::V4) else { return };
-    let [(_, mut frame, _), ..] = Net::V4.examples(64);
-    assert!(!filter.takes(&frame));
-    frame[..6].copy_from_slice(&[2; 6]);
-    assert!(filter.takes(&frame), "to another host: still seen");
+    for bench in benches(&gate, Net::V4) {
+        let [(_, mut frame, _), ..] = Net::V4.examples(64);
+        assert!(!bench.takes(&frame));
+        frame[..6].copy_from_slice(&[2; 6]);
+        assert!(bench.takes(&frame), "to another host: still seen");
+    }
 }

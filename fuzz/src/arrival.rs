@@ -10,16 +10,16 @@ use crate::forward::{ETHERNET, OWN_MAC, WORLD};
 use crate::icmp::packet;
 
 /// Clients whose connections are there from the start, of each family and protocol.
-pub(super) const KNOWN: u8 = 2;
+pub(crate) const KNOWN: u8 = 2;
 /// The firewall mark of a service.
-pub(super) const MARK: u32 = 5;
-pub(super) const FTP: u16 = 21;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const ACK: u8 = 0x10;
+pub(crate) const MARK: u32 = 5;
+pub(crate) const FTP: u16 = 21;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const ACK: u8 = 0x10;
 
 /// Which connection a packet is of, and in which direction it goes.
 #[derive(Clone, Copy)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     family: usize,
     client: u8,
     udp: bool,
@@ -30,7 +30,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(who: u8, what: u8, method: Method) -> Self {
+    pub(crate) fn new(who: u8, what: u8, method: Method) -> Self {
         Self {
             family: usize::from(what & 1),
             client: who,
@@ -83,7 +83,7 @@ impl Flow {
         if self.udp { 17 } else { 6 }
     }
 
-    pub(super) fn frame(&self, flags: u8, len: u8, ttl: u8) -> Vec<u8> {
+    pub(crate) fn frame(&self, flags: u8, len: u8, ttl: u8) -> Vec<u8> {
         let (from, to) = self.ends();
         let mut packet = packet(from.ip(), to.ip(), self.protocol(), &self.segment(flags, len));
         set_ttl(&mut packet, ttl);
@@ -91,7 +91,7 @@ impl Flow {
     }
 
     /// One of the three fragments of a datagram with this number, two of them in one, or all of it.
-    pub(super) fn fragment(&self, number: u8, part: u8) -> Vec<u8> {
+    pub(crate) fn fragment(&self, number: u8, part: u8) -> Vec<u8> {
         let flow = Self { udp: true, ..*self };
         let (from, to) = flow.ends();
         let datagram = flow.segment(0, 40);
@@ -115,7 +115,7 @@ impl Flow {
     }
 
     /// A ping for the virtual address, or an error about a packet of the flow.
-    pub(super) fn icmp(&self, echo: bool) -> Vec<u8> {
+    pub(crate) fn icmp(&self, echo: bool) -> Vec<u8> {
         let (from, to) = self.ends();
         let quoted = packet(from.ip(), to.ip(), self.protocol(), &self.segment(ACK, 0));
         let (kind, code) = match (self.family, echo) {
@@ -155,7 +155,7 @@ fn framed(packet: &[u8]) -> Vec<u8> {
 }
 
 /// The gateway asks who the virtual address is, or says that its link-layer address is another one.
-pub(super) fn arp(answers: bool) -> Vec<u8> {
+pub(crate) fn arp(answers: bool) -> Vec<u8> {
     let mac = [2, 0, 0, 0, 0, 0xbb];
     let (to, target, operation) =
         if answers { (OWN_MAC, [10, 0, 0, 254], 2) } else { ([0xff; 6], [10, 99, 0, 1], 1) };
@@ -165,20 +165,20 @@ pub(super) fn arp(answers: bool) -> Vec<u8> {
 
 /// A frame as it comes from a device.
 #[derive(Clone)]
-pub(super) struct Arrival {
-    pub(super) bytes: Vec<u8>,
-    pub(super) port: PortId,
-    pub(super) offload: Offload,
-    pub(super) mark: u32,
+pub(crate) struct Arrival {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) port: PortId,
+    pub(crate) offload: Offload,
+    pub(crate) mark: u32,
 }
 
 impl Arrival {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, port: ETHERNET, offload: Offload::NONE, mark: 0 }
     }
 
     /// A packet of any flow with any flags, unfinished, merged, marked, at the end of its hops or on the other port.
-    pub(super) fn odd(flow: &Flow, kind: u8, what: u8, count: u8) -> Self {
+    pub(crate) fn odd(flow: &Flow, kind: u8, what: u8, count: u8) -> Self {
         let (flags, len) =
             if kind % 8 == 3 { (count, 0) } else { ([SYN, ACK][usize::from(count & 1)], count) };
         let ttl = if kind & 0x10 != 0 { 1 } else { 64 };
@@ -208,7 +208,7 @@ impl Arrival {
 }
 
 /// Plain frames of known connections: of one family, of the other, or of both in turn.
-pub(super) fn plain_run(arrivals: &mut Vec<Arrival>, families: u8, flow: Flow, who: u8, what: u8, count: u8) {
+pub(crate) fn plain_run(arrivals: &mut Vec<Arrival>, families: u8, flow: Flow, who: u8, what: u8, count: u8) {
     for at in 0..=count % 80 {
         let family = if families == 2 { at & 1 } else { families };
         let client = who.wrapping_add(at & who >> 4) % KNOWN;
