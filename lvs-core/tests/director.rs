@@ -388,6 +388,31 @@ fn a_store_without_table_room_refuses_hashing_schedulers() {
 }
 
 #[test]
+fn look_up_tables_are_bounded_together_and_those_of_services_that_go_make_room() {
+    let mut capacity = config::Capacity::new(16);
+    // Two of `sh`.
+    capacity.tables = 2 * 256 * 4;
+    let mut director = Director::new(config(), Heap::<Scheduler>::new(capacity));
+    let key = |port| ServiceKey::tcp([10, 99, 0, 1].into(), port);
+    for port in [1, 2] {
+        director.add_service(key(port), scheduler("sh")).unwrap();
+    }
+    assert_eq!(director.add_service(key(3), scheduler("dh")), Err(AddServiceError::NoTable));
+    director.add_service(key(3), scheduler("rr")).unwrap();
+    assert_eq!(director.edit_service(key(3), scheduler("sh")), Err(EditServiceError::NoTable));
+    assert_eq!(director.service(key(3)).unwrap().scheduler().name(), "rr", "the old one stays");
+    // One that has a table may have another of the same size.
+    director.edit_service(key(1), scheduler("dh")).unwrap();
+    for _ in 0..5 {
+        director.remove_service(key(1)).unwrap();
+        director.edit_service(key(3), scheduler("sh")).unwrap();
+        assert_eq!(director.add_service(key(1), scheduler("sh")), Err(AddServiceError::NoTable));
+        director.edit_service(key(3), scheduler("wlc")).unwrap();
+        director.add_service(key(1), scheduler("sh")).unwrap();
+    }
+}
+
+#[test]
 fn equal_seeds_and_inputs_give_equal_answers() {
     let run = || {
         let mut director = Director::new(config(), Heap::<Scheduler>::with_capacity(64));

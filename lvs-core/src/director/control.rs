@@ -19,7 +19,7 @@ use crate::model::method::Method;
 use crate::model::persistence::Persistence;
 use crate::model::server::{Life, Server, ServerConfig, has_tunnel_port};
 use crate::sched::pool::Pool;
-use crate::sched::schedule::{Change, Schedule};
+use crate::sched::schedule::{Change, Schedule, TableLen};
 use crate::store::service::{Service, ServiceConfig};
 use crate::store::{SchedulerOf, Services as _, Store};
 
@@ -135,6 +135,8 @@ impl<S: Store> Director<S> {
             server.service = NO_SERVICE;
             server.holds = 0;
         });
+        // Its memory is for tables of others now. None can always be lent.
+        self.store.lend_table(index, TableLen::NONE);
         Ok(())
     }
 

@@ -33,7 +33,8 @@ errors! {
         /// Mark 0 means that a packet has none, so no packet would belong to the service: choose another.
         NoMark => "mark 0 stands for no mark",
         /// The scheduler needs a larger look-up table than the store lends: raise `TABLE` of `Fixed` (`sh`,
-        /// `dh`, `lblc` and `lblcr` need 256 cells, `mh` 4,093). With `Heap`: there is no memory for it.
+        /// `dh`, `lblc` and `lblcr` need 256 cells, `mh` 4,093). With `Heap`: there is no memory for it, or all tables
+        /// together would be more than `Capacity::tables`.
         NoTable => "the store's look-up table is too small for this scheduler",
     }
 

@@ -50,18 +50,21 @@ pub struct Capacity {
     /// time. Default 896, the most that a map of 1,024 cells holds, of 272 bytes each. Without room a packet that
     /// begins a call is dropped and counted.
     pub calls: usize,
+    /// Bytes of the look-up tables of schedulers, together: 1 KiB for each service with `sh` or `dh`, 16 KiB with `mh`,
+    /// 772 KiB with `lblc`, 1,348 KiB with `lblcr`. They are allocated when such a service comes, and freed when it
+    /// goes. A service whose table would be beyond this is refused. Default 1 GiB.
+    pub tables: usize,
 }
 
 impl Capacity {
     /// Room for so many connections, and the defaults for the rest.
     #[must_use]
     pub const fn new(connections: usize) -> Self {
-        Self { connections, services: 1_024, servers: 4_096, events: 1_024, calls: 896 }
+        Self { connections, services: 1_024, servers: 4_096, events: 1_024, calls: 896, tables: 1 << 30 }
     }
 
-    /// Bytes that a store of this capacity allocates, apart from the look-up tables of `sh` and `dh` (1 KiB for each
-    /// service that uses them), `mh` (16 KiB), `lblc` (772 KiB) and `lblcr` (1,348 KiB); `usize::MAX` when it is more
-    /// than that.
+    /// Bytes that a store of this capacity allocates when it is made: all but [`tables`](Self::tables). `usize::MAX`
+    /// when it is more than that.
     #[must_use]
     pub const fn required_bytes(&self) -> usize {
         let connections = if self.connections < MAX_SLOTS { self.connections } else { MAX_SLOTS };
@@ -167,6 +170,8 @@ impl<P> Heap<P> {
                 keys: HashTable::with_capacity(capacity.services),
                 seed: Seed::from_words(0, 0),
                 tables: (0..capacity.services).map(|_| Box::default()).collect(),
+                cells: 0,
+                most_cells: capacity.tables / size_of::<u32>(),
                 calls: hashbrown::HashMap::with_capacity_and_hasher(capacity.calls, Keyed),
                 most_calls: capacity.calls,
             },
@@ -250,7 +255,12 @@ impl<P: Schedule> private::Parts for Heap<P> {
     }
 
     fn lend_table(&mut self, index: u32, len: TableLen) -> bool {
-        let Some(table) = self.by_key.tables.get_mut(index as usize) else { return false };
+        let HeapServices { tables, cells: lent, most_cells, .. } = &mut self.by_key;
+        let Some(table) = tables.get_mut(index as usize) else { return false };
+        let others = *lent - table.len();
+        if len.wanted > most_cells.saturating_sub(others) {
+            return false;
+        }
         let mut cells = Vec::new();
         // A service can be added at any time. Where memory is short the call is refused, rather than the program ended.
         if cells.try_reserve_exact(len.wanted).is_err() {
@@ -258,6 +268,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
         }
         cells.resize(len.wanted, u32::MAX);
         *table = cells.into_boxed_slice();
+        *lent = others + len.wanted;
         true
     }
 
@@ -284,6 +295,9 @@ pub struct HeapServices {
     seed: Seed,
     /// A look-up table for each service that needs one, made when its scheduler is bound.
     tables: Box<[Box<[u32]>]>,
+    /// Cells of all of them together, and how many there may be.
+    cells: usize,
+    most_cells: usize,
     /// By slot, which no sender of packets chooses.
     calls: hashbrown::HashMap<u32, Call, Keyed>,
     most_calls: usize,

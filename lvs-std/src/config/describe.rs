@@ -58,10 +58,15 @@ impl Configuration {
         let share = if count > 1 { format!(", {each} with each worker") } else { String::new() };
         let _ = writeln!(
             text,
-            "memory\n  {} for {} connections{share}; when they are taken, {full}\n  {} for packet rings\n  {}, at most \
-             {}, for {} addresses and {} neighbours",
+            "memory\n  {} for {} connections{share}, {} services and {} servers; when the connections are taken, {full}\n  \
+             {}, at most {}, for the look-up tables of schedulers\n  {} for packet rings\n  {}, at most {}, for {} \
+             addresses and {} neighbours",
             bytes(memory.connections as u64),
             self.connections,
+            self.sizes.services,
+            self.sizes.servers,
+            bytes(memory.tables as u64),
+            bytes(memory.tables_most as u64),
             bytes(memory.devices as u64),
             bytes(memory.hosts as u64),
             bytes(memory.hosts_most as u64),

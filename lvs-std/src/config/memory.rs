@@ -1,8 +1,10 @@
 //! How much memory a configured director takes.
 
+use lvs_core::sched::Schedule as _;
 use lvs_forward::Forwarder;
 
-use super::{Configuration, DeviceKind};
+use super::{Configuration, DeviceKind, VirtualService};
+use crate::device::LONGEST_MERGED;
 use crate::device::packet::PacketOptions;
 use crate::device::xdp::XdpOptions;
 use crate::offload::{self, FlowOffload};
@@ -19,6 +21,10 @@ pub struct RequiredMemory {
     pub hosts: usize,
     /// Addresses, neighbours, and packets that wait for one, once there are as many as there can be.
     pub hosts_most: usize,
+    /// Look-up tables of the schedulers of the services that are configured, taken with these.
+    pub tables: usize,
+    /// Look-up tables of schedulers, once there are as many as there can be.
+    pub tables_most: usize,
 }
 
 impl Configuration {
@@ -32,13 +38,20 @@ impl Configuration {
             devices: workers * self.device_bytes_each(),
             hosts: workers * start,
             hosts_most: workers * most,
+            tables: workers * self.tables_each(),
+            tables_most: workers.saturating_mul(self.sizes.tables),
         }
+    }
+
+    fn tables_each(&self) -> usize {
+        let cells = |service: &VirtualService| service.config.scheduler.table_len().wanted;
+        self.services.iter().map(cells).sum::<usize>() * size_of::<u32>()
     }
 
     fn device_bytes_each(&self) -> usize {
         let (packet, xdp) = (PacketOptions::default(), XdpOptions::default());
-        // Slots for whole merged frames in, and for frames of an Ethernet MTU out.
-        let rings = packet.receive_slots * (64 << 10) + packet.transmit_slots * (2 << 10);
+        // Slots for whole merged frames in, and for frames of an Ethernet MTU out; room for one that is longer.
+        let rings = packet.receive_slots * (64 << 10) + packet.transmit_slots * (2 << 10) + LONGEST_MERGED;
         // Frames of an Ethernet MTU; a further queue takes as much again.
         let frames = (xdp.receive_frames + xdp.transmit_frames) as usize * (2 << 10);
         let devices = self.interfaces.iter().map(|interface| match interface.device {

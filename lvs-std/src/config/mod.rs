@@ -133,6 +133,9 @@ pub struct Sizes {
     pub addresses: usize,
     /// Hosts and routers on the links of the director whose link-layer addresses it knows or asks for. Default 16,384.
     pub neighbours: usize,
+    /// Bytes that the look-up tables of schedulers may take in each worker: 1 KiB for a service with `sh` or `dh`, 16
+    /// KiB with `mh`, 772 KiB with `lblc`, 1,348 KiB with `lblcr`. Default 1 GiB.
+    pub tables: usize,
 }
 
 impl Sizes {
@@ -146,7 +149,7 @@ impl Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         let HostSizes { addresses, neighbours, .. } = HostSizes::new();
-        Self { services: 20_000, servers: 100_000, addresses, neighbours }
+        Self { services: 20_000, servers: 100_000, addresses, neighbours, tables: 1 << 30 }
     }
 }
 
@@ -277,6 +280,7 @@ impl Configuration {
     pub const fn capacity_each(&self) -> Capacity {
         let mut capacity = Capacity::new(self.connections_each());
         (capacity.services, capacity.servers) = (self.sizes.services, self.sizes.servers);
+        capacity.tables = self.sizes.tables;
         capacity
     }
 

@@ -368,6 +368,31 @@ pub enum TableCommand {
     Flush,
 }
 
+impl TableCommand {
+    /// The service that it is about; `None` if it is about all.
+    #[must_use]
+    pub const fn service(&self) -> Option<ServiceName> {
+        match self {
+            Self::NewService(name, _)
+            | Self::SetService(name, ..)
+            | Self::DelService(name)
+            | Self::NewServer(name, ..)
+            | Self::SetServer(name, ..)
+            | Self::DelServer(name, _) => Some(*name),
+            Self::Flush => None,
+        }
+    }
+
+    /// Whether it adds or edits, and removes nothing. Of such changes many can be carried out between the same two
+    /// batches of packets, with the same result as one after the other.
+    pub(crate) const fn declares(&self) -> bool {
+        match self {
+            Self::NewService(..) | Self::SetService(..) | Self::NewServer(..) | Self::SetServer(..) => true,
+            Self::DelService(_) | Self::DelServer(..) | Self::Flush => false,
+        }
+    }
+}
+
 /// What is done to a sync daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "whoever carries commands out must handle each")]

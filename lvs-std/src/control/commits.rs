@@ -23,27 +23,31 @@ use super::{Answer, Command, CommandHandler, Errno};
 /// The way to the thread that carries changes out together. It ends when the last one is gone.
 #[derive(Clone)]
 pub(super) struct Commits {
-    queue: Sender<Change>,
+    queue: Sender<Changes>,
     /// Whether it is worth it now.
     wanted: Option<Arc<AtomicBool>>,
 }
 
-struct Change {
-    command: Command,
-    done: SyncSender<Result<Answer, Errno>>,
+/// Changes that a client wants, one after the other.
+struct Changes {
+    commands: Vec<Command>,
+    done: SyncSender<Results>,
 }
 
+/// What became of each of a client's changes.
+type Results = Vec<Result<Answer, Errno>>;
+
 impl Commits {
-    /// Starts the thread. `waker` is woken when results are there. At most `most` changes wait at a time.
+    /// Starts the thread. `waker` is woken when results are there. The changes of at most `most` clients wait at a time.
     pub(super) fn start(
         handler: Arc<Mutex<dyn CommandHandler + Send>>,
         waker: Waker,
         most: usize,
     ) -> io::Result<Self> {
         let wanted = handler.lock().unwrap_or_else(PoisonError::into_inner).waits_for_disk();
-        // A client has one change at a time. One that has left may still have its change here, and while a disk hangs
+        // A client has one place at a time. One that has left may still have its changes here, and while a disk hangs
         // many may leave.
-        let (queue, changes) = bounded::<Change>(most);
+        let (queue, changes) = bounded::<Changes>(most);
         let work = move || {
             while let Ok(first) = changes.recv() {
                 let mut together = vec![first];
@@ -62,28 +66,35 @@ impl Commits {
         self.wanted.as_ref().is_some_and(|wanted| wanted.load(Ordering::Relaxed))
     }
 
-    /// Has a change carried out. The receiver gets what became of it; nothing if that has panicked.
+    /// Has changes of a client carried out. The receiver gets what became of each; nothing if that has panicked.
     ///
     /// # Errors
     /// [`Errno::Busy`] while too many wait.
-    pub(super) fn put(&self, command: Command) -> Result<Receiver<Result<Answer, Errno>>, Errno> {
+    pub(super) fn put(&self, commands: Vec<Command>) -> Result<Receiver<Results>, Errno> {
         let (done, result) = sync_channel(1);
         // The thread ends with the last sender, so there is somebody to take it.
-        self.queue.try_send(Change { command, done }).map_err(|_| Errno::Busy)?;
+        self.queue.try_send(Changes { commands, done }).map_err(|_| Errno::Busy)?;
         Ok(result)
     }
 }
 
-fn carry_out(handler: &Mutex<dyn CommandHandler + Send>, changes: Vec<Change>) {
-    let (commands, clients): (Vec<_>, Vec<_>) =
-        changes.into_iter().map(|change| (change.command, change.done)).unzip();
+fn carry_out(handler: &Mutex<dyn CommandHandler + Send>, together: Vec<Changes>) {
+    let (mut commands, mut clients) = (Vec::new(), Vec::with_capacity(together.len()));
+    for mut changes in together {
+        clients.push((changes.commands.len(), changes.done));
+        commands.append(&mut changes.commands);
+    }
     // Whoever panics has said so in the log. A command is noted only after the director has taken it.
     let results = catch_unwind(AssertUnwindSafe(|| {
         handler.lock().unwrap_or_else(PoisonError::into_inner).handle_each(&commands)
     }));
-    for (client, result) in clients.iter().zip(results.unwrap_or_default()) {
-        // Who has left needs no answer.
-        let _ = client.send(result);
+    let mut results = results.unwrap_or_default().into_iter();
+    for (count, client) in clients {
+        let own: Results = results.by_ref().take(count).collect();
+        if own.len() == count {
+            // Who has left needs no answer.
+            let _ = client.send(own);
+        }
     }
 }
 
@@ -131,18 +142,19 @@ mod tests {
         assert!(commits.are_wanted());
         let remove =
             |number: u8| TableCommand::DelService(ServiceName::tcp(([10, 99, 0, number], 80).into()));
-        let first = commits.put(remove(1).into()).unwrap();
+        let first = commits.put(vec![remove(1).into()]).unwrap();
         assert_eq!(counted.recv(), Ok(1));
-        let others: Vec<_> = (2..6).map(|number| commits.put(remove(number).into()).unwrap()).collect();
-        let refused = commits.put(TableCommand::Flush.into()).unwrap();
-        assert!(matches!(commits.put(remove(6).into()), Err(Errno::Busy)), "as many wait as may");
+        let others: Vec<_> =
+            (2..6).map(|number| commits.put(vec![remove(number).into(); 3]).unwrap()).collect();
+        let refused = commits.put(vec![remove(6).into(), TableCommand::Flush.into()]).unwrap();
+        assert!(matches!(commits.put(vec![remove(7).into()]), Err(Errno::Busy)), "as many wait as may");
         assert!(first.try_recv().is_err(), "it is still on its way");
         words.send(()).unwrap();
-        assert_eq!(first.recv(), Ok(Ok(Answer::Done)));
-        assert_eq!(counted.recv(), Ok(5));
+        assert_eq!(first.recv(), Ok(vec![Ok(Answer::Done)]));
+        assert_eq!(counted.recv(), Ok(14));
         words.send(()).unwrap();
-        assert!(others.iter().all(|other| other.recv() == Ok(Ok(Answer::Done))));
-        assert_eq!(refused.recv(), Ok(Err(Errno::NoSpace)));
+        assert!(others.iter().all(|other| other.recv() == Ok(vec![Ok(Answer::Done); 3])));
+        assert_eq!(refused.recv(), Ok(vec![Ok(Answer::Done), Err(Errno::NoSpace)]));
         drop(wakes);
     }
 }

@@ -5,48 +5,60 @@ use core::fmt;
 use crate::worker::WorkerGone;
 
 /// Why a command was refused, as the kernel would say it. Linux numbers.
+///
+/// Reasons that have a number in common are told apart by words that stand beside it (`NLMSGERR_ATTR_MSG` of
+/// `linux/netlink.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the numbers that the interface has")]
-#[repr(i32)]
 pub enum Errno {
     /// `EPERM`: the client is not privileged.
-    Permission = 1,
+    Permission,
     /// `ENOENT`: no such scheduler, persistence engine, real server, family or file.
-    NoEntry = 2,
+    NoEntry,
     /// `ESRCH`: no such service, or no such daemon.
-    NoService = 3,
+    NoService,
     /// `EIO`: the state file cannot be written, so nothing was done.
-    Io = 5,
-    /// `ENOMEM`: the director has no place for it.
-    Memory = 12,
+    Io,
+    /// `ENOMEM`: the director has no memory for it.
+    Memory,
+    /// `ENOMEM` with words: there are as many services as there can be.
+    ServicesFull,
+    /// `ENOMEM` with words: there are as many real servers as there can be, removed ones that still have connections
+    /// included.
+    ServersFull,
+    /// `ENOMEM` with words: the scheduler's look-up table would be more than these may take together.
+    TablesFull,
     /// `EBUSY`: a dump is under way, or too many changes wait for the disk.
-    Busy = 16,
+    Busy,
     /// `EEXIST`: it is there already.
-    Exists = 17,
+    Exists,
     /// `ENODEV`: no such interface.
-    NoDevice = 19,
+    NoDevice,
     /// `EINVAL`: the request makes no sense.
-    Invalid = 22,
+    Invalid,
     /// `ENOSPC`: no space is left on the disk of the state file, so nothing was done.
-    NoSpace = 28,
+    NoSpace,
     /// `EROFS`: the state file's disk cannot be written to, so nothing was done.
-    ReadOnly = 30,
+    ReadOnly,
     /// `ERANGE`: a number is out of range.
-    Range = 34,
+    Range,
     /// `EOPNOTSUPP`: no such command.
-    Unsupported = 95,
+    Unsupported,
     /// `EAFNOSUPPORT`: no such address family.
-    Family = 97,
+    Family,
 }
 
 impl Errno {
-    /// All of them.
-    const ALL: [Self; 14] = [
+    /// All of them. Of those with a number in common, first the one that has no words.
+    const ALL: [Self; 17] = [
         Self::Permission,
         Self::NoEntry,
         Self::NoService,
         Self::Io,
         Self::Memory,
+        Self::ServicesFull,
+        Self::ServersFull,
+        Self::TablesFull,
         Self::Busy,
         Self::Exists,
         Self::NoDevice,
@@ -61,10 +73,63 @@ impl Errno {
     /// The number, positive.
     #[must_use]
     pub const fn number(self) -> i32 {
-        self as i32
+        match self {
+            Self::Permission => 1,
+            Self::NoEntry => 2,
+            Self::NoService => 3,
+            Self::Io => 5,
+            Self::Memory | Self::ServicesFull | Self::ServersFull | Self::TablesFull => 12,
+            Self::Busy => 16,
+            Self::Exists => 17,
+            Self::NoDevice => 19,
+            Self::Invalid => 22,
+            Self::NoSpace => 28,
+            Self::ReadOnly => 30,
+            Self::Range => 34,
+            Self::Unsupported => 95,
+            Self::Family => 97,
+        }
     }
 
-    /// The error with this (positive) number, if it is one of these.
+    /// What is said besides the number, where that does not say enough.
+    #[must_use]
+    pub const fn words(self) -> Option<&'static str> {
+        match self {
+            Self::ServicesFull => {
+                Some("there are as many services as there can be: set a higher `services` in [tuning]")
+            }
+            Self::ServersFull => {
+                Some("there are as many real servers as there can be: set a higher `servers` in [tuning]")
+            }
+            Self::TablesFull => Some(
+                "the look-up tables of schedulers take as much memory as they may: set a higher `scheduler-memory` in \
+                 [tuning]",
+            ),
+            Self::Permission
+            | Self::NoEntry
+            | Self::NoService
+            | Self::Io
+            | Self::Memory
+            | Self::Busy
+            | Self::Exists
+            | Self::NoDevice
+            | Self::Invalid
+            | Self::NoSpace
+            | Self::ReadOnly
+            | Self::Range
+            | Self::Unsupported
+            | Self::Family => None,
+        }
+    }
+
+    /// The error with this (positive) number and these words, if it is one of these.
+    pub(crate) fn from_words(number: i32, words: Option<&str>) -> Option<Self> {
+        let said = Self::ALL.into_iter().find(|errno| errno.number() == number && errno.words() == words);
+        // Another version may have other words.
+        said.or_else(|| Self::from_number(number))
+    }
+
+    /// The error with this (positive) number, if it is one of these; of several, the one without words.
     #[must_use]
     pub fn from_number(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|errno| errno.number() == number)
@@ -80,7 +145,8 @@ impl fmt::Display for Errno {
             Self::Io => "the state file cannot be written",
             Self::NoSpace => "no space is left for the state file",
             Self::ReadOnly => "the state file's disk cannot be written to",
-            Self::Memory => "the director has no place for it",
+            Self::Memory => "the director has no memory for it",
+            Self::ServicesFull | Self::ServersFull | Self::TablesFull => self.words().unwrap_or_default(),
             Self::Busy => "a listing is under way",
             Self::Exists => "it exists already",
             Self::NoDevice => "no such interface",

@@ -45,6 +45,8 @@ pub use cursor::{Cursor, NoCursor};
 pub use errno::{CommandError, Errno};
 pub use journal::{Damage, Durability, Journal, JournalError, MemoryFile};
 pub use protocol::session::{CommandHandler, Session};
+#[cfg(feature = "runtime")]
+pub(crate) use reconcile::ahead::Ahead;
 pub use reconcile::change::TableChange;
 pub use reconcile::desired::{DesiredServer, DesiredService, DesiredState, Edit, ServerStatus};
 pub use server::{ServeOptions, Serving, serve};

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::commits::Commits;
 use super::front::{self, Front, Peer, Rates, Said, Talk, Then};
@@ -74,7 +74,7 @@ pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send
     let (waker, wakes) = Front::waker()?;
     let commits = Commits::start(handler.clone(), waker.clone(), options.clients)?;
     let meet = move |peer: Peer| Conversation {
-        session: Session::new(peer.privileged),
+        session: Session::new(peer.privileged).with_port(peer.process.cast_unsigned()),
         handler: handler.clone(),
         commits: commits.clone(),
         waiting: None,
@@ -96,28 +96,40 @@ struct Conversation {
     session: Session,
     handler: Arc<Mutex<dyn CommandHandler + Send>>,
     commits: Commits,
-    /// Where the result of a change comes that others are carried out with.
-    waiting: Option<Receiver<Result<Answer, Errno>>>,
+    /// Where the results of changes come that others are carried out with, so many as there are changes.
+    waiting: Option<Receiver<Vec<Result<Answer, Errno>>>>,
 }
 
 impl Conversation {
-    /// What becomes of the next message, if it is a change that is carried out with others: nothing while it is.
-    fn changed(&mut self) -> Option<Poll<Result<Answer, Errno>>> {
+    /// What becomes of the next messages, as far as they are changes: nothing while others are carried out with them.
+    ///
+    /// A client that says many in a datagram has a run of them carried out in one step, which takes little longer than
+    /// one of them.
+    fn changed(&mut self) -> Poll<Vec<Result<Answer, Errno>>> {
         let waiting = match self.waiting.take() {
             Some(waiting) => waiting,
-            None if self.commits.are_wanted() => match self.commits.put(self.session.next_change()?) {
-                Ok(waiting) => waiting,
-                Err(errno) => return Some(Poll::Ready(Err(errno))),
-            },
-            None => return None,
+            None => {
+                let run = self.session.next_changes(RUN);
+                if run.is_empty() {
+                    return Poll::Ready(Vec::new());
+                }
+                let count = run.len();
+                if !self.commits.are_wanted() {
+                    return Poll::Ready(held(&self.handler).handle_each(&run));
+                }
+                match self.commits.put(run) {
+                    Ok(waiting) => waiting,
+                    Err(errno) => return Poll::Ready(vec![Err(errno); count]),
+                }
+            }
         };
         match waiting.try_recv() {
-            Ok(result) => Some(Poll::Ready(result)),
-            // Whoever carried it out has panicked.
-            Err(TryRecvError::Disconnected) => Some(Poll::Ready(Err(Errno::Io))),
+            Ok(results) => Poll::Ready(results),
+            // Whoever carried them out has panicked. The next message is answered; those behind it are tried again.
+            Err(TryRecvError::Disconnected) => Poll::Ready(vec![Err(Errno::Io)]),
             Err(TryRecvError::Empty) => {
                 self.waiting = Some(waiting);
-                Some(Poll::Pending)
+                Poll::Pending
             }
         }
     }
@@ -129,20 +141,27 @@ impl Talk for Conversation {
     }
 
     fn next(&mut self) -> Said {
-        let changed = match self.changed() {
-            Some(Poll::Pending) => return Said { pieces: Vec::new(), then: Then::Wait },
-            Some(Poll::Ready(result)) => Some(self.session.next(&mut Changed(Some(result)))),
-            None => None,
+        let pieces = match self.changed() {
+            Poll::Pending => return Said { pieces: Vec::new(), then: Then::Wait },
+            Poll::Ready(results) if results.is_empty() => {
+                let mut handler = held(&self.handler);
+                self.session.next(&mut *handler)
+            }
+            Poll::Ready(results) => {
+                let said = results.into_iter().map(|result| self.session.next(&mut Changed(Some(result))));
+                said.flatten().collect()
+            }
         };
-        if let Some(pieces) = changed {
-            return Said { pieces, then: if self.session.has_more() { Then::Talk } else { Then::Listen } };
-        }
-        // A panic while somebody held the lock is no reason to leave the director without control. A command is noted
-        // only after the director has taken it, so both still agree.
-        let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
-        let pieces = self.session.next(&mut *handler);
         Said { pieces, then: if self.session.has_more() { Then::Talk } else { Then::Listen } }
     }
+}
+
+/// The handler's lock. A panic while somebody held it is no reason to leave the director without control: a command is
+/// noted only after the director has taken it, so both still agree.
+fn held<'a>(
+    handler: &'a Mutex<dyn CommandHandler + Send + 'static>,
+) -> MutexGuard<'a, dyn CommandHandler + Send + 'static> {
+    handler.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What has become of a change, for the session whose next message it is.
@@ -163,6 +182,9 @@ impl CommandHandler for Changed {
     }
 }
 
+/// Changes of one client that are carried out in one step. A worker is held for some microseconds by so many new
+/// servers.
+const RUN: usize = 32;
 const BACKLOG: i32 = 64;
 
 #[cfg(test)]
@@ -172,20 +194,30 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
-    use lvs_core::{Config, Director, Heap, Seed};
+    use lvs_core::config::Capacity;
+    use lvs_core::{Config, Director, Family, Heap, Seed};
     use lvs_forward::host::Host;
     use lvs_forward::{Forwarder, Options};
-    use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+    use rustix::event::{PollFd, PollFlags};
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
     use super::*;
+    use crate::control::protocol::{messages, request};
     use crate::control::{
         Client, ClientError, Controller, Durability, Journal, Local, MemoryFile, NoDaemons, Query,
-        ServiceName, ServiceSpec, TableCommand,
+        ServerSpec, ServiceName, ServiceSpec, TableCommand,
     };
 
     fn controller() -> Controller<Heap, Local<Heap>> {
+        with_room_for(1_024)
+    }
+
+    /// The controller of a director that can have so many services, and as many servers.
+    fn with_room_for(services: usize) -> Controller<Heap, Local<Heap>> {
         let seed = Seed::from_bytes([7; 16]);
-        let director = Director::new(Config::new(seed), Heap::<lvs_core::Scheduler>::with_capacity(16));
+        let mut capacity = Capacity::new(16);
+        (capacity.services, capacity.servers) = (services, services);
+        let director = Director::new(Config::new(seed), Heap::<lvs_core::Scheduler>::new(capacity));
         let host: Host = Host::new(seed);
         let local = Local::new(director, Box::new(Forwarder::new(host, Options::new())));
         Controller::new(local, Box::new(NoDaemons))
@@ -290,6 +322,108 @@ mod tests {
         let mut next = self::controller();
         assert!(next.keep_journal(Journal::in_memory(&file).unwrap()).refused.is_empty());
         assert_eq!(next.desired().services().count(), 76);
+    }
+
+    /// The next datagram's messages, as their port id and sequence number.
+    fn heads(socket: &OwnedFd) -> Vec<(u32, u32)> {
+        let mut buffer = vec![0; 1 << 16];
+        let mut fds = [PollFd::new(socket, PollFlags::IN)];
+        rustix::event::poll(&mut fds, None).unwrap();
+        let (count, _) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()).unwrap();
+        messages(&buffer[..count]).map(|message| (message.header.port, message.header.sequence)).collect()
+    }
+
+    #[test]
+    fn answers_have_the_clients_port_id_as_those_of_a_kernel() {
+        let (path, _serving) = director("port", 1);
+        let client = connect(&path);
+        let own = std::process::id();
+        for (said, expected) in [(0_u32, own), (77, 77)] {
+            for command in [Command::Query(Query::Info), Command::Query(Query::Services), Command::Zero(None)]
+            {
+                let mut request = request::write(&command, 5);
+                request[12..16].copy_from_slice(&said.to_ne_bytes());
+                rustix::net::send(&client, &request, SendFlags::NOSIGNAL).unwrap();
+                let mut heard = heads(&client);
+                // A listing has its end in a datagram of its own, and a question is acknowledged after its answer.
+                if !matches!(command, Command::Zero(_)) {
+                    heard.extend(heads(&client));
+                }
+                assert!(heard.iter().all(|head| *head == (expected, 5)), "{command:?}: {heard:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn at_the_bound_of_services_or_servers_a_client_is_told_which_key_is_to_be_raised() {
+        let path = std::env::temp_dir().join(format!("director-serve-{}-full", std::process::id()));
+        let options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
+        let _serving = serve(options, Arc::new(Mutex::new(with_room_for(1)))).unwrap();
+        let mut client = Client::connect(&path).unwrap();
+        let name = |port| ServiceName::tcp(([192, 0, 2, 1], port).into());
+        let service = |port| TableCommand::NewService(name(port), ServiceSpec::new(Family::V4, "rr"));
+        let spec = ServerSpec::new(crate::control::method::MASQUERADING, 1);
+        let server = |last| TableCommand::NewServer(name(1), ([10, 0, 1, last], 80).into(), spec);
+        let asked = [service(1), service(2), server(1), server(2)].map(Command::from);
+        let done = Ok(Answer::Done);
+        let answers = client.call_all(&asked).unwrap();
+        assert_eq!(answers, [done.clone(), Err(Errno::ServicesFull), done, Err(Errno::ServersFull)]);
+        assert!(Errno::ServicesFull.to_string().contains("`services` in [tuning]"));
+        // What others read of it is the kernel's number, with the words where the kernel has them.
+        let raw = connect(&path);
+        let request = request::write(&server(3).into(), 9);
+        rustix::net::send(&raw, &request, SendFlags::NOSIGNAL).unwrap();
+        let mut fds = [PollFd::new(&raw, PollFlags::IN)];
+        rustix::event::poll(&mut fds, None).unwrap();
+        let mut bytes = [0; 1_024];
+        let (count, _) = rustix::net::recv(&raw, &mut bytes[..], RecvFlags::empty()).unwrap();
+        assert_eq!(bytes[16..20], (-12_i32).to_ne_bytes());
+        assert_eq!(bytes[20..20 + request.len()], request);
+        let text = String::from_utf8_lossy(&bytes[20 + request.len() + 4..count]);
+        assert!(text.contains("`servers` in [tuning]"), "{text}");
+    }
+
+    #[test]
+    fn many_commands_of_one_datagram_are_answered_each_in_its_turn() {
+        for durability in [Durability::Process, Durability::Power] {
+            let mut journal = Journal::in_memory(&MemoryFile::default()).unwrap();
+            journal.set_durability(durability);
+            let mut controller = controller();
+            controller.keep_journal(journal).written.unwrap();
+            let path =
+                std::env::temp_dir().join(format!("director-serve-{}-{durability:?}", std::process::id()));
+            let options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
+            let _serving = serve(options, Arc::new(Mutex::new(controller))).unwrap();
+            let mut client = Client::connect(&path).unwrap();
+            let name = |number: u16| ServiceName::tcp(([192, 0, 2, 1], number).into());
+            let server = |number: u16| ([10, 0, 1, number as u8], 80).into();
+            let spec = ServerSpec::new(crate::control::method::MASQUERADING, 1);
+            let mut asked: Vec<Command> = Vec::new();
+            let mut expected = Vec::new();
+            for number in 1..=500 {
+                let add = TableCommand::NewService(name(number), ServiceSpec::new(Family::V4, "rr"));
+                asked.extend([add.clone().into(), add.into()]);
+                asked.push(TableCommand::NewServer(name(number), server(number), spec).into());
+                asked.push(TableCommand::DelServer(name(number), server(number + 1)).into());
+                let error = |errno| Err::<Answer, Errno>(errno);
+                expected.extend([Ok(Answer::Done), error(Errno::Exists), Ok(Answer::Done)]);
+                expected.push(error(Errno::NoEntry));
+                if number % 100 == 0 {
+                    asked
+                        .extend([Query::Servers(name(number)).into(), Command::Zero(Some(name(number + 1)))]);
+                    expected.extend([Ok(Answer::Servers(Vec::new())), error(Errno::NoService)]);
+                }
+            }
+            let mut answers = client.call_all(&asked).unwrap();
+            for answer in &mut answers {
+                if let Ok(Answer::Servers(servers)) = answer {
+                    assert_eq!(servers.len(), 1);
+                    servers.clear();
+                }
+            }
+            assert_eq!(answers, expected, "{durability:?}");
+            assert_eq!(client.table().unwrap().len(), 500);
+        }
     }
 
     #[test]

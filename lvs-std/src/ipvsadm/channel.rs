@@ -13,6 +13,11 @@ pub trait Channel {
     /// [`ChannelError::Refused`] when the director will not, and [`ChannelError::Lost`] when it cannot be asked.
     fn call(&mut self, command: &Command) -> Result<Answer, ChannelError>;
 
+    /// Has commands carried out, each for itself, in this order; says of each what became of it.
+    fn call_all(&mut self, commands: &[Command]) -> Vec<Result<Answer, ChannelError>> {
+        commands.iter().map(|command| self.call(command)).collect()
+    }
+
     /// The text of a file that the kernel's IPVS would show, such as `/proc/net/ip_vs_conn`.
     ///
     /// # Errors
@@ -34,6 +39,14 @@ pub trait Channel {
 impl Channel for Client {
     fn call(&mut self, command: &Command) -> Result<Answer, ChannelError> {
         Ok(Self::call(self, command)?)
+    }
+
+    fn call_all(&mut self, commands: &[Command]) -> Vec<Result<Answer, ChannelError>> {
+        match Self::call_all(self, commands) {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map_err(ChannelError::Refused)).collect(),
+            // What was done of it is not known.
+            Err(error) => vec![Err(error.into()); commands.len()],
+        }
     }
 
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, ChannelError> {

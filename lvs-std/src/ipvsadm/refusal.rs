@@ -36,6 +36,9 @@ const fn words(line: &Command, errno: Errno) -> &'static str {
         (Errno::Exists, Command::StartDaemon(..)) => "Daemon has already run",
         (Errno::Exists, _) => "File exists",
         (Errno::Memory, _) => "Memory allocation problem",
+        (Errno::ServicesFull, _) => SERVICES_FULL,
+        (Errno::ServersFull, _) => SERVERS_FULL,
+        (Errno::TablesFull, _) => TABLES_FULL,
         (Errno::Invalid, _) => INVALID,
         (Errno::Unsupported, _) => "Operation not supported with IPv6",
         (Errno::Family, _) => "Operation not supported with specified address family",
@@ -71,5 +74,12 @@ const fn status(line: &Command) -> u8 {
     }
 }
 
+/// ipvsadm's words, and what can be done, which it does not know.
+const SERVICES_FULL: &str = "Memory allocation problem: there are as many services as there can be, set a higher \
+                             `services' in [tuning] of the director's configuration";
+const SERVERS_FULL: &str = "Memory allocation problem: there are as many real servers as there can be, set a higher \
+                            `servers' in [tuning] of the director's configuration";
+const TABLES_FULL: &str = "Memory allocation problem: the look-up tables of schedulers take as much as they may, set a \
+                           higher `scheduler-memory' in [tuning] of the director's configuration";
 /// With the two blanks that ipvsadm has.
 const INVALID: &str = "Invalid operation.  Possibly wrong module version, address not unicast, ...";

@@ -118,12 +118,34 @@ impl Session<'_> {
     /// words that do not go together, a listing that fails, help. What the director refuses and options that there
     /// are not do not.
     fn restore(&mut self, info: Info) -> u8 {
-        let mut status = 0;
-        let mut bytes = Vec::new();
-        while self.input.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-            let line = String::from_utf8_lossy(&bytes).into_owned();
-            bytes.clear();
-            let words = save::words(line.trim_end_matches('\n'));
+        let (mut status, mut bytes) = (0, Vec::new());
+        loop {
+            // Waits only when everything that has come before is done.
+            let more = match self.input.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                more => more.unwrap_or_default(),
+            };
+            let count = more.len();
+            let whole = more.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| bytes.len() + at + 1);
+            bytes.extend_from_slice(more);
+            self.input.consume(count);
+            let whole = if count == 0 { bytes.len() } else { whole };
+            let rest = bytes.split_off(whole);
+            let ends = self.lines(&bytes, info, &mut status);
+            if ends || count == 0 {
+                return status;
+            }
+            bytes = rest;
+        }
+    }
+
+    /// Carries out lines; whether lines that follow are not read. Changes that stand one behind the other go to the
+    /// director together.
+    fn lines(&mut self, lines: &[u8], info: Info, status: &mut u8) -> bool {
+        let mut changes = Vec::new();
+        for line in lines.split(|&byte| byte == b'\n') {
+            let line = String::from_utf8_lossy(line);
+            let words = save::words(&line);
             if words.is_empty() {
                 continue;
             }
@@ -131,15 +153,36 @@ impl Session<'_> {
                 Ok(ipvsadm::Command::Restore) => Err(self.misused(&UsageError::Hint)),
                 read => read,
             };
+            let line = match line.map(|line| (request(&line), line)) {
+                Ok((Some(command @ Command::Table(_)), line)) => {
+                    changes.push((line, command));
+                    continue;
+                }
+                line => line.map(|(_, line)| line),
+            };
+            self.change(&mut changes, status);
             let last = matches!(line, Ok(ipvsadm::Command::Help | ipvsadm::Command::Version));
             let done = line.and_then(|line| self.carry_out(&line, info));
             let last = last || done.as_ref().is_err_and(|failure| failure.ends);
-            status = self.end(done);
+            *status = self.end(done);
             if last {
-                break;
+                return true;
             }
         }
-        status
+        self.change(&mut changes, status);
+        false
+    }
+
+    /// Has changes carried out, and says what is refused of them.
+    fn change(&mut self, changes: &mut Vec<(ipvsadm::Command, Command)>, status: &mut u8) {
+        let (lines, commands): (Vec<_>, Vec<_>) = changes.drain(..).unzip();
+        if commands.is_empty() {
+            return;
+        }
+        let answers = self.channel.call_all(&commands);
+        for (line, answer) in lines.iter().zip(answers) {
+            *status = self.end(answer.map(drop).map_err(|error| refused(line, &error)));
+        }
     }
 
     fn list(&mut self, listing: &Listing, info: Info) -> Result<String, Failure> {
@@ -194,7 +237,14 @@ impl Session<'_> {
         let Answer::Services(services) = self.channel.call(&Command::Query(Query::Services))? else {
             return Err(strange());
         };
-        services.into_iter().map(|service| self.with_servers(service)).collect()
+        let asked: Vec<Command> =
+            services.iter().map(|service| Command::Query(Query::Servers(service.name))).collect();
+        let answers = self.channel.call_all(&asked);
+        let entry = |(service, answer): (ServiceReport, Result<Answer, ChannelError>)| match answer? {
+            Answer::Servers(servers) => Ok((service, servers)),
+            _ => Err(strange()),
+        };
+        services.into_iter().zip(answers).map(entry).collect()
     }
 
     fn entry(&mut self, key: ServiceKey) -> Result<Entry, ChannelError> {

@@ -2,18 +2,21 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use lvs_forward::host::AddAddressError;
+
+use super::problems::{Part, Problems};
 use super::reload::Reconciler;
 use super::shutdown::Shutdown;
 use super::{RuntimeGroup, SharedController};
 use crate::HostAddresses;
 use crate::config::AnswerFor;
 use crate::control::ServiceName;
-use crate::worker::WorkerGone;
+use crate::worker::{AddressError, WorkerGone};
 
 /// What is followed, and who is told.
 type Watched = (SharedController, RuntimeGroup, Arc<Reconciler>);
@@ -23,6 +26,7 @@ type Watched = (SharedController, RuntimeGroup, Arc<Reconciler>);
 pub(super) fn follow(
     (controller, group, reconciler): Watched,
     what: AnswerFor,
+    problems: Problems,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let mut machine = match what {
@@ -60,7 +64,7 @@ pub(super) fn follow(
             // Asked also when nothing changes, because only a command tells that the director has ended.
             let ended = if news {
                 let mut wanted: BTreeSet<IpAddr> = configured.into_iter().collect();
-                wanted.extend(controller.lock().desired().services().filter_map(|(name, _)| match name {
+                wanted.extend(controller.lock().desired().names().filter_map(|name| match name {
                     ServiceName::Address { address, .. } => Some(address),
                     ServiceName::Mark { .. } => None,
                 }));
@@ -68,7 +72,7 @@ pub(super) fn follow(
                 if machine.is_some() {
                     wanted.retain(|address| present.contains(address));
                 }
-                change(&group, &mut had, &wanted).is_err()
+                change(&group, &mut had, &wanted, &problems).is_err()
             } else {
                 group.with_first(|_, _, _| ()).is_err()
             };
@@ -94,10 +98,12 @@ pub(super) fn follow(
 }
 
 /// Gives the director its new virtual addresses, and announces them; takes those away that it was given here before.
+/// Those that it cannot have are tried again with the next change: others may have gone meanwhile.
 fn change(
     group: &RuntimeGroup,
     had: &mut BTreeSet<IpAddr>,
     wanted: &BTreeSet<IpAddr>,
+    problems: &Problems,
 ) -> Result<(), WorkerGone> {
     let gone: Vec<IpAddr> = had.difference(wanted).copied().collect();
     let new: Vec<IpAddr> = wanted.difference(had).copied().collect();
@@ -109,14 +115,29 @@ fn change(
     let added =
         if gone.is_empty() && new.is_empty() { Vec::new() } else { group.change_addresses(gone, new)? };
     group.with_first(|_, _, _| ())?;
+    let mut refused = BTreeMap::new();
     for (address, done) in added {
-        // One that it cannot have is not tried again.
-        had.insert(address);
         match done {
-            Ok(()) => tracing::info!("{address} is answered for, and announced"),
-            Err(error) => tracing::error!("{address} cannot be a virtual address: {error}"),
+            Ok(()) => {
+                had.insert(address);
+                tracing::info!("{address} is answered for, and announced");
+            }
+            Err(error) => drop(refused.insert(address, error)),
         }
     }
+    let Some((address, error)) = refused.first_key_value() else {
+        problems.clear(&Part::Addresses);
+        return Ok(());
+    };
+    let others = match refused.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} others"),
+    };
+    let remedy = match error {
+        AddressError::Host(AddAddressError::Full) => ": set a higher `addresses` in [tuning]",
+        AddressError::Host(_) | AddressError::Fan(_) => "",
+    };
+    problems.raise(Part::Addresses, format!("{address}{others} cannot be answered for: {error}{remedy}"));
     Ok(())
 }
 

@@ -61,7 +61,8 @@ impl Assembly {
         }
         // A table that does not fit would be the end of this process, or of another one, when its pages are written.
         let memory = configuration.required_memory();
-        let needed = (memory.connections.saturating_add(memory.devices).saturating_add(memory.hosts)) as u64;
+        let parts = [memory.connections, memory.devices, memory.hosts, memory.tables];
+        let needed = parts.into_iter().fold(0, usize::saturating_add) as u64;
         let available = available_bytes().map_err(StartError::system("available memory"))?;
         if needed > available {
             return Err(StartError::Memory { needed, available: Some(available) });

@@ -13,12 +13,12 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
+use super::SharedController;
 use super::problems::{Part, Problems};
 use super::shutdown::Shutdown;
-use super::{RuntimeController, SharedController};
 use crate::HostAddresses;
 use crate::config::{Configuration, DeviceKind, Interface, Mac};
-use crate::control::{DesiredService, ServiceName};
+use crate::control::{DesiredService, DesiredState, ServiceName};
 use crate::device::guard::{Entry, GuardError, KernelGuard};
 use crate::device::mark::MarkRule;
 use crate::sys::interface::Inquirer;
@@ -184,7 +184,7 @@ impl Watch {
         let revision = self.controller.lock().desired().revision();
         if self.compared != Some(revision) {
             let mut served: BTreeSet<IpAddr> = self.answered.iter().copied().collect();
-            served.extend(self.controller.lock().desired().services().filter_map(|(name, _)| match name {
+            served.extend(self.controller.lock().desired().names().filter_map(|name| match name {
                 ServiceName::Address { address, .. } => Some(address),
                 ServiceName::Mark { .. } => None,
             }));
@@ -253,9 +253,10 @@ impl Watch {
     /// The rules whose marks have a service: what others mark is the kernel's.
     fn active_marks(&self) -> Vec<MarkRule> {
         let controller = self.controller.lock();
-        let services = controller.desired().services();
-        let marks: BTreeSet<u32> = services
-            .filter_map(|(name, _)| if let ServiceName::Mark { mark, .. } = name { Some(mark) } else { None })
+        let marks: BTreeSet<u32> = controller
+            .desired()
+            .names()
+            .filter_map(|name| if let ServiceName::Mark { mark, .. } = name { Some(mark) } else { None })
             .collect();
         self.marks.iter().filter(|rule| marks.contains(&rule.mark)).cloned().collect()
     }
@@ -264,14 +265,16 @@ impl Watch {
         let mut entries: BTreeSet<Entry> =
             self.present.iter().map(|(_, address)| Entry::Machine(*address)).collect();
         entries.extend(self.answered.iter().map(|address| Entry::Answered(*address)));
-        of_services(&self.controller.lock(), &mut entries);
+        // On a copy, which shares the services, so that no command waits while a long table is gone through.
+        let desired = self.controller.lock().desired().clone();
+        of_services(&desired, &mut entries);
         entries
     }
 }
 
 /// What belongs to services and their real servers.
-fn of_services(controller: &RuntimeController, entries: &mut BTreeSet<Entry>) {
-    for (name, service) in controller.desired().services() {
+fn of_services(desired: &DesiredState, entries: &mut BTreeSet<Entry>) {
+    for (name, service) in desired.services() {
         match name {
             ServiceName::Address { protocol, address, port } => {
                 let protocol = protocol as u8;

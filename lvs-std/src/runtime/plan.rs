@@ -8,7 +8,7 @@ use lvs_core::ServiceKey;
 use lvs_core::method::MethodKind;
 
 use crate::control::{
-    DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
+    Ahead, DesiredServer, DesiredService, DesiredState, ServerSpec, ServerStatus, ServiceName, ServiceSpec,
     TableCommand, convert,
 };
 
@@ -144,15 +144,17 @@ impl Plan {
 
     /// Says what share of clients would move, where servers change and a hash decides.
     fn moved(&mut self, new: &Configuration, desired: &DesiredState) {
-        let mut after = desired.clone();
+        let mut ahead = Ahead::new(desired);
         for command in &self.commands {
-            if let Ok(edit) = after.plan(command, false) {
-                after.note(edit);
+            if let Ok(edit) = ahead.plan(desired, command, false) {
+                ahead.note(edit);
             }
         }
         for service in &new.services {
             let name = convert::name(service.key);
-            let (Some(old), Some(new)) = (desired.service(name), after.service(name)) else { continue };
+            let (Some(old), Some(new)) = (desired.service(name), ahead.there().service(name)) else {
+                continue;
+            };
             let (Some(before), Some(after)) = (state(name, old), state(name, new)) else { continue };
             let same = old.spec == new.spec && before.1 == after.1;
             let share = if same { None } else { disruption::share(service.key, &before, &after) };

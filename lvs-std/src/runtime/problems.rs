@@ -22,6 +22,8 @@ pub enum Part {
     State(PathBuf),
     /// A setting of this machine that gets in the director's way, by its name, such as `rp_filter`.
     Machine(String),
+    /// What the director answers for.
+    Addresses,
     /// The log.
     Log,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Part {
             Self::Interface(name) => write!(f, "interface {name}"),
             Self::State(file) => write!(f, "state file {}", file.display()),
             Self::Machine(setting) => write!(f, "this machine's {setting}"),
+            Self::Addresses => f.write_str("virtual addresses"),
             Self::Log => f.write_str("log"),
         }
     }

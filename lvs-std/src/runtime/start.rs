@@ -121,7 +121,12 @@ impl Runtime {
                 let reconciler = Arc::new(Reconciler::new(known, source.file.clone(), text));
                 reconciler.start(&source).map_err(StartError::Configuration)?;
                 let watched = (controller.clone(), group.clone(), reconciler.clone());
-                let followed = addresses::follow(watched, source.configuration.answer_for, shutdown.clone());
+                let followed = addresses::follow(
+                    watched,
+                    source.configuration.answer_for,
+                    problems.clone(),
+                    shutdown.clone(),
+                );
                 followed.map_err(StartError::system("virtual addresses"))?;
                 guest::introduce(&source.configuration.interfaces);
                 let known = (controller.clone(), problems.clone(), shutdown.clone());

@@ -116,6 +116,7 @@ pub(super) struct Tuning {
     pub(super) servers: Option<Spanned<Whole>>,
     pub(super) addresses: Option<Spanned<Whole>>,
     pub(super) neighbours: Option<Spanned<Whole>>,
+    pub(super) scheduler_memory: Option<Spanned<Whole>>,
     pub(super) when_full: Option<WhenFull>,
     pub(super) capture_marked: Option<Spanned<bool>>,
     pub(super) reject: Option<Spanned<bool>>,

@@ -36,7 +36,7 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
     let mut configuration = Configuration::new(reader.interfaces(&file.interface, &mut host)?);
     configuration.sizes = sizes;
     configuration.marks = reader.marks(&file.mark)?;
-    configuration.services = reader.services(&file.service, &configuration.marks)?;
+    configuration.services = reader.services(&file.service, &configuration.marks, sizes.tables)?;
     configuration.virtual_addresses = reader.virtual_addresses(&file, &mut host)?;
     reader.reachable(&configuration.interfaces, &configuration.services, &file.service)?;
     let addresses: Vec<IpAddr> = host.addresses().collect();
@@ -102,6 +102,10 @@ impl Reader<'_> {
                 *size = number as usize;
             }
         }
+        let mebibytes = self.number(raw.scheduler_memory.as_ref(), "scheduler-memory", 1..=MAX_MEBIBYTES)?;
+        if let Some(mebibytes) = mebibytes {
+            sizes.tables = (mebibytes as usize).saturating_mul(1 << 20);
+        }
         let mut servers = sizes.servers;
         for (number, service) in file.service.iter().enumerate() {
             if number == sizes.services {
@@ -161,6 +165,8 @@ impl Reader<'_> {
 const MAX_CONNECTIONS: u32 = 1 << 27;
 /// Far more than any site has, and few enough that a mistyped number does not take all memory.
 const MAX_SIZE: u32 = 1_000_000;
+/// A tebibyte.
+const MAX_MEBIBYTES: u32 = 1 << 20;
 /// The number above it stands for no group (`chown(2)`).
 const MAX_GROUP: u32 = u32::MAX - 1;
 /// Steps of a client in a second: more than any processor can do.

@@ -30,6 +30,7 @@ impl Reader<'_> {
         self,
         raw: &[Spanned<raw::Service>],
         marks: &[MarkRule],
+        tables: usize,
     ) -> Result<Vec<VirtualService>, ConfigError> {
         // As large as the file needs: whether there may be so many is asked elsewhere, with the key that says so.
         let mut capacity = Capacity::new(1);
@@ -37,7 +38,7 @@ impl Reader<'_> {
             .iter()
             .map(|service| service.get_ref())
             .map(|service| service.server.len() + usize::from(service.sorry_server.is_some()));
-        (capacity.services, capacity.servers) = (raw.len(), servers.sum());
+        (capacity.services, capacity.servers, capacity.tables) = (raw.len(), servers.sum(), tables);
         let mut trial = Director::new(Config::new(NO_SEED), Heap::new(capacity));
         let mut services = Vec::new();
         for raw in raw {
@@ -196,6 +197,11 @@ impl Reader<'_> {
             return self
                 .error(place, format!("the service {key} is there twice"))
                 .hint("put all its real servers below one [[service]]");
+        }
+        if error == AddServiceError::NoTable {
+            return self
+                .error(place, "the look-up tables of schedulers take more memory than they may from here on")
+                .hint("set a higher `scheduler-memory` in [tuning]");
         }
         self.error(place, format!("the service {key} cannot be added: {error}"))
     }

@@ -41,6 +41,7 @@ fn line() -> impl Strategy<Value = String> {
         "servers",
         "addresses",
         "neighbours",
+        "scheduler-memory",
         "tcp",
         "workers",
         "cpus",

@@ -312,9 +312,12 @@ fn more_than_there_can_be_is_refused_with_the_key() {
         ("servers = 1", "more than 1 servers; set a higher `servers` in [tuning]"),
         ("addresses = 2", "more than 2 addresses; set a higher `addresses` in [tuning]"),
         ("neighbours = 0", "neighbours 0 is out of range"),
+        ("scheduler-memory = 0", "scheduler-memory 0 is out of range"),
+        ("scheduler-memory = 1", "than they may from here on; set a higher `scheduler-memory` in [tuning]"),
     ] {
         let server = "[[service.server]]\naddress = \"10.0.1.11\"\nmethod = \"nat\"\n";
-        let other = SERVICE.replace("192.0.2.100", "192.0.2.101");
+        // One of these tables is more than a MiB.
+        let other = SERVICE.replace("192.0.2.100", "192.0.2.101") + "scheduler = \"lblcr\"\n";
         let text = format!("{HEAD}{SERVICE}{server}{other}{server}[tuning]\n{tuning}\n");
         let refused = refusal(&text);
         assert!(refused.contains(expected), "{refused}");

@@ -13,6 +13,7 @@ use lvs_core::{Scheduler, Store};
 use super::Controller;
 use crate::control::backend::Backend;
 use crate::control::journal::{Entry, Journal, JournalError, Position};
+use crate::control::reconcile::ahead::Ahead;
 use crate::control::reconcile::desired::{DesiredState, ServerStatus};
 use crate::control::{
     Answer, Command, CommandError, DaemonCommand, Durability, Errno, ServiceName, Setting, TableCommand,
@@ -256,15 +257,16 @@ where
 
     /// Changes the table by several commands that are kept together.
     fn change_together(&mut self, changes: &[&TableCommand], done: &mut Vec<Result<Answer, CommandError>>) {
-        // On a copy: each is checked against what those before it lead to.
-        let mut ahead = self.desired.clone();
+        // Each is checked against what those before it lead to.
+        let mut ahead = Ahead::new(&self.desired);
         let syncing = !self.running.is_empty();
-        let mut units = Vec::new();
+        let (mut units, mut steps) = (Vec::new(), Vec::new());
         let planned: Vec<Result<bool, Errno>> = changes
             .iter()
             .map(|change| {
-                let lasts = !is_about_standin(&ahead, change);
-                let edit = ahead.plan(change, syncing)?;
+                let mut edit = ahead.plan(&self.desired, change, syncing)?;
+                let lasts = !is_about_standin(ahead.there(), change);
+                steps.append(&mut edit.changes);
                 ahead.note(edit);
                 if lasts {
                     units.push(Entry::of(&Command::Table((*change).clone())).into_iter().collect());
@@ -273,6 +275,27 @@ where
             })
             .collect();
         let recorded = self.record(&units);
+        // At once, because to wake a worker takes far longer than most changes. If the director refuses one of them it
+        // has done nothing, and one by one it shows which. What removes would come last there, not in its place.
+        let at_once = recorded.is_ok() && changes.iter().all(|change| change.declares());
+        if at_once && self.apply(steps).is_ok() {
+            ahead.take_place(&mut self.desired);
+            done.extend(planned.into_iter().map(|planned| planned.map(|_| Answer::Done).map_err(Into::into)));
+        } else {
+            self.change_each(changes, planned, recorded, done);
+        }
+        self.shorten_journal();
+    }
+
+    /// Changes the table by commands that were [planned and recorded together](Self::change_together), one by one.
+    fn change_each(
+        &mut self,
+        changes: &[&TableCommand],
+        planned: Vec<Result<bool, Errno>>,
+        recorded: Result<Vec<Position>, CommandError>,
+        done: &mut Vec<Result<Answer, CommandError>>,
+    ) {
+        let syncing = !self.running.is_empty();
         let mut positions = recorded.as_ref().map(|positions| positions.iter()).unwrap_or_default();
         for (change, planned) in changes.iter().zip(planned) {
             let result = planned.map_err(CommandError::from).and_then(|lasts| {
@@ -287,31 +310,31 @@ where
             });
             done.push(result.map(|()| Answer::Done));
         }
-        self.shorten_journal();
     }
 
     /// Does what a reload changes: all of it happens, between two batches of packets, or nothing.
     pub(crate) fn reload(&mut self, reload: Reload<'_>) -> Result<(), (usize, CommandError)> {
         let Reload { commands, statuses, settings, text } = reload;
-        // Planned on a copy: each command is checked against what those before it lead to. If the journal or the
-        // director refuses them, the copy is dropped and nothing has happened.
-        let mut desired = self.desired.clone();
+        // Each command is checked against what those before it lead to. If the journal or the director refuses them, what
+        // was planned is dropped and nothing has happened.
+        let mut ahead = Ahead::new(&self.desired);
         let (mut changes, mut unit) = (Vec::new(), Vec::new());
         let syncing = !self.running.is_empty();
         for (index, command) in commands.iter().enumerate() {
-            if !is_about_standin(&desired, command) {
+            let planned = ahead.plan(&self.desired, command, syncing);
+            let mut edit = planned.map_err(|errno| (index, errno.into()))?;
+            if !is_about_standin(ahead.there(), command) {
                 unit.extend(Entry::of(&Command::Table(command.clone())));
             }
-            let mut edit = desired.plan(command, syncing).map_err(|errno| (index, errno.into()))?;
             changes.append(&mut edit.changes);
-            desired.note(edit);
+            ahead.note(edit);
         }
         let whole = |error: CommandError| (commands.len(), error);
-        for (name, address, status) in statuses {
-            let edit = desired.set_server_status(*name, *address, *status);
+        for status in statuses {
+            let edit = ahead.set_server_status(&self.desired, *status);
             let mut edit = edit.map_err(|errno| whole(errno.into()))?;
             changes.append(&mut edit.changes);
-            desired.note(edit);
+            ahead.note(edit);
         }
         unit.extend(settings.iter().filter_map(|setting| Entry::of(&Command::Setting(setting.clone()))));
         if let Some(text) = text.filter(|text| self.applied.as_ref().map(Option::as_deref) != Some(*text)) {
@@ -324,7 +347,7 @@ where
             self.withdraw(position);
             return Err(whole(error));
         }
-        self.desired = desired;
+        ahead.take_place(&mut self.desired);
         if let Some(text) = text {
             self.applied = Some(text.map(str::to_owned));
         }
@@ -457,12 +480,7 @@ impl From<CommandError> for Unkept {
 /// place, since what was removed may come again.
 fn declares(entry: &Entry) -> Option<&TableCommand> {
     match entry {
-        Entry::Command(Command::Table(
-            change @ (TableCommand::NewService(..)
-            | TableCommand::SetService(..)
-            | TableCommand::NewServer(..)
-            | TableCommand::SetServer(..)),
-        )) => Some(change),
+        Entry::Command(Command::Table(change)) if change.declares() => Some(change),
         Entry::Command(_)
         | Entry::Drain(..)
         | Entry::Undrain(..)

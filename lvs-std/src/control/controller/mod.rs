@@ -211,7 +211,7 @@ where
     /// it is: that is an operator's wish, which a journal keeps, and the rest is observed.
     ///
     /// # Errors
-    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server; [`Errno::Memory`].
+    /// [`Errno::NoService`], [`Errno::NoEntry`] without such a server; [`Errno::ServersFull`].
     pub fn set_server_status(
         &mut self,
         name: ServiceName,

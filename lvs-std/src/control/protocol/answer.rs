@@ -2,25 +2,34 @@
 
 use lvs_core::Family;
 
-use super::attribute::{Writer, attributes, u32};
+use super::attribute::{Writer, attributes, string, u32};
 use super::nest::{Dest, Service, read_daemon, write_daemon, write_server, write_service};
 use super::request::write_timeouts;
 use super::{GENERIC, HEADER, Header, Message, attr, begin, cmd, file, flag, kind, message};
 use crate::control::{Answer, DaemonSpec, Errno, Info, ServerReport, ServiceReport, Timeouts};
 
-/// What stands in a datagram that acknowledges, or refuses with a number, a request.
+/// What stands in a datagram that acknowledges, or refuses with a number, a request. Words follow where the number does
+/// not say enough, as the kernel's do to who has asked for them (`NETLINK_EXT_ACK`); others do not look at them.
 pub(crate) fn status(request: &Message<'_>, errno: Option<Errno>) -> Vec<u8> {
     let Header { sequence, port, .. } = request.header;
     // A refusal repeats the whole request, an acknowledgement only its header.
-    let (flags, repeated) = match errno {
+    let (mut flags, repeated) = match errno {
         None => (flag::CAPPED, request.bytes.get(..HEADER)),
         Some(_) => (0, Some(request.bytes)),
     };
     let repeated = repeated.unwrap_or_default();
-    let header = Header { kind: kind::ERROR, flags, sequence, port };
-    let mut bytes = begin(header, HEADER + 4 + repeated.len());
+    let mut words = Writer::new();
+    if let Some(said) = errno.and_then(Errno::words) {
+        words.string(ERROR_MESSAGE, said);
+        flags |= flag::ACK_TLVS;
+    }
+    let (words, end) = (words.into_bytes(), HEADER + 4 + repeated.len());
+    let length = if words.is_empty() { end } else { end.next_multiple_of(4) + words.len() };
+    let mut bytes = begin(Header { kind: kind::ERROR, flags, sequence, port }, length);
     bytes.extend(errno.map_or(0, |errno| -errno.number()).to_ne_bytes());
     bytes.extend(repeated);
+    bytes.resize(length - words.len(), 0);
+    bytes.extend(words);
     bytes
 }
 
@@ -114,8 +123,8 @@ fn dump<T>(request: Header, command: u8, list: &[T], write: impl Fn(&mut Writer,
 pub(crate) enum Read {
     /// The request was carried out, or the listing is at its end.
     Done,
-    /// The request was refused.
-    Refused(i32),
+    /// The request was refused; `None` with a number that means nothing here.
+    Refused(Option<Errno>),
     Service(Box<ServiceReport>),
     Server(ServerReport),
     Daemon(DaemonSpec),
@@ -133,7 +142,8 @@ pub(crate) fn read(message: &Message<'_>, service: Family) -> Option<Read> {
         kind::ERROR => {
             let errno = message.bytes.get(HEADER..GENERIC)?.first_chunk()?;
             let errno = i32::from_ne_bytes(*errno);
-            return Some(if errno == 0 { Read::Done } else { Read::Refused(errno.saturating_neg()) });
+            let refused = || Errno::from_words(errno.saturating_neg(), words(message).as_deref());
+            return Some(if errno == 0 { Read::Done } else { Read::Refused(refused()) });
         }
         kind::FILES => {
             let piece = attributes(bytes).find_map(|(kind, value)| (kind == file::DATA).then_some(value));
@@ -159,6 +169,20 @@ pub(crate) fn read(message: &Message<'_>, service: Family) -> Option<Read> {
     })
 }
 
+/// The words beside an error's number.
+fn words(message: &Message<'_>) -> Option<String> {
+    if message.header.flags & flag::ACK_TLVS == 0 {
+        return None;
+    }
+    let repeated = message.bytes.get(GENERIC..)?;
+    let length = u32(repeated.get(..4)?)? as usize;
+    let mut behind = attributes(repeated.get(length.next_multiple_of(4)..)?);
+    behind.find_map(|(kind, value)| (kind == ERROR_MESSAGE).then(|| string(value, LONGEST_WORDS))?)
+}
+
+/// `NLMSGERR_ATTR_MSG`.
+const ERROR_MESSAGE: u16 = 1;
+const LONGEST_WORDS: usize = 255;
 /// `CTRL_ATTR_FAMILY_ID` and `CTRL_ATTR_FAMILY_NAME`.
 pub(crate) const FAMILY_ID: u16 = 1;
 pub(crate) const FAMILY_NAME: u16 = 2;

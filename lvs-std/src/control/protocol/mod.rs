@@ -38,6 +38,8 @@ pub(crate) mod flag {
     pub(crate) const ACK: u16 = 4;
     pub(crate) const DUMP: u16 = 0x300;
     pub(crate) const CAPPED: u16 = 0x100;
+    /// Attributes follow behind what is repeated of the request.
+    pub(crate) const ACK_TLVS: u16 = 0x200;
 }
 
 /// `IPVS_CMD_*`.

@@ -59,6 +59,8 @@ pub trait CommandHandler {
 #[derive(Debug)]
 pub struct Session {
     privileged: bool,
+    /// The client's port id, where its requests do not say it.
+    port: u32,
     /// The file that every further datagram is written to.
     stream: Option<String>,
     /// What was heard last, of which the messages from `heard.1` on are still to be answered.
@@ -80,7 +82,16 @@ impl Session {
     /// A conversation with a client that may, or may not, command the director.
     #[must_use]
     pub const fn new(privileged: bool) -> Self {
-        Self { privileged, stream: None, heard: (Vec::new(), 0), reading: None }
+        Self { privileged, port: 0, stream: None, heard: (Vec::new(), 0), reading: None }
+    }
+
+    /// With the port id of the client's socket, which answers have where a request says 0: Linux writes that of the
+    /// socket into every answer, and clients look for it. It is the number of the client's process as a rule
+    /// (netlink(7)).
+    #[must_use]
+    pub const fn with_port(mut self, port: u32) -> Self {
+        self.port = port;
+        self
     }
 
     /// The datagrams that answer one.
@@ -130,29 +141,25 @@ impl Session {
         if let Some(path) = self.stream.as_ref().filter(|_| at == 0) {
             // Who writes to a file this way does not wait for an answer.
             let _ = write_file(handler, path, rest);
-        } else if let Some(message) = messages(rest).next() {
+        } else if let Some(mut message) = messages(rest).next() {
             end = at + message.bytes.len().next_multiple_of(4);
+            if message.header.port == 0 {
+                message.header.port = self.port;
+            }
             self.message(&message, handler, &mut answers);
         }
         self.heard = (heard, end);
         answers
     }
 
-    /// What the next message would change of services and servers, if it may and there is nothing wrong with it.
-    pub(in crate::control) fn next_change(&self) -> Option<Command> {
+    /// What the next messages would change of services and servers, as far as they may and there is nothing wrong with
+    /// them: at most so many of them, up to the first that does something else.
+    pub(in crate::control) fn next_changes(&self, most: usize) -> Vec<Command> {
         if !self.privileged || self.stream.is_some() || self.reading.is_some() {
-            return None;
+            return Vec::new();
         }
-        let message = self.message_at(self.heard.1)?;
-        let header = message.header;
-        let asked = header.flags & flag::REQUEST != 0 && header.kind == kind::IPVS && !is_dump(header);
-        if !asked || !exists(message.command()?, false) {
-            return None;
-        }
-        match read(&message) {
-            Asked::Command(command @ Command::Table(_)) => Some(command),
-            Asked::Command(_) | Asked::Nothing | Asked::Refused(_) | Asked::RefusedIf(..) => None,
-        }
+        let rest = self.heard.0.get(self.heard.1..).unwrap_or_default();
+        messages(rest).take(most).map_while(|message| change(&message)).collect()
     }
 
     fn message_at(&self, at: usize) -> Option<Message<'_>> {
@@ -263,6 +270,19 @@ impl Session {
 
     const fn may(&self) -> Result<(), Errno> {
         if self.privileged { Ok(()) } else { Err(Errno::Permission) }
+    }
+}
+
+/// What a message would change of services and servers, if there is nothing wrong with it.
+fn change(message: &Message<'_>) -> Option<Command> {
+    let header = message.header;
+    let asked = header.flags & flag::REQUEST != 0 && header.kind == kind::IPVS && !is_dump(header);
+    if !asked || !exists(message.command()?, false) {
+        return None;
+    }
+    match read(message) {
+        Asked::Command(command @ Command::Table(_)) => Some(command),
+        Asked::Command(_) | Asked::Nothing | Asked::Refused(_) | Asked::RefusedIf(..) => None,
     }
 }
 

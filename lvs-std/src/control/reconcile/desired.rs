@@ -147,6 +147,11 @@ impl DesiredState {
         self.services.get(&name).map(Arc::as_ref)
     }
 
+    /// The names of the services, in no order that means anything.
+    pub fn names(&self) -> impl Iterator<Item = ServiceName> {
+        self.services.keys().copied()
+    }
+
     /// Whether a server is of another family than its service, which sync messages have no place for.
     #[must_use]
     pub fn is_mixed(&self) -> bool {
@@ -299,6 +304,29 @@ impl DesiredState {
     pub fn note(&mut self, edit: Edit) {
         self.revision += 1;
         edit.notes.into_iter().for_each(|(name, note)| self.note_one(name, note));
+    }
+
+    /// A state of the same age without any service.
+    pub(super) fn without_services(&self) -> Self {
+        Self { services: BTreeMap::new(), ..*self }
+    }
+
+    /// Takes up a service as another state has it, if it has it.
+    pub(super) fn share(&mut self, other: &Self, name: ServiceName) {
+        if let Some(declared) = other.services.get(&name) {
+            drop(self.services.insert(name, declared.clone()));
+        }
+    }
+
+    /// Has these services as another state has them: those that are not there in it are gone.
+    pub(super) fn replace(&mut self, services: impl IntoIterator<Item = ServiceName>, mut by: Self) {
+        for name in services {
+            match by.services.remove(&name) {
+                Some(declared) => drop(self.services.insert(name, declared)),
+                None => drop(self.services.remove(&name)),
+            }
+        }
+        (self.count, self.revision) = (by.count, by.revision);
     }
 
     fn note_one(&mut self, name: ServiceName, note: Note) {

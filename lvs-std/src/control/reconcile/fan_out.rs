@@ -308,7 +308,7 @@ mod tests {
             TableChange::EditService { key: web(), old: config("rr"), new: config("wrr") },
             TableChange::AddServer(web(), server(3)),
         ];
-        assert_eq!(apply(&several, changes), Err(Errno::Memory.into()));
+        assert_eq!(apply(&several, changes), Err(Errno::ServersFull.into()));
         assert_eq!(several.tables(web()), before);
     }
 

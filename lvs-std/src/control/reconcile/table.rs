@@ -63,7 +63,8 @@ where
             director.add_service(*key, converted(config)).map(drop).map_err(|error| {
                 match error {
                     AddServiceError::Exists => Errno::Exists,
-                    AddServiceError::Full | AddServiceError::NoTable => Errno::Memory,
+                    AddServiceError::Full => Errno::ServicesFull,
+                    AddServiceError::NoTable => Errno::TablesFull,
                     // The enum may grow; what the kernel calls EINVAL is the general case.
                     AddServiceError::BadMask | AddServiceError::NoMark | _ => Errno::Invalid,
                 }
@@ -72,7 +73,7 @@ where
         TableChange::EditService { key, new, .. } => {
             director.edit_service(*key, converted(new)).map_err(|error| match error {
                 EditServiceError::NotFound => Errno::NoService,
-                EditServiceError::NoTable => Errno::Memory,
+                EditServiceError::NoTable => Errno::TablesFull,
                 EditServiceError::BadMask | _ => Errno::Invalid,
             })
         }
@@ -84,7 +85,7 @@ where
             let added = director.add_server(*key, *config).map(drop).map_err(|error| match error {
                 AddServerError::BadThresholds => Errno::Range,
                 AddServerError::Exists => Errno::Exists,
-                AddServerError::Full => Errno::Memory,
+                AddServerError::Full => Errno::ServersFull,
                 AddServerError::NoService => Errno::NoService,
                 AddServerError::BadAddress
                 | AddServerError::FamilyMismatch
