@@ -76,7 +76,8 @@ pub fn decap(data: &[u8]) {
         lvs_forward::Unwrapped::Inner => {
             assert!(matches!(parse_frame(&frame, Link::Bare), Ok(Parsed::Ip(..))), "the inner packet parses");
         }
-        lvs_forward::Unwrapped::Consumed
+        lvs_forward::Unwrapped::Assembled
+        | lvs_forward::Unwrapped::Consumed
         | lvs_forward::Unwrapped::Drop(_)
         | lvs_forward::Unwrapped::Pass
         | lvs_forward::Unwrapped::Send => {}

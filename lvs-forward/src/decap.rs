@@ -8,21 +8,26 @@ use core::fmt;
 use lvs_core::{Family, Tick};
 
 use crate::checksum::{Delta, Sum};
-use crate::frame::{Checksum, Frame};
+use crate::frame::{Checksum, Frame, Offload};
 use crate::header::icmp::{v4, v6};
 use crate::header::layout::{Fragment, Layout};
 use crate::header::{array, array_mut, ethernet, get16, gre, gue, ipv4, ipv6, protocol, udp};
 use crate::host::{Arrival, Departure, Handled, Host, LinkDestination};
 use crate::icmp::answer::echo;
 use crate::offload::pseudo_header;
-use crate::parse::{Malformed, Meaning, Parsed, parse};
+use crate::parse::{Link, Malformed, Meaning, Parsed, parse};
+use crate::reason::DropReason;
+use crate::reassembly::{FragmentFields, Fragments, Gathered, Key};
 
 /// What became of a frame at the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a packet that is to be delivered is lost otherwise"]
 #[expect(clippy::exhaustive_enums, reason = "whoever owns the frames must handle each")]
 pub enum Unwrapped {
-    /// Nothing is left: the frame was a message to this host.
+    /// The frame was the last fragment of a tunnel packet that is whole now: [`Decapsulator::take`] has it.
+    Assembled,
+    /// Nothing is left: the frame was a message to this host, or a fragment of a tunnel packet of which others are
+    /// missing.
     Consumed,
     /// The frame goes no further.
     Drop(DecapReason),
@@ -59,7 +64,7 @@ macro_rules! reasons {
     };
 }
 
-const REASONS: usize = 11;
+const REASONS: usize = 14;
 
 reasons! {
     /// A wrong GRE or outer UDP checksum.
@@ -72,8 +77,14 @@ reasons! {
     Control = "control",
     /// A GUE or GRE version, flag or option that is not understood.
     Flags = "flags",
-    /// The tunnel packet came in fragments, which are not put together here. Keep path MTU discovery on.
-    Fragment = "fragment",
+    /// A fragment that contradicts others of its tunnel packet, which is given up (RFC 5722 §4).
+    FragmentConflict = "fragment-conflict",
+    /// A fragment that has come before.
+    FragmentDuplicate = "fragment-duplicate",
+    /// A tunnel packet whose fragments did not all come in time: one for each such packet.
+    FragmentTimeout = "fragment-timeout",
+    /// No room to put a tunnel packet together, or one that gave way to another.
+    FragmentsFull = "fragments-full",
     /// Headers that lead out of the frame or are impossible.
     Malformed = "malformed",
     /// What is inside is not what the header before it says.
@@ -108,9 +119,15 @@ pub const GUE_PORT: u16 = 6_080;
 ///
 /// The decapsulator's host answers ARP, neighbour solicitations and pings for the tunnel address. The virtual address
 /// belongs to the local stack behind it, where the unwrapped packets go, on an interface that tells nobody of it.
+///
+/// Tunnel packets that come in fragments are put together, given [room](Self::with_fragments) for it. UDP to other ports
+/// is put together too, since only the first fragment says which port it is.
 pub struct Decapsulator {
     host: Host,
     gue_port: u16,
+    fragments: Fragments,
+    /// The place of a tunnel packet that is whole, and waits to be taken.
+    whole: Option<usize>,
     unwrapped: u64,
     drops: [u64; REASONS],
 }
@@ -119,7 +136,15 @@ impl Decapsulator {
     /// A decapsulator that is this host on the wire, and takes GUE on UDP port `gue_port` (usually [`GUE_PORT`]).
     #[must_use]
     pub const fn new(host: Host, gue_port: u16) -> Self {
-        Self { host, gue_port, unwrapped: 0, drops: [0; REASONS] }
+        Self { host, gue_port, fragments: Fragments::NONE, whole: None, unwrapped: 0, drops: [0; REASONS] }
+    }
+
+    /// Gives a new decapsulator room to put tunnel packets together that come in fragments. Without it, these are
+    /// dropped.
+    #[must_use]
+    pub fn with_fragments(mut self, fragments: Fragments) -> Self {
+        self.fragments = fragments;
+        self
     }
 
     /// The host, for changing its addresses and for announcements.
@@ -141,22 +166,50 @@ impl Decapsulator {
 
     /// Takes one frame in and unwraps it in place.
     pub fn process(&mut self, now: Tick, frame: &mut Frame<'_>) -> Unwrapped {
-        let outcome = self.try_process(now, frame).unwrap_or_else(Unwrapped::Drop);
-        match outcome {
-            Unwrapped::Inner => self.unwrapped += 1,
-            Unwrapped::Drop(reason) => {
-                if let Some(count) = self.drops.get_mut(reason as usize) {
-                    *count += 1;
-                }
-            }
-            Unwrapped::Consumed | Unwrapped::Pass | Unwrapped::Send => {}
+        if let Some(untaken) = self.whole.take() {
+            self.fragments.free(untaken);
         }
+        self.expire(now);
+        let outcome = self.try_process(now, frame).unwrap_or_else(Unwrapped::Drop);
+        self.count(outcome);
         outcome
+    }
+
+    /// What was in the tunnel packet of whose last fragment [`process`](Self::process) has just said that it is
+    /// [whole](Unwrapped::Assembled), once. UDP to another port than GUE's is handed out as it is, with
+    /// [`Unwrapped::Pass`].
+    pub fn take(&mut self) -> Option<(Frame<'_>, Unwrapped)> {
+        let place = self.whole.take()?;
+        // Its bytes stay until the next fragment comes.
+        self.fragments.free(place);
+        let Self { host, gue_port, fragments, unwrapped, drops, whole: _ } = self;
+        let mut frame = fragments.frame(place)?;
+        let link = host.port(frame.port)?.link();
+        let outcome = match parse(&frame, link) {
+            Ok(Parsed::Ip(layout, _)) => unwrap(*gue_port, &mut frame, &layout),
+            Ok(Parsed::Arp(_) | Parsed::Foreign) => Err(DecapReason::Malformed),
+            Err(malformed) => Err(malformed.into()),
+        };
+        let outcome = outcome.unwrap_or_else(Unwrapped::Drop);
+        count(outcome, unwrapped, drops);
+        Some((frame, outcome))
     }
 
     /// The next frame that the host itself has to send, see [`Host::poll_transmit`].
     pub fn poll_transmit<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
+        self.expire(now);
         self.host.poll_transmit(now, buffer)
+    }
+
+    /// Gives up the tunnel packets whose time is up.
+    fn expire(&mut self, now: Tick) {
+        while self.fragments.expired(now).is_some() {
+            self.count(Unwrapped::Drop(DecapReason::FragmentTimeout));
+        }
+    }
+
+    fn count(&mut self, outcome: Unwrapped) {
+        count(outcome, &mut self.unwrapped, &mut self.drops);
     }
 
     fn try_process(&mut self, now: Tick, frame: &mut Frame<'_>) -> Result<Unwrapped, DecapReason> {
@@ -180,6 +233,9 @@ impl Decapsulator {
         if !ours || destination == LinkDestination::Group {
             return Ok(Unwrapped::Pass);
         }
+        if layout.fragment != Fragment::Whole && is_tunnel(layout.protocol) {
+            return self.gather(now, frame, &layout);
+        }
         match (meaning, layout.family) {
             (Meaning::Control(v4::ECHO_REQUEST), Family::V4)
             | (Meaning::Control(v6::ECHO_REQUEST), Family::V6) => self.ping(frame, &layout),
@@ -190,52 +246,37 @@ impl Decapsulator {
                 | Meaning::Other
                 | Meaning::Wrapped(_),
                 Family::V4 | Family::V6,
-            ) => self.unwrap(frame, &layout),
+            ) => unwrap(self.gue_port, frame, &layout),
         }
     }
 
-    fn unwrap(&self, frame: &mut Frame<'_>, outer: &Layout) -> Result<Unwrapped, DecapReason> {
-        let bytes = frame.bytes();
-        let (inner, shim) = match outer.protocol {
-            protocol::IPIP | protocol::IPV6 => (outer.protocol, 0),
-            protocol::GRE if outer.fragment != Fragment::Later => gre_inside(frame, outer)?,
-            protocol::UDP if get16(bytes, outer.transport() + 2) == Some(self.gue_port) => {
-                gue_inside(frame, outer)?
+    /// Adds a fragment to its tunnel packet.
+    fn gather(&mut self, now: Tick, frame: &Frame<'_>, layout: &Layout) -> Result<Unwrapped, DecapReason> {
+        let found = FragmentFields::of(frame.bytes(), layout).zip(layout.addresses(frame.bytes()));
+        let (fields, addresses) = found.ok_or(DecapReason::Malformed)?;
+        if frame.offload != Offload::NONE {
+            return Err(DecapReason::Offload);
+        }
+        let key = Key::of(layout, &addresses, &fields, true);
+        if layout.family == Family::V6 && fields.is_uneven(layout) {
+            // A gap remains before the next piece, so that the packet can never become whole.
+            self.fragments.discard(now, &key);
+            return Err(DecapReason::FragmentConflict);
+        }
+        let mut overrun = None;
+        let gathered =
+            self.fragments.gather(now, key, frame, layout, &fields, &mut |reason| overrun = Some(reason));
+        if let Some(reason) = overrun {
+            self.count(Unwrapped::Drop(of_gathering(reason)));
+        }
+        match gathered {
+            Gathered::Waits => Ok(Unwrapped::Consumed),
+            Gathered::Whole(place) => {
+                self.whole = Some(place);
+                Ok(Unwrapped::Assembled)
             }
-            protocol::GRE | protocol::UDP if outer.fragment == Fragment::Later => {
-                return Ok(Unwrapped::Pass);
-            }
-            _ => return Ok(Unwrapped::Pass),
-        };
-        // Reported rather than passed: with path MTU discovery on, no tunnel packet is fragmented at all.
-        if outer.fragment != Fragment::Whole {
-            return Err(DecapReason::Fragment);
+            Gathered::Refused(reason) => Err(of_gathering(reason)),
         }
-        let class = outer.traffic_class(bytes).unwrap_or_default();
-        let front = outer.transport() + shim;
-        if let Checksum::Partial { start, .. } = frame.offload.checksum
-            && usize::from(start) < front
-        {
-            // It was the wrapping's, which goes.
-            frame.offload.checksum = Checksum::Complete;
-        }
-        frame.set_len(outer.end()).ok_or(DecapReason::Malformed)?;
-        frame.shrink_front(front).ok_or(DecapReason::Malformed)?;
-
-        let version = match inner {
-            protocol::IPIP => 4,
-            _ => 6,
-        };
-        // The wrapping's word is not believed: the kernel behind would read the packet by its version.
-        if frame.bytes().first().is_none_or(|byte| byte >> 4 != version) {
-            return Err(DecapReason::Mismatch);
-        }
-        let Parsed::Ip(layout, _) = parse(frame, crate::parse::Link::Bare)? else {
-            return Err(DecapReason::Mismatch);
-        };
-        frame.set_len(layout.end()).ok_or(DecapReason::Malformed)?;
-        mark_congestion(frame, &layout, class)?;
-        Ok(Unwrapped::Inner)
     }
 
     /// Answers a ping by the way it came. Nobody asks a real server for the time here.
@@ -264,6 +305,70 @@ impl fmt::Debug for Decapsulator {
             .field("unwrapped", &self.unwrapped)
             .finish_non_exhaustive()
     }
+}
+
+fn count(outcome: Unwrapped, unwrapped: &mut u64, drops: &mut [u64; REASONS]) {
+    match outcome {
+        Unwrapped::Inner => *unwrapped += 1,
+        Unwrapped::Drop(reason) => {
+            if let Some(count) = drops.get_mut(reason as usize) {
+                *count += 1;
+            }
+        }
+        Unwrapped::Assembled | Unwrapped::Consumed | Unwrapped::Pass | Unwrapped::Send => {}
+    }
+}
+
+/// Why a fragment is not taken, in the words of decapsulation.
+fn of_gathering(reason: DropReason) -> DecapReason {
+    let known = [
+        (DropReason::FragmentConflict, DecapReason::FragmentConflict),
+        (DropReason::FragmentDuplicate, DecapReason::FragmentDuplicate),
+        (DropReason::FragmentTimeout, DecapReason::FragmentTimeout),
+        (DropReason::FragmentsFull, DecapReason::FragmentsFull),
+    ];
+    known.into_iter().find(|(of, _)| *of == reason).map_or(DecapReason::Malformed, |(_, own)| own)
+}
+
+/// Whether packets of a protocol may be tunnel packets.
+const fn is_tunnel(protocol: u8) -> bool {
+    matches!(protocol, protocol::IPIP | protocol::IPV6 | protocol::GRE | protocol::UDP)
+}
+
+/// Unwraps a packet that is whole.
+fn unwrap(gue_port: u16, frame: &mut Frame<'_>, outer: &Layout) -> Result<Unwrapped, DecapReason> {
+    let bytes = frame.bytes();
+    let (inner, shim) = match outer.protocol {
+        protocol::IPIP | protocol::IPV6 => (outer.protocol, 0),
+        protocol::GRE => gre_inside(frame, outer)?,
+        protocol::UDP if get16(bytes, outer.transport() + 2) == Some(gue_port) => gue_inside(frame, outer)?,
+        _ => return Ok(Unwrapped::Pass),
+    };
+    let class = outer.traffic_class(bytes).unwrap_or_default();
+    let front = outer.transport() + shim;
+    if let Checksum::Partial { start, .. } = frame.offload.checksum
+        && usize::from(start) < front
+    {
+        // It was the wrapping's, which goes.
+        frame.offload.checksum = Checksum::Complete;
+    }
+    frame.set_len(outer.end()).ok_or(DecapReason::Malformed)?;
+    frame.shrink_front(front).ok_or(DecapReason::Malformed)?;
+
+    let version = match inner {
+        protocol::IPIP => 4,
+        _ => 6,
+    };
+    // The wrapping's word is not believed: the kernel behind would read the packet by its version.
+    if frame.bytes().first().is_none_or(|byte| byte >> 4 != version) {
+        return Err(DecapReason::Mismatch);
+    }
+    let Parsed::Ip(layout, _) = parse(frame, Link::Bare)? else {
+        return Err(DecapReason::Mismatch);
+    };
+    frame.set_len(layout.end()).ok_or(DecapReason::Malformed)?;
+    mark_congestion(frame, &layout, class)?;
+    Ok(Unwrapped::Inner)
 }
 
 fn handled(handled: Handled) -> Result<Unwrapped, DecapReason> {
@@ -298,7 +403,7 @@ fn gre_inside(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapRea
 fn gue_inside(frame: &Frame<'_>, outer: &Layout) -> Result<(u8, usize), DecapReason> {
     let bytes = frame.bytes();
     let packet = bytes.get(outer.transport()..outer.end()).ok_or(DecapReason::Malformed)?;
-    if get16(packet, udp::CHECKSUM) != Some(0) && is_finished(frame) && outer.fragment == Fragment::Whole {
+    if get16(packet, udp::CHECKSUM) != Some(0) && is_finished(frame) {
         let pseudo = pseudo_header(bytes, outer).ok_or(DecapReason::Malformed)?;
         if pseudo.bytes(packet).fold() != 0xffff {
             return Err(DecapReason::BadChecksum);

@@ -7,6 +7,7 @@ use core::net::Ipv4Addr;
 use etherparse::PacketBuilder;
 use lvs_core::{Seed, Tick};
 use lvs_forward::host::{Host, Port};
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{DecapReason, Decapsulator, Frame, GUE_PORT, HEADROOM, PortId, Unwrapped};
 
 const DIRECTOR: [u8; 4] = [10, 0, 1, 254];
@@ -23,7 +24,8 @@ impl Server {
         let mut host = Host::new(Seed::from_bytes([1; 16]));
         host.add_port(Port::bare(1_500)).unwrap();
         host.add_virtual_address(Ipv4Addr::from(SERVER).into()).unwrap();
-        Self { decapsulator: Box::new(Decapsulator::new(host, GUE_PORT)), buffer: Vec::new() }
+        let decapsulator = Decapsulator::new(host, GUE_PORT).with_fragments(Fragments::with_room(2));
+        Self { decapsulator: Box::new(decapsulator), buffer: Vec::new() }
     }
 
     fn process(&mut self, packet: &[u8]) -> (Unwrapped, Vec<u8>) {
@@ -33,6 +35,28 @@ impl Server {
         let outcome = self.decapsulator.process(Tick::ZERO, &mut frame);
         (outcome, frame.bytes().to_vec())
     }
+
+    /// Fragments, of which only the last may make something whole: what that is.
+    fn gather(&mut self, fragments: &[Vec<u8>]) -> Option<(Unwrapped, Vec<u8>)> {
+        let mut outcomes: Vec<Unwrapped> = fragments.iter().map(|bytes| self.process(bytes).0).collect();
+        let last = outcomes.pop();
+        assert!(outcomes.iter().all(|outcome| *outcome == Unwrapped::Consumed), "{outcomes:?}");
+        (last == Some(Unwrapped::Assembled)).then(|| {
+            let (frame, outcome) = self.decapsulator.take().unwrap();
+            (outcome, frame.bytes().to_vec())
+        })
+    }
+}
+
+/// The fragments of an IPv4 packet of this protocol around `payload`, with `each` bytes of that in each, a multiple
+/// of 8.
+fn fragments(protocol: u8, payload: &[u8], each: usize) -> Vec<Vec<u8>> {
+    let pieces = payload.chunks(each).count();
+    let fragment = |(at, piece): (usize, &[u8])| {
+        let more = if at + 1 < pieces { 0x2000 } else { 0 };
+        outer(protocol, 0, more | (at * each / 8) as u16, piece)
+    };
+    payload.chunks(each).enumerate().map(fragment).collect()
 }
 
 /// A client's packet to the virtual address.
@@ -110,8 +134,6 @@ fn what_is_not_understood_is_dropped_with_a_reason() {
         (outer(41, 0, 0, &packet), DecapReason::Mismatch),
         (outer(4, 0, 0, &packet[..19]), DecapReason::Malformed),
         (outer(4, 0, 0, &packet[..30]), DecapReason::Malformed),
-        (outer(4, 0, 0x2000, &packet), DecapReason::Fragment),
-        (outer(4, 0, 0x0010, &packet), DecapReason::Fragment),
         (outer(47, 0, 0, &[0, 0]), DecapReason::Malformed),
         (outer(17, 0, 0, &gue([0, 4, 0, 0], &[])[..10]), DecapReason::Malformed),
     ];
@@ -122,6 +144,83 @@ fn what_is_not_understood_is_dropped_with_a_reason() {
         assert_eq!(server.decapsulator.drops(reason), before + 1);
     }
     assert_eq!(server.decapsulator.unwrapped(), 0);
+}
+
+#[test]
+fn a_tunnel_packet_in_fragments_is_unwrapped_once_all_are_there_in_whatever_order() {
+    let packet = inner(0);
+    let wrapped =
+        [(4, packet.clone()), (47, [&[0, 0, 8, 0], &packet[..]].concat()), (17, gue([0, 4, 0, 0], &packet))];
+    let mut server = Server::new();
+    for (protocol, payload) in &wrapped {
+        // An identification may be used again once its packet is whole.
+        for each in [8, 16, 24] {
+            let mut pieces = fragments(*protocol, payload, each);
+            for _ in 0..pieces.len() {
+                pieces.rotate_left(1);
+                assert_eq!(server.gather(&pieces), Some((Unwrapped::Inner, packet.clone())), "{protocol}");
+            }
+            pieces.reverse();
+            assert_eq!(server.gather(&pieces), Some((Unwrapped::Inner, packet.clone())), "{protocol}");
+        }
+    }
+    assert!(server.decapsulator.take().is_none(), "once");
+    let dropped = DecapReason::ALL.iter().map(|reason| server.decapsulator.drops(*reason)).sum::<u64>();
+    assert_eq!(dropped, 0);
+}
+
+#[test]
+fn what_is_wrong_with_a_tunnel_packet_shows_when_its_fragments_are_together() {
+    let mut server = Server::new();
+    for (protocol, payload, reason) in [
+        (17, gue([0x20, 4, 0, 0], &inner(0)), DecapReason::Control),
+        (41, inner(0), DecapReason::Mismatch),
+        (4, inner(0)[..30].to_vec(), DecapReason::Malformed),
+    ] {
+        let found = server.gather(&fragments(protocol, &payload, 16)).unwrap();
+        assert_eq!(found.0, Unwrapped::Drop(reason));
+        assert_eq!(server.decapsulator.drops(reason), 1);
+    }
+    let mut other_port = gue([0, 4, 0, 0], &inner(0));
+    other_port[3] ^= 1;
+    let whole = outer(17, 0, 0, &other_port);
+    assert_eq!(server.gather(&fragments(17, &other_port, 16)), Some((Unwrapped::Pass, whole)));
+    let foreign = outer(6, 0, 0x2000, &[0; 24]);
+    assert_eq!(server.process(&foreign), (Unwrapped::Pass, foreign), "no tunnel has this protocol");
+}
+
+#[test]
+fn fragments_that_lead_to_nothing_are_counted() {
+    let mut server = Server::new();
+    let drops = |server: &Server, reason| server.decapsulator.drops(reason);
+    let [first, second, ..] = &fragments(4, &inner(0), 16)[..] else { panic!() };
+    assert_eq!(server.process(first).0, Unwrapped::Consumed);
+    assert_eq!(server.process(first).0, Unwrapped::Drop(DecapReason::FragmentDuplicate));
+    let across = outer(4, 0, 0x2001, &[0; 16]);
+    assert_eq!(server.process(&across).0, Unwrapped::Drop(DecapReason::FragmentConflict));
+    // Two have room. Of a third one, the one that came first gives way.
+    for (protocol, given_up) in [(4, 0), (47, 0), (17, 1)] {
+        assert_eq!(server.process(&outer(protocol, 0, 0x2000, &[0; 24])).0, Unwrapped::Consumed);
+        assert_eq!(drops(&server, DecapReason::FragmentsFull), given_up);
+    }
+    let mut buffer = vec![0; 2_048];
+    assert!(server.decapsulator.poll_transmit(Tick::ZERO.plus_secs(29), &mut buffer).is_none());
+    assert_eq!(drops(&server, DecapReason::FragmentTimeout), 0);
+    assert!(server.decapsulator.poll_transmit(Tick::ZERO.plus_secs(31), &mut buffer).is_none());
+    assert_eq!(drops(&server, DecapReason::FragmentTimeout), 2);
+    // What is whole and not taken leaves its place.
+    for _ in 0..9 {
+        for piece in fragments(4, &inner(0), 32) {
+            _ = server.process(&piece).0;
+        }
+    }
+    assert_eq!(server.process(second).0, Unwrapped::Consumed);
+    assert_eq!(drops(&server, DecapReason::FragmentsFull), 1);
+    let mut host = Host::new(Seed::from_bytes([1; 16]));
+    host.add_port(Port::bare(1_500)).unwrap();
+    host.add_virtual_address(Ipv4Addr::from(SERVER).into()).unwrap();
+    server.decapsulator = Box::new(Decapsulator::new(host, GUE_PORT));
+    assert_eq!(server.process(first).0, Unwrapped::Drop(DecapReason::FragmentsFull), "without room");
 }
 
 #[test]

@@ -145,15 +145,23 @@ impl TunnelEnd {
     pub fn turn(&mut self) -> io::Result<usize> {
         let Self { decapsulator, receive, output, engine, inner, clock, buffer, lost } = self;
         let now = clock.now();
+        let mut carry_out = |frame: &mut Frame<'_>, outcome| match outcome {
+            Unwrapped::Send => engine.transmit(frame, output),
+            Unwrapped::Inner => match inner.address(frame) {
+                Some(()) => engine.transmit(frame, output),
+                None => *lost += 1,
+            },
+            Unwrapped::Assembled | Unwrapped::Consumed | Unwrapped::Drop(_) | Unwrapped::Pass => {}
+        };
         let mut judge = |frames: &mut [Frame<'_>]| {
             for frame in frames {
                 match decapsulator.process(now, frame) {
-                    Unwrapped::Send => engine.transmit(frame, output),
-                    Unwrapped::Inner => match inner.address(frame) {
-                        Some(()) => engine.transmit(frame, output),
-                        None => *lost += 1,
-                    },
-                    Unwrapped::Consumed | Unwrapped::Drop(_) | Unwrapped::Pass => {}
+                    Unwrapped::Assembled => {
+                        if let Some((mut whole, outcome)) = decapsulator.take() {
+                            carry_out(&mut whole, outcome);
+                        }
+                    }
+                    outcome => carry_out(frame, outcome),
                 }
             }
         };

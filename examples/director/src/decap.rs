@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use lvs_forward::host::{Host, MacAddress, Port};
+use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Decapsulator, GUE_PORT};
 use lvs_std::device::packet::{self, PacketOptions};
 use lvs_std::device::tun::{self, Layer};
@@ -58,7 +59,8 @@ fn run(arguments: &Arguments, out: &Output) -> Result<(), Box<dyn Error>> {
     }
     let inner = tun::open(&arguments.tun, Layer::Ip)?;
     admit_clients(&inner.name)?;
-    let mut decapsulator = Box::new(Decapsulator::new(host, arguments.gue_port));
+    let decapsulator = Decapsulator::new(host, arguments.gue_port);
+    let mut decapsulator = Box::new(decapsulator.with_fragments(Fragments::with_room(FRAGMENTED)));
     decapsulator.host_mut().announce_all(lvs_core::Tick::ZERO);
     let mut end = TunnelEnd::new(decapsulator, outer.device, inner.device, Inner::Bare);
     let (stop, stopped) = UnixStream::pair()?;
@@ -90,6 +92,9 @@ fn admit_clients(inner: &str) -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+
+/// Tunnel packets that can be in the making at a time.
+const FRAGMENTED: usize = 64;
 
 fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
     let parts = text

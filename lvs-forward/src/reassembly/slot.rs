@@ -1,9 +1,12 @@
 //! One datagram in the making: what has come of it, and what that rules out.
 
+use lvs_core::packet::Addresses;
 use lvs_core::{Family, Tick};
 
+use super::fields::FragmentFields;
 use crate::frame::{Added, Assembly, Offload, PortId};
-use crate::header::address::from_bits;
+use crate::header::address::{destination_bits, from_bits, to_bits};
+use crate::header::layout::Layout;
 use crate::outcome::Outcome;
 
 /// Room for what is known of one datagram while its fragments come in; its bytes are elsewhere, see
@@ -66,6 +69,17 @@ pub(crate) struct Key {
 
 impl Key {
     const NONE: Self = Self { source: 0, destination: 0, identification: 0, protocol: 0, local: false };
+
+    /// The key of the datagram that a fragment belongs to; `local` says whether that is to this host.
+    pub(crate) fn of(layout: &Layout, addresses: &Addresses, fields: &FragmentFields, local: bool) -> Self {
+        Self {
+            source: to_bits(addresses.source()),
+            destination: destination_bits(addresses),
+            identification: fields.identification,
+            protocol: if layout.family == Family::V4 { layout.protocol } else { 0 },
+            local: local && layout.family == Family::V4,
+        }
+    }
 
     /// Whether it is an IPv4 datagram on its way through.
     pub(crate) fn passes(&self) -> bool {

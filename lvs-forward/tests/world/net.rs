@@ -172,7 +172,8 @@ impl World {
             let mut host: Host = Host::new(Seed::from_bytes([8; 16]));
             let port = host.add_port(Port::ethernet(MacAddress(SERVER_MAC), plan.server_mtu)).unwrap();
             host.add_address(port, server, if servers_v6 { 64 } else { 24 }).unwrap();
-            decapsulator = Some(Box::new(Decapsulator::new(host, GUE_PORT)));
+            let fragments = Fragments::with_room(16);
+            decapsulator = Some(Box::new(Decapsulator::new(host, GUE_PORT).with_fragments(fragments)));
         }
         let mut world = Self {
             now: Tick::from_millis(50_000),
@@ -278,7 +279,11 @@ impl World {
         let mut buffer = [&[0; HEADROOM][..], bytes].concat();
         let end = buffer.len();
         let mut frame = Frame::new(&mut buffer, HEADROOM, end, PortId(0)).unwrap();
-        match decapsulator.process(self.now, &mut frame) {
+        let (frame, outcome) = match decapsulator.process(self.now, &mut frame) {
+            Unwrapped::Assembled => decapsulator.take().unwrap(),
+            outcome => (frame, outcome),
+        };
+        match outcome {
             Unwrapped::Inner => {
                 check_packet(frame.bytes(), Trust::Checksums);
                 let out = server.packet(frame.bytes());
@@ -288,7 +293,7 @@ impl World {
                 let out = vec![(frame.bytes().to_vec(), None)];
                 self.launch(link, SERVER_MAC, out);
             }
-            Unwrapped::Consumed | Unwrapped::Drop(_) | Unwrapped::Pass => {}
+            Unwrapped::Assembled | Unwrapped::Consumed | Unwrapped::Drop(_) | Unwrapped::Pass => {}
         }
     }
 

@@ -1,13 +1,11 @@
 //! Fragments on their way to becoming a datagram, and datagrams that have become whole.
 
-use lvs_core::packet::Addresses;
 use lvs_core::{Director, Family, Path, Store, Tick};
 
 use super::apply::prepare;
 use super::task::Task;
 use crate::forwarder::{Forwarder, Taken};
 use crate::frame::{Frame, HEADROOM, Offload, PortId};
-use crate::header::address::{destination_bits, to_bits};
 use crate::header::edit::decrement_ttl;
 use crate::header::layout::Layout;
 use crate::header::{icmp, protocol, tcp, udp};
@@ -113,7 +111,7 @@ impl Forwarder {
         }
         if layout.family == Family::V6 && fields.is_uneven(layout) {
             // A gap remains before the next piece, so that the datagram can never become whole.
-            self.fragments.discard(now, &key_of(layout, &addresses, &fields, local));
+            self.fragments.discard(now, &Key::of(layout, &addresses, &fields, local));
             return Err(match prepare(frame, layout) {
                 Ok((arrival, layout)) if local => {
                     let error = IcmpError::UnevenFragment;
@@ -123,7 +121,7 @@ impl Forwarder {
                 Err(reason) => self.drop(reason),
             });
         }
-        let key = key_of(layout, &addresses, &fields, local);
+        let key = Key::of(layout, &addresses, &fields, local);
         let mut overrun = None;
         let gathered =
             self.fragments.gather(now, key, frame, layout, &fields, &mut |reason| overrun = Some(reason));
@@ -197,16 +195,5 @@ const fn least(layout: &Layout) -> usize {
         protocol::UDP => udp::LEN,
         protocol::ICMPV6 => icmp::LEN,
         _ => 1,
-    }
-}
-
-/// What tells the datagram of a fragment from others.
-fn key_of(layout: &Layout, addresses: &Addresses, fields: &FragmentFields, local: bool) -> Key {
-    Key {
-        source: to_bits(addresses.source()),
-        destination: destination_bits(addresses),
-        identification: fields.identification,
-        protocol: if layout.family == Family::V4 { layout.protocol } else { 0 },
-        local: local && layout.family == Family::V4,
     }
 }
