@@ -27,6 +27,7 @@ fn main() -> ExitCode {
                 ("a director balances by its file, by NAT", nat),
                 ("a director balances several ports as one service by their mark", mark),
                 ("a director tunnels by its file, and real servers decapsulate into a TUN device", tunnel),
+                ("merged frames beyond 64 KiB reach real servers, of both families", big_tcp),
                 (
                     "a director of a scenario does on interfaces what was recorded, controlled as by ipvsadm",
                     scenario,
@@ -115,6 +116,91 @@ fn tunnel(lab: Lab) -> Outcome {
         assert!(!text.contains(" 0 packets") && !text.contains("could not be handed over"), "{text}");
     }
     Ok(())
+}
+
+/// By cables, since a bridge would need to be told as well. Two workers share the frames.
+fn big_tcp(lab: Lab) -> Outcome {
+    let [client, director, server] = ["client", "director", "server"].map(|name| lab.node(name));
+    let (client, director, server) = (client?, director?, server?);
+    lab.connect((&client, "eth0"), (&director, "eth0"))?;
+    lab.connect((&server, "eth0"), (&director, "eth1"))?;
+    for (node, interface) in [(&client, "eth0"), (&director, "eth0"), (&director, "eth1"), (&server, "eth0")]
+    {
+        node.set_merged_lengths(interface, 185_000)?;
+    }
+    let mut text = String::from("[director]\nworkers = 2\noffload = false\n");
+    for (name, v4, v6) in [("eth0", "10.1.0.254", "fd01::fe"), ("eth1", "10.2.0.254", "fd02::fe")] {
+        text.push_str(&format!("[[interface]]\nname = \"{name}\"\naddresses = [\"{v4}/24\", \"{v6}/64\"]\n"));
+    }
+    let mut services = Vec::new();
+    for (vip, client_address, server_address, gateway, prefix) in [
+        ("10.1.0.100", "10.1.0.2", "10.2.0.11", "10.2.0.254", 24),
+        ("fd01::100", "fd01::2", "fd02::11", "fd02::fe", 64),
+    ] {
+        client.add_address("eth0", client_address.parse()?, prefix)?;
+        server.add_address("eth0", server_address.parse()?, prefix)?;
+        let any = if prefix == 24 { "0.0.0.0" } else { "::" };
+        server.add_route(any.parse()?, 0, gateway.parse()?)?;
+        text.push_str(&format!(
+            "[[service]]\nprotocol = \"tcp\"\naddress = \"{vip}\"\nport = 81\n\
+             [[service.server]]\naddress = \"{server_address}\"\nmethod = \"nat\"\n"
+        ));
+        services.push(SocketAddr::new(vip.parse()?, 81));
+        count_bytes(&server, SocketAddr::new(server_address.parse()?, 81))?;
+    }
+    let file = Temporary::new("big-tcp", &text)?;
+    let running = Program::start(
+        &director,
+        &["run", "--no-control", "--config", &file.name()],
+        "the director is at work",
+    )?;
+    for service in services {
+        let longest = |_: u32| -> Result<u64, Box<dyn Error>> {
+            let before = received(&director, "eth0")?;
+            let counted = client.run(|| upload(service, 24 << 20))??;
+            assert_eq!(counted, (24 << 20).to_string(), "{service}");
+            let now = received(&director, "eth0")?;
+            Ok((now.0 - before.0) / (now.1 - before.1))
+        };
+        let averages = (0..10).map(longest).collect::<Result<Vec<_>, _>>()?;
+        // How long frames become is the client's decision. Some of them were longer for sure if the average was.
+        assert!(averages.iter().any(|bytes| *bytes > 65_536), "{service}: frames of {averages:?} bytes");
+    }
+    let said = running.stop(Signal::INT)?;
+    assert!(!said.contains("jumbo"), "{said}");
+    Ok(())
+}
+
+/// A server that counts what each client sends, and says how much that was.
+fn count_bytes(node: &Node, address: SocketAddr) -> Outcome {
+    let listener = node.run(|| std::net::TcpListener::bind(address))??;
+    node.spawn("counter", move || {
+        for mut stream in listener.incoming().flatten() {
+            let count = std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or_default();
+            drop(std::io::Write::write_all(&mut stream, count.to_string().as_bytes()));
+        }
+    })?;
+    Ok(())
+}
+
+/// Sends so many bytes, and returns what comes then.
+fn upload(to: SocketAddr, bytes: usize) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect_timeout(&to, Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let piece = vec![7; 1 << 20];
+    for _ in 0..bytes >> 20 {
+        std::io::Write::write_all(&mut stream, &piece)?;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    std::io::read_to_string(stream)
+}
+
+/// Bytes and frames that have come in by an interface.
+fn received(node: &Node, interface: &str) -> Result<(u64, u64), Box<dyn Error>> {
+    let text = node.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
+    let mut fields = line.ok_or("no such interface")?.split_whitespace();
+    Ok((fields.next().ok_or("bytes")?.parse()?, fields.next().ok_or("frames")?.parse()?))
 }
 
 fn scenario(lab: Lab) -> Outcome {

@@ -6,12 +6,14 @@
 
 mod cut;
 mod fragment;
+mod parts;
 mod pieces;
 mod place;
 mod segment;
 
 pub use self::cut::Cut;
 pub(crate) use self::cut::{cut, least_mtu, size};
+pub use self::parts::Parts;
 pub use self::pieces::Pieces;
 
 use self::place::network;

@@ -178,7 +178,7 @@ fn finish_outer(bytes: &mut [u8], network: usize, transport: usize, index: u16) 
 }
 
 /// Writes the length of the packet that starts at `network` and ends with `bytes`; counts the IPv4 identification up.
-fn set_length(bytes: &mut [u8], network: usize, family: Family, index: Option<u16>) -> Option<()> {
+pub(super) fn set_length(bytes: &mut [u8], network: usize, family: Family, index: Option<u16>) -> Option<()> {
     let len = bytes.len().checked_sub(network)?;
     match family {
         Family::V4 => {

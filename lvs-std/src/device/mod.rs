@@ -104,6 +104,10 @@ pub const BATCH: usize = 32;
 /// behind an Ethernet header with two VLAN tags.
 pub const LONGEST: usize = 65_535 + 22;
 
+/// The longest frame that Linux merges: 8 times 65,535 bytes (`GRO_MAX_SIZE` of `linux/netdevice.h`), behind such an
+/// Ethernet header. What is longer than [`LONGEST`] of that is lent in parts.
+pub const LONGEST_MERGED: usize = 8 * 65_535 + 22;
+
 /// A port: where frames come in and go out.
 pub struct Device {
     /// The half that lends frames.

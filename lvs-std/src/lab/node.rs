@@ -185,6 +185,18 @@ impl Node {
         self.ask(|| format!("set the MTU of {interface} to {mtu}"), |netlink| netlink.set_mtu(interface, mtu))
     }
 
+    /// Lets an interface send and receive merged frames of so many bytes: Linux merges more than 64 KiB where both ends
+    /// of a cable allow that ("BIG TCP").
+    ///
+    /// # Errors
+    /// When there is no such interface, or it cannot have frames of that length.
+    pub fn set_merged_lengths(&self, interface: &str, bytes: u32) -> Result<(), LabError> {
+        self.ask(
+            || format!("let {interface} merge up to {bytes} bytes"),
+            |netlink| netlink.set_merged_lengths(interface, bytes),
+        )
+    }
+
     /// Whether the kernel may leave checksums of what it sends by an interface to whoever sends that to a real wire. It
     /// does so by default, since a cable of a lab has no wire.
     ///

@@ -110,9 +110,11 @@ fn ipv4(program: &mut Assembler, steer: &Steer, own: &[[u32; 1]], here: Label, f
     finish(program, steer, 1);
 }
 
-/// RFC 8200 §3, without extension headers.
+/// RFC 8200 §3, without extension headers, but for one: Linux puts a hop-by-hop header of eight bytes into merged TCP
+/// frames beyond 64 KiB, which are lent without it.
 fn ipv6(program: &mut Assembler, steer: &Steer, own: &[[u32; 4]], here: Label, first: Label) {
-    let [balanced, request, reply, client, key_exchange, hash] = [(); 6].map(|()| program.label());
+    let [balanced, jumbo, request, reply, client, behind, port, key_exchange, hash] =
+        [(); 9].map(|()| program.label());
     program.place(here).load(Size::Byte, 6, true);
     for protocol in BALANCED {
         program.jump(When::Is(protocol), balanced);
@@ -121,7 +123,15 @@ fn ipv6(program: &mut Assembler, steer: &Steer, own: &[[u32; 4]], here: Label, f
         // Only the first fragment has ports, but every one has the addresses.
         program.jump(When::Is(FRAGMENT), balanced);
     }
-    program.go(first).place(balanced).load(Size::Word, 24, true);
+    program
+        .jump(When::Is(HOP_BY_HOP), jumbo)
+        .go(first)
+        .place(jumbo)
+        .load(Size::Half, 40, true)
+        .jump(When::Is(TCP_BEHIND_EIGHT), balanced)
+        .go(first)
+        .place(balanced)
+        .load(Size::Word, 24, true);
     search(program, own, 0, 24, request, reply);
     let masks = steer.masks(Family::V6);
     let mut of = |label: Label, address: u32, port: u32| {
@@ -142,7 +152,13 @@ fn ipv6(program: &mut Assembler, steer: &Steer, own: &[[u32; 4]], here: Label, f
         program
             .load(Size::Byte, 6, true)
             .jump(When::Is(ESP), key_exchange)
+            .jump(When::Is(HOP_BY_HOP), behind)
             .set(0)
+            .go(port)
+            .place(behind)
+            .set(8)
+            .go(port)
+            .place(port)
             .add_index()
             .fetch_index(PORT)
             .add_index()
@@ -239,6 +255,9 @@ const IPV6: u32 = 0x86dd;
 const ESP: u32 = 50;
 const AH: u32 = 51;
 const FRAGMENT: u32 = 44;
+const HOP_BY_HOP: u32 = 0;
+/// The first two bytes of a header of eight bytes (0 further ones) that TCP (6) follows.
+const TCP_BEHIND_EIGHT: u32 = 0x0600;
 /// TCP, UDP, SCTP, and what belongs to a key exchange.
 const BALANCED: [u32; 4] = [6, 17, 132, ESP];
 /// The port of the Internet key exchange, whose worker AH and ESP belong to.
@@ -353,6 +372,31 @@ mod tests {
         let with_options = [&plain[..14], &[0x47], &plain[15..34], &[1; 8], &plain[34..]].concat();
         assert_eq!(by_program(&program, &with_options), by_program(&program, &plain));
         assert!(is_steered(&with_options, steer.by()));
+    }
+
+    #[test]
+    fn a_merged_frame_beyond_64_kib_is_steered_as_its_parts() {
+        let (own, client) =
+            ([IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])], [0x2001, 0xdb8, 7, 0, 0, 0, 0, 7].into());
+        for steer in steers() {
+            let program = build(&steer, &own).unwrap();
+            for port in 4_000..4_050 {
+                for (source, destination, ports) in
+                    [(client, own[0], (port, 80)), (own[0], client, (80, port))]
+                {
+                    let plain = frame(source, destination, ports, true, 0);
+                    let behind = |header: [u8; 8]| {
+                        [&plain[..20], &[0], &plain[21..54], &header, &plain[54..]].concat()
+                    };
+                    let merged = behind([6, 0, 0xc2, 4, 0, 2, 0, 0]);
+                    assert_eq!(by_program(&program, &merged), by_program(&program, &plain));
+                    // TCP does not begin where it would have to, or something else does.
+                    for other in [[6, 1, 0xc2, 4, 0, 2, 0, 0], [58, 0, 5, 2, 0, 0, 1, 0]] {
+                        assert_eq!(by_program(&program, &behind(other)), 0);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! # How frames come in
 //! The kernel writes each frame into a slot of a ring that it shares with this process (`TPACKET_V2`). The frame is
-//! lent where it lies and edited there. Slots are long enough for a merged frame of 64 KiB and more, so that none is
-//! ever cut; that costs 64 KiB of locked memory per slot ([`PacketOptions::receive_slots`]). The virtio-net header
-//! before it says what is unfinished, and a VLAN tag that the kernel took out is put back. [`SlotLength`] has the other
-//! way: shorter slots and more of them.
+//! lent where it lies and edited there. Slots are long enough for a merged frame of 64 KiB; that costs 64 KiB of locked
+//! memory per slot ([`PacketOptions::receive_slots`]). The virtio-net header before it says what is unfinished, and a
+//! VLAN tag that the kernel took out is put back. [`SlotLength`] has the other way: shorter slots and more of them.
+//!
+//! Interfaces can be told to merge beyond 64 KiB (`gro_max_size` and others of ip-link(8)). Such a frame waits at the
+//! socket (`PACKET_COPY_THRESH`), takes a system call, and is lent as several merged frames whose lengths IP can say
+//! ([`Parts`](lvs_forward::output::Parts)), so whoever handles frames meets nothing new.
 //!
 //! # How frames go out
 //! A frame of ordinary length is copied into a second ring, and one system call per batch sends all. A longer one

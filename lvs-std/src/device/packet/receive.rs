@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use heapless::Vec;
+use lvs_forward::output::Parts;
+use lvs_forward::parse::Link;
 use lvs_forward::{Checksum, Frame, HEADROOM, PortId};
 
 use super::{OpenStep, PacketOptions, SlotLength};
 use crate::device::vnet::{self, VNET_LEN};
-use crate::device::{BATCH, LONGEST, Receive, ReceiveCounters};
+use crate::device::{BATCH, LONGEST, LONGEST_MERGED, Receive, ReceiveCounters};
 use crate::sys::interface::{self, Interface};
 use crate::sys::packet::PacketSocket;
 use crate::sys::ring::{ReceiveRing, Slot};
@@ -29,6 +31,9 @@ pub(super) struct Receiver {
     /// For frames that do not fit into a slot: headroom, room for a VLAN tag, virtio-net header, frame. As many as a
     /// batch may have, or none, where slots take every frame.
     spare: Box<[Box<[u8]>]>,
+    /// The same for one that is longer than all that are lent, and is lent in parts. The machine provides what is used
+    /// of it.
+    long: Box<[u8]>,
     counters: ReceiveCounters,
 }
 
@@ -45,18 +50,19 @@ impl Receiver {
         // Otherwise what this machine sends by the interface would come in as if it had been received there.
         set(libc::PACKET_IGNORE_OUTGOING)?;
         socket.set(libc::PACKET_RESERVE, &RESERVE).map_err(|error| (OpenStep::Option, error))?;
+        // What is longer than a slot waits at the socket.
+        set(libc::PACKET_COPY_THRESH)?;
+        socket.set_receive_room(QUEUE_ROOM).map_err(|error| (OpenStep::Option, error))?;
         let (longest, spare) = match options.slot_length {
             SlotLength::Longest => (LONGEST, 0),
-            SlotLength::Mtu => {
-                set(libc::PACKET_COPY_THRESH)?;
-                socket.set_receive_room(QUEUE_ROOM).map_err(|error| (OpenStep::Option, error))?;
-                (interface.mtu.min(LONGEST), BATCH)
-            }
+            SlotLength::Mtu => (interface.mtu.min(LONGEST), BATCH),
         };
         let slot = (IP_OFFSET + longest).next_multiple_of(SLOT_UNIT);
         let ring = ReceiveRing::new(&socket, slot, options.receive_slots)
             .map_err(|error| (OpenStep::ReceiveRing, error))?;
-        let spare = (0..spare).map(|_| vec![0; SPARE_START + LONGEST].into_boxed_slice()).collect();
+        let room = |longest: usize| vec![0; SPARE_START + longest].into_boxed_slice();
+        let spare = (0..spare).map(|_| room(LONGEST)).collect();
+        let long = room(LONGEST_MERGED);
         let membership = |error| (OpenStep::Membership, error);
         let filtered = match (shares, options.mac) {
             // Nothing comes in before the group is complete and has its program: frames would go to the wrong workers.
@@ -75,7 +81,7 @@ impl Receiver {
             socket.join(libc::PACKET_MR_ALLMULTI, &[]).map_err(membership)?;
         }
         socket.bind(true).map_err(|error| (OpenStep::Bind, error))?;
-        Ok(Self { socket, index: interface.index, ring, spare, counters: ReceiveCounters::default() })
+        Ok(Self { socket, index: interface.index, ring, spare, long, counters: ReceiveCounters::default() })
     }
 
     /// The socket, to share its frames.
@@ -91,20 +97,29 @@ impl Receiver {
 
 impl Receive for Receiver {
     fn receive(&mut self, port: PortId, judge: &mut dyn FnMut(&mut [Frame<'_>])) -> io::Result<usize> {
+        let Self { socket, ring, spare, long, counters, .. } = self;
         let mut taken = 0;
         let mut frames = Vec::<Frame<'_>, BATCH>::new();
-        let mut spare = self.spare.iter_mut();
-        for slot in self.ring.filled().take(BATCH) {
+        let mut spare = spare.iter_mut();
+        for slot in ring.filled().take(BATCH) {
             taken += 1;
-            let slot = if slot.queued { fetch(&self.socket, slot, spare.next()) } else { Ok(slot) };
+            if slot.original > usize::from(u16::MAX) {
+                // By itself, in its turn: its parts are made one over the other.
+                if !frames.is_empty() {
+                    judge(&mut frames);
+                    frames.clear();
+                }
+                lend_long(socket, slot, long, port, counters, judge);
+                continue;
+            }
+            let slot = if slot.queued { fetch(socket, slot, spare.next()) } else { Ok(slot) };
             match slot.and_then(|slot| lend(slot, port)) {
                 Ok(frame) => {
-                    self.counters.count(&frame);
+                    counters.count(&frame);
                     // There is room: as many slots are taken as frames fit.
                     let _ = frames.push(frame);
                 }
-                Err(Unusable::Cut) => self.counters.cut += 1,
-                Err(Unusable::Invalid) => self.counters.invalid += 1,
+                Err(unusable) => unusable.count(counters),
             }
         }
         if !frames.is_empty() {
@@ -112,7 +127,7 @@ impl Receive for Receiver {
         }
         drop(frames);
         // Not earlier, since frames are edited, and long ones sent, from where they lie.
-        self.ring.release(taken);
+        ring.release(taken);
         Ok(taken)
     }
 
@@ -145,7 +160,41 @@ enum Unusable {
     Invalid,
 }
 
-/// A frame that did not fit into its slot, whole, in spare memory.
+impl Unusable {
+    const fn count(&self, counters: &mut ReceiveCounters) {
+        match self {
+            Self::Cut => counters.cut += 1,
+            Self::Invalid => counters.invalid += 1,
+        }
+    }
+}
+
+/// Lends a frame of more than 65,535 bytes: in parts if it is a merged one whose length IP cannot say.
+fn lend_long(
+    socket: &PacketSocket,
+    slot: Slot<'_>,
+    room: &mut Box<[u8]>,
+    port: PortId,
+    counters: &mut ReceiveCounters,
+    judge: &mut dyn FnMut(&mut [Frame<'_>]),
+) {
+    let slot = if slot.queued { fetch(socket, slot, Some(room)) } else { Ok(slot) };
+    let mut frame = match slot.and_then(|slot| lend(slot, port)) {
+        Ok(frame) => frame,
+        Err(unusable) => return unusable.count(counters),
+    };
+    if let Some(mut parts) = Parts::of(&mut frame, Link::Ethernet) {
+        while let Some(part) = parts.next() {
+            counters.count(&part);
+            judge(&mut [part]);
+        }
+    } else {
+        counters.count(&frame);
+        judge(&mut [frame]);
+    }
+}
+
+/// A frame that did not fit into its slot, whole, in other memory.
 fn fetch<'a>(
     socket: &PacketSocket,
     slot: Slot<'a>,
@@ -161,7 +210,7 @@ fn fetch<'a>(
     if length != VNET_LEN + slot.original {
         return Err(Unusable::Invalid);
     }
-    let length = slot.original.min(LONGEST);
+    let length = slot.original.min(bytes.len() - SPARE_START);
     Ok(Slot { bytes, start: SPARE_START, length, queued: false, ..slot })
 }
 

@@ -88,6 +88,19 @@ impl Netlink {
         self.change(name, LinkAttribute::Mtu(mtu))
     }
 
+    /// Sets how long merged frames may be that go out and come in by an interface, in bytes (`gso_max_size`,
+    /// `gro_max_size` and the same for IPv4 alone, which Linux has since 6.3).
+    pub(crate) fn set_merged_lengths(&mut self, name: &str, bytes: u32) -> io::Result<()> {
+        let mut link = named(name);
+        link.attributes.extend([
+            LinkAttribute::GsoMaxSize(bytes),
+            LinkAttribute::GroMaxSize(bytes),
+            LinkAttribute::GsoIpv4MaxSize(bytes),
+            LinkAttribute::GroIpv4MaxSize(bytes),
+        ]);
+        self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
+    }
+
     /// Brings an interface up or down.
     pub(crate) fn set_up(&mut self, name: &str, up: bool) -> io::Result<()> {
         let mut link = named(name);
