@@ -25,6 +25,10 @@ const CONNECTIONS: u32 = 1_024;
 const NEW: &str = "nat-new";
 /// A NAT request where the machine has no vectors to hash with.
 const PLAIN: &str = "nat-request-plain";
+/// The first two with 10,000 services of 10 servers each beside the one that the packets are for.
+const MANY: &str = "nat-request-many";
+const NEW_MANY: &str = "nat-new-many";
+const OTHERS: u32 = 10_000;
 /// How much a count may grow, in percent. Counts are whole numbers: one instruction more is never too many.
 const GROWTH: u64 = 1;
 
@@ -45,13 +49,14 @@ fn main() -> ExitCode {
 
 /// All rows by name: the packets of known connections, and the first ones of new ones.
 fn names() -> impl Iterator<Item = &'static str> {
-    ROWS.into_iter().map(|row| row.name).chain([NEW, PLAIN])
+    ROWS.into_iter().map(|row| row.name).chain([NEW, PLAIN, MANY, NEW_MANY])
 }
 
 /// Rounds of batches of one row.
 fn run(name: &str, rounds: u32) {
-    if name == NEW {
-        let mut world = World::with_room(NAT_REQUEST, CONNECTIONS, rounds * BATCH as u32);
+    let others = if matches!(name, MANY | NEW_MANY) { OTHERS } else { 0 };
+    if matches!(name, NEW | NEW_MANY) {
+        let mut world = World::among(others, NAT_REQUEST, CONNECTIONS, rounds * BATCH as u32);
         for _ in 0..rounds {
             let buffers = world.new_clients();
             counted_batch(&mut world, buffers);
@@ -59,9 +64,11 @@ fn run(name: &str, rounds: u32) {
         }
         return;
     }
-    let row =
-        if name == PLAIN { NAT_REQUEST } else { ROWS.into_iter().find(|row| row.name == name).unwrap() };
-    let mut world = World::new(row, CONNECTIONS);
+    let row = match name {
+        PLAIN | MANY => NAT_REQUEST,
+        _ => ROWS.into_iter().find(|row| row.name == name).unwrap(),
+    };
+    let mut world = World::among(others, row, CONNECTIONS, 0);
     if name == PLAIN {
         world.director.set_hash_together(None);
     }

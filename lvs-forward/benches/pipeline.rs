@@ -47,7 +47,7 @@ fn pipeline(criterion: &mut Criterion) {
             if connections > 1 << 20 && !matches!(row.name, "nat-request" | "dr" | "nat6-request") {
                 continue;
             }
-            let mut world = World::new(row, connections);
+            let mut world = World::among(0, row, connections, 0);
             group.bench_function(BenchmarkId::new("batch-32", connections), |bencher| {
                 bencher.iter_custom(|rounds| {
                     time(&mut world, rounds, |forwarder, director, buffers| {
@@ -80,14 +80,14 @@ fn new_connection(criterion: &mut Criterion) {
     let connections = max().min(1 << 20);
     // A third as many again; then the table is made anew.
     let room = connections / 3;
-    let mut world = World::with_room(NAT_REQUEST, connections, room);
+    let mut world = World::among(0, NAT_REQUEST, connections, room);
     let mut left = room;
     group.bench_function(BenchmarkId::new("batch-32", connections), |bencher| {
         bencher.iter_custom(|rounds| {
             let mut total = Duration::ZERO;
             for _ in 0..rounds {
                 if left < BATCH as u32 {
-                    world = World::with_room(NAT_REQUEST, connections, room);
+                    world = World::among(0, NAT_REQUEST, connections, room);
                     left = room;
                 }
                 left -= BATCH as u32;
@@ -106,7 +106,7 @@ fn new_connection(criterion: &mut Criterion) {
 /// Two directors that share nothing, each on a thread of its own, beside one alone: by elapsed time per packet of each.
 fn two_workers(criterion: &mut Criterion) {
     let connections = max().min(1 << 16);
-    let mut worlds = [(); 2].map(|()| World::new(NAT_REQUEST, connections));
+    let mut worlds = [(); 2].map(|()| World::among(0, NAT_REQUEST, connections, 0));
     let mut group = criterion.benchmark_group("workers");
     for count in [1, 2] {
         group.throughput(Throughput::Elements(count as u64 * BATCH as u64));

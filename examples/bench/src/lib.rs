@@ -17,6 +17,7 @@ mod longest;
 mod net;
 mod report;
 mod schedule;
+mod sizes;
 mod steps;
 mod table;
 mod workers;
@@ -39,6 +40,9 @@ pub struct Arguments {
     /// With --wire: how often every contender has its turn of a second; figures are medians
     #[arg(long, value_name = "N", default_value_t = 5, requires = "wire")]
     rounds: u32,
+    /// Measure how long commands take with 10,000 services of 10 servers each
+    #[arg(long, conflicts_with_all = ["flows", "wire", "only"])]
+    sizes: bool,
     /// The largest number of flows; 8 million need about 2 GiB of memory, the floor's included
     #[arg(long, value_name = "N", default_value_t = 8_000_000)]
     flows: u32,
@@ -52,6 +56,9 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> ExitCode {
     if arguments.wire {
         return net::main(arguments.json, arguments.rounds, arguments.only.as_deref());
+    }
+    if arguments.sizes {
+        return sizes::main(arguments.json, 10 * THOUSAND, 10);
     }
     let mut report = Report::new(arguments.json);
     for (name, flows, measure) in ROWS {

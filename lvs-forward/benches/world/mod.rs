@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lvs_core::batch::BATCH;
+use lvs_core::config::Capacity;
 use lvs_core::{
     Config, Director, Family, Heap, Method, Protocol, Scheduler, Seed, ServerConfig, ServiceConfig,
     ServiceKey, Tick, Tunnel,
@@ -62,6 +63,12 @@ pub(crate) const ROWS: [Row; 13] = [
     Row { name: "tun-6in6", families: V6, ..IPIP },
     Row { name: "mixed", families: BOTH, ..NAT_REQUEST },
 ];
+
+/// The servers of each service that only stands beside the one that is measured.
+const SERVERS_EACH: u32 = 10;
+/// The first addresses of such services, and of their servers: 10.100.0.0 and 10.128.0.0.
+const OTHER_SERVICES: u32 = 0x0a64_0000;
+const OTHER_SERVERS: u32 = 0x0a80_0000;
 
 const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const GATEWAY_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xaa]);
@@ -237,19 +244,29 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(row: Row, connections: u32) -> Self {
-        Self::with_room(row, connections, 0)
-    }
-
-    /// A world with `connections`, and room for `room` further ones.
-    pub(crate) fn with_room(row: Row, connections: u32, room: u32) -> Self {
+    /// A world with `connections`, and room for `room` further ones; their service is one among `others` of other
+    /// addresses, with [`SERVERS_EACH`] servers each.
+    pub(crate) fn among(others: u32, row: Row, connections: u32, room: u32) -> Self {
         let seed = Seed::from_bytes([7; 16]);
-        let capacity = (connections + room) as usize;
-        let mut director = Director::new(Config::new(seed), Heap::with_capacity(capacity));
+        let mut capacity = Capacity::new((connections + room) as usize);
+        capacity.services += others as usize;
+        capacity.servers += (others * SERVERS_EACH) as usize;
+        let mut director = Director::new(Config::new(seed), Heap::new(capacity));
         director.set_read_ahead(lvs_std::cpu::read_ahead());
         director.set_hash_together(lvs_std::cpu::hash_together());
         let mut host = Host::new(seed);
         let port = host.add_port(Port::ethernet(MacAddress(OWN_MAC), 1_500)).unwrap();
+        for other in 0..others {
+            let at = |base: u32, number| IpAddr::V4(Ipv4Addr::from_bits(base + number));
+            let vip = at(OTHER_SERVICES, other);
+            let service = ServiceKey::Address { protocol: row.protocol(), address: vip, port: PORT };
+            director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap())).unwrap();
+            for number in 0..SERVERS_EACH {
+                let server = SocketAddr::new(at(OTHER_SERVERS, other * SERVERS_EACH + number), PORT);
+                director.add_server(service, ServerConfig::new(server, row.method)).unwrap();
+            }
+            host.add_virtual_address(vip).unwrap();
+        }
         for &family in row.families {
             let Addresses { vip, server, own, own_prefix, gateway, anywhere } = *addresses(family);
             let service = ServiceKey::Address { protocol: row.protocol(), address: vip, port: PORT };
