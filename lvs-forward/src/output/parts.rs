@@ -251,7 +251,7 @@ mod tests {
                 (0, 185_000, 1_448),
                 (1, 65_536, 1_448),
                 (2, 524_000, 9_000),
-                (0, 131_000, 1),
+                (0, 131_000, 3),
                 (1, 90_000, 45_001),
             ] {
                 // How it would be cut is known without its length, and without the header that says that.
