@@ -120,8 +120,8 @@ pub const GUE_PORT: u16 = 6_080;
 /// The decapsulator's host answers ARP, neighbour solicitations and pings for the tunnel address. The virtual address
 /// belongs to the local stack behind it, where the unwrapped packets go, on an interface that tells nobody of it.
 ///
-/// Tunnel packets that come in fragments are put together, given [room](Self::with_fragments) for it. UDP to other ports
-/// is put together too, since only the first fragment says which port it is.
+/// Tunnel packets that come in fragments are put together, given [room](Self::with_fragments) for it. UDP to other
+/// ports is put together too, since only the first fragment says which port it is.
 pub struct Decapsulator {
     host: Host,
     gue_port: u16,

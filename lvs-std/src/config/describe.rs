@@ -58,9 +58,9 @@ impl Configuration {
         let share = if count > 1 { format!(", {each} with each worker") } else { String::new() };
         let _ = writeln!(
             text,
-            "memory\n  {} for {} connections{share}, {} services and {} servers; when the connections are taken, {full}\n  \
-             {}, at most {}, for the look-up tables of schedulers\n  {} for packet rings\n  {}, at most {}, for {} \
-             addresses and {} neighbours",
+            "memory\n  {} for {} connections{share}, {} services and {} servers; when the connections are taken, \
+             {full}\n  {}, at most {}, for the look-up tables of schedulers\n  {} for packet rings\n  {}, at most {}, \
+             for {} addresses and {} neighbours",
             bytes(memory.connections as u64),
             self.connections,
             self.sizes.services,

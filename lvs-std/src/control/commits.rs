@@ -38,7 +38,8 @@ struct Changes {
 type Results = Vec<Result<Answer, Errno>>;
 
 impl Commits {
-    /// Starts the thread. `waker` is woken when results are there. The changes of at most `most` clients wait at a time.
+    /// Starts the thread. `waker` is woken when results are there. The changes of at most `most` clients wait at a
+    /// time.
     pub(super) fn start(
         handler: Arc<Mutex<dyn CommandHandler + Send>>,
         waker: Waker,

@@ -315,8 +315,8 @@ where
     /// Does what a reload changes: all of it happens, between two batches of packets, or nothing.
     pub(crate) fn reload(&mut self, reload: Reload<'_>) -> Result<(), (usize, CommandError)> {
         let Reload { commands, statuses, settings, text } = reload;
-        // Each command is checked against what those before it lead to. If the journal or the director refuses them, what
-        // was planned is dropped and nothing has happened.
+        // Each command is checked against what those before it lead to. If the journal or the director refuses them,
+        // what was planned is dropped and nothing has happened.
         let mut ahead = Ahead::new(&self.desired);
         let (mut changes, mut unit) = (Vec::new(), Vec::new());
         let syncing = !self.running.is_empty();
