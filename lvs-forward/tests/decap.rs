@@ -219,7 +219,7 @@ fn fragments_that_lead_to_nothing_are_counted() {
     let mut host = Host::new(Seed::from_bytes([1; 16]));
     host.add_port(Port::bare(1_500)).unwrap();
     host.add_virtual_address(Ipv4Addr::from(SERVER).into()).unwrap();
-    server.decapsulator = Box::new(Decapsulator::new(host, GUE_PORT));
+    *server.decapsulator = Decapsulator::new(host, GUE_PORT);
     assert_eq!(server.process(first).0, Unwrapped::Drop(DecapReason::FragmentsFull), "without room");
 }
 

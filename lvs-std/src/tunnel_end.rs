@@ -155,13 +155,11 @@ impl TunnelEnd {
         };
         let mut judge = |frames: &mut [Frame<'_>]| {
             for frame in frames {
-                match decapsulator.process(now, frame) {
-                    Unwrapped::Assembled => {
-                        if let Some((mut whole, outcome)) = decapsulator.take() {
-                            carry_out(&mut whole, outcome);
-                        }
-                    }
-                    outcome => carry_out(frame, outcome),
+                let outcome = decapsulator.process(now, frame);
+                if outcome != Unwrapped::Assembled {
+                    carry_out(frame, outcome);
+                } else if let Some((mut whole, outcome)) = decapsulator.take() {
+                    carry_out(&mut whole, outcome);
                 }
             }
         };

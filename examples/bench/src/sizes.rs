@@ -5,8 +5,8 @@
 //! commands.
 
 use core::error::Error;
+use core::fmt::Write as _;
 use core::net::Ipv4Addr;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

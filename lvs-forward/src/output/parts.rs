@@ -221,7 +221,7 @@ mod tests {
         // ACK, PSH, FIN and CWR, with 12 bytes of options.
         bytes.extend([0x9c, 0x40, 0, 80, 0xff, 0xff, 0xff, 0xf0, 0, 0, 0, 1, 0x80, 0x99, 1, 0]);
         bytes.extend([0, 0, 0, 0, 1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 3]);
-        bytes.extend((0..payload).map(|at| (at * 31 >> 3) as u8));
+        bytes.extend((0..payload).map(|at| ((at * 31) >> 3) as u8));
         bytes
     }
 

@@ -279,10 +279,10 @@ impl World {
         let mut buffer = [&[0; HEADROOM][..], bytes].concat();
         let end = buffer.len();
         let mut frame = Frame::new(&mut buffer, HEADROOM, end, PortId(0)).unwrap();
-        let (frame, outcome) = match decapsulator.process(self.now, &mut frame) {
-            Unwrapped::Assembled => decapsulator.take().unwrap(),
-            outcome => (frame, outcome),
-        };
+        let mut outcome = decapsulator.process(self.now, &mut frame);
+        if outcome == Unwrapped::Assembled {
+            (frame, outcome) = decapsulator.take().unwrap();
+        }
         match outcome {
             Unwrapped::Inner => {
                 check_packet(frame.bytes(), Trust::Checksums);

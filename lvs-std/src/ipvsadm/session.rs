@@ -240,9 +240,8 @@ impl Session<'_> {
         let asked: Vec<Command> =
             services.iter().map(|service| Command::Query(Query::Servers(service.name))).collect();
         let answers = self.channel.call_all(&asked);
-        let entry = |(service, answer): (ServiceReport, Result<Answer, ChannelError>)| match answer? {
-            Answer::Servers(servers) => Ok((service, servers)),
-            _ => Err(strange()),
+        let entry = |(service, answer): (ServiceReport, Result<Answer, ChannelError>)| {
+            if let Answer::Servers(servers) = answer? { Ok((service, servers)) } else { Err(strange()) }
         };
         services.into_iter().zip(answers).map(entry).collect()
     }
