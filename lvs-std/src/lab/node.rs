@@ -177,6 +177,18 @@ impl Node {
         self.ask(|| format!("rename {interface} to {new}"), |netlink| netlink.rename(interface, new))
     }
 
+    /// Moves an interface to another node, where it comes up without addresses.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the other node has one of that name.
+    pub fn move_interface(&self, interface: &str, to: &Self) -> Result<(), LabError> {
+        self.ask(
+            || format!("move {interface} to {}", to.name()),
+            |netlink| netlink.move_to(interface, to.0.namespace.as_fd()),
+        )?;
+        to.set_up(interface)
+    }
+
     /// Sets an interface's MTU in bytes.
     ///
     /// # Errors

@@ -24,6 +24,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             format!("an interface {of} may go down, be renamed, and have another MTU"),
             move || changes(lab, workers),
         ));
+        trials.push(trial(format!("an interface {of} may move to another namespace and back"), move || {
+            moves_away(lab, workers)
+        }));
     }
     trials.push(trial("a director that is told so ends when it can use no interface", move || ends(lab)));
     trials
@@ -162,6 +165,25 @@ fn changes(lab: Lab, workers: usize) -> Outcome {
             assert!(since.elapsed() < LONG, "the MTU of {mtu} is not known");
             std::thread::sleep(Duration::from_millis(20));
         }
+        net.is_served()?;
+    }
+    drop(runtime);
+    Ok(())
+}
+
+fn moves_away(lab: Lab, workers: usize) -> Outcome {
+    let net = Net::new(lab)?;
+    net.0.join_server()?;
+    let runtime = net.start(workers, "")?;
+    let director = runtime.handle();
+    net.is_served()?;
+    let elsewhere = lab.node("elsewhere")?;
+    for _ in 0..2 {
+        net.0.director.move_interface("eth1", &elsewhere)?;
+        problems(&director, &["interface eth1: it is not there"])?;
+        assert!(net.ask(Duration::from_millis(100)).is_err(), "its frames are another namespace's now");
+        elsewhere.move_interface("eth1", &net.0.director)?;
+        problems(&director, &[])?;
         net.is_served()?;
     }
     drop(runtime);

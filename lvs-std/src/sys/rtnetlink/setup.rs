@@ -78,6 +78,11 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
     }
 
+    /// Moves an interface to another network namespace. There it is down and has no addresses.
+    pub(crate) fn move_to(&mut self, name: &str, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        self.change(name, LinkAttribute::NetNsFd(namespace.as_raw_fd()))
+    }
+
     /// Makes the interface `port` a port of the bridge with index `bridge`.
     pub(crate) fn set_controller(&mut self, port: &str, bridge: u32) -> io::Result<()> {
         self.change(port, LinkAttribute::Controller(bridge))
