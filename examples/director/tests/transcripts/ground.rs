@@ -222,8 +222,8 @@ fn scratch() -> PathBuf {
 }
 
 const INSIDE: &str = "LVS_TRANSCRIPTS_INSIDE";
-/// Seconds that a script may take.
-const LIMIT: &str = "60";
+/// Seconds that a script may take: some have hundreds of commands, and the machine may be busy with other things.
+const LIMIT: &str = "600";
 const HOSTS: &str = "\
 127.0.0.1 localhost
 10.99.0.1 vip.example
