@@ -15,7 +15,7 @@
 
 use super::maps::{Numbers, cell, direction, rewrite, route};
 use super::recognise::{
-    Gate, LEAVE_IT, LOAD_BYTES, TRANSPORT_V6, copy, fold, is_plain, is_to, packet, recognise, stack,
+    Gate, LEAVE_IT, LOAD_BYTES, TRANSPORT_V6, copy, fold, is_plain, is_to, may_pass, packet, recognise, stack,
 };
 use crate::bpf::ebpf::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK, Size, When};
 use crate::sys::bpf::Instruction;
@@ -38,8 +38,10 @@ pub(super) fn filter(gate: &Gate, maps: &Numbers) -> Option<Vec<Instruction>> {
         .load(Size::Double, R0, STACK, stack::CELL)
         .load(Size::Word, R1, STACK, stack::FLAGS)
         .jump(When::Has(R1, CLOSING), "closing");
+    may_pass(&mut program);
     is_plain(&mut program);
     program
+        .load(Size::Double, R0, STACK, stack::CELL)
         .set(R1, 1)
         .add_to_memory(R0, cell::LEFT_OUT, R1)
         .set(R0, 0)
@@ -80,6 +82,7 @@ pub(super) fn ingress(gate: &Gate, maps: &Numbers) -> Option<Vec<Instruction>> {
     let mut program = Assembler::default();
     program.copy(R6, R1);
     recognise(&mut program, gate, maps);
+    may_pass(&mut program);
     is_plain(&mut program);
     count(&mut program);
     trim(&mut program);

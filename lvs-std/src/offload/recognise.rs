@@ -18,6 +18,9 @@ pub(super) struct Gate {
 
 /// Goes on with the route in `R9`, where the TCP header begins in `R7`, the IP packet's length in `R8`, and cell, flags
 /// and frame on the stack; or at [`LEAVE_IT`].
+///
+/// It asks for what tells connections apart and for nothing else: whatever closes one has to be known as its own,
+/// however odd it is otherwise. Whether the frame may pass is for [`may_pass`] to say.
 pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Numbers) {
     program
         // Asked before anything else, so that frames cost next to nothing while no connection has an offload.
@@ -53,24 +56,50 @@ pub(super) fn recognise(program: &mut Assembler, gate: &Gate, maps: &Numbers) {
         .jump(When::Null(R0), LEAVE_IT)
         .load(Size::Double, R1, R0, cell::CLOSED)
         .jump(When::IsNot(R1, 0), LEAVE_IT)
-        .store(Size::Double, STACK, stack::CELL, R0)
+        .store(Size::Double, STACK, stack::CELL, R0);
+}
+
+/// Goes on if a recognised frame is as the interface it leaves by can send it; else at [`LEAVE_IT`]. Keeps what
+/// [`recognise`] has found.
+pub(super) fn may_pass(program: &mut Assembler) {
+    program.jump(When::Is(R7, TRANSPORT_V6), "IPv6 hops");
+    has_hops(program, stack::NETWORK + 8);
+    program.jump(When::Always, "hops to go").label("IPv6 hops");
+    has_hops(program, stack::NETWORK + 7);
+    program
+        .label("hops to go")
+        // A header that is shorter than TCP's is nothing that an interface could cut segments by.
+        .load(Size::Word, R1, STACK, stack::HEADERS)
+        .copy(R2, R7)
+        .add(R2, TCP_HEADER - 14)
+        .jump(When::Beyond(R2, R1), LEAVE_IT)
+        // The packet ends behind its headers.
+        .jump(When::Beyond(R1, R8), LEAVE_IT)
         // Cut short.
         .load(Size::Word, R1, R6, packet::LENGTH)
         .copy(R2, R8)
         .add(R2, 14)
         .jump(When::Beyond(R2, R1), LEAVE_IT)
+        .copy(R3, R1)
+        .copy(R4, R2)
         // Of a merged frame, each segment has to fit.
         .copy(R2, R8)
         .load(Size::Word, R1, R6, packet::SEGMENT)
         .jump(When::Is(R1, 0), "one segment")
+        // What stands behind the packet cannot be taken off without the kernel forgetting that the frame is merged.
+        .jump(When::Beyond(R3, R4), LEAVE_IT)
         .load(Size::Word, R2, STACK, stack::HEADERS)
         .sum(R2, R1)
         .label("one segment")
         .load(Size::Word, R3, R9, route::MTU)
         .jump(When::Beyond(R2, R3), LEAVE_IT)
-        .jump(When::Is(R7, TRANSPORT_V6), "recognised");
+        .jump(When::Is(R7, TRANSPORT_V6), "it may pass");
     is_sound(program);
-    program.label("recognised");
+    program.label("it may pass");
+}
+
+fn has_hops(program: &mut Assembler, hops: i16) {
+    program.load(Size::Byte, R1, STACK, hops).jump(When::Is(R1, 0), LEAVE_IT).jump(When::Is(R1, 1), LEAVE_IT);
 }
 
 /// RFC 791 §3.1: an IPv4 header's words add up to all ones.
@@ -90,7 +119,7 @@ pub(super) fn fold(program: &mut Assembler) {
     }
 }
 
-/// RFC 791: no options, whole, TCP, with hops to go.
+/// RFC 791: no options, whole, TCP.
 fn recognise_v4(program: &mut Assembler) {
     let at = |offset: i16| stack::NETWORK + offset;
     program
@@ -99,7 +128,7 @@ fn recognise_v4(program: &mut Assembler) {
         .jump(When::IsNot(R1, 0x45), LEAVE_IT)
         .load(Size::Half, R1, STACK, at(6))
         .jump(When::Has(R1, network_order(0x3fff)), LEAVE_IT);
-    is_tcp_with_hops(program, at(9), at(8));
+    is_tcp(program, at(9));
     program.load(Size::Half, R8, STACK, at(2)).swap_half(R8).set(R7, 34);
     clear_key(program);
     copy(program, Size::Word, (STACK, at(12)), stack::KEY + key::SOURCE);
@@ -107,12 +136,12 @@ fn recognise_v4(program: &mut Assembler) {
     tcp(program, 20);
 }
 
-/// RFC 8200: no extension headers, TCP, with hops to go.
+/// RFC 8200: no extension headers, TCP.
 fn recognise_v6(program: &mut Assembler) {
     let at = |offset: i16| stack::NETWORK + offset;
     read(program, 54, 20);
     program.load(Size::Byte, R1, STACK, at(0)).mask(R1, 0xf0).jump(When::IsNot(R1, 0x60), LEAVE_IT);
-    is_tcp_with_hops(program, at(6), at(7));
+    is_tcp(program, at(6));
     program.load(Size::Half, R8, STACK, at(4)).swap_half(R8).add(R8, 40).set(R7, TRANSPORT_V6.cast_signed());
     for word in (0..16).step_by(4) {
         copy(program, Size::Word, (STACK, at(8) + word), stack::KEY + key::SOURCE + word);
@@ -121,14 +150,9 @@ fn recognise_v6(program: &mut Assembler) {
     tcp(program, 40);
 }
 
-/// By the fields of an IP header that say so.
-fn is_tcp_with_hops(program: &mut Assembler, protocol: i16, hops: i16) {
-    program
-        .load(Size::Byte, R1, STACK, protocol)
-        .jump(When::IsNot(R1, TCP), LEAVE_IT)
-        .load(Size::Byte, R1, STACK, hops)
-        .jump(When::Is(R1, 0), LEAVE_IT)
-        .jump(When::Is(R1, 1), LEAVE_IT);
+/// By the field of an IP header that says so.
+fn is_tcp(program: &mut Assembler, protocol: i16) {
+    program.load(Size::Byte, R1, STACK, protocol).jump(When::IsNot(R1, TCP), LEAVE_IT);
 }
 
 /// Ports into the key; flags, and how long the headers are (RFC 9293 §3.1), onto the stack.
@@ -142,9 +166,7 @@ fn tcp(program: &mut Assembler, network: i16) {
         .shift_right(R1, 2)
         .mask(R1, 0x3c)
         .add(R1, network.into())
-        .store(Size::Word, STACK, stack::HEADERS, R1)
-        // The packet ends behind its headers.
-        .jump(When::Beyond(R1, R8), LEAVE_IT);
+        .store(Size::Word, STACK, stack::HEADERS, R1);
 }
 
 /// Of SYN, FIN, RST, URG and ACK, only ACK is set.
@@ -219,6 +241,8 @@ pub(super) const LEAVE_IT: &str = "leave";
 /// Where an IPv6 packet's TCP header begins.
 pub(super) const TRANSPORT_V6: u32 = 54;
 const TCP: u32 = 6;
+/// Bytes of a TCP header without options.
+const TCP_HEADER: i32 = 20;
 /// `BPF_FUNC_map_lookup_elem` and another one of `linux/bpf.h`.
 pub(super) const LOOK_UP: i32 = 1;
 pub(super) const LOAD_BYTES: i32 = 26;

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use etherparse::PacketBuilder;
-use lvs_forward::{Frame, PortId};
+use lvs_forward::{Frame, Merged, MergedKind, PortId};
 
 use super::*;
 use crate::bpf::ebpf_machine::run;
@@ -306,6 +306,25 @@ fn what_fills_a_short_frame_up_is_taken_off() {
 }
 
 #[test]
+fn what_stands_behind_a_merged_packet_leaves_it_to_the_director() {
+    for (net, kind) in [(Net::V4, MergedKind::TcpV4), (Net::V6, MergedKind::TcpV6)] {
+        let bench = Bench::new(&GATE, net, Maps::simulated(3));
+        let Machine::Simulated { filter, ingress } = &bench.machine else { panic!("its maps are simulated") };
+        let [(_, mut bytes, _), ..] = net.examples(64);
+        for passes in [true, false] {
+            let end = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, end, PortId(0)).unwrap();
+            frame.offload.merged = Some(Merged { kind, segment: 500, ecn: false });
+            let mut arriving = Arriving::new(&bench.maps, &frame);
+            assert_eq!(run(filter, &mut arriving).unwrap() == 0, passes, "{net:?}");
+            let verdict = run(ingress, &mut arriving).unwrap() as u32;
+            assert_eq!(verdict == REDIRECT, passes, "{net:?}: the kernel would send it as one segment");
+            bytes.push(0);
+        }
+    }
+}
+
+#[test]
 fn whatever_is_out_of_the_ordinary_is_the_directors() {
     for net in [Net::V4, Net::V6] {
         for bench in benches(&GATE, net) {
@@ -324,6 +343,7 @@ fn whatever_is_out_of_the_ordinary_is_the_directors() {
                 ("UDP", with(if shape.is_v6 { 20 } else { 23 }, 17)),
                 ("one hop left", with(if shape.is_v6 { 21 } else { 22 }, 1)),
                 ("no hop left", with(if shape.is_v6 { 21 } else { 22 }, 0)),
+                ("a TCP header without its end", with(shape.transport + 12, 0x40)),
                 ("another client", with(if shape.is_v6 { 30 } else { 29 }, 99)),
                 ("cut short", plain[..shape.transport + 19].to_vec()),
             ];
@@ -382,6 +402,24 @@ fn after_a_fin_everything_is_the_directors() {
                 assert_eq!(bench.ingress(&mut plain.clone()).cast_signed(), NEXT);
                 // The other connection goes on.
                 assert!(!bench.takes(&answer));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_closes_does_so_however_odd_it_is_otherwise() {
+    for net in [Net::V4, Net::V6] {
+        let [(_, plain, _), ..] = net.examples(64);
+        let shape = net.shape();
+        let (hops, length) = if shape.is_v6 { (21, 18) } else { (22, 16) };
+        for (place, value) in [(hops, 1), (hops, 0), (shape.transport + 12, 0x40), (length, 0x7f)] {
+            for bench in benches(&GATE, net) {
+                let mut last = plain.clone();
+                last[shape.transport + 13] = 0x14;
+                last[place] = value;
+                assert!(bench.takes(&sound(last)));
+                assert!(bench.takes(&plain), "{net:?}: what comes after a reset with {value:#x} at {place}");
             }
         }
     }
