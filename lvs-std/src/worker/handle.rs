@@ -6,9 +6,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 
@@ -34,14 +35,16 @@ const COMMANDS: usize = 64;
 /// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the
 /// [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap> {
-    commands: Sender<Command<S>>,
+    // This channel drops what waits in it when the worker goes, so that whoever waits for an answer hears of that. One of
+    // `crossbeam_channel` keeps it until the last handle goes.
+    commands: SyncSender<Command<S>>,
     waker: Arc<Waker>,
     published: Arc<Mutex<Snapshot>>,
 }
 
 /// What the worker holds of the connection to its handles.
 pub(super) struct Inbox<S: Store> {
-    commands: Receiver<Command<S>>,
+    commands: mpsc::Receiver<Command<S>>,
     waker: Arc<Waker>,
     wake_rx: UnixStream,
     published: Arc<Mutex<Snapshot>>,
@@ -59,7 +62,7 @@ pub(super) fn channel<S: Store>(snapshot: Snapshot) -> io::Result<(Handle<S>, In
     // A worker that is behind must not hold up those who wake it, and an empty pipe must not hold up the worker.
     wake_tx.set_nonblocking(true)?;
     wake_rx.set_nonblocking(true)?;
-    let (sender, receiver) = bounded(COMMANDS);
+    let (sender, receiver) = sync_channel(COMMANDS);
     let waker = Arc::new(Waker { stop: Arc::new(AtomicBool::new(false)), wake_tx });
     let published = Arc::new(Mutex::new(snapshot));
     let inbox = Inbox { commands: receiver, waker: waker.clone(), wake_rx, published: published.clone() };

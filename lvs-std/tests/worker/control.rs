@@ -15,6 +15,18 @@ use crate::world::{
 };
 
 #[test]
+fn a_command_that_waits_when_the_worker_goes_is_answered_all_the_same() {
+    let World { worker, handle, .. } = World::empty(&PairOptions::default());
+    let asker = handle.clone();
+    let waiting = thread::spawn(move || asker.with(|_, _, _| ()));
+    // Most likely it waits by then; if not, the answer is the same.
+    thread::sleep(Duration::from_millis(50));
+    drop(worker);
+    assert_eq!(waiting.join().unwrap(), Err(WorkerGone));
+    assert_eq!(handle.with(|_, _, _| ()), Err(WorkerGone));
+}
+
+#[test]
 fn a_running_worker_takes_commands_and_stops() {
     let World { mut worker, handle, events, mut client, server: mut real } =
         World::empty(&PairOptions::default());
