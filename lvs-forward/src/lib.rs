@@ -84,7 +84,7 @@
 //! # What it does not do
 //!
 //! * Write IPv4 timestamp options, which need the time of day.
-//! * Detect duplicate addresses or join groups (MLD, IGMP): a switch that snoops must flood `ff02::/16`.
+//! * Join groups (MLD, IGMP): a switch that snoops must flood `ff02::/16`.
 //! * Learn an IPv6 path's MTU inside a tunnel. IPVS does not either.
 //!
 //! The forwarder follows IPVS (Linux 6.1.192), frame by frame in recordings, with these exceptions:
@@ -123,7 +123,7 @@ pub mod reassembly;
 pub mod sync;
 
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
-pub use forwarder::{Forwarder, Options, PortSet, Taken};
+pub use forwarder::{Forwarder, LocalTraffic, Options, PortSet, Taken};
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, Offloads, PortId};
 pub use header::edit::decrement_ttl;
 pub use header::layout::{Fragment, Layout};

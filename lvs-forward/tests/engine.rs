@@ -11,7 +11,8 @@ use lvs_forward::engine::{Engine, NoPort, OWN_BUFFER, PortForm, Ports};
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
 use lvs_forward::parse::Link;
 use lvs_forward::{
-    Checksum, Forwarder, Frame, HEADROOM, Merged, MergedKind, Offload, Offloads, Options, Outcome, PortId,
+    Checksum, DropReason, Forwarder, Frame, HEADROOM, LocalTraffic, Merged, MergedKind, Offload, Offloads,
+    Options, Outcome, PortId,
 };
 
 const OUTSIDE: PortId = PortId(0);
@@ -181,6 +182,95 @@ fn a_request_goes_to_its_server_and_what_is_for_the_host_to_the_local_port() {
     assert_eq!((world.engine.counters().passed, world.engine.counters().not_passed), (1, 1));
 }
 
+/// A world whose only server is this address of the machine itself.
+fn served_here(store: &mut Store4, server: [u8; 4], method: Method) -> World<&mut Store4> {
+    let mut world = world(store, method, Offloads::ALL, false);
+    let service = ServiceKey::tcp("10.99.0.1".parse().unwrap(), 80);
+    let port = if method == Method::Nat { 8_080 } else { 80 };
+    world.director.remove_server(service, ([10, 0, 1, 11], port).into()).unwrap();
+    world.director.add_server(service, ServerConfig::new((server, port).into(), method)).unwrap();
+    world.forwarder.host_mut().set_local_servers([server.into()]).unwrap();
+    let mut options = *world.forwarder.options();
+    (options.local_traffic, options.reject) = (LocalTraffic::Servers, true);
+    world.forwarder.set_options(options);
+    world
+}
+
+/// Turns a segment without a link header around: both ends change places.
+fn turned(packet: &[u8]) -> Vec<u8> {
+    let mut answer = packet.to_vec();
+    answer[12..16].copy_from_slice(&packet[16..20]);
+    answer[16..20].copy_from_slice(&packet[12..16]);
+    answer[20..22].copy_from_slice(&packet[22..24]);
+    answer[22..24].copy_from_slice(&packet[20..22]);
+    answer
+}
+
+#[test]
+fn a_server_that_is_the_machine_gets_its_packets_by_the_local_port_and_answers_by_it() {
+    // A loopback address, one of the machine's, one that the host on the wire has as well.
+    for server in [[127, 0, 0, 1], [10, 0, 0, 7], [10, 0, 0, 254]] {
+        let mut store = Store4::new();
+        let mut world = served_here(&mut store, server, Method::Nat);
+        for _ in 0..2 {
+            // A known connection takes no other way than a new one.
+            let request = segment(80, SYN, 0);
+            assert!(matches!(world.take(&request, Offload::NONE, OUTSIDE), Outcome::Pass(_)), "{server:?}");
+            let sent = world.sent();
+            assert_eq!(sent.len(), 1);
+            let (port, packet) = &sent[0];
+            assert_eq!((*port, &packet[16..20], &packet[22..24]), (LOCAL, &server[..], &[0x1f, 0x90][..]));
+            assert_eq!(packet[8], 64, "no router was in between");
+            assert_eq!(world.take(&turned(packet), Offload::NONE, LOCAL), Outcome::Send);
+            let sent = world.sent();
+            assert_eq!((sent[0].0, &sent[0].1[..6]), (OUTSIDE, &GATEWAY.0[..]));
+            assert_eq!((&sent[0].1[26..30], &sent[0].1[34..36]), (&[10, 99, 0, 1][..], &[0, 80][..]));
+            assert_eq!(sent[0].1[22], 64, "nor is one on the way back");
+        }
+    }
+}
+
+#[test]
+fn without_nat_a_server_that_is_the_machine_gets_what_came() {
+    for method in [Method::Direct, Method::Tunnel(Tunnel::IpIp), Method::Local] {
+        let mut store = Store4::new();
+        let mut world = served_here(&mut store, [127, 0, 0, 1], method);
+        let request = segment(80, SYN, 0);
+        assert!(matches!(world.take(&request, Offload::NONE, OUTSIDE), Outcome::Pass(_)), "{method:?}");
+        assert_eq!(world.sent(), [(LOCAL, request[14..].to_vec())]);
+        assert_eq!(world.take(&turned(&request[14..]), Offload::NONE, LOCAL), Outcome::Send);
+        assert_eq!(world.sent()[0].0, OUTSIDE);
+    }
+}
+
+#[test]
+fn a_local_port_for_servers_gets_nothing_else_and_a_server_that_is_not_known_to_be_local_is_none() {
+    let mut store = Store4::new();
+    let mut world = served_here(&mut store, [127, 0, 0, 1], Method::Nat);
+    // Nobody listens at port 22 of a host that refuses for itself.
+    assert_eq!(world.take(&segment(22, SYN, 0), Offload::NONE, OUTSIDE), Outcome::Send);
+    assert_eq!(world.sent()[0].0, OUTSIDE, "a reset");
+    let mut options = *world.forwarder.options();
+    options.reject = false;
+    world.forwarder.set_options(options);
+    assert!(matches!(world.take(&segment(22, SYN, 0), Offload::NONE, OUTSIDE), Outcome::Pass(_)));
+    assert_eq!(world.sent(), []);
+    world.forwarder.host_mut().set_local_servers([]).unwrap();
+    let martian = Outcome::Drop(DropReason::Martian);
+    assert_eq!(world.take(&segment(80, SYN, 0), Offload::NONE, OUTSIDE), martian);
+    let from_wire = turned(&segment(80, SYN, 0)[14..]);
+    let mut from_loopback = [OWN.0.as_slice(), &GATEWAY.0, &[8, 0], &from_wire].concat();
+    from_loopback[26..30].copy_from_slice(&[127, 0, 0, 1]);
+    from_loopback[24..26].fill(0);
+    let sum = Sum::ZERO.bytes(&from_loopback[14..34]).checksum();
+    from_loopback[24..26].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(world.take(&from_loopback, Offload::NONE, OUTSIDE), martian, "the wire has no such source");
+    let host = world.forwarder.host_mut();
+    let many = |count: u8| (0..count).map(|last| [127, 0, 0, last].into());
+    assert_eq!(host.set_local_servers(many(64)), Ok(()));
+    assert!(host.set_local_servers(many(65)).is_err() && host.is_local_server([127, 0, 0, 63].into()));
+}
+
 #[test]
 fn a_merged_frame_is_cut_only_where_the_port_does_not_carry_it() {
     for (offloads, frames) in [(Offloads::ALL, 1), (Offloads::NONE, 3)] {
@@ -240,6 +330,7 @@ fn whoever_sleeps_as_long_as_the_engine_says_misses_nothing() {
 
     let mut questions = Vec::new();
     let mut announcements = Vec::new();
+    let mut probes = Vec::new();
     let mut turns = 0;
     world.sleep_until(start.plus_secs(70), |world| {
         turns += 1;
@@ -248,6 +339,7 @@ fn whoever_sleeps_as_long_as_the_engine_says_misses_nothing() {
             assert_eq!(bytes[12..14], [8, 6], "ARP");
             match &bytes[38..42] {
                 [10, 0, 1, 11] => questions.push((port, at)),
+                [10, 99, 0, 1] if bytes[28..32] == [0; 4] => probes.push((port, at)),
                 [10, 99, 0, 1] => announcements.push((port, at)),
                 other => panic!("a question for {other:?}"),
             }
@@ -256,6 +348,7 @@ fn whoever_sleeps_as_long_as_the_engine_says_misses_nothing() {
     assert_eq!(questions, [(INSIDE, 0), (INSIDE, 1_000), (INSIDE, 2_000)]);
     let twice = |at| [(OUTSIDE, at), (INSIDE, at)];
     assert_eq!(announcements, [twice(0), twice(1_000), twice(2_000)].concat());
+    assert_eq!(probes, twice(3_000), "whether somebody else has it");
     assert!(turns < 3_000, "{turns} turns: it sleeps in between");
 
     // The half-open connection has ended meanwhile, by the sweep alone.

@@ -49,9 +49,9 @@ use lvs_core::{Director, Store, Tick};
 
 pub use self::counters::EngineCounters;
 pub use self::ports::{NoPort, PortForm, Ports};
-use self::transmit::{pass, send, send_pieces};
+use self::transmit::{LocalWay, pass, send, send_pieces};
 use crate::forwarder::{Forwarder, Taken};
-use crate::frame::{Frame, HEADROOM, PortId};
+use crate::frame::{Frame, HEADROOM};
 use crate::outcome::Outcome;
 
 /// How large the buffer is that [`Engine::transmit_own`] needs, in bytes: the headroom, and the longest frame that a
@@ -94,7 +94,7 @@ impl Engine {
     /// length of `outcomes` are left alone. [`BATCH`](lvs_core::batch::BATCH) frames at a time are the best number.
     ///
     /// What the forwarder passes goes to the [local port](crate::Options::local) without its link header, if there is
-    /// one.
+    /// one that [takes](crate::Options::local_traffic) it.
     pub fn process<S: Store>(
         &mut self,
         director: &mut Director<S>,
@@ -106,16 +106,18 @@ impl Engine {
     ) {
         forwarder.process_batch(director, now, frames, outcomes);
         let counters = &mut self.counters;
-        let local = forwarder.options().local;
+        let way = LocalWay::of(forwarder.options());
         for (frame, outcome) in frames.iter_mut().zip(outcomes) {
             match *outcome {
                 Outcome::Send => send(frame, ports, counters),
                 Outcome::SendPieces(cut) => send_pieces(frame, cut, ports, counters),
-                Outcome::Pass(_) => pass(frame, local, forwarder.host(), ports, counters),
+                Outcome::Pass(reason) => {
+                    pass(frame, (way, reason), forwarder.host(), ports, counters);
+                }
                 Outcome::Assembled(datagram) => {
                     // Its memory is the forwarder's, and may be another datagram's after the next fragment.
                     if let Some(taken) = forwarder.take(datagram) {
-                        send_taken(taken, local, ports, counters);
+                        send_taken(taken, way, ports, counters);
                     }
                 }
                 Outcome::Drop(_) | Outcome::Consumed => {}
@@ -188,16 +190,11 @@ impl Default for Engine {
 }
 
 /// Sends or passes a datagram that came in fragments.
-fn send_taken(
-    mut taken: Taken<'_>,
-    local: Option<PortId>,
-    ports: &mut impl Ports,
-    counters: &mut EngineCounters,
-) {
+fn send_taken(mut taken: Taken<'_>, way: LocalWay, ports: &mut impl Ports, counters: &mut EngineCounters) {
     match taken.outcome {
         Outcome::Send => send(&mut taken.frame, ports, counters),
         Outcome::SendPieces(cut) => send_pieces(&mut taken.frame, cut, ports, counters),
-        Outcome::Pass(_) => pass(&mut taken.frame, local, taken.host, ports, counters),
+        Outcome::Pass(reason) => pass(&mut taken.frame, (way, reason), taken.host, ports, counters),
         Outcome::Assembled(_) | Outcome::Consumed | Outcome::Drop(_) => {}
     }
 }

@@ -2,11 +2,13 @@
 
 use super::counters::EngineCounters;
 use super::ports::{PortForm, Ports};
+use crate::forwarder::{LocalTraffic, Options};
 use crate::frame::{Frame, Offload, PortId};
 use crate::host::Host;
 use crate::offload::complete_checksum;
 use crate::output::{Cut, Pieces, is_wrapped};
 use crate::parse::{Link, Parsed, parse};
+use crate::reason::PassReason;
 
 /// Sends a frame by the port that it names; it must not be touched any more.
 pub(super) fn send(frame: &mut Frame<'_>, ports: &mut impl Ports, counters: &mut EngineCounters) {
@@ -40,15 +42,36 @@ pub(super) fn send_pieces(
     }
 }
 
-/// Hands a packet to one of the host's own addresses to the local port, without its link header.
+/// What goes to the local port, if there is one.
+#[derive(Clone, Copy)]
+pub(super) struct LocalWay {
+    port: Option<PortId>,
+    traffic: LocalTraffic,
+}
+
+impl LocalWay {
+    pub(super) const fn of(options: &Options) -> Self {
+        Self { port: options.local, traffic: options.local_traffic }
+    }
+
+    fn port_for(self, reason: PassReason) -> Option<PortId> {
+        self.port.filter(|_| self.traffic.takes(reason))
+    }
+}
+
+/// Hands a packet to this machine itself to the local port, without its link header.
 pub(super) fn pass(
     frame: &mut Frame<'_>,
-    local: Option<PortId>,
+    (way, reason): (LocalWay, PassReason),
     host: &Host,
     ports: &mut impl Ports,
     counters: &mut EngineCounters,
 ) {
     let link = ports.form(frame.port).map(|form| form.link);
+    // What the local stack sent and the forwarder passed would go round for ever, unless it is for a server there, or
+    // an answer of one.
+    let comes_back = reason == PassReason::LocalServer;
+    let local = way.port_for(reason).filter(|local| comes_back || *local != frame.port);
     if link.and_then(|link| unwrap_link(frame, link, local, host)).is_some() {
         counters.passed += 1;
         send(frame, ports, counters);
@@ -76,14 +99,13 @@ fn emit_pieces(frame: &mut Frame<'_>, cut: Cut, ports: &mut impl Ports) -> Optio
     Some(count)
 }
 
-/// Makes a frame one of the local port, if there is one that it did not come from.
+/// Makes a frame one of the local port, if there is one for it.
 fn unwrap_link(frame: &mut Frame<'_>, link: Link, local: Option<PortId>, host: &Host) -> Option<()> {
-    // What the local stack sent and the forwarder passed would go round for ever.
-    let local = local.filter(|local| *local != frame.port)?;
+    let local = local?;
     match parse(frame, link) {
         Ok(Parsed::Ip(layout, _)) => {
             let destination = layout.addresses(frame.bytes())?.destination();
-            if !host.owns(destination) {
+            if !host.owns(destination) && !host.is_local_server(destination) {
                 return None;
             }
             frame.set_len(layout.end())?;

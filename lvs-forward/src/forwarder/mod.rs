@@ -8,7 +8,7 @@ mod taken;
 
 use lvs_core::{Direction, Director, Inspected, Method, Packet, Store, Tick, Verdict};
 
-pub use self::options::{Options, PortSet};
+pub use self::options::{LocalTraffic, Options, PortSet};
 pub use self::taken::Taken;
 
 use self::next_hop_cache::NextHopCache;
@@ -206,6 +206,7 @@ impl Forwarder {
         self.refuses_at(port)
             && forward.direction == Direction::Request
             && (forward.method == Method::Local || self.host.owns(forward.address()))
+            && !self.host.is_local_server(forward.address())
     }
 
     /// Whether what nobody takes is refused at this port.

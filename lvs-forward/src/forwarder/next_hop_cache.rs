@@ -120,7 +120,8 @@ impl NextHopCache {
         server: ServerId,
         address: IpAddr,
     ) -> Option<&NextHop> {
-        if host.owns(address) {
+        // The slow tier says what becomes of packets to this host, and that none leaves for a loopback address.
+        if host.owns(address) || host.is_local_server(address) || address.is_loopback() {
             return None;
         }
         let hop = find(host, now, address)?;

@@ -2,6 +2,7 @@
 
 use crate::frame::PortId;
 use crate::host::MAX_PORTS;
+use crate::reason::PassReason;
 
 /// How a [`Forwarder`](crate::Forwarder) behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Options {
     /// The port behind which this machine's own stack is, such as a TUN device's: what comes from there is routed,
     /// whatever `ip_forward` says. Default none.
     pub local: Option<PortId>,
+    /// What goes to the local port. Default [`LocalTraffic::All`].
+    pub local_traffic: LocalTraffic,
     /// Whether TCP and UDP packets to own addresses that the director leaves alone are refused, as a host does that
     /// runs nothing there: by a reset, or port unreachable. Default false: they are [passed](crate::Outcome::Pass), for
     /// a local stack to answer. Meant for a director without one, whose clients would otherwise wait in vain: for a
@@ -48,6 +51,7 @@ impl Options {
             pmtu_disc: true,
             ip_forward: false,
             local: None,
+            local_traffic: LocalTraffic::All,
             reject: false,
             shared: PortSet::NONE,
             capture_marked: false,
@@ -59,6 +63,24 @@ impl Options {
 impl Default for Options {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What goes to the [local port](Options::local) of the packets that a forwarder passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "matches must name each")]
+pub enum LocalTraffic {
+    /// Packets to all addresses of the host that are no service's, and to real servers that are this machine.
+    #[default]
+    All,
+    /// Packets to real servers that are this machine alone. For a machine whose stack sees, or must not see, the rest.
+    Servers,
+}
+
+impl LocalTraffic {
+    /// Whether what was passed for this reason goes to the local port.
+    pub(crate) const fn takes(self, reason: PassReason) -> bool {
+        matches!((self, reason), (Self::All, _) | (Self::Servers, PassReason::LocalServer))
     }
 }
 

@@ -67,6 +67,20 @@ pub(crate) const fn is_martian(addresses: &Addresses) -> bool {
     }
 }
 
+/// Whether a packet comes from a loopback address and goes to another host.
+pub(crate) const fn is_from_loopback(addresses: &Addresses) -> bool {
+    match addresses {
+        Addresses::V4 { source, destination } => {
+            source.is_loopback()
+                && !destination.is_loopback()
+                && !matches!(destination, &Ipv4Addr::UNSPECIFIED)
+        }
+        Addresses::V6 { source, destination } => {
+            source.is_loopback() && !destination.is_loopback() && !destination.is_unspecified()
+        }
+    }
+}
+
 /// Whether a packet is for its own link only.
 pub(crate) const fn stays(addresses: &Addresses) -> bool {
     match *addresses {

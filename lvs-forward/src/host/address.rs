@@ -272,16 +272,16 @@ impl OwnAddresses {
         lists.into_iter().flatten().filter_map(|at| self.places.get(at)).map(|own| own.due).min()
     }
 
-    /// The address that is due to be announced, the port that it belongs to, and the port that is next in its round.
-    /// The next call has the port behind it.
-    pub(super) fn next_announcement(&mut self, now: Tick) -> Option<(IpAddr, Option<PortId>, u8)> {
+    /// The address that is due to be announced, the port that it belongs to, the port that is next in its round, and
+    /// how many rounds are left with this one. The next call has the port behind it.
+    pub(super) fn next_announcement(&mut self, now: Tick) -> Option<(IpAddr, Option<PortId>, u8, u8)> {
         // What waits for a second round has been due for longer.
         let at = self.later.first().filter(|&at| self.places.get(at).is_some_and(|own| own.due <= now));
         let at = at.or_else(|| self.fresh.first())?;
         let own = self.places.get_mut(at).filter(|own| own.due <= now)?;
         let port = own.next_port;
         own.next_port = port.saturating_add(1);
-        Some((from_bits(own.bits), own.port, port))
+        Some((from_bits(own.bits), own.port, port, own.rounds))
     }
 
     /// The round of the address of the last [`next_announcement`](Self::next_announcement) is over; the next one is due

@@ -50,7 +50,9 @@ pub(super) fn handle(
     let ours = host.addresses.contains(IpAddr::V4(target));
     // A neighbour that asks for us is about to be spoken to. What others shout is believed of known ones only.
     let create = ours && host.is_neighbour(port, IpAddr::V4(sender));
-    if !sender.is_multicast() && !sender.is_broadcast() && !host.addresses.contains(IpAddr::V4(sender)) {
+    if host.addresses.contains(IpAddr::V4(sender)) {
+        host.hear_claim(now, port, IpAddr::V4(sender), MacAddress(sender_mac));
+    } else if !sender.is_multicast() && !sender.is_broadcast() {
         host.learn(now, port, IpAddr::V4(sender), MacAddress(sender_mac), create);
     }
     // A reply to us is no business of the machine's stack; one that others overhear is not ours to keep from it.

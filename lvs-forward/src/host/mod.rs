@@ -8,8 +8,11 @@
 mod address;
 mod arp;
 mod arrival;
+mod claim;
+mod conflict;
 mod handled;
 mod list;
+mod local;
 mod mac;
 mod memory;
 mod ndp;
@@ -23,12 +26,14 @@ mod state;
 mod transmit;
 mod waiting;
 
+pub use self::conflict::Conflict;
+pub use self::local::TooManyLocalServers;
 pub use self::mac::{MacAddress, ParseMacError};
 pub use self::memory::{HostArrays, HostMemory, HostSizes};
 pub use self::port::{MAX_PORTS, Port};
 pub use self::route::{MAX_ROUTES, Prefix};
 pub use self::setup::{AddAddressError, AddNeighbourError, AddPortError, AddRouteError};
-pub use self::state::Host;
+pub use self::state::{Host, MAX_LOCAL_SERVERS};
 
 pub(crate) use self::arrival::Arrival;
 pub(crate) use self::handled::Handled;

@@ -21,6 +21,8 @@ use crate::offload::{icmp_is_intact, write_icmp};
 /// Length of a solicitation or advertisement with one link-layer address option.
 const MESSAGE_LEN: usize = 32;
 const PACKET_LEN: usize = ipv6::LEN + MESSAGE_LEN;
+/// Length of a packet without an option.
+const PROBE_LEN: usize = ipv6::LEN + OPTIONS;
 /// From the message's first byte to the target, and to the options.
 const TARGET: usize = 8;
 const OPTIONS: usize = 24;
@@ -52,9 +54,13 @@ pub(super) fn handle(
     let port = frame.port;
     let ours = host.addresses.contains(IpAddr::V6(target));
     if kind == v6::ADVERTISEMENT {
-        // Somebody claims an own address. Duplicates are not detected here, and learning it would send our packets
-        // there.
+        // Somebody claims an own address: learning it would send our packets there.
         if ours {
+            let theirs = option(message, TARGET_LINK_LAYER)
+                .or_else(|| array::<6>(bytes, ethernet::SOURCE).map(|&octets| MacAddress(octets)));
+            if let Some(theirs) = theirs {
+                host.hear_claim(now, port, IpAddr::V6(target), theirs);
+            }
             return Handled::Consumed;
         }
         if let Some(theirs) = option(message, TARGET_LINK_LAYER) {
@@ -154,6 +160,17 @@ pub(super) fn announcement<'a>(
     Some(frame)
 }
 
+/// Writes the question whether anybody else has an own address (RFC 4862 §5.4.2): from nobody, and so without a
+/// link-layer address.
+pub(super) fn probe<'a>(buffer: &'a mut [u8], start: usize, by: Egress, own: Ipv6Addr) -> Option<Frame<'a>> {
+    let group = solicited_node(own);
+    let mut frame = Frame::new(buffer, start, start + PROBE_LEN, by.port)?;
+    let message = Message { kind: v6::SOLICITATION, flags: 0, target: own, mac: by.mac, option: 0 };
+    write(&mut frame, Ipv6Addr::UNSPECIFIED, group, message)?;
+    write_ethernet(&mut frame, multicast_mac(group).0, by.mac.0, by.vlan, ethernet::TYPE_IPV6)?;
+    Some(frame)
+}
+
 struct Message {
     kind: u8,
     flags: u8,
@@ -162,27 +179,29 @@ struct Message {
     option: u8,
 }
 
-/// Fills a frame of [`PACKET_LEN`] bytes.
+/// Fills a frame of [`PACKET_LEN`] bytes, or of [`PROBE_LEN`] without an option.
 fn write(frame: &mut Frame<'_>, source: Ipv6Addr, destination: Ipv6Addr, message: Message) -> Option<()> {
     let layout = own_layout(frame.len(), ipv6::LEN, Family::V6);
+    let length = frame.len().checked_sub(ipv6::LEN)?;
     let bytes = frame.bytes_mut();
     let header = Ipv6 {
         traffic_class: 0,
-        payload_len: MESSAGE_LEN as u16,
+        payload_len: length as u16,
         next_header: protocol::ICMPV6,
         hop_limit: 255,
         source,
         destination,
     };
     *array_mut(bytes, 0)? = header.to_bytes();
-    let body: &mut [u8; MESSAGE_LEN] = array_mut(bytes, ipv6::LEN)?;
-    *body = [0; MESSAGE_LEN];
-    body[0] = message.kind;
-    body[4] = message.flags;
+    let body = bytes.get_mut(ipv6::LEN..)?;
+    body.fill(0);
+    *body.get_mut(0)? = message.kind;
+    *body.get_mut(4)? = message.flags;
     *array_mut(body, TARGET)? = message.target.octets();
-    body[OPTIONS] = message.option;
-    body[OPTIONS + 1] = 1;
-    *array_mut(body, OPTIONS + 2)? = message.mac.0;
+    if body.len() == MESSAGE_LEN {
+        *array_mut(body, OPTIONS)? = [message.option, 1];
+        *array_mut(body, OPTIONS + 2)? = message.mac.0;
+    }
     write_icmp(bytes, &layout)
 }
 

@@ -6,6 +6,7 @@ use heapless::Vec;
 use lvs_core::{Family, Seed, Tick};
 
 use super::address::OwnAddresses;
+use super::conflict::Conflicts;
 use super::mac::MacAddress;
 use super::memory::{HostMemory, HostSizes};
 use super::neighbour::{Lost, Neighbours, Resolution};
@@ -18,6 +19,12 @@ use crate::header::address::{is_link_local, to_bits};
 use crate::header::edit::{ether_type, write_ethernet};
 use crate::parse::Link;
 use crate::reason::DropReason;
+
+/// How many addresses of this machine real servers can have.
+pub const MAX_LOCAL_SERVERS: usize = 64;
+
+/// The bits of the addresses, in order.
+pub(super) type LocalServers = Vec<u128, MAX_LOCAL_SERVERS>;
 
 /// A host: ports, addresses, routes, neighbours. What it can know is bounded by the [`HostMemory`] that it is given.
 ///
@@ -36,6 +43,10 @@ pub struct Host {
     pub(crate) addresses: OwnAddresses,
     pub(crate) routes: Routes,
     pub(crate) neighbours: Neighbours,
+    /// Real servers that are this machine itself.
+    pub(super) local_servers: LocalServers,
+    /// Own addresses that others claim.
+    pub(super) conflicts: Conflicts,
     /// The least MTU of all ports: what is no longer fits everywhere.
     pub(super) least_mtu: u16,
     /// How many announcements may leave at a time.
@@ -83,6 +94,8 @@ impl Host {
             addresses: OwnAddresses::new(key, addresses),
             routes: Routes::new(),
             neighbours: Neighbours::new(key, neighbours),
+            local_servers: LocalServers::new(),
+            conflicts: Conflicts::new(),
             least_mtu: u16::MAX,
             announcements: Pace::ANNOUNCEMENTS,
             key,
@@ -125,6 +138,13 @@ impl Host {
         source.is_ipv4() && self.owns(source)
     }
 
+    /// What the host calls itself towards an address: the first address of the port by which that is reached, or any of
+    /// its family. `None` when there is no way, or no such address.
+    #[must_use]
+    pub fn source_towards(&self, address: IpAddr) -> Option<IpAddr> {
+        self.source(self.route(address)?.port, Family::of(address))
+    }
+
     /// All its addresses: those of its ports, and the virtual ones.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter()
@@ -146,6 +166,9 @@ impl Host {
     ///
     /// The question comes from [`poll_transmit`](Self::poll_transmit).
     pub fn look_for(&mut self, now: Tick, address: IpAddr) -> bool {
+        if self.is_local_server(address) {
+            return true;
+        }
         let Some(hop) = self.route(address) else { return false };
         let resolution = match self.port(hop.port) {
             Some(Port { link: Link::Ethernet, .. }) => {
@@ -162,7 +185,8 @@ impl Host {
     /// Says again that packets go to `address`, a real server's, so that its neighbour keeps the right that
     /// [`look_for`](Self::look_for) gave it for another hour. A neighbour that is known is asked nothing.
     pub fn still_wants(&mut self, now: Tick, address: IpAddr) {
-        if let Some(hop) = self.route(address)
+        if !self.is_local_server(address)
+            && let Some(hop) = self.route(address)
             && self.port(hop.port).is_some_and(|port| port.link() == Link::Ethernet)
         {
             self.neighbours.keep_wanted(now, hop.port, hop.next, hop.gateway);

@@ -12,26 +12,37 @@ use crate::frame::{Frame, HEADROOM, PortId};
 use crate::parse::Link;
 
 /// Announcements of an address, and the time between them in milliseconds (RFC 4861 §10,
-/// `MAX_NEIGHBOR_ADVERTISEMENT`).
+/// `MAX_NEIGHBOR_ADVERTISEMENT`), and in the end a question whether anybody else has it.
+const ROUNDS: u8 = ANNOUNCEMENTS + 1;
 const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_EVERY_MS: u64 = 1_000;
+
+/// What is to be sent of an own address.
+struct Due {
+    address: IpAddr,
+    port: PortId,
+    /// Not an announcement, but the question whether anybody else has it.
+    asks: bool,
+}
 
 impl Host {
     /// Announces an own address to the neighbours, three times from now on a second apart: by ARP requests for itself
     /// or by unsolicited advertisements. A virtual address is announced on the ports in whose prefixes it lies, or, if
     /// there are none, on all Ethernet ports. False when it is no address of this host.
     ///
+    /// A second after that the host asks whether anybody else has the address, see [`conflicts`](Self::conflicts).
+    ///
     /// The frames come from [`poll_transmit`](Self::poll_transmit).
     pub fn announce(&mut self, now: Tick, address: IpAddr) -> bool {
         self.neighbours.wake();
-        self.addresses.announce(now, address, ANNOUNCEMENTS)
+        self.addresses.announce(now, address, ROUNDS)
     }
 
     /// [Announces](Self::announce) every address: when the director starts, or takes over from another. Of many
     /// addresses, so many are announced each millisecond.
     pub fn announce_all(&mut self, now: Tick) {
         self.neighbours.wake();
-        self.addresses.announce_all(now, ANNOUNCEMENTS);
+        self.addresses.announce_all(now, ROUNDS);
     }
 
     /// The next frame that the host itself has to send: packets that waited for a neighbour, questions for neighbours,
@@ -99,16 +110,21 @@ impl Host {
     }
 
     fn announcement<'a>(&mut self, now: Tick, buffer: &'a mut [u8]) -> Option<Frame<'a>> {
-        let (address, port) = self.next_announcement(now)?;
+        let Due { address, port, asks } = self.next_announcement(now)?;
         let by = self.port(port)?.egress(port);
-        match address {
-            IpAddr::V4(own) => arp::request(buffer, HEADROOM, by, Some(own), own, MacAddress::BROADCAST),
-            IpAddr::V6(own) => ndp::announcement(buffer, HEADROOM, by, own),
+        match (address, asks) {
+            (IpAddr::V4(own), false) => {
+                arp::request(buffer, HEADROOM, by, Some(own), own, MacAddress::BROADCAST)
+            }
+            // RFC 5227 §2.1.1: from nobody, so that no neighbour takes it for an answer.
+            (IpAddr::V4(own), true) => arp::request(buffer, HEADROOM, by, None, own, MacAddress::BROADCAST),
+            (IpAddr::V6(own), false) => ndp::announcement(buffer, HEADROOM, by, own),
+            (IpAddr::V6(own), true) => ndp::probe(buffer, HEADROOM, by, own),
         }
     }
 
     /// The next own address that is due, and a port on which it is to be announced.
-    fn next_announcement(&mut self, now: Tick) -> Option<(IpAddr, PortId)> {
+    fn next_announcement(&mut self, now: Tick) -> Option<Due> {
         if self.addresses.announcement_at().is_none_or(|due| due > now) || !self.announcements.take(now) {
             return None;
         }
@@ -116,7 +132,7 @@ impl Host {
         // Round by round over the ports, one frame a call: the state is in the address, so nothing is queued. An
         // address without a port for it ends its round after at most all of them; so many may do so in one call.
         for _ in 0..MOST_STEPS {
-            let (address, home, port) = addresses.next_announcement(now)?;
+            let (address, home, port, left) = addresses.next_announcement(now)?;
             let Some(to) = ports.get(usize::from(port)) else {
                 addresses.end_round(address, now.plus_millis(ANNOUNCE_EVERY_MS));
                 continue;
@@ -127,7 +143,7 @@ impl Host {
                 None => on_link(port) || !(0..ports.len() as u8).any(on_link),
             };
             if here && to.link == Link::Ethernet {
-                return Some((address, PortId(port)));
+                return Some(Due { address, port: PortId(port), asks: left == 1 });
             }
         }
         None

@@ -48,6 +48,11 @@ impl Configuration {
         if self.when_no_interface == WhenNoInterface::Exit {
             text.push_str("without any usable interface the director ends\n");
         }
+        if self.local_clients {
+            text.push_str(
+                "programs of this machine are clients too: routes to the services' addresses lead them here\n",
+            );
+        }
         text.push_str(&self.control());
         let (count, each) = (self.workers.count, self.connections_each());
         let memory = self.required_memory();

@@ -81,6 +81,10 @@ pub struct Configuration {
     pub answer_for: AnswerFor,
     /// What becomes of the director while it can use none of its interfaces.
     pub when_no_interface: WhenNoInterface,
+    /// Whether programs of this machine reach virtual addresses that the machine does not have itself, as clients.
+    /// Their packets are led to the director by a routing rule (`ip rule`) and a table of routes, one for each
+    /// service's address, by a TUN interface that all of it ends with. Default false.
+    pub local_clients: bool,
     /// What frames are marked by, for services by mark.
     pub marks: Vec<MarkRule>,
     /// Capacity of the connection table, all workers together. Default 65,536.
@@ -201,6 +205,7 @@ impl Configuration {
             virtual_addresses: Vec::new(),
             answer_for: AnswerFor::default(),
             when_no_interface: WhenNoInterface::Wait,
+            local_clients: false,
             marks: Vec::new(),
             connections: DEFAULT_CONNECTIONS,
             sizes: Sizes::default(),
@@ -251,6 +256,7 @@ impl Configuration {
             (self.sizes != other.sizes, "sizes"),
             (self.answer_for != other.answer_for, "answer-for"),
             (self.when_no_interface != other.when_no_interface, "when-no-interface"),
+            (self.local_clients != other.local_clients, "local-clients"),
             (self.workers != other.workers, "workers"),
             (self.control_group != other.control_group, "control-group"),
             (self.control_rate != other.control_rate, "control-rate"),

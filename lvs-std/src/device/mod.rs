@@ -77,8 +77,12 @@
 //! ```
 
 mod absent;
+#[cfg(feature = "runtime")]
+pub(crate) mod alias;
 pub mod fault;
 pub mod guard;
+#[cfg(feature = "runtime")]
+pub(crate) mod local;
 pub mod mark;
 pub mod packet;
 mod pair;

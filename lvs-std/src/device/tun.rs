@@ -100,6 +100,31 @@ pub fn open_queues(name: &str, layer: Layer, queues: usize) -> Result<Queues, Op
     Ok(Queues { devices, name, mac, mtu })
 }
 
+/// An opened interface that one device reads, and further ones only write to.
+#[cfg(feature = "runtime")]
+pub(crate) struct Shared {
+    /// The device that reads.
+    pub(crate) first: Device,
+    /// The sending halves of the others.
+    pub(crate) senders: std::vec::Vec<Box<dyn Transmit>>,
+    /// The interface's name.
+    pub(crate) name: String,
+    /// The longest IP packet that the kernel hands over in one piece, unless merged.
+    pub(crate) mtu: usize,
+}
+
+/// Like [`open`], with so many further senders. The kernel takes what several threads write, each frame as a whole.
+#[cfg(feature = "runtime")]
+pub(crate) fn open_shared(name: &str, layer: Layer, senders: usize) -> Result<Shared, OpenError> {
+    let (queue, Facts { name, mtu, .. }) = open_first(name, shape(layer, false))?;
+    let offloads = queue.offloads;
+    let file = Arc::new(queue.file);
+    let sender = || Transmitter { file: file.clone(), offloads, counters: TransmitCounters::default() };
+    let further = (0..senders).map(|_| Box::new(sender()) as Box<dyn Transmit>).collect();
+    let first = Device::new(Receiver::new(file.clone()), sender());
+    Ok(Shared { first, senders: further, name, mtu })
+}
+
 /// An open file of an interface.
 struct Queue {
     file: File,
@@ -138,12 +163,10 @@ impl Queue {
     fn device(self) -> Device {
         let Self { file, offloads } = self;
         let file = Arc::new(file);
-        let receive = Receiver {
-            file: file.clone(),
-            buffers: (0..BATCH).map(|_| vec![0; HEADROOM + VNET_LEN + LONGEST].into_boxed_slice()).collect(),
-            counters: ReceiveCounters::default(),
-        };
-        Device::new(receive, Transmitter { file, offloads, counters: TransmitCounters::default() })
+        Device::new(
+            Receiver::new(file.clone()),
+            Transmitter { file, offloads, counters: TransmitCounters::default() },
+        )
     }
 }
 
@@ -152,6 +175,13 @@ struct Receiver {
     /// Headroom, virtio-net header, frame.
     buffers: Box<[Box<[u8]>]>,
     counters: ReceiveCounters,
+}
+
+impl Receiver {
+    fn new(file: Arc<File>) -> Self {
+        let buffer = || vec![0; HEADROOM + VNET_LEN + LONGEST].into_boxed_slice();
+        Self { file, buffers: (0..BATCH).map(|_| buffer()).collect(), counters: ReceiveCounters::default() }
+    }
 }
 
 impl Receive for Receiver {
@@ -254,11 +284,21 @@ pub struct OpenError {
     source: io::Error,
 }
 
+#[cfg(feature = "runtime")]
+impl OpenError {
+    /// What else is needed for an interface that is there cannot be had.
+    pub(crate) fn unusable(name: &str, source: io::Error) -> Self {
+        Self { name: name.to_owned(), step: TunStep::Rest, source }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum TunStep {
     Make,
     Offload,
     Queue,
+    #[cfg(feature = "runtime")]
+    Rest,
     Up,
 }
 
@@ -272,6 +312,8 @@ impl fmt::Display for OpenError {
             }
             TunStep::Offload => write!(f, "the kernel refuses merged frames: {source}"),
             TunStep::Queue => write!(f, "the kernel refuses a further queue: {source}"),
+            #[cfg(feature = "runtime")]
+            TunStep::Rest => write!(f, "cannot be used: {source}"),
             TunStep::Up => write!(f, "cannot be brought up: {source}"),
         }
     }

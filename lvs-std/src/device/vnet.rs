@@ -89,6 +89,27 @@ pub fn write(frame: &Frame<'_>) -> Result<[u8; VNET_LEN], VnetError> {
     Ok(header)
 }
 
+/// As [`write`], where `front` bytes will stand before the frame's first one.
+#[cfg(feature = "runtime")]
+pub(crate) fn write_behind(frame: &Frame<'_>, front: usize) -> Result<[u8; VNET_LEN], VnetError> {
+    let mut header = write(frame)?;
+    let mut shift = |at: usize| {
+        let place = header.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>);
+        if let Some(place) = place {
+            let value = usize::from(u16::from_ne_bytes(*place)) + front;
+            *place = u16::try_from(value).unwrap_or(u16::MAX).to_ne_bytes();
+        }
+    };
+    if let Checksum::Partial { .. } = frame.offload.checksum {
+        shift(6);
+        // No hint needs no place.
+        if frame.offload.merged.is_some() {
+            shift(2);
+        }
+    }
+    Ok(header)
+}
+
 /// Whether a header says that its frame is a merged one.
 pub(crate) const fn is_merged(header: &[u8; VNET_LEN]) -> bool {
     header[1] != GSO_NONE
@@ -174,6 +195,25 @@ mod tests {
         };
         let header = write(&frame(&mut buffer, offload)).unwrap();
         assert_eq!(u16::from_ne_bytes([header[2], header[3]]), 34 + 32);
+    }
+
+    #[cfg(feature = "runtime")]
+    #[test]
+    fn places_count_from_what_stands_before_the_frame() {
+        let offload = Offload {
+            checksum: Checksum::Partial { start: 40, offset: 16 },
+            merged: Some(Merged { kind: MergedKind::TcpV6, segment: 100, ecn: false }),
+        };
+        let mut buffer = [0; 200];
+        let frame = frame(&mut buffer, offload);
+        let (plain, behind) = (write(&frame).unwrap(), write_behind(&frame, 14).unwrap());
+        let read = |header: [u8; VNET_LEN]| read(header, 214).unwrap().checksum;
+        assert_eq!(read(behind), Checksum::Partial { start: 54, offset: 16 });
+        let length = |header: [u8; VNET_LEN]| u16::from_ne_bytes([header[2], header[3]]);
+        assert_eq!(length(behind), length(plain) + 14);
+        let mut finished = [0; 200];
+        let finished = self::frame(&mut finished, Offload::NONE);
+        assert_eq!(write_behind(&finished, 14), write(&finished), "what is finished has no places");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crossbeam_channel::Receiver;
 use lvs_core::{Director, Event, Heap, Seed, Tick};
-use lvs_forward::Forwarder;
 use lvs_forward::host::{Host, HostMemory};
+use lvs_forward::{Forwarder, LocalTraffic};
 
 use super::ports::{self, Ports, SeededHost};
 use super::{PortSupervisor, RuntimeGroup, RuntimeWorker, StartError};
@@ -128,7 +128,9 @@ fn worker(
         tracing::info!("connections are not in large pages, look-ups among many are slower: {error}");
     }
     let director = Director::new(configuration.core(seed), store);
-    let forwarder = Box::new(Forwarder::new(*host, configuration.options_each()));
+    let mut options = configuration.options_each();
+    (options.local, options.local_traffic) = (ports::local(configuration), LocalTraffic::Servers);
+    let forwarder = Box::new(Forwarder::new(*host, options));
     let busy_poll = configuration.workers.busy_poll;
     let options = WorkerOptions { busy_poll, awaits_devices: true, ..WorkerOptions::default() };
     Ok(Worker::new(director, forwarder, devices, options)?)

@@ -1,11 +1,14 @@
 //! What a director would do with a packet, and why.
 
 use core::fmt::Write as _;
+use core::net::IpAddr;
+use std::collections::BTreeSet;
 
 use crate::control::api::Question;
 use crate::control::{ServerSpec, convert};
 use lvs_core::sched::Schedule as _;
 use lvs_core::{Family, Flow, Protocol, ServiceKey};
+use lvs_forward::host::Host;
 
 use super::SharedController;
 use super::{ExplainError, RuntimeGroup, disruption};
@@ -72,6 +75,11 @@ pub(super) fn explain(
         return Ok(text);
     };
     let name = convert::name(key);
+    let servers: Vec<IpAddr> = declared.servers.iter().map(|server| server.address.ip()).collect();
+    let local =
+        move |host: &Host| servers.into_iter().filter(|server| host.is_local_server(*server)).collect();
+    let local: BTreeSet<IpAddr> =
+        group.with_first(move |_, forwarder, _| local(forwarder.host())).map_err(gone)?;
     let _ = writeln!(text, "the service {name} is for it, scheduler {}", declared.spec.scheduler);
     let mut usable = Vec::new();
     for server in &declared.servers {
@@ -82,7 +90,8 @@ pub(super) fn explain(
             (_, _, 0) => "no new connections: its weight is 0",
             _ => "can be chosen",
         };
-        let _ = writeln!(text, "  {}  weight {weight}  {why}", server.address);
+        let whose = if local.contains(&server.address.ip()) { ", by this machine's own stack" } else { "" };
+        let _ = writeln!(text, "  {}  weight {weight}  {why}{whose}", server.address);
         if !server.status.absent {
             let spec = ServerSpec { weight, ..server.spec };
             usable.extend(convert::server_config(server.address, &spec));

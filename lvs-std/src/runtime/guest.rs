@@ -10,18 +10,20 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use super::SharedController;
+use super::local::{Addresses, LocalServers};
 use super::problems::{Part, Problems};
 use super::shutdown::Shutdown;
+use super::surroundings::{Surroundings, forwarded};
+use super::{RuntimeGroup, SharedController, ports};
 use crate::HostAddresses;
 use crate::config::{Configuration, DeviceKind, Interface, Mac};
 use crate::control::{DesiredService, DesiredState, ServiceName};
 use crate::device::guard::{Entry, GuardError, KernelGuard};
 use crate::device::mark::MarkRule;
-use crate::sys::interface::Inquirer;
+use crate::sys::interface::{self as sys, Inquirer};
 
 /// Says of each interface what the director is there.
 pub(super) fn introduce(interfaces: &[Interface]) {
@@ -62,6 +64,9 @@ struct Watch {
     /// The shared addresses for which the kernel would answer as well.
     contested: BTreeSet<IpAddr>,
     guard: Option<Guarding>,
+    /// Real servers that are this machine itself.
+    local: LocalServers,
+    surroundings: Surroundings,
     /// The revision of the desired state that the guard knows.
     known: Option<u64>,
     /// The revision of the desired state that the shared addresses follow from.
@@ -74,14 +79,14 @@ struct Guarding {
     made_for: (Vec<(String, u32)>, Vec<MarkRule>),
 }
 
-/// Keeps from the kernel what belongs to services, in the network namespace of this thread, until the director ends.
-/// When this returns, that is so for what there is.
+/// Keeps from the kernel what belongs to services, and leads to it what is for real servers that are this machine, in
+/// the network namespace of this thread, until the director ends. When this returns, that is so for what there is.
 pub(super) fn watch(
     configuration: &Configuration,
-    controller: SharedController,
+    (controller, group): (SharedController, RuntimeGroup),
     problems: Problems,
     shutdown: Shutdown,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     let guest = |of: &&Interface| of.mac == Mac::Same && of.device != DeviceKind::Xdp;
     // Several ports may be at one interface, for VLANs.
     let interfaces = configuration.interfaces.iter().filter(guest).map(|of| of.name.clone()).collect();
@@ -90,6 +95,13 @@ pub(super) fn watch(
     let own = configuration.interfaces.iter().flat_map(|of| &of.addresses).map(|(address, _)| *address);
     let answered = own.chain(configuration.virtual_addresses.iter().copied()).collect();
     let mut machine = HostAddresses::open()?;
+    let local = ports::local(configuration);
+    let interfaces_of = configuration.interfaces.clone();
+    let surroundings = Surroundings::new(group.clone(), problems.clone(), interfaces_of);
+    let own = configuration.interfaces.iter().flat_map(|of| &of.addresses).map(|(address, _)| *address);
+    let clients: Vec<IpAddr> = if configuration.local_clients { own.collect() } else { Vec::new() };
+    let marks = configuration.marks.clone();
+    let local = LocalServers::new(group, problems.clone(), local, marks, &clients);
     let mut watch = Watch {
         interfaces,
         marks: configuration.marks.clone(),
@@ -103,6 +115,8 @@ pub(super) fn watch(
         shared: BTreeSet::new(),
         contested: BTreeSet::new(),
         guard: None,
+        local,
+        surroundings,
         known: None,
         compared: None,
     };
@@ -115,6 +129,7 @@ pub(super) fn watch(
                 Ok(_) => match watch.machine.read_by_interface() {
                     Ok(present) => {
                         (watch.present, watch.known, watch.compared) = (present, None, None);
+                        watch.local.forget();
                         unread = false;
                     }
                     // Tried again, since nothing may tell of them any more.
@@ -135,7 +150,7 @@ pub(super) fn watch(
             pause = INTERVAL.max(began.elapsed() * 10);
         }
     };
-    thread::Builder::new().name("guest".to_owned()).spawn(follow).map(drop)
+    thread::Builder::new().name("guest".to_owned()).spawn(follow)
 }
 
 impl Watch {
@@ -150,7 +165,13 @@ impl Watch {
             }
         };
         self.problems.clear(&links_part());
+        let macs = found.iter().map(|(name, of)| (name.clone(), of.mac)).collect();
+        self.surroundings.look(&macs);
+        let found = found.into_iter().map(|(name, of)| (name, of.index)).collect();
         self.compare(&found);
+        let machine = self.present.iter().map(|(_, address)| *address).collect();
+        let addresses = Addresses { machine: &machine, present: &self.present, director: &self.answered };
+        self.local.look(&self.controller, &addresses);
         if self.interfaces.is_empty() {
             return;
         }
@@ -162,17 +183,19 @@ impl Watch {
                 if let Some(guarding) = &mut self.guard {
                     guarding.made_for = Default::default();
                 }
-                self.problems.raise(part(), error.to_string());
+                let forwards =
+                    self.interfaces.iter().map(|name| forwarded(name)).find(|said| !said.is_empty());
+                self.problems.raise(part(), format!("{error}{}", forwards.unwrap_or_default()));
             }
         }
     }
 
-    /// The numbers of those of its interfaces that are there.
-    fn find(&self) -> io::Result<BTreeMap<String, u32>> {
+    /// Those of its interfaces that are there.
+    fn find(&self) -> io::Result<BTreeMap<String, sys::Interface>> {
         let names = self.hosts.union(&self.interfaces);
         let found = names.filter_map(|name| {
             let found = self.links.find(name).transpose()?;
-            Some(found.map(|found| (name.clone(), found.index)))
+            Some(found.map(|found| (name.clone(), found)))
         });
         found.collect()
     }

@@ -15,6 +15,8 @@
 //! | `assemble`, `ports` | workers and their devices from a configuration |
 //! | `supervisor` | interfaces that come, go and change |
 //! | `guest` | what is kept from the machine's kernel on interfaces that the director shares with it |
+//! | `local` | real servers that are this machine itself |
+//! | `surroundings` | what of this machine and its networks gets in the way |
 //! | `threads` | the worker threads, and how they end |
 //! | `handle` | what a running director can be asked and told |
 //! | `plan`, `disruption`, `reload`, `settings` | a configuration compared with what there is, and applied |
@@ -57,6 +59,7 @@ mod explain;
 mod guest;
 mod handle;
 mod health;
+mod local;
 mod memory;
 mod options;
 mod plan;
@@ -68,6 +71,7 @@ mod shutdown;
 mod start;
 mod statistics;
 mod supervisor;
+mod surroundings;
 mod sync;
 mod sysctl;
 mod threads;

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use lvs_core::Seed;
 use lvs_forward::PortId;
-use lvs_forward::host::{Host, MacAddress, Port, Prefix};
+use lvs_forward::host::{Host, MAX_PORTS, MacAddress, Port, Prefix};
 use lvs_forward::parse::Link;
 
 use super::StartError;
@@ -101,8 +101,23 @@ pub(super) fn open(
             offloads.clear();
         }
     }
+    if local(configuration).is_some() {
+        for ((_, host), line) in hosts.iter_mut().zip(&mut lines) {
+            // No packet is too long for this machine itself (IPVS does not test it either), and the least MTU of all
+            // ports must stay that of the interfaces.
+            host.add_port(Port::bare(u16::MAX)).map_err(StartError::interface("this machine's stack"))?;
+            line.push(Device::absent());
+        }
+    }
     let opener = PortOpener { steer, marks: configuration.marks.clone(), filter };
     Ok(Ports { lines, fans, offloads, found: all, opener })
+}
+
+/// The port behind the interfaces' ones, for real servers that are this machine itself. Its place is empty until there
+/// is such a server. `None` when the interfaces take all ports.
+pub(super) fn local(configuration: &Configuration) -> Option<PortId> {
+    let at = configuration.interfaces.len();
+    (at < MAX_PORTS).then_some(PortId(at as u8))
 }
 
 impl Opened {

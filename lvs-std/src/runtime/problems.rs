@@ -4,6 +4,7 @@
 //! the part works again. In between, everybody who asks for health is told of it. A part has one problem at a time.
 
 use core::fmt;
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,8 @@ pub enum Part {
     Interface(String),
     /// The file in which services and servers are kept.
     State(PathBuf),
+    /// An address of the director that another host claims as well.
+    Address(IpAddr),
     /// A setting of this machine that gets in the director's way, by its name, such as `rp_filter`.
     Machine(String),
     /// What the director answers for.
@@ -33,6 +36,7 @@ impl fmt::Display for Part {
         match self {
             Self::Interface(name) => write!(f, "interface {name}"),
             Self::State(file) => write!(f, "state file {}", file.display()),
+            Self::Address(address) => write!(f, "address {address}"),
             Self::Machine(setting) => write!(f, "this machine's {setting}"),
             Self::Addresses => f.write_str("virtual addresses"),
             Self::Log => f.write_str("log"),

@@ -137,8 +137,7 @@ impl Reconciler {
             let (mut config, mut options) = (director.config().clone(), *forwarder.options());
             config.when_full = when_full;
             // The other options are switches: those have been submitted, or are as an operator has set them.
-            (options.local, options.reject, options.capture_marked) =
-                (from.local, from.reject, from.capture_marked);
+            (options.reject, options.capture_marked) = (from.reject, from.capture_marked);
             director.set_config(config);
             forwarder.set_options(options);
         })?;

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use lvs_core::Tick;
 
@@ -33,6 +34,8 @@ pub struct Runtime {
     serving: Option<(Serving, ApiServer)>,
     handle: RuntimeHandle,
     threads: Option<Threads>,
+    /// What the director has in the kernel, and takes back at its end.
+    beside_kernel: Option<JoinHandle<()>>,
     /// Set when the director ends because it can use none of its interfaces.
     without: Arc<AtomicBool>,
     /// Given up last: until then nobody else may begin.
@@ -113,6 +116,7 @@ impl Runtime {
             source.as_ref().map_or(Some(ServeOptions::RATE), |source| source.configuration.control_rate);
         let access = access.map_or_else(Access::default, Access::for_group);
         let controller = SharedController(Arc::new(Mutex::new(controller)));
+        let mut beside_kernel = None;
         let reconciler = match source {
             None => None,
             Some(source) => {
@@ -130,8 +134,8 @@ impl Runtime {
                 followed.map_err(StartError::system("virtual addresses"))?;
                 guest::introduce(&source.configuration.interfaces);
                 let known = (controller.clone(), problems.clone(), shutdown.clone());
-                let guarded = guest::watch(&source.configuration, known.0, known.1, known.2);
-                guarded.map_err(StartError::system("this machine's addresses"))?;
+                let guarded = guest::watch(&source.configuration, (known.0, group.clone()), known.1, known.2);
+                beside_kernel = Some(guarded.map_err(StartError::system("this machine's addresses"))?);
                 if source.configuration.watches_memory() {
                     let watched = memory::watch(group.clone(), shutdown.clone());
                     watched.map_err(StartError::system("available memory"))?;
@@ -155,7 +159,7 @@ impl Runtime {
             .map(|socket| listen(socket, &owned, (access, rate), &handle))
             .transpose()?;
         ending.keep();
-        Ok(Self { serving, handle, threads: Some(threads), without, ownership: owned })
+        Ok(Self { serving, handle, threads: Some(threads), beside_kernel, without, ownership: owned })
     }
 
     /// What the director can be asked and told. Handles can be cloned, and outlive the director; then they say that
@@ -194,6 +198,10 @@ impl Drop for Runtime {
         drop(self.serving.take());
         self.handle.0.end();
         drop(self.threads.take());
+        if let Some(thread) = self.beside_kernel.take() {
+            // A panic there has been said.
+            let _ = thread.join();
+        }
         // Handles may live on. What they command from now on must not reach a file that is another director's.
         self.handle.0.controller.lock().forget_journal();
     }

@@ -239,6 +239,22 @@ impl<S: Store> WorkerGroup<S> {
         Ok(collect(begun).map(|old| old.into_iter().flatten().collect()))
     }
 
+    /// Gives every worker a device for a bare port, in place of the one that it has there. No neighbour is told of it,
+    /// since none is there. Returns the old devices.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn give_bare_devices(&self, port: PortId, devices: Vec<Device>) -> Result<Vec<Device>, WorkerGone> {
+        let order = self.order();
+        let mut begun = Vec::with_capacity(self.handles.len());
+        for (handle, device) in self.handles.iter().zip(devices) {
+            begun.push(handle.begin_with_slots(move |_, _, slots, _| slots.put(port, device))?);
+        }
+        let old = collect(begun)?;
+        drop(order);
+        Ok(old.into_iter().flatten().collect())
+    }
+
     /// Tells all hosts that a port has another MTU or link-layer address, which the first one then announces.
     ///
     /// # Errors

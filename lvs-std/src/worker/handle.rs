@@ -35,8 +35,8 @@ const COMMANDS: usize = 64;
 /// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the
 /// [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap> {
-    // This channel drops what waits in it when the worker goes, so that whoever waits for an answer hears of that. One of
-    // `crossbeam_channel` keeps it until the last handle goes.
+    // This channel drops what waits in it when the worker goes, so that whoever waits for an answer hears of that. One
+    // of `crossbeam_channel` keeps it until the last handle goes.
     commands: SyncSender<Command<S>>,
     waker: Arc<Waker>,
     published: Arc<Mutex<Snapshot>>,

@@ -335,7 +335,7 @@ impl<S: Store> Worker<S> {
                     let frame = core::slice::from_mut(frame);
                     engine.process(director, forwarder, now, frame, &mut outcomes, output);
                 }
-            } else if let Some(offload) = offload {
+            } else if let Some(offload) = offload.as_mut().filter(|_| link == Link::Ethernet) {
                 offload.look(frames);
                 engine.process(director, forwarder, now, frames, &mut outcomes, output);
                 offload.learn(now, director, forwarder, frames, &outcomes);

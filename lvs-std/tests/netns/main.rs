@@ -9,6 +9,7 @@ mod guest;
 mod health;
 mod interfaces;
 mod layout;
+mod local;
 mod methods;
 mod traffic;
 mod workers;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             .chain(workers::trials(lab))
             .chain(interfaces::trials(lab))
             .chain(guest::trials(lab))
+            .chain(local::trials(lab))
             .collect()
     })
 }

@@ -1,8 +1,10 @@
-//! The real keepalived drives a running director under `director exec`, in the namespaces of a lab.
+//! The real keepalived and the real ipvsadm drive a running director under `director exec`, in the namespaces of a
+//! lab.
 //!
 //! Without keepalived there is nothing to test, which is said loudly; it is an error if `LVS_REQUIRE_TOOLS` is 1.
 
 mod cell;
+mod gateway;
 mod reconnect;
 mod recording;
 mod replay;
@@ -19,7 +21,8 @@ use lvs_std::lab::{Lab, undisturbed};
 
 fn main() -> ExitCode {
     if let Some(missing) = TOOLS.into_iter().find(|tool| !is_there(tool)) {
-        let why = format!("{missing} is missing. Install it (Debian: keepalived, util-linux, iproute2).");
+        let why =
+            format!("{missing} is missing. Install it (Debian: keepalived, ipvsadm, util-linux, iproute2).");
         return harness::nothing_tested(REQUIRE_TOOLS, why);
     }
     // Nearly all of the time is spent waiting for what was recorded, so all run at once.
@@ -38,6 +41,10 @@ fn trials(lab: Lab) -> Vec<Trial> {
         let name = format!("the virtual address moves when the active director is gone, {}", setup.name);
         trials.push(trial(name, move || vrrp::takeover(lab, setup)));
     }
+    for way in [gateway::Way::Direct, gateway::Way::Nat, gateway::Way::Tunnel] {
+        let name = format!("ipvsadm's service works behind a router that has the address, {way:?}");
+        trials.push(trial(name, move || gateway::by(lab, way)));
+    }
     trials
 }
 
@@ -52,7 +59,7 @@ fn is_there(tool: &str) -> bool {
 
 /// Shorter gaps leave every table within what the comparison allows.
 const BEARABLE: Duration = Duration::from_millis(300);
-const TOOLS: [&str; 4] = ["keepalived", "unshare", "mount", "ip"];
+const TOOLS: [&str; 5] = ["keepalived", "ipvsadm", "unshare", "mount", "ip"];
 /// What the tutorials have, by packet sockets.
 const SETUPS: [vrrp::Setup; 3] = [
     vrrp::Setup { name: "from lo to lo by DR", two_armed: false, on_loopback: true, device: "packet" },

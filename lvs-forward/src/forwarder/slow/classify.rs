@@ -6,7 +6,7 @@ use lvs_core::{Family, Packet, Path, Protocol};
 use super::task::{ForwardingError, Task};
 use crate::forwarder::Forwarder;
 use crate::frame::Frame;
-use crate::header::address::{destination_bits, is_martian, stays};
+use crate::header::address::{destination_bits, is_from_loopback, is_martian, stays};
 use crate::header::icmp::{v4, v6};
 use crate::header::layout::{Fragment, Layout};
 use crate::header::{ipv6, protocol};
@@ -80,7 +80,9 @@ impl Forwarder {
         layout: &Layout,
         addresses: &Addresses,
     ) -> Option<ForwardingError> {
-        if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
+        // What this machine sends has been through no router yet.
+        let from_here = self.options.local == Some(frame.port);
+        if !from_here && layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
             return (!stays(addresses)).then_some(ForwardingError::TimeExceeded);
         }
         let size = size(frame, layout)?;
@@ -182,11 +184,10 @@ impl Forwarder {
     /// own address: replies of servers with direct routing have the virtual one, where the director is their gateway.
     #[inline]
     fn is_impossible(&self, frame: &Frame<'_>, addresses: &Addresses, path: Path) -> bool {
-        is_martian(addresses)
-            || path != Path::Through
-                && self.host.is_impossible_source(addresses.source())
-                // What this machine itself sends comes from its own addresses.
-                && self.options.local != Some(frame.port)
+        // What this machine itself sends comes from its own addresses, the loopback ones among them.
+        let from_here = self.options.local == Some(frame.port);
+        is_martian(addresses) && !(from_here && is_from_loopback(addresses))
+            || path != Path::Through && self.host.is_impossible_source(addresses.source()) && !from_here
     }
 
     /// Where a frame's packet is going.

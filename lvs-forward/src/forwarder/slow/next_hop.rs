@@ -8,7 +8,7 @@ use crate::forwarder::Forwarder;
 use crate::frame::Frame;
 use crate::header::address::is_link_local;
 use crate::header::layout::Layout;
-use crate::host::{Arrival, Departure, Hop, Resolution};
+use crate::host::{Arrival, Departure, Hop, MacAddress, Resolution};
 use crate::outcome::Outcome;
 use crate::output::Cut;
 use crate::reason::DropReason;
@@ -63,7 +63,10 @@ impl Forwarder {
         arrival: &Arrival,
         to: IpAddr,
     ) -> Result<Outcome, DropReason> {
+        // What this machine's stack has sent is answered to it, whatever address that is from.
+        let from_here = self.options.local == Some(frame.port);
         let goes_back = match to {
+            _ if from_here => true,
             // Such an address says nothing without the port that it came from.
             IpAddr::V6(address) if is_link_local(address) => true,
             // A host answers by its routes: who has none to the source says nothing to it.
@@ -72,6 +75,7 @@ impl Forwarder {
             }
         };
         let (departure, mtu) = match arrival.from {
+            _ if from_here => (self.host.send_back(frame, layout.family, MacAddress::ZERO), u16::MAX),
             // The neighbour that spoke for the source is a way back to it, whatever source it was: so no stranger makes
             // the host look for a neighbour, or remember one, by messages that want an answer.
             Some(from) if goes_back => {

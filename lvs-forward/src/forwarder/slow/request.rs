@@ -37,6 +37,9 @@ impl Forwarder {
         if forward.method == Method::Local {
             return self.pass(PassReason::LocalServer);
         }
+        if self.host.is_local_server(server) && forward.method != Method::Bypass {
+            return self.local_server(frame, subject, forward);
+        }
         if server.is_loopback() {
             // Such addresses are for this host alone, and the packet comes from another.
             return self.drop(DropReason::Martian);

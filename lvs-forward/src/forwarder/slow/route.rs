@@ -112,13 +112,15 @@ impl Forwarder {
         rewrite: impl FnOnce(&mut Frame<'_>, &Layout) -> Result<(), DropReason>,
     ) -> Result<Outcome, Outcome> {
         let way = self.next_hop(now, destination);
+        // What this machine sends has been through no router yet, and the director is none to it.
+        let routes = self.options.local != Some(frame.port);
         let (arrival, layout) = match prepare(frame, layout) {
             Ok(prepared) => prepared,
             Err(reason) => return Err(self.drop(reason)),
         };
         let layout = &layout;
         // Tested before the route's failure, as a router does: a traceroute sees this hop even where the way ends here.
-        let error = if layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
+        let error = if routes && layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
             Some((IcmpError::TimeExceeded, DropReason::TimeExceeded))
         } else {
             match way {
@@ -150,9 +152,8 @@ impl Forwarder {
         {
             record_route(frame.bytes_mut(), layout, own);
         }
-        if let Err(reason) =
-            decrement_ttl(frame, layout).ok_or(DropReason::Malformed).and_then(|()| rewrite(frame, layout))
-        {
+        let aged = if routes { decrement_ttl(frame, layout) } else { Some(()) };
+        if let Err(reason) = aged.ok_or(DropReason::Malformed).and_then(|()| rewrite(frame, layout)) {
             return Err(self.drop(reason));
         }
         let cut = cut(frame, size, layout.family, layout.family, hop.mtu);

@@ -50,6 +50,7 @@ pub(super) struct Director {
     pub(super) steer_v4: Option<Spanned<Whole>>,
     pub(super) steer_v6: Option<Spanned<Whole>>,
     pub(super) when_no_interface: Option<WhenNoInterface>,
+    pub(super) local_clients: Option<Spanned<bool>>,
     pub(super) durable: Option<Durable>,
     pub(super) control_group: Option<Spanned<Whole>>,
     pub(super) control_rate: Option<Spanned<Whole>>,

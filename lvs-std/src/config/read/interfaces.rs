@@ -231,10 +231,13 @@ impl Reader<'_> {
         let servers = services.iter().flat_map(|service| service.servers.iter().chain(&service.health.sorry));
         for (server, raw) in servers.zip(raw_servers) {
             let address = server.address.ip();
-            if !interfaces.iter().any(|interface| interface.reaches(address)) {
+            // A loopback address is this machine's own stack.
+            let reached =
+                address.is_loopback() || interfaces.iter().any(|interface| interface.reaches(address));
+            if !reached {
                 return Err(self
                     .error(raw.address.span(), format!("no interface has a way to the real server {address}"))
-                    .hint("add an own address in its subnet to an interface, or a gateway"));
+                    .hint("add an own address in its subnet to an interface, or a gateway; this machine is 127.0.0.1"));
             }
         }
         Ok(())

@@ -51,6 +51,7 @@ pub(super) fn configuration(source: &str) -> Result<Configuration, ConfigError> 
         None | Some(raw::WhenNoInterface::Wait) => WhenNoInterface::Wait,
         Some(raw::WhenNoInterface::Exit) => WhenNoInterface::Exit,
     };
+    configuration.local_clients = reader.local_clients(&file, configuration.workers.count)?;
     configuration.durability = match file.director.durable {
         None | Some(raw::Durable::Process) => Durability::Process,
         Some(raw::Durable::Power) => Durability::Power,
@@ -86,6 +87,18 @@ impl Reader<'_> {
             Ok(_) | Err(_) => Err(self
                 .error(value.span(), format!("{key} {number} is out of range"))
                 .hint(format!("expected {} to {}", range.start(), range.end()))),
+        }
+    }
+
+    /// Whether programs of this machine are clients: their packets have an own address of the director's as the source,
+    /// so what servers answer looks like a request to what shares frames out among workers.
+    fn local_clients(self, file: &raw::File, workers: usize) -> Result<bool, ConfigError> {
+        match &file.director.local_clients {
+            Some(wanted) if *wanted.get_ref() && workers > 1 => Err(self
+                .error(wanted.span(), format!("local-clients takes one worker, and there are {workers}"))
+                .hint("set workers = 1, or leave local-clients out")),
+            Some(wanted) => Ok(*wanted.get_ref()),
+            None => Ok(false),
         }
     }
 

@@ -45,6 +45,7 @@ fn workers_have_processors_of_their_own_and_devices_that_can_be_shared() {
         ("workers = 2\ncpus = [1, 1]", "", "3:12: cpu 1 is there twice"),
         ("cpus = [1024]", "", "2:9: cpu 1024 is out of range"),
         ("workers = 2", "[tuning]\ncapture-marked = true\n", "what is captured by its mark"),
+        ("local-clients = true\nworkers = 2", "", "2:17: local-clients takes one worker, and there are 2"),
         ("workers = 2\nsteer = \"source\"", "", "unknown value `source`"),
     ] {
         let refused = workers(lines, rest).unwrap_err();
@@ -55,6 +56,15 @@ fn workers_have_processors_of_their_own_and_devices_that_can_be_shared() {
     assert!(refused.starts_with("4:10: AF_XDP sockets cannot be shared by several workers"), "{refused}");
     let auto = HEAD.replace("name =", "device = \"auto\"\nname =");
     assert!(Configuration::parse(&format!("[director]\nworkers = 2\n{auto}")).is_ok());
+}
+
+#[test]
+fn programs_of_the_machine_are_clients_if_the_file_says_so() {
+    let read = |lines: &str| Configuration::parse(&format!("{HEAD}[director]\n{lines}\n")).unwrap();
+    let (usual, with) = (read(""), read("local-clients = true"));
+    assert!(!usual.local_clients && with.local_clients);
+    assert_eq!(usual.needs_restart_for(&with), ["local-clients"]);
+    assert!(with.describe().contains("programs of this machine are clients too"), "{}", with.describe());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "health")]
 mod ask;
+#[cfg(feature = "runtime")]
+pub(crate) mod policy;
 #[cfg(feature = "lab")]
 mod setup;
 
