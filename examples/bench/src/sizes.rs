@@ -23,7 +23,9 @@ use crate::report::{Report, Row};
 
 /// Measures a director of `services` services with `servers` servers each, and prints a row for each command.
 pub(crate) fn main(json: bool, services: u32, servers: u32) -> ExitCode {
-    supervise(|_| run(json, Table { services, servers }))
+    // Before there is any other thread.
+    let lab = Lab::new();
+    supervise(|_| run(lab?, json, Table { services, servers }))
 }
 
 /// How much there is.
@@ -33,8 +35,7 @@ struct Table {
     servers: u32,
 }
 
-fn run(json: bool, table: Table) -> Result<(), Box<dyn Error>> {
-    let lab = Lab::new()?;
+fn run(lab: Lab, json: bool, table: Table) -> Result<(), Box<dyn Error>> {
     let (node, peer) = (lab.node("director")?, lab.node("router")?);
     lab.connect((&node, "eth0"), (&peer, "eth0"))?;
     let mut stage = Stage { node, table, report: Report::new(json), folder: Folder::new()? };
@@ -104,7 +105,7 @@ impl Stage {
         fs::write(&lines, self.table.lines())?;
         let (director, _) = Director::start(&self.node, &file, &self.folder)?;
         let restore = timed(director.lvsadm(&["-R"]).stdin(File::open(&lines)?))?;
-        let saved = director.lvsadm(&["-Sn"]).output()?.stdout;
+        let saved = director.lvsadm(&["-Sn"]).stdout(Stdio::piped()).output()?.stdout;
         let saved = saved.iter().filter(|byte| **byte == b'\n').count() as u32;
         if saved != self.table.services * (1 + self.table.servers) {
             return Err(format!("{saved} services and servers are there").into());

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::commits::Commits;
 use super::front::{self, Front, Peer, Rates, Said, Talk, Then};
+use super::protocol::session::is_change;
 use super::{Answer, Command, CommandHandler, Errno, ServiceName, Session};
 use crate::ownership::{Access, BoundPath, OwnedSocket, Transport};
 
@@ -101,20 +102,22 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// What becomes of the next messages, as far as they are changes: nothing while others are carried out with them.
+    /// What becomes of the next messages, as far as they are a [run](Session::next_run): nothing while changes are carried
+    /// out with those of others.
     ///
-    /// A client that says many in a datagram has a run of them carried out in one step, which takes little longer than
-    /// one of them.
+    /// A client that says much in a datagram has a run of it carried out in one step, which takes little longer than one
+    /// command.
     fn changed(&mut self) -> Poll<Vec<Result<Answer, Errno>>> {
         let waiting = match self.waiting.take() {
             Some(waiting) => waiting,
             None => {
-                let run = self.session.next_changes(RUN);
+                let run = self.session.next_run(RUN);
                 if run.is_empty() {
                     return Poll::Ready(Vec::new());
                 }
                 let count = run.len();
-                if !self.commits.are_wanted() {
+                let changes = run.first().is_some_and(is_change);
+                if !changes || !self.commits.are_wanted() {
                     return Poll::Ready(held(&self.handler).handle_each(&run));
                 }
                 match self.commits.put(run) {
@@ -182,7 +185,7 @@ impl CommandHandler for Changed {
     }
 }
 
-/// Changes of one client that are carried out in one step. A worker is held for some microseconds by so many new
+/// Commands of one client that are carried out in one step. A worker is held for some microseconds by so many new
 /// servers.
 const RUN: usize = 32;
 const BACKLOG: i32 = 64;

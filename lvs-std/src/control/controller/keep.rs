@@ -244,7 +244,11 @@ where
                     Command::Daemon(_) | Command::Setting(_) | Command::Zero(_) | Command::Query(_) => None,
                 })
                 .collect();
-            if changes.len() < 2 {
+            let asked = self.listed_together(rest);
+            if asked.len() > 1 {
+                rest = rest.get(asked.len()..).unwrap_or_default();
+                done.extend(self.servers_of(&asked));
+            } else if changes.len() < 2 {
                 done.push(self.carry_out(first));
                 rest = others;
             } else {

@@ -1,5 +1,6 @@
 //! What a controller tells: listings, and the files that the kernel would show.
 
+use core::net::SocketAddr;
 use std::collections::HashMap;
 
 use lvs_core::conn::Connection;
@@ -11,11 +12,12 @@ use crate::control::backend::Backend;
 use crate::control::convert::key;
 use crate::control::proc;
 use crate::control::reconcile::desired::DesiredService;
-use crate::control::reconcile::table::Entry;
+use crate::control::reconcile::table::{Entry, LiveServer};
 use crate::control::reconcile::{fan_out, table};
 use crate::control::sysctl::Switch;
 use crate::control::{
-    CommandError, Cursor, Errno, Info, ServerReport, ServerSpec, ServiceName, ServiceReport, Stats,
+    Answer, Command, CommandError, Cursor, Errno, Info, Query, ServerReport, ServerSpec, ServiceName,
+    ServiceReport, Stats,
 };
 use crate::worker::WorkerGone;
 
@@ -59,27 +61,37 @@ where
 
     pub(super) fn servers(&self, name: ServiceName) -> Result<Vec<ServerReport>, CommandError> {
         let declared = self.desired.service(name).ok_or(Errno::NoService)?;
-        let live = match key(name) {
-            None => HashMap::new(),
-            Some(key) => fan_out::servers(&self.backend, key)?,
-        };
-        // The kernel's listing would not have these either, since keepalived removes servers that it finds dead.
-        let listed = declared.servers.iter().filter(|server| !server.status.absent).map(|server| {
-            let mut report = ServerReport {
-                address: server.address,
-                spec: ServerSpec { weight: server.effective_weight(), ..server.spec },
-                active: 0,
-                inactive: 0,
-                persistent: 0,
-                stats: Stats::default(),
-            };
-            if let Some(live) = live.get(&server.address) {
-                (report.active, report.inactive) = (live.active, live.inactive);
-                (report.persistent, report.stats) = (live.persistent, live.stats);
+        let live = fan_out::servers(&self.backend, vec![key(name)])?.pop();
+        Ok(reports(declared, &live.unwrap_or_default()))
+    }
+
+    /// The services at the beginning of some commands whose servers are asked for, as many as can be listed between the
+    /// same two batches of packets: some microseconds' work.
+    pub(super) fn listed_together(&self, commands: &[Command]) -> Vec<ServiceName> {
+        let (mut names, mut servers) = (Vec::new(), 0);
+        for command in commands {
+            let Command::Query(Query::Servers(name)) = command else { break };
+            servers += self.desired.service(*name).map_or(0, |declared| declared.servers.len());
+            if servers > SERVERS && !names.is_empty() {
+                break;
             }
-            report
-        });
-        Ok(listed.collect())
+            names.push(*name);
+        }
+        names
+    }
+
+    /// The servers of several services, each as by [`servers`](Self::servers).
+    pub(super) fn servers_of(&self, names: &[ServiceName]) -> Vec<Result<Answer, CommandError>> {
+        let live = fan_out::servers(&self.backend, names.iter().map(|name| key(*name)).collect());
+        let live = match live {
+            Ok(live) => live,
+            Err(gone) => return names.iter().map(|_| Err(gone.into())).collect(),
+        };
+        let list = |(name, live): (&ServiceName, _)| {
+            let declared = self.desired.service(*name).ok_or(Errno::NoService)?;
+            Ok(Answer::Servers(reports(declared, &live)))
+        };
+        names.iter().zip(live).map(list).collect()
     }
 
     /// The beginning of the connection table.
@@ -224,7 +236,30 @@ where
     }
 }
 
+/// The servers of a service, with what directors say of them.
+fn reports(declared: &DesiredService, live: &HashMap<SocketAddr, LiveServer>) -> Vec<ServerReport> {
+    // The kernel's listing would not have these either, since keepalived removes servers that it finds dead.
+    let listed = declared.servers.iter().filter(|server| !server.status.absent).map(|server| {
+        let mut report = ServerReport {
+            address: server.address,
+            spec: ServerSpec { weight: server.effective_weight(), ..server.spec },
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            stats: Stats::default(),
+        };
+        if let Some(live) = live.get(&server.address) {
+            (report.active, report.inactive) = (live.active, live.inactive);
+            (report.persistent, report.stats) = (live.persistent, live.stats);
+        }
+        report
+    });
+    listed.collect()
+}
+
 /// IPVS 1.2.1.
 const VERSION: u32 = 0x0001_0201;
 /// Services whose numbers are read between two batches of packets: some microseconds' work.
 const SERVICES: usize = 64;
+/// The same for the servers of several services.
+const SERVERS: usize = 512;

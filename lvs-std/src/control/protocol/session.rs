@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::attribute::{attributes, string, u16};
 use super::request::{self, Asked, exists, is_dump, read};
 use super::{GENERIC, Header, Message, answer, file, flag, kind, message, messages};
-use crate::control::{Answer, Command, Cursor, Errno, ServiceName};
+use crate::control::{Answer, Command, Cursor, Errno, Query, ServiceName};
 
 /// Whoever carries out what clients ask for: [`Controller`](crate::control::Controller) does it on a running director.
 pub trait CommandHandler {
@@ -152,14 +152,22 @@ impl Session {
         answers
     }
 
-    /// What the next messages would change of services and servers, as far as they may and there is nothing wrong with
-    /// them: at most so many of them, up to the first that does something else.
-    pub(in crate::control) fn next_changes(&self, most: usize) -> Vec<Command> {
+    /// What the next messages ask for, as far as that can be done together: changes of services and servers, or listings
+    /// of servers, that the client may ask for and with which there is nothing wrong. At most so many, up to the first
+    /// message of another kind.
+    pub(in crate::control) fn next_run(&self, most: usize) -> Vec<Command> {
+        let mut run = Vec::new();
         if !self.privileged || self.stream.is_some() || self.reading.is_some() {
-            return Vec::new();
+            return run;
         }
         let rest = self.heard.0.get(self.heard.1..).unwrap_or_default();
-        messages(rest).take(most).map_while(|message| change(&message)).collect()
+        for command in messages(rest).take(most).map_while(|message| simple(&message)) {
+            if run.first().is_some_and(|first| is_change(first) != is_change(&command)) {
+                break;
+            }
+            run.push(command);
+        }
+        run
     }
 
     fn message_at(&self, at: usize) -> Option<Message<'_>> {
@@ -273,17 +281,23 @@ impl Session {
     }
 }
 
-/// What a message would change of services and servers, if there is nothing wrong with it.
-fn change(message: &Message<'_>) -> Option<Command> {
+/// What a message asks for, if that is a change of services and servers or a listing of servers, and there is nothing
+/// wrong with it.
+fn simple(message: &Message<'_>) -> Option<Command> {
     let header = message.header;
-    let asked = header.flags & flag::REQUEST != 0 && header.kind == kind::IPVS && !is_dump(header);
-    if !asked || !exists(message.command()?, false) {
+    let asked = header.flags & flag::REQUEST != 0 && header.kind == kind::IPVS;
+    if !asked || !exists(message.command()?, is_dump(header)) {
         return None;
     }
     match read(message) {
-        Asked::Command(command @ Command::Table(_)) => Some(command),
+        Asked::Command(command @ (Command::Table(_) | Command::Query(Query::Servers(_)))) => Some(command),
         Asked::Command(_) | Asked::Nothing | Asked::Refused(_) | Asked::RefusedIf(..) => None,
     }
+}
+
+/// Whether a command changes services and servers.
+pub(in crate::control) const fn is_change(command: &Command) -> bool {
+    matches!(command, Command::Table(_))
 }
 
 /// Writes to a file: those that can be written are switches, so it is the command that turns one.

@@ -156,17 +156,24 @@ pub(crate) fn service_stats<S: Store>(
     Ok(sums)
 }
 
-/// What the directors say of a service's servers, by address.
+/// What the directors say of services' servers, by address, in the order in which they are asked for; nothing of
+/// services that no director has.
 pub(crate) fn servers<S: Store>(
     backend: &impl Backend<S>,
-    key: ServiceKey,
-) -> Result<HashMap<core::net::SocketAddr, LiveServer>, WorkerGone> {
-    let all = backend.with_each(move |_, director, _, _| table::servers(director, key));
-    let mut sums = HashMap::<_, LiveServer>::new();
-    for server in all?.into_iter().flatten() {
-        match sums.get_mut(&server.address) {
-            Some(sum) => *sum += server,
-            None => _ = sums.insert(server.address, server),
+    keys: Vec<Option<ServiceKey>>,
+) -> Result<Vec<HashMap<core::net::SocketAddr, LiveServer>>, WorkerGone> {
+    let mut sums: Vec<HashMap<_, LiveServer>> = keys.iter().map(|_| HashMap::new()).collect();
+    let all = backend.with_each(move |_, director, _, _| -> Vec<Vec<LiveServer>> {
+        keys.iter().map(|key| key.map_or_else(Vec::new, |key| table::servers(director, key))).collect()
+    });
+    for of_one in all? {
+        for (sums, servers) in sums.iter_mut().zip(of_one) {
+            for server in servers {
+                match sums.get_mut(&server.address) {
+                    Some(sum) => *sum += server,
+                    None => _ = sums.insert(server.address, server),
+                }
+            }
         }
     }
     Ok(sums)
