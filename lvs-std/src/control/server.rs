@@ -102,11 +102,11 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// What becomes of the next messages, as far as they are a [run](Session::next_run): nothing while changes are carried
-    /// out with those of others.
+    /// What becomes of the next messages, as far as they are a [run](Session::next_run): nothing while changes are
+    /// carried out with those of others.
     ///
-    /// A client that says much in a datagram has a run of it carried out in one step, which takes little longer than one
-    /// command.
+    /// A client that says much in a datagram has a run of it carried out in one step, which takes little longer than
+    /// one command.
     fn changed(&mut self) -> Poll<Vec<Result<Answer, Errno>>> {
         let waiting = match self.waiting.take() {
             Some(waiting) => waiting,

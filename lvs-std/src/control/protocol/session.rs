@@ -152,9 +152,9 @@ impl Session {
         answers
     }
 
-    /// What the next messages ask for, as far as that can be done together: changes of services and servers, or listings
-    /// of servers, that the client may ask for and with which there is nothing wrong. At most so many, up to the first
-    /// message of another kind.
+    /// What the next messages ask for, as far as that can be done together: changes of services and servers, or
+    /// listings of servers, that the client may ask for and with which there is nothing wrong. At most so many, up to
+    /// the first message of another kind.
     pub(in crate::control) fn next_run(&self, most: usize) -> Vec<Command> {
         let mut run = Vec::new();
         if !self.privileged || self.stream.is_some() || self.reading.is_some() {
