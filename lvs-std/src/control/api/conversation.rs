@@ -110,33 +110,42 @@ impl Conversation {
             // In the middle of an answer nothing can be said any more: it ends without its end, and so is none.
             Err(_) => return self.break_off(),
         };
-        let rows: Result<Vec<_>, _> = page.rows.iter().map(serde_json::to_string).collect();
-        let Ok(rows) = rows else { return self.break_off() };
-        let goes_on = page.next.filter(|_| page.rows.len() < listing.left);
+        let ConnectionPage { rows, next } = page;
+        let goes_on = next.filter(|_| rows.len() < listing.left);
         if rows.is_empty()
             && let Some(at) = goes_on
         {
             return self.page(listing, Some(at));
         }
-        let mut text = String::from(match (listing.begun, rows.is_empty()) {
-            (false, _) => "{\"result\":[",
-            (true, false) => ",",
-            (true, true) => "",
-        });
-        text.push_str(&rows.join(","));
+        // Written at once to where it waits for the client: with many listings at a time, each further copy of a page
+        // would count.
+        let mut text = Vec::with_capacity(rows.len() * ROW);
+        if !listing.begun {
+            text.extend_from_slice(b"{\"result\":[");
+        }
+        for (row, number) in rows.iter().zip(0..) {
+            if listing.begun || number > 0 {
+                text.push(b',');
+            }
+            if serde_json::to_writer(&mut text, row).is_err() {
+                return self.break_off();
+            }
+        }
         listing.begun = true;
         listing.left = listing.left.saturating_sub(rows.len());
+        drop(rows);
+        text.shrink_to_fit();
         if let Some(at) = goes_on {
             self.state = State::Between(listing, at);
-            return Said { pieces: vec![text.into_bytes()], then: Then::Talk };
+            return Said { pieces: vec![text], then: Then::Talk };
         }
-        text.push(']');
-        if let Some(next) = page.next {
-            text.push_str(&format!(",\"next\":\"{next}\""));
+        text.push(b']');
+        if let Some(next) = next {
+            text.extend_from_slice(format!(",\"next\":\"{next}\"").as_bytes());
         }
-        text.push('}');
+        text.push(b'}');
         self.state = State::Over;
-        Said { pieces: vec![line(text.into_bytes())], then: Then::End }
+        Said { pieces: vec![line(text)], then: Then::End }
     }
 
     /// What has happened, as far as it is known, and now and then an empty line, which finds out who has left.
@@ -245,6 +254,8 @@ fn line(mut text: Vec<u8>) -> Vec<u8> {
 
 /// The longest question, in bytes: a configuration of some ten thousand services.
 const LONGEST: usize = 4 << 20;
+/// Bytes of a usual row of a listing.
+const ROW: usize = 224;
 /// Events that are told before others have their turn.
 const AT_ONCE: usize = 64;
 /// After how long without an event an empty line is sent.
