@@ -89,7 +89,7 @@ pub fn write(frame: &Frame<'_>) -> Result<[u8; VNET_LEN], VnetError> {
     Ok(header)
 }
 
-/// As [`write`], where `front` bytes will stand before the frame's first one.
+/// As [`write()`], where `front` bytes will stand before the frame's first one.
 #[cfg(feature = "runtime")]
 pub(crate) fn write_behind(frame: &Frame<'_>, front: usize) -> Result<[u8; VNET_LEN], VnetError> {
     let mut header = write(frame)?;
