@@ -150,7 +150,7 @@ impl World {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(2);
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
 const CLIENT_PORT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
