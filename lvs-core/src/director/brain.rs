@@ -194,7 +194,8 @@ impl Brain {
 /// Which places for servers are free.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// The place that was given back last. [`Server::next`] of each of these names the one before it.
+    /// The place that was given back last. The `next` of the [`Server`](crate::model::server::Server) in each of these
+    /// places names the one before it.
     pub(super) vacant: Option<ServerId>,
     /// How many places have ever been taken; those behind them are free.
     pub(super) taken: usize,
