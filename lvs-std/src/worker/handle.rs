@@ -32,8 +32,8 @@ const COMMANDS: usize = 64;
 /// command itself takes longer. None must be given to a worker by its own thread (from inside a command, or between
 /// two [turns](super::Worker::turn)): it would wait for ever.
 ///
-/// A worker that has stopped answers every command with [`WorkerGone`]. The parameters are those of the
-/// [`Worker`](super::Worker).
+/// A worker whose [run](super::Worker::run) is over answers every command with [`WorkerGone`]. The parameters are those
+/// of the [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap> {
     // This channel drops what waits in it when the worker goes, so that whoever waits for an answer hears of that. One
     // of `crossbeam_channel` keeps it until the last handle goes.
@@ -44,7 +44,8 @@ pub struct Handle<S: Store = Heap> {
 
 /// What the worker holds of the connection to its handles.
 pub(super) struct Inbox<S: Store> {
-    commands: mpsc::Receiver<Command<S>>,
+    /// `None` when the worker has ended.
+    commands: Option<mpsc::Receiver<Command<S>>>,
     waker: Arc<Waker>,
     wake_rx: UnixStream,
     published: Arc<Mutex<Snapshot>>,
@@ -65,7 +66,7 @@ pub(super) fn channel<S: Store>(snapshot: Snapshot) -> io::Result<(Handle<S>, In
     let (sender, receiver) = sync_channel(COMMANDS);
     let waker = Arc::new(Waker { stop: Arc::new(AtomicBool::new(false)), wake_tx });
     let published = Arc::new(Mutex::new(snapshot));
-    let inbox = Inbox { commands: receiver, waker: waker.clone(), wake_rx, published: published.clone() };
+    let inbox = Inbox { commands: Some(receiver), waker: waker.clone(), wake_rx, published: published.clone() };
     Ok((Handle { commands: sender, waker, published }, inbox))
 }
 
@@ -189,7 +190,12 @@ impl<S: Store> fmt::Debug for Handle<S> {
 impl<S: Store> Inbox<S> {
     /// The next command, if one waits.
     pub(super) fn next(&self) -> Option<Command<S>> {
-        self.commands.try_recv().ok()
+        self.commands.as_ref()?.try_recv().ok()
+    }
+
+    /// Takes no command any more: whoever waits for one that was not carried out learns that it will not be.
+    pub(super) fn close(&mut self) {
+        self.commands = None;
     }
 
     /// Whether the worker has been told to stop.

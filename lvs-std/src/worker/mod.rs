@@ -200,8 +200,15 @@ impl<S: Store> Worker<S> {
         Ok((worker, handle, fetch))
     }
 
-    /// Works until it is told to stop, or until no device is left.
+    /// Works until it is told to stop, or until no device is left. Whatever its handles ask for afterwards, or have
+    /// asked for in vain, is answered with [`WorkerGone`], also while the worker itself is still there.
     pub fn run(&mut self) -> End {
+        let end = self.work();
+        self.inbox.close();
+        end
+    }
+
+    fn work(&mut self) -> End {
         let mut last_moved = Instant::now();
         loop {
             let (moved, waiting) = self.round();

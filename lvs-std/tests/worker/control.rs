@@ -80,6 +80,30 @@ fn a_running_worker_takes_commands_and_stops() {
 }
 
 #[test]
+fn whoever_asks_a_worker_that_ends_is_answered_also_while_what_is_left_of_it_is_kept() {
+    for _ in 0..20 {
+        let World { mut worker, handle, .. } = World::empty(&PairOptions::default());
+        let thread = thread::spawn(move || (worker.run(), worker));
+        let (ended, ends) = std::sync::mpsc::channel();
+        for _ in 0..4 {
+            let (handle, ended) = (handle.clone(), ended.clone());
+            thread::spawn(move || {
+                while handle.with(|_, _, _| ()) == Ok(()) {}
+                ended.send(()).unwrap();
+            });
+        }
+        handle.with(|_, _, _| ()).unwrap();
+        handle.stop();
+        let (end, _kept) = thread.join().unwrap();
+        assert_eq!(end, End::Stopped);
+        for _ in 0..4 {
+            ends.recv_timeout(Duration::from_secs(60)).expect("an asker waits for ever");
+        }
+        assert_eq!(handle.with(|_, _, _| ()), Err(WorkerGone));
+    }
+}
+
+#[test]
 fn an_address_is_announced_when_told() {
     let World { mut worker, handle, mut client, .. } = World::empty(&PairOptions::default());
     let thread = thread::spawn(move || worker.run());
