@@ -24,6 +24,8 @@ pub(crate) mod ring;
 pub(crate) mod rtnetlink;
 #[cfg(feature = "exec")]
 pub(crate) mod seccomp;
+#[cfg(feature = "health")]
+pub(crate) mod tether;
 pub(crate) mod tun;
 pub(crate) mod vectors;
 pub(crate) mod xsk;

@@ -30,6 +30,10 @@ fn main() -> ExitCode {
                     "a second start is refused and the first director loses nothing by it",
                     restart::second_start,
                 ),
+                (
+                    "programs of checks end with the director, also when it is killed",
+                    restart::programs_of_checks,
+                ),
                 ("a drained server keeps its connections until the deadline cuts them", reload::drain),
                 ("what became of a packet is explained", reload::explain),
                 (

@@ -1,6 +1,6 @@
 //! A director that was killed, and a second one that is started beside it.
 
-use crate::stage::{Stage, is_alive, service, start};
+use crate::stage::{Stage, eventually, is_alive, service, start};
 use crate::support::PROGRAM;
 use core::error::Error;
 use core::time::Duration;
@@ -108,4 +108,42 @@ pub(crate) fn second_start(lab: Lab) -> Outcome {
         drop(fs::remove_file(format!("{other}{end}")));
     }
     Ok(())
+}
+
+/// What a check has started ends with the director, however that ends.
+pub(crate) fn programs_of_checks(lab: Lab) -> Outcome {
+    let noted = std::env::temp_dir().join(format!("director-test-{}-check", std::process::id()));
+    let note = noted.display();
+    // It ignores what a program may ignore, and so does its child.
+    let script =
+        format!("trap '' TERM HUP INT; echo $$ > {note}.new; mv {note}.new {note}; sleep 600 & wait");
+    let check = format!(
+        "check = {{ type = \"program\", command = [\"sh\", \"-c\", \"{script}\"], interval = \"90s\", \
+         timeout = \"80s\" }}\n"
+    );
+    let services = service("rr", &[(1, 1)]).replacen("scheduler", &format!("{check}scheduler"), 1);
+    let mut stage = Stage::new(lab, "checks", &services)?;
+    for signal in [Signal::KILL, Signal::TERM] {
+        eventually("the check runs", || Ok(noted.exists()))?;
+        let group = fs::read_to_string(&noted)?.trim().to_owned();
+        fs::remove_file(&noted)?;
+        eventually("it has a child", || Ok(members(&group)? == 2))?;
+        stage.director.signal(signal)?;
+        eventually("both have ended", || Ok(members(&group)? == 0))?;
+        if signal == Signal::KILL {
+            std::thread::sleep(Duration::from_millis(200));
+            stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many processes a group has. Who is dead and not asked for yet does not count.
+fn members(group: &str) -> Result<usize, Box<dyn Error>> {
+    let is_member = |process: &fs::DirEntry| {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let mut words = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        words.next().is_some_and(|state| state != "Z") && words.nth(1) == Some(group)
+    };
+    Ok(fs::read_dir("/proc")?.flatten().filter(is_member).count())
 }

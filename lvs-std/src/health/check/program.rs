@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{Attempt, Checker, Expiry, PASSED, Pass, Progress};
 use crate::health::{Doing, Failure};
+use crate::sys::tether::Tether;
 
 /// A target is up when a program says so by its exit status (keepalived's `MISC_CHECK`): 0 is good, everything else is
 /// not.
@@ -21,8 +22,8 @@ use crate::health::{Doing, Failure};
 ///
 /// The program runs in a process group of its own, without input and output. Its environment has the target in
 /// `CHECK_ADDRESS` and `CHECK_PORT`, and of this process's environment `PATH`, `LANG` and `TZ` alone: secrets of the
-/// director are none of its checks'. It ends with the check's engine. When its time is up, the group gets SIGTERM, a
-/// second later SIGKILL. Needs Linux 5.3.
+/// director are none of its checks'. When its time is up, the group gets SIGTERM, a second later SIGKILL. The
+/// group ends with the check's engine, and with this process, also when that is killed. Needs Linux 5.3.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Program {
@@ -61,14 +62,14 @@ impl Checker for Program {
             step,
             errno: error.raw_os_error().unwrap_or_default(),
         };
-        let child = Running(Some(started.map_err(|error| hindered("start the program", &error))?));
+        let child = started.map_err(|error| hindered("start the program", &error))?;
+        let pid = Pid::from_child(&child);
+        // Where something fails from here on, the program ends as this value is dropped.
+        let mut child = Running { child: Some(child), tether: None };
+        child.tether = Some(Tether::tie(pid).map_err(|error| hindered("watch the program", &error))?);
         // Such a descriptor becomes readable when the process ends, so a program is waited for as a socket is.
-        let end =
-            child.pid().map_or(Err(rustix::io::Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
-        let end = end.map_err(|errno| {
-            child.signal(Signal::KILL);
-            hindered("watch the program", &errno.into())
-        })?;
+        let end = pidfd_open(pid, PidfdFlags::empty());
+        let end = end.map_err(|errno| hindered("watch the program", &errno.into()))?;
         Ok(Box::new(Waiting { child, end, dynamic: self.dynamic, late: None }))
     }
 }
@@ -85,11 +86,15 @@ fn judge(status: ExitStatus, dynamic: bool) -> Result<Pass, Failure> {
 
 /// A program that leaves no zombie.
 #[derive(Debug)]
-struct Running(Option<Child>);
+struct Running {
+    child: Option<Child>,
+    /// Ends the group when this process ends. `None` only until it is tied.
+    tether: Option<Tether>,
+}
 
 impl Running {
     fn pid(&self) -> Option<Pid> {
-        self.0.as_ref().map(Pid::from_child)
+        self.child.as_ref().map(Pid::from_child)
     }
 
     /// To all of its group. It cannot be another's by now: the number is taken until somebody asked for its end.
@@ -103,7 +108,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(mut child) = self.0.take() else { return };
+        let Some(mut child) = self.child.take() else { return };
         if matches!(child.try_wait(), Ok(Some(_))) {
             return;
         }
@@ -134,11 +139,11 @@ impl Attempt for Waiting {
             // It has ended: whatever it started ends with it, while its number is still its own.
             self.child.signal(Signal::KILL);
         }
-        let Some(child) = &mut self.child.0 else { return Progress::Waits };
+        let Some(child) = &mut self.child.child else { return Progress::Waits };
         match child.try_wait() {
             Ok(None) => Progress::Waits,
             Ok(Some(status)) => {
-                self.child.0 = None;
+                self.child.child = None;
                 Progress::Done(self.late.take().map_or_else(|| judge(status, self.dynamic), Err))
             }
             Err(error) => Progress::Done(Err(Failure::Hindered {
