@@ -14,9 +14,10 @@
 //! All three are the kernel's, and vanish with the process however it ends. Lock files stay where they are: a file
 //! that is removed while somebody else opens it would be locked by both.
 //!
-//! A successor takes over without a gap: the descriptors of [`Ownership::hand_over`] go to it, for example as
-//! `SCM_RIGHTS` (`unix(7)`), and [`Ownership::adopt`] makes them an ownership there. Both processes own then, until
-//! the first one ends.
+//! A successor takes over without a gap: [`Ownership::send`] hands everything over by a Unix socket, and
+//! [`Ownership::receive`] takes it there; or the descriptors of [`Ownership::hand_over`] reach it in another way, by
+//! inheritance for example, and [`Ownership::adopt`] makes them an ownership there. Both processes own then, until the
+//! first one ends. `runtime::Runtime::start_with` starts a director that owns so.
 //!
 //! ```
 //! use lvs_std::ownership::{Claims, OwnershipError};
@@ -32,6 +33,7 @@
 //! ```
 
 mod error;
+mod handover;
 mod interface;
 mod lock;
 mod owner;

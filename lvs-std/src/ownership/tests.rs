@@ -275,3 +275,36 @@ fn a_successor_owns_what_was_handed_over_and_nothing_else_passes_for_it() {
     drop(second);
     claims.take().unwrap();
 }
+
+#[test]
+fn what_comes_in_place_of_an_ownership_is_refused() {
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+    let pair = |kind| socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    let folder = Folder::new("handover");
+    let claims = Claims::new().with_state(folder.path("state")).with_socket(folder.path("sock"));
+    let owned = claims.clone().take().unwrap();
+    // The whole of it, and nothing at all.
+    for owned in [&owned, &Ownership::default()] {
+        let (here, there) = pair(SocketType::SEQPACKET);
+        owned.send(&here).unwrap();
+        let adopted = Ownership::receive(&there).unwrap();
+        assert_eq!(adopted.hand_over().unwrap().len(), owned.hand_over().unwrap().len());
+    }
+    // Bytes without a descriptor, unknown words, too many of them, an end before the end.
+    for bytes in [&b"s/nowhere"[..], b"x", b"", &[b'.'; 2], &[b's'; 5_000]] {
+        let (here, there) = pair(SocketType::SEQPACKET);
+        send(&here, bytes, SendFlags::NOSIGNAL).unwrap();
+        drop(here);
+        let refused = Ownership::receive(&there);
+        assert!(matches!(refused, Err(OwnershipError::Io { .. })), "{bytes:?}: {refused:?}");
+    }
+    let (here, there) = pair(SocketType::SEQPACKET);
+    drop(there);
+    owned.send(&here).unwrap_err();
+    let (here, there) = pair(SocketType::STREAM);
+    owned.send(&here).unwrap_err();
+    Ownership::receive(&there).unwrap_err();
+    // None of these owns anything.
+    drop(owned);
+    claims.take().unwrap();
+}
