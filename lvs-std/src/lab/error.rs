@@ -4,6 +4,7 @@ use core::error::Error;
 use core::fmt;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 /// Why a step of building a lab failed. The text says what was refused, where, and what to do about it.
 #[derive(Debug)]
@@ -28,6 +29,13 @@ pub enum LabError {
         node: String,
         /// What was tried, for example "add address 192.0.2.7/24 to eth0".
         step: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel refused a disk.
+    Disk {
+        /// Where it should be mounted.
+        folder: PathBuf,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -56,6 +64,9 @@ impl fmt::Display for LabError {
                 }
                 Ok(())
             }
+            Self::Disk { folder, source } => {
+                write!(f, "no disk can be mounted at {}: {source}", folder.display())
+            }
             Self::Threads => f.write_str(
                 "a user namespace can only be entered by a process with one thread; \
                  make the first lab at the very start of main, before any thread",
@@ -67,9 +78,10 @@ impl fmt::Display for LabError {
 impl Error for LabError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Isolate { source, .. } | Self::Privileges { source } | Self::Setup { source, .. } => {
-                Some(source)
-            }
+            Self::Isolate { source, .. }
+            | Self::Privileges { source }
+            | Self::Setup { source, .. }
+            | Self::Disk { source, .. } => Some(source),
             Self::Threads => None,
         }
     }

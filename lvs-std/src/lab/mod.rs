@@ -32,6 +32,7 @@
 
 mod balancer;
 mod cluster;
+mod disk;
 mod error;
 pub mod harness;
 mod isolate;
@@ -39,9 +40,12 @@ mod node;
 mod obstacle;
 mod pulse;
 
+use std::path::Path;
+
 pub use crate::sys::rtnetlink::Interface;
 pub use balancer::{Balanced, Balancer, BalancerCounters};
 pub use cluster::{Arms, Cluster, Plan};
+pub use disk::Disk;
 pub use error::LabError;
 pub use node::Node;
 pub use obstacle::Obstacle;
@@ -90,6 +94,16 @@ impl Lab {
         let node = Node::new(name)?;
         node.add_bridge(BRIDGE)?;
         Ok(Switch(node))
+    }
+
+    /// Mounts a small disk at a folder, which is made if need be. Only this process sees it there, and what it starts.
+    ///
+    /// Threads that run already do not see it: like the lab itself, it must be made at the start of `main`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a mount namespace, or the disk in it.
+    pub fn disk(&self, folder: &Path, bytes: u64) -> Result<Disk, LabError> {
+        Disk::mount(folder, bytes)
     }
 
     /// Joins two nodes by a cable between the named interfaces, which it makes and brings up. Their offloads are those

@@ -20,6 +20,14 @@ pub(crate) fn unshare_network() -> io::Result<()> {
     Ok(())
 }
 
+/// Moves the calling thread alone into a new mount namespace, with the mounts that it had.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: the file descriptor table stays shared. The working directory is this thread's own from now on, and that
+    // of the threads that it starts.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    Ok(())
+}
+
 /// Moves the calling thread alone into the network namespace that `namespace` refers to.
 pub(crate) fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
     rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;

@@ -66,7 +66,8 @@ pub(super) fn channel<S: Store>(snapshot: Snapshot) -> io::Result<(Handle<S>, In
     let (sender, receiver) = sync_channel(COMMANDS);
     let waker = Arc::new(Waker { stop: Arc::new(AtomicBool::new(false)), wake_tx });
     let published = Arc::new(Mutex::new(snapshot));
-    let inbox = Inbox { commands: Some(receiver), waker: waker.clone(), wake_rx, published: published.clone() };
+    let inbox =
+        Inbox { commands: Some(receiver), waker: waker.clone(), wake_rx, published: published.clone() };
     Ok((Handle { commands: sender, waker, published }, inbox))
 }
 
