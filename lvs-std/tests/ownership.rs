@@ -1,12 +1,12 @@
 //! A director's possessions in the hands of several processes. This program is all of them: it starts itself.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lvs_std::lab::Lab;

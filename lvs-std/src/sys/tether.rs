@@ -55,10 +55,11 @@ const F_SETSIG: i32 = 10;
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
     use std::fs::File;
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::{Child, Command};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
