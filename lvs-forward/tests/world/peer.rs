@@ -169,7 +169,12 @@ impl Peer {
 
     fn discovery(&mut self, from: IpAddr, message: &[u8]) -> Vec<Out> {
         let target = IpAddr::from(<[u8; 16]>::try_from(&message[8..24]).unwrap());
-        let mac: Mac = message[26..32].try_into().unwrap();
+        // Whoever asks whether an address is taken has none to be answered at (RFC 4862 §5.4.2).
+        let Some(mac) = message.get(26..32) else {
+            assert!(from.is_unspecified() && !self.addresses.contains(&target), "{target} is taken");
+            return Vec::new();
+        };
+        let mac: Mac = mac.try_into().unwrap();
         if message[0] == 136 {
             return self.learn(target, mac, message[4] & 0x40 != 0);
         }

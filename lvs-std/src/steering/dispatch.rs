@@ -153,6 +153,8 @@ pub(crate) fn is_steered(frame: &[u8], by: By) -> bool {
         Some(0x86dd) => match frame.get(network + 6) {
             Some(6 | 17 | 132 | 50) => true,
             Some(44) => by != By::Endpoint,
+            // TCP behind a hop-by-hop header of eight bytes, as Linux merges frames beyond 64 KiB.
+            Some(0) => half(network + 40) == Some(0x0600),
             _ => false,
         },
         _ => false,
