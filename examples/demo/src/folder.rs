@@ -1,6 +1,7 @@
 //! The folder that all real servers share: temporary files with contents whose hashes are known.
 
 use core::hash::Hasher;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::fs;
 use std::hash::DefaultHasher;
 use std::io;
@@ -22,9 +23,12 @@ pub(crate) struct File {
 impl Folder {
     /// A file for each of these lengths in bytes.
     pub(crate) fn new(lengths: &[usize]) -> io::Result<Self> {
+        // A number is used once, so that a folder that is gone stays gone.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let path = (0..64)
-            .map(|attempt| {
-                std::env::temp_dir().join(format!("director-demo-{}-{attempt}", std::process::id()))
+            .map(|_| {
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                std::env::temp_dir().join(format!("director-demo-{}-{number}", std::process::id()))
             })
             .find_map(|path| match fs::create_dir(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
