@@ -2,6 +2,7 @@
 
 use core::hash::Hasher;
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 use std::hash::DefaultHasher;
 use std::io::{self, Read, Write};
@@ -86,11 +87,15 @@ impl Session {
     }
 }
 
-/// Sends a datagram and returns the number of the server that echoed it.
+/// Sends a datagram from a port that no other one had, and returns the number of the server that echoed it.
 pub(crate) fn echo(client: &Node, to: SocketAddr, length: usize) -> io::Result<u8> {
     client
         .run(|| {
-            let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
+            // A port that the kernel gives may be one that it gave before, and so the same connection's. It gives none
+            // below 32,768.
+            static NEXT: AtomicU16 = AtomicU16::new(0);
+            let port = 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
+            let any: SocketAddr = if to.is_ipv4() { ([0; 4], port).into() } else { ([0; 16], port).into() };
             let socket = UdpSocket::bind(any)?;
             socket.set_read_timeout(Some(PATIENCE / TRIES))?;
             let data = pattern(length);
