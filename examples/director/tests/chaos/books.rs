@@ -77,7 +77,9 @@ impl Books {
         }
         for entry in fs::read_dir(disk)? {
             let name = entry?.file_name();
-            if !FILES.iter().any(|file| name == *file) {
+            // One that was killed may have been about to write its state file anew.
+            let is_known = FILES.iter().any(|file| name == *file) || (is_new && name == "state.new");
+            if !is_known {
                 return Err(format!("{name:?} is left on the disk").into());
             }
         }

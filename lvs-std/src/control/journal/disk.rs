@@ -24,6 +24,8 @@ pub(crate) trait Disk: Send + fmt::Debug {
     fn sync_new(&mut self) -> io::Result<()>;
     /// The new file takes the place of the file: it is what is appended to from now on.
     fn rename(&mut self) -> io::Result<()>;
+    /// Gives up the new file, if one was begun: it takes no room on a full disk, and no descriptor.
+    fn abandon(&mut self);
     /// Gives the folder to the disk, and so the names in it.
     fn sync_folder(&mut self) -> io::Result<()>;
     /// Keeps the file as it is under another name beside it. Returns that name.
@@ -110,6 +112,13 @@ impl Disk for RealDisk {
         fs::rename(self.beside(".new"), &self.path)?;
         self.file = self.new.take();
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        if self.new.take().is_some() {
+            // If it stays all the same, the next one takes its place.
+            let _ = fs::remove_file(self.beside(".new"));
+        }
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {

@@ -46,6 +46,11 @@ impl Faulty {
         (inner.first, inner.count) = (first, count);
     }
 
+    /// Whether a new file was begun that has taken nothing's place.
+    pub(in crate::control) fn has_new(&self) -> bool {
+        self.inner().new.is_some()
+    }
+
     /// Steps so far.
     pub(in crate::control) fn steps(&self) -> u64 {
         self.inner().step
@@ -154,6 +159,10 @@ impl Disk for Faulty {
         inner.one()?;
         inner.named = Some(inner.new.take().ok_or(io::ErrorKind::NotFound)?);
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.inner().new = None;
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {

@@ -83,6 +83,10 @@ impl Disk for MemoryFile {
         Ok(())
     }
 
+    fn abandon(&mut self) {
+        self.lock().new.clear();
+    }
+
     fn sync_folder(&mut self) -> io::Result<()> {
         Ok(())
     }

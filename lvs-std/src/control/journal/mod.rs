@@ -333,7 +333,10 @@ impl Journal {
             disk.sync_new()?;
             disk.rename()
         };
-        written().map_err(|error| failed(&self.path, "it cannot be replaced", error))?;
+        if let Err(error) = written() {
+            self.disk.abandon();
+            return Err(failed(&self.path, "it cannot be replaced", error));
+        }
         (self.base, self.length) = (bytes.len() as u64, bytes.len() as u64);
         (self.patience, self.stale) = (0, None);
         // Only now does the name outlast a loss of power. The process has no use for that.

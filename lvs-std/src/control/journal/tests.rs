@@ -234,6 +234,7 @@ fn survives(first: u64, count: u64, durability: Durability) -> u64 {
         let place = format!("steps {first} to {first}+{count}, {durability:?}, record {number}");
         if journal.is_stale() || number % 5 == 4 {
             let _ = journal.replace(kept.clone());
+            assert!(!disk.has_new(), "{place}: a new file that could not be written is left");
         }
         let unit = vec![Entry::Applied(Some(number.to_string())); usize::from(number % 3) + 1];
         let is_kept = journal.record(core::slice::from_ref(&unit)).is_ok();
