@@ -149,13 +149,14 @@ fn is_conserved(net: &Net, at: &Place) -> Outcome<u64> {
     Err("each time more has left or was dropped than came".into())
 }
 
-/// What has gone to servers, to clients, and nowhere.
-fn counted(at: &Place) -> Outcome<[u64; 3]> {
+/// What has gone to servers, to clients, and nowhere: for a reason at once, or after it was counted as gone and waited.
+fn counted(at: &Place) -> Outcome<[u64; 4]> {
     let counts: BTreeMap<String, u64> = serde_json::from_value(ask(at, &Request::Statistics)?)?;
     let of = |name: &str| counts.get(name).copied().unwrap_or_default();
-    let drops = counts.iter().filter_map(|(name, count)| Some((name.strip_prefix("dropped: ")?, count)));
-    let drops = drops.filter(|(reason, _)| !LATER.contains(reason)).map(|(_, count)| count).sum();
-    Ok([of("sent to real servers"), of("sent to clients"), drops])
+    let drops = counts.iter().filter_map(|(name, count)| Some((name.strip_prefix("dropped: ")?, *count)));
+    let (late, at_once): (Vec<_>, Vec<_>) = drops.partition(|(reason, _)| LATER.contains(reason));
+    let sum = |drops: Vec<(&str, u64)>| -> u64 { drops.into_iter().map(|(_, count)| count).sum() };
+    Ok([of("sent to real servers"), of("sent to clients"), sum(at_once), sum(late)])
 }
 
 /// `None` when more was counted than was sent.
@@ -183,7 +184,7 @@ fn count_datagrams(net: &Net, at: &Place) -> Outcome<Option<u64>> {
     let (mut answered, mut drops) = (0, Some(before[2]));
     eventually("each datagram has left or is a counted drop", || {
         let now = counted(at)?;
-        let [requests, replies, dropped] = [0, 1, 2].map(|at| now[at] - before[at]);
+        let [requests, replies, dropped, late] = [0, 1, 2, 3].map(|at| now[at] - before[at]);
         let came = net.arrived.load(Ordering::Acquire) - arrived;
         let mut bytes = [0; 16];
         for socket in &sockets {
@@ -191,15 +192,15 @@ fn count_datagrams(net: &Net, at: &Place) -> Outcome<Option<u64>> {
                 answered += 1;
             }
         }
-        if requests + dropped > sent || replies > requests {
+        if requests + dropped > sent || came + late > requests || replies > came {
             drops = None;
             return Ok(());
         }
-        match requests + dropped == sent && came == requests && replies == requests && answered == replies {
+        match requests + dropped == sent && came + late == requests && replies == came && answered == came {
             true => Ok(()),
             false => Err(format!(
-                "{requests} sent to servers and {dropped} dropped of {sent}; {came} came there; {replies} sent to \
-                 the client, {answered} came there"
+                "{requests} sent to servers and {dropped} dropped of {sent}; {came} came there, {late} waited in \
+                 vain; {replies} sent to the client, {answered} came there"
             )
             .into()),
         }
@@ -254,7 +255,7 @@ pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> Outcome) -> Outcome
     }
 }
 
-/// Reasons for which something may be dropped long after it came: it waited.
+/// Reasons for which something is dropped that has waited for its next hop's address, or for the rest of a datagram.
 const LATER: [&str; 4] = ["fragment-timeout", "hop-failed", "hop-pending", "neighbours-full"];
 const SOCKETS: usize = 10;
 /// How often datagrams are counted while something else moves.
