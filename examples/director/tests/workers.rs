@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/greeting.rs"]
+mod greeting;
 mod support;
 
 use core::error::Error;
@@ -9,15 +11,16 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 
+use greeting::{greet, ping};
 use lvs_core::{Family, Method};
 use lvs_std::lab::harness::{self, Outcome};
-use lvs_std::lab::{Cluster, Lab, Node, Plan};
+use lvs_std::lab::{Cluster, Lab, Plan};
 use rustix::net::{SocketFlags, SocketType};
 use rustix::process::Signal;
 use support::{PROGRAM, Program, Temporary, ask, serve};
@@ -144,30 +147,9 @@ fn service(scheduler: &str, more: &str) -> String {
     text
 }
 
-/// A server that tells its node's name and echoes what comes.
-fn greet(node: &Node, address: SocketAddr) -> Outcome {
-    let listener = node.run(|| std::net::TcpListener::bind(address))??;
-    let name = node.name().to_owned();
-    node.spawn("server", move || {
-        for mut stream in listener.incoming().flatten() {
-            let name = name.clone();
-            std::thread::spawn(move || {
-                drop(stream.write_all(name.as_bytes()));
-                let mut bytes = [0; 64];
-                while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    drop(stream.write_all(&bytes[..count]));
-                }
-            });
-        }
-    })?;
-    Ok(())
-}
-
 /// Whether a connection still carries bytes there and back.
 fn is_alive(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let mut back = [0; 4];
-    stream.write_all(b"ping").is_ok() && stream.read_exact(&mut back).is_ok() && &back == b"ping"
+    ping(stream, Duration::from_secs(1)).is_ok()
 }
 
 fn sums(lab: Lab) -> Outcome {

@@ -12,6 +12,8 @@ mod books;
 mod chance;
 mod commands;
 mod director;
+#[path = "../support/greeting.rs"]
+mod greeting;
 mod model;
 mod traffic;
 mod trouble;

@@ -3,8 +3,8 @@
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Read as _};
+use std::net::{TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -12,6 +12,7 @@ use lvs_core::{Family, Method};
 use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Arms, Cluster, Lab, Node, Plan};
 
+use crate::greeting::{greet, ping};
 use crate::model::{ECHO, VIP};
 
 /// Clients, a director's node and real servers, with traffic.
@@ -142,36 +143,6 @@ fn greeted(patience: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether a connection carries bytes there and back.
-fn ping(stream: &mut TcpStream, patience: Duration) -> io::Result<()> {
-    stream.set_read_timeout(Some(patience))?;
-    let mut back = [0; 4];
-    stream.write_all(b"ping")?;
-    stream.read_exact(&mut back)?;
-    if &back == b"ping" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
-}
-
-/// A server that tells its node's name and echoes what comes.
-fn greet(node: &Node, address: SocketAddr) -> Outcome {
-    let listener = node.run(|| TcpListener::bind(address))??;
-    let name = node.name().to_owned();
-    node.spawn("server", move || {
-        for mut stream in listener.incoming().flatten() {
-            let name = name.clone();
-            thread::spawn(move || {
-                // A client that went away in a trouble must not keep a thread for ever.
-                drop(stream.set_read_timeout(Some(ABANDONED)));
-                drop(stream.write_all(name.as_bytes()));
-                let mut bytes = [0; 64];
-                while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    drop(stream.write_all(&bytes[..count]));
-                }
-            });
-        }
-    })?;
-    Ok(())
-}
-
 /// A server that counts datagrams and sends them back.
 fn echo(node: &Node, address: SocketAddr, arrived: Arc<AtomicU64>) -> Outcome {
     let socket = node.run(|| UdpSocket::bind(address))??;
@@ -193,5 +164,3 @@ const PAUSE: Duration = Duration::from_millis(2);
 const SHORT: Duration = Duration::from_secs(1);
 /// How long it takes at the most where there is none.
 const LONG: Duration = Duration::from_secs(20);
-/// After which a server gives up a client. Longer than any trouble and check.
-const ABANDONED: Duration = Duration::from_secs(600);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod clients;
+#[path = "../support/greeting.rs"]
+mod greeting;
 mod refusals;
 mod reload;
 mod restart;

@@ -1,5 +1,6 @@
 //! A cluster with a director on it, and what its tests share.
 
+use crate::greeting::{greet, ping};
 use crate::support::{PROGRAM, Program, Temporary};
 use core::error::Error;
 use core::net::SocketAddr;
@@ -113,30 +114,9 @@ pub(crate) fn service(scheduler: &str, servers: &[(u8, u32)]) -> String {
     text
 }
 
-/// A server that tells its node's name and echoes what comes.
-pub(crate) fn greet(node: &Node, address: SocketAddr) -> Outcome {
-    let listener = node.run(|| std::net::TcpListener::bind(address))??;
-    let name = node.name().to_owned();
-    node.spawn("server", move || {
-        for mut stream in listener.incoming().flatten() {
-            let name = name.clone();
-            std::thread::spawn(move || {
-                drop(stream.write_all(name.as_bytes()));
-                let mut bytes = [0; 64];
-                while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    drop(stream.write_all(&bytes[..count]));
-                }
-            });
-        }
-    })?;
-    Ok(())
-}
-
 /// Whether a connection still carries bytes there and back.
 pub(crate) fn is_alive(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let mut back = [0; 4];
-    stream.write_all(b"ping").is_ok() && stream.read_exact(&mut back).is_ok() && &back == b"ping"
+    ping(stream, Duration::from_secs(1)).is_ok()
 }
 
 pub(crate) fn ask_once(to: SocketAddr) -> std::io::Result<String> {
