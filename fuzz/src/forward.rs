@@ -3,7 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lvs_core::{
-    Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick, Tunnel,
+    Config, Director, Event, Heap, Method, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey, Tick,
+    Tunnel,
 };
 use lvs_forward::checksum::Sum;
 use lvs_forward::host::{Host, MacAddress, Port, Prefix};
@@ -127,6 +128,29 @@ pub(crate) const METHODS: [Method; 7] = [
 pub(crate) struct Site {
     pub(crate) director: Director<Heap>,
     pub(crate) forwarder: Box<Forwarder>,
+}
+
+impl Site {
+    /// The events that wait to be read.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        core::iter::from_fn(|| self.director.poll_event()).collect()
+    }
+
+    /// Panics where another director has other counters, connections, services or servers.
+    pub(crate) fn assert_counts_as(&self, expected: &Self, now: Tick) {
+        assert_eq!(self.director.counters(), expected.director.counters());
+        let (seen, wanted) = (self.director.connections(now), expected.director.connections(now));
+        assert_eq!(seen.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+        for service in expected.director.services() {
+            let key = service.key();
+            let own = self.director.service(key).map(|service| service.meter().live());
+            assert_eq!(own, Some(service.meter().live()), "{key:?}");
+            let traffic = |site: &Self| -> Vec<_> {
+                site.director.servers(key).map(|(_, server)| server.meter().live()).collect()
+            };
+            assert_eq!(traffic(self), traffic(expected), "{key:?}");
+        }
+    }
 }
 
 /// What the director's world is made of, once per family: as in the recorded scenarios, whose frames are good seeds.
