@@ -412,9 +412,9 @@ impl Slot {
     /// sends on an established connection only?
     ///
     /// A client that nobody knows can have a server say something on a half-open connection, so that alone proves
-    /// nothing: a reset, the second step of the handshake, or an acknowledgement for a number that is out of the window
-    /// (RFC 9293 §3.10.7.4). After the last of these the server offers the handshake once more, and what looked like an
-    /// answer was none.
+    /// nothing. It may be a reset, the second step of the handshake, or an acknowledgement for a number that is out of
+    /// the window (RFC 9293, section 3.10.7.4). After the last of these the server offers the handshake once more, and
+    /// what looked like an answer was none.
     pub(crate) const fn weigh_answer(&mut self, before: Phase, content: Content) {
         let established = !matches!(before, Phase::HalfOpen) || self.state().is_established();
         match content {

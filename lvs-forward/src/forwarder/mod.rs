@@ -209,6 +209,11 @@ impl Forwarder {
             && !self.host.is_local_server(forward.address())
     }
 
+    /// Whether a frame comes from this machine's own stack, by the [local port](Options::local).
+    pub(crate) fn is_from_here(&self, frame: &Frame<'_>) -> bool {
+        self.options.local == Some(frame.port)
+    }
+
     /// Whether what nobody takes is refused at this port.
     pub(crate) const fn refuses_at(&self, port: PortId) -> bool {
         self.options.reject && !self.options.shared.contains(port)

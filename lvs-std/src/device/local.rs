@@ -8,8 +8,8 @@
 //! Every worker writes to the interface; the first one reads, and hands on what is another's, as it does with all that
 //! the kernel cannot steer. So no answer depends on how long the kernel remembers a flow's queue.
 //!
-//! IPv6 packets to the loopback address are taken by the kernel from the loopback interface alone (RFC 4291 §2.5.3), so
-//! a packet socket writes them there.
+//! The kernel takes IPv6 packets to the loopback address from the loopback interface alone (RFC 4291 §2.5.3), so a
+//! packet socket writes them there.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -81,7 +81,7 @@ impl Forwarder {
         addresses: &Addresses,
     ) -> Option<ForwardingError> {
         // What this machine sends has been through no router yet.
-        let from_here = self.options.local == Some(frame.port);
+        let from_here = self.is_from_here(frame);
         if !from_here && layout.ttl(frame.bytes()).is_none_or(|ttl| ttl <= 1) {
             return (!stays(addresses)).then_some(ForwardingError::TimeExceeded);
         }
@@ -185,7 +185,7 @@ impl Forwarder {
     #[inline]
     fn is_impossible(&self, frame: &Frame<'_>, addresses: &Addresses, path: Path) -> bool {
         // What this machine itself sends comes from its own addresses, the loopback ones among them.
-        let from_here = self.options.local == Some(frame.port);
+        let from_here = self.is_from_here(frame);
         is_martian(addresses) && !(from_here && is_from_loopback(addresses))
             || path != Path::Through && self.host.is_impossible_source(addresses.source()) && !from_here
     }

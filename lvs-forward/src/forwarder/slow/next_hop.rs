@@ -64,7 +64,7 @@ impl Forwarder {
         to: IpAddr,
     ) -> Result<Outcome, DropReason> {
         // What this machine's stack has sent is answered to it, whatever address that is from.
-        let from_here = self.options.local == Some(frame.port);
+        let from_here = self.is_from_here(frame);
         let goes_back = match to {
             _ if from_here => true,
             // Such an address says nothing without the port that it came from.

@@ -89,7 +89,7 @@ impl Forwarder {
             && self.refuses_at(frame.port)
             // A router forwards what is not its own, and cannot tell a connection that goes around the director.
             && !self.options.ip_forward
-            && self.options.local != Some(frame.port)
+            && !self.is_from_here(frame)
     }
 
     /// Tells a real server of NAT that its connection is not known, as its client's host would, and the client as its

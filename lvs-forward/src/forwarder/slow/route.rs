@@ -88,7 +88,7 @@ impl Forwarder {
             return self.drop(DropReason::Malformed);
         };
         // What the local stack sends has to leave, or the machine would have no network behind the director.
-        let routes = self.options.ip_forward || self.options.local == Some(frame.port);
+        let routes = self.options.ip_forward || self.is_from_here(frame);
         if !routes || stays(&addresses) {
             return self.pass(reason);
         }
@@ -113,7 +113,7 @@ impl Forwarder {
     ) -> Result<Outcome, Outcome> {
         let way = self.next_hop(now, destination);
         // What this machine sends has been through no router yet, and the director is none to it.
-        let routes = self.options.local != Some(frame.port);
+        let routes = !self.is_from_here(frame);
         let (arrival, layout) = match prepare(frame, layout) {
             Ok(prepared) => prepared,
             Err(reason) => return Err(self.drop(reason)),
