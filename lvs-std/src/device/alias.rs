@@ -4,13 +4,16 @@
 //! What comes in from such a client gets the director's address as its source, and what goes out to that address gets
 //! the client's as its destination. Nothing is remembered, as each pair is one to one, and ports stay.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use lvs_forward::checksum::{Delta, never_zero};
-use lvs_forward::{Checksum, Frame, Offload, PortId};
+use lvs_core::Direction;
+use lvs_forward::checksum::Delta;
+use lvs_forward::method::nat;
+use lvs_forward::parse::{Link, Meaning, Parsed, parse};
+use lvs_forward::{Checksum, DropReason, Fragment, Frame, Layout, PortId, icmp};
 
 use super::{Device, LONGEST, Offloads, Receive, ReceiveCounters, Transmit, TransmitCounters, TransmitError};
 
@@ -41,9 +44,11 @@ impl Receive for In {
         let aliases = &self.aliases;
         self.receive.receive(port, &mut |frames: &mut [Frame<'_>]| {
             for frame in &mut *frames {
-                let offload = frame.offload;
                 let new = |old| aliases.iter().find(|of| of.machine == old).map(|of| of.wire);
-                replace(frame.bytes_mut(), &offload, End::Source, new);
+                if let Some(found) = Found::new(frame, Direction::Reply, new) {
+                    // What is damaged is left to whoever looks at it.
+                    let _ = found.rename(frame);
+                }
             }
             judge(frames);
         })
@@ -77,19 +82,15 @@ impl Transmit for Out {
     fn transmit(&mut self, frame: &Frame<'_>) -> Result<(), TransmitError> {
         let aliases = &self.aliases;
         let new = |old| aliases.iter().find(|of| of.wire == old).map(|of| of.machine);
-        let concerned = address(frame.bytes(), End::Destination).and_then(new).is_some();
-        if !concerned {
+        let Some(found) = Found::new(frame, Direction::Request, new) else {
             return self.transmit.transmit(frame);
-        }
+        };
         let length = frame.len();
-        // A longer frame is none that the device takes.
-        let Some(place) = self.scratch.get_mut(..length) else { return self.transmit.transmit(frame) };
-        place.copy_from_slice(frame.bytes());
-        replace(place, &frame.offload, End::Destination, new);
-        match Frame::new(&mut self.scratch, 0, length, frame.port) {
-            Some(edited) => self.transmit.transmit(&edited.with_offload(frame.offload)),
-            None => Err(TransmitError::TooLong),
-        }
+        self.scratch.get_mut(..length).ok_or(TransmitError::TooLong)?.copy_from_slice(frame.bytes());
+        let edited = Frame::new(&mut self.scratch, 0, length, frame.port);
+        let mut edited = edited.ok_or(TransmitError::TooLong)?.with_offload(frame.offload);
+        found.rename(&mut edited).map_err(|_| TransmitError::Refused)?;
+        self.transmit.transmit(&edited)
     }
 
     fn flush(&mut self) -> io::Result<usize> {
@@ -105,86 +106,67 @@ impl Transmit for Out {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Source,
-    Destination,
+/// A packet with an address that has another name.
+struct Found {
+    layout: Layout,
+    meaning: Meaning,
+    /// Whose destination it is, of a request, or whose source, of a reply.
+    direction: Direction,
+    old: IpAddr,
+    new: IpAddr,
 }
 
-impl End {
-    /// Where an IPv4 header has the address (RFC 791 §3.1), and an IPv6 header (RFC 8200 §3).
-    const fn places(self) -> (usize, usize) {
-        match self {
-            Self::Source => (12, 8),
-            Self::Destination => (16, 24),
+impl Found {
+    fn new(
+        frame: &Frame<'_>,
+        direction: Direction,
+        new: impl FnOnce(IpAddr) -> Option<IpAddr>,
+    ) -> Option<Self> {
+        let Ok(Parsed::Ip(layout, meaning)) = parse(frame, Link::Bare) else { return None };
+        let addresses = layout.addresses(frame.bytes())?;
+        let old = match direction {
+            Direction::Request => addresses.destination(),
+            Direction::Reply => addresses.source(),
+        };
+        Some(Self { layout, meaning, direction, old, new: new(old)? })
+    }
+
+    /// Gives the packet the other name, which the packet that an error quotes gets too.
+    fn rename(&self, frame: &mut Frame<'_>) -> Result<(), DropReason> {
+        let Self { layout, meaning, direction, old, new } = self;
+        if let Meaning::Error(packet, embedded) = meaning {
+            let quoted = match direction {
+                Direction::Request => packet.flow.destination(),
+                Direction::Reply => packet.flow.source(),
+            };
+            if quoted.ip() == *old {
+                let target = SocketAddr::new(*new, quoted.port());
+                return icmp::translate(frame, layout, embedded, *direction, target);
+            }
         }
+        let port = layout.transport() + if *direction == Direction::Request { 2 } else { 0 };
+        let port = frame.bytes().get(port..).and_then(<[u8]>::first_chunk);
+        // A packet that is too short for ports is refused below, where it must have them.
+        let target = SocketAddr::new(*new, port.map_or(0, |port| u16::from_be_bytes(*port)));
+        nat::rewrite(frame, layout, *direction, target)?;
+        if layout.protocol() == ICMPV6 && layout.fragment() != Fragment::Later {
+            self.update_icmpv6(frame).ok_or(DropReason::Malformed)?;
+        }
+        Ok(())
+    }
+
+    /// Alone of all ICMP messages `ICMPv6` ones have a checksum over addresses (RFC 4443 §2.3).
+    fn update_icmpv6(&self, frame: &mut Frame<'_>) -> Option<()> {
+        let (IpAddr::V6(old), IpAddr::V6(new)) = (self.old, self.new) else { return Some(()) };
+        let (delta, partial) = (Delta::ZERO.ipv6(old, new), frame.offload.checksum != Checksum::Complete);
+        let field = frame.bytes_mut().get_mut(self.layout.transport() + 2..)?.first_chunk_mut()?;
+        let sum = u16::from_be_bytes(*field);
+        let sum = if partial { delta.update_partial(sum) } else { delta.update(sum) };
+        *field = sum.to_be_bytes();
+        Some(())
     }
 }
 
-/// The address at one end of a packet.
-fn address(packet: &[u8], end: End) -> Option<IpAddr> {
-    let (v4, v6) = end.places();
-    match packet.first()? >> 4 {
-        4 => packet.get(v4..)?.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
-        6 => packet.get(v6..)?.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
-        _ => None,
-    }
-}
-
-/// Gives a packet another address at one end, with all checksums, if there is a new one.
-fn replace(packet: &mut [u8], offload: &Offload, end: End, new: impl FnOnce(IpAddr) -> Option<IpAddr>) {
-    // What is too short for its header is left to whoever looks at it.
-    let _ = try_replace(packet, offload, end, new);
-}
-
-fn try_replace(
-    packet: &mut [u8],
-    offload: &Offload,
-    end: End,
-    new: impl FnOnce(IpAddr) -> Option<IpAddr>,
-) -> Option<()> {
-    let old = address(packet, end)?;
-    let new = new(old)?;
-    let (v4, v6) = end.places();
-    let (delta, transport, protocol) = match (old, new) {
-        (IpAddr::V4(old), IpAddr::V4(new)) => {
-            let delta = Delta::default().ipv4(old, new);
-            packet.get_mut(v4..)?.first_chunk_mut::<4>()?.copy_from_slice(&new.octets());
-            update(packet, 10, |sum| delta.update(sum))?;
-            let header = usize::from(packet.first()? & 0xf) * 4;
-            let fragment = u16::from_be_bytes(*packet.get(6..)?.first_chunk()?) & 0x1fff;
-            // Only the first piece of a datagram has a transport header.
-            (delta, (fragment == 0).then_some(header)?, *packet.get(9)?)
-        }
-        (IpAddr::V6(old), IpAddr::V6(new)) => {
-            let delta = Delta::default().ipv6(old, new);
-            packet.get_mut(v6..)?.first_chunk_mut::<16>()?.copy_from_slice(&new.octets());
-            (delta, 40, *packet.get(6)?)
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-    };
-    let partial = offload.checksum != Checksum::Complete;
-    let changed = |sum| if partial { delta.update_partial(sum) } else { delta.update(sum) };
-    match (protocol, old.is_ipv4()) {
-        (TCP, _) => update(packet, transport + 16, changed),
-        (UDP, is_v4) => update(packet, transport + 6, |sum| {
-            // Without a checksum it stays without (RFC 768).
-            if sum == 0 && is_v4 && !partial { 0 } else { never_zero(changed(sum)) }
-        }),
-        (ICMPV6, false) => update(packet, transport + 2, changed),
-        _ => Some(()),
-    }
-}
-
-/// Changes the checksum at a place.
-fn update(packet: &mut [u8], at: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
-    let place = packet.get_mut(at..)?.first_chunk_mut::<2>()?;
-    *place = change(u16::from_be_bytes(*place)).to_be_bytes();
-    Some(())
-}
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
 #[cfg(test)]
@@ -192,6 +174,9 @@ mod tests {
     use lvs_forward::checksum::Sum;
 
     use super::*;
+
+    const TCP: u8 = 6;
+    const UDP: u8 = 17;
 
     fn alias() -> [Alias; 2] {
         [("127.76.86.1", "10.0.0.254"), ("fd4c::1", "fd00::fe")]
@@ -226,37 +211,98 @@ mod tests {
         header
     }
 
+    /// The packet with the other name of the address at one end.
+    fn renamed(mut packet: Vec<u8>, direction: Direction, old: IpAddr, new: IpAddr) -> Vec<u8> {
+        let end = packet.len();
+        let mut frame = Frame::new(&mut packet, 0, end, PortId(0)).unwrap();
+        let new = |address| (address == old).then_some(new);
+        if let Some(found) = Found::new(&frame, direction, new) {
+            found.rename(&mut frame).unwrap();
+        }
+        packet
+    }
+
+    fn peer(of: IpAddr) -> IpAddr {
+        if of.is_ipv4() { [192, 0, 2, 9].into() } else { "2001:db8::9".parse().unwrap() }
+    }
+
     #[test]
     fn either_end_is_renamed_with_all_its_checksums() {
         for Alias { machine, wire } in alias() {
-            let peer: IpAddr =
-                if wire.is_ipv4() { [192, 0, 2, 9].into() } else { "2001:db8::9".parse().unwrap() };
+            let peer = peer(wire);
             for protocol in [TCP, UDP] {
-                let mut sent = packet(machine, peer, protocol);
-                replace(&mut sent, &Offload::NONE, End::Source, |old| (old == machine).then_some(wire));
+                let sent = renamed(packet(machine, peer, protocol), Direction::Reply, machine, wire);
                 assert_eq!(sent, packet(wire, peer, protocol));
-                let mut back = packet(peer, wire, protocol);
-                replace(&mut back, &Offload::NONE, End::Destination, |old| (old == wire).then_some(machine));
+                let back = renamed(packet(peer, wire, protocol), Direction::Request, wire, machine);
                 assert_eq!(back, packet(peer, machine, protocol));
             }
+        }
+    }
+
+    /// An error of a router about a packet from a client, to that client.
+    fn error(router: IpAddr, client: IpAddr, packet: &[u8]) -> Vec<u8> {
+        let length = 8 + packet.len();
+        let (mut header, sum, kind) = match (router, client) {
+            (IpAddr::V4(router), IpAddr::V4(client)) => {
+                let mut header = vec![0x45, 0, 0, 20 + length as u8, 0, 0, 0, 0, 64, 1, 0, 0];
+                header.extend(router.octets());
+                header.extend(client.octets());
+                let sum = Sum::ZERO.bytes(&header).checksum();
+                header[10..12].copy_from_slice(&sum.to_be_bytes());
+                (header, Sum::ZERO, 3)
+            }
+            (IpAddr::V6(router), IpAddr::V6(client)) => {
+                let mut header = vec![0x60, 0, 0, 0, 0, length as u8, ICMPV6, 64];
+                header.extend(router.octets());
+                header.extend(client.octets());
+                (header, Sum::pseudo_v6(router, client, ICMPV6, length), 2)
+            }
+            _ => panic!("one family"),
+        };
+        let mut message = vec![kind, 4, 0, 0, 0, 0, 5, 0];
+        message.extend(packet);
+        let sum = sum.bytes(&message).checksum();
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        header.extend(message);
+        header
+    }
+
+    #[test]
+    fn an_error_is_about_a_packet_that_its_receiver_has_sent() {
+        for Alias { machine, wire } in alias() {
+            let peer = peer(wire);
+            // No router looks at the checksum of what it quotes, and no host.
+            let quoted = |from: IpAddr| {
+                let mut quoted = packet(from, peer, UDP);
+                let checksum = quoted.len() - 24 + 6;
+                quoted[checksum..checksum + 2].fill(7);
+                quoted
+            };
+            let known = renamed(error(peer, wire, &quoted(wire)), Direction::Request, wire, machine);
+            assert_eq!(known, error(peer, machine, &quoted(machine)));
+            let other = renamed(error(peer, wire, &quoted(peer)), Direction::Request, wire, machine);
+            assert_eq!(other, error(peer, machine, &quoted(peer)), "about whatever it may be");
         }
     }
 
     #[test]
     fn others_and_what_is_cut_short_stay_as_they_are() {
         let [Alias { machine, wire }, _] = alias();
-        let peer = IpAddr::from([192, 0, 2, 9]);
+        let peer = peer(wire);
         let whole = packet(peer, machine, UDP);
-        let mut other = whole.clone();
-        replace(&mut other, &Offload::NONE, End::Source, |old| (old == machine).then_some(wire));
-        assert_eq!(other, whole);
+        assert_eq!(renamed(whole.clone(), Direction::Reply, machine, wire), whole);
         for length in 0..whole.len() {
-            // Whatever it is, it is no panic.
-            replace(&mut whole[..length].to_vec(), &Offload::NONE, End::Destination, |_| Some(wire));
+            let cut = whole[..length].to_vec();
+            assert_eq!(renamed(cut.clone(), Direction::Request, machine, wire), cut);
         }
+    }
+
+    #[test]
+    fn a_datagram_without_a_checksum_gets_one_as_by_nat() {
+        let [Alias { machine, wire }, _] = alias();
+        let peer = peer(wire);
         let mut without = packet(machine, peer, UDP);
         without[26..28].fill(0);
-        replace(&mut without, &Offload::NONE, End::Source, |_| Some(wire));
-        assert_eq!(without[26..28], [0, 0], "no checksum stays no checksum");
+        assert_eq!(renamed(without, Direction::Reply, machine, wire), packet(wire, peer, UDP));
     }
 }
