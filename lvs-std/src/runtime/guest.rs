@@ -171,7 +171,7 @@ impl Watch {
         self.compare(&found);
         let machine = self.present.iter().map(|(_, address)| *address).collect();
         let addresses = Addresses { machine: &machine, present: &self.present, director: &self.answered };
-        self.local.look(&self.controller, &addresses);
+        self.local.look(&self.controller, &addresses, &self.links);
         if self.interfaces.is_empty() {
             return;
         }
@@ -190,7 +190,7 @@ impl Watch {
         }
     }
 
-    /// Those of its interfaces that are there.
+    /// The interfaces that are there.
     fn find(&self) -> io::Result<BTreeMap<String, sys::Interface>> {
         let names = self.hosts.union(&self.interfaces);
         let found = names.filter_map(|name| {

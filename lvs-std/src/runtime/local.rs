@@ -12,7 +12,7 @@
 
 mod clients;
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,10 +22,9 @@ use std::time::Instant;
 
 use lvs_forward::PortId;
 use lvs_forward::host::TooManyLocalServers;
-use netlink_packet_route::AddressFamily;
 
 use self::clients::{Clients, Reachable};
-use super::problems::{Part, Problems};
+use super::problems::{Findings, Part, Problems};
 use super::{RuntimeGroup, SharedController};
 use crate::control::{DesiredService, ServiceName, method};
 use crate::device::alias::{Alias, aliased};
@@ -38,18 +37,15 @@ use crate::sys::rtnetlink::policy::{Rule, unspecified};
 /// Leads packets to real servers that are this machine to its stack, and their answers back.
 pub(super) struct LocalServers {
     group: RuntimeGroup,
-    problems: Problems,
     port: Option<PortId>,
     marks: Vec<MarkRule>,
     stack: Option<Stack>,
     clients: Clients,
-    links: Option<Inquirer>,
     /// What the servers get packets by, and when each was last wanted.
     led: BTreeMap<Led, Instant>,
     /// The servers that the workers know.
     known: BTreeSet<IpAddr>,
-    /// What is wrong, by the part that it is said of.
-    faults: BTreeSet<Part>,
+    said: Findings,
     /// The revision of the desired state that all of this is for, and when it was looked at.
     seen: Option<(u64, Instant)>,
 }
@@ -81,9 +77,9 @@ struct Wanted {
 
 /// What this machine and the director have.
 pub(super) struct Addresses<'a> {
-    /// This machine's addresses.
+    /// The addresses of this machine.
     pub(super) machine: &'a BTreeSet<IpAddr>,
-    /// The same, with the numbers of their interfaces.
+    /// All of [`machine`](Self::machine), with the numbers of their interfaces.
     pub(super) present: &'a BTreeSet<(u32, IpAddr)>,
     /// The director's own, of the configuration.
     pub(super) director: &'a [IpAddr],
@@ -107,16 +103,13 @@ impl LocalServers {
     ) -> Self {
         Self {
             clients: Clients::new(clients),
-            // Without it less can be said, and all else works.
-            links: Inquirer::open().ok(),
             group,
-            problems,
             port,
             marks,
             stack: None,
             led: BTreeMap::new(),
             known: BTreeSet::new(),
-            faults: BTreeSet::new(),
+            said: Findings::new(problems),
             seen: None,
         }
     }
@@ -128,7 +121,12 @@ impl LocalServers {
 
     /// Brings everything up to date with services and addresses, in the network namespace of this thread, and says what
     /// cannot be.
-    pub(super) fn look(&mut self, controller: &SharedController, addresses: &Addresses<'_>) {
+    pub(super) fn look(
+        &mut self,
+        controller: &SharedController,
+        addresses: &Addresses<'_>,
+        links: &Inquirer,
+    ) {
         let revision = controller.lock().desired().revision();
         let same = |(seen, at): (u64, Instant)| seen == revision && at.elapsed() < AGAIN;
         if self.seen.is_some_and(same) {
@@ -143,7 +141,7 @@ impl LocalServers {
         };
         let mut said: BTreeMap<Part, String> =
             faults.into_iter().map(|(server, why)| (server_part(server), why)).collect();
-        said.extend(self.strict(&led, addresses.present).map(|why| (strict_part(), why)));
+        said.extend(strict(&led, addresses.present, links).map(|why| (strict_part(), why)));
         said.extend(reachable.as_ref().and_then(Reachable::fault).map(|why| (clients_part(), why)));
         let now = Instant::now();
         self.led.retain(|led, since| {
@@ -151,37 +149,17 @@ impl LocalServers {
             addresses.are_of_machine(led.server) && now.duration_since(*since) < LINGER
         });
         self.led.extend(led.into_iter().map(|led| (led, now)));
-        if let Err(error) = self.bring_about(reachable.as_ref()) {
+        if let Err(error) = self.bring_about(reachable.as_ref(), links) {
             said.insert(part(), error);
         }
-        for part in self.faults.iter().filter(|part| !said.contains_key(part)) {
-            self.problems.clear(part);
-        }
-        self.faults = said.keys().cloned().collect();
-        for (part, why) in said {
-            self.problems.raise(part, why);
-        }
+        self.said.set(said);
     }
 
-    /// What is to be said of interfaces with servers' addresses where the kernel drops packets whose answers leave by
-    /// another interface, if there is one.
-    fn strict(&self, led: &BTreeSet<Led>, present: &BTreeSet<(u32, IpAddr)>) -> Option<String> {
-        let servers: BTreeSet<IpAddr> =
-            led.iter().filter(|led| led.from == (led.server, 32)).map(|led| led.server).collect();
-        let of_servers =
-            present.iter().filter(|(_, address)| servers.contains(address) && !address.is_loopback());
-        let mut named = of_servers.filter_map(|(index, address)| {
-            let name = self.links.as_ref()?.name_of(*index).ok().flatten()?;
-            is_strict(&name).then_some((name, *address))
-        });
-        let (name, address) = named.next()?;
-        Some(format!(
-            "it is 1 on {name}: clients that come to the server {address} directly get no answer any more, as those \
-             go by the director; set net.ipv4.conf.{name}.rp_filter=2"
-        ))
-    }
-
-    fn bring_about(&mut self, clients: Option<&Reachable>) -> Result<(), String> {
+    fn bring_about(&mut self, clients: Option<&Reachable>, links: &Inquirer) -> Result<(), String> {
+        if self.stack.as_ref().is_some_and(|stack| stack.is_gone(links)) {
+            self.stack = None;
+            self.clients.forget();
+        }
         if self.led.is_empty() && self.stack.is_none() && clients.is_none() {
             return Ok(());
         }
@@ -191,12 +169,12 @@ impl LocalServers {
             None => {
                 let port =
                     self.port.ok_or("the director's interfaces take all ports, and none is left for it")?;
-                let stack = Stack::open(&self.group, port, &self.clients.aliases)?;
+                let stack = Stack::open(&self.group, port, &self.clients.aliases, links)?;
                 self.stack.insert(stack)
             }
         };
         // Answers find their way before the first request comes, and as long as the last one may.
-        stack.lead(self.led.keys(), false)?;
+        let rules = stack.lead(self.led.keys())?;
         if servers != self.known {
             let told = servers.clone();
             let done = self.group.with_each(move |_, _, forwarder, _| {
@@ -207,7 +185,7 @@ impl LocalServers {
             done.map_err(|error| error.to_string())?;
             self.known = servers;
         }
-        stack.lead(self.led.keys(), true)?;
+        stack.lead_no_others(&rules)?;
         if let Some(clients) = clients {
             self.clients.lead(&self.group, stack, clients)?;
         }
@@ -218,7 +196,7 @@ impl LocalServers {
 impl Drop for LocalServers {
     fn drop(&mut self) {
         if let Some(stack) = &mut self.stack
-            && let Err(error) = stack.lead([].into_iter(), true).and_then(|()| stack.end_clients())
+            && let Err(error) = stack.end()
         {
             tracing::warn!("routing rules of real servers that are this machine stay: {error}");
         }
@@ -226,7 +204,12 @@ impl Drop for LocalServers {
 }
 
 impl Stack {
-    fn open(group: &RuntimeGroup, port: PortId, aliases: &Arc<[Alias]>) -> Result<Self, String> {
+    fn open(
+        group: &RuntimeGroup,
+        port: PortId,
+        aliases: &Arc<[Alias]>,
+        links: &Inquirer,
+    ) -> Result<Self, String> {
         let failed =
             |error: io::Error| format!("routing rules cannot be made, which takes CAP_NET_ADMIN: {error}");
         let opened = local::open(NAME, group.handles().len()).map_err(|error| error.to_string())?;
@@ -238,18 +221,13 @@ impl Stack {
         // Without IPv6 in the kernel there is nothing to be set, and no server of that family.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0");
         let mut netlink = Netlink::open().map_err(failed)?;
-        let interfaces = Inquirer::open().map_err(failed)?;
         let is_stale = |table: u32| {
-            let of = table.wrapping_sub(TABLES) >> SOURCE_BITS;
             // An interface that is gone may have had this one's number.
-            table >= TABLES && of <= MOST_INDEX && (of == index || matches!(interfaces.name_of(of), Ok(None)))
+            interface_of(table)
+                .is_some_and(|of| of == index & MOST_INDEX || matches!(links.name_of(of), Ok(None)))
         };
         netlink.remove_rules_of(is_stale).map_err(failed)?;
-        let mut stack = Self { netlink, index, rules: BTreeSet::new(), sources: Vec::new() };
-        stack.lead_by(AddressFamily::Inet, 0, None).map_err(failed)?;
-        if let Err(error) = stack.lead_by(AddressFamily::Inet6, 0, None) {
-            tracing::info!("{name}: no IPv6 for real servers that are this machine: {error}");
-        }
+        let stack = Self { netlink, index, rules: BTreeSet::new(), sources: Vec::new() };
         // The workers have the rest: what they had in its place was nothing.
         drop(group.give_bare_devices(port, devices));
         tracing::info!(
@@ -260,39 +238,46 @@ impl Stack {
         Ok(stack)
     }
 
-    /// The number of one of its tables.
+    /// Whether somebody has deleted the interface, and so all that was led by it.
+    fn is_gone(&self, links: &Inquirer) -> bool {
+        matches!(links.name_of(self.index), Ok(None))
+    }
+
+    /// Takes all rules away.
+    fn end(&mut self) -> io::Result<()> {
+        let own = self.index & MOST_INDEX;
+        self.netlink.remove_rules_of(|table| interface_of(table) == Some(own))
+    }
+
+    /// The number of one of the interface's tables.
     const fn table(&self, source: usize) -> u32 {
         TABLES + ((self.index & MOST_INDEX) << SOURCE_BITS) + source as u32
     }
 
-    fn lead_by(&mut self, of: AddressFamily, source: usize, address: Option<IpAddr>) -> io::Result<()> {
-        let table = self.table(source);
-        self.netlink.lead_by(table, self.index, of, address)
+    /// Makes one of the tables lead everything of this address's family by the interface, with a source if it says so.
+    fn lead_by(&mut self, of: IpAddr, source: usize, address: Option<IpAddr>) -> Result<(), String> {
+        let led = self.netlink.lead_by(self.table(source), self.index, of, address);
+        led.map_err(|error| {
+            format!("a route by the interface of this machine's real servers is refused: {error}")
+        })
     }
 
     /// Gives programs without a source of their own the director's table, behind all that lead elsewhere.
-    fn begin_clients(&mut self, aliases: &[Alias]) -> io::Result<()> {
+    fn lead_clients(&mut self, aliases: &[Alias]) -> io::Result<()> {
+        let table = self.table(CLIENTS);
         for alias in aliases {
             // Loopback addresses are there.
             if alias.machine.is_ipv6() {
                 self.netlink.add_alias(self.index, alias.machine)?;
             }
-        }
-        for address in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-            let table = self.table(CLIENTS);
-            self.netlink.add_rule(&Rule { from: (address, 0), protocol: None, ports: None, table })?;
+            let from = (unspecified(alias.machine), 0);
+            self.netlink.add_rule(&Rule { from, protocol: None, ports: None, table })?;
         }
         Ok(())
     }
 
-    fn end_clients(&mut self) -> Result<(), String> {
-        let table = self.table(CLIENTS);
-        let removed = self.netlink.remove_rules_of(|of| of == table);
-        removed.map_err(|error| error.to_string())
-    }
-
-    /// Leads programs to an address, with this source.
-    fn lead_client(&mut self, to: IpAddr, source: IpAddr) -> io::Result<()> {
+    /// Leads programs to an address, with this source. Returns whether they were not led there before.
+    fn lead_client(&mut self, to: IpAddr, source: IpAddr) -> io::Result<bool> {
         let table = self.table(CLIENTS);
         self.netlink.lead_to((table, self.index), to, source)
     }
@@ -302,8 +287,14 @@ impl Stack {
         self.netlink.lead_no_more_to((table, self.index), to)
     }
 
-    /// Makes these rules, and takes others away if told so.
-    fn lead<'a>(&mut self, all: impl Iterator<Item = &'a Led>, only: bool) -> Result<(), String> {
+    /// Makes routes and rules for all of these, and returns the rules. Those that were made before are made again: other
+    /// programs take away routing rules that they do not know, and routes go with an interface that is down.
+    fn lead<'a>(&mut self, all: impl Iterator<Item = &'a Led> + Clone) -> Result<BTreeSet<Rule>, String> {
+        for of_v4 in [true, false] {
+            if let Some(led) = all.clone().find(|led| led.server.is_ipv4() == of_v4) {
+                self.lead_by(led.server, 0, None)?;
+            }
+        }
         let mut wanted = BTreeSet::new();
         for led in all {
             let &Led { server, from, protocol, ports } = led;
@@ -314,18 +305,18 @@ impl Stack {
                 wanted.insert(Rule { from: (unspecified(server), 32), protocol, ports, table });
             }
         }
-        let failed = |error: io::Error| format!("a routing rule is refused: {error}");
         for rule in &wanted {
-            if !self.rules.contains(rule) {
-                self.netlink.add_rule(rule).map_err(failed)?;
-                self.rules.insert(*rule);
-            }
+            self.netlink.add_rule(rule).map_err(refused)?;
+            self.rules.insert(*rule);
         }
-        if only {
-            for rule in self.rules.clone().difference(&wanted) {
-                self.netlink.remove_rule(rule).map_err(failed)?;
-                self.rules.remove(rule);
-            }
+        Ok(wanted)
+    }
+
+    /// Takes away all rules but these.
+    fn lead_no_others(&mut self, wanted: &BTreeSet<Rule>) -> Result<(), String> {
+        for rule in self.rules.clone().difference(wanted) {
+            self.netlink.remove_rule(rule).map_err(refused)?;
+            self.rules.remove(rule);
         }
         Ok(())
     }
@@ -353,18 +344,21 @@ impl Stack {
         let at = match self.sources.iter().position(|known| *known == address) {
             Some(at) => at,
             None => {
-                let at = self.sources.len();
-                if at + 1 >= CLIENTS {
+                if self.sources.len() + 1 >= CLIENTS {
                     return Err("real servers have had too many addresses of this machine".to_owned());
                 }
-                let made = self.lead_by(AddressFamily::Inet, at + 1, Some(address));
-                made.map_err(|error| format!("a route with the source {address} is refused: {error}"))?;
                 self.sources.push(address);
-                at
+                self.sources.len() - 1
             }
         };
+        self.lead_by(address, at + 1, Some(address))?;
         Ok(self.table(at + 1))
     }
+}
+
+/// The number of the interface that a table belongs to, if it is a director's.
+fn interface_of(table: u32) -> Option<u32> {
+    table.checked_sub(TABLES).map(|of| of >> SOURCE_BITS).filter(|of| *of <= MOST_INDEX)
 }
 
 /// Which servers are this machine, how their packets come back, and which of them cannot be served.
@@ -462,8 +456,30 @@ const fn whole(address: IpAddr) -> u8 {
     }
 }
 
+fn refused(error: io::Error) -> String {
+    format!("a routing rule is refused: {error}")
+}
+
 fn part() -> Part {
     Part::Machine("own real servers".to_owned())
+}
+
+/// What is to be said of interfaces with servers' addresses where the kernel drops packets whose answers leave by
+/// another interface, if there is one.
+fn strict(led: &BTreeSet<Led>, present: &BTreeSet<(u32, IpAddr)>, links: &Inquirer) -> Option<String> {
+    let servers: BTreeSet<IpAddr> =
+        led.iter().filter(|led| led.from == (led.server, 32)).map(|led| led.server).collect();
+    let of_servers =
+        present.iter().filter(|(_, address)| servers.contains(address) && !address.is_loopback());
+    let mut named = of_servers.filter_map(|(index, address)| {
+        let name = links.name_of(*index).ok().flatten()?;
+        is_strict(&name).then_some((name, *address))
+    });
+    let (name, address) = named.next()?;
+    Some(format!(
+        "it is 1 on {name}: clients that come to the server {address} directly get no answer any more, as those \
+         go by the director; set net.ipv4.conf.{name}.rp_filter=2"
+    ))
 }
 
 /// Whether the kernel drops what comes by an interface if the answer would leave by another one: the greater one of two

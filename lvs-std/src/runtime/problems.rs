@@ -5,7 +5,7 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -114,6 +114,30 @@ impl Problems {
     /// The list is only ever changed by a single call, so a panic elsewhere leaves it whole.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Part, Problem>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All problems of one kind, by whoever looks for them again and again.
+pub(super) struct Findings {
+    problems: Problems,
+    parts: BTreeSet<Part>,
+}
+
+impl Findings {
+    /// None so far.
+    pub(super) const fn new(problems: Problems) -> Self {
+        Self { problems, parts: BTreeSet::new() }
+    }
+
+    /// Says what is found now, and that all else is over.
+    pub(super) fn set(&mut self, found: BTreeMap<Part, String>) {
+        for part in self.parts.iter().filter(|part| !found.contains_key(part)) {
+            self.problems.clear(part);
+        }
+        self.parts = found.keys().cloned().collect();
+        for (part, why) in found {
+            self.problems.raise(part, why);
+        }
     }
 }
 

@@ -2,28 +2,27 @@
 //! said until it is over.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Instant;
 
 use lvs_forward::host::{Conflict, MacAddress};
 
 use super::RuntimeGroup;
-use super::problems::{Part, Problems};
+use super::problems::{Findings, Part, Problems};
 use crate::config::{Interface, Mac};
 
 /// Looks at the surroundings.
 pub(super) struct Surroundings {
     group: RuntimeGroup,
-    problems: Problems,
     interfaces: Vec<Interface>,
-    said: BTreeSet<Part>,
+    said: Findings,
     looked: Option<Instant>,
 }
 
 impl Surroundings {
     pub(super) fn new(group: RuntimeGroup, problems: Problems, interfaces: Vec<Interface>) -> Self {
-        Self { group, problems, interfaces, said: BTreeSet::new(), looked: None }
+        Self { group, interfaces, said: Findings::new(problems), looked: None }
     }
 
     /// Looks around, once a second, in the network namespace of this thread. `macs` are the MAC addresses of the
@@ -64,13 +63,7 @@ impl Surroundings {
                 );
             }
         }
-        for part in self.said.iter().filter(|part| !found.contains_key(part)) {
-            self.problems.clear(part);
-        }
-        self.said = found.keys().cloned().collect();
-        for (part, why) in found {
-            self.problems.raise(part, why);
-        }
+        self.said.set(found);
     }
 }
 

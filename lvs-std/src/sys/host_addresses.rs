@@ -5,12 +5,13 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::rtnetlink::Netlink;
 
 /// The addresses of a network namespace's interfaces (rtnetlink(7)): of the one in which this was made.
 ///
@@ -25,10 +26,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct HostAddresses {
-    questions: Socket,
+    questions: Netlink,
     /// Told of every change.
     changes: Socket,
-    sequence: u32,
 }
 
 impl HostAddresses {
@@ -37,14 +37,12 @@ impl HostAddresses {
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn open() -> io::Result<Self> {
-        let mut questions = Socket::new(NETLINK_ROUTE)?;
-        questions.bind_auto()?;
-        questions.connect(&SocketAddr::new(0, 0))?;
+        let questions = Netlink::open()?;
         // Changes have a socket of their own, so that none comes in between the answers to a question.
         let mut changes = Socket::new(NETLINK_ROUTE)?;
         changes.bind(&SocketAddr::new(0, GROUPS))?;
         changes.set_non_blocking(true)?;
-        Ok(Self { questions, changes, sequence: 0 })
+        Ok(Self { questions, changes })
     }
 
     /// The addresses that its interfaces have now.
@@ -60,39 +58,12 @@ impl HostAddresses {
     /// # Errors
     /// When the kernel does not say.
     pub fn read_by_interface(&mut self) -> io::Result<BTreeSet<(u32, IpAddr)>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        header.sequence_number = self.sequence;
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(question));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.questions.send(&bytes, 0)?;
-        let mut found = BTreeSet::new();
-        loop {
-            let (bytes, _) = self.questions.recv_from_full()?;
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let message =
-                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length.max(1)..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                        found.extend(own(&address).map(|own| (address.header.index, own)));
-                    }
-                    NetlinkPayload::Done(_) => return Ok(found),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | _ => {
-                    }
-                }
-            }
-        }
+        let found = self.questions.dump(question)?.into_iter().filter_map(|found| {
+            let RouteNetlinkMessage::NewAddress(address) = found else { return None };
+            Some((address.header.index, own(&address)?))
+        });
+        Ok(found.collect())
     }
 
     /// Waits until something has changed, for `patience` at most; whether it has.

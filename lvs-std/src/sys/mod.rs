@@ -20,7 +20,6 @@ pub(crate) mod packet;
 pub(crate) mod pages;
 pub(crate) mod prefetch;
 pub(crate) mod ring;
-#[cfg(any(feature = "health", feature = "lab"))]
 pub(crate) mod rtnetlink;
 #[cfg(feature = "exec")]
 pub(crate) mod seccomp;

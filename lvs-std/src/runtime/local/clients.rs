@@ -18,7 +18,6 @@ pub(super) struct Clients {
     pub(super) aliases: Arc<[Alias]>,
     /// The virtual addresses that routes lead to, each with the source that programs get.
     led: BTreeMap<IpAddr, IpAddr>,
-    begun: bool,
 }
 
 /// The virtual addresses that programs could be led to: each with a server of its service, if it has one.
@@ -74,11 +73,16 @@ impl Clients {
             Alias { machine, wire: *wire }
         };
         // Beyond the last one programs get another own address of the director's.
-        Self { aliases: (1..=u8::MAX).zip(own).map(alias).collect(), led: BTreeMap::new(), begun: false }
+        Self { aliases: (1..=u8::MAX).zip(own).map(alias).collect(), led: BTreeMap::new() }
     }
 
     pub(super) fn are_wanted(&self) -> bool {
         !self.aliases.is_empty()
+    }
+
+    /// Whatever programs were led by is gone.
+    pub(super) fn forget(&mut self) {
+        self.led.clear();
     }
 
     /// Makes these all that programs are led to.
@@ -90,9 +94,15 @@ impl Clients {
     ) -> Result<(), String> {
         let refused =
             |error: std::io::Error| format!("a route for this machine's programs is refused: {error}");
-        if !self.begun {
-            stack.begin_clients(&self.aliases).map_err(refused)?;
-            self.begun = true;
+        stack.lead_clients(&self.aliases).map_err(refused)?;
+        for of_v4 in [true, false] {
+            let first = self.led.iter().find(|(to, _)| to.is_ipv4() == of_v4);
+            // Routes of a family go together, with an interface that is down.
+            if let Some((&to, &source)) = first
+                && stack.lead_client(to, source).map_err(refused)?
+            {
+                self.led.clear();
+            }
         }
         let asked: Vec<(IpAddr, IpAddr)> =
             reachable.addresses.iter().map(|(to, server)| (*to, server.unwrap_or(*to))).collect();

@@ -9,7 +9,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 
-use super::{Netlink, family, unexpected};
+use super::{Netlink, family, unexpected, whole};
 
 impl Netlink {
     /// The index of the interface to which packets for a destination go directly; `None` when there is a router
@@ -17,7 +17,7 @@ impl Netlink {
     pub(crate) fn route(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
-        message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        message.header.destination_prefix_length = whole(destination);
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0)? {
             Some(RouteNetlinkMessage::NewRoute(route)) => {

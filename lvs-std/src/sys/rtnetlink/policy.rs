@@ -4,8 +4,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
-use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -13,7 +12,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Netlink, family};
+use super::{Netlink, family, whole};
 
 /// Which packets that this machine sends are routed by a table of the director's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,10 +61,7 @@ impl Netlink {
     /// Adds a rule; one that is there already is no error.
     pub(crate) fn add_rule(&mut self, rule: &Rule) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewRule(rule.message());
-        match self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            done => done.map(drop),
-        }
+        self.settle(message, NLM_F_CREATE | NLM_F_EXCL, THERE).map(drop)
     }
 
     /// Takes a rule away; one that is not there is no error.
@@ -74,9 +70,14 @@ impl Netlink {
     }
 
     fn delete_rule(&mut self, message: RuleMessage) -> io::Result<()> {
-        match self.request(RouteNetlinkMessage::DelRule(message), NLM_F_ACK) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
-            done => done.map(drop),
+        self.settle(RouteNetlinkMessage::DelRule(message), 0, GONE).map(drop)
+    }
+
+    /// Has the kernel do what may be done already, as one of these errors says. Returns whether it was still to be done.
+    fn settle(&mut self, message: RouteNetlinkMessage, flags: u16, done: &[libc::c_int]) -> io::Result<bool> {
+        match self.request(message, NLM_F_ACK | flags) {
+            Err(error) if error.raw_os_error().is_some_and(|number| done.contains(&number)) => Ok(false),
+            answer => answer.map(|_| true),
         }
     }
 
@@ -100,39 +101,14 @@ impl Netlink {
 
     /// All rules of a family.
     fn rules(&mut self, of: AddressFamily) -> io::Result<Vec<RuleMessage>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        header.sequence_number = self.sequence;
         let mut question = RuleMessage::default();
         question.header.family = of;
-        let question = NetlinkPayload::from(RouteNetlinkMessage::GetRule(question));
-        let mut packet = NetlinkMessage::new(header, question);
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut rules = Vec::new();
-        loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let message =
-                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length.max(1)..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRule(rule)) => rules.push(rule),
-                    NetlinkPayload::Done(_) => return Ok(rules),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | _ => {
-                    }
-                }
-            }
-        }
+        let found = self.dump(RouteNetlinkMessage::GetRule(question))?.into_iter();
+        let rules =
+            found.filter_map(
+                |found| if let RouteNetlinkMessage::NewRule(rule) = found { Some(rule) } else { None },
+            );
+        Ok(rules.collect())
     }
 
     /// Asks the kernel whether it would take a packet that comes by an interface; an error says why not.
@@ -144,8 +120,8 @@ impl Netlink {
     ) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(to);
-        let length = if to.is_ipv4() { 32 } else { 128 };
-        (message.header.source_prefix_length, message.header.destination_prefix_length) = (length, length);
+        message.header.source_prefix_length = whole(from);
+        message.header.destination_prefix_length = whole(to);
         message.attributes = vec![
             RouteAttribute::Source(RouteAddress::from(from)),
             RouteAttribute::Destination(RouteAddress::from(to)),
@@ -157,28 +133,33 @@ impl Netlink {
         self.request(RouteNetlinkMessage::GetRoute(message), 0).map(drop)
     }
 
-    /// Makes a table lead everything of a family by an interface, with this source where a socket has none.
+    /// Makes a table lead everything of an address's family by an interface, with this source where a socket has none.
     pub(crate) fn lead_by(
         &mut self,
         table: u32,
         interface: u32,
-        of: AddressFamily,
+        of: IpAddr,
         source: Option<IpAddr>,
     ) -> io::Result<()> {
-        let message = RouteNetlinkMessage::NewRoute(by(table, interface, of, source));
-        self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
+        let message = RouteNetlinkMessage::NewRoute(by(table, interface, family(of), source));
+        self.settle(message, NLM_F_CREATE | NLM_F_EXCL, THERE).map(drop)
     }
 
-    /// Makes a table lead packets to an address by an interface, with this source where a socket has none.
+    /// Makes a table lead packets to an address by an interface, with this source where a socket has none. Returns
+    /// whether there was no such route, also not with another source.
     pub(crate) fn lead_to(
         &mut self,
         (table, interface): (u32, u32),
         address: IpAddr,
         source: IpAddr,
-    ) -> io::Result<()> {
-        let message = to(address, by(table, interface, family(address), Some(source)));
-        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
-        self.request(RouteNetlinkMessage::NewRoute(message), flags).map(drop)
+    ) -> io::Result<bool> {
+        let message =
+            RouteNetlinkMessage::NewRoute(to(address, by(table, interface, family(address), Some(source))));
+        let is_new = self.settle(message.clone(), NLM_F_CREATE | NLM_F_EXCL, THERE)?;
+        if !is_new {
+            self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)?;
+        }
+        Ok(is_new)
     }
 
     /// Takes a route to an address away; one that is not there is no error.
@@ -188,25 +169,19 @@ impl Netlink {
         address: IpAddr,
     ) -> io::Result<()> {
         let message = to(address, by(table, interface, family(address), None));
-        match self.request(RouteNetlinkMessage::DelRoute(message), NLM_F_ACK) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
-            done => done.map(drop),
-        }
+        self.settle(RouteNetlinkMessage::DelRoute(message), 0, GONE).map(drop)
     }
 
     /// Gives an interface an address of its own, for nobody else on a link; one that it has already is no error.
     pub(crate) fn add_alias(&mut self, interface: u32, address: IpAddr) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = family(address);
-        message.header.prefix_len = if address.is_ipv4() { 32 } else { 128 };
+        message.header.prefix_len = whole(address);
         message.header.index = interface;
         message.header.flags = AddressHeaderFlags::Nodad;
         message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-        match self.request(RouteNetlinkMessage::NewAddress(message), flags) {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            done => done.map(drop),
-        }
+        let message = RouteNetlinkMessage::NewAddress(message);
+        self.settle(message, NLM_F_CREATE | NLM_F_EXCL, THERE).map(drop)
     }
 }
 
@@ -224,9 +199,9 @@ fn by(table: u32, interface: u32, of: AddressFamily, source: Option<IpAddr>) -> 
     message
 }
 
-/// The same to an address alone.
+/// A route to an address alone, from one to everywhere.
 fn to(address: IpAddr, mut message: RouteMessage) -> RouteMessage {
-    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.header.destination_prefix_length = whole(address);
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
     message
 }
@@ -239,6 +214,8 @@ pub(crate) const fn unspecified(of: IpAddr) -> IpAddr {
     }
 }
 
+const THERE: &[libc::c_int] = &[libc::EEXIST];
+const GONE: &[libc::c_int] = &[libc::ENOENT, libc::ESRCH];
 /// A client's port, as good as any other one.
 const SOME_PORT: u16 = 40_000;
 /// What ip-rule(8) and ip-route(8) show as `proto`: who made it.

@@ -15,7 +15,7 @@ use netlink_packet_route::route::{
     RouteType,
 };
 
-use super::{Netlink, family, unexpected};
+use super::{Netlink, family, unexpected, whole};
 
 /// What the kernel says of a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Netlink {
     pub(crate) fn path_mtu(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
-        message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        message.header.destination_prefix_length = whole(destination);
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0)? {
             Some(RouteNetlinkMessage::NewRoute(route)) => {
