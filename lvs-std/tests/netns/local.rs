@@ -28,6 +28,10 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         trials.push(trial(name, move || clients(lab, mac)));
     }
     trials
+        .push(trial("servers and clients on the machine outlast what others do to its routing", move || {
+            outlasts(lab)
+        }));
+    trials
         .push(trial("a server on the machine that cannot be served is said until it can", move || said(lab)));
     trials
 }
@@ -124,25 +128,55 @@ fn sorry(lab: Lab) -> Outcome {
     serve(&net.director, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8_080), 1)?;
     net.director.add_address("eth1", IpAddr::from([10, 2, 0, 1]), 24)?;
     let runtime = start(&net, "", "own", services)?;
-    answers(&net.client, 1)?;
+    let to = SocketAddr::new(VIP, 80);
+    answers(&net.client, to, 1)?;
     serve(&net.server, SocketAddr::new(SERVER, 80), 2)?;
-    answers(&net.client, 2)?;
+    answers(&net.client, to, 2)?;
     no_problem(&runtime.handle());
     drop(runtime);
     Ok(())
 }
 
 /// Waits until the server with this number answers.
-fn answers(client: &Node, number: u8) -> Outcome {
+fn answers(client: &Node, to: SocketAddr, number: u8) -> Outcome {
     let since = Instant::now();
     loop {
-        let answer = exchange(client, SocketAddr::new(VIP, 80), 1_000, 1_000);
+        let answer = exchange(client, to, 1_000, 1_000);
         match answer {
             Ok(who) if who == number => return Ok(()),
-            other if since.elapsed() > LONG => return Err(format!("{other:?}").into()),
+            other if since.elapsed() > LONG => return Err(format!("{to}: {other:?}").into()),
             Ok(_) | Err(_) => thread::sleep(Duration::from_millis(50)),
         }
     }
+}
+
+/// Somebody else takes the interface down, and deletes it.
+fn outlasts(lab: Lab) -> Outcome {
+    let net = net(lab)?;
+    net.director.remove_address("lo", VIP, 32)?;
+    net.director.remove_address("lo", VIP6, 128)?;
+    let services = service("10.1.0.100", 81, "127.0.0.1", 8_081, "nat", "tcp")
+        + &service("fd00:1::100", 81, "::1", 8_081, "nat", "tcp");
+    serve(&net.director, "127.0.0.1:8081".parse()?, 1)?;
+    serve(&net.director, "[::1]:8081".parse()?, 1)?;
+    let runtime = start(&net, "[director]\nlocal-clients = true", "own", &services)?;
+    let all_are_served = || -> Outcome {
+        for node in [&net.client, &net.director] {
+            for virt in [VIP, VIP6] {
+                answers(node, SocketAddr::new(virt, 81), 1)?;
+            }
+        }
+        are_said(&runtime.handle(), &[])
+    };
+    all_are_served()?;
+    net.director.set_down("director0")?;
+    are_said(&runtime.handle(), &["this machine's own real servers"])?;
+    net.director.set_up("director0")?;
+    all_are_served()?;
+    net.director.remove_interface("director0")?;
+    all_are_served()?;
+    drop(runtime);
+    Ok(())
 }
 
 fn said(lab: Lab) -> Outcome {
@@ -198,12 +232,18 @@ fn clients(lab: Lab, mac: &str) -> Outcome {
             let to = SocketAddr::new(virt, port);
             assert_eq!(exchange(&net.director, to, 300_000, 300_000)?, number, "{to}");
             assert_eq!(echo(&net.director, to, 1_000)?, number, "{to} by UDP");
+            assert_eq!(echo(&net.director, to, 3_000)?, number, "{to} by UDP in fragments");
             assert_eq!(exchange(&net.client, to, 1_000, 1_000)?, number, "{to}, another host");
         }
         let refused = exchange(&net.director, SocketAddr::new(virt, 82), 1, 1).map_err(|error| error.kind());
         assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused), "nobody listens there");
     }
     no_problem(&runtime.handle());
+    // Less fits through to the server, which its answers do not tell of: an ICMP error does.
+    net.director.set_mtu("eth1", 1_300)?;
+    for virt in [VIP, VIP6] {
+        assert_eq!(exchange(&net.director, SocketAddr::new(virt, 80), 300_000, 100)?, 1, "{virt}");
+    }
     // With the address on the machine its programs find the machine, which is said.
     net.director.add_address("lo", VIP, 32)?;
     are_said(&runtime.handle(), &["this machine's own clients"])?;
