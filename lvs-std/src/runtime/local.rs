@@ -287,8 +287,8 @@ impl Stack {
         self.netlink.lead_no_more_to((table, self.index), to)
     }
 
-    /// Makes routes and rules for all of these, and returns the rules. Those that were made before are made again: other
-    /// programs take away routing rules that they do not know, and routes go with an interface that is down.
+    /// Makes routes and rules for all of these, and returns the rules. Those that were made before are made again:
+    /// other programs take away routing rules that they do not know, and routes go with an interface that is down.
     fn lead<'a>(&mut self, all: impl Iterator<Item = &'a Led> + Clone) -> Result<BTreeSet<Rule>, String> {
         for of_v4 in [true, false] {
             if let Some(led) = all.clone().find(|led| led.server.is_ipv4() == of_v4) {

@@ -73,7 +73,8 @@ impl Netlink {
         self.settle(RouteNetlinkMessage::DelRule(message), 0, GONE).map(drop)
     }
 
-    /// Has the kernel do what may be done already, as one of these errors says. Returns whether it was still to be done.
+    /// Has the kernel do what may be done already, as one of these errors says. Returns whether it was still to be
+    /// done.
     fn settle(&mut self, message: RouteNetlinkMessage, flags: u16, done: &[libc::c_int]) -> io::Result<bool> {
         match self.request(message, NLM_F_ACK | flags) {
             Err(error) if error.raw_os_error().is_some_and(|number| done.contains(&number)) => Ok(false),
