@@ -46,11 +46,13 @@ pub enum Errno {
     Unsupported,
     /// `EAFNOSUPPORT`: no such address family.
     Family,
+    /// `ESHUTDOWN` with words: the director is ending.
+    Ending,
 }
 
 impl Errno {
     /// All of them. Of those with a number in common, first the one that has no words.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Permission,
         Self::NoEntry,
         Self::NoService,
@@ -68,6 +70,7 @@ impl Errno {
         Self::Range,
         Self::Unsupported,
         Self::Family,
+        Self::Ending,
     ];
 
     /// The number, positive.
@@ -88,6 +91,7 @@ impl Errno {
             Self::Range => 34,
             Self::Unsupported => 95,
             Self::Family => 97,
+            Self::Ending => 108,
         }
     }
 
@@ -105,6 +109,7 @@ impl Errno {
                 "the look-up tables of schedulers take as much memory as they may: set a higher `scheduler-memory` in \
                  [tuning]",
             ),
+            Self::Ending => Some("the director is ending, and takes no commands any more"),
             Self::Permission
             | Self::NoEntry
             | Self::NoService
@@ -146,8 +151,10 @@ impl fmt::Display for Errno {
             Self::NoSpace => "no space is left for the state file",
             Self::ReadOnly => "the state file's disk cannot be written to",
             Self::Memory => "the director has no memory for it",
-            Self::ServicesFull | Self::ServersFull | Self::TablesFull => self.words().unwrap_or_default(),
-            Self::Busy => "a listing is under way",
+            Self::ServicesFull | Self::ServersFull | Self::TablesFull | Self::Ending => {
+                self.words().unwrap_or_default()
+            }
+            Self::Busy => "too much is under way: try again",
             Self::Exists => "it exists already",
             Self::NoDevice => "no such interface",
             Self::Invalid => "invalid argument",
@@ -197,10 +204,29 @@ impl From<CommandError> for Errno {
     /// The number that a client is told.
     fn from(error: CommandError) -> Self {
         match error {
-            // The kernel has no number for a director that is ending. This one says that what a client talked to is no
-            // longer there.
-            CommandError::Gone => Self::NoDevice,
+            CommandError::Gone => Self::Ending,
             CommandError::Refused(errno) => errno,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_is_told_from_all_others_by_its_number_and_words() {
+        for errno in Errno::ALL {
+            assert_eq!(Errno::from_words(errno.number(), errno.words()), Some(errno));
+            let others = Errno::ALL.iter().filter(|other| other.number() == errno.number());
+            assert!(others.count() == 1 || errno.words().is_some() || errno == Errno::Memory, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_a_director_that_is_ending_is_told_so() {
+        let told = Errno::from(CommandError::from(WorkerGone));
+        assert_eq!((told, told.number()), (Errno::Ending, 108));
+        assert!(told.to_string().contains("the director is ending"), "{told}");
     }
 }

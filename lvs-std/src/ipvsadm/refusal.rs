@@ -45,6 +45,8 @@ const fn words(line: &Command, errno: Errno) -> &'static str {
         // What the C library calls them.
         (Errno::Busy, _) => "Device or resource busy",
         (Errno::NoDevice, _) => "No such device",
+        // The C library's words for this number would be about sockets.
+        (Errno::Ending, _) => "The director is ending",
         (Errno::Io, _) => "Input/output error",
         (Errno::NoSpace, _) => "No space left on device",
         (Errno::ReadOnly, _) => "Read-only file system",

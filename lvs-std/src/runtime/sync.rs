@@ -86,7 +86,7 @@ impl Sync {
                 let done = daemons.start(director, now, &filled, Some(port));
                 (daemons, done.map(|()| filled))
             })
-            .map_err(|WorkerGone| Errno::NoDevice)?;
+            .map_err(|WorkerGone| Errno::Ending)?;
         state.daemons = daemons;
         let filled = done.map_err(|_| Errno::Invalid)?;
         self.started.notify_all();

@@ -98,7 +98,7 @@ impl Trouble {
     pub(crate) fn hinders(self, errno: Errno) -> bool {
         let missing = self.takes_away() && matches!(errno, Errno::NoSpace | Errno::Io);
         // The workers of a director that is stopped end first.
-        missing || (self.ends_the_director() && errno == Errno::NoDevice)
+        missing || (self.ends_the_director() && errno == Errno::Ending)
     }
 
     /// Whether a client's connection may end with this. Nobody may wait in vain.
