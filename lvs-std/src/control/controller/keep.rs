@@ -14,6 +14,7 @@ use super::Controller;
 use crate::control::backend::Backend;
 use crate::control::journal::{Entry, Journal, JournalError, Position};
 use crate::control::reconcile::ahead::Ahead;
+use crate::control::reconcile::change::TableChange;
 use crate::control::reconcile::desired::{DesiredState, ServerStatus};
 use crate::control::{
     Answer, Command, CommandError, DaemonCommand, Durability, Errno, ServiceName, Setting, TableCommand,
@@ -263,18 +264,13 @@ where
     fn change_together(&mut self, changes: &[&TableCommand], done: &mut Vec<Result<Answer, CommandError>>) {
         // Each is checked against what those before it lead to.
         let mut ahead = Ahead::new(&self.desired);
-        let syncing = !self.running.is_empty();
         let (mut units, mut steps) = (Vec::new(), Vec::new());
         let planned: Vec<Result<bool, Errno>> = changes
             .iter()
             .map(|change| {
-                let mut edit = ahead.plan(&self.desired, change, syncing)?;
-                let lasts = !is_about_standin(ahead.there(), change);
-                steps.append(&mut edit.changes);
-                ahead.note(edit);
-                if lasts {
-                    units.push(Entry::of(&Command::Table((*change).clone())).into_iter().collect());
-                }
+                let entry = self.plan_ahead(&mut ahead, change, &mut steps)?;
+                let lasts = entry.is_some();
+                units.extend(entry.map(|entry| vec![entry]));
                 Ok(lasts)
             })
             .collect();
@@ -300,20 +296,47 @@ where
         done: &mut Vec<Result<Answer, CommandError>>,
     ) {
         let syncing = !self.running.is_empty();
-        let mut positions = recorded.as_ref().map(|positions| positions.iter()).unwrap_or_default();
-        for (change, planned) in changes.iter().zip(planned) {
-            let result = planned.map_err(CommandError::from).and_then(|lasts| {
-                if let (true, Err(error)) = (lasts, &recorded) {
-                    return Err(*error);
+        let mut positions = recorded.as_deref().unwrap_or_default().iter();
+        for ((change, planned), at) in changes.iter().zip(planned).zip(0..) {
+            // Planned once more, because one that this one builds on may have been refused, by the journal or by the
+            // director.
+            let edit = self.desired.plan(change, syncing).map_err(CommandError::from);
+            let result = match (planned, &recorded) {
+                (Ok(false), _) => edit.and_then(|edit| self.perform(edit)),
+                (_, Err(error)) => edit.and(Err(*error)),
+                (Ok(true), Ok(_)) => {
+                    let position = positions.next().copied();
+                    let performed = edit.and_then(|edit| self.perform(edit));
+                    performed.inspect_err(|_| self.withdraw(position))
                 }
-                // Planned once more: the director may have refused one that this one builds on.
-                let position = if lasts { positions.next().copied() } else { None };
-                let edit = self.desired.plan(change, syncing).map_err(CommandError::from);
-                let performed = edit.and_then(|edit| self.perform(edit));
-                performed.inspect_err(|_| self.withdraw(position))
-            });
+                (Err(_), Ok(_)) => match edit {
+                    Err(error) => Err(error),
+                    // The one that was in the way is not there. This one is recorded only now, so all that follow are
+                    // recorded anew, behind it.
+                    Ok(_) => {
+                        self.withdraw(Position::of_all(positions.as_slice()));
+                        let rest = changes.get(at..).unwrap_or_default();
+                        return done.extend(rest.iter().map(|change| self.submit((*change).clone())));
+                    }
+                },
+            };
             done.push(result.map(|()| Answer::Done));
         }
+    }
+
+    /// Plans a command after what was planned before it, and appends the steps that it takes. Returns what a journal
+    /// keeps of it, if anything.
+    fn plan_ahead(
+        &self,
+        ahead: &mut Ahead,
+        command: &TableCommand,
+        steps: &mut Vec<TableChange>,
+    ) -> Result<Option<Entry>, Errno> {
+        let mut edit = ahead.plan(&self.desired, command, !self.running.is_empty())?;
+        let lasts = !is_about_standin(ahead.there(), command);
+        steps.append(&mut edit.changes);
+        ahead.note(edit);
+        Ok(if lasts { Entry::of(&Command::Table(command.clone())) } else { None })
     }
 
     /// Does what a reload changes: all of it happens, between two batches of packets, or nothing.
@@ -323,15 +346,9 @@ where
         // what was planned is dropped and nothing has happened.
         let mut ahead = Ahead::new(&self.desired);
         let (mut changes, mut unit) = (Vec::new(), Vec::new());
-        let syncing = !self.running.is_empty();
         for (index, command) in commands.iter().enumerate() {
-            let planned = ahead.plan(&self.desired, command, syncing);
-            let mut edit = planned.map_err(|errno| (index, errno.into()))?;
-            if !is_about_standin(ahead.there(), command) {
-                unit.extend(Entry::of(&Command::Table(command.clone())));
-            }
-            changes.append(&mut edit.changes);
-            ahead.note(edit);
+            let planned = self.plan_ahead(&mut ahead, command, &mut changes);
+            unit.extend(planned.map_err(|errno| (index, errno.into()))?);
         }
         let whole = |error: CommandError| (commands.len(), error);
         for status in statuses {

@@ -23,11 +23,11 @@ impl Daemons for Paper {
     fn stop(&mut self, _: Role) {}
 }
 
-/// A director with room for three services and four servers.
+/// A director with room for three services and four servers, and for no large look-up table.
 fn controller() -> One {
     let seed = Seed::from_bytes([7; 16]);
     let mut capacity = Capacity::new(8);
-    (capacity.services, capacity.servers, capacity.events) = (3, 4, 1);
+    (capacity.services, capacity.servers, capacity.events, capacity.tables) = (3, 4, 1, 1 << 10);
     let director = Director::new(Config::new(seed), Heap::new(capacity));
     let host: Host = Host::new(seed);
     Controller::new(Local::new(director, Box::new(Forwarder::new(host, Options::new()))), Box::new(Paper))
@@ -325,4 +325,52 @@ fn many_commands_of_several_clients_are_given_to_the_disk_at_once() {
     assert!(one.submit_each(&commands).iter().all(Result::is_ok));
     assert_eq!(disk.syncs(), syncs + 1);
     assert_eq!(restarted(disk.bytes_after_power_loss()), state(&one));
+}
+
+#[test]
+fn commands_that_go_together_have_the_answers_that_they_would_have_one_by_one() {
+    let new = |number, scheduler| TableCommand::NewService(name(number), service(scheduler));
+    let add = |number, of| TableCommand::NewServer(name(number), server(of), spec(1));
+    let runs = [
+        // One that the director refuses would have been in the way of the next one.
+        vec![new(1, "mh"), new(1, "rr"), add(1, 1), new(1, "rr"), new(2, "rr"), add(2, 2)],
+        // There is room for three, and for a fourth one only when one is gone.
+        vec![
+            new(1, "rr"),
+            new(2, "rr"),
+            new(3, "rr"),
+            new(4, "rr"),
+            new(4, "rr"),
+            add(4, 1),
+            TableCommand::DelService(name(1)),
+            new(4, "rr"),
+            add(4, 2),
+            TableCommand::DelServer(name(4), server(1)),
+        ],
+        // What builds on one that is refused is refused too.
+        vec![new(1, "rr"), new(2, "mh"), add(2, 1), TableCommand::DelService(name(2)), add(1, 1)],
+    ];
+    for run in runs {
+        let commands: Vec<Command> = run.into_iter().map(Into::into).collect();
+        let mut apart = controller();
+        let expected: Vec<_> = commands.iter().map(|command| apart.submit(command.clone())).collect();
+        assert!(expected.iter().any(Result::is_err), "{commands:?}");
+        for durability in [Durability::Process, Durability::Power] {
+            let disk = Faulty::default();
+            let mut together = controller();
+            let mut fresh = journal(&disk, None);
+            fresh.set_durability(durability);
+            together.keep_journal(fresh).written.unwrap();
+            assert_eq!(together.submit_each(&commands), expected, "{commands:?}");
+            assert_eq!(state(&together), state(&apart), "{commands:?}");
+            assert_eq!(restarted(disk.bytes()), state(&apart), "{commands:?} after a restart");
+        }
+        // While nothing can be kept, nothing is there that could be in the way.
+        let disk = Faulty::default();
+        let mut full = controller();
+        full.keep_journal(journal(&disk, None)).written.unwrap();
+        disk.fail(0, u64::MAX);
+        let expected: Vec<_> = commands.iter().map(|command| full.submit(command.clone())).collect();
+        assert_eq!(full.submit_each(&commands), expected, "{commands:?} on a full disk");
+    }
 }

@@ -114,6 +114,14 @@ pub(crate) struct Position {
     is_all: bool,
 }
 
+impl Position {
+    /// Where several units are that stand one behind the other in a record with others before them; `None` for none.
+    pub(in crate::control) fn of_all(units: &[Self]) -> Option<Self> {
+        let (first, last) = (units.first()?, units.last()?);
+        Some(Self { count: last.first + last.count - first.first, ..*first })
+    }
+}
+
 impl Journal {
     /// Opens the state file and reads what it holds. The file itself stays as it is, whatever is found, until
     /// something is to be kept.
