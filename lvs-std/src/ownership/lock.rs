@@ -93,7 +93,8 @@ fn open(lock: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is no lock file", lock.display())))
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether an open file is the one at this path.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(open), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
     (open.dev(), open.ino()) == (there.dev(), there.ino())
 }

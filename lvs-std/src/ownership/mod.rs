@@ -116,7 +116,8 @@ pub struct Ownership {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "whoever hands over must write each down")]
 pub enum Claim {
-    /// The state file at this path.
+    /// The state file at this path. There are two descriptors for one that was there when it was taken: its lock
+    /// file's, and its own.
     State(PathBuf),
     /// The control socket at this path.
     Socket(PathBuf),
@@ -159,8 +160,10 @@ impl Ownership {
     /// When no descriptor is left.
     pub fn hand_over(&self) -> std::io::Result<Vec<(Claim, OwnedFd)>> {
         let mut handed = Vec::new();
-        for (path, lock) in self.state.iter().filter_map(OwnedState::lock) {
-            handed.push((Claim::State(path.to_owned()), lock.try_clone()?.into()));
+        if let Some(state) = &self.state {
+            for file in state.descriptors() {
+                handed.push((Claim::State(state.path().to_owned()), file.try_clone()?.into()));
+            }
         }
         for socket in &self.sockets {
             handed.push((Claim::Socket(socket.path().to_owned()), socket.lock().try_clone()?.into()));
@@ -183,7 +186,10 @@ impl Ownership {
         let mut ownership = Self::default();
         for (claim, fd) in handed {
             match claim {
-                Claim::State(path) => ownership.state = Some(OwnedState::adopt(path, fd)?),
+                Claim::State(path) => match ownership.state.as_mut().filter(|state| state.path() == path) {
+                    Some(state) => state.adopt_further(fd)?,
+                    None => ownership.state = Some(OwnedState::adopt(path, fd)?),
+                },
                 Claim::Socket(path) => ownership.sockets.push(OwnedSocket::adopt(path, fd)?),
                 Claim::Interface(name) => {
                     match ownership.interfaces.iter_mut().find(|interface| interface.name() == name) {

@@ -18,7 +18,6 @@ pub struct OwnedState {
     lock: Option<Arc<File>>,
     /// The state file itself as it was found, locked too. It may have another name in another folder (a hard link),
     /// and where there is no lock file it is all there is.
-    #[expect(dead_code, reason = "held for its lock")]
     file: Option<Arc<File>>,
 }
 
@@ -51,10 +50,34 @@ impl OwnedState {
         Ok(Self { path, lock: lock.map(Arc::new), file: file.map(Arc::new) })
     }
 
+    /// From the first descriptor: the lock file's, or else the state file's own.
     pub(super) fn adopt(path: PathBuf, fd: OwnedFd) -> Result<Self, OwnershipError> {
-        let lock = File::from(fd);
-        lock::check(&lock, &path, &what(&path))?;
-        Ok(Self { path, lock: Some(Arc::new(lock)), file: None })
+        let (what, file) = (what(&path), File::from(fd));
+        if lock::is_at(&file, &lock::lock_path(&path)) {
+            lock::check(&file, &path, &what)?;
+            return Ok(Self { path, lock: Some(Arc::new(file)), file: None });
+        }
+        if !lock::is_at(&file, &path) {
+            return Err(OwnershipError::Foreign { what });
+        }
+        let mut state = Self { path, lock: None, file: None };
+        state.adopt_further(file.into())?;
+        Ok(state)
+    }
+
+    /// From the descriptor of the state file itself. The first owner may have replaced the file since, and may do so at
+    /// any time: then the file has this path no more, and goes on being nobody else's under another one.
+    pub(super) fn adopt_further(&mut self, fd: OwnedFd) -> Result<(), OwnershipError> {
+        let (what, file) = (what(&self.path), File::from(fd));
+        let fail = |error| OwnershipError::Io { what: what.clone(), error };
+        if self.file.is_some() || !file.metadata().map_err(fail)?.is_file() {
+            return Err(OwnershipError::Foreign { what });
+        }
+        if !lock::try_lock(&file).map_err(fail)? {
+            return Err(OwnershipError::Held { what, by: None });
+        }
+        self.file = Some(Arc::new(file));
+        Ok(())
     }
 
     /// Where the state file is: without links.
@@ -63,8 +86,9 @@ impl OwnedState {
         &self.path
     }
 
-    pub(super) fn lock(&self) -> Option<(&Path, &File)> {
-        Some((&self.path, self.lock.as_deref()?))
+    /// What makes it somebody's own: the lock file first.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = &File> {
+        self.lock.iter().chain(&self.file).map(AsRef::as_ref)
     }
 }
 

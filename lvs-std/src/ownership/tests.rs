@@ -277,6 +277,52 @@ fn a_successor_owns_what_was_handed_over_and_nothing_else_passes_for_it() {
 }
 
 #[test]
+fn a_successor_owns_the_state_file_under_its_other_names_too() {
+    let folder = Folder::new("hard");
+    let (path, hard) = (folder.path("state"), folder.path("sub/hard"));
+    fs::write(&path, "kept").unwrap();
+    fs::create_dir(folder.path("sub")).unwrap();
+    fs::hard_link(&path, &hard).unwrap();
+    let is_held = |path: &Path| matches!(OwnedState::take(path), Err(OwnershipError::Held { .. }));
+    let first = Claims::new().with_state(&path).take().unwrap();
+    // Also if the first one replaces the file while it hands over.
+    for replaces in [false, true] {
+        let handed = first.hand_over().unwrap();
+        assert_eq!(handed.len(), 2);
+        if replaces {
+            fs::write(folder.path("new"), "newer").unwrap();
+            fs::rename(folder.path("new"), &path).unwrap();
+        }
+        let second = Ownership::adopt(handed).unwrap();
+        assert_eq!(second.hand_over().unwrap().len(), 2);
+        assert!(is_held(&path) && is_held(&hard));
+    }
+    let handed = first.hand_over().unwrap();
+    drop(first);
+    let second = Ownership::adopt(handed).unwrap();
+    assert!(is_held(&path) && is_held(&hard), "by the second one alone");
+    drop(second);
+    for path in [&path, &hard] {
+        drop(OwnedState::take(path).unwrap());
+    }
+    // Where no lock file could be made, the file's own lock is all there is.
+    let file = fs::File::open(&path).unwrap();
+    let claim = || Claim::State(path.clone());
+    let second = Ownership::adopt(vec![(claim(), file.into())]).unwrap();
+    assert!(is_held(&path) && second.state().is_some());
+    // Another open file of it is no proof, and a stranger's none of anything.
+    let again = fs::File::open(&path).unwrap();
+    let refused = Ownership::adopt(vec![(claim(), again.into())]);
+    assert!(matches!(refused, Err(OwnershipError::Held { .. })), "{refused:?}");
+    drop(second);
+    let owned = Claims::new().with_state(&path).take().unwrap();
+    let lock = owned.hand_over().unwrap().swap_remove(0).1;
+    let stranger = fs::File::open(&folder.0).unwrap();
+    let refused = Ownership::adopt(vec![(claim(), lock), (claim(), stranger.into())]);
+    assert!(matches!(refused, Err(OwnershipError::Foreign { .. })), "{refused:?}");
+}
+
+#[test]
 fn what_comes_in_place_of_an_ownership_is_refused() {
     use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
     let pair = |kind| socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
