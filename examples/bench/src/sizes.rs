@@ -156,7 +156,7 @@ impl Table {
         text
     }
 
-    /// The same as ipvsadm's lines.
+    /// The whole table as lines of `ipvsadm -S`, which `-R` reads.
     fn lines(self) -> String {
         let mut text = String::new();
         for number in 0..self.services {

@@ -61,7 +61,7 @@ pub struct Serving {
 /// Serves a control socket on a thread of its own. A socket that a former director left behind is replaced.
 ///
 /// # Errors
-/// Those of [`OwnedSocket::listen`].
+/// The errors of [`OwnedSocket::listen`].
 pub fn serve(options: ServeOptions, handler: Arc<Mutex<dyn CommandHandler + Send>>) -> io::Result<Serving> {
     // On this thread, so that the caller hears of a path that cannot be used.
     let (listener, path) = options.socket.listen(Transport::Messages, options.access, BACKLOG)?;

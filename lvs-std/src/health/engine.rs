@@ -20,7 +20,7 @@ use super::{Failure, Probe, State};
 /// Probes targets, on the one thread that [runs](Self::run) it: every attempt is non-blocking, none waits for another,
 /// and what an attempt may read or keep is bounded.
 ///
-/// It opens its sockets in the network namespace of that thread.
+/// The engine opens its sockets in the network namespace of that thread.
 pub struct Engine {
     poller: Poller,
     timers: Timers,

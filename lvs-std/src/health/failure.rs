@@ -67,7 +67,7 @@ pub enum Failure {
     /// A signal ended the program.
     Signal(i32),
     /// The attempt could not be made, for a reason on this side: no file descriptor or port left, a missing permission.
-    /// It says nothing of the target, whose state stays as it is.
+    /// The failure says nothing of the target, whose state stays as it is.
     Hindered {
         /// What could not be done.
         step: &'static str,

@@ -72,7 +72,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// One that no check has looked at.
+    /// A member that no check has looked at.
     #[must_use]
     pub const fn new(weight: u32) -> Self {
         Self { weight, state: State::Unknown, advice: None }

@@ -15,7 +15,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// One that has heard nothing.
+    /// A judge that has heard nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: State::Unknown, against: 0 }

@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal};
 /// As long as this is there, a process group gets SIGKILL when this process ends, SIGKILL included. Dropping it sets
 /// the group free.
 ///
-/// It is a pair of connected sockets, each of which signals the group when the other one is closed. As the process
-/// ends, the kernel closes them one after the other. A copy of the process that is not executed anew (`fork(2)`) holds
-/// them open. The kernel knows the group by itself, not by its number, so no later group is hit.
+/// A tether is a pair of connected sockets, each of which signals the group when the other one is closed. As the
+/// process ends, the kernel closes them one after the other. A copy of the process that is not executed anew
+/// (`fork(2)`) holds them open. The kernel knows the group by itself, not by its number, so no later group is hit.
 #[derive(Debug)]
 pub(crate) struct Tether([OwnedFd; 2]);
 

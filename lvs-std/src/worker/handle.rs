@@ -93,7 +93,7 @@ impl Waker {
 impl<S: Store> Handle<S> {
     /// Runs a closure on the worker's director and forwarder, between two batches, and returns what it returns.
     ///
-    /// This is the way to everything that has no method here. No packet moves meanwhile: it should be short. Services
+    /// Everything that has no method here is reached this way. No packet moves meanwhile: it should be short. Services
     /// and servers are changed by a [`Controller`](crate::control::Controller), which knows what was declared of them
     /// and makes large look-up tables before it holds up packets.
     ///

@@ -40,17 +40,17 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// One that does this. It must not wait.
+    /// A way to wake that calls this function, which must not wait.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self { wake: Arc::new(wake), listener: None }
     }
 
-    /// One for a listener that is there as long as this token is.
+    /// A way to wake a listener that is there as long as this token is.
     pub(crate) fn for_listener(self, token: &Arc<()>) -> Self {
         Self { listener: Some(Arc::downgrade(token)), ..self }
     }
 
-    /// Says so.
+    /// Says that there is something for the listener.
     pub fn wake(&self) {
         (self.wake)();
     }

@@ -29,7 +29,7 @@ impl ApiServer {
     /// All threads that it needs are made here, so that questions are answered also when no further ones can be made.
     ///
     /// # Errors
-    /// Those of [`OwnedSocket::listen`], and when no thread or descriptor is left.
+    /// The errors of [`OwnedSocket::listen`], and when no thread or descriptor is left.
     pub fn start(
         socket: OwnedSocket,
         access: Access,

@@ -261,5 +261,5 @@ fn reports(declared: &DesiredService, live: &HashMap<SocketAddr, LiveServer>) ->
 const VERSION: u32 = 0x0001_0201;
 /// Services whose numbers are read between two batches of packets: some microseconds' work.
 const SERVICES: usize = 64;
-/// The same for the servers of several services.
+/// Servers, of several services together, whose numbers are read between two batches of packets.
 const SERVERS: usize = 512;

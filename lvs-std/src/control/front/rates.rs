@@ -39,7 +39,7 @@ enum Identity {
 #[derive(Debug)]
 pub(super) struct Buckets {
     rates: Rates,
-    /// Those that are not full.
+    /// When each bucket is full, of those that are not.
     full_at: HashMap<Identity, Instant>,
 }
 

@@ -115,7 +115,7 @@ impl Entry {
         Some(entries)
     }
 
-    /// One that can be a part of a reload: none of them is made of others, so bytes cannot nest deeply.
+    /// Reads an entry that can be a part of a reload: none of them is made of others, so bytes cannot nest deeply.
     fn read_simple(kind: u8, bytes: &[u8]) -> Option<Self> {
         if matches!(kind, RELOAD | WITHDRAWN) { None } else { Self::read(kind, bytes) }
     }

@@ -54,8 +54,9 @@ pub trait CommandHandler {
 
 /// A client's conversation with a director.
 ///
-/// It answers what the kernel's generic netlink would answer to the same datagram: the controller's look-up of the
-/// family, the commands of the family `IPVS`, and errors for everything else. One message type more carries files.
+/// The answers are those that the kernel's generic netlink would give to the same datagram: to the controller's look-up
+/// of the family, to the commands of the family `IPVS`, and errors to everything else. One message type more carries
+/// files.
 #[derive(Debug)]
 pub struct Session {
     privileged: bool,

@@ -13,7 +13,7 @@ use crate::control::{Errno, ServiceName, TableCommand};
 #[derive(Debug)]
 pub(crate) struct Ahead {
     touched: BTreeSet<ServiceName>,
-    /// Those of them that will be there.
+    /// The services that were touched, without those that will be gone.
     there: DesiredState,
 }
 
@@ -26,7 +26,7 @@ impl Ahead {
     /// What a command changes, after what was planned before it; see [`DesiredState::plan`].
     ///
     /// # Errors
-    /// Those of [`DesiredState::plan`]; nothing is planned then.
+    /// As for [`DesiredState::plan`]; nothing is planned then.
     pub(crate) fn plan(
         &mut self,
         desired: &DesiredState,
@@ -43,7 +43,7 @@ impl Ahead {
     /// Another status for a server, after what was planned before; see [`DesiredState::set_server_status`].
     ///
     /// # Errors
-    /// Those of [`DesiredState::set_server_status`]; nothing is planned then.
+    /// As for [`DesiredState::set_server_status`]; nothing is planned then.
     pub(crate) fn set_server_status(
         &mut self,
         desired: &DesiredState,

@@ -14,10 +14,10 @@ use crate::control::{Errno, ServerSpec, ServiceName, ServiceSpec, TableCommand, 
 
 /// The declared table.
 ///
-/// It holds every value that a client gave, also those that a director has no use for, and answers listings from them.
-/// What the director is told follows from it: [`TableChange`]s that are applied before the desired state takes note, so
-/// that both always agree. Facts that are not the client's, a server's [`ServerStatus`], are kept apart from what was
-/// declared; the effective weight follows from both.
+/// Every value that a client gave is in it, also those that a director has no use for, and listings are answered from
+/// them. What the director is told follows from the declared table: [`TableChange`]s that are applied before the
+/// desired state takes note, so that both always agree. Facts that are not the client's, a server's [`ServerStatus`],
+/// are kept apart from what was declared; the effective weight follows from both.
 #[derive(Clone, Debug, Default)]
 pub struct DesiredState {
     /// Shared with copies: a change is planned on a copy of the whole, and touches few of them.
@@ -271,7 +271,7 @@ impl DesiredState {
     /// What a command changes; `syncing` says whether a sync daemon runs.
     ///
     /// # Errors
-    /// Those of the method that the command is.
+    /// The errors of the method that the command is.
     pub fn plan(&self, command: &TableCommand, syncing: bool) -> Result<Edit, Errno> {
         match command {
             TableCommand::NewService(name, spec) => self.new_service(*name, spec.clone()),

@@ -15,7 +15,7 @@ use crate::health::{Doing, Failure};
 
 /// A target is up when it answers a ping. Its port does not matter.
 ///
-/// It needs no privilege where `net.ipv4.ping_group_range` has this process's group in it (most distributions), and
+/// A ping needs no privilege where `net.ipv4.ping_group_range` has this process's group in it (most distributions), and
 /// otherwise the capability `CAP_NET_RAW`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -36,7 +36,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// One that begins like this, of 0 to 255 bytes.
+    /// An answer that begins like this, of 0 to 255 bytes.
     #[must_use]
     pub const fn new(begins: Pattern) -> Self {
         Self { begins, shortest: 0, longest: 255 }

@@ -31,9 +31,9 @@ use segment::{ACK, RST, SYN, Segment};
 /// reset. For DR, the target is the server's address, which must be on a network of this machine; for TUN it is the
 /// tunnel's end.
 ///
-/// It needs the capability `CAP_NET_RAW`. This machine's kernel must not have the virtual address itself, or let it in
-/// as a source (`net.ipv4.conf.IF.accept_local`), and must not mind answers from it on the interface where they come:
-/// `rp_filter` must be 0, or 2 with a route to it, or 1 with a route by that interface.
+/// The probe needs the capability `CAP_NET_RAW`. This machine's kernel must not have the virtual address itself, or let
+/// it in as a source (`net.ipv4.conf.IF.accept_local`), and must not mind answers from it on the interface where they
+/// come: `rp_filter` must be 0, or 2 with a route to it, or 1 with a route by that interface.
 #[derive(Clone)]
 pub struct Through {
     service: SocketAddr,
