@@ -9,7 +9,7 @@ mod oracle;
 #[expect(dead_code, reason = "its transforms are the laws' business")]
 mod sample;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use lab::*;
 use lvs_core::{Family, Protocol, Reason, ServiceKey, Tick};
@@ -141,16 +141,41 @@ fn only_a_real_server_of_nat_is_told_of_a_connection_that_only_passes() {
 }
 
 #[test]
-fn a_router_forwards_and_a_shared_port_leaves_the_answer_to_the_kernel() {
+fn a_router_forwards_what_may_go_around_the_director() {
     for family in [Family::V4, Family::V6] {
         let mut router = lab(|options| options.ip_forward = true);
         let (outcome, left) = put(&mut router, NOW, INSIDE, &of_server(family, ACK));
         assert_eq!((outcome, left[0].0), (Outcome::Send, PortId(OUTSIDE)));
+    }
+}
+
+#[test]
+fn at_a_shared_port_the_kernel_answers_for_the_addresses_that_it_has_and_for_no_other() {
+    for family in [Family::V4, Family::V6] {
         let mut shared = lab(|options| options.shared = PortSet::NONE.with(PortId(INSIDE)));
-        let left_alone = |outcome| matches!(outcome, Outcome::Pass(_));
-        assert!(left_alone(put(&mut shared, NOW, INSIDE, &of_server(family, ACK)).0));
-        assert!(left_alone(put(&mut shared, NOW, INSIDE, &segment(family, ACK)).0));
-        assert_eq!(put(&mut shared, NOW, OUTSIDE, &segment(family, ACK)).0, Outcome::Send);
+        let (request, reply) = (segment(family, ACK), of_server(family, ACK));
+        let none: [IpAddr; 0] = [];
+        // What has been said of the kernel's addresses, and which of the two packets the director answers then.
+        let of_service: &[IpAddr] = &[request.destination.ip()];
+        let of_client: &[IpAddr] = &[reply.destination.ip()];
+        let cases = [
+            (None, [false, false]),
+            (Some(of_service), [false, true]),
+            (Some(of_client), [true, false]),
+            (Some(&none[..]), [true, true]),
+        ];
+        for (known, answered) in cases {
+            if let Some(known) = known {
+                shared.forwarder.host_mut().set_machine_addresses(known.iter().copied().collect());
+            }
+            let outcomes = [&request, &reply].map(|sample| put(&mut shared, NOW, INSIDE, sample).0);
+            for (outcome, answered) in outcomes.into_iter().zip(answered) {
+                let expected =
+                    if answered { outcome == Outcome::Send } else { matches!(outcome, Outcome::Pass(_)) };
+                assert!(expected, "{family:?}, {known:?}: {outcome:?}");
+            }
+            assert_eq!(put(&mut shared, NOW, OUTSIDE, &request).0, Outcome::Send);
+        }
     }
 }
 

@@ -6,6 +6,8 @@ mod options;
 mod slow;
 mod taken;
 
+use core::net::IpAddr;
+
 use lvs_core::{Direction, Director, Inspected, Method, Packet, Store, Tick, Verdict};
 
 pub use self::options::{LocalTraffic, Options, PortSet};
@@ -203,7 +205,7 @@ impl Forwarder {
     /// Whether a request's real server is this very host, which [rejects](Options::reject) what comes to it.
     fn answers_as_server(&self, port: PortId, verdict: &Verdict) -> bool {
         let Verdict::Forward(forward) = verdict else { return false };
-        self.refuses_at(port)
+        self.refuses_at(port, forward.address())
             && forward.direction == Direction::Request
             && (forward.method == Method::Local || self.host.owns(forward.address()))
             && !self.host.is_local_server(forward.address())
@@ -214,9 +216,9 @@ impl Forwarder {
         self.options.local == Some(frame.port)
     }
 
-    /// Whether what nobody takes is refused at this port.
-    pub(crate) const fn refuses_at(&self, port: PortId) -> bool {
-        self.options.reject && !self.options.shared.contains(port)
+    /// Whether what nobody takes is refused at this port, when it is for this address.
+    pub(crate) fn refuses_at(&self, port: PortId, address: IpAddr) -> bool {
+        self.options.reject && !(self.options.shared.contains(port) && self.host.is_of_machine(address))
     }
 
     /// The next frame that the director as a host has to send, see [`Host::poll_transmit`].

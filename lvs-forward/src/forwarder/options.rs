@@ -31,7 +31,9 @@ pub struct Options {
     /// goes around the director.
     pub reject: bool,
     /// Ports at which this machine's own stack has the same link-layer address: it sees the same frames and answers for
-    /// itself, so that `reject` does nothing there. Default none.
+    /// its own addresses, so that `reject` does nothing for those there. Which addresses they are is said by
+    /// [`Host::set_machine_addresses`](crate::host::Host::set_machine_addresses); until then `reject` does nothing at
+    /// these ports. Default none.
     pub shared: PortSet,
     /// Whether packets with a firewall mark are requests whatever address they are for, as under Linux's policy routing
     /// of a mark to the local host: a service by mark can then balance packets that only pass here (transparent

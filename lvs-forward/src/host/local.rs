@@ -1,5 +1,7 @@
 //! Real servers that are this machine itself: their packets go to the stack behind the local port.
 
+#[cfg(feature = "alloc")]
+use alloc::collections::BTreeSet;
 use core::fmt;
 use core::net::IpAddr;
 
@@ -38,6 +40,36 @@ impl Host {
     #[inline]
     pub fn is_local_server(&self, address: IpAddr) -> bool {
         !self.local_servers.is_empty() && self.local_servers.binary_search(&to_bits(address)).is_ok()
+    }
+}
+
+impl Host {
+    /// Makes these all the addresses that the stack of this machine has, which sees the frames of
+    /// [shared ports](crate::Options::shared) too and answers for itself there. Returns those that were known before,
+    /// so that whoever tells them gives their memory back.
+    ///
+    /// ```
+    /// use lvs_core::Seed;
+    /// use lvs_forward::host::Host;
+    /// let mut host = Host::new(Seed::from_bytes([7; 16]));
+    /// let address = "192.0.2.1".parse().unwrap();
+    /// assert_eq!(host.set_machine_addresses([address].into()), None);
+    /// assert_eq!(host.set_machine_addresses([].into()), Some([address].into()));
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn set_machine_addresses(&mut self, addresses: BTreeSet<IpAddr>) -> Option<BTreeSet<IpAddr>> {
+        self.machine.replace(addresses)
+    }
+
+    /// Whether this machine's stack has this address, or may have it: nobody has said which ones it has.
+    #[must_use]
+    pub(crate) fn is_of_machine(&self, address: IpAddr) -> bool {
+        #[cfg(feature = "alloc")]
+        let known = self.machine.as_ref();
+        // Without an allocator there is no such stack beside the director, and nobody to say so.
+        #[cfg(not(feature = "alloc"))]
+        let known: Option<&[IpAddr]> = None;
+        known.is_none_or(|machine| machine.contains(&address))
     }
 }
 

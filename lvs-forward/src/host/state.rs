@@ -23,6 +23,9 @@ use crate::reason::DropReason;
 /// How many addresses of this machine real servers can have.
 pub const MAX_LOCAL_SERVERS: usize = 64;
 
+#[cfg(feature = "alloc")]
+pub(super) type MachineAddresses = alloc::collections::BTreeSet<IpAddr>;
+
 /// The bits of the addresses, in order.
 pub(super) type LocalServers = Vec<u128, MAX_LOCAL_SERVERS>;
 
@@ -45,6 +48,8 @@ pub struct Host {
     pub(crate) neighbours: Neighbours,
     /// Real servers that are this machine itself.
     pub(super) local_servers: LocalServers,
+    #[cfg(feature = "alloc")]
+    pub(super) machine: Option<MachineAddresses>,
     /// Own addresses that others claim.
     pub(super) conflicts: Conflicts,
     /// The least MTU of all ports: what is no longer fits everywhere.
@@ -95,6 +100,8 @@ impl Host {
             routes: Routes::new(),
             neighbours: Neighbours::new(key, neighbours),
             local_servers: LocalServers::new(),
+            #[cfg(feature = "alloc")]
+            machine: None,
             conflicts: Conflicts::new(),
             least_mtu: u16::MAX,
             announcements: Pace::ANNOUNCEMENTS,

@@ -12,7 +12,7 @@ pub struct Interface {
     pub name: String,
     /// By what kind of device the director uses the interface. Default [`DeviceKind::Packet`].
     pub device: DeviceKind,
-    /// Which MAC address the director has there. Default [`Mac::Own`].
+    /// Which MAC address the director has there. Default [`Mac::Same`].
     pub mac: Mac,
     /// The VLAN whose frames are for this port, 1 to 4,094; `None` for those without a tag. Several ports may be at one
     /// interface, each with a VLAN of its own. Default none.
@@ -30,7 +30,7 @@ impl Interface {
         Self {
             name: name.into(),
             device: DeviceKind::Packet,
-            mac: Mac::Own,
+            mac: Mac::Same,
             vlan: None,
             addresses: Vec::new(),
             routes: Vec::new(),

@@ -64,6 +64,9 @@ struct Watch {
     /// The shared addresses for which the kernel would answer as well.
     contested: BTreeSet<IpAddr>,
     guard: Option<Guarding>,
+    group: RuntimeGroup,
+    /// The machine's addresses that the workers know, which they leave to the kernel.
+    told: Option<BTreeSet<IpAddr>>,
     /// Real servers that are this machine itself.
     local: LocalServers,
     surroundings: Surroundings,
@@ -101,7 +104,7 @@ pub(super) fn watch(
     let own = configuration.interfaces.iter().flat_map(|of| &of.addresses).map(|(address, _)| *address);
     let clients: Vec<IpAddr> = if configuration.local_clients { own.collect() } else { Vec::new() };
     let marks = configuration.marks.clone();
-    let local = LocalServers::new(group, problems.clone(), local, marks, &clients);
+    let local = LocalServers::new(group.clone(), problems.clone(), local, marks, &clients);
     let mut watch = Watch {
         interfaces,
         marks: configuration.marks.clone(),
@@ -115,6 +118,8 @@ pub(super) fn watch(
         shared: BTreeSet::new(),
         contested: BTreeSet::new(),
         guard: None,
+        group,
+        told: None,
         local,
         surroundings,
         known: None,
@@ -169,12 +174,13 @@ impl Watch {
         self.surroundings.look(&macs);
         let found = found.into_iter().map(|(name, of)| (name, of.index)).collect();
         self.compare(&found);
-        let machine = self.present.iter().map(|(_, address)| *address).collect();
+        let machine: BTreeSet<IpAddr> = self.present.iter().map(|(_, address)| *address).collect();
         let addresses = Addresses { machine: &machine, present: &self.present, director: &self.answered };
         self.local.look(&self.controller, &addresses, &self.links);
         if self.interfaces.is_empty() {
             return;
         }
+        self.tell(machine);
         match self.guard(&found) {
             Ok(()) => _ = self.problems.clear(&part()),
             Err(error) => {
@@ -198,6 +204,21 @@ impl Watch {
             Some(found.map(|found| (name.clone(), found)))
         });
         found.collect()
+    }
+
+    /// Has the workers leave to the kernel what is for its own addresses, where it sees the same frames. What is for
+    /// other addresses nobody else would answer.
+    fn tell(&mut self, machine: BTreeSet<IpAddr>) {
+        if self.told.as_ref() == Some(&machine) {
+            return;
+        }
+        let addresses = machine.clone();
+        let known = self.group.with_each(move |_, _, forwarder, _| {
+            // What was known before is freed where this is called.
+            forwarder.host_mut().set_machine_addresses(addresses.clone())
+        });
+        // Without workers nothing is answered.
+        self.told = known.is_ok().then_some(machine);
     }
 
     /// Says of each address that the director answers for whether the kernel would answer for it too, with another MAC

@@ -200,7 +200,7 @@ fn many(lab: Lab) -> Outcome {
 
 fn contested(lab: Lab) -> Outcome {
     let net = Net::new(lab)?;
-    let configuration = "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
+    let configuration = "[[interface]]\nname = \"eth0\"\nmac = \"own\"\naddresses = [\"10.1.0.254/24\"]\n\
          [[service]]\nprotocol = \"tcp\"\naddress = \"10.1.0.100\"\nport = 80\n";
     let runtime = net.0.start(configuration)?;
     let said =

@@ -1,6 +1,6 @@
 //! The set-up by which Linux's developers try IPVS: the director's machine is the client's router and the server's, its
 //! kernel has the virtual address and forwards, and ipvsadm is all that is told. Here it is told under `director exec`,
-//! to a director that is a guest on both interfaces.
+//! to a director with default options.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -126,11 +126,9 @@ fn fetch() -> std::io::Result<String> {
 const DIRECTOR: &str = "\
 [[interface]]
 name = \"eth0\"
-mac = \"same\"
 addresses = [\"10.0.0.254/24\"]
 [[interface]]
 name = \"eth1\"
-mac = \"same\"
 addresses = [\"172.16.0.254/24\"]
 ";
 const WORD: &str = "the real server's word";

@@ -89,10 +89,12 @@ impl Forwarder {
             Verdict::Drop(reason) => self.drop(DropReason::Director(*reason)),
             Verdict::Inspect => self.drop(DropReason::Malformed),
             Verdict::Pass(reason) => match packet.path {
-                Path::Local if self.refuses_at(frame.port) => match prepare(frame, layout) {
-                    Ok((arrival, layout)) => self.reject(now, frame, &layout, &arrival, packet),
-                    Err(reason) => self.drop(reason),
-                },
+                Path::Local if self.refuses_at(frame.port, packet.flow.destination().ip()) => {
+                    match prepare(frame, layout) {
+                        Ok((arrival, layout)) => self.reject(now, frame, &layout, &arrival, packet),
+                        Err(reason) => self.drop(reason),
+                    }
+                }
                 Path::Local => self.pass(PassReason::Director(*reason)),
                 Path::Captured | Path::Through => {
                     self.route_through(now, frame, layout, PassReason::Director(*reason))

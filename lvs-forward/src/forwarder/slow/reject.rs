@@ -86,7 +86,7 @@ impl Forwarder {
         matches!(verdict, Verdict::Pass(Reason::NoConnection))
             && packet.path == Path::Through
             && !flags.contains(TcpFlags::RST)
-            && self.refuses_at(frame.port)
+            && self.refuses_at(frame.port, packet.flow.destination().ip())
             // A router forwards what is not its own, and cannot tell a connection that goes around the director.
             && !self.options.ip_forward
             && !self.is_from_here(frame)
@@ -141,7 +141,12 @@ impl Forwarder {
     #[cold]
     pub(crate) fn unknown(&mut self, now: Tick, frame: &mut Frame<'_>, layout: &Layout) -> Outcome {
         // RFC 8200 §4.7: nothing follows, nothing is said.
-        if !self.refuses_at(frame.port) || layout.protocol() == protocol::NO_NEXT_HEADER {
+        let Some(addresses) = layout.addresses(frame.bytes()) else {
+            return self.drop(DropReason::Malformed);
+        };
+        if !self.refuses_at(frame.port, addresses.destination())
+            || layout.protocol() == protocol::NO_NEXT_HEADER
+        {
             return self.pass(PassReason::Protocol);
         }
         match prepare(frame, layout) {

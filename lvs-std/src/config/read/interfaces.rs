@@ -198,7 +198,7 @@ impl Reader<'_> {
     }
 
     fn mac(self, text: Option<&Spanned<String>>) -> Result<Mac, ConfigError> {
-        let Some(text) = text else { return Ok(Mac::Own) };
+        let Some(text) = text else { return Ok(Mac::Same) };
         match text.get_ref().as_str() {
             "own" => return Ok(Mac::Own),
             "same" => return Ok(Mac::Same),
