@@ -4,11 +4,9 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
-use core::hash::BuildHasher;
 use core::ops::Range;
 
 use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
 
 use super::{Queue, Services, Store, Tables, View, private};
 use crate::conntrack::expiry::Wake;
@@ -172,7 +170,7 @@ impl<P> Heap<P> {
                 tables: (0..capacity.services).map(|_| Box::default()).collect(),
                 cells: 0,
                 most_cells: capacity.tables / size_of::<u32>(),
-                calls: hashbrown::HashMap::with_capacity_and_hasher(capacity.calls, Keyed),
+                calls: HashTable::with_capacity(capacity.calls),
                 most_calls: capacity.calls,
             },
             events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
@@ -298,8 +296,8 @@ pub struct HeapServices {
     /// Cells of all of them together, and how many there may be.
     cells: usize,
     most_cells: usize,
-    /// By slot, which no sender of packets chooses.
-    calls: hashbrown::HashMap<u32, Call, Keyed>,
+    /// By slot.
+    calls: HashTable<(u32, Call)>,
     most_calls: usize,
 }
 
@@ -327,34 +325,31 @@ impl Services for HeapServices {
     }
 
     fn call(&self, slot: u32) -> Option<&[u8]> {
-        self.calls.get(&slot).map(|id| &**id)
+        self.calls.find(slot_hash(self.seed, slot), |entry| entry.0 == slot).map(|entry| &*entry.1)
     }
 
     fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool {
         let Ok(id) = Call::from_slice(id) else { return false };
+        self.forget_call(slot);
         // A map grows by allocating, which no packet may do: it stays below what was reserved.
         let room = self.calls.len() < self.most_calls;
         if room {
-            self.calls.insert(slot, id);
+            let seed = self.seed;
+            self.calls.insert_unique(slot_hash(seed, slot), (slot, id), |entry| slot_hash(seed, entry.0));
         }
         room
     }
 
     fn forget_call(&mut self, slot: u32) {
-        self.calls.remove(&slot);
+        if let Ok(entry) = self.calls.find_entry(slot_hash(self.seed, slot), |entry| entry.0 == slot) {
+            entry.remove();
+        }
     }
 }
 
-/// Makes hashers. They need no secret: nobody outside chooses slots.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Keyed;
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new()
-    }
+/// What the Call-ID of the template in a slot is found by.
+const fn slot_hash(seed: Seed, slot: u32) -> u64 {
+    seed.hash([], slot as u64 | 4 << 56)
 }
 
 /// A ring of events.
