@@ -56,6 +56,14 @@
 //! * Stores: [`Fixed`] is sized by its type and may live in a `static`; [`Heap`] (feature `alloc`, on by default) is
 //!   sized at run time. Both run the same code.
 //!
+//! # Features
+//!
+//! * `alloc` (on by default): the store [`Heap`], which is sized at run time.
+//! * `serde`: configuration (`ServiceConfig`, `ServerConfig`, `Persistence`, `Timeouts`, `Tuning`) can be serialized
+//!   and read, listings can be serialized. Keys, schedulers and protocols are text, as
+//!   [`Display`](core::fmt::Display) writes it. It works without `alloc`.
+//! * `log`: what control changes and when a defence goes on or off is said by the `log` facade, target `lvs_core`.
+//!
 //! # Versions
 //!
 //! Rust 1.90 or later. The behaviour is that of Linux 6.1.192 and of mainline since August 2026, which agree.
@@ -64,6 +72,14 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+
+/// Says something to whoever listens, by the `log` facade; nothing without that feature. Never on a packet's way.
+macro_rules! say {
+    ($level:ident, $($words:tt)+) => {{
+        #[cfg(feature = "log")]
+        log::$level!(target: "lvs_core", $($words)+);
+    }};
+}
 
 mod conntrack;
 mod director;
@@ -130,7 +146,7 @@ pub mod conn {
 pub mod error {
     pub use crate::model::error::{
         AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
-        RemoveServerError, RemoveServiceError, ZeroError,
+        ParseError, RemoveServerError, RemoveServiceError, WeightError, ZeroError,
     };
 }
 

@@ -62,6 +62,7 @@ impl<S: Store> Director<S> {
         engine.brain.wildcards += u32::from(has_port(&key, 0));
         engine.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
         engine.inform(index, Change::Bound);
+        say!(debug, "service {key} added");
         Ok(ServiceId(index))
     }
 
@@ -91,6 +92,7 @@ impl<S: Store> Director<S> {
         if service.scheduler.name() == config.scheduler.name() {
             service.behave(&config);
             self.brain.call_services = self.brain.call_services - before + after;
+            say!(debug, "service {key} edited");
             return Ok(());
         }
         // Before anything changes: if there is no memory for the table the old scheduler goes on with its own.
@@ -104,6 +106,7 @@ impl<S: Store> Director<S> {
         }
         engine.brain.call_services = engine.brain.call_services - before + after;
         engine.inform(index, Change::Bound);
+        say!(debug, "service {key} edited, with another scheduler");
         Ok(())
     }
 
@@ -137,6 +140,7 @@ impl<S: Store> Director<S> {
         });
         // Its memory is for tables of others now. None can always be lent.
         self.store.lend_table(index, TableLen::NONE);
+        say!(debug, "service {key} removed with its servers");
         Ok(())
     }
 
@@ -188,6 +192,7 @@ impl<S: Store> Director<S> {
         service.servers += 1;
         engine.announce_overload(id, changed);
         engine.inform(index, Change::Added(id));
+        say!(debug, "server {} added to service {key}", config.address);
         Ok(id)
     }
 
@@ -221,6 +226,7 @@ impl<S: Store> Director<S> {
             engine.note(Event::Drained { server: id });
         }
         engine.inform(index, Change::Edited(id));
+        say!(debug, "server {} of service {key} edited: weight {}", config.address, config.weight);
         Ok(())
     }
 
@@ -247,6 +253,7 @@ impl<S: Store> Director<S> {
         }
         engine.retire(found.server);
         engine.inform(index, Change::Removed { server: found.server, before: found.before });
+        say!(debug, "server {address} of service {key} removed");
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use crate::model::verdict::{Direction, Forward};
 use crate::store::Store;
 
 /// What was forwarded in the director's place since that was last said, in one direction of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "whoever forwards builds it")]
 pub struct Offloaded {
     /// Packets; one that was merged from several counts once, as it does when it is decided.

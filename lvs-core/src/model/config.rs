@@ -1,5 +1,7 @@
 //! The director's knobs. Each says what it means, its unit, its default, and what a turn costs.
 
+use core::ops::{BitOr, BitOrAssign};
+
 use crate::model::seed::Seed;
 
 /// How a director behaves. Sizes are the [`Store`](crate::Store)'s.
@@ -35,7 +37,9 @@ impl Config {
 /// Idle time-outs in seconds, each from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as
 /// the nearest of these). The other states have IPVS's fixed values. A change applies from a connection's next packet
 /// on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default, rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub struct Timeouts {
     /// TCP connections in state ESTABLISHED. Default 900. Idle ones that last longer are forgotten, and
@@ -51,8 +55,17 @@ impl Timeouts {
     const DEFAULT: Self = Self { tcp: 900, tcp_fin: 120, udp: 300 };
 }
 
+impl Default for Timeouts {
+    /// Those of IPVS.
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// What happens to a new connection when the table is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every policy")]
 pub enum WhenFull {
     /// Gives up one other entry out of a bounded look around the table, the one that has proved least: an expired one;
@@ -67,7 +80,9 @@ pub enum WhenFull {
 }
 
 /// Switches that IPVS has, under its names (`net.ipv4.vs.*`) and with its defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default, rename_all = "snake_case"))]
 #[non_exhaustive]
 pub struct Tuning {
     /// With [`drop_packet`](Self::drop_packet) always on, one of so many new connections is refused. Default 10; 1
@@ -163,8 +178,17 @@ impl Tuning {
     };
 }
 
+impl Default for Tuning {
+    /// Those of IPVS.
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// When a defence against floods is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every mode")]
 pub enum Defence {
     /// Never: 0 in IPVS.
@@ -198,11 +222,41 @@ impl Defence {
 }
 
 /// Options of the hashing schedulers (ipvsadm `-b`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// ```
+/// use lvs_core::sched::ScheduleFlags;
+/// let both = ScheduleFlags::FALLBACK | ScheduleFlags::PORT;
+/// assert!(both.fallback && both.port);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, default, rename_all = "kebab-case"))]
 #[expect(clippy::exhaustive_structs, reason = "two switches with the names of ipvsadm")]
 pub struct ScheduleFlags {
     /// A client whose server is unusable gets another one (`sh-fallback`, `mh-fallback`) instead of being rejected.
     pub fallback: bool,
     /// The client's port is hashed too (`sh-port`, `mh-port`), which spreads one client's connections.
     pub port: bool,
+}
+
+impl ScheduleFlags {
+    /// [`fallback`](Self::fallback) alone.
+    pub const FALLBACK: Self = Self { fallback: true, port: false };
+    /// [`port`](Self::port) alone.
+    pub const PORT: Self = Self { fallback: false, port: true };
+}
+
+impl BitOr for ScheduleFlags {
+    type Output = Self;
+
+    /// The flags of both.
+    fn bitor(self, other: Self) -> Self {
+        Self { fallback: self.fallback | other.fallback, port: self.port | other.port }
+    }
+}
+
+impl BitOrAssign for ScheduleFlags {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
 }

@@ -6,13 +6,23 @@ use crate::model::reason::Reason;
 use crate::model::traffic::Traffic;
 
 /// The director's own counters. All only grow, except `live`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// # use lvs_core::{Config, Director, Heap, Seed};
+/// # let store: Heap = Heap::with_capacity(16);
+/// # let director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
+/// let counters = director.counters();
+/// for (reason, packets) in counters.by_reason() {
+///     assert_eq!(packets, counters.of(reason));
+/// }
+/// assert_eq!(counters.by_reason().map(|(_, packets)| packets).sum::<u64>(), 0);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
     /// Traffic in total.
     pub traffic: Traffic,
-    /// Packets not forwarded, by [`Reason`] in the order of [`Reason::ALL`]; see [`Counters::of`].
-    pub reasons: [u64; Reason::ALL.len()],
     /// Entries in the connection table now, expired ones that no sweep has freed yet included.
     pub live: u32,
     /// Entries freed because their time was up.
@@ -25,6 +35,9 @@ pub struct Counters {
     pub reclaimed_one_way: u64,
     /// Events that found the queue full.
     pub events_lost: u64,
+    /// Packets not forwarded, in the order of [`Reason::ALL`].
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::model::serial::by_reason"))]
+    pub(crate) reasons: [u64; Reason::ALL.len()],
 }
 
 impl Counters {
@@ -42,6 +55,11 @@ impl Counters {
     #[must_use]
     pub const fn of(&self, reason: Reason) -> u64 {
         self.reasons[reason as usize]
+    }
+
+    /// How many packets were not forwarded, for each reason.
+    pub fn by_reason(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::ALL.into_iter().zip(self.reasons)
     }
 
     pub(crate) fn note(&mut self, reason: Reason) {

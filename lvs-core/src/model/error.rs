@@ -5,7 +5,7 @@ use core::fmt;
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)+ })+) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
             $($(#[$variant_doc])* $variant,)+
@@ -111,6 +111,38 @@ errors! {
         Protocol => "its protocol is none that can be balanced",
         /// The entry's protocol has no such state.
         State => "its protocol has no such state",
+    }
+
+    /// Why a text is not the value that it was to be read as.
+    ParseError {
+        /// Neither `IPv4` nor `IPv6`.
+        Family => "not an address family: expected IPv4 or IPv6",
+        /// No flow.
+        Flow => "not a flow: expected one such as `tcp 192.0.2.7:40000 > 10.99.0.1:80`, both ends of one family",
+        /// No persistence mask.
+        Mask => "not a mask: expected the length of a prefix up to 128, or the bits of an IPv4 address",
+        /// No forwarding method.
+        Method => "not a forwarding method: expected nat, local, tun, dr or bypass",
+        /// No persistence engine.
+        PersistenceEngine => "not a persistence engine: expected sip",
+        /// No protocol that can be balanced.
+        Protocol => "not a protocol that can be balanced: expected tcp, udp or sctp",
+        /// No reason.
+        Reason => "not a reason: expected one of the names of lvs_core::Reason",
+        /// No built-in scheduler has this name.
+        Scheduler => "not a scheduler: expected one of lvs_core::Scheduler::NAMES",
+        /// No key of a service.
+        ServiceKey => "not a service: expected one such as `tcp 192.0.2.1:80`, `udp [2001:db8::1]:53` or `fwm 7`",
+        /// No encapsulation.
+        Tunnel => "not an encapsulation: expected ipip, gre or gue",
+        /// No weight.
+        Weight => "not a weight: expected a number from 0 to 2147483647",
+    }
+
+    /// Why a number is no weight.
+    WeightError {
+        /// It is above 2^31 - 1 (`ERANGE`).
+        TooLarge => "a weight is at most 2147483647",
     }
 
     /// Why counters were not set to zero.

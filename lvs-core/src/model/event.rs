@@ -7,7 +7,7 @@ use crate::model::sync_entry::SyncEntry;
 
 /// Something that happened to a connection or a real server. Read with
 /// [`Director::poll_event`](crate::Director::poll_event).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
     /// A connection left the table.
@@ -53,7 +53,7 @@ pub enum Event {
 }
 
 /// Why a connection left the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every cause")]
 pub enum Cause {
     /// The time-out of the connection's state was over.

@@ -4,6 +4,12 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The transport protocols that can be balanced, with their IANA numbers.
+///
+/// ```
+/// use lvs_core::Protocol;
+/// assert_eq!("udp".parse(), Ok(Protocol::Udp));
+/// assert_eq!(Protocol::Udp.to_string(), "UDP");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 #[expect(
@@ -20,6 +26,19 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Every protocol, in the order of the numbers.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The name as listings have it: `TCP`, `UDP`, `SCTP`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
     /// The IANA protocol number, as in the IPv4 protocol and IPv6 next-header fields.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -40,11 +59,7 @@ impl Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-            Self::Sctp => "SCTP",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -66,6 +81,15 @@ impl Family {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
         }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }
 
@@ -142,9 +166,10 @@ impl Addresses {
 /// ```
 /// use lvs_core::{Flow, Protocol};
 /// let flow = Flow::new(Protocol::Tcp, "192.0.2.7:40000".parse()?, "10.99.0.1:80".parse()?).unwrap();
+/// assert_eq!(flow, "tcp 192.0.2.7:40000 > 10.99.0.1:80".parse()?);
 /// assert_eq!(flow.reversed().source(), "10.99.0.1:80".parse()?);
 /// assert!(Flow::new(Protocol::Tcp, "192.0.2.7:40000".parse()?, "[2001:db8::1]:80".parse()?).is_none());
-/// # Ok::<(), core::net::AddrParseError>(())
+/// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a five-tuple has five parts")]

@@ -2,6 +2,7 @@
 
 /// Names an entry of the connection table while that entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ConnId(pub(crate) u32);
 
 impl ConnId {
@@ -23,6 +24,7 @@ impl ConnId {
 
 /// Names a virtual service while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ServiceId(pub(crate) u32);
 
 impl ServiceId {
@@ -35,6 +37,7 @@ impl ServiceId {
 
 /// Names a real server while it exists or a connection still refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ServerId(pub(crate) u32);
 
 impl ServerId {

@@ -7,6 +7,15 @@ use crate::model::flow::{Family, Protocol};
 use crate::model::seed::Seed;
 
 /// What tells a virtual service from others, and packets for it from the rest.
+///
+/// ```
+/// use lvs_core::ServiceKey;
+/// let web: ServiceKey = "tcp 192.0.2.1:80".parse()?;
+/// assert_eq!(web, ServiceKey::tcp("192.0.2.1".parse()?, 80));
+/// assert_eq!(web.to_string(), "TCP 192.0.2.1:80");
+/// assert_eq!("fwm 7 IPv6".parse::<ServiceKey>()?.to_string(), "FWM 7 IPv6");
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_enums, reason = "the two kinds of IPVS")]
 pub enum ServiceKey {
@@ -89,6 +98,8 @@ impl fmt::Display for ServiceKey {
 
 /// What a template sends clients to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[expect(clippy::exhaustive_enums, reason = "the two kinds of services")]
 pub enum TemplateTarget {
     /// A virtual address and port; port 0 for all of its ports.

@@ -9,7 +9,8 @@ use crate::model::method::Method;
 use crate::model::state::State;
 
 /// A template of persistence as listings show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Template<'a> {
     /// The template's entry.
@@ -35,7 +36,8 @@ pub struct Template<'a> {
 }
 
 /// A connection as listings show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Connection {
     /// The connection's entry.

@@ -20,7 +20,7 @@ use crate::model::traffic::Traffic;
 /// meter.zero();
 /// assert_eq!((meter.shown().in_packets, meter.rates().in_packets), (0, 0));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Meter {
     live: Traffic,
     /// `live` at the last tick.
@@ -32,7 +32,8 @@ pub struct Meter {
 }
 
 /// Traffic per second (`ipvsadm --rate`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Rates {
     /// Connections scheduled (`CPS`).

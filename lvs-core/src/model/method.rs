@@ -2,8 +2,12 @@
 
 use core::fmt;
 
+use crate::model::error::ParseError;
+
 /// How packets reach a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[expect(
     clippy::exhaustive_enums,
     reason = "matches must name every method, so that a new one shows its places"
@@ -13,6 +17,7 @@ pub enum Method {
     /// ([`cache_bypass`](crate::config::Tuning::cache_bypass)), such as those to a transparent web cache that is down.
     Bypass,
     /// Direct routing (ipvsadm `-g`): only the link-layer destination changes; the server answers the client itself.
+    #[cfg_attr(feature = "serde", serde(rename = "dr"))]
     Direct,
     /// To this host itself: the packet is passed to it untouched, so that a director can be one of its own real
     /// servers (ipvsadm lists it as `Local`).
@@ -22,6 +27,7 @@ pub enum Method {
     Nat,
     /// Tunnelling (ipvsadm `-i`): the packet is wrapped in another one to the server, which unwraps it and
     /// answers the client itself.
+    #[cfg_attr(feature = "serde", serde(rename = "tun"))]
     Tunnel(Tunnel),
 }
 
@@ -60,7 +66,9 @@ impl fmt::Display for Method {
 /// Builds an enum of kinds from their list: number in the kernel's interfaces, name in configuration files, and what
 /// else they are called.
 macro_rules! kinds {
-    ($(#[$outer:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal,)+ }) => {
+    ($(#[$outer:meta])* $enum:ident or $error:ident {
+        $($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal,)+
+    }) => {
         $(#[$outer])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -97,6 +105,22 @@ macro_rules! kinds {
                 match name { $($name => Some(Self::$variant),)+ _ => None }
             }
         }
+
+        impl fmt::Display for $enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl core::str::FromStr for $enum {
+            type Err = ParseError;
+
+            /// Reads a [name](Self::name), in letters of either case.
+            fn from_str(text: &str) -> Result<Self, ParseError> {
+                let named = |kind: &Self| text.eq_ignore_ascii_case(kind.name());
+                Self::ALL.into_iter().find(named).ok_or(ParseError::$error)
+            }
+        }
     };
 }
 
@@ -108,8 +132,9 @@ kinds! {
     /// use lvs_core::method::MethodKind;
     /// assert_eq!(Method::Direct.kind(), MethodKind::from_name("dr").unwrap());
     /// assert_eq!(MethodKind::Direct.ipvsadm_name(), "Route");
+    /// assert_eq!("dr".parse(), Ok(MethodKind::Direct));
     /// ```
-    MethodKind {
+    MethodKind or Method {
         /// [`Method::Nat`].
         Nat = 0, "nat",
         /// [`Method::Local`].
@@ -125,7 +150,12 @@ kinds! {
 
 kinds! {
     /// The wrapping of a [`Tunnel`] without its options.
-    TunnelKind {
+    ///
+    /// ```
+    /// use lvs_core::method::TunnelKind;
+    /// assert_eq!("gue".parse(), Ok(TunnelKind::Gue));
+    /// ```
+    TunnelKind or Tunnel {
         /// [`Tunnel::IpIp`].
         IpIp = 0, "ipip",
         /// [`Tunnel::Gue`].
@@ -151,9 +181,12 @@ impl MethodKind {
 
 /// The wrapping of a tunnelled packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, rename_all = "kebab-case"))]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every wrapping")]
 pub enum Tunnel {
     /// IP in IP (RFC 2003, RFC 2473, RFC 4213): 20 bytes over IPv4, 40 over IPv6.
+    #[cfg_attr(feature = "serde", serde(rename = "ipip"))]
     IpIp,
     /// Generic routing encapsulation (RFC 2784): 4 more bytes.
     Gre {

@@ -17,9 +17,12 @@ pub(crate) mod persistence;
 pub(crate) mod reason;
 pub(crate) mod rng;
 pub(crate) mod seed;
+#[cfg(feature = "serde")]
+pub(crate) mod serial;
 pub(crate) mod server;
 pub(crate) mod state;
 pub(crate) mod sync_entry;
+pub(crate) mod text;
 pub(crate) mod tick;
 pub(crate) mod traffic;
 pub(crate) mod verdict;

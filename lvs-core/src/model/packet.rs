@@ -1,5 +1,7 @@
 //! What the core needs to know of a packet. It never sees a byte of one.
 
+use core::ops::{BitOr, BitOrAssign};
+
 use crate::model::flow::{Flow, Protocol};
 
 /// The facts about one packet on which a decision rests. `lvs-forward` makes it from a frame; an embedder with
@@ -12,7 +14,7 @@ use crate::model::flow::{Flow, Protocol};
 /// assert_eq!(syn.path, Path::Local);
 /// # Ok::<(), core::net::AddrParseError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "parsers outside this crate build it")]
 pub struct Packet {
     /// The five-tuple. For [`Content::Error`] it is the embedded packet's, reversed, so that it points the way
@@ -51,7 +53,7 @@ impl Packet {
 }
 
 /// Where a packet is going, which decides what it can be (IPVS's hooks `LOCAL_IN` and `FORWARD`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the two hooks that a packet from the wire can pass")]
 pub enum Path {
     /// To an address that the director owns: a client's request, to be scheduled if it is new.
@@ -64,7 +66,7 @@ pub enum Path {
 }
 
 /// What the transport header says of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every kind")]
 pub enum Content {
     /// A TCP segment with these flags.
@@ -107,7 +109,13 @@ impl Content {
 }
 
 /// The control bits of a TCP header (RFC 9293 §3.1), as they stand in its 14th byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use lvs_core::TcpFlags;
+/// let closes = TcpFlags::FIN | TcpFlags::ACK;
+/// assert!(closes.contains(TcpFlags::FIN) && closes == TcpFlags::from_byte(0x11));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TcpFlags(u8);
 
 impl TcpFlags {
@@ -154,8 +162,23 @@ impl TcpFlags {
     }
 }
 
+impl BitOr for TcpFlags {
+    type Output = Self;
+
+    /// The flags of both.
+    fn bitor(self, other: Self) -> Self {
+        self.with(other)
+    }
+}
+
+impl BitOrAssign for TcpFlags {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
 /// The kind of an SCTP chunk (RFC 9260 §3.2), as far as the connection's state depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the rows of the state table")]
 pub enum Chunk {
     /// DATA, SACK, HEARTBEAT, HEARTBEAT ACK, ECNE, CWR and every unknown type.

@@ -1,5 +1,6 @@
 //! Persistence: clients that come again within a time get the server that they had.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::model::flow::Family;
@@ -23,15 +24,19 @@ use crate::model::flow::Family;
 /// let config = ServiceConfig::new(Scheduler::from_name("wlc").unwrap()).with_persistence(persistence);
 /// assert_eq!(config.persistence, Some(persistence));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub struct Persistence {
     /// Seconds, from 1 to [`MAX_TIMEOUT_SECS`](crate::config::MAX_TIMEOUT_SECS) (others are taken as the nearest of
     /// these). A change applies to new templates.
     pub timeout: u32,
     /// Which bits of a client's address count (ipvsadm `-M`). `None`, the default, for all.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub mask: Option<Mask>,
     /// What else tells clients apart. Default nothing.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub engine: Option<PersistenceEngine>,
 }
 
@@ -81,7 +86,13 @@ impl Persistence {
 }
 
 /// Which bits of a client's address count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use lvs_core::service::Mask;
+/// assert_eq!("24".parse(), Ok(Mask::Prefix(24)));
+/// assert_eq!("255.0.255.0".parse(), Ok(Mask::Bits([255, 0, 255, 0].into())));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "all that IPVS knows")]
 pub enum Mask {
     /// So many leading bits: 0 to 32 for IPv4, 1 to 128 for IPv6.
@@ -103,6 +114,15 @@ impl Mask {
                 })
             }
             Self::Bits(bits) => bits,
+        }
+    }
+}
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(length) => write!(f, "{length}"),
+            Self::Bits(bits) => write!(f, "{bits}"),
         }
     }
 }
@@ -132,6 +152,12 @@ impl PersistenceEngine {
             "sip" => Some(Self::Sip),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for PersistenceEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

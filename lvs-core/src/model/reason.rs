@@ -1,5 +1,7 @@
 //! Why a packet was not forwarded.
 
+use crate::model::error::ParseError;
+
 /// Builds the enum of reasons from their list: what each means, its variant, its name. A reason's counter stands at
 /// its place in that list.
 macro_rules! reasons {
@@ -20,6 +22,23 @@ macro_rules! reasons {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+        }
+
+        impl core::fmt::Display for $enum {
+            /// Writes the [name](Self::name).
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl core::str::FromStr for $enum {
+            type Err = ParseError;
+
+            /// Reads a [name](Self::name).
+            fn from_str(text: &str) -> Result<Self, ParseError> {
+                let named = |reason: &Self| text.eq_ignore_ascii_case(reason.name());
+                Self::ALL.into_iter().find(named).ok_or(ParseError::Reason)
             }
         }
     };

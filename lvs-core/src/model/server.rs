@@ -1,7 +1,9 @@
 //! Real servers: those who do the work.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::model::error::WeightError;
 use crate::model::flow::Family;
 use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
@@ -12,6 +14,12 @@ use crate::model::traffic::Traffic;
 
 /// A real server's share of new connections relative to the others: 0 to 2^31 - 1. 0 quiesces: existing connections
 /// go on, new ones go elsewhere.
+///
+/// ```
+/// use lvs_core::Weight;
+/// assert_eq!(Weight::try_from(3_u32), "3".parse().map_err(|_| lvs_core::error::WeightError::TooLarge));
+/// assert!(Weight::try_from(1_u32 << 31).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(u32);
 
@@ -34,6 +42,33 @@ impl Weight {
     }
 }
 
+impl Default for Weight {
+    /// [`Weight::ONE`].
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+impl TryFrom<u32> for Weight {
+    type Error = WeightError;
+
+    fn try_from(weight: u32) -> Result<Self, WeightError> {
+        Self::new(weight).ok_or(WeightError::TooLarge)
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(weight: Weight) -> Self {
+        weight.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl From<u16> for Weight {
     fn from(weight: u16) -> Self {
         Self(u32::from(weight))
@@ -50,7 +85,9 @@ impl From<u16> for Weight {
 /// assert_eq!(server.weight.get(), 3);
 /// # Ok::<(), core::net::AddrParseError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub struct ServerConfig {
     /// Address and port of the server; scope and flow label of an IPv6 address do not matter. Port 0 keeps the port
@@ -59,15 +96,19 @@ pub struct ServerConfig {
     /// How packets reach it. A change applies to new connections; existing ones keep theirs.
     pub method: Method,
     /// The share of new connections that the server gets. Default 1.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub weight: Weight,
     /// Upper threshold in connections: with this many it gets no new ones (ipvsadm `-x`). 0, the default, for none.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub upper: u32,
     /// Lower threshold in connections: an overloaded server is scheduled again below it (ipvsadm `-y`). 0, the
     /// default, stands for three quarters of the upper one, rounded up.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub lower: u32,
     /// Whether it is to lose all its clients in time: with weight 0, persistence no longer sends clients to it either,
     /// as [`expire_quiescent_template`](crate::config::Tuning::expire_quiescent_template) does for all servers. Default
     /// false.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub draining: bool,
 }
 
@@ -343,6 +384,26 @@ impl Server {
             self.overloaded = false;
         }
         self.overloaded != was
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Server {
+    /// What a listing shows of it.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut out = serializer.serialize_struct("Server", 10)?;
+        out.serialize_field("address", &self.address)?;
+        out.serialize_field("method", &self.method)?;
+        out.serialize_field("weight", &self.weight)?;
+        out.serialize_field("upper", &self.upper)?;
+        out.serialize_field("lower", &self.lower)?;
+        out.serialize_field("overloaded", &self.overloaded)?;
+        out.serialize_field("active", &self.active)?;
+        out.serialize_field("inactive", &self.inactive())?;
+        out.serialize_field("persistent", &self.persistent)?;
+        out.serialize_field("traffic", &self.traffic())?;
+        out.end()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::model::flow::Family;
 use crate::model::id::ConnId;
 
 /// A connection or a template as a sync message has it: a value with nothing of the director's tables in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SyncEntry {
     pub(crate) addresses: Addresses,
@@ -120,7 +120,7 @@ impl SyncEntry {
 const _: () = assert!(size_of::<SyncEntry>() <= 112);
 
 /// Client, virtual address and real server, of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Addresses {
     V4([Ipv4Addr; 3]),
     V6([Ipv6Addr; 3]),
@@ -136,7 +136,7 @@ impl Addresses {
 }
 
 /// How the sequence numbers of both directions are shifted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "the layout of the message")]
 pub struct Sequences {
     /// From the client.
@@ -146,7 +146,7 @@ pub struct Sequences {
 }
 
 /// How the sequence numbers of one direction are shifted (a helper changed the length of a payload).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "the layout of the message")]
 pub struct Shift {
     /// The sequence number of the last change.

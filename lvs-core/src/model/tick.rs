@@ -1,5 +1,8 @@
 //! Time as an argument: milliseconds that the caller counts.
 
+use core::ops::Add;
+use core::time::Duration;
+
 /// A moment, in milliseconds since any fixed start that the caller chose.
 ///
 /// The core keeps no clock: every method that depends on time takes a `Tick` first. Ticks given to one
@@ -12,6 +15,11 @@
 /// use lvs_core::Tick;
 /// let start = Tick::from_millis(0);
 /// assert_eq!(start.plus_secs(2).as_millis(), 2_000);
+///
+/// // From a clock of the standard library: what has elapsed since a start that the program keeps.
+/// let started = std::time::Instant::now();
+/// let now = Tick::from(started.elapsed());
+/// assert!(now + core::time::Duration::from_secs(1) > now);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(u64);
@@ -53,6 +61,29 @@ impl Tick {
     /// The moment in units of the connection table.
     pub(crate) const fn stamp(self) -> Stamp {
         Stamp((self.0 / MILLIS_PER_STAMP) as u32)
+    }
+}
+
+impl From<Duration> for Tick {
+    /// The moment so long after the start: whole milliseconds, and the last representable one where there are more.
+    fn from(since_start: Duration) -> Self {
+        Self(u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Tick> for Duration {
+    /// The time since the start.
+    fn from(tick: Tick) -> Self {
+        Self::from_millis(tick.0)
+    }
+}
+
+impl Add<Duration> for Tick {
+    type Output = Self;
+
+    /// The moment so much later: whole milliseconds, and the last representable one instead of an overflow.
+    fn add(self, later: Duration) -> Self {
+        self.plus_millis(Self::from(later).0)
     }
 }
 
@@ -133,6 +164,15 @@ pub(crate) const STAMPS_PER_SEC: u32 = 250;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_become_ticks_and_never_overflow() {
+        assert_eq!(Tick::from(Duration::from_micros(1_999)), Tick::from_millis(1));
+        assert_eq!(Tick::from(Duration::MAX), Tick::from_millis(u64::MAX));
+        assert_eq!(Tick::from_millis(5) + Duration::MAX, Tick::from_millis(u64::MAX));
+        let late = Tick::from_millis(u64::MAX);
+        assert_eq!(Tick::from(Duration::from(late)), late);
+    }
 
     #[test]
     fn stamps_compare_across_the_wrap() {

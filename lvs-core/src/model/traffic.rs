@@ -6,7 +6,8 @@ use core::ops::AddAssign;
 ///
 /// Bytes are those of whole IP packets. A packet counts when it is decided, so one that is later too big or has
 /// no hop left to live counts as well, as in IPVS. A removed real server counts nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Traffic {
     /// Connections scheduled.

@@ -7,7 +7,7 @@ use crate::model::method::Method;
 use crate::model::reason::Reason;
 
 /// The director's answer for one packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a verdict that is not carried out loses the packet"]
 #[expect(clippy::exhaustive_enums, reason = "whoever carries verdicts out must handle each")]
 pub enum Verdict {
@@ -49,7 +49,7 @@ pub enum Helper {
 }
 
 /// How a packet is to be rewritten and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain answer, also built by tests of transforms")]
 pub struct Forward {
     /// Which way it goes.
@@ -88,7 +88,7 @@ impl Forward {
 }
 
 /// The addresses and ports that take the place of a packet's own; `None` leaves one as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a packet has two ends")]
 pub struct Rewrite {
     /// The new source.
@@ -103,7 +103,7 @@ impl Rewrite {
 }
 
 /// What was read of a packet's content before it was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Inspected<'a> {
     /// Nothing: nobody has looked into it. Where the director wants to know more it answers [`Verdict::Inspect`].

@@ -26,6 +26,7 @@ mod twos;
 mod wlc;
 mod wrr;
 
+use crate::model::error::ParseError;
 use crate::model::flow::Flow;
 use crate::model::id::ServerId;
 use crate::model::tick::Tick;
@@ -47,6 +48,8 @@ macro_rules! schedulers {
         ///     assert_eq!(Scheduler::from_name(name).unwrap().name(), *name);
         /// }
         /// assert!(Scheduler::from_name("best").is_none());
+        /// assert_eq!("wlc".parse::<Scheduler>()?.to_string(), "wlc");
+        /// # Ok::<(), lvs_core::error::ParseError>(())
         /// ```
         #[derive(Clone, Debug)]
         #[non_exhaustive]
@@ -106,6 +109,23 @@ macro_rules! schedulers {
             }
         }
 
+        impl core::str::FromStr for Scheduler {
+            type Err = ParseError;
+
+            /// A new scheduler by its name, in letters of either case.
+            fn from_str(text: &str) -> Result<Self, ParseError> {
+                let name = Self::NAMES.iter().find(|name| text.eq_ignore_ascii_case(name));
+                name.and_then(|name| Self::from_name(name)).ok_or(ParseError::Scheduler)
+            }
+        }
+
+        impl core::fmt::Display for Scheduler {
+            /// Writes the name.
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
         $(impl From<$module::$type> for Scheduler {
             fn from(scheduler: $module::$type) -> Self {
                 Self::$variant(scheduler)
@@ -153,3 +173,6 @@ impl Default for Scheduler {
         Self::WeightedLeastConnection(WeightedLeastConnection)
     }
 }
+
+#[cfg(feature = "serde")]
+crate::model::serial::as_text!(Scheduler);

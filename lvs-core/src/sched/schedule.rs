@@ -97,7 +97,7 @@ pub trait Schedule {
 }
 
 /// How large a look-up table is to be, in cells of four bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a range has two ends")]
 pub struct TableLen {
     /// With less than this the scheduler cannot be bound.
@@ -118,7 +118,7 @@ impl TableLen {
 }
 
 /// What changed in a list of servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every change")]
 pub enum Change {
     /// A server was added; it is now first.

@@ -15,7 +15,7 @@ use crate::model::server::{Server, ServerConfig};
 pub type Build = fn(&mut ServerList<'_>, &mut [u32]) -> bool;
 
 /// A real server as far as look-up tables follow from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     pub(super) address: SocketAddr,
     weight: u32,

@@ -33,7 +33,8 @@ use crate::store::service::Service;
 /// // With the defaults for the rest, and a million connections: less than 100 for each.
 /// assert!(Capacity::new(1_000_000).required_bytes() < 100_000_000);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Capacity {
     /// Connections, at most 2^28 (more are cut to that). 97 bytes each.
@@ -188,7 +189,7 @@ fn filled<T: Clone>(value: T, count: usize) -> Option<Box<[T]>> {
 }
 
 /// There is no memory for a store, see [`Heap::try_new`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct NoMemory {
     /// The bytes that the store needs.

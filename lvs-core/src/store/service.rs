@@ -17,16 +17,21 @@ use crate::model::traffic::Traffic;
 /// assert!(config.flags.port);
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub struct ServiceConfig<P = crate::sched::Scheduler> {
     /// Chooses the real server of a new connection.
     pub scheduler: P,
     /// Options of the hashing schedulers.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub flags: ScheduleFlags,
     /// Whether clients stay with their server. Default not.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub persistence: Option<Persistence>,
     /// Whether every UDP datagram is scheduled anew (ipvsadm `-o`), so that there is no connection and replies under
     /// NAT are not translated. Default false; it has no effect on other protocols.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub one_packet: bool,
 }
 
@@ -153,5 +158,22 @@ impl<P> Service<P> {
     #[must_use]
     pub const fn meter(&self) -> &Meter {
         &self.meter
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<P: crate::sched::Schedule> serde::Serialize for Service<P> {
+    /// What a listing shows of it.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut out = serializer.serialize_struct("Service", 7)?;
+        out.serialize_field("key", &self.key)?;
+        out.serialize_field("scheduler", self.scheduler.name())?;
+        out.serialize_field("flags", &self.flags)?;
+        out.serialize_field("persistence", &self.persistence)?;
+        out.serialize_field("one_packet", &self.one_packet)?;
+        out.serialize_field("servers", &self.servers)?;
+        out.serialize_field("traffic", &self.traffic())?;
+        out.end()
     }
 }

@@ -70,7 +70,7 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 /// An entry as it was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "an entry and what it refers to")]
 pub struct Received<'a> {
     /// The entry.
@@ -80,7 +80,7 @@ pub struct Received<'a> {
 }
 
 /// Why a datagram is no message for this receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
 pub enum MessageError {
     /// The message has no header.
@@ -109,7 +109,7 @@ impl fmt::Display for MessageError {
 impl core::error::Error for MessageError {}
 
 /// Why an entry was not taken. All of them mean that the sender is broken, newer, or none of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
 pub enum EntryError {
     /// The message ends inside of it.

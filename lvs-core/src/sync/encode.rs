@@ -10,7 +10,7 @@ use crate::model::persistence::{MAX_CALL_ID, PersistenceEngine};
 use crate::model::sync_entry::Addresses;
 
 /// The two formats (`net.ipv4.vs.sync_version`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum Version {
     /// The old one: IPv4, without mark, time-out and engine data.
@@ -69,7 +69,7 @@ impl<'a> Message<'a> {
 }
 
 /// Why an entry is not in a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "matches must name every reason")]
 pub enum PushError {
     /// There is no room for it: send the message and begin another one.

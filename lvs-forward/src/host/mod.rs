@@ -31,7 +31,7 @@ pub use self::local::TooManyLocalServers;
 pub use self::mac::{MacAddress, ParseMacError};
 pub use self::memory::{HostArrays, HostMemory, HostSizes};
 pub use self::port::{MAX_PORTS, Port};
-pub use self::route::{MAX_ROUTES, Prefix};
+pub use self::route::{MAX_ROUTES, ParsePrefixError, Prefix};
 pub use self::setup::{AddAddressError, AddNeighbourError, AddPortError, AddRouteError};
 pub use self::state::{Host, MAX_LOCAL_SERVERS};
 

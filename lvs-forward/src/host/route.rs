@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
+use core::str::FromStr;
 
 use heapless::Vec;
 use lvs_core::Family;
@@ -13,7 +14,7 @@ use crate::header::address::{from_bits, to_bits};
 pub const MAX_ROUTES: usize = 64;
 
 /// A destination prefix, e.g. `10.0.1.0/24`. Bits after its length count as zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
     address: IpAddr,
     len: u8,
@@ -28,6 +29,7 @@ impl Prefix {
     /// assert!(prefix.contains("10.0.1.200".parse()?));
     /// assert!(!prefix.contains("10.0.2.1".parse()?));
     /// assert!(Prefix::new("10.0.1.17".parse()?, 33).is_none());
+    /// assert_eq!("10.0.1.17/24".parse(), Ok(prefix));
     /// # Ok::<(), core::net::AddrParseError>(())
     /// ```
     #[must_use]
@@ -85,6 +87,32 @@ impl fmt::Display for Prefix {
         write!(f, "{}/{}", self.address, self.len)
     }
 }
+
+impl FromStr for Prefix {
+    type Err = ParsePrefixError;
+
+    /// Reads `10.0.1.0/24` or `2001:db8::/32`. Bits after the length may be set, and are kept.
+    fn from_str(text: &str) -> Result<Self, ParsePrefixError> {
+        let (address, length) = text.split_once('/').ok_or(ParsePrefixError)?;
+        // The standard library would take a sign as well.
+        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+        let length = length.parse().ok().filter(|_| digits).ok_or(ParsePrefixError)?;
+        Self::new(address.parse().map_err(|_| ParsePrefixError)?, length).ok_or(ParsePrefixError)
+    }
+}
+
+/// A text is no [`Prefix`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ParsePrefixError;
+
+impl fmt::Display for ParsePrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a prefix: expected an address and a length in bits, such as `10.0.1.0/24`")
+    }
+}
+
+impl core::error::Error for ParsePrefixError {}
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {

@@ -7,8 +7,8 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::AddAssign;
 
-use lvs_core::Family;
 use lvs_core::stats::{Rates, Traffic};
+use lvs_core::{Family, ServiceKey};
 
 /// What a virtual service is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,31 +56,18 @@ impl ServiceName {
     /// ```
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (protocol, rest) = text.split_once(' ')?;
-        let number = match protocol {
-            "FWM" => {
-                let (mark, family) = match rest.strip_suffix(" IPv6") {
-                    Some(mark) => (mark, Family::V6),
-                    None => (rest, Family::V4),
-                };
-                return Some(Self::Mark { family, mark: mark.parse().ok()? });
+        // IPVS takes protocols that no director can balance; the others are keys as the core reads them.
+        if let Some(rest) = text.strip_prefix("protocol ") {
+            let (number, rest) = rest.split_once(' ')?;
+            let at: SocketAddr = rest.parse().ok()?;
+            return Some(Self::Address { protocol: number.parse().ok()?, address: at.ip(), port: at.port() });
+        }
+        Some(match text.parse().ok()? {
+            ServiceKey::Address { protocol, address, port } => {
+                Self::Address { protocol: protocol.number().into(), address, port }
             }
-            "TCP" => 6,
-            "UDP" => 17,
-            "SCTP" => 132,
-            "protocol" => {
-                let (number, rest) = rest.split_once(' ')?;
-                let at: SocketAddr = rest.parse().ok()?;
-                return Some(Self::Address {
-                    protocol: number.parse().ok()?,
-                    address: at.ip(),
-                    port: at.port(),
-                });
-            }
-            _ => return None,
-        };
-        let at: SocketAddr = rest.parse().ok()?;
-        Some(Self::Address { protocol: number, address: at.ip(), port: at.port() })
+            ServiceKey::Mark { family, mark } => Self::Mark { family, mark },
+        })
     }
 
     /// The family of its clients.

@@ -20,12 +20,8 @@ pub(super) fn explain(
     controller: &SharedController,
     group: &RuntimeGroup,
 ) -> Result<String, ExplainError> {
-    let protocol = match question.protocol.to_ascii_lowercase().as_str() {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        other => return Err(ExplainError::Protocol(other.to_owned())),
-    };
+    let unknown = |_| ExplainError::Protocol(question.protocol.to_ascii_lowercase());
+    let protocol: Protocol = question.protocol.parse().map_err(unknown)?;
     let (client, to) = (question.client, question.destination);
     let flow = Flow::new(protocol, client, to).ok_or(ExplainError::Families)?;
     let mut text = String::new();

@@ -28,7 +28,7 @@ pub trait HitHandler<F: AddressFamily> {
 }
 
 /// Whether further packets are to be decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum Next {
     /// Further packets are to be decided.

@@ -36,7 +36,7 @@ pub(crate) struct Opening<'k> {
 }
 
 /// A connection that a helper has read about in another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "FTP's two modes")]
 pub enum Expectation {
     /// The real server will connect to the client's address and port (FTP's `PORT`, `EPRT`), from the port before its

@@ -43,7 +43,15 @@ impl<S: Store> Engine<'_, S> {
         }
         self.brain.overload.next = now.plus_secs(1);
         let (live, all) = (self.brain.table.live as usize, self.tables.slots.len());
-        self.brain.overload.full = all.saturating_sub(live) < all.div_ceil(SPARE);
+        let full = all.saturating_sub(live) < all.div_ceil(SPARE);
+        if full != self.brain.overload.full {
+            say!(
+                warn,
+                "the connection table {} room: {live} of {all} entries are taken",
+                if full { "lacks" } else { "has" }
+            );
+        }
+        self.brain.overload.full = full;
         self.brain.look_at_resources();
         // This is what `drop_entry` does: each second a 32nd of the table is looked at, and what seems unimportant is
         // given up.

@@ -75,7 +75,7 @@ impl<S: Store> Director<S> {
 }
 
 /// How far a sweep came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Swept {
     /// How many slots of its budget it is through with.

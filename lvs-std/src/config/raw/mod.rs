@@ -302,14 +302,8 @@ impl FromStr for Prefix {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (address, length) = text.split_once('/').ok_or(())?;
-        let address: IpAddr = address.parse().map_err(|_| ())?;
-        let length: u8 = length.parse().map_err(|_| ())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        if length > most {
-            return Err(());
-        }
-        Ok(Self { address, length })
+        let prefix: lvs_forward::host::Prefix = text.parse().map_err(|_| ())?;
+        Ok(Self { address: prefix.address(), length: prefix.len() })
     }
 }
 
