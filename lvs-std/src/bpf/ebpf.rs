@@ -99,6 +99,41 @@ impl Assembler {
         self.push(XOR_NUMBER, to, R0, 0, -1)
     }
 
+    /// Copies the lower half, with zeros above it.
+    pub(crate) fn copy_word(&mut self, to: Register, from: Register) -> &mut Self {
+        self.push(COPY_WORD, to, from, 0, 0)
+    }
+
+    /// Sets the lower half to a number, and the upper one to 0.
+    pub(crate) fn set_word(&mut self, to: Register, number: u32) -> &mut Self {
+        self.push(SET_WORD, to, R0, 0, number.cast_signed())
+    }
+
+    /// Multiplies the lower half, of which the lower half of the result stays.
+    pub(crate) fn multiply_word(&mut self, to: Register, factor: u32) -> &mut Self {
+        self.push(MULTIPLY_WORD, to, R0, 0, factor.cast_signed())
+    }
+
+    /// Turns those bits of the lower half over that the other one has; the upper half becomes 0.
+    pub(crate) fn xor_word(&mut self, to: Register, what: Register) -> &mut Self {
+        self.push(XOR_WORD, to, what, 0, 0)
+    }
+
+    /// Moves the bits of the lower half to the right; the upper half becomes 0.
+    pub(crate) fn shift_right_word(&mut self, to: Register, bits: i32) -> &mut Self {
+        self.push(SHIFT_RIGHT_WORD, to, R0, 0, bits)
+    }
+
+    /// Keeps some bits of the lower half only.
+    pub(crate) fn mask_word(&mut self, to: Register, bits: u32) -> &mut Self {
+        self.push(AND_WORD, to, R0, 0, bits.cast_signed())
+    }
+
+    /// Between this machine's byte order and the network's, 32 bits.
+    pub(crate) fn swap_word(&mut self, to: Register) -> &mut Self {
+        self.push(TO_BIG_ENDIAN, to, R0, 0, 32)
+    }
+
     /// Between this machine's byte order and the network's, 16 bits.
     pub(crate) fn swap_half(&mut self, to: Register) -> &mut Self {
         self.push(TO_BIG_ENDIAN, to, R0, 0, 16)
@@ -201,6 +236,12 @@ pub(super) const XOR_NUMBER: u8 = 0xa7;
 pub(super) const TO_BIG_ENDIAN: u8 = 0xdc;
 pub(super) const ATOMIC_ADD: u8 = 0xdb;
 pub(super) const AND_NUMBER: u8 = 0x57;
+pub(super) const COPY_WORD: u8 = 0xbc;
+pub(super) const SET_WORD: u8 = 0xb4;
+pub(super) const MULTIPLY_WORD: u8 = 0x24;
+pub(super) const XOR_WORD: u8 = 0xac;
+pub(super) const SHIFT_RIGHT_WORD: u8 = 0x74;
+pub(super) const AND_WORD: u8 = 0x54;
 pub(super) const JUMP_ALWAYS: u8 = 0x05;
 pub(super) const JUMP_IS: u8 = 0x16;
 pub(super) const JUMP_IS_NOT: u8 = 0x56;

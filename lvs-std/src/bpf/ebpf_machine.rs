@@ -7,9 +7,10 @@
 use core::fmt;
 
 use super::ebpf::{
-    ADD, ADD_NUMBER, AND_NUMBER, ATOMIC_ADD, CALL, COPY_REGISTER, EXIT, JUMP_ALWAYS, JUMP_BEYOND, JUMP_HAS,
-    JUMP_IS, JUMP_IS_NOT, JUMP_NULL, LOAD_WIDE, MEMORY_LOAD, MEMORY_STORE, SET_NUMBER, SHIFT_RIGHT, SUBTRACT,
-    TO_BIG_ENDIAN, XOR_NUMBER,
+    ADD, ADD_NUMBER, AND_NUMBER, AND_WORD, ATOMIC_ADD, CALL, COPY_REGISTER, COPY_WORD, EXIT, JUMP_ALWAYS,
+    JUMP_BEYOND, JUMP_HAS, JUMP_IS, JUMP_IS_NOT, JUMP_NULL, LOAD_WIDE, MEMORY_LOAD, MEMORY_STORE,
+    MULTIPLY_WORD, SET_NUMBER, SET_WORD, SHIFT_RIGHT, SHIFT_RIGHT_WORD, SUBTRACT, TO_BIG_ENDIAN, XOR_NUMBER,
+    XOR_WORD,
 };
 use crate::sys::bpf::Instruction;
 
@@ -18,7 +19,7 @@ pub(crate) trait Kernel {
     /// A word of the context, which is what the program is called with.
     fn context(&self, offset: u64) -> Option<u32>;
 
-    /// Bytes of a map's value, in this machine's order, with zeros above them.
+    /// Bytes of a map's value, or of the frame below [`CONTEXT`], in this machine's order, with zeros above them.
     fn load(&self, address: u64, size: usize) -> Option<u64>;
 
     /// Sets eight bytes of a map's value.
@@ -170,6 +171,13 @@ impl Machine {
                     XOR_NUMBER => self.get(to)? ^ number,
                     AND_NUMBER => self.get(to)? & number,
                     TO_BIG_ENDIAN if immediate == 16 => (self.get(to)? as u16).to_be().into(),
+                    TO_BIG_ENDIAN if immediate == 32 => half(self.get(to)?).to_be().into(),
+                    COPY_WORD => half(self.get(from)?).into(),
+                    SET_WORD => immediate.cast_unsigned().into(),
+                    MULTIPLY_WORD => half(self.get(to)?).wrapping_mul(immediate.cast_unsigned()).into(),
+                    XOR_WORD => (half(self.get(to)?) ^ half(self.get(from)?)).into(),
+                    SHIFT_RIGHT_WORD => half(self.get(to)?).checked_shr(immediate.cast_unsigned())?.into(),
+                    AND_WORD => (half(self.get(to)?) & immediate.cast_unsigned()).into(),
                     _ => return None,
                 };
                 self.set(to, value)?;
@@ -180,7 +188,7 @@ impl Machine {
     }
 
     fn load(&self, address: u64, size: usize, kernel: &impl Kernel) -> Option<u64> {
-        if address >= VALUES {
+        if !(CONTEXT..VALUES).contains(&address) {
             return kernel.load(address, size);
         }
         if let Some(bytes) = self.stack.bytes(address, size) {
@@ -280,6 +288,19 @@ mod tests {
         assert_eq!(answer(|p| _ = p.set(R0, 1).set(R1, 2).subtract(R0, R1).exit()), Some(u64::MAX));
         assert_eq!(answer(|p| _ = p.set(R0, 5).invert(R0).mask(R0, 0xff).exit()), Some(0xfa));
         assert_eq!(answer(|p| _ = p.set(R0, 0x1_2345).swap_half(R0).exit()), Some(0x2345_u16.to_be().into()));
+    }
+
+    #[test]
+    fn arithmetic_of_words_leaves_zeros_above_them() {
+        assert_eq!(answer(|p| _ = p.set(R1, -1).copy_word(R0, R1).exit()), Some(u32::MAX.into()));
+        assert_eq!(answer(|p| _ = p.set(R0, -1).multiply_word(R0, u32::MAX).exit()), Some(1));
+        assert_eq!(answer(|p| _ = p.set(R0, -1).shift_right_word(R0, 28).exit()), Some(15));
+        assert_eq!(answer(|p| _ = p.set(R0, -1).mask_word(R0, 0xf000_0000).exit()), Some(0xf000_0000));
+        assert_eq!(
+            answer(|p| _ = p.set_word(R0, u32::MAX).set(R1, 1).xor_word(R0, R1).exit()),
+            Some(0xffff_fffe)
+        );
+        assert_eq!(answer(|p| _ = p.set(R0, -2).swap_word(R0).exit()), Some((u32::MAX - 1).to_be().into()));
     }
 
     #[test]

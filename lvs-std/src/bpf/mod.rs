@@ -7,3 +7,4 @@ pub(crate) mod cbpf_machine;
 pub(crate) mod ebpf;
 #[cfg(any(test, feature = "lab"))]
 pub(crate) mod ebpf_machine;
+pub(crate) mod xdp;

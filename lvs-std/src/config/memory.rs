@@ -35,7 +35,7 @@ impl Configuration {
         let (start, most) = self.sizes.host().required_bytes();
         RequiredMemory {
             connections: workers * self.capacity_each().required_bytes(),
-            devices: workers * self.device_bytes_each(),
+            devices: workers * self.device_bytes_each() + self.device_bytes_shared(),
             hosts: workers * start,
             hosts_most: workers * most,
             tables: workers * self.tables_each(),
@@ -52,8 +52,8 @@ impl Configuration {
         let (packet, xdp) = (PacketOptions::default(), XdpOptions::default());
         // Slots for whole merged frames in, and for frames of an Ethernet MTU out; room for one that is longer.
         let rings = packet.receive_slots * (64 << 10) + packet.transmit_slots * (2 << 10) + LONGEST_MERGED;
-        // Frames of an Ethernet MTU; a further queue takes as much again.
-        let frames = (xdp.receive_frames + xdp.transmit_frames) as usize * (2 << 10);
+        // Frames of an Ethernet MTU.
+        let frames = xdp.transmit_frames as usize * (2 << 10);
         let devices = self.interfaces.iter().map(|interface| match interface.device {
             DeviceKind::Packet | DeviceKind::Auto => rings,
             DeviceKind::Xdp => frames,
@@ -61,5 +61,12 @@ impl Configuration {
         let offload =
             if self.workers.offload { FlowOffload::required_bytes(offload::CONNECTIONS) } else { 0 };
         size_of::<Forwarder>() + devices.sum::<usize>() + offload
+    }
+
+    /// What all workers have in common: the frames of the first queue of each interface. A further queue takes as much
+    /// again.
+    fn device_bytes_shared(&self) -> usize {
+        let frames = XdpOptions::default().receive_frames as usize * (2 << 10);
+        self.interfaces.iter().filter(|interface| interface.device == DeviceKind::Xdp).count() * frames
     }
 }

@@ -79,6 +79,7 @@
 mod absent;
 #[cfg(feature = "runtime")]
 pub(crate) mod alias;
+mod fan;
 pub mod fault;
 pub mod guard;
 #[cfg(feature = "runtime")]
@@ -99,6 +100,7 @@ use std::os::fd::BorrowedFd;
 pub use lvs_forward::Offloads;
 use lvs_forward::{Frame, PortId};
 
+pub use self::fan::{Fan, FanError};
 pub use self::pair::{PairOptions, pair};
 
 /// The most frames that one call of [`Receive::receive`] lends: the batch for which the director's look-ups overlap.

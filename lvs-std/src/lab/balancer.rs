@@ -17,9 +17,9 @@ use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Decapsulator, Forwarder, GUE_PORT, Options, PortId};
 
 use super::{Arms, Cluster, LabError, Node};
-use crate::device::packet::{Fan, Tap};
-use crate::device::xdp::{self, AddressFilter};
-use crate::device::{Device, packet};
+use crate::device::packet::Tap;
+use crate::device::xdp::{self, AddressFilter, XdpOptions};
+use crate::device::{Device, Fan, packet};
 use crate::offload::{self, FlowOffload};
 use crate::steering::Steer;
 use crate::tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
@@ -140,26 +140,12 @@ impl Cluster {
                 vec![("eth0", first, to_clients.to_vec()), ("eth1", second, to_servers.to_vec())]
             }
         };
-        if let Some(options) = &self.plan.xdp {
-            let names: Vec<_> = ports.iter().map(|(name, mac, _)| (*name, Some(mac.0))).collect();
-            let (opened, filter) = self
-                .director
-                .run(|| xdp::open(&names, options))?
-                .map_err(|error| refusal(&self.director, "open AF_XDP sockets", error))?;
-            let mut line = Vec::new();
-            for (opened, (_, mac, addresses)) in opened.into_iter().zip(ports) {
-                line.push((PlannedPort { mac, mtu: opened.mtu, addresses }, opened.device));
-            }
-            return Ok(Opened {
-                lines: vec![line],
-                offloads: Vec::new(),
-                filter: Some(filter),
-                fans: Vec::new(),
-            });
-        }
         let mut known: Vec<IpAddr> = FAMILIES.map(Self::vip).to_vec();
         known
             .extend(ports.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, _)| *address)));
+        if let Some(options) = &self.plan.xdp {
+            return self.open_xdp(steer, options, ports, &known);
+        }
         let (mut lines, mut fans) =
             ((0..steer.workers()).map(|_| Vec::new()).collect::<Vec<_>>(), Vec::new());
         let mut offloads = Vec::new();
@@ -191,6 +177,33 @@ impl Cluster {
             fans.push((PortId(at), fanned.fan));
         }
         Ok(Opened { lines, offloads, filter: None, fans })
+    }
+
+    /// The ports as `AF_XDP` sockets.
+    fn open_xdp(
+        &self,
+        steer: Steer,
+        options: &XdpOptions,
+        ports: Vec<(&str, MacAddress, Vec<(IpAddr, u8)>)>,
+        known: &[IpAddr],
+    ) -> Result<Opened, LabError> {
+        let names: Vec<_> = ports.iter().map(|(name, mac, _)| (*name, Some(mac.0))).collect();
+        let (opened, filter) = self
+            .director
+            .run(|| xdp::open_fanned(&names, options, &steer, known))?
+            .map_err(|error| refusal(&self.director, "open AF_XDP sockets", error))?;
+        let mut lines: Vec<Vec<_>> = (0..steer.workers()).map(|_| Vec::new()).collect();
+        let mut fans = Vec::new();
+        for ((opened, (_, mac, addresses)), at) in opened.into_iter().zip(ports).zip(0..) {
+            for (line, device) in lines.iter_mut().zip(opened.devices) {
+                line.push((PlannedPort { mac, mtu: opened.mtu, addresses: addresses.clone() }, device));
+            }
+            // A director alone tells of its addresses by the filter.
+            if steer.workers() > 1 {
+                fans.push((PortId(at), opened.fan));
+            }
+        }
+        Ok(Opened { lines, offloads: Vec::new(), filter: Some(filter), fans })
     }
 
     /// Puts each worker's offload, if there are any, at an interface.

@@ -26,6 +26,8 @@ pub struct Plan {
     pub xdp: Option<XdpOptions>,
     /// Whether what comes to the director may have checksums that are left to be finished. Default: true.
     pub partial_checksums: bool,
+    /// How many queues for each direction every interface has. Default: one.
+    pub queues: u32,
     /// How many workers the director has, and what tells clients apart for them. Default: one.
     pub workers: (usize, By),
     /// Whether bulk TCP takes the [offload](crate::offload), in a [privileged](Lab::privileged) lab with packet
@@ -44,6 +46,7 @@ impl Plan {
             mtu: 1_500,
             xdp: None,
             partial_checksums: true,
+            queues: 1,
             workers: (1, By::Endpoint),
             offload: false,
         }
@@ -78,7 +81,14 @@ impl Plan {
         self
     }
 
-    /// The cluster with several workers in the director, over packet sockets.
+    /// The cluster with so many queues for each direction at every interface.
+    #[must_use]
+    pub const fn with_queues(mut self, queues: u32) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    /// The cluster with several workers in the director.
     #[must_use]
     pub const fn with_workers(mut self, workers: usize, by: By) -> Self {
         self.workers = (workers, by);
@@ -159,13 +169,13 @@ impl Cluster {
         assert!(plan.servers <= Self::MAX_SERVERS, "the address plan has room for nine real servers");
         let clients_lan = lab.switch("lan")?;
         let (client, director) = (lab.node("client")?, lab.node("director")?);
-        clients_lan.join(&client, "eth0")?;
-        clients_lan.join(&director, "eth0")?;
+        clients_lan.join_by(&client, "eth0", client.name(), plan.queues)?;
+        clients_lan.join_by(&director, "eth0", director.name(), plan.queues)?;
         silence(&director, "eth0")?;
         let mut switches = vec![clients_lan];
         if plan.arms == Arms::Two {
             let servers_lan = lab.switch("servers")?;
-            servers_lan.join(&director, "eth1")?;
+            servers_lan.join_by(&director, "eth1", director.name(), plan.queues)?;
             silence(&director, "eth1")?;
             director.set_mtu("eth1", plan.mtu)?;
             switches.push(servers_lan);
@@ -184,7 +194,7 @@ impl Cluster {
         for number in 1..=plan.servers {
             let server = lab.node(&format!("rs{number}"))?;
             let Some(lan) = switches.last() else { break };
-            lan.join(&server, "eth0")?;
+            lan.join_by(&server, "eth0", server.name(), plan.queues)?;
             server.set_mtu("eth0", plan.mtu)?;
             prepare(&server, number, plan.method)?;
             if let Method::Tunnel(_) = plan.method {

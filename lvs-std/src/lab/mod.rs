@@ -112,7 +112,16 @@ impl Lab {
     /// # Errors
     /// When an interface of that name exists already, or the name is longer than 15 bytes.
     pub fn connect(&self, one: (&Node, &str), other: (&Node, &str)) -> Result<(), LabError> {
-        one.0.connect(one.1, other.0, other.1)
+        self.connect_by(one, other, 1)
+    }
+
+    /// Joins two nodes as [`connect`](Self::connect) does, by a cable whose ends have so many queues for each
+    /// direction.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    pub fn connect_by(&self, one: (&Node, &str), other: (&Node, &str), queues: u32) -> Result<(), LabError> {
+        one.0.connect(one.1, other, queues)
     }
 }
 
@@ -135,7 +144,11 @@ impl Switch {
     /// # Errors
     /// As for [`join`](Self::join).
     pub fn join_as(&self, node: &Node, interface: &str, port: &str) -> Result<(), LabError> {
-        node.connect(interface, &self.0, port)?;
+        self.join_by(node, interface, port, 1)
+    }
+
+    fn join_by(&self, node: &Node, interface: &str, port: &str, queues: u32) -> Result<(), LabError> {
+        node.connect(interface, (&self.0, port), queues)?;
         self.0.attach(port, BRIDGE)
     }
 

@@ -254,11 +254,16 @@ impl Node {
     }
 
     /// Joins an interface of this node with one of another by a cable: a veth pair, with the offloads that the kernel
-    /// gives it by default. Both ends are up.
-    pub(super) fn connect(&self, interface: &str, other: &Self, peer: &str) -> Result<(), LabError> {
+    /// gives it by default, and so many queues. Both ends are up.
+    pub(super) fn connect(
+        &self,
+        interface: &str,
+        (other, peer): (&Self, &str),
+        queues: u32,
+    ) -> Result<(), LabError> {
         self.ask(
             || format!("join {interface} with {peer} of {}", other.name()),
-            |netlink| netlink.add_veth(interface, peer, other.0.namespace.as_fd()),
+            |netlink| netlink.add_veth(interface, (peer, other.0.namespace.as_fd()), queues),
         )?;
         other.set_up(peer)?;
         self.set_up(interface)

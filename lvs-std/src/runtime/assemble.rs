@@ -90,7 +90,8 @@ impl Assembly {
             handles.push(handle);
             events.push(fetch);
         }
-        if let (Some(filter), [worker], [handle]) = (supervisor.filter(), &*made, &*handles) {
+        // One speaks for all: the others have the same services and servers.
+        if let (Some(filter), [worker, ..], [handle, ..]) = (supervisor.filter(), &*made, &*handles) {
             let failed = StartError::interface("AF_XDP");
             let known = HostAddresses::open().and_then(|mut addresses| addresses.read());
             let known = known.map_err(StartError::system("this machine's addresses"))?;

@@ -10,10 +10,10 @@ use lvs_forward::parse::Link;
 
 use super::StartError;
 use crate::config::{Configuration, DeviceKind, Interface, Mac};
-use crate::device::Device;
 use crate::device::mark::{self, MarkRule};
-use crate::device::packet::{self, Fan, PacketOptions, Tap};
-use crate::device::xdp::{self, AddressFilter, Attach, OpenError, Xdp, XdpOptions};
+use crate::device::packet::{self, PacketOptions, Tap};
+use crate::device::xdp::{self, AddressFilter, Attach, OpenError, XdpOptions};
+use crate::device::{Device, Fan};
 use crate::offload::{self, FlowOffload};
 use crate::steering::Steer;
 use crate::sys::interface;
@@ -64,7 +64,7 @@ pub(super) fn open(
         .filter(|(_, found)| found.is_some())
         .map(|(it, _)| it)
         .collect();
-    let (mut by_xdp, filter) = open_xdp(&there, steer.workers())?;
+    let (mut by_xdp, filter) = open_xdp(&there, &steer, &known)?;
     let mut lines: Vec<Vec<Device>> = hosts.iter().map(|_| Vec::new()).collect();
     let (mut fans, mut offloads) = (Vec::new(), offloads(configuration, steer.workers()));
     let mut all = Vec::new();
@@ -201,12 +201,10 @@ impl PortOpener {
             (DeviceKind::Packet, _) => false,
             (DeviceKind::Xdp, _) => true,
             (DeviceKind::Auto, Some(before)) => before,
-            (DeviceKind::Auto, None) => {
-                self.steer.workers() == 1 && xdp::assess(name).is_ok_and(|found| found.is_empty())
-            }
+            (DeviceKind::Auto, None) => xdp::assess(name).is_ok_and(|found| found.is_empty()),
         };
         let opened = if wanted {
-            self.open_xdp(interface, name)?
+            self.open_xdp(interface, name, addresses)?
         } else {
             open_packet(interface, name, self.steer, addresses)?
         };
@@ -216,12 +214,17 @@ impl PortOpener {
         Ok((NewDevices { devices, port, taps, fan }, by_xdp))
     }
 
-    fn open_xdp(&mut self, interface: &Interface, name: &str) -> Result<Opened, Box<dyn Error>> {
-        let (mac, options) = (mac_of(interface, name)?, XdpOptions::default());
+    fn open_xdp(
+        &mut self,
+        interface: &Interface,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<Opened, Box<dyn Error>> {
+        let (port, options) = ((name, mac_of(interface, name)?), XdpOptions::default());
         let opened = match &self.filter {
-            Some(filter) => xdp::open_another(name, mac, &options, filter)?,
+            Some(filter) => xdp::open_another_fanned(port, &options, filter, (&self.steer, addresses))?,
             None => {
-                let (opened, filter) = xdp::open(&[(name, mac)], &options)?;
+                let (opened, filter) = xdp::open_fanned(&[port], &options, &self.steer, addresses)?;
                 self.filter = Some(filter);
                 opened.into_iter().next().ok_or("no device")?
             }
@@ -231,9 +234,9 @@ impl PortOpener {
     }
 }
 
-impl From<Xdp> for Opened {
-    fn from(Xdp { device, mac, mtu, .. }: Xdp) -> Self {
-        Self { devices: vec![device], mac, mtu, fan: None, taps: Vec::new(), by_xdp: true }
+impl From<xdp::Fanned> for Opened {
+    fn from(xdp::Fanned { devices, mac, mtu, fan, .. }: xdp::Fanned) -> Self {
+        Self { devices, mac, mtu, fan: Some(fan), taps: Vec::new(), by_xdp: true }
     }
 }
 
@@ -261,17 +264,17 @@ type ByXdp<'a> = (Vec<(&'a str, Opened)>, Option<AddressFilter>);
 
 /// Opens those interfaces by `AF_XDP` that are to have it, and those that may, if nothing speaks against it. What
 /// does is logged.
-fn open_xdp<'a>(interfaces: &[&'a Interface], workers: usize) -> Result<ByXdp<'a>, StartError> {
+fn open_xdp<'a>(
+    interfaces: &[&'a Interface],
+    steer: &Steer,
+    known: &[IpAddr],
+) -> Result<ByXdp<'a>, StartError> {
     let mut wanted: Vec<&Interface> = Vec::new();
     let mut optional = false;
     for interface in interfaces {
         match interface.device {
             DeviceKind::Packet => {}
             DeviceKind::Xdp => wanted.push(interface),
-            DeviceKind::Auto if workers > 1 => {
-                let name = &interface.name;
-                tracing::info!("{name}: packet sockets, because AF_XDP cannot be shared by several workers");
-            }
             DeviceKind::Auto => match xdp::assess(&interface.name) {
                 Ok(hazards) if hazards.is_empty() => {
                     optional = true;
@@ -286,12 +289,13 @@ fn open_xdp<'a>(interfaces: &[&'a Interface], workers: usize) -> Result<ByXdp<'a
             },
         }
     }
-    let opened = match open_together(&wanted, if optional { Attach::Native } else { Attach::Auto })? {
+    let open_all = |wanted: &[&Interface], attach| open_together(wanted, attach, steer, known);
+    let opened = match open_all(&wanted, if optional { Attach::Native } else { Attach::Auto })? {
         Ok(opened) => opened,
         Err(error) if optional => {
             tracing::info!("packet sockets where there is a choice, because {error}");
             wanted.retain(|interface| interface.device == DeviceKind::Xdp);
-            open_together(&wanted, Attach::Auto)?.map_err(StartError::interface(XDP))?
+            open_all(&wanted, Attach::Auto)?.map_err(StartError::interface(XDP))?
         }
         Err(error) => return Err(StartError::interface(XDP)(error)),
     };
@@ -304,12 +308,14 @@ fn open_xdp<'a>(interfaces: &[&'a Interface], workers: usize) -> Result<ByXdp<'a
     Ok((ports, Some(steering)))
 }
 
-type Together = Option<(Vec<Xdp>, AddressFilter)>;
+type Together = Option<(Vec<xdp::Fanned>, AddressFilter)>;
 
 /// Opens interfaces with one memory; inside, `None` when there are none.
 fn open_together(
     interfaces: &[&Interface],
     attach: Attach,
+    steer: &Steer,
+    known: &[IpAddr],
 ) -> Result<Result<Together, OpenError>, StartError> {
     if interfaces.is_empty() {
         return Ok(Ok(None));
@@ -319,10 +325,10 @@ fn open_together(
         ports.push((interface.name.as_str(), mac_of(interface, &interface.name)?));
     }
     let options = XdpOptions { attach, ..XdpOptions::default() };
-    Ok(xdp::open(&ports, &options).map(Some))
+    Ok(xdp::open_fanned(&ports, &options, steer, known).map(Some))
 }
 
-fn describe(name: &str, opened: &Xdp) {
+fn describe(name: &str, opened: &xdp::Fanned) {
     let (runs, copies) = (
         if opened.native { "run by the driver" } else { "run by the kernel" },
         if opened.zero_copy { "nothing is copied" } else { "the kernel copies" },

@@ -7,7 +7,7 @@
 //!
 //! [`Steer`] is that function. The kernel computes it too, before it puts a frame into a worker's ring: as a
 //! classic BPF program ([`packet::open_fanned`](crate::device::packet::open_fanned)), which needs no privilege over the
-//! machine.
+//! machine; and before `AF_XDP` sockets, as a part of the program that picks the director's frames.
 //!
 //! # What has to come to one worker besides
 //!
@@ -20,6 +20,7 @@ pub(crate) mod dispatch;
 pub(crate) mod program;
 #[cfg(any(test, feature = "lab"))]
 pub mod simulation;
+pub(crate) mod xdp;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
@@ -168,7 +169,7 @@ impl Steer {
     }
 
     /// Whether the kernel can tell packets to these addresses from others, see
-    /// [`FanError::Many`](crate::device::packet::FanError::Many).
+    /// [`FanError::Many`](crate::device::FanError::Many).
     #[must_use]
     pub fn fits(&self, addresses: &[IpAddr]) -> bool {
         self.workers == 1 || program::build(self, addresses).is_some()

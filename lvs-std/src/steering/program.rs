@@ -252,16 +252,16 @@ pub(super) const TAG: u32 = 0x8100;
 pub(super) const SERVICE_TAG: u32 = 0x88a8;
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
-const ESP: u32 = 50;
-const AH: u32 = 51;
-const FRAGMENT: u32 = 44;
-const HOP_BY_HOP: u32 = 0;
+pub(super) const ESP: u32 = 50;
+pub(super) const AH: u32 = 51;
+pub(super) const FRAGMENT: u32 = 44;
+pub(super) const HOP_BY_HOP: u32 = 0;
 /// The first two bytes of a header of eight bytes (0 further ones) that TCP (6) follows.
-const TCP_BEHIND_EIGHT: u32 = 0x0600;
+pub(super) const TCP_BEHIND_EIGHT: u32 = 0x0600;
 /// TCP, UDP, SCTP, and what belongs to a key exchange.
-const BALANCED: [u32; 4] = [6, 17, 132, ESP];
+pub(super) const BALANCED: [u32; 4] = [6, 17, 132, ESP];
 /// The port of the Internet key exchange, whose worker AH and ESP belong to.
-const KEY_EXCHANGE: u32 = 500;
+pub(super) const KEY_EXCHANGE: u32 = 500;
 
 #[cfg(test)]
 mod tests {

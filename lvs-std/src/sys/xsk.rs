@@ -51,9 +51,9 @@ pub(crate) enum Settled {
 
 /// The chunk is with this program, or in a ring of the one who had it last.
 const HERE: u8 = 0;
-/// The chunk is being sent from a loan.
+/// The chunk is being sent, from a loan or by itself.
 const SENT: u8 = 1;
-/// The chunk's loan is over.
+/// The chunk was sent.
 const BACK: u8 = 2;
 
 // SAFETY: the mapping belongs to this value alone and is not tied to a thread.
@@ -153,9 +153,10 @@ pub(crate) struct Sizes {
 #[derive(Debug)]
 pub(crate) struct Rings {
     pub(crate) receive: ReceiveRing,
-    pub(crate) fill: FillRing,
     /// For a socket that sends.
-    pub(crate) transmit: Option<(TransmitRing, CompletionRing)>,
+    pub(crate) transmit: Option<TransmitRing>,
+    /// The queue's, for its first socket.
+    pub(crate) queue: Option<(FillRing, CompletionRing)>,
 }
 
 /// Whose memory a socket uses, and how it is bound.
@@ -163,8 +164,10 @@ pub(crate) struct Rings {
 pub(crate) enum Sharing<'a> {
     /// The first socket of the memory: says whether the driver is to write into it directly.
     First { zero_copy: bool },
-    /// A further one, which is bound in the same way.
+    /// The first one of a further queue, which is bound in the same way.
     With(&'a XdpSocket),
+    /// A further one of the same queue as this: all of a queue's sockets have its rings of chunks in common.
+    Queue(&'a XdpSocket),
 }
 
 impl XdpSocket {
@@ -184,12 +187,15 @@ impl XdpSocket {
                 },
             )?,
             // The memory is registered once. A further socket gets it when it is bound, by the first one's descriptor.
-            Sharing::With(_) => {}
+            Sharing::With(_) | Sharing::Queue(_) => {}
         }
-        // The kernel binds no socket to a queue of its own without both of these rings, not even one that sends
-        // nothing.
-        sockopt::set_xdp_umem_fill_ring_size(&fd, sizes.fill)?;
-        sockopt::set_xdp_umem_completion_ring_size(&fd, sizes.completion)?;
+        // The kernel binds no first socket to a queue without both of these rings, not even one that sends nothing, and
+        // no further one with them.
+        let is_first = !matches!(sharing, Sharing::Queue(_));
+        if is_first {
+            sockopt::set_xdp_umem_fill_ring_size(&fd, sizes.fill)?;
+            sockopt::set_xdp_umem_completion_ring_size(&fd, sizes.completion)?;
+        }
         sockopt::set_xdp_rx_ring_size(&fd, sizes.receive)?;
         if sizes.transmit > 0 {
             sockopt::set_xdp_tx_ring_size(&fd, sizes.transmit)?;
@@ -197,22 +203,24 @@ impl XdpSocket {
         let XdpMmapOffsets { rx, tx, fr, cr } = sockopt::xdp_mmap_offsets(&fd)?;
         let map = |at, offsets, entry, count| Ring::map(&fd, at, offsets, entry, count);
         let receive = map(libc::XDP_PGOFF_RX_RING as u64, rx, DESCRIPTOR, sizes.receive)?;
-        let fill = map(libc::XDP_UMEM_PGOFF_FILL_RING, fr, ADDRESS, sizes.fill)?;
         let transmit = if sizes.transmit > 0 {
-            let transmit = map(libc::XDP_PGOFF_TX_RING as u64, tx, DESCRIPTOR, sizes.transmit)?;
+            let ring = map(libc::XDP_PGOFF_TX_RING as u64, tx, DESCRIPTOR, sizes.transmit)?;
+            Some(TransmitRing { ring, umem: umem.clone() })
+        } else {
+            None
+        };
+        let queue = if is_first {
+            let fill = map(libc::XDP_UMEM_PGOFF_FILL_RING, fr, ADDRESS, sizes.fill)?;
             let completion = map(libc::XDP_UMEM_PGOFF_COMPLETION_RING, cr, ADDRESS, sizes.completion)?;
             Some((
-                TransmitRing { ring: transmit, umem: umem.clone() },
+                FillRing { ring: fill, umem: umem.clone() },
                 CompletionRing { ring: completion, umem: umem.clone() },
             ))
         } else {
             None
         };
-        let rings = Rings {
-            receive: ReceiveRing { ring: receive, umem: umem.clone() },
-            fill: FillRing { ring: fill, umem: umem.clone() },
-            transmit,
-        };
+        let receive = ReceiveRing { ring: receive, umem: umem.clone() };
+        let rings = Rings { receive, transmit, queue };
         Ok((Self { fd, umem: umem.clone() }, rings))
     }
 
@@ -227,7 +235,7 @@ impl XdpSocket {
                     if zero_copy { SocketAddrXdpFlags::XDP_ZEROCOPY } else { SocketAddrXdpFlags::XDP_COPY };
                 rustix::net::bind(&self.fd, &address(mode | SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP))?;
             }
-            Sharing::With(first) => rustix::net::bind(
+            Sharing::With(first) | Sharing::Queue(first) => rustix::net::bind(
                 &self.fd,
                 &SocketAddrXdpWithSharedUmem {
                     addr: address(SocketAddrXdpFlags::XDP_SHARED_UMEM),
@@ -334,15 +342,21 @@ impl TransmitRing {
         self.ring.room() > 0
     }
 
-    /// Sends a chunk's bytes from `start` on; it comes back by the [`CompletionRing`]. Gives it back when the ring is
-    /// full, or when the range is none of the chunk's.
-    pub(crate) fn send(&mut self, chunk: Chunk, start: usize, length: usize) -> Result<(), Chunk> {
+    /// Sends a chunk's bytes from `start` on; it can be [reclaimed](Umem::reclaim) when it was sent. Gives it back when
+    /// the ring is full, or when the range is none of the chunk's.
+    pub(crate) fn send(&mut self, chunk: Chunk, start: usize, length: usize) -> Result<Away, Chunk> {
         if start.checked_add(length).is_none_or(|end| end > self.umem.chunk) {
             return Err(chunk);
         }
         let address = u64::from(chunk.0) * self.umem.chunk as u64 + start as u64;
+        let Some(state) = self.umem.state.get(chunk.0 as usize) else { return Err(chunk) };
         let length = length as u32;
-        if self.ring.put(Descriptor { address, length, options: 0 }) { Ok(()) } else { Err(chunk) }
+        if !self.ring.put(Descriptor { address, length, options: 0 }) {
+            return Err(chunk);
+        }
+        // Before the kernel sees the descriptor, and so before it can have been sent.
+        state.store(SENT, Ordering::Relaxed);
+        Ok(Away(chunk.0))
     }
 
     /// Sends bytes that were lent from this memory, from where they are; whoever lent them will see that when they
@@ -389,24 +403,21 @@ pub(crate) struct CompletionRing {
 }
 
 impl CompletionRing {
-    /// Takes all that is there: chunks of the sender's own go to `own`, those of loans back to their receivers. Says
-    /// how many there were.
-    pub(crate) fn collect(&mut self, mut own: impl FnMut(Chunk)) -> usize {
-        let mut count = 0;
+    /// Takes all that is there: whoever has a chunk as [`Away`] can reclaim it from here on, maybe on another thread.
+    pub(crate) fn collect(&mut self) {
+        let mut any = false;
         while let Some(address) = self.ring.take::<u64>() {
-            count += 1;
+            any = true;
             let Some(index) = self.umem.chunk_at(address) else { continue };
-            match self.umem.state.get(index as usize) {
-                // The receiver may fill it from here on, maybe on another thread.
-                Some(state) if state.load(Ordering::Relaxed) == SENT => state.store(BACK, Ordering::Release),
-                Some(_) => own(Chunk(index)),
-                None => {}
+            if let Some(state) = self.umem.state.get(index as usize)
+                && state.load(Ordering::Relaxed) == SENT
+            {
+                state.store(BACK, Ordering::Release);
             }
         }
-        if count > 0 {
+        if any {
             self.ring.release();
         }
-        count
     }
 }
 

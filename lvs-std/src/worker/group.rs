@@ -14,8 +14,8 @@ use lvs_forward::{Forwarder, PortId};
 
 use super::mailbox::Mailbox;
 use super::{Handle, Snapshot, Worker, WorkerGone};
-use crate::device::Device;
-use crate::device::packet::{Fan, FanError, Tap};
+use crate::device::packet::Tap;
+use crate::device::{Device, Fan, FanError};
 use crate::steering::Steer;
 
 /// Commands several workers that share the work of one director. Clones command the same ones.

@@ -10,6 +10,7 @@ use lvs_std::steering::By;
 use crate::balancer::Balancer;
 use crate::traffic::{Session, echo, exchange};
 
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     let methods =
@@ -46,6 +47,44 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             move || shares(lab, plan, family),
         ));
     }
+    trials
+}
+
+/// Several workers over devices of another kind, with interfaces of one queue and of several.
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
+pub(crate) fn over(lab: Lab, by: &str, plan: impl Fn(Method) -> Plan) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let tun = Method::Tunnel(Tunnel::IpIp);
+    for (name, method, workers, queues, arms, family) in [
+        ("NAT", Method::Nat, 2, 1, Arms::One, Family::V4),
+        ("NAT", Method::Nat, 2, 2, Arms::One, Family::V6),
+        ("NAT", Method::Nat, 3, 2, Arms::Two, Family::V4),
+        ("NAT", Method::Nat, 2, 4, Arms::Two, Family::V6),
+        ("DR", Method::Direct, 2, 2, Arms::One, Family::V4),
+        ("DR", Method::Direct, 3, 1, Arms::One, Family::V6),
+        ("TUN by IPIP", tun, 2, 4, Arms::One, Family::V4),
+        ("TUN by IPIP", tun, 3, 2, Arms::One, Family::V6),
+    ] {
+        let plan = plan(method).with_workers(workers, By::Endpoint).with_queues(queues).with_arms(arms);
+        trials.push(trial(
+            format!("{by}{workers} workers share {name} over {family:?}, {queues} queues, {arms:?} arms"),
+            move || shares(lab, plan, family),
+        ));
+    }
+    let plan = plan(Method::Nat).with_queues(2);
+    for (what, by_what) in [("endpoint", By::Endpoint), ("address", By::ADDRESS)] {
+        let plan = plan.with_workers(2, by_what);
+        trials.push(trial(
+            format!(
+                "{by}fragments come together at the worker of their {what}, whichever queue they come by"
+            ),
+            move || echoes_fragments(lab, plan, Family::V4),
+        ));
+    }
+    trials.push(trial(
+        format!("{by}an interface with several queues that was down is shared out as before"),
+        move || comes_back(lab, plan.with_workers(3, By::Endpoint), Family::V6),
+    ));
     trials
 }
 

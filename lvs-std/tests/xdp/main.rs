@@ -11,8 +11,11 @@ mod director;
 mod ftp;
 #[path = "../netns/methods.rs"]
 mod methods;
+mod queues;
 #[path = "../netns/traffic.rs"]
 mod traffic;
+#[path = "../netns/workers.rs"]
+mod workers;
 
 use std::process::ExitCode;
 
@@ -33,8 +36,10 @@ fn trials(lab: Lab) -> Vec<Trial> {
     let partial = |method| Plan::new(method).with_xdp(options(Attach::Native));
     cable::trials(lab)
         .into_iter()
+        .chain(queues::trials(lab))
         .chain(director::trials(lab))
         .chain(methods::over(lab, "AF_XDP: ", finished))
+        .chain(workers::over(lab, "AF_XDP: ", partial))
         .chain(ftp::over(lab, "AF_XDP: ", finished(Method::Nat)))
         .chain(methods::over(lab, "AF_XDP with partial checksums: ", partial).into_iter().filter(|trial| {
             // What else there is does not depend on checksums.

@@ -32,15 +32,6 @@ impl Reader<'_> {
             return Ok(work);
         }
         let span = raw.workers.as_ref().map_or(0..0, Spanned::span);
-        for interface in &file.interface {
-            if let Some(device) =
-                interface.device.as_ref().filter(|device| *device.get_ref() == raw::DeviceKind::Xdp)
-            {
-                return Err(self
-                    .error(device.span(), "AF_XDP sockets cannot be shared by several workers")
-                    .hint("use \"packet\" or \"auto\" here, or one worker"));
-            }
-        }
         if let Some(on) = file.tuning.capture_marked.as_ref().filter(|on| *on.get_ref()) {
             return Err(self
                 .error(on.span(), "what is captured by its mark cannot be shared out over several workers")
@@ -64,7 +55,11 @@ impl Reader<'_> {
                 ));
             }
         }
-        if !steer.fits(addresses) {
+        // By AF_XDP the addresses are in maps.
+        let is_xdp = |interface: &raw::Interface| {
+            interface.device.as_ref().is_some_and(|device| *device.get_ref() == raw::DeviceKind::Xdp)
+        };
+        if !file.interface.iter().all(is_xdp) && !steer.fits(addresses) {
             return Err(self
                 .error(span, format!("{} addresses are too many for several workers", addresses.len()))
                 .hint("the kernel shares frames out by a program with all of them in it; use one worker"));

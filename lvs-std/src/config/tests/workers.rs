@@ -52,10 +52,10 @@ fn workers_have_processors_of_their_own_and_devices_that_can_be_shared() {
         assert!(refused.contains(words), "{refused}");
     }
     let xdp = HEAD.replace("name =", "device = \"xdp\"\nname =");
-    let refused = refusal(&format!("[director]\nworkers = 2\n{xdp}"));
-    assert!(refused.starts_with("4:10: AF_XDP sockets cannot be shared by several workers"), "{refused}");
     let auto = HEAD.replace("name =", "device = \"auto\"\nname =");
-    assert!(Configuration::parse(&format!("[director]\nworkers = 2\n{auto}")).is_ok());
+    for file in [xdp, auto] {
+        assert!(Configuration::parse(&format!("[director]\nworkers = 2\n{file}")).is_ok());
+    }
 }
 
 #[test]

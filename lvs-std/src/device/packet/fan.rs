@@ -1,13 +1,13 @@
 //! One interface for several workers.
 
-use core::fmt;
 use core::net::IpAddr;
 use std::io;
 
 use super::receive::Receiver;
 use super::transmit::Transmitter;
 use super::{OpenError, OpenStep, PacketOptions, Tap};
-use crate::device::Device;
+use crate::device::fan::{FanError, Tell};
+use crate::device::{Device, Fan};
 use crate::steering::{Steer, program};
 use crate::sys::interface::Interface;
 use crate::sys::packet::PacketSocket;
@@ -28,10 +28,10 @@ pub struct Fanned {
     pub taps: Vec<Tap>,
 }
 
-/// Tells the kernel which worker gets which of an interface's frames.
+/// The sockets that share an interface's frames.
 #[derive(Debug)]
-pub struct Fan {
-    /// One of the sockets that share the frames.
+struct Group {
+    /// One of them.
     socket: PacketSocket,
     steer: Steer,
 }
@@ -59,16 +59,16 @@ pub fn open_fanned(
     }
     // The order in which they come to the group is that of their numbers. It is the order in which they were opened, in
     // which the kernel lets them out and in again when the interface goes down and comes back.
-    let mut group = None;
+    let mut number = None;
     for receiver in &receivers {
-        group = Some(receiver.socket().share(group).map_err(failed(OpenStep::Fan))?);
+        number = Some(receiver.socket().share(number).map_err(failed(OpenStep::Fan))?);
     }
     let Some(first) = receivers.first() else {
         return Err(failed(OpenStep::Fan)(io::ErrorKind::InvalidInput.into()));
     };
-    let fan = Fan { socket: first.socket().again().map_err(failed(OpenStep::Fan))?, steer };
+    let group = Group { socket: first.socket().again().map_err(failed(OpenStep::Fan))?, steer };
     // Set before any of the sockets lets frames in, so that the first frame is steered as well.
-    fan.set(addresses).map_err(|error| failed(OpenStep::Fan)(io::Error::other(error)))?;
+    group.tell(addresses).map_err(|error| failed(OpenStep::Fan)(io::Error::other(error)))?;
     let (mut devices, mut taps) = (Vec::new(), Vec::new());
     for receiver in receivers {
         taps.push(Tap::new(&receiver, &interface, options, true).map_err(failed(OpenStep::Socket))?);
@@ -76,47 +76,18 @@ pub fn open_fanned(
         let transmit = Transmitter::open(&interface, options).map_err(refused)?;
         devices.push(Device::new(receiver, transmit));
     }
-    Ok(Fanned { devices, mtu: interface.mtu, mac: options.mac.unwrap_or(interface.mac), fan, taps })
+    Ok(Fanned {
+        devices,
+        mtu: interface.mtu,
+        mac: options.mac.unwrap_or(interface.mac),
+        fan: Fan::new(group),
+        taps,
+    })
 }
 
-impl Fan {
-    /// Makes these the director's addresses, from the next frame on. May take some milliseconds, in which frames go on
-    /// as before.
-    ///
-    /// # Errors
-    /// [`FanError::Many`], or what the kernel says. The old addresses stay.
-    pub fn set(&self, addresses: &[IpAddr]) -> Result<(), FanError> {
+impl Tell for Group {
+    fn tell(&self, addresses: &[IpAddr]) -> Result<(), FanError> {
         let mut program = program::build(&self.steer, addresses).ok_or(FanError::Many(addresses.len()))?;
         self.socket.steer(&mut program).map_err(FanError::Kernel)
-    }
-}
-
-/// Why frames cannot be shared out.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FanError {
-    /// The kernel refuses the program.
-    Kernel(io::Error),
-    /// So many addresses are too many for a program of the kernel's. Fewer are needed, or one worker.
-    Many(usize),
-}
-
-impl fmt::Display for FanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kernel(error) => write!(f, "the kernel refuses to share frames out over workers: {error}"),
-            Self::Many(count) => {
-                write!(f, "{count} addresses are too many to share frames out by: use one worker")
-            }
-        }
-    }
-}
-
-impl core::error::Error for FanError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Kernel(error) => Some(error),
-            Self::Many(_) => None,
-        }
     }
 }

@@ -43,7 +43,7 @@ use core::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-pub use self::fan::{Fan, FanError, Fanned, open_fanned};
+pub use self::fan::{Fanned, open_fanned};
 use self::receive::Receiver;
 use self::transmit::Transmitter;
 use crate::device::Device;

@@ -2,14 +2,15 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lvs_core::{Director, Store};
 use lvs_forward::host::Host;
 
 use super::program::class;
+use crate::device::fan::{FanError, Tell};
 use crate::sys::bpf::{Kind, Map};
 
 /// What an address is to the director.
@@ -35,8 +36,15 @@ pub struct AddressFilter(Arc<Sets>);
 pub(super) struct Sets {
     pub(super) v4: Map,
     pub(super) v6: Map,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     /// What is in the maps.
-    known: Mutex<BTreeMap<IpAddr, u8>>,
+    classes: BTreeMap<IpAddr, u8>,
+    /// The director's addresses, where somebody else tells of them.
+    own: Option<BTreeSet<IpAddr>>,
 }
 
 impl AddressFilter {
@@ -52,6 +60,8 @@ impl AddressFilter {
     }
 
     /// Makes these all the addresses that the programs know. One that is of several classes is given several times.
+    /// Where frames are shared out over workers, only the [`Fan`](crate::device::Fan) of a port tells of the director's
+    /// addresses, and those of [`AddressClass::Director`] are not looked at here.
     ///
     /// # Errors
     /// When one does not fit into the sets. All others are in effect.
@@ -59,33 +69,52 @@ impl AddressFilter {
         &self,
         addresses: impl IntoIterator<Item = (IpAddr, AddressClass)>,
     ) -> Result<(), AddressFilterError> {
+        let mut known = self.0.lock();
         let mut wanted = BTreeMap::<IpAddr, u8>::new();
         for (address, class) in addresses {
-            *wanted.entry(address).or_default() |= match class {
+            let bit = match class {
+                AddressClass::Director if known.own.is_some() => continue,
                 AddressClass::Director => class::DIRECTOR,
                 AddressClass::Peer => class::PEER,
                 AddressClass::Machine => class::MACHINE,
             };
+            *wanted.entry(address).or_default() |= bit;
         }
-        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut result = Ok(());
-        let gone: Vec<IpAddr> = known.keys().filter(|known| !wanted.contains_key(known)).copied().collect();
-        for address in gone {
-            match self.0.remove(address) {
-                Ok(()) => _ = known.remove(&address),
-                Err(source) => result = Err(AddressFilterError { address, source }),
-            }
+        for own in known.own.iter().flatten() {
+            *wanted.entry(*own).or_default() |= class::DIRECTOR;
         }
-        for (address, class) in wanted {
-            if known.get(&address) == Some(&class) {
-                continue;
-            }
-            match self.0.insert(address, class) {
-                Ok(()) => _ = known.insert(address, class),
-                Err(source) => result = Err(AddressFilterError { address, source }),
-            }
+        let gone: Vec<_> =
+            known.classes.keys().filter(|known| !wanted.contains_key(known)).copied().collect();
+        let changes = gone.into_iter().map(|address| (address, 0)).chain(wanted);
+        self.0.change(&mut known.classes, changes)
+    }
+
+    /// Makes these all addresses of the director, from here on and whatever [`set`](Self::set) says of that class.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set), but then none of the new ones is in effect.
+    pub(super) fn set_own(&self, addresses: &[IpAddr]) -> Result<(), AddressFilterError> {
+        let mut known = self.0.lock();
+        let Known { classes, own } = &mut *known;
+        let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+        let class_of =
+            |classes: &BTreeMap<IpAddr, u8>, address| classes.get(address).copied().unwrap_or_default();
+        let new: Vec<_> =
+            wanted.iter().filter(|new| class_of(classes, new) & class::DIRECTOR == 0).copied().collect();
+        let with: Vec<_> = new.iter().map(|new| (*new, class_of(classes, new) | class::DIRECTOR)).collect();
+        if let Err(error) = self.0.change(classes, with) {
+            let without: Vec<_> =
+                new.iter().map(|new| (*new, class_of(classes, new) & !class::DIRECTOR)).collect();
+            // What the map does not let go either, the next change takes away.
+            let _ = self.0.change(classes, without);
+            return Err(error);
         }
-        result
+        let is_gone = |address: &&IpAddr| !wanted.contains(address);
+        let gone: Vec<_> = own.iter().flatten().filter(is_gone).copied().collect();
+        let without: Vec<_> =
+            gone.iter().map(|gone| (*gone, class_of(classes, gone) & !class::DIRECTOR)).collect();
+        *own = Some(wanted);
+        self.0.change(classes, without)
     }
 
     /// Makes these all that the programs know: the addresses of a host, those of its gateways and of its director's
@@ -117,7 +146,38 @@ impl AddressFilter {
     }
 }
 
+impl Tell for AddressFilter {
+    fn tell(&self, addresses: &[IpAddr]) -> Result<(), FanError> {
+        self.set_own(addresses).map_err(|error| FanError::Kernel(io::Error::other(error)))
+    }
+}
+
 impl Sets {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives addresses other classes, where 0 is none; all that can be, and the last error.
+    fn change(
+        &self,
+        known: &mut BTreeMap<IpAddr, u8>,
+        changes: impl IntoIterator<Item = (IpAddr, u8)>,
+    ) -> Result<(), AddressFilterError> {
+        let mut result = Ok(());
+        for (address, class) in changes {
+            if known.get(&address).copied().unwrap_or_default() == class {
+                continue;
+            }
+            let done = if class == 0 { self.remove(address) } else { self.insert(address, class) };
+            match done {
+                Ok(()) if class == 0 => _ = known.remove(&address),
+                Ok(()) => _ = known.insert(address, class),
+                Err(source) => result = Err(AddressFilterError { address, source }),
+            }
+        }
+        result
+    }
+
     fn insert(&self, address: IpAddr, class: u8) -> io::Result<()> {
         match address {
             IpAddr::V4(address) => self.v4.set(&address.octets(), &[class]),

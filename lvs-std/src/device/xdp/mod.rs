@@ -20,6 +20,12 @@
 //! Where the driver can ([zero copy](Mode::ZeroCopy)), the interface itself reads and writes that memory; elsewhere the
 //! kernel copies each frame between it and a buffer of its own.
 //!
+//! # Several workers
+//! [`open_fanned`] opens interfaces for several workers, each with a socket of its own at every queue. The program
+//! computes the function [`Steer`](crate::steering::Steer) and hands each frame's descriptor to its worker's socket, so
+//! that a frame of NAT meets the worker of its connection whichever queue it comes by. Nobody hands it on afterwards.
+//! The rings of free and of sent chunks, of which a queue has one each, are used by turns.
+//!
 //! # What it cannot do
 //! `AF_XDP` hands over bytes and nothing else. The ends of veth and TAP interfaces leave checksums to be finished by
 //! whoever sends the packet to a real wire; such a packet looks like a broken one. [`Hazard::PartialChecksums`] says
@@ -33,16 +39,19 @@ mod checksum;
 mod error;
 mod filter;
 mod open;
+mod plan;
 mod program;
 mod receive;
+mod sockets;
 mod transmit;
+mod turns;
 
 use core::fmt;
 
 pub use self::error::OpenError;
 pub use self::filter::{AddressClass, AddressFilter, AddressFilterError};
-pub use self::open::{assess, open, open_another};
-use super::Device;
+pub use self::open::{assess, open, open_another, open_another_fanned, open_fanned};
+use super::{Device, Fan};
 
 /// How interfaces are to be used.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +66,8 @@ pub struct XdpOptions {
     /// Frames that one queue of an interface has room for, including those that are being sent on: rounded up to a
     /// power of two, 2 KiB each with an ordinary MTU. Default: 4,096.
     pub receive_frames: u32,
-    /// Frames of its own that a port has room for: the director's answers, and pieces. Rounded up to a power of two.
-    /// Default: 1,024.
+    /// Frames of its own that each worker has room for at a port: the director's answers, and pieces. Rounded up to a
+    /// power of two. Default: 1,024.
     pub transmit_frames: u32,
     /// The most queues that are served, each by a socket; further ones are the kernel's. Default: 64.
     pub queues: u32,
@@ -135,6 +144,38 @@ pub struct Xdp {
     pub queues: u32,
     /// What to be aware of.
     pub hazards: Vec<Hazard>,
+}
+
+impl Xdp {
+    /// What was opened for one worker.
+    fn of_one(opened: Fanned) -> Option<Self> {
+        let Fanned { devices, mtu, mac, native, zero_copy, queues, hazards, fan: _ } = opened;
+        let device = devices.into_iter().next()?;
+        Some(Self { device, mtu, mac, native, zero_copy, queues, hazards })
+    }
+}
+
+/// An interface that was opened for several workers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Fanned {
+    /// A device for each worker, in their order.
+    pub devices: Vec<Device>,
+    /// The longest IP packet that the interface sends.
+    pub mtu: usize,
+    /// The MAC address to use as one's own: the one asked for, or else the interface's.
+    pub mac: [u8; 6],
+    /// Whether the driver runs the program.
+    pub native: bool,
+    /// Whether the interface reads and writes the memory itself.
+    pub zero_copy: bool,
+    /// How many queues there are, each with a socket for each worker.
+    pub queues: u32,
+    /// What to be aware of.
+    pub hazards: Vec<Hazard>,
+    /// What tells the kernel which frames go to which worker. All ports that were opened together are told by any of
+    /// theirs.
+    pub fan: Fan,
 }
 
 /// What goes less well by `AF_XDP` than it would by packet sockets.

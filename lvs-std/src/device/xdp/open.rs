@@ -1,27 +1,23 @@
-//! From interfaces to ports: memory, sockets, programs.
+//! From interfaces to ports: sockets, addresses, programs.
 
-use core::time::Duration;
+use core::net::IpAddr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::thread;
 
 use rustix::event::epoll;
 
 use super::error::XdpStep;
 use super::filter::AddressFilter;
-use super::program::{self, Station};
+use super::plan::Plan;
+use super::program::{self, Maps, Station};
 use super::receive::{Hold, Queue, Receiver};
-use super::transmit::Transmitter;
-use super::{Attach, Hazard, Mode, OpenError, PartialChecksums, Xdp, XdpOptions};
-use crate::device::{Device, ReceiveCounters};
+use super::sockets::{self, Part, Sockets};
+use super::{Attach, Fanned, Hazard, Mode, OpenError, Xdp, XdpOptions};
+use crate::device::{Device, Fan, ReceiveCounters};
+use crate::steering::Steer;
 use crate::sys::bpf::{Attachment, Kind, Map, Program, Purpose};
-use crate::sys::ethtool;
-use crate::sys::interface::Interface;
 use crate::sys::packet::PacketSocket;
-use crate::sys::xsk::{
-    Chunk, CompletionRing, FillRing, ReceiveRing, Sharing, Sizes, TransmitRing, Umem, XdpSocket,
-};
 
 /// Opens Ethernet interfaces of this network namespace as the ports of one director, with one memory for all. Each is
 /// given by its name, and by the director's own MAC address on it; `None` shares the interface's with the machine.
@@ -36,10 +32,9 @@ pub fn open(
     ports: &[(&str, Option<[u8; 6]>)],
     options: &XdpOptions,
 ) -> Result<(Vec<Xdp>, AddressFilter), OpenError> {
-    let filter = AddressFilter::new()
-        .map_err(OpenError::at(ports.first().map_or("", |(name, _)| name), XdpStep::Maps))?;
-    let opened = open_with(ports, options, &filter)?;
-    Ok((opened, filter))
+    let filter = new_filter(ports)?;
+    let opened = open_with(ports, options, &filter, &Steer::alone())?;
+    Ok((opened.into_iter().filter_map(Xdp::of_one).collect(), filter))
 }
 
 /// Opens one more interface as a port of a director that has others, or had it before: its program knows the addresses
@@ -53,26 +48,40 @@ pub fn open_another(
     options: &XdpOptions,
     filter: &AddressFilter,
 ) -> Result<Xdp, OpenError> {
-    let opened = open_with(&[(name, mac)], options, filter)?;
-    let unexpected = || OpenError::at(name, XdpStep::Find)(io::ErrorKind::NotFound.into());
-    opened.into_iter().next().ok_or_else(unexpected)
+    let opened = open_with(&[(name, mac)], options, filter, &Steer::alone())?;
+    opened.into_iter().find_map(Xdp::of_one).ok_or_else(|| nothing(name))
 }
 
-fn open_with(
+/// Opens interfaces as [`open`] does, for as many workers as `steer` has. `addresses` are those of the director: what
+/// goes there is a request. From here on, each port's [`Fan`] tells of them, and the filter of all others.
+///
+/// # Errors
+/// As for [`open`], and when the addresses are more than the filter takes.
+pub fn open_fanned(
     ports: &[(&str, Option<[u8; 6]>)],
     options: &XdpOptions,
+    steer: &Steer,
+    addresses: &[IpAddr],
+) -> Result<(Vec<Fanned>, AddressFilter), OpenError> {
+    let filter = new_filter(ports)?;
+    tell_first(ports, &filter, addresses)?;
+    Ok((open_with(ports, options, &filter, steer)?, filter))
+}
+
+/// Opens one more interface as [`open_another`] does, for as many workers as `steer` has. `addresses` are those of the
+/// director.
+///
+/// # Errors
+/// As for [`open_fanned`].
+pub fn open_another_fanned(
+    (name, mac): (&str, Option<[u8; 6]>),
+    options: &XdpOptions,
     filter: &AddressFilter,
-) -> Result<Vec<Xdp>, OpenError> {
-    let plans =
-        ports.iter().map(|(name, mac)| Plan::new(name, *mac, options)).collect::<Result<Vec<_>, _>>()?;
-    match options.mode {
-        Mode::Copy => open_all(&plans, filter, options, false),
-        Mode::ZeroCopy => open_all(&plans, filter, options, true),
-        // Only whoever binds learns whether the drivers can.
-        Mode::Auto => open_all(&plans, filter, options, true).or_else(|error| {
-            if error.step() == XdpStep::Bind { open_all(&plans, filter, options, false) } else { Err(error) }
-        }),
-    }
+    (steer, addresses): (&Steer, &[IpAddr]),
+) -> Result<Fanned, OpenError> {
+    let ports = [(name, mac)];
+    tell_first(&ports, filter, addresses)?;
+    open_with(&ports, options, filter, steer)?.into_iter().next().ok_or_else(|| nothing(name))
 }
 
 /// What would go less well by `AF_XDP` on the interface `name` than by packet sockets, as far as that can be told
@@ -84,191 +93,111 @@ pub fn assess(name: &str) -> Result<Vec<Hazard>, OpenError> {
     Plan::new(name, None, &XdpOptions::default()).map(|plan| plan.hazards)
 }
 
-/// What is known of a port before anything is opened.
-struct Plan<'a> {
-    name: &'a str,
-    interface: Interface,
-    mac: Option<[u8; 6]>,
-    queues: u32,
-    /// Frames per queue and of the port's own.
-    frames: (u32, u32),
-    detect: bool,
-    hazards: Vec<Hazard>,
+fn new_filter(ports: &[(&str, Option<[u8; 6]>)]) -> Result<AddressFilter, OpenError> {
+    AddressFilter::new().map_err(OpenError::at(first_of(ports), XdpStep::Maps))
 }
 
-impl<'a> Plan<'a> {
-    fn new(name: &'a str, mac: Option<[u8; 6]>, options: &XdpOptions) -> Result<Self, OpenError> {
-        let interface = Interface::named(name).map_err(OpenError::at(name, XdpStep::Find))?;
-        let refused = |step| OpenError::at(name, step)(io::ErrorKind::Unsupported.into());
-        if interface.hardware != libc::ARPHRD_ETHER {
-            return Err(refused(XdpStep::Ethernet));
-        }
-        if interface.mtu > LARGEST_MTU {
-            return Err(refused(XdpStep::Mtu));
-        }
-        // A driver that has no name or no queues that it could tell of is as good as any.
-        let driver = ethtool::driver(name).unwrap_or_default();
-        let all = ethtool::receive_queues(name).unwrap_or(1);
-        let queues = all.min(options.queues.max(1));
-        let mut hazards = Vec::new();
-        let virtual_wire = LEAVE_CHECKSUMS.contains(&driver.as_str());
-        if virtual_wire {
-            hazards.push(Hazard::PartialChecksums(driver));
-        }
-        if queues < all {
-            hazards.push(Hazard::Queues(all));
-        }
-        let detect = match options.partial_checksums {
-            PartialChecksums::Detect => virtual_wire,
-            PartialChecksums::Finish => true,
-            PartialChecksums::Ignore => false,
-        };
-        let frames = [options.receive_frames, options.transmit_frames]
-            .map(|frames| frames.clamp(FEWEST_FRAMES, MOST_FRAMES).next_power_of_two());
-        Ok(Self { name, interface, mac, queues, frames: frames.into(), detect, hazards })
-    }
-
-    const fn frames(&self) -> u32 {
-        self.queues * self.frames.0 + self.frames.1
-    }
-
-    fn at(&self, step: XdpStep) -> impl FnOnce(io::Error) -> OpenError {
-        OpenError::at(self.name, step)
-    }
-}
-
-/// Opens all ports in one mode.
-fn open_all(
-    plans: &[Plan<'_>],
+/// Tells of addresses before the first frame comes, so that it is steered as well.
+fn tell_first(
+    ports: &[(&str, Option<[u8; 6]>)],
     filter: &AddressFilter,
+    addresses: &[IpAddr],
+) -> Result<(), OpenError> {
+    let failed = OpenError::at(first_of(ports), XdpStep::Maps);
+    filter.set_own(addresses).map_err(|error| failed(io::Error::other(error)))
+}
+
+fn first_of<'a>(ports: &[(&'a str, Option<[u8; 6]>)]) -> &'a str {
+    ports.first().map_or("", |(name, _)| name)
+}
+
+fn nothing(name: &str) -> OpenError {
+    OpenError::at(name, XdpStep::Find)(io::ErrorKind::NotFound.into())
+}
+
+fn open_with(
+    ports: &[(&str, Option<[u8; 6]>)],
     options: &XdpOptions,
-    zero_copy: bool,
-) -> Result<Vec<Xdp>, OpenError> {
-    let Some(first) = plans.first() else { return Ok(Vec::new()) };
-    // All ports share one memory, so its chunks have to take the frames of the port with the largest MTU.
-    let ordinary = plans.iter().all(|plan| plan.interface.mtu <= ORDINARY_MTU);
-    let chunk = if ordinary { SMALL_CHUNK } else { LARGE_CHUNK };
-    let all = plans.iter().map(Plan::frames).fold(0, u32::saturating_add);
-    let (umem, mut chunks) = Umem::new(chunk, all).map_err(first.at(XdpStep::Memory))?;
-    let mut sockets: Vec<Arc<XdpSocket>> = Vec::new();
-    let mut opened = Vec::new();
-    for plan in plans {
-        let mut queues = Vec::new();
-        let mut transmitter = None;
-        for number in 0..plan.queues {
-            let sharing = match sockets.first() {
-                Some(first) => Sharing::With(first),
-                None => Sharing::First { zero_copy },
-            };
-            let sizes = Sizes {
-                receive: plan.frames.0,
-                fill: plan.frames.0,
-                // Only the first queue sends, maybe everything that there is.
-                transmit: if number == 0 { TRANSMIT_RING } else { 0 },
-                completion: if number == 0 { all.next_power_of_two() } else { FEWEST_FRAMES },
-            };
-            let step = |error: io::Error| match error.raw_os_error() {
-                Some(libc::EPERM | libc::EAFNOSUPPORT) => plan.at(XdpStep::Socket)(error),
-                _ => plan.at(XdpStep::Register)(error),
-            };
-            let (socket, rings) = XdpSocket::new(&umem, sizes, sharing).map_err(step)?;
-            bind(&socket, plan.interface.index, number, sharing).map_err(plan.at(XdpStep::Bind))?;
-            let socket = Arc::new(socket);
-            sockets.push(socket.clone());
-            if let Some((ring, completion)) = rings.transmit {
-                let free = take(&mut chunks, plan.frames.1);
-                transmitter = Some(transmitter_of(plan, &socket, ring, completion, free));
-            }
-            let own = take(&mut chunks, plan.frames.0);
-            queues.push(queue_of(socket, rings.receive, rings.fill, own));
-        }
-        if let Some(transmitter) = transmitter {
-            opened.push(start(plan, filter, options, queues, transmitter, zero_copy)?);
+    filter: &AddressFilter,
+    steer: &Steer,
+) -> Result<Vec<Fanned>, OpenError> {
+    let plans =
+        ports.iter().map(|(name, mac)| Plan::new(name, *mac, options)).collect::<Result<Vec<_>, _>>()?;
+    let open_all = |zero_copy| {
+        let opened = sockets::open(&plans, steer.workers(), zero_copy)?;
+        let ports = plans.iter().zip(opened);
+        ports
+            .map(|(plan, sockets)| start(plan, filter, (options.attach, steer), sockets, zero_copy))
+            .collect()
+    };
+    match options.mode {
+        Mode::Copy => open_all(false),
+        Mode::ZeroCopy => open_all(true),
+        // Only whoever binds learns whether the drivers can.
+        Mode::Auto => {
+            open_all(true).or_else(
+                |error: OpenError| {
+                    if error.step() == XdpStep::Bind { open_all(false) } else { Err(error) }
+                },
+            )
         }
     }
-    Ok(opened)
-}
-
-/// Binds a socket. The kernel frees a queue a moment after the socket is closed that had it.
-fn bind(socket: &XdpSocket, interface: u32, queue: u32, sharing: Sharing<'_>) -> io::Result<()> {
-    let mut attempts = 0;
-    loop {
-        match socket.bind(interface, queue, sharing) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempts < BUSY_ATTEMPTS => {
-                attempts += 1;
-                thread::sleep(BUSY_WAIT);
-            }
-            result => return result,
-        }
-    }
-}
-
-fn queue_of(
-    socket: Arc<XdpSocket>,
-    receive: ReceiveRing,
-    fill: FillRing,
-    chunks: Vec<Chunk>,
-) -> (Arc<XdpSocket>, Queue) {
-    (socket.clone(), Queue::new(socket, receive, fill, chunks))
-}
-
-fn transmitter_of(
-    plan: &Plan<'_>,
-    socket: &Arc<XdpSocket>,
-    ring: TransmitRing,
-    completion: CompletionRing,
-    free: Vec<Chunk>,
-) -> Transmitter {
-    Transmitter::new(socket.clone(), ring, completion, free, plan.interface.mtu + LINK)
 }
 
 /// The last steps: the program, which begins to send frames.
 fn start(
     plan: &Plan<'_>,
     filter: &AddressFilter,
-    options: &XdpOptions,
-    queues: Vec<(Arc<XdpSocket>, Queue)>,
-    transmitter: Transmitter,
+    (how, steer): (Attach, &Steer),
+    Sockets { all, workers }: Sockets,
     zero_copy: bool,
-) -> Result<Xdp, OpenError> {
+) -> Result<Fanned, OpenError> {
     let memberships = join(plan)?;
-    let sockets = Map::new(Kind::Sockets, 4, 4, plan.queues).map_err(plan.at(XdpStep::Maps))?;
-    for (number, (socket, _)) in (0_u32..).zip(&queues) {
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
-        sockets.set(&number.to_ne_bytes(), &fd.to_ne_bytes()).map_err(plan.at(XdpStep::Maps))?;
+    let map = Map::new(Kind::Sockets, 4, 4, all.len() as u32).map_err(plan.at(XdpStep::Maps))?;
+    for (queue, worker, socket) in all {
+        let place = queue * steer.workers() as u32 + worker as u32;
+        let fd = socket.as_fd().as_raw_fd();
+        map.set(&place.to_ne_bytes(), &fd.to_ne_bytes()).map_err(plan.at(XdpStep::Maps))?;
     }
     let station = match plan.mac {
         Some(mac) => Station::Own(mac),
         None => Station::Shared(plan.interface.mac),
     };
     let sets = filter.sets();
-    let instructions = program::build(station, &sets.v4, &sets.v6, &sockets, program::PASS)
+    let maps = Maps { v4: sets.v4.number(), v6: sets.v6.number(), sockets: map.number() };
+    let instructions = program::build(station, maps, steer, plan.queues)
         .ok_or_else(|| plan.at(XdpStep::Load)(io::ErrorKind::InvalidData.into()))?;
     let program = Program::load(Purpose::Xdp, &instructions).map_err(plan.at(XdpStep::Load))?;
-    let (attachment, native) = attach(plan, &program, options.attach)?;
-    let any = if queues.len() > 1 { Some(any_of(&queues).map_err(plan.at(XdpStep::Wait))?) } else { None };
+    let (attachment, native) = attach(plan, &program, how)?;
     let mut hazards = plan.hazards.clone();
     if !native {
         hazards.push(Hazard::Generic);
     }
-    let receiver = Receiver {
-        queues: queues.into_iter().map(|(_, queue)| queue).collect(),
-        next: 0,
-        any,
-        interface: plan.interface.index,
-        detect: plan.detect,
-        gone: false,
-        counters: ReceiveCounters::default(),
-        hold: Hold { _attachment: attachment, _sockets: sockets, memberships },
-    };
-    Ok(Xdp {
-        device: Device::new(receiver, transmitter),
+    let hold = Arc::new(Hold { _attachment: attachment, _sockets: map, memberships });
+    let mut devices = Vec::new();
+    for Part { queues, transmitter } in workers {
+        let any = any_of(&queues).map_err(plan.at(XdpStep::Wait))?;
+        let receiver = Receiver {
+            queues,
+            next: 0,
+            any,
+            interface: plan.interface.index,
+            detect: plan.detect,
+            gone: false,
+            counters: ReceiveCounters::default(),
+            hold: hold.clone(),
+        };
+        devices.push(Device::new(receiver, transmitter));
+    }
+    Ok(Fanned {
+        devices,
         mtu: plan.interface.mtu,
         mac: plan.mac.unwrap_or(plan.interface.mac),
         native,
         zero_copy,
         queues: plan.queues,
         hazards,
+        fan: Fan::new(filter.clone()),
     })
 }
 
@@ -297,34 +226,14 @@ fn join(plan: &Plan<'_>) -> Result<PacketSocket, OpenError> {
     Ok(socket)
 }
 
-/// A descriptor that is readable when one of the queues has frames (epoll(7)).
-fn any_of(queues: &[(Arc<XdpSocket>, Queue)]) -> io::Result<OwnedFd> {
-    let any = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    for (socket, _) in queues {
-        epoll::add(&any, socket.as_fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+/// A descriptor that is readable when one of several queues has frames (epoll(7)).
+fn any_of(queues: &[Queue]) -> io::Result<Option<OwnedFd>> {
+    if queues.len() < 2 {
+        return Ok(None);
     }
-    Ok(any)
+    let any = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for queue in queues {
+        epoll::add(&any, queue.as_fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    Ok(Some(any))
 }
-
-/// The last `count` of the chunks, which are as many as were planned.
-fn take(chunks: &mut Vec<Chunk>, count: u32) -> Vec<Chunk> {
-    chunks.split_off(chunks.len().saturating_sub(count as usize))
-}
-
-/// Drivers whose interfaces end at a kernel: `TUN`/`TAP`, and the drivers of virtual wires between network namespaces.
-const LEAVE_CHECKSUMS: [&str; 2] = ["veth", "tun"];
-/// Room for link headers: Ethernet and two VLAN tags.
-const LINK: usize = 22;
-/// What the kernel leaves free before each frame (`XDP_PACKET_HEADROOM`).
-const KERNEL_HEADROOM: usize = 256;
-const SMALL_CHUNK: usize = 2_048;
-const LARGE_CHUNK: usize = 4_096;
-const ORDINARY_MTU: usize = SMALL_CHUNK - KERNEL_HEADROOM - LINK;
-const LARGEST_MTU: usize = LARGE_CHUNK - KERNEL_HEADROOM - LINK;
-/// How often, and after how long, a queue is tried again that is taken.
-const BUSY_ATTEMPTS: u32 = 50;
-const BUSY_WAIT: Duration = Duration::from_millis(5);
-const FEWEST_FRAMES: u32 = 64;
-const MOST_FRAMES: u32 = 1 << 16;
-/// Frames that can wait to be sent.
-const TRANSMIT_RING: u32 = 2_048;

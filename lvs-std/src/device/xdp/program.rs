@@ -13,8 +13,10 @@
 //! anything else                                        -> kernel
 //! ```
 
-use crate::bpf::ebpf::{Assembler, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK, Size, When};
-use crate::sys::bpf::{Instruction, Map};
+use crate::bpf::ebpf::{Assembler, R0, R1, R2, R3, R4, R6, R7, R8, R9, Size, When};
+use crate::bpf::xdp::{QUEUE, REDIRECT_MAP, behind_tags, frame, has, look_up_v4, look_up_v6, network_order};
+use crate::steering::{Steer, xdp as steering};
+use crate::sys::bpf::Instruction;
 
 /// What the sets say of an address, one byte.
 pub(super) mod class {
@@ -35,28 +37,44 @@ pub(super) enum Station {
     Shared([u8; 6]),
 }
 
-/// Builds the program for one interface.
+/// The maps of a program, by their numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Maps {
+    /// Addresses as keys, and a [class] as value.
+    pub(super) v4: i32,
+    pub(super) v6: i32,
+    /// Sockets: those of a queue's workers together, in their order, and the queues in theirs.
+    pub(super) sockets: i32,
+}
+
+/// Builds the program for one interface, of which so many queues have sockets, one for each worker.
 ///
-/// `v4` and `v6` have addresses as keys and a [class] as value; `sockets` has the queues' numbers as keys, and
-/// `otherwise` is what becomes of the director's frames from a queue without a socket. `None` never happens: it would
-/// mean that the program jumps to nowhere.
-pub(super) fn build(
-    station: Station,
-    v4: &Map,
-    v6: &Map,
-    sockets: &Map,
-    otherwise: i32,
-) -> Option<Vec<Instruction>> {
+/// The director's frames go to their worker's socket. Where that is gone, they are dropped: the kernel would answer
+/// them. `None` never happens: it would mean that the program jumps to nowhere.
+pub(super) fn build(station: Station, maps: Maps, steer: &Steer, queues: u32) -> Option<Vec<Instruction>> {
     let mut program = Assembler::default();
     link_layer(&mut program, station);
-    arp(&mut program, v4);
-    ipv4(&mut program, v4);
-    ipv6(&mut program, v6);
+    arp(&mut program, maps.v4);
+    ipv4(&mut program, maps.v4);
+    ipv6(&mut program, maps.v6);
+    program.label(TAKE_IT);
+    if steer.workers() > 1 {
+        steering::write(
+            &mut program,
+            steer,
+            steering::Own { v4: maps.v4, v6: maps.v6, bit: class::DIRECTOR },
+        );
+    }
     program
-        .label(TAKE_IT)
-        .map(R1, sockets.number())
         .load(Size::Word, R2, R6, QUEUE)
-        .set(R3, otherwise)
+        .set_word(R3, queues.saturating_sub(1))
+        .jump(When::Beyond(R2, R3), LEAVE_IT);
+    if steer.workers() > 1 {
+        program.multiply_word(R2, steer.workers() as u32).sum(R2, R7);
+    }
+    program
+        .map(R1, maps.sockets)
+        .set(R3, DROP)
         .call(REDIRECT_MAP)
         .exit()
         .label(LEAVE_IT)
@@ -69,13 +87,9 @@ pub(super) fn build(
 fn link_layer(program: &mut Assembler, station: Station) {
     let (Station::Own(mac) | Station::Shared(mac)) = station;
     let [a, b, c, d, e, f] = mac;
+    program.copy(R6, R1);
+    frame(program, LEAVE_IT);
     program
-        .copy(R6, R1)
-        .load(Size::Word, R2, R6, DATA)
-        .load(Size::Word, R3, R6, DATA_END)
-        .copy(R4, R2)
-        .add(R4, 14)
-        .jump(When::Beyond(R4, R3), LEAVE_IT)
         .load(Size::Byte, R9, R2, 0)
         .mask(R9, 1)
         .jump(When::IsNot(R9, 0), "type")
@@ -87,20 +101,9 @@ fn link_layer(program: &mut Assembler, station: Station) {
     if let Station::Own(_) = station {
         program.jump(When::Always, TAKE_IT);
     }
-    program.label("type").load(Size::Half, R7, R2, 12).copy(R8, R2).add(R8, 14);
-    for (tagged, untagged) in [("tag", "untagged"), ("second tag", "untagged")] {
-        program
-            .jump(When::Is(R7, network_order(0x8100)), tagged)
-            .jump(When::IsNot(R7, network_order(0x88a8)), untagged)
-            .label(tagged)
-            .copy(R4, R8)
-            .add(R4, 4)
-            .jump(When::Beyond(R4, R3), LEAVE_IT)
-            .load(Size::Half, R7, R8, 2)
-            .add(R8, 4);
-    }
+    program.label("type");
+    behind_tags(program, ["tag", "second tag", "untagged"], LEAVE_IT);
     program
-        .label("untagged")
         .jump(When::Is(R7, network_order(0x0806)), "arp")
         .jump(When::Is(R7, network_order(0x0800)), "ipv4")
         .jump(When::Is(R7, network_order(0x86dd)), "ipv6")
@@ -108,8 +111,9 @@ fn link_layer(program: &mut Assembler, station: Station) {
 }
 
 /// RFC 826: the sender's address at 14, the target's at 24. In an announcement they are equal (RFC 5227 §1.1).
-fn arp(program: &mut Assembler, v4: &Map) {
-    program.label("arp").copy(R4, R8).add(R4, 28).jump(When::Beyond(R4, R3), LEAVE_IT);
+fn arp(program: &mut Assembler, v4: i32) {
+    program.label("arp");
+    has(program, 28, LEAVE_IT);
     look_up_v4(program, v4, 24);
     program
         .jump(When::Null(R0), LEAVE_IT)
@@ -126,14 +130,10 @@ fn arp(program: &mut Assembler, v4: &Map) {
         .jump(When::Always, LEAVE_IT);
 }
 
-fn ipv4(program: &mut Assembler, v4: &Map) {
-    program
-        .label("ipv4")
-        // No service has a group's address.
-        .jump(When::IsNot(R9, 0), LEAVE_IT)
-        .copy(R4, R8)
-        .add(R4, 20)
-        .jump(When::Beyond(R4, R3), LEAVE_IT);
+fn ipv4(program: &mut Assembler, v4: i32) {
+    // No service has a group's address.
+    program.label("ipv4").jump(When::IsNot(R9, 0), LEAVE_IT);
+    has(program, 20, LEAVE_IT);
     look_up_v4(program, v4, 16);
     program
         .jump(When::Null(R0), "source")
@@ -148,13 +148,10 @@ fn ipv4(program: &mut Assembler, v4: &Map) {
 
 /// RFC 8200; neighbour discovery is RFC 4861 §4.3 and §4.4: the type behind the fixed header, the target 8 bytes
 /// further.
-fn ipv6(program: &mut Assembler, v6: &Map) {
-    program
-        .label("ipv6")
-        .copy(R4, R8)
-        .add(R4, 40)
-        .jump(When::Beyond(R4, R3), LEAVE_IT)
-        .jump(When::IsNot(R9, 0), "discovery");
+fn ipv6(program: &mut Assembler, v6: i32) {
+    program.label("ipv6");
+    has(program, 40, LEAVE_IT);
+    program.jump(When::IsNot(R9, 0), "discovery");
     look_up_v6(program, v6, 24);
     program
         .jump(When::Null(R0), "source of IPv6")
@@ -194,40 +191,12 @@ fn from_peer(program: &mut Assembler) {
         .jump(When::Always, LEAVE_IT);
 }
 
-/// Looks up the address at `offset` of the network header, which is inside of the frame.
-fn look_up_v4(program: &mut Assembler, v4: &Map, offset: i16) {
-    program.load(Size::Word, R5, R8, offset).store(Size::Word, STACK, -4, R5);
-    look_up(program, v4, -4);
-}
-
-fn look_up_v6(program: &mut Assembler, v6: &Map, offset: i16) {
-    for word in [0, 4, 8, 12] {
-        program.load(Size::Word, R5, R8, offset + word).store(Size::Word, STACK, word - 16, R5);
-    }
-    look_up(program, v6, -16);
-}
-
-fn look_up(program: &mut Assembler, map: &Map, key: i32) {
-    program.copy(R2, STACK).add(R2, key).map(R1, map.number()).call(LOOK_UP);
-}
-
-/// A 16-bit field of a header as it is found when it is loaded.
-fn network_order(value: u16) -> u32 {
-    u32::from(value.to_be())
-}
-
 /// `XDP_PASS`: the frame is the kernel's.
-pub(super) const PASS: i32 = 2;
+const PASS: i32 = 2;
+/// `XDP_DROP`.
+const DROP: i32 = 1;
 const TAKE_IT: &str = "take";
 const LEAVE_IT: &str = "leave";
-/// `BPF_FUNC_map_lookup_elem`.
-const LOOK_UP: i32 = 1;
-/// `BPF_FUNC_redirect_map`.
-const REDIRECT_MAP: i32 = 51;
-/// Where `struct xdp_md` has them.
-const DATA: i16 = 0;
-const DATA_END: i16 = 4;
-const QUEUE: i16 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -237,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::device::xdp::{AddressClass, AddressFilter};
-    use crate::sys::bpf::{Kind, Program, Purpose};
+    use crate::sys::bpf::{Kind, Map, Program, Purpose};
 
     const OWN: [u8; 6] = [2, 0, 0x5e, 0, 0x53, 0xfe];
     const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
@@ -247,8 +216,8 @@ mod tests {
     const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 0x100);
     const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11);
     const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
-    /// `XDP_DROP`: in place of a socket, which a test run has none of.
-    const TAKEN: u32 = 1;
+    /// What becomes of the director's frames in a test run, which has no sockets.
+    const TAKEN: u32 = DROP as u32;
 
     /// Whether the director gets each of these frames. `None` where this process may not load programs, which is an
     /// error if `LVS_REQUIRE_XDP` is 1.
@@ -272,7 +241,8 @@ mod tests {
         ];
         filter.set(known).unwrap();
         let sets = filter.sets();
-        let program = build(station, &sets.v4, &sets.v6, &sockets, TAKEN as i32).unwrap();
+        let maps = Maps { v4: sets.v4.number(), v6: sets.v6.number(), sockets: sockets.number() };
+        let program = build(station, maps, &Steer::alone(), 1).unwrap();
         let program = Program::load(Purpose::Xdp, &program).unwrap();
         Some(frames.iter().map(|frame| program.run(&mut frame.clone()).unwrap() == TAKEN).collect())
     }

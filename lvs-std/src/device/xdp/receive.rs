@@ -9,6 +9,7 @@ use heapless::Vec as ArrayVec;
 use lvs_forward::{Frame, HEADROOM, PortId};
 
 use super::checksum;
+use super::turns::Turns;
 use crate::device::{BATCH, Receive, ReceiveCounters};
 use crate::sys::bpf::{Attachment, Map};
 use crate::sys::interface;
@@ -26,40 +27,42 @@ pub(super) struct Receiver {
     pub(super) detect: bool,
     pub(super) gone: bool,
     pub(super) counters: ReceiveCounters,
-    pub(super) hold: Hold,
+    pub(super) hold: Arc<Hold>,
 }
 
-/// What is to be held as long as frames are to come in.
+/// What is to be held as long as frames are to come in, to any worker.
 pub(super) struct Hold {
     pub(super) _attachment: Attachment,
     pub(super) _sockets: Map,
     pub(super) memberships: PacketSocket,
 }
 
-/// A queue of the interface.
+/// A queue of the interface, as one worker has it: what comes to its socket there.
 pub(super) struct Queue {
     socket: Arc<XdpSocket>,
     umem: Arc<Umem>,
     receive: ReceiveRing,
-    fill: FillRing,
+    fill: Turns<FillRing>,
     /// Chunks that were sent on, in the order in which they were.
     away: VecDeque<Away>,
+    /// Chunks that are to go into the fill ring, from which all sockets of the queue get theirs.
+    idle: Vec<Chunk>,
 }
 
 impl Queue {
-    /// A queue that gives all these chunks to the kernel, whose fill ring has room for them.
+    /// A queue of so many chunks, which are in the fill ring, or in those of other workers' sockets.
     pub(super) fn new(
         socket: Arc<XdpSocket>,
         receive: ReceiveRing,
-        mut fill: FillRing,
-        chunks: Vec<Chunk>,
+        fill: Turns<FillRing>,
+        chunks: usize,
     ) -> Self {
-        let away = VecDeque::with_capacity(chunks.len());
-        for chunk in chunks {
-            drop(fill.give(chunk));
-        }
-        fill.submit();
-        Self { umem: socket.umem().clone(), socket, receive, fill, away }
+        let (away, idle) = (VecDeque::with_capacity(chunks), Vec::with_capacity(chunks));
+        Self { umem: socket.umem().clone(), socket, receive, fill, away, idle }
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Lends a batch; says how many frames were taken, and counts those that were lent.
@@ -84,6 +87,7 @@ impl Queue {
             }
         }
         if taken == 0 {
+            self.refill(true);
             return 0;
         }
         // Only the descriptors go back here. The chunks are this program's until they are in the fill ring again.
@@ -109,12 +113,11 @@ impl Queue {
         drop(frames);
         for Received { chunk, .. } in received {
             match umem.settle(chunk) {
-                // The ring has room for all of the queue's chunks.
-                Settled::Kept(chunk) => drop(self.fill.give(chunk)),
+                Settled::Kept(chunk) => self.idle.push(chunk),
                 Settled::Sent(away) => self.away.push_back(away),
             }
         }
-        self.refill();
+        self.refill(false);
         taken
     }
 
@@ -123,16 +126,12 @@ impl Queue {
     fn bring_home(&mut self) {
         let mut patience = if self.away.len() * 2 > self.away.capacity() { LOOK_PAST } else { 0 };
         let mut left = self.away.len();
-        let mut home = false;
         while left > 0
             && let Some(away) = self.away.pop_front()
         {
             left -= 1;
             match self.umem.reclaim(away) {
-                Ok(chunk) => {
-                    home = true;
-                    drop(self.fill.give(chunk));
-                }
+                Ok(chunk) => self.idle.push(chunk),
                 Err(away) if patience > 0 => {
                     patience -= 1;
                     self.away.push_back(away);
@@ -143,14 +142,23 @@ impl Queue {
                 }
             }
         }
-        if home {
-            self.refill();
-        }
     }
 
-    fn refill(&mut self) {
-        if self.fill.submit() {
-            self.socket.wake();
+    /// Gives the kernel what it can write into again. Waits for another worker that does the same only where there is
+    /// nothing else to do: nobody sleeps on chunks that others lack.
+    fn refill(&mut self, has_time: bool) {
+        let Self { socket, fill, idle, .. } = self;
+        if idle.is_empty() {
+            return;
+        }
+        let give = |fill: &mut FillRing| {
+            // The ring has room for all of the queue's chunks.
+            idle.drain(..).for_each(|chunk| drop(fill.give(chunk)));
+            fill.submit()
+        };
+        let wants_waking = if has_time { Some(fill.soon(give)) } else { fill.now(give) };
+        if wants_waking == Some(true) {
+            socket.wake();
         }
     }
 }
@@ -177,7 +185,7 @@ impl Receive for Receiver {
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         match (&self.any, self.queues.first()) {
             (Some(any), _) => Some(any.as_fd()),
-            (None, first) => first.map(|queue| queue.socket.as_fd()),
+            (None, first) => first.map(Queue::as_fd),
         }
     }
 

@@ -1,24 +1,27 @@
 //! Frames sent from where they lie, or from a copy.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use lvs_forward::{Frame, Offload};
 use rustix::io::Errno;
 
+use super::turns::Turns;
 use crate::device::{Offloads, Transmit, TransmitCounters, TransmitError};
-use crate::sys::xsk::{Chunk, CompletionRing, TransmitRing, XdpSocket};
+use crate::sys::xsk::{Away, Chunk, CompletionRing, TransmitRing, XdpSocket};
 
 pub(super) struct Transmitter {
     socket: Arc<XdpSocket>,
     ring: TransmitRing,
-    completion: CompletionRing,
+    /// What was sent by any socket of the queue.
+    completion: Turns<CompletionRing>,
     /// Chunks for copies.
     free: Vec<Chunk>,
+    /// Copies that were sent, in the order in which they were.
+    away: VecDeque<Away>,
     /// The longest frame.
     longest: usize,
-    /// Frames that have not come back.
-    under_way: usize,
     /// The interface is gone: what still waits is never sent.
     gone: bool,
     counters: TransmitCounters,
@@ -28,28 +31,34 @@ impl Transmitter {
     pub(super) fn new(
         socket: Arc<XdpSocket>,
         ring: TransmitRing,
-        completion: CompletionRing,
+        completion: Turns<CompletionRing>,
         free: Vec<Chunk>,
         longest: usize,
     ) -> Self {
+        let away = VecDeque::with_capacity(free.len());
         Self {
             socket,
             ring,
             completion,
             free,
+            away,
             longest,
-            under_way: 0,
             gone: false,
             counters: TransmitCounters::default(),
         }
     }
 
-    /// Takes back what has been sent.
+    /// Takes back what has been sent. Another worker that does so at this moment takes it back for this one too.
     fn collect(&mut self) {
-        if self.under_way > 0 {
-            let Self { completion, free, under_way, .. } = self;
-            // No more come back than were there at first, so the list does not grow.
-            *under_way = under_way.saturating_sub(completion.collect(|chunk| free.push(chunk)));
+        self.completion.now(CompletionRing::collect);
+        while let Some(away) = self.away.pop_front() {
+            match self.socket.umem().reclaim(away) {
+                Ok(chunk) => self.free.push(chunk),
+                Err(away) => {
+                    self.away.push_front(away);
+                    break;
+                }
+            }
         }
     }
 
@@ -120,10 +129,14 @@ impl Transmitter {
                 return Err(TransmitError::TooLong);
             }
         }
-        self.ring.send(chunk, 0, bytes.len()).map_err(|chunk| {
-            self.free.push(chunk);
-            TransmitError::Full
-        })
+        match self.ring.send(chunk, 0, bytes.len()) {
+            Ok(away) => self.away.push_back(away),
+            Err(chunk) => {
+                self.free.push(chunk);
+                return Err(TransmitError::Full);
+            }
+        }
+        Ok(())
     }
 
     fn put(&mut self, frame: &Frame<'_>, whole_loan: bool) -> Result<(), TransmitError> {
@@ -133,7 +146,6 @@ impl Transmitter {
         if !(whole_loan && self.ring.send_loan(frame.bytes())) {
             self.copy(frame)?;
         }
-        self.under_way += 1;
         Ok(())
     }
 }
@@ -150,9 +162,6 @@ impl Transmit for Transmitter {
     }
 
     fn flush(&mut self) -> io::Result<usize> {
-        if self.under_way == 0 {
-            return Ok(0);
-        }
         self.kick()?;
         Ok(self.ring.waiting() as usize)
     }

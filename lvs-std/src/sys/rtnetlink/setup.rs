@@ -39,16 +39,20 @@ pub(crate) enum Hop {
 }
 
 impl Netlink {
-    /// Makes two joined Ethernet interfaces: `name` here and `peer` in the namespace of `peer_namespace`.
+    /// Makes two joined Ethernet interfaces: `name` here and `peer` in the namespace of `peer_namespace`, each with so
+    /// many queues for each direction.
     pub(crate) fn add_veth(
         &mut self,
         name: &str,
-        peer: &str,
-        peer_namespace: BorrowedFd<'_>,
+        (peer, peer_namespace): (&str, BorrowedFd<'_>),
+        queues: u32,
     ) -> io::Result<()> {
+        let of_each = [LinkAttribute::NumTxQueues(queues), LinkAttribute::NumRxQueues(queues)];
         let mut other = named(peer);
         other.attributes.push(LinkAttribute::NetNsFd(peer_namespace.as_raw_fd()));
+        other.attributes.extend(of_each.clone());
         let mut link = named(name);
+        link.attributes.extend(of_each);
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
