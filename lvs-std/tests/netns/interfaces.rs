@@ -13,30 +13,48 @@ use lvs_std::runtime::{RunError, Runtime, RuntimeHandle};
 
 use crate::arms::{Arms, CLIENT, LONG, VIP};
 
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for workers in [1, 2] {
         let of = format!("of a director with {workers} workers");
         trials.push(trial(format!("an interface {of} may be absent, come, go and come back"), move || {
-            comes_and_goes(lab, workers)
+            comes_and_goes(lab, "packet", workers)
         }));
         trials.push(trial(
             format!("an interface {of} may go down, be renamed, and have another MTU"),
             move || changes(lab, workers),
         ));
         trials.push(trial(format!("an interface {of} may move to another namespace and back"), move || {
-            moves_away(lab, workers)
+            moves_away(lab, "packet", workers)
         }));
     }
     trials.push(trial("a director that is told so ends when it can use no interface", move || ends(lab)));
     trials
 }
 
+/// The same by `AF_XDP`.
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
+pub(crate) fn by_xdp(lab: Lab) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for workers in [1, 2] {
+        let of = format!("of a director with {workers} workers");
+        trials.push(trial(
+            format!("AF_XDP: an interface {of} may be absent, come, go and come back"),
+            move || comes_and_goes(lab, "xdp", workers),
+        ));
+        trials.push(trial(format!("AF_XDP: an interface {of} may move away and back"), move || {
+            moves_away(lab, "xdp", workers)
+        }));
+    }
+    trials
+}
+
 /// A real server that answers every datagram with its own bytes, behind a director.
-struct Net(Arms);
+struct Net(Arms, &'static str);
 
 impl Net {
-    fn new(lab: Lab) -> Outcome<Self> {
+    fn new(lab: Lab, device: &'static str) -> Outcome<Self> {
         let net = Arms::new(lab)?;
         let socket = net.server.run(|| UdpSocket::bind(("0.0.0.0", 53)))??;
         net.server.spawn("echo", move || {
@@ -45,14 +63,15 @@ impl Net {
                 let _ = socket.send_to(&bytes[..length], from);
             }
         })?;
-        Ok(Self(net))
+        Ok(Self(net, device))
     }
 
     fn start(&self, workers: usize, more: &str) -> Outcome<Runtime> {
+        let device = format!("device = \"{}\"", self.1);
         self.0.start(&format!(
-            "[director]\nworkers = {workers}\n{more}\n{}",
-            "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
-             [[interface]]\nname = \"eth1\"\naddresses = [\"10.2.0.254/24\"]\n\
+            "[director]\nworkers = {workers}\n{more}\n\
+             [[interface]]\nname = \"eth0\"\n{device}\naddresses = [\"10.1.0.254/24\"]\n\
+             [[interface]]\nname = \"eth1\"\n{device}\naddresses = [\"10.2.0.254/24\"]\n\
              [[service]]\nprotocol = \"udp\"\naddress = \"10.1.0.100\"\nport = 53\n\
              [[service.server]]\naddress = \"10.2.0.11\"\nport = 53\nmethod = \"nat\"\n"
         ))
@@ -114,8 +133,8 @@ fn sent_by_eth1(director: &RuntimeHandle) -> Outcome<(u64, u64)> {
     }
 }
 
-fn comes_and_goes(lab: Lab, workers: usize) -> Outcome {
-    let net = Net::new(lab)?;
+fn comes_and_goes(lab: Lab, device: &'static str, workers: usize) -> Outcome {
+    let net = Net::new(lab, device)?;
     let runtime = net.start(workers, "")?;
     let director = runtime.handle();
     problems(&director, &["interface eth1: it is not there"])?;
@@ -143,7 +162,7 @@ fn comes_and_goes(lab: Lab, workers: usize) -> Outcome {
 }
 
 fn changes(lab: Lab, workers: usize) -> Outcome {
-    let net = Net::new(lab)?;
+    let net = Net::new(lab, "packet")?;
     net.0.join_server()?;
     let runtime = net.start(workers, "")?;
     let director = runtime.handle();
@@ -171,8 +190,8 @@ fn changes(lab: Lab, workers: usize) -> Outcome {
     Ok(())
 }
 
-fn moves_away(lab: Lab, workers: usize) -> Outcome {
-    let net = Net::new(lab)?;
+fn moves_away(lab: Lab, device: &'static str, workers: usize) -> Outcome {
+    let net = Net::new(lab, device)?;
     net.0.join_server()?;
     let runtime = net.start(workers, "")?;
     let director = runtime.handle();
@@ -191,7 +210,7 @@ fn moves_away(lab: Lab, workers: usize) -> Outcome {
 }
 
 fn ends(lab: Lab) -> Outcome {
-    let net = Net::new(lab)?;
+    let net = Net::new(lab, "packet")?;
     let runtime = net.start(1, "when-no-interface = \"exit\"")?;
     // Half of two is enough to stay.
     problems(&runtime.handle(), &["interface eth1"])?;

@@ -15,12 +15,13 @@ use lvs_std::runtime::{Runtime, RuntimeHandle};
 use crate::arms::{Arms, LONG, SERVER, VIP};
 use crate::traffic::{echo, exchange, serve};
 
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (mac, workers) in [("own", 1), ("same", 1), ("same", 2)] {
         let name =
             format!("a machine serves as a real server of its director, mac = {mac}, {workers} workers");
-        trials.push(trial(name, move || serves(lab, mac, workers)));
+        trials.push(trial(name, move || serves(lab, (mac, "packet"), workers)));
     }
     trials.push(trial("a sorry server on the director's machine serves, and stops", move || sorry(lab)));
     for mac in ["own", "same"] {
@@ -33,6 +34,19 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         }));
     trials
         .push(trial("a server on the machine that cannot be served is said until it can", move || said(lab)));
+    trials
+}
+
+/// The same by `AF_XDP`.
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
+pub(crate) fn by_xdp(lab: Lab) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (mac, workers) in [("own", 2), ("same", 1)] {
+        let name = format!(
+            "AF_XDP: a machine serves as a real server of its director, mac = {mac}, {workers} workers"
+        );
+        trials.push(trial(name, move || serves(lab, (mac, "xdp"), workers)));
+    }
     trials
 }
 
@@ -51,9 +65,14 @@ fn net(lab: Lab) -> Outcome<Arms> {
 }
 
 fn start(net: &Arms, head: &str, mac: &str, services: &str) -> Outcome<Runtime> {
+    start_by(net, head, (mac, "packet"), services)
+}
+
+fn start_by(net: &Arms, head: &str, (mac, device): (&str, &str), services: &str) -> Outcome<Runtime> {
     net.start(&format!(
-        "{head}\n[[interface]]\nname = \"eth0\"\nmac = \"{mac}\"\naddresses = [\"10.1.0.254/24\", \"fd00:1::fe/64\"]\n\
-         [[interface]]\nname = \"eth1\"\naddresses = [\"10.2.0.254/24\", \"fd00:2::fe/64\"]\n{services}"
+        "{head}\n[[interface]]\nname = \"eth0\"\nmac = \"{mac}\"\ndevice = \"{device}\"\n\
+         addresses = [\"10.1.0.254/24\", \"fd00:1::fe/64\"]\n\
+         [[interface]]\nname = \"eth1\"\ndevice = \"{device}\"\naddresses = [\"10.2.0.254/24\", \"fd00:2::fe/64\"]\n{services}"
     ))
 }
 
@@ -64,7 +83,7 @@ fn service(virt: &str, port: u16, server: &str, server_port: u16, method: &str, 
     )
 }
 
-fn serves(lab: Lab, mac: &str, workers: usize) -> Outcome {
+fn serves(lab: Lab, by: (&str, &str), workers: usize) -> Outcome {
     let net = net(lab)?;
     // A strict test of sources must not be in the way.
     net.director.set_sysctl("net.ipv4.conf.all.rp_filter", "1")?;
@@ -93,7 +112,7 @@ fn serves(lab: Lab, mac: &str, workers: usize) -> Outcome {
         serve(&net.director, SocketAddr::new(listen, server_port), port as u8)?;
         all.push((SocketAddr::new(virt, port), port as u8, listen.is_unspecified() && method != "nat"));
     }
-    let runtime = start(&net, &format!("[director]\nworkers = {workers}"), mac, &services)?;
+    let runtime = start_by(&net, &format!("[director]\nworkers = {workers}"), by, &services)?;
     are_said(&runtime.handle(), &["this machine's rp_filter"])?;
     for (to, number, anywhere) in all {
         assert_eq!(exchange(&net.client, to, 300_000, 300_000)?, number, "{to}");

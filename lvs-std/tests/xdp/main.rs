@@ -3,12 +3,18 @@
 //! BPF takes privileges of the machine itself, which no user namespace gives. Where this process has none, nothing is
 //! tested, which is said loudly; it is an error if `LVS_REQUIRE_XDP` is 1.
 
+#[path = "../netns/arms.rs"]
+mod arms;
 #[path = "../netns/balancer.rs"]
 mod balancer;
 mod cable;
 mod director;
 #[path = "../netns/ftp.rs"]
 mod ftp;
+#[path = "../netns/interfaces.rs"]
+mod interfaces;
+#[path = "../netns/local.rs"]
+mod local;
 #[path = "../netns/methods.rs"]
 mod methods;
 mod queues;
@@ -40,6 +46,8 @@ fn trials(lab: Lab) -> Vec<Trial> {
         .chain(director::trials(lab))
         .chain(methods::over(lab, "AF_XDP: ", finished))
         .chain(workers::over(lab, "AF_XDP: ", partial))
+        .chain(interfaces::by_xdp(lab))
+        .chain(local::by_xdp(lab))
         .chain(ftp::over(lab, "AF_XDP: ", finished(Method::Nat)))
         .chain(methods::over(lab, "AF_XDP with partial checksums: ", partial).into_iter().filter(|trial| {
             // What else there is does not depend on checksums.

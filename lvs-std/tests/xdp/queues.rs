@@ -1,13 +1,16 @@
 //! The devices of several workers: an interface with several queues, and who gets which frame.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
-use lvs_core::{Family, Protocol, Seed};
+use lvs_core::Seed;
 use lvs_forward::PortId;
 use lvs_std::device::Device;
-use lvs_std::device::xdp::{self, Attach, Fanned};
+use lvs_std::device::xdp::{self, AddressClass, AddressFilter, Attach, Fanned};
 use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Lab, Node};
 use lvs_std::steering::{By, Steer};
@@ -25,6 +28,22 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             ));
         }
     }
+    for (workers, queues) in [(2, 1), (3, 2)] {
+        trials.push(trial(
+            format!("memory comes back to {queues} queues that {workers} workers share, at work together"),
+            move || comes_back(lab, workers, queues),
+        ));
+    }
+    for (workers, queues) in [(2, 1), (3, 2)] {
+        trials.push(trial(
+            format!("what one of {workers} workers leaves lying at {queues} queues is lost, and no other's"),
+            move || leaves_room(lab, workers, queues),
+        ));
+    }
+    trials.push(trial(
+        "an address that is new to the director is one of its own for the next frame",
+        move || learns(lab),
+    ));
     trials
 }
 
@@ -34,6 +53,8 @@ struct Cable {
     /// One worker for each queue sends here, so that frames go by all queues.
     left: Fanned,
     right: Fanned,
+    /// The right end's.
+    filter: AddressFilter,
     steer: Steer,
 }
 
@@ -47,14 +68,15 @@ impl Cable {
         lab.connect_by((&left, "eth0"), (&right, "eth0"), queues)?;
         let seed = Seed::from_bytes(*b"a seed for tests");
         let steer = |workers| Steer::new(seed, workers, By::Endpoint);
-        let open = |node: &Node, workers| -> Outcome<Fanned> {
+        let open = |node: &Node, workers| -> Outcome<(Fanned, AddressFilter)> {
             let (ports, steer) = ([("eth0", Some(MAC))], steer(workers));
-            let (mut opened, _) =
+            let (mut opened, filter) =
                 node.run(|| xdp::open_fanned(&ports, &options(attach), &steer, &[VIP.into()]))??;
-            Ok(opened.remove(0))
+            Ok((opened.remove(0), filter))
         };
-        let (left_end, right_end) = (open(&left, queues as usize)?, open(&right, workers)?);
-        Ok(Self { left: left_end, right: right_end, steer: steer(workers), _nodes: [left, right] })
+        let ((left_end, _), (right_end, filter)) = (open(&left, queues as usize)?, open(&right, workers)?);
+        let steer = steer(workers);
+        Ok(Self { left: left_end, right: right_end, filter, steer, _nodes: [left, right] })
     }
 }
 
@@ -75,6 +97,103 @@ fn meets(lab: Lab, attach: Attach, workers: usize, queues: u32) -> Outcome {
     Ok(())
 }
 
+/// Workers send all that comes to them back, by a queue of theirs, from where it lies.
+fn comes_back(lab: Lab, workers: usize, queues: u32) -> Outcome {
+    const AT_A_TIME: usize = 64;
+    /// So many rounds that the frames are several times what all queues have room for.
+    const ROUNDS: u16 = 200;
+    let Cable { _nodes, mut left, right, .. } = Cable::new(lab, Attach::Native, workers, queues)?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mut device in right.devices {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let Device { receive, transmit } = &mut device;
+                    let taken = receive.receive(PortId(0), &mut |frames| {
+                        for frame in frames {
+                            transmit.hand_over(frame).expect("there is room");
+                        }
+                    });
+                    transmit.flush().expect("the interface stays");
+                    if taken.expect("the interface stays") == 0 {
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                }
+                assert_eq!(device.receive.counters().lost, 0);
+                assert_eq!(device.transmit.counters().lost(), 0);
+            });
+        }
+        let passed = (0..ROUNDS).try_for_each(|round| -> Outcome {
+            for number in 0..AT_A_TIME as u16 {
+                let frame = datagram(CLIENT, VIP, (1_000 + 64 * round + number, 80));
+                left.devices[usize::from(number) % queues as usize].send(&frame)?;
+            }
+            let back = arrived(&mut left.devices, AT_A_TIME)?;
+            assert_eq!(back.values().sum::<usize>(), AT_A_TIME, "none comes twice");
+            Ok(())
+        });
+        over.store(true, Ordering::Relaxed);
+        passed
+    })
+}
+
+/// The first worker takes nothing for a while.
+fn leaves_room(lab: Lab, workers: usize, queues: u32) -> Outcome {
+    let mut cable = Cable::new(lab, Attach::Native, workers, queues)?;
+    let port_of = |worker| (1_000..).find(|port| cable.steer.owner_of(CLIENT.into(), *port) == worker);
+    let ports: Vec<u16> = (0..workers).filter_map(port_of).collect();
+    let sent = 2 * options(Attach::Native).receive_frames * queues;
+    for number in 0..sent as usize {
+        let sender = &mut cable.left.devices[number % queues as usize];
+        sender.send(&datagram(CLIENT, VIP, (ports[0], 80)))?;
+        if number % 64 == 63 {
+            // A pause, so that what is lost is not lost for want of room at the sender.
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+    for port in ports.iter().skip(1) {
+        for sender in &mut cable.left.devices {
+            sender.send(&datagram(CLIENT, VIP, (*port, 80)))?;
+        }
+    }
+    let (first, others) = cable.right.devices.split_at_mut(1);
+    let count = (workers - 1) * queues as usize;
+    assert_eq!(arrived(others, count)?.values().sum::<usize>(), count);
+    let lost = first[0].receive.counters().lost;
+    assert!(lost > 0, "it cannot keep all");
+    let kept = usize::try_from(u64::from(sent) - lost)?;
+    assert_eq!(arrived(first, kept)?.values().sum::<usize>(), kept, "what is not lost is there");
+    Ok(())
+}
+
+/// The director hears of an address by the port's fan, whatever the filter is told of others.
+fn learns(lab: Lab) -> Outcome {
+    let mut cable = Cable::new(lab, Attach::Native, 8, 1)?;
+    let new = [192, 0, 2, 101];
+    let ports: Vec<u16> = (2_000..2_032).collect();
+    for known in [false, true, false] {
+        let addresses: &[[u8; 4]] = if known { &[VIP, new] } else { &[VIP] };
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| IpAddr::from(*address)).collect();
+        cable.right.fan.set(&addresses)?;
+        cable.filter.set([(new.into(), AddressClass::Peer), (SERVER.into(), AddressClass::Director)])?;
+        let mut wanted = BTreeMap::new();
+        for port in &ports {
+            cable.left.devices[0].send(&datagram(CLIENT, new, (*port, 80)))?;
+            cable.left.devices[0].send(&datagram(CLIENT, VIP, (*port, 80)))?;
+            cable.left.devices[0].send(&datagram(CLIENT, SERVER, (*port, 80)))?;
+            let request = cable.steer.owner_of(CLIENT.into(), *port);
+            let reply = cable.steer.owner_of(new.into(), 80);
+            let of_server = cable.steer.owner_of(SERVER.into(), 80);
+            for owner in [if known { request } else { reply }, request, of_server] {
+                *wanted.entry((owner, 0)).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(arrived(&mut cable.right.devices, 3 * ports.len())?, wanted, "known: {known}");
+    }
+    Ok(())
+}
+
 /// How many frames come to each worker from each queue of the other end.
 fn arrived(devices: &mut [Device], count: usize) -> Outcome<BTreeMap<(usize, u8), usize>> {
     let (mut found, mut left, since) = (BTreeMap::new(), count, Instant::now());
@@ -92,7 +211,7 @@ fn arrived(devices: &mut [Device], count: usize) -> Outcome<BTreeMap<(usize, u8)
         }
         left -= taken.min(left);
         if taken == 0 {
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
     Ok(found)
@@ -100,7 +219,6 @@ fn arrived(devices: &mut [Device], count: usize) -> Outcome<BTreeMap<(usize, u8)
 
 /// A datagram to everybody here.
 fn datagram(source: [u8; 4], destination: [u8; 4], (from, to): (u16, u16)) -> Vec<u8> {
-    let _ = (Family::V4, Protocol::Udp);
     let mut frame = [&MAC[..], &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
     frame.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend([source, destination].concat());

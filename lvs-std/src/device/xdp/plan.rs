@@ -56,6 +56,14 @@ impl<'a> Plan<'a> {
         self.queues * self.frames.0 + workers as u32 * self.frames.1
     }
 
+    /// How many frames can wait for one worker at a queue: its part, so that those of a worker that does not take them
+    /// leave room for the frames of all others.
+    pub(super) fn receive_ring(&self, workers: usize) -> u32 {
+        let part = self.frames.0 / (workers as u32).max(1);
+        // The largest power of two that is not above it.
+        part.checked_ilog2().map_or(FEWEST_FRAMES, |bits| 1 << bits).max(FEWEST_FRAMES)
+    }
+
     /// How long the chunks of a memory are that these share: the frames of the one with the largest MTU fit.
     pub(super) fn chunk(plans: &[Self]) -> usize {
         let is_ordinary = plans.iter().all(|plan| plan.interface.mtu <= ORDINARY_MTU);

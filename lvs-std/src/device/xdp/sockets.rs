@@ -132,7 +132,7 @@ impl Opener {
         };
         let sends = worker % plan.queues as usize == queue as usize;
         let sizes = Sizes {
-            receive: plan.frames.0,
+            receive: plan.receive_ring(self.workers),
             fill: plan.frames.0,
             transmit: if sends { TRANSMIT_RING } else { 0 },
             // Whoever sends may send everything that there is.
