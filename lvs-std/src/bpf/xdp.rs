@@ -2,12 +2,12 @@
 
 use super::ebpf::{Assembler, Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, Register, STACK, Size, When};
 
-/// Leaves the network header in `R8`, the type of what it is (in the network's byte order, as it is loaded) in `R7`, the
-/// frame's first byte in `R2` and the end of its bytes in `R3`. Goes to `cut` when the frame ends before that. The
-/// context is in `R6`; `labels` are for this use alone.
-pub(crate) fn network_header(program: &mut Assembler, [first, second, untagged]: [Label; 3], cut: Label) {
+/// Leaves the network header in `R8`, its type (in the network's byte order, as it is loaded) in `R7`, the frame's
+/// first byte in `R2` and the end of its bytes in `R3`. Goes to `cut` when the frame ends before that. The context is
+/// in `R6`; `labels` are for this use alone.
+pub(crate) fn network_header(program: &mut Assembler, labels: [Label; 3], cut: Label) {
     frame(program, cut);
-    behind_tags(program, [first, second, untagged], cut);
+    behind_tags(program, labels, cut);
 }
 
 /// Leaves the frame's first byte in `R2` and the end of its bytes in `R3`, if it has an Ethernet header.

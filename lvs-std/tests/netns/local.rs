@@ -72,7 +72,8 @@ fn start_by(net: &Arms, head: &str, (mac, device): (&str, &str), services: &str)
     net.start(&format!(
         "{head}\n[[interface]]\nname = \"eth0\"\nmac = \"{mac}\"\ndevice = \"{device}\"\n\
          addresses = [\"10.1.0.254/24\", \"fd00:1::fe/64\"]\n\
-         [[interface]]\nname = \"eth1\"\ndevice = \"{device}\"\naddresses = [\"10.2.0.254/24\", \"fd00:2::fe/64\"]\n{services}"
+         [[interface]]\nname = \"eth1\"\ndevice = \"{device}\"\n\
+         addresses = [\"10.2.0.254/24\", \"fd00:2::fe/64\"]\n{services}"
     ))
 }
 
