@@ -58,6 +58,9 @@ pub struct BalancerCounters {
     pub tunnel_ends: Vec<TunnelEndCounters>,
 }
 
+/// A port of the director's before it is opened: its interface, MAC address and addresses.
+type NamedPort<'a> = (&'a str, MacAddress, Vec<(IpAddr, u8)>);
+
 impl Cluster {
     /// Starts a director with these services as the host for which the address plan has room: it answers for its own
     /// addresses and the virtual ones. With a tunnelling method, the tunnel ends are started too. When this returns,
@@ -184,7 +187,7 @@ impl Cluster {
         &self,
         steer: Steer,
         options: &XdpOptions,
-        ports: Vec<(&str, MacAddress, Vec<(IpAddr, u8)>)>,
+        ports: Vec<NamedPort<'_>>,
         known: &[IpAddr],
     ) -> Result<Opened, LabError> {
         let names: Vec<_> = ports.iter().map(|(name, mac, _)| (*name, Some(mac.0))).collect();

@@ -1,9 +1,9 @@
 //! The devices of several workers: an interface with several queues, and who gets which frame.
 
 use core::net::IpAddr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
