@@ -49,6 +49,7 @@
 //! * Control: [`ServiceKey`], [`ServiceConfig`], [`ServerConfig`] (more in [`service`] and [`config`]); one error type
 //!   per verb in [`error`].
 //! * Schedulers: [`Scheduler`] and the module [`sched`]; the trait [`sched::Schedule`] for one of your own.
+//! * Without packets: [`Picker`] and the module [`pick`].
 //! * What is there and what happened: [`conn`], [`stats`], [`Event`] and [`event`].
 //! * Speed: [`batch`] for many packets at once, [`accel`] for what your machine can do, [`tables`] for large look-up
 //!   tables.
@@ -90,6 +91,7 @@ mod store;
 pub mod sync;
 
 pub use director::Director;
+pub use director::picker::Picker;
 pub use model::config::Config;
 pub use model::event::Event;
 pub use model::flow::{Family, Flow, Protocol};
@@ -146,7 +148,7 @@ pub mod conn {
 pub mod error {
     pub use crate::model::error::{
         AddServerError, AddServiceError, ApplyError, EditServerError, EditServiceError, ExpectError,
-        ParseError, RemoveServerError, RemoveServiceError, WeightError, ZeroError,
+        ObserveError, ParseError, RemoveServerError, RemoveServiceError, WeightError, ZeroError,
     };
 }
 
@@ -165,6 +167,12 @@ pub mod method {
 pub mod packet {
     pub use crate::model::flow::{Addresses, Family, Flow, Protocol};
     pub use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
+}
+
+/// Decisions without packets, for those who connect to real servers themselves; and what they have seen of servers.
+pub mod pick {
+    pub use crate::director::picker::{Client, NotPicked, Opened, Pick, Picker};
+    pub use crate::model::standing::{FailurePolicy, Outcome};
 }
 
 /// Virtual services and their real servers.

@@ -5,7 +5,7 @@
 mod support;
 
 use lvs_core::error::AddServiceError;
-use lvs_core::sched::{Change, Pool, Rng, Schedule, TableLen};
+use lvs_core::sched::{Change, Either, Pool, Rng, Schedule, TableLen};
 use lvs_core::*;
 use support::*;
 
@@ -214,5 +214,96 @@ fn a_heavy_overloaded_server_costs_wrr_no_time() {
     assert_eq!(forwarded(decide(&mut director, 4_001, SYN)).unwrap().target, address(1));
     for port in 0..100 {
         assert_eq!(forwarded(decide(&mut director, 5_000 + port, SYN)).unwrap().target, address(2));
+    }
+}
+
+/// Sends everything to the server with the smallest load that it was told of.
+#[derive(Debug, Default)]
+struct Idlest {
+    picks: u32,
+    due: Option<Tick>,
+    ticks: u32,
+}
+
+impl Schedule for Idlest {
+    fn name(&self) -> &'static str {
+        "idlest"
+    }
+
+    fn pick(&mut self, pool: &mut Pool<'_>, _flow: &Flow, _rng: &mut Rng) -> Option<ServerId> {
+        self.picks += 1;
+        let usable = pool.iter().filter(|(_, server)| server.is_usable());
+        usable.min_by_key(|(_, server)| server.load()).map(|(id, _)| id)
+    }
+
+    fn next_tick(&self) -> Option<Tick> {
+        self.due
+    }
+
+    fn on_tick(&mut self, _pool: &mut Pool<'_>) {
+        self.due = None;
+        self.ticks += 1;
+    }
+}
+
+#[test]
+fn a_scheduler_is_fed_by_loads_and_lent_while_it_runs() {
+    let mut director = Director::new(config(), Heap::<Either<Idlest, Scheduler>>::with_capacity(64));
+    director.add_service(WEB, ServiceConfig::new(Either::Left(Idlest::default()))).unwrap();
+    director.add_service(DNS, ServiceConfig::new(Either::Right("rr".parse().unwrap()))).unwrap();
+    let ids = [1, 2].map(|number| director.add_server(WEB, server(number, Method::Nat, 1)).unwrap());
+    for (port, loads) in (4_000..).zip([[5, 9], [9, 5], [1, 2]]) {
+        ids.iter().zip(loads).for_each(|(&id, load)| director.set_load(id, load).unwrap());
+        let expected = ids[usize::from(loads[0] > loads[1])];
+        assert_eq!(forwarded(decide(&mut director, port, SYN)).unwrap().server, expected);
+    }
+    // What the scheduler is told now it wants to be called for later: a sweep does so.
+    let picks = director.with_scheduler(WEB, |scheduler, pool| {
+        let Either::Left(idlest) = scheduler else { panic!("it is the other one") };
+        assert_eq!((pool.len(), idlest.name()), (2, "idlest"));
+        idlest.due = Some(Tick::from_millis(50));
+        idlest.picks
+    });
+    assert_eq!(picks, Some(3));
+    director.sweep(Tick::from_millis(49), 64);
+    director.sweep(Tick::from_millis(50), 64);
+    director.sweep(Tick::from_millis(99), 64);
+    let ticks = |scheduler: &mut Either<Idlest, Scheduler>| {
+        if let Either::Left(idlest) = scheduler { Some(idlest.ticks) } else { None }
+    };
+    assert_eq!(director.with_scheduler(WEB, |scheduler, _| ticks(scheduler)), Some(Some(1)));
+    assert_eq!(director.with_scheduler(DNS, |scheduler, _| ticks(scheduler)), Some(None));
+    assert_eq!(director.with_scheduler(ServiceKey::tcp(VIP, 81), |_, _| ()), None);
+    director.remove_server(WEB, address(1)).unwrap();
+    assert!(director.set_load(ids[0], 1).is_err(), "a removed server has no load");
+}
+
+#[test]
+fn schedulers_in_boxes_and_pairs_are_those_that_they_hold() {
+    for name in Scheduler::NAMES {
+        let plain: Scheduler = name.parse().unwrap();
+        let (boxed, either) = (Box::new(plain.clone()), Either::<Idlest, Scheduler>::Right(plain.clone()));
+        let erased: Box<dyn Schedule> = boxed;
+        let said = |of: &dyn Schedule| {
+            (of.name(), of.table_len(), of.builder().is_some(), of.hashes(), of.takes_flags(), of.next_tick())
+        };
+        assert_eq!((said(&erased), said(&either)), (said(&plain), said(&plain)), "{name}");
+        let mut one = Director::new(config(), Heap::<Scheduler>::with_capacity(512));
+        let mut other = Director::new(config(), Heap::<Box<dyn Schedule>>::with_capacity(512));
+        let mut third = Director::new(config(), Heap::<Either<Idlest, Scheduler>>::with_capacity(512));
+        one.add_service(WEB, ServiceConfig::new(plain)).unwrap();
+        other.add_service(WEB, ServiceConfig::new(erased)).unwrap();
+        third.add_service(WEB, ServiceConfig::new(either)).unwrap();
+        for number in 1..6 {
+            let config = server(number, Method::Direct, u16::from(number) * 40);
+            one.add_server(WEB, config).unwrap();
+            other.add_server(WEB, config).unwrap();
+            third.add_server(WEB, config).unwrap();
+        }
+        for port in 1..200 {
+            let expected = decide(&mut one, port, SYN);
+            assert_eq!(decide(&mut other, port, SYN), expected, "{name}");
+            assert_eq!(decide(&mut third, port, SYN), expected, "{name}");
+        }
     }
 }

@@ -266,6 +266,7 @@ impl<'a> Table<'a> {
         self.state.deferred.settled();
     }
 
+    #[inline(always)]
     fn put(&mut self, hash: u32, value: u32) {
         self.state.deferred.mark(hash);
         self.index.insert(hash, value);

@@ -11,6 +11,7 @@ use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
 use crate::model::rng::Rng;
 use crate::model::seed::Seed;
+use crate::model::standing::FailurePolicy;
 use crate::model::tick::Tick;
 use crate::proto::timeouts::TimeoutTable;
 use crate::sched::pool::PickContext;
@@ -61,6 +62,11 @@ pub(crate) struct Brain {
     pub(super) places: Places,
     /// Removed servers that still take a place.
     pub(super) trash: u32,
+    /// Whether servers may be of another family than their service's without a tunnel: where no packet is rewritten.
+    pub(super) joins_families: bool,
+    pub(super) failure_policy: Option<FailurePolicy>,
+    /// When the next server that failures hold back may come back.
+    pub(super) next_return: Option<Tick>,
     /// Where the search for connections of removed servers goes on, if one is under way.
     pub(super) flush: Option<u32>,
 }
@@ -145,6 +151,9 @@ impl Brain {
             next_service_place: 0,
             places: Places::NEW,
             trash: 0,
+            joins_families: false,
+            failure_policy: None,
+            next_return: None,
             flush: None,
         };
         brain.tuning_changed();

@@ -18,6 +18,7 @@ use crate::model::key::ServiceKey;
 use crate::model::method::Method;
 use crate::model::persistence::Persistence;
 use crate::model::server::{Life, Server, ServerConfig, has_tunnel_port};
+use crate::model::standing::{Latency, Standing};
 use crate::sched::pool::Pool;
 use crate::sched::schedule::{Change, Schedule, TableLen};
 use crate::store::service::{Service, ServiceConfig};
@@ -156,7 +157,7 @@ impl<S: Store> Director<S> {
         let config = ServerConfig { address: endpoint(config.address), ..config };
         let mut engine = self.engine();
         let index = engine.tables.by_key.find(&key).ok_or(AddServerError::NoService)?;
-        check(&key, &config).map_err(|fault| match fault {
+        check(&key, &config, engine.brain.joins_families).map_err(|fault| match fault {
             Fault::FamilyMismatch => AddServerError::FamilyMismatch,
             Fault::NoTunnelPort => AddServerError::NoTunnelPort,
             Fault::Thresholds => AddServerError::BadThresholds,
@@ -183,6 +184,7 @@ impl<S: Store> Director<S> {
         server.weight = config.weight.get();
         server.last_weight = config.weight.get();
         server.draining = config.draining;
+        (server.load, server.latency, server.standing) = (0, Latency::NEW, Standing::NEW);
         server.life = Life::Available;
         server.service = ServiceId(index);
         server.key = key;
@@ -205,7 +207,7 @@ impl<S: Store> Director<S> {
         let config = ServerConfig { address: endpoint(config.address), ..config };
         let mut engine = self.engine();
         let index = engine.tables.by_key.find(&key).ok_or(EditServerError::NoService)?;
-        check(&key, &config).map_err(|fault| match fault {
+        check(&key, &config, engine.brain.joins_families).map_err(|fault| match fault {
             Fault::FamilyMismatch => EditServerError::FamilyMismatch,
             Fault::NoTunnelPort => EditServerError::NoTunnelPort,
             Fault::Thresholds => EditServerError::BadThresholds,
@@ -214,7 +216,12 @@ impl<S: Store> Director<S> {
         let id = found.server;
         let server = &mut engine.tables.servers[id.0 as usize];
         server.method = config.method;
-        server.weight = config.weight.get();
+        // Failures hold it back for their time, whatever weight it is to have then.
+        if server.standing.until.is_some() {
+            server.standing.weight = config.weight.get();
+        } else {
+            server.weight = config.weight.get();
+        }
         server.draining = config.draining;
         if server.weight != 0 {
             server.last_weight = server.weight;
@@ -331,7 +338,7 @@ impl<S: Store> Engine<'_, S> {
     }
 
     /// Tells a service's scheduler what changed.
-    fn inform(&mut self, index: u32, change: Change) {
+    pub(super) fn inform(&mut self, index: u32, change: Change) {
         if change == Change::Bound
             && let Some(Some(service)) = self.tables.services.get(index as usize)
         {
@@ -400,15 +407,15 @@ enum Fault {
     Thresholds,
 }
 
-fn check(key: &ServiceKey, config: &ServerConfig) -> Result<(), Fault> {
+fn check(key: &ServiceKey, config: &ServerConfig, joins_families: bool) -> Result<(), Fault> {
     if config.lower > config.upper || config.upper > i32::MAX as u32 {
         return Err(Fault::Thresholds);
     }
     if !has_tunnel_port(config.method) {
         return Err(Fault::NoTunnelPort);
     }
-    let tunnelled = matches!(config.method, Method::Tunnel(_));
-    if Family::of(config.address.ip()) != key.family() && !tunnelled {
+    let joins = joins_families || matches!(config.method, Method::Tunnel(_));
+    if Family::of(config.address.ip()) != key.family() && !joins {
         return Err(Fault::FamilyMismatch);
     }
     Ok(())

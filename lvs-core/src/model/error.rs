@@ -69,6 +69,9 @@ errors! {
         /// The store has no place for another real server, removed ones that still have connections included: give it
         /// more, or wait for these.
         Full => "the store has no place for another real server",
+        /// A [`Picker`](crate::Picker) sends no packets, so the method of its servers is
+        /// [`Method::Direct`](crate::Method::Direct).
+        NotDirect => "the servers of a picker have the method Direct",
         /// GUE needs a UDP port other than 0 (`EINVAL`).
         NoTunnelPort => "a GUE tunnel needs a port other than 0",
         /// No service has this key (`ESRCH`): add it first.
@@ -81,6 +84,9 @@ errors! {
         BadThresholds => "the lower threshold is above the upper one, or the upper one is too large",
         /// The server's address family is not the service's and its method not a tunnel (`EINVAL`).
         FamilyMismatch => "only tunnels reach a server of the other address family",
+        /// A [`Picker`](crate::Picker) sends no packets, so the method of its servers is
+        /// [`Method::Direct`](crate::Method::Direct).
+        NotDirect => "the servers of a picker have the method Direct",
         /// The service has no such server (`ENOENT`): add it.
         NotFound => "the service has no server with this address and port",
         /// GUE needs a UDP port other than 0 (`EINVAL`).
@@ -137,6 +143,12 @@ errors! {
         Tunnel => "not an encapsulation: expected ipip, gre or gue",
         /// No weight.
         Weight => "not a weight: expected a number from 0 to 2147483647",
+    }
+
+    /// Why what was observed of a server counts for nothing.
+    ObserveError {
+        /// There is no such server, or it was removed.
+        NotFound => "there is no such server",
     }
 
     /// Why a number is no weight.

@@ -67,4 +67,6 @@ pub enum Cause {
     OneWay,
     /// The connection made room while the table was full.
     Reclaimed,
+    /// Whoever had opened it closed it ([`Picker::close`](crate::Picker::close)).
+    Released,
 }

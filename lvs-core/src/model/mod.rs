@@ -20,6 +20,7 @@ pub(crate) mod seed;
 #[cfg(feature = "serde")]
 pub(crate) mod serial;
 pub(crate) mod server;
+pub(crate) mod standing;
 pub(crate) mod state;
 pub(crate) mod sync_entry;
 pub(crate) mod text;

@@ -9,6 +9,7 @@ use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
 use crate::model::method::{Method, Tunnel};
+use crate::model::standing::{Latency, Standing};
 use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 
@@ -173,6 +174,10 @@ pub struct Server {
     pub(crate) holds: u32,
     /// How many servers had this place before.
     pub(crate) generation: u32,
+    /// What the embedder says of it.
+    pub(crate) load: u32,
+    pub(crate) latency: Latency,
+    pub(crate) standing: Standing,
 }
 
 /// Where a server's place in the store is in its life.
@@ -212,6 +217,9 @@ impl Server {
         scratch: [0; 3],
         holds: 0,
         generation: 0,
+        load: 0,
+        latency: Latency::NEW,
+        standing: Standing::NEW,
     };
 
     /// Gives the place back for another server.
@@ -317,6 +325,31 @@ impl Server {
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         !self.overloaded && self.weight > 0
+    }
+
+    /// What [`set_load`](crate::Director::set_load) said last, 0 at first.
+    #[must_use]
+    pub const fn load(&self) -> u32 {
+        self.load
+    }
+
+    /// The average of the latencies that were [observed](crate::Director::observe), in microseconds, as of `now`; 0
+    /// while none was, or the last one is long ago.
+    #[must_use]
+    pub fn latency(&self, now: Tick) -> u64 {
+        self.latency.micros(now)
+    }
+
+    /// Failures in a row, up to now or since the server came back.
+    #[must_use]
+    pub const fn failures(&self) -> u32 {
+        self.standing.failures
+    }
+
+    /// Until when failures hold it back at least; `None` if they do not. Its weight is 0 meanwhile.
+    #[must_use]
+    pub const fn held_back_until(&self) -> Option<Tick> {
+        self.standing.until
     }
 
     /// What went to it and came from it.

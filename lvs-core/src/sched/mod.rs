@@ -6,6 +6,7 @@
 
 mod cache;
 mod dh;
+mod either;
 mod fo;
 mod lblc;
 mod lblcr;
@@ -15,6 +16,7 @@ mod mh;
 mod nq;
 pub(crate) mod order;
 mod ovf;
+mod p2c;
 pub(crate) mod pool;
 pub(crate) mod prebuilt;
 mod rr;
@@ -33,6 +35,7 @@ use crate::model::tick::Tick;
 
 pub use crate::model::config::ScheduleFlags;
 pub use crate::model::rng::Rng;
+pub use either::Either;
 pub use pool::Pool;
 pub use schedule::{Change, Schedule, TableLen};
 
@@ -153,6 +156,8 @@ schedulers! {
     NeverQueue(nq::NeverQueue) = "nq",
     /// Weighted overflow: the highest weight until it holds more connections than its weight, then the next.
     Overflow(ovf::Overflow) = "ovf",
+    /// The power of two choices by observed latency and connections. Not one of IPVS.
+    PowerOfTwo(p2c::PowerOfTwo) = "p2c",
     /// Round robin, weights ignored.
     RoundRobin(rr::RoundRobin) = "rr",
     /// Shortest expected delay.

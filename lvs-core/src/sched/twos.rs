@@ -39,7 +39,7 @@ impl Schedule for TwoChoices {
 }
 
 /// A number from 0 to `last`, both included, all about equally likely.
-fn up_to(last: u64, rng: &mut Rng) -> u64 {
+pub(super) fn up_to(last: u64, rng: &mut Rng) -> u64 {
     let bits = u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32());
     ((u128::from(bits) * (u128::from(last) + 1)) >> 64) as u64
 }

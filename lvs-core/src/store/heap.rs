@@ -1,7 +1,6 @@
 //! The store with an allocator: sized when it is made, and never again.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -174,7 +173,7 @@ impl<P> Heap<P> {
                 calls: HashTable::with_capacity(capacity.calls),
                 most_calls: capacity.calls,
             },
-            events: HeapQueue { events: VecDeque::with_capacity(capacity.events), limit: capacity.events },
+            events: HeapQueue { events: filled(None, capacity.events).ok_or(no_memory)?, first: 0, len: 0 },
             used: false,
         })
     }
@@ -278,7 +277,7 @@ impl<P: Schedule> private::Parts for Heap<P> {
             self.cells.fill(Cell::EMPTY);
             self.servers.fill(Server::VACANT);
             self.services.fill_with(|| None);
-            self.events.events.clear();
+            self.events.clear();
             self.by_key.calls.clear();
         }
         self.by_key.keys.clear();
@@ -353,25 +352,49 @@ const fn slot_hash(seed: Seed, slot: u32) -> u64 {
     seed.hash([], slot as u64 | 4 << 56)
 }
 
-/// A ring of events.
+/// A ring of events, written out here because it never grows: a `VecDeque` asks for each event whether it has to.
 #[derive(Debug)]
 pub struct HeapQueue {
-    events: VecDeque<Event>,
-    limit: usize,
+    events: Box<[Option<Event>]>,
+    /// Where the oldest is.
+    first: usize,
+    len: usize,
+}
+
+impl HeapQueue {
+    fn clear(&mut self) {
+        (self.first, self.len) = (0, 0);
+    }
+
+    /// The place of the event after so many others.
+    const fn place(&self, after: usize) -> usize {
+        let at = self.first + after;
+        if at < self.events.len() { at } else { at - self.events.len() }
+    }
 }
 
 impl Queue for HeapQueue {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, event: Event) -> bool {
-        let room = self.events.len() < self.limit;
+        let room = self.len < self.events.len();
         if room {
-            self.events.push_back(event);
+            let at = self.place(self.len);
+            if let Some(place) = self.events.get_mut(at) {
+                *place = Some(event);
+                self.len += 1;
+            }
         }
         room
     }
 
     #[inline]
     fn pop(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.len = self.len.checked_sub(1)?;
+        let event = self.events.get_mut(self.first)?.take();
+        self.first = self.place(1);
+        event
     }
 }
+
+// What a store allocates is said in events.
+const _: () = assert!(size_of::<Option<Event>>() == size_of::<Event>());

@@ -343,7 +343,7 @@ impl<S: Store> Engine<'_, S> {
         self.count_at(ServerId(server), what);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_at(&mut self, server: ServerId, what: impl Fn(&mut Traffic)) {
         let server = &mut self.tables.servers[server.0 as usize];
         // In IPVS a removed server has left the list by now, and nobody could show what it counts.

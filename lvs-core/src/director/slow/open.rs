@@ -30,9 +30,19 @@ use crate::store::Store;
 pub(crate) struct Opening<'k> {
     pub(crate) key: &'k Key,
     pub(crate) hash: u32,
-    /// The connection ends with its first packet.
-    pub(crate) one_packet: bool,
+    pub(crate) entry: Entry,
     pub(crate) controller: Option<u32>,
+}
+
+/// Whether a connection gets an entry in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It does.
+    Kept,
+    /// It has none, and ends with its first packet.
+    OnePacket,
+    /// It has none, and counts at its server until it is released.
+    Held,
 }
 
 /// A connection that a helper has read about in another one.
@@ -91,7 +101,7 @@ impl<S: Store> Engine<'_, S> {
         server: ServerId,
         port: u16,
     ) -> Verdict {
-        if opening.one_packet {
+        if opening.entry != Entry::Kept {
             return self.send_once(packet, opening, server, port);
         }
         let method = self.tables.servers[server.0 as usize].method;
@@ -211,10 +221,21 @@ impl<S: Store> Engine<'_, S> {
         Some(id)
     }
 
-    /// Sends a packet whose connection ends with it, so that none is made; what counts, counts.
+    /// Sends a packet whose connection gets no entry; what counts, counts.
+    #[inline(never)]
     fn send_once(&mut self, packet: &Packet, opening: &Opening<'_>, server: ServerId, port: u16) -> Verdict {
-        self.count_once(server, |traffic| traffic.count_in(packet.length));
+        let held = opening.entry == Entry::Held;
+        if held {
+            self.hold(server, packet.flow.protocol);
+        } else {
+            self.count_once(server, |traffic| traffic.count_in(packet.length));
+        }
         if let Some(controller) = opening.controller {
+            // As if the client's and the server's packets had shown it.
+            if held {
+                self.assure(controller);
+                self.tables.slots[controller as usize].vouch_for_template();
+            }
             let packets = self.packets_of_controller(controller);
             if self.brain.master {
                 self.synchronise(controller, packets);
@@ -240,6 +261,18 @@ impl<S: Store> Engine<'_, S> {
         self.count_once(server, |traffic| traffic.count_out(packet.length));
         let (direction, method, connection) = (Direction::Reply, Method::Nat, ConnId::NONE);
         Verdict::Forward(Forward { direction, method, target: virt, connection, server, helper: None })
+    }
+
+    /// Counts a connection until it is released.
+    #[inline(never)]
+    fn hold(&mut self, server: ServerId, protocol: Protocol) {
+        let own = &mut self.tables.servers[server.0 as usize];
+        let overloaded = own.bind();
+        own.active += u32::from(protocol != Protocol::Udp);
+        if overloaded {
+            self.note(Event::Overloaded { server });
+        }
+        self.count_at(server, |traffic| traffic.connections += 1);
     }
 
     /// Counts a connection that is over again: its server was overloaded by it, if at all, for just that long.

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::open::Opening;
+use super::open::{Entry, Opening};
 use crate::conntrack::key::Key;
 use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
 use crate::director::engine::Engine;
@@ -19,14 +19,42 @@ use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
 use crate::store::{Services as _, Store};
 
+/// What is done with a connection that is scheduled, besides what its packet says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// It gets no entry, and counts at its server until it is released.
+    pub(crate) held: bool,
+    /// The whole address of its client counts for persistence.
+    pub(crate) whole: bool,
+}
+
+impl Manner {
+    /// As packets are scheduled.
+    const OF_PACKETS: Self = Self { held: false, whole: false };
+}
+
 impl<S: Store> Engine<'_, S> {
     /// Gives a packet without a connection to a real server of its service, if it may start one.
+    #[inline(never)]
     pub(crate) fn schedule(
         &mut self,
         packet: &Packet,
         key: (&Key, u32),
         service: Option<u32>,
         inspected: &Inspected<'_>,
+    ) -> Verdict {
+        self.schedule_as(packet, key, service, inspected, Manner::OF_PACKETS)
+    }
+
+    /// As [`schedule`](Self::schedule), in a manner that is known where this is called.
+    #[inline(always)]
+    pub(crate) fn schedule_as(
+        &mut self,
+        packet: &Packet,
+        key: (&Key, u32),
+        service: Option<u32>,
+        inspected: &Inspected<'_>,
+        manner: Manner,
     ) -> Verdict {
         let Some(index) = service else {
             let starts = self.brain.may_start(packet.content);
@@ -36,7 +64,11 @@ impl<S: Store> Engine<'_, S> {
             return self.brain.pass(Reason::NoService);
         };
         let service_port = service.port();
-        let one_packet = service.one_packet && packet.flow.protocol == Protocol::Udp;
+        let entry = match service.one_packet && packet.flow.protocol == Protocol::Udp {
+            _ if manner.held => Entry::Held,
+            true => Entry::OnePacket,
+            false => Entry::Kept,
+        };
         // Nothing may have changed yet when the answer is that the payload must be looked into.
         let engine = service.persistence.as_ref().and_then(|persistence| persistence.engine);
         let call = match (engine, inspected) {
@@ -56,8 +88,11 @@ impl<S: Store> Engine<'_, S> {
         if packet.flow.source_port == FTP_DATA_PORT {
             return self.brain.pass(Reason::FtpDataPort);
         }
-        let opening = Opening { key: key.0, hash: key.1, one_packet, controller: None };
-        if let Some(persistence) = service.persistence {
+        let opening = Opening { key: key.0, hash: key.1, entry, controller: None };
+        if let Some(mut persistence) = service.persistence {
+            if manner.whole {
+                persistence.mask = None;
+            }
             let call = match call {
                 None => None,
                 Some(Some(call)) => Some(call),

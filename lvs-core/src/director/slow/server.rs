@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::open::Opening;
+use super::open::{Entry, Opening};
 use super::persist::wanted;
 use crate::conntrack::key::Key;
 use crate::director::Director;
@@ -108,7 +108,7 @@ impl<S: Store> Engine<'_, S> {
         let opening = Opening {
             key: &request_key,
             hash: request_key.hash(self.brain.config.seed),
-            one_packet,
+            entry: if one_packet { Entry::OnePacket } else { Entry::Kept },
             controller: Some(template),
         };
         // The entry is made as the client's packet would have made it, and this packet is then its first reply.

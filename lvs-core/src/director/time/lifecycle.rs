@@ -53,6 +53,12 @@ impl<S: Store> Engine<'_, S> {
         self.close_known(id, when, cause, None);
     }
 
+    /// As [`close`](Self::close), of a connection of [`Method::Direct`](crate::Method::Direct) that requests find by
+    /// this hash.
+    pub(crate) fn close_by(&mut self, id: u32, when: Stamp, cause: Cause, hash: u32) {
+        self.close_known(id, when, cause, Some((hash, None)));
+    }
+
     fn close_known(&mut self, id: u32, when: Stamp, cause: Cause, hashes: Option<Hashes>) {
         let slot = self.tables.slots[id as usize];
         let index = slot.server as usize;

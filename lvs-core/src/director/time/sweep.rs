@@ -62,6 +62,7 @@ impl<S: Store> Director<S> {
         engine.free_expired(&mut budget);
         engine.nominate(asked, &mut budget);
         engine.defend();
+        engine.bring_back();
         engine.estimate();
         if engine.brain.trash > 0 && engine.brain.clock >= engine.brain.next_trash {
             engine.empty_trash();
