@@ -13,6 +13,7 @@ pub(crate) mod host_addresses;
 pub(crate) mod interface;
 #[cfg(feature = "runtime")]
 pub(crate) mod links;
+mod mapping;
 #[cfg(feature = "lab")]
 pub(crate) mod netns;
 pub(crate) mod option;

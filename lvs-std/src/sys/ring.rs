@@ -11,10 +11,11 @@ use core::ptr::{self, NonNull};
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 
 use libc::tpacket2_hdr;
 
+use crate::sys::mapping::Mapping;
 use crate::sys::packet::PacketSocket;
 
 /// Where the kernel expects the data of a slot to be sent to begin (`TPACKET2_HDRLEN` less the address that follows
@@ -59,12 +60,9 @@ impl Geometry {
 /// The mapped memory of one ring. The mapping keeps the kernel's pages alive, also after the socket is closed.
 #[derive(Debug)]
 struct Memory {
-    start: NonNull<u8>,
+    mapping: Mapping,
     geometry: Geometry,
 }
-
-// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
-unsafe impl Send for Memory {}
 
 impl Memory {
     /// Makes the ring `option` (`PACKET_RX_RING`, `PACKET_TX_RING`) of a socket that has no other ring, and maps it.
@@ -81,26 +79,13 @@ impl Memory {
         // The version comes first: it says how the slots' headers look, and cannot change once there is a ring.
         socket.set(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as libc::c_int))?;
         socket.set(option, &request)?;
-        let protection = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs no existing memory.
-        let start = unsafe {
-            rustix::mm::mmap(
-                ptr::null_mut(),
-                geometry.bytes(),
-                protection,
-                rustix::mm::MapFlags::SHARED,
-                socket.as_fd(),
-                0,
-            )
-        }?;
-        let start = NonNull::new(start.cast()).ok_or_else(invalid)?;
-        Ok(Self { start, geometry })
+        Ok(Self { mapping: Mapping::of(socket.as_fd(), 0, geometry.bytes(), false)?, geometry })
     }
 
     /// The first byte of a slot. Indices past the end wrap around.
     fn slot(&self, index: usize) -> NonNull<u8> {
         // SAFETY: the offset of a slot inside of the ring is inside of the mapping.
-        unsafe { self.start.add(self.geometry.offset(index % self.geometry.slots)) }
+        unsafe { self.mapping.start().add(self.geometry.offset(index % self.geometry.slots)) }
     }
 
     fn status(&self, index: usize) -> &AtomicU32 {
@@ -112,14 +97,6 @@ impl Memory {
     /// The index after this one.
     fn after(&self, index: usize) -> usize {
         if index + 1 < self.geometry.slots { index + 1 } else { 0 }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `map`, and whatever was lent from it borrowed from `self`.
-        // Unmapping a valid mapping cannot fail.
-        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.geometry.bytes()) };
     }
 }
 
@@ -351,26 +328,4 @@ fn is_free(status: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_lie_inside_of_their_blocks() {
-        let geometry = Geometry::new(65_700, 40).unwrap();
-        assert_eq!(geometry.slots, 45);
-        assert_eq!(geometry.blocks(), 3);
-        for index in 0..geometry.slots {
-            let offset = geometry.offset(index);
-            assert_eq!(offset / BLOCK, (offset + geometry.slot - 1) / BLOCK, "slot {index}");
-        }
-        assert!(geometry.offset(44) + geometry.slot <= geometry.bytes());
-    }
-
-    #[test]
-    fn impossible_rings_are_refused() {
-        assert!(Geometry::new(BLOCK + 1, 1).is_none());
-        assert!(Geometry::new(0, 1).is_none());
-        assert!(Geometry::new(2_048, usize::MAX).is_none());
-        assert!(Geometry::new(usize::MAX, 1).is_none());
-    }
-}
+mod tests;

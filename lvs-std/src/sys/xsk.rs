@@ -7,14 +7,13 @@
 //! plain slice.
 
 use core::num::NonZeroU32;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::net::sockopt;
 use rustix::net::xdp::{
     SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpMmapOffsets, XdpRingOffset,
@@ -22,10 +21,13 @@ use rustix::net::xdp::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::sys::mapping::Mapping;
+
 /// Memory for frames that any number of sockets share.
 #[derive(Debug)]
 pub(crate) struct Umem {
-    start: NonNull<u8>,
+    /// Through a shared reference, the bytes are reached only by way of a [`Chunk`], of which there is one for each.
+    mapping: Mapping,
     chunk: usize,
     chunks: u32,
     /// Where each chunk is, for those who hand it to each other: [`HERE`], [`SENT`] or [`BACK`].
@@ -56,26 +58,17 @@ const SENT: u8 = 1;
 /// The chunk was sent.
 const BACK: u8 = 2;
 
-// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
-unsafe impl Send for Umem {}
-// SAFETY: through a shared reference, the bytes are reached only by way of a `Chunk`, of which there is one for each;
-// all else is atomic or never changes.
-unsafe impl Sync for Umem {}
-
 impl Umem {
     /// Memory of `chunks` chunks of `chunk` bytes, a power of two of at least 2,048 and at most a page; and all of the
     /// chunks.
     pub(crate) fn new(chunk: usize, chunks: u32) -> io::Result<(Arc<Self>, Vec<Chunk>)> {
         let bytes = chunk.checked_mul(chunks as usize).filter(|bytes| *bytes > 0).ok_or_else(invalid)?;
-        // Populated at once, so that no packet waits for a page fault at the first use of a chunk.
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs no existing memory.
-        let start = unsafe {
-            mmap_anonymous(ptr::null_mut(), bytes, protection, MapFlags::PRIVATE | MapFlags::POPULATE)
-        }?;
-        let start = NonNull::new(start.cast()).ok_or_else(invalid)?;
+        Ok(Self::on(Mapping::anonymous(bytes)?, chunk, chunks))
+    }
+
+    fn on(mapping: Mapping, chunk: usize, chunks: u32) -> (Arc<Self>, Vec<Chunk>) {
         let state = (0..chunks).map(|_| AtomicU8::new(HERE)).collect();
-        Ok((Arc::new(Self { start, chunk, chunks, state }), (0..chunks).map(Chunk).collect()))
+        (Arc::new(Self { mapping, chunk, chunks, state }), (0..chunks).map(Chunk).collect())
     }
 
     /// Lends a chunk's bytes.
@@ -84,7 +77,8 @@ impl Umem {
         // `Chunk` for each, borrowed mutably here, so nobody else has these bytes; the kernel has none that is not in a
         // ring. Memory from the kernel is initialised.
         unsafe {
-            slice::from_raw_parts_mut(self.start.add(chunk.0 as usize * self.chunk).as_ptr(), self.chunk)
+            let start = self.mapping.start().add(chunk.0 as usize * self.chunk);
+            slice::from_raw_parts_mut(start.as_ptr(), self.chunk)
         }
     }
 
@@ -111,7 +105,7 @@ impl Umem {
 
     /// The chunk in which these bytes lie, if they lie in one.
     fn chunk_of(&self, bytes: &[u8]) -> Option<(u32, u64)> {
-        let offset = (bytes.as_ptr() as usize).checked_sub(self.start.as_ptr() as usize)?;
+        let offset = (bytes.as_ptr() as usize).checked_sub(self.mapping.start().as_ptr() as usize)?;
         let index = u32::try_from(offset / self.chunk).ok().filter(|index| *index < self.chunks)?;
         (offset % self.chunk + bytes.len() <= self.chunk).then_some((index, offset as u64))
     }
@@ -120,15 +114,6 @@ impl Umem {
     fn chunk_at(&self, address: u64) -> Option<u32> {
         let index = usize::try_from(address).ok()? / self.chunk;
         u32::try_from(index).ok().filter(|index| *index < self.chunks)
-    }
-}
-
-impl Drop for Umem {
-    fn drop(&mut self) {
-        let bytes = self.chunk * self.chunks as usize;
-        // SAFETY: the range is the mapping that `new` made; no loan can be left, since each borrows this value. The
-        // kernel holds the pages on its own as long as a socket uses them.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
     }
 }
 
@@ -178,7 +163,7 @@ impl XdpSocket {
             Sharing::First { .. } => sockopt::set_xdp_umem_reg(
                 &fd,
                 XdpUmemReg {
-                    addr: umem.start.as_ptr() as u64,
+                    addr: umem.mapping.start().as_ptr() as u64,
                     len: umem.chunk as u64 * u64::from(umem.chunks),
                     chunk_size: umem.chunk as u32,
                     headroom: 0,
@@ -437,8 +422,7 @@ const ADDRESS: usize = size_of::<u64>();
 /// this program counts is written with release order, and each side touches only entries that are its own by then.
 #[derive(Debug)]
 struct Ring {
-    start: NonNull<u8>,
-    bytes: usize,
+    mapping: Mapping,
     producer: usize,
     consumer: usize,
     flags: usize,
@@ -456,44 +440,33 @@ struct Ring {
     there: u32,
 }
 
-// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
-unsafe impl Send for Ring {}
-
 impl Ring {
     fn map(fd: impl AsFd, at: u64, offsets: XdpRingOffset, entry: usize, count: u32) -> io::Result<Self> {
+        Self::over(offsets, entry, count, |bytes| Mapping::of(fd, at, bytes, true))
+    }
+
+    fn over(
+        offsets: XdpRingOffset,
+        entry: usize,
+        count: u32,
+        map: impl FnOnce(usize) -> io::Result<Mapping>,
+    ) -> io::Result<Self> {
         let count = NonZeroU32::new(count).filter(|count| count.is_power_of_two()).ok_or_else(invalid)?.get();
         let place = |offset: u64| usize::try_from(offset).map_err(|_| invalid());
         // Since Linux 5.4 there are flags.
         let flags = place(offsets.flags.ok_or_else(invalid)?)?;
         let (producer, consumer) = (place(offsets.producer)?, place(offsets.consumer)?);
         let entries = place(offsets.desc)?;
-        let bytes = entries + count as usize * entry;
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let kind = MapFlags::SHARED | MapFlags::POPULATE;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs no existing memory.
-        let start = unsafe { mmap(ptr::null_mut(), bytes, protection, kind, fd, at) }?;
-        let start = NonNull::new(start.cast()).ok_or_else(invalid)?;
+        let mapping = map(entries + count as usize * entry)?;
         let mask = count - 1;
-        Ok(Self {
-            start,
-            bytes,
-            producer,
-            consumer,
-            flags,
-            entries,
-            entry,
-            mask,
-            here: 0,
-            shared: 0,
-            there: 0,
-        })
+        Ok(Self { mapping, producer, consumer, flags, entries, entry, mask, here: 0, shared: 0, there: 0 })
     }
 
     /// One of the words that both sides see.
     fn word(&self, at: usize) -> &AtomicU32 {
         // SAFETY: the kernel said that a 32-bit word is there, before the entries and so inside of the mapping, aligned
         // as its own; it is live as long as `self`, and both sides access it only atomically.
-        unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
+        unsafe { self.mapping.start().add(at).cast::<AtomicU32>().as_ref() }
     }
 
     fn needs_wakeup(&self) -> bool {
@@ -504,7 +477,7 @@ impl Ring {
     fn entry<T: Entry>(&self, counter: u32) -> NonNull<T> {
         debug_assert_eq!(size_of::<T>(), self.entry, "the ring's entries are of this type");
         // SAFETY: a masked counter is below the number of entries, which are inside of the mapping.
-        unsafe { self.start.add(self.entries + (counter & self.mask) as usize * self.entry).cast() }
+        unsafe { self.mapping.start().add(self.entries + (counter & self.mask) as usize * self.entry).cast() }
     }
 
     /// The consumer's side: the oldest entry that was not taken.
@@ -568,13 +541,6 @@ impl Ring {
     }
 }
 
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // SAFETY: the range is the mapping that `map` made, and nothing borrows from it any more.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
-    }
-}
-
 /// What a ring's entries may be: plain numbers, of which every bit pattern is valid.
 trait Entry: Copy {}
 impl Entry for u64 {}
@@ -583,3 +549,6 @@ impl Entry for Descriptor {}
 fn invalid() -> io::Error {
     io::Error::from_raw_os_error(libc::EINVAL)
 }
+
+#[cfg(test)]
+mod tests;
