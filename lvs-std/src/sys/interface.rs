@@ -112,7 +112,8 @@ pub(crate) fn name_of(request: &libc::ifreq) -> String {
 
 /// Any socket will do to ask about interfaces.
 pub(super) fn inquirer() -> io::Result<OwnedFd> {
-    Ok(rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?)
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    Ok(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
 /// An otherwise empty request about the interface `name`.

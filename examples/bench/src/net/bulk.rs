@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use lvs_core::{Method, Protocol};
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use super::contender;
 use super::director::{self, Bulk, Duty};
@@ -88,7 +88,7 @@ fn gigabits(stage: &Stage, client: Ipv4Addr, to: SocketAddrV4) -> Result<f64, Bo
 
 /// A connection from one of the source's addresses, which vanishes without farewell when it is closed.
 fn connect(client: Ipv4Addr, to: SocketAddrV4) -> Result<TcpStream, rustix::io::Errno> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // How long a connection is tried for.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;

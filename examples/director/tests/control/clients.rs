@@ -88,7 +88,8 @@ pub(crate) fn crowded(lab: Lab) -> Outcome {
     let stage = Stage::new(lab, "crowded", &service("rr", &[(1, 1), (2, 1)]))?;
     let json = format!("{}.json", stage.socket);
     let netlink = || -> std::io::Result<_> {
-        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(&stage.socket)?)?;
         Ok(socket)
     };

@@ -128,6 +128,11 @@ pub(crate) fn programs_of_checks(lab: Lab) -> Outcome {
         let group = fs::read_to_string(&noted)?.trim().to_owned();
         fs::remove_file(&noted)?;
         eventually("it has a child", || Ok(members(&group)? == 2))?;
+        let mut descriptors = fs::read_dir(format!("/proc/{group}/fd"))?
+            .map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()))
+            .collect::<Result<Vec<String>, std::io::Error>>()?;
+        descriptors.sort();
+        assert_eq!(descriptors, ["0", "1", "2"], "it has none of the director's descriptors");
         stage.director.signal(signal)?;
         eventually("both have ended", || Ok(members(&group)? == 0))?;
         if signal == Signal::KILL {

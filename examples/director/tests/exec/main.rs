@@ -20,7 +20,7 @@ use lvs_forward::host::Host;
 use lvs_forward::{Forwarder, Options};
 use lvs_std::control::{CommandHandler, Controller, Local, NoDaemons, ServeOptions, Serving, Session, serve};
 use lvs_std::ownership::OwnedSocket;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
 
 #[test]
@@ -204,14 +204,16 @@ fn a_request_that_the_director_took_with_it_is_sent_again() {
         return;
     }
     let socket = Temporary::new("again");
-    let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    let listener =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    let listener = listener.unwrap();
     rustix::net::bind(&listener, &SocketAddrUnix::new(&socket.0).unwrap()).unwrap();
     rustix::net::listen(&listener, 8).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let (handler, counter) = (handler(), Arc::clone(&asked));
     // The test's process ends it.
     thread::spawn(move || {
-        while let Ok(client) = rustix::net::accept(&listener) {
+        while let Ok(client) = rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
             let (handler, counter) = (Arc::clone(&handler), Arc::clone(&counter));
             thread::spawn(move || converse(&client, &handler, &counter));
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use lvs_std::lab::Node;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// A server at a port of all addresses of a node, which answers every request with the node's name. When it is
 /// dropped, it is gone as if it were killed: nothing listens, and its connections are cut.
@@ -174,7 +174,8 @@ pub(crate) fn visit_within(to: SocketAddr, time: Duration) -> io::Result<String>
 
 /// Connects from a port; 0 leaves it to the kernel.
 fn connect(to: SocketAddr, port: u16, time: Duration) -> io::Result<TcpStream> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     for direction in [Timeout::Send, Timeout::Recv] {
         set_socket_timeout(&socket, direction, Some(time))?;
     }
