@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lvs_core::config::Capacity;
 use lvs_core::error::AddServerError;
 use lvs_core::{
-    Config, Director, Heap, Method, Scheduler, Seed, ServerConfig, ServerId, ServiceConfig, ServiceKey, Tick,
+    Config, Director, Heap, Method, Protocol, Scheduler, Seed, ServerConfig, ServerId, ServiceConfig,
+    ServiceKey, Tick,
 };
 use proptest::prelude::*;
 
@@ -108,6 +109,12 @@ proptest! {
                 let found = director.servers(key(service)).find(|(_, there)| there.address() == address(server));
                 prop_assert_eq!(found.map(|(id, _)| id), Some(id));
             }
+            for server in 0..SERVERS {
+                let mut services: Vec<_> = director.nat_services_of(Protocol::Tcp, address(server)).collect();
+                services.sort();
+                let of = live.keys().filter(|(_, there)| *there == server).map(|(service, _)| key(*service));
+                prop_assert_eq!(services, of.collect::<Vec<_>>());
+            }
         }
         // After a while all places are there for others.
         (0..SERVICES).for_each(|service| director.remove_service(key(service)).unwrap());
@@ -121,4 +128,25 @@ proptest! {
         }
         prop_assert_eq!(add(&mut director, 0, 99), Err(AddServerError::Full));
     }
+}
+
+/// Whoever sends what belongs to no connection makes a director look for the server that it may be.
+#[test]
+fn whether_an_address_is_a_servers_is_known_at_once_among_100_000_places() {
+    let mut capacity = Capacity::new(16);
+    (capacity.services, capacity.servers) = (20_000, 100_000);
+    let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Heap::new(capacity));
+    add_service(&mut director, 0);
+    for server in 0..200 {
+        add(&mut director, 0, server).unwrap();
+    }
+    let begin = std::time::Instant::now();
+    for number in 0..20_000_u32 {
+        let stranger = SocketAddr::new(Ipv4Addr::from_bits(0xc000_0000 | number).into(), 80);
+        assert!(director.nat_services_of(Protocol::Tcp, stranger).next().is_none());
+        let server = address((number % 200) as u8);
+        assert_eq!(director.nat_services_of(Protocol::Tcp, server).next(), Some(key(0)));
+    }
+    // A walk over all places each time would take a minute or more, this a few hundredths of a second.
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }

@@ -192,6 +192,7 @@ impl<S: Store> Director<S> {
         let changed = server.set_thresholds(config.upper, config.lower);
         service.first = Some(id);
         service.servers += 1;
+        engine.list_at(id);
         engine.announce_overload(id, changed);
         engine.inform(index, Change::Added(id));
         say!(debug, "server {} added to service {key}", config.address);
@@ -297,6 +298,7 @@ impl<S: Store> Director<S> {
 impl<S: Store> Engine<'_, S> {
     /// Turns a server that was unlinked into a removed one.
     fn retire(&mut self, id: ServerId) {
+        self.unlist_at(id);
         let server = &mut self.tables.servers[id.0 as usize];
         server.life = Life::Removed { idle_since: None };
         let drained = server.is_drained();

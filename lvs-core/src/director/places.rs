@@ -3,10 +3,16 @@
 //! A server in a service is found by the service's chain. A removed one and a stand-in are in a chain too, of those
 //! whose keys' hashes lead to the same place; that place's [`Server::head`] is the first of them. So neither the search
 //! for a free place nor that for a server that comes back looks at all places of a large store.
+//!
+//! Servers in services are found by their addresses too, for packets that they send of their own accord. These chains
+//! go both ways, since thousands of services may have the same server, and all may be removed.
+
+use core::net::SocketAddr;
 
 use crate::director::engine::Engine;
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
+use crate::model::seed::Seed;
 use crate::model::server::{Life, Server};
 use crate::model::tick::Tick;
 use crate::sched::order::walk;
@@ -116,11 +122,65 @@ impl<S: Store> Engine<'_, S> {
         }
     }
 
+    /// Lets a server in a service be found by its address.
+    pub(super) fn list_at(&mut self, id: ServerId) {
+        let servers = &mut *self.tables.servers;
+        let head = head_at(servers, self.brain.config.seed, servers[id.0 as usize].address);
+        let after = servers[head].head_at.replace(id);
+        let server = &mut servers[id.0 as usize];
+        (server.before_at, server.next_at) = (None, after);
+        if let Some(after) = after {
+            servers[after.0 as usize].before_at = Some(id);
+        }
+    }
+
+    /// The opposite of [`list_at`](Self::list_at).
+    pub(super) fn unlist_at(&mut self, id: ServerId) {
+        let servers = &mut *self.tables.servers;
+        let server = &mut servers[id.0 as usize];
+        let (address, before, after) = (server.address, server.before_at.take(), server.next_at.take());
+        match before {
+            Some(before) => servers[before.0 as usize].next_at = after,
+            None => {
+                let head = head_at(servers, self.brain.config.seed, address);
+                servers[head].head_at = after;
+            }
+        }
+        if let Some(after) = after {
+            servers[after.0 as usize].before_at = before;
+        }
+    }
+
     /// The place that knows the first server of a key's chain.
     fn head(&self, key: &ServiceKey) -> usize {
         // Strangers choose the addresses of some stand-ins, so the hash is keyed.
-        (key.hash(self.brain.config.seed) % (self.tables.servers.len() as u64).max(1)) as usize
+        place(key, self.tables.servers, self.brain.config.seed)
     }
+}
+
+/// The servers in services whose addresses lead to the same place as this one, among them all that have it.
+pub(super) fn servers_at(
+    servers: &[Server],
+    seed: Seed,
+    address: SocketAddr,
+) -> impl Iterator<Item = (ServerId, &Server)> {
+    let mut next = servers.get(head_at(servers, seed, address)).and_then(|server| server.head_at);
+    core::iter::from_fn(move || {
+        let id = next?;
+        let server = servers.get(id.0 as usize)?;
+        next = server.next_at;
+        Some((id, server))
+    })
+}
+
+/// The place that knows the first server of an address's chain.
+fn head_at(servers: &[Server], seed: Seed, address: SocketAddr) -> usize {
+    place(&ServiceKey::udp(address.ip(), address.port()), servers, seed)
+}
+
+/// The place that a key leads to.
+fn place(key: &ServiceKey, servers: &[Server], seed: Seed) -> usize {
+    (key.hash(seed) % (servers.len() as u64).max(1)) as usize
 }
 
 /// The first item that is wanted, from a place on and then from the beginning.

@@ -164,6 +164,12 @@ pub struct Server {
     pub(crate) next: Option<ServerId>,
     /// The first server without a service whose hash leads to this place, whatever is in the place itself.
     pub(crate) head: Option<ServerId>,
+    /// The server of a service behind it, and the one before it, in the chain of those whose address leads to the same
+    /// place.
+    pub(crate) next_at: Option<ServerId>,
+    pub(crate) before_at: Option<ServerId>,
+    /// The first server of a service whose address leads to this place, whatever is in the place itself.
+    pub(crate) head_at: Option<ServerId>,
     pub(crate) service: ServiceId,
     /// Key of the service that it belongs or belonged to; a removed server is found again by it.
     pub(crate) key: ServiceKey,
@@ -211,6 +217,9 @@ impl Server {
         life: Life::Vacant,
         next: None,
         head: None,
+        next_at: None,
+        before_at: None,
+        head_at: None,
         service: ServiceId(u32::MAX),
         key: ServiceKey::Mark { family: Family::V4, mark: 0 },
         meter: Meter::ZERO,
@@ -225,7 +234,8 @@ impl Server {
     /// Gives the place back for another server.
     pub(crate) fn vacate(&mut self) {
         // Counted on, so that caches which name the place by both numbers notice the change.
-        *self = Self { generation: self.generation.wrapping_add(1), head: self.head, ..Self::VACANT };
+        let Self { generation, head, head_at, .. } = *self;
+        *self = Self { generation: generation.wrapping_add(1), head, head_at, ..Self::VACANT };
     }
 
     /// Address and port.

@@ -7,6 +7,7 @@ use super::persist::wanted;
 use crate::conntrack::key::Key;
 use crate::director::Director;
 use crate::director::engine::Engine;
+use crate::director::places::servers_at;
 use crate::model::flow::Protocol;
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
@@ -19,15 +20,14 @@ use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// The services of this protocol, or by mark, that have a real server of NAT with this address and port: what it
-    /// sends from there that belongs to no connection is the rest of one that is not known any more. A walk over all
-    /// servers.
+    /// sends from there that belongs to no connection is the rest of one that is not known any more.
     pub fn nat_services_of(
         &self,
         protocol: Protocol,
         server: SocketAddr,
     ) -> impl Iterator<Item = ServiceKey> {
-        let servers = self.store.view().servers.iter();
-        servers.filter(move |of| is_nat_server(of, protocol, server)).map(|of| of.key)
+        let servers = servers_at(self.store.view().servers, self.brain.config.seed, server);
+        servers.filter(move |(_, of)| is_nat_server(of, protocol, server)).map(|(_, of)| of.key)
     }
 }
 
@@ -46,10 +46,9 @@ impl<S: Store> Engine<'_, S> {
     /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or
     /// any in a marked service.
     fn server_at(&self, protocol: Protocol, source: SocketAddr) -> Option<ServerId> {
-        // A walk over all servers. It is taken for stray replies, under a switch that is off by default, and for the
-        // first packet of a call; an index would cost every change of a server.
-        let at = self.tables.servers.iter().position(|server| is_nat_server(server, protocol, source))?;
-        Some(ServerId(at as u32))
+        let servers = servers_at(self.tables.servers, self.brain.config.seed, source);
+        // Of several services, the one whose server has the first place, whatever was added last.
+        servers.filter(|(_, server)| is_nat_server(server, protocol, source)).map(|(id, _)| id).min()
     }
 
     /// Tells a real server that its reply belongs to no connection, if that is wanted.

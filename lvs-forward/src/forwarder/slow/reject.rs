@@ -103,8 +103,8 @@ impl Forwarder {
         layout: &Layout,
         packet: &Packet,
     ) -> Option<Outcome> {
-        // The look for the server is a walk over all of them, so strangers must not have one for each of their packets.
-        // What they use up is not what clients are answered from.
+        // Strangers may send as a server's neighbour, at any rate. What they use up is not what clients are answered
+        // from.
         if !self.stray_limiter.allows(now, self.options.icmp_rate) {
             return None;
         }
