@@ -33,6 +33,10 @@ fn main() -> ExitCode {
                     scenario,
                 ),
                 ("a director of a scenario tells others of its connections", sync_master),
+                (
+                    "routing rules that a killed director leaves lead nowhere, and the next one takes them away",
+                    leaves_rules,
+                ),
                 ("a tool without a director says so", no_director),
                 ("a director whose interface does not exist says so, and ends if told so", no_interface),
                 ("a director that may choose its device says which it took and why", chosen_device),
@@ -60,6 +64,46 @@ fn nat(lab: Lab) -> Outcome {
     }
     let text = balance(&cluster, &file)?;
     assert!(text.contains("sent to real servers") && text.contains("sent to clients"), "{text}");
+    Ok(())
+}
+
+/// A real server on the director's machine.
+fn leaves_rules(lab: Lab) -> Outcome {
+    let (client, machine) = (lab.node("client")?, lab.node("machine")?);
+    lab.connect((&client, "eth0"), (&machine, "eth0"))?;
+    client.add_address("eth0", [10, 1, 0, 2].into(), 24)?;
+    machine.add_address("eth0", [10, 1, 0, 1].into(), 24)?;
+    let server = "10.1.0.1:8081".parse()?;
+    serve(&machine, server)?;
+    let file = Temporary::new(
+        "killed",
+        "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
+         [[service]]\nprotocol = \"tcp\"\naddress = \"10.1.0.100\"\nport = 80\n\
+         [[service.server]]\naddress = \"10.1.0.1\"\nport = 8081\nmethod = \"nat\"\n",
+    )?;
+    let arguments = ["run", "--no-state", "--no-control", "--config", &file.name()];
+    let start = || Program::start(&machine, &arguments, "the director is at work");
+    let ask = |to: SocketAddr| client.run(|| ask(to));
+    let before = machine.count_routing_rules()?;
+    let director = start()?;
+    assert_eq!(ask("10.1.0.100:80".parse()?)??, "machine");
+    let with = machine.count_routing_rules()?;
+    assert!(with > before, "{with} rules");
+    // Killed.
+    drop(director);
+    let since = Instant::now();
+    while machine.interface("director0").is_ok() {
+        assert!(since.elapsed() < Duration::from_secs(60), "the interface goes with the process");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(machine.count_routing_rules()?, with, "nobody is there to take them away");
+    assert_eq!(ask(server)??, "machine", "they are in nobody's way");
+    let director = start()?;
+    assert_eq!(ask("10.1.0.100:80".parse()?)??, "machine");
+    assert_eq!(machine.count_routing_rules()?, with, "only its own");
+    director.stop(Signal::INT)?;
+    assert_eq!(machine.count_routing_rules()?, before);
+    assert_eq!(ask(server)??, "machine");
     Ok(())
 }
 

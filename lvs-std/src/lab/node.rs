@@ -223,6 +223,16 @@ impl Node {
         })
     }
 
+    /// Sets how many queues of an interface receive, and how many send: at most as many as it was
+    /// [made with](super::Lab::connect_by).
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses: it does for queues that a socket has.
+    pub fn set_queues(&self, interface: &str, queues: u32) -> Result<(), LabError> {
+        self.run(|| ethtool::set_queues(interface, queues))?
+            .map_err(|source| self.refused(format!("set the queues of {interface}"), source))
+    }
+
     /// Sets one of the node's own network sysctls, such as `net.ipv4.ip_forward`. In a name with an interface's name in
     /// it that has a dot, write the dot as a slash, as sysctl(8) does.
     ///
@@ -282,6 +292,14 @@ impl Node {
                 netlink.set_controller(port, index)
             },
         )
+    }
+
+    /// How many routing rules (ip-rule(8)) the node has for IPv4.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn count_routing_rules(&self) -> Result<usize, LabError> {
+        self.ask(|| "count the routing rules".to_owned(), Netlink::count_rules)
     }
 
     /// Removes an interface, and with it the other end of its cable.

@@ -8,6 +8,7 @@
 //!            the interface is there              it is gone, or another one has its name
 //! without a device ------------> open --------------------------------------------------> without a device
 //!                                 | MTU, MAC address: told to the hosts, or opened anew
+//!                                 | other queues: opened anew where each has a socket
 //!                                 | down, no carrier, another name: said
 //! ```
 //!
@@ -31,6 +32,7 @@ use super::ports::{PortOpener, port_mtu};
 use super::problems::{Part, Problems};
 use super::shutdown::Shutdown;
 use crate::config::{self, Configuration, DeviceKind, Mac, WhenNoInterface};
+use crate::sys::ethtool;
 use crate::sys::interface::{Inquirer, Interface};
 use crate::sys::links::LinkMonitor;
 use crate::worker::WorkerGone;
@@ -66,14 +68,22 @@ struct Taken {
     /// The MTU that the device was opened for: larger ones take another device.
     opened_mtu: usize,
     by_xdp: bool,
+    /// How many queues it had, where each needs a socket of its own.
+    queues: Option<u32>,
     since: Instant,
 }
 
 impl Taken {
-    fn new(found: &Interface, by_xdp: bool) -> Self {
+    fn new(found: &Interface, called: &str, by_xdp: bool) -> Self {
         let (index, mac, mtu) = (found.index, found.mac, found.mtu);
-        Self { index, mac, mtu, opened_mtu: mtu, by_xdp, since: Instant::now() }
+        let queues = if by_xdp { queues_of(called) } else { None };
+        Self { index, mac, mtu, opened_mtu: mtu, by_xdp, queues, since: Instant::now() }
     }
+}
+
+/// How many queues receive at an interface, if the kernel says so.
+fn queues_of(called: &str) -> Option<u32> {
+    ethtool::receive_queues(called).ok()
 }
 
 /// What is to be done about a seat.
@@ -134,6 +144,12 @@ impl Seat {
         Ok(found)
     }
 
+    /// Whether the interface has got other queues since it was opened, which matters where each has a socket.
+    fn has_other_queues(&self) -> bool {
+        let before = self.taken.and_then(|taken| taken.queues);
+        before.is_some_and(|before| queues_of(&self.called).is_some_and(|now| now != before))
+    }
+
     /// What is wrong with an interface whose device is open.
     fn fault(found: &Interface) -> Option<String> {
         match (found.up, found.running) {
@@ -163,7 +179,7 @@ impl PortSupervisor {
         let (filter_kept, when_none) = (opener.filter.is_some(), configuration.when_no_interface);
         let interfaces = configuration.interfaces.iter().zip(found).zip(0..);
         let seat = |((interface, found), port): ((&config::Interface, Option<_>), u8)| {
-            let taken = found.map(|(found, by_xdp)| Taken::new(&found, by_xdp));
+            let taken = found.map(|(found, by_xdp)| Taken::new(&found, &interface.name, by_xdp));
             Seat::new(interface.clone(), PortId(port), taken)
         };
         Self { seats: interfaces.map(seat).collect(), opener, when_none, filter_kept }
@@ -225,7 +241,10 @@ impl PortSupervisor {
                 gone.contains(&taken.index) || (failed && taken.since.elapsed() > SETTLED)
             });
             usable |= match seat.find(interfaces) {
-                Ok(found) => bring_in_order(seat, found, opener, of, broken)?,
+                Ok(found) => {
+                    let broken = broken || seat.has_other_queues();
+                    bring_in_order(seat, found, opener, of, broken)?
+                }
                 // That says nothing about the interface, so that what is used goes on to be used.
                 Err(error) => {
                     of.problems.raise(seat.part(), format!("it cannot be looked at: {error}"));
@@ -306,7 +325,7 @@ fn open(
     drop(old);
     if let Some((port, by_xdp)) = opened {
         seat.by_xdp = Some(by_xdp);
-        seat.taken = Some(Taken::new(found, by_xdp));
+        seat.taken = Some(Taken::new(found, &seat.called, by_xdp));
         let name = &seat.interface.name;
         tracing::info!("{name}: taken up, MAC address {}, MTU {}", port.mac(), port.mtu());
     }
@@ -355,7 +374,7 @@ mod tests {
     #[test]
     fn what_is_to_be_done_follows_from_what_there_is_and_what_the_workers_have() {
         let was = interface(3, 1, 1_500);
-        let taken = Some(Taken::new(&was, false));
+        let taken = Some(Taken::new(&was, "eth0", false));
         for (what, taken, found, broken, shares_mac, wanted) in [
             ("nothing has changed", taken, Some(was), false, true, Step::Nothing),
             ("it is gone", taken, None, false, false, Step::Leave),
@@ -378,7 +397,7 @@ mod tests {
         ] {
             assert_eq!(step(taken.as_ref(), found.as_ref(), broken, shares_mac), wanted, "{what}");
         }
-        let mut shrunk = Taken::new(&was, false);
+        let mut shrunk = Taken::new(&was, "eth0", false);
         shrunk.mtu = 1_400;
         assert_eq!(step(Some(&shrunk), Some(&was), false, false), Step::Tell, "it is as large again");
     }

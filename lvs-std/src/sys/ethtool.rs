@@ -20,6 +20,15 @@ pub(crate) fn receive_queues(name: &str) -> io::Result<u32> {
     Ok((answer.receive + answer.combined).max(1))
 }
 
+/// Sets how many queues receive, and how many send.
+#[cfg(feature = "lab")]
+pub(crate) fn set_queues(name: &str, queues: u32) -> io::Result<()> {
+    let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
+    ask(name, &mut channels)?;
+    (channels.command, channels.receive, channels.transmit) = (SET_CHANNELS, queues, queues);
+    ask(name, &mut channels)
+}
+
 /// Whether checksums of packets that are sent may be left to others.
 #[cfg(feature = "lab")]
 pub(crate) fn set_transmit_checksum(name: &str, on: bool) -> io::Result<()> {
@@ -76,6 +85,8 @@ fn ask<T: Request>(name: &str, about: &mut T) -> io::Result<()> {
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const GET_DRIVER: u32 = 0x3;
 const GET_CHANNELS: u32 = 0x3c;
+#[cfg(feature = "lab")]
+const SET_CHANNELS: u32 = 0x3d;
 #[cfg(feature = "lab")]
 const SET_TRANSMIT_CHECKSUM: u32 = 0x17;
 

@@ -26,7 +26,12 @@ impl Arms {
 
     /// Joins the server to the director, anew if it was before.
     pub(crate) fn join_server(&self) -> Outcome {
-        self.lab.connect((&self.server, "eth0"), (&self.director, "eth1"))?;
+        self.join_server_by(1)
+    }
+
+    /// By a cable with so many queues.
+    pub(crate) fn join_server_by(&self, queues: u32) -> Outcome {
+        self.lab.connect_by((&self.server, "eth0"), (&self.director, "eth1"), queues)?;
         self.server.add_address("eth0", SERVER, 24)?;
         self.server.add_route(IpAddr::from([0; 4]), 0, IpAddr::from([10, 2, 0, 254]))?;
         Ok(())

@@ -43,6 +43,9 @@ pub(crate) fn by_xdp(lab: Lab) -> Vec<Trial> {
             format!("AF_XDP: an interface {of} may be absent, come, go and come back"),
             move || comes_and_goes(lab, "xdp", workers),
         ));
+        trials.push(trial(format!("AF_XDP: queues that an interface {of} gets are served"), move || {
+            gets_queues(lab, workers)
+        }));
         trials.push(trial(format!("AF_XDP: an interface {of} may move away and back"), move || {
             moves_away(lab, "xdp", workers)
         }));
@@ -205,6 +208,24 @@ fn moves_away(lab: Lab, device: &'static str, workers: usize) -> Outcome {
         problems(&director, &[])?;
         net.is_served()?;
     }
+    drop(runtime);
+    Ok(())
+}
+
+/// The server's kernel shares its answers out over all of its queues, each of which ends at one of the director's.
+#[allow(dead_code, reason = "used by one of the tests that share this file")]
+fn gets_queues(lab: Lab, workers: usize) -> Outcome {
+    let net = Net::new(lab, "xdp")?;
+    net.0.join_server_by(8)?;
+    net.0.server.set_queues("eth0", 1)?;
+    net.0.director.set_queues("eth1", 1)?;
+    let runtime = net.start(workers, "")?;
+    net.is_served()?;
+    net.0.director.set_queues("eth1", 8)?;
+    net.0.server.set_queues("eth0", 8)?;
+    // Eight sockets at a time: they come by one queue once in sixteen million times.
+    net.is_served()?;
+    problems(&runtime.handle(), &[])?;
     drop(runtime);
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -14,6 +13,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
 };
+use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, family, unexpected, whole};
 
@@ -68,6 +69,14 @@ impl Netlink {
             LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
         ]));
         self.create(RouteNetlinkMessage::NewLink(link))
+    }
+
+    /// How many routing rules there are for IPv4.
+    pub(crate) fn count_rules(&mut self) -> io::Result<usize> {
+        let mut question = RuleMessage::default();
+        question.header.family = AddressFamily::Inet;
+        let found = self.dump(RouteNetlinkMessage::GetRule(question))?;
+        Ok(found.iter().filter(|found| matches!(found, RouteNetlinkMessage::NewRule(_))).count())
     }
 
     /// Removes an interface, and with it the other end of a veth pair.
