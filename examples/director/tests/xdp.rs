@@ -116,11 +116,12 @@ fn bench(_: Lab) -> Outcome {
 }
 
 /// What is measured on the wire, in this order.
-const ROWS: [&str; 16] = [
+const ROWS: [&str; 17] = [
     "wire-kernel-forward",
     "wire-kernel-nat",
     "wire-af-packet",
     "wire-af-xdp",
+    "wire-two-af-xdp",
     "wire-tcp-kernel-nat",
     "wire-tcp-nat",
     "wire-tcp-dr",

@@ -58,7 +58,11 @@ pub(super) fn af_packet(stage: &Stage) -> Result<Running, Box<dyn Error>> {
 }
 
 pub(super) fn af_xdp(stage: &Stage) -> Result<Running, Box<dyn Error>> {
-    director::by_xdp(stage, Duty::PACKETS).map(behind)
+    director::by_xdp(stage, Duty::PACKETS, 1).map(behind)
+}
+
+pub(super) fn af_xdp_by_two(stage: &Stage) -> Result<Running, Box<dyn Error>> {
+    director::by_xdp(stage, Duty::PACKETS, 2).map(behind)
 }
 
 /// The way through a director.

@@ -1,19 +1,21 @@
 //! A director in the middle, by either kind of device.
 
 use core::error::Error;
+use core::net::IpAddr;
 use std::fs;
 
 use lvs_core::config::Capacity;
 use lvs_core::{
-    Config, Director, Heap, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey,
+    Config, Director, Heap, Method, Protocol, Scheduler, Seed, ServerConfig, ServiceConfig, ServiceKey,
 };
 use lvs_forward::host::{Host, MacAddress, Port};
 use lvs_forward::{Forwarder, Options, PortId};
 use lvs_std::device::Device;
 use lvs_std::device::packet::{self, PacketOptions};
-use lvs_std::device::xdp::{self, AddressFilter, XdpOptions};
+use lvs_std::device::xdp::{self, XdpOptions};
 use lvs_std::offload::{self, FlowOffload, FlowOffloadError};
-use lvs_std::worker::{Handle, Worker, WorkerOptions};
+use lvs_std::steering::{By, Steer};
+use lvs_std::worker::{Handle, Worker, WorkerGroup, WorkerOptions};
 
 use super::stage::{DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, DIRECTOR_PROCESSOR, SERVER, SERVICE, Stage, pin};
 
@@ -95,30 +97,46 @@ pub(super) fn by_packet(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Er
         Ok::<(Vec<Device>, _), Box<dyn Error + Send + Sync>>((devices, offload))
     })?;
     let (devices, offload) = opened.map_err(|error| -> Box<dyn Error> { error })?;
-    start(stage, devices, None, offload, duty)
+    let seed = lvs_std::random_seed()?;
+    let (mut worker, handle) = worker(devices, duty, seed)?;
+    if let Some(offload) = offload {
+        worker.set_offload(offload);
+    }
+    start(stage, vec![worker], WorkerGroup::from(handle), duty)
 }
 
-/// By `AF_XDP`.
-pub(super) fn by_xdp(stage: &Stage, duty: Duty) -> Result<Running, Box<dyn Error>> {
+/// By `AF_XDP`, with so many workers.
+pub(super) fn by_xdp(stage: &Stage, duty: Duty, workers: usize) -> Result<Running, Box<dyn Error>> {
     let ports = PORTS.map(|(name, mac)| (name, Some(mac)));
     let mut options = XdpOptions::default();
     // The source finishes its checksums.
     options.partial_checksums = xdp::PartialChecksums::Ignore;
-    let (opened, steering) = stage.middle.run(|| xdp::open(&ports, &options))??;
-    let devices = opened.into_iter().map(|opened| opened.device).collect();
-    start(stage, devices, Some(&steering), None, duty)
+    let seed = lvs_std::random_seed()?;
+    let steer = Steer::new(seed, workers, By::Endpoint);
+    let own = [*SERVICE.ip(), DIRECTOR_OUTSIDE, DIRECTOR_INSIDE].map(IpAddr::from);
+    let (opened, filter) = stage.middle.run(|| xdp::open_fanned(&ports, &options, &steer, &own))??;
+    let mut lines: Vec<Vec<Device>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut fans = Vec::new();
+    for (opened, at) in opened.into_iter().zip(0..) {
+        lines.iter_mut().zip(opened.devices).for_each(|(line, device)| line.push(device));
+        fans.push((PortId(at), opened.fan));
+    }
+    let (mut made, mut handles) = (Vec::new(), Vec::new());
+    for (line, number) in lines.into_iter().zip(0..) {
+        let (worker, handle) = worker(line, duty, seed.derive(number))?;
+        made.push(worker);
+        handles.push(handle);
+    }
+    if let Some(worker) = made.first() {
+        worker.fill_address_filter(&filter, [])?;
+    }
+    let group = WorkerGroup::new(&mut made, handles, steer, fans);
+    start(stage, made, group, duty)
 }
 
-/// One service with one server.
-fn start(
-    stage: &Stage,
-    devices: Vec<Device>,
-    steering: Option<&AddressFilter>,
-    offload: Option<FlowOffload>,
-    duty: Duty,
-) -> Result<Running, Box<dyn Error>> {
-    let Duty { protocol, method, port, pinned, bulk: _ } = duty;
-    let seed = lvs_std::random_seed()?;
+/// A worker of a director of one service with one server.
+fn worker(devices: Vec<Device>, duty: Duty, seed: Seed) -> Result<(Worker, Handle), Box<dyn Error>> {
+    let Duty { protocol, method, port, .. } = duty;
     let mut host: Host = Host::new(seed);
     for ((_, mac), address) in PORTS.into_iter().zip([DIRECTOR_OUTSIDE, DIRECTOR_INSIDE]) {
         let port = host.add_port(Port::ethernet(MacAddress(mac), 1_500))?;
@@ -130,28 +148,37 @@ fn start(
     director.add_service(service, ServiceConfig::new(Scheduler::from_name("rr").unwrap_or_default()))?;
     director.add_server(service, ServerConfig::new(SERVER.into(), method))?;
     let forwarder = Box::new(Forwarder::new(host, Options::new()));
-    let (mut worker, handle, events): (Worker, Handle, _) =
-        Worker::new(director, forwarder, devices, WorkerOptions::default())?;
-    if let Some(steering) = steering {
-        worker.fill_address_filter(steering, [])?;
+    // What happens to connections is lost, and counted.
+    let (worker, handle, _) = Worker::new(director, forwarder, devices, WorkerOptions::default())?;
+    Ok((worker, handle))
+}
+
+/// Sets the workers to work: the first on a processor of its own, if that is the director's duty, all others anywhere.
+fn start(
+    stage: &Stage,
+    workers: Vec<Worker>,
+    group: WorkerGroup,
+    duty: Duty,
+) -> Result<Running, Box<dyn Error>> {
+    let (tell, told) = crossbeam_channel::bounded(workers.len());
+    let mut threads = Vec::new();
+    for (mut worker, number) in workers.into_iter().zip(0..) {
+        let (tell, pinned) = (tell.clone(), duty.pinned && number == 0);
+        threads.push(stage.middle.spawn("director", move || {
+            if number == 0 {
+                let _ = tell.send(rustix::thread::gettid());
+            }
+            if pinned {
+                pin(DIRECTOR_PROCESSOR);
+            }
+            let _ = worker.run();
+        })?);
     }
-    if let Some(offload) = offload {
-        worker.set_offload(offload);
-    }
-    let (tell, told) = crossbeam_channel::bounded(1);
-    let thread = stage.middle.spawn("director", move || {
-        let _ = tell.send(rustix::thread::gettid());
-        if pinned {
-            pin(DIRECTOR_PROCESSOR);
-        }
-        let _ = worker.run();
-    })?;
     let schedule = format!("/proc/self/task/{}/schedstat", told.recv()?.as_raw_nonzero());
     let [(_, mac), _] = PORTS;
     let end = move || {
-        handle.stop();
-        drop(thread.join());
-        drop(events);
+        group.stop();
+        threads.into_iter().for_each(|thread| drop(thread.join()));
     };
     Ok(Running { mac, schedule, end: Box::new(end) })
 }

@@ -56,7 +56,7 @@ type Start = fn(&Stage, Duty) -> Result<Running, Box<dyn Error>>;
 
 const DIRECTORS: [(&str, &str, Start); 2] = [
     ("idle-af-packet", "a director by AF_PACKET without traffic", director::by_packet),
-    ("idle-af-xdp", "a director by AF_XDP without traffic", director::by_xdp),
+    ("idle-af-xdp", "a director by AF_XDP without traffic", |stage, duty| director::by_xdp(stage, duty, 1)),
 ];
 
 /// Until its neighbours have answered.

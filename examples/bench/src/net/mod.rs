@@ -98,7 +98,7 @@ impl Unit {
 }
 
 /// All of them.
-const CONTENDERS: [Contender; 9] = [
+const CONTENDERS: [Contender; 10] = [
     Contender {
         name: "kernel-forward",
         title: "the kernel, plain forwarding",
@@ -130,6 +130,15 @@ const CONTENDERS: [Contender; 9] = [
         against: Some("kernel-forward"),
         aim: Some(1.0),
         measure: |stage| packets(stage, contender::af_xdp),
+    },
+    Contender {
+        name: "two-af-xdp",
+        title: "two workers by AF_XDP, against one",
+        unit: Unit::Packets,
+        against: Some("af-xdp"),
+        // Where source, worker and worker have two processors, there is nothing to be had.
+        aim: None,
+        measure: |stage| packets(stage, contender::af_xdp_by_two),
     },
     Contender {
         name: "tcp-kernel-nat",
