@@ -60,7 +60,7 @@ version=$(cat "$cache/version")
 
 {
   echo 'export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root'
-  printf 'ln -sfn %q /lib/modules/%s\n' "$cache/kernel/lib/modules/$version" "$version"
+  printf 'mkdir -p /lib/modules\nln -sfn %q /lib/modules/%s\n' "$cache/kernel/lib/modules/$version" "$version"
   printf 'ip link set lo up\ncd %q\n' "$PWD"
   printf '%q ' "$@"
   printf '>/run/out/log 2>&1\necho $? >/run/out/status\nsync\necho o >/proc/sysrq-trigger\nsleep 5\n'

@@ -164,6 +164,9 @@ for model in "${models[@]}"; do
     done
   done
   run "$model" "$near" packet nat 2
+  for method in nat dr tun; do
+    run "$model" "$near" xdp "$method" 2
+  done
   jobs -p | xargs -r kill 2>/dev/null
   sleep 1
   for name in client rs1 rs2 world; do ip netns del "$name"; done
