@@ -155,6 +155,7 @@ pub mod error {
 /// What happened to connections and real servers.
 pub mod event {
     pub use crate::model::event::{Cause, Event};
+    pub use crate::model::news::ServerNews;
 }
 
 /// How packets reach real servers.

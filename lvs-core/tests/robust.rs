@@ -139,6 +139,7 @@ fn stores_of_nothing_refuse_everything() {
     no_room.remove_server(WEB, address(1)).unwrap();
     assert_eq!(no_room.counters().events_lost, 1);
     assert!(no_room.poll_event().is_some());
+    assert_eq!(no_room.poll_event(), Some(Event::Lost { count: 1 }));
     assert_eq!(no_room.poll_event(), None);
     let mut heap = Director::new(config(), Heap::<Scheduler>::with_capacity(0));
     heap.add_service(WEB, scheduler("mh")).unwrap();

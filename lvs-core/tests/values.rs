@@ -82,7 +82,7 @@ mod serial {
         let gue = Method::Tunnel(Tunnel::Gue { port: 6_080, checksum: true });
         let server = ServerConfig::new("10.0.1.11:80".parse().unwrap(), gue).with_weight(Weight::from(3));
         let text = "{\"address\":\"10.0.1.11:80\",\"method\":{\"tun\":{\"gue\":{\"port\":6080,\"checksum\":true}}},\
-                    \"weight\":3,\"upper\":0,\"lower\":0,\"draining\":false}";
+                    \"weight\":3,\"upper\":0,\"lower\":0,\"draining\":false,\"tag\":0}";
         assert_eq!(round(&server, text), server);
         let short: ServerConfig =
             serde_json::from_str("{\"address\":\"10.0.1.11:80\",\"method\":\"dr\"}").unwrap();

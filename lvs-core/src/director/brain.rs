@@ -9,6 +9,7 @@ use crate::model::flow::Family;
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
+use crate::model::news::NewsList;
 use crate::model::rng::Rng;
 use crate::model::seed::Seed;
 use crate::model::standing::FailurePolicy;
@@ -64,6 +65,9 @@ pub(crate) struct Brain {
     pub(super) trash: u32,
     /// Whether servers may be of another family than their service's without a tunnel: where no packet is rewritten.
     pub(super) joins_families: bool,
+    /// Events lost that nobody was told of yet.
+    pub(super) lost: u64,
+    pub(super) news: NewsList,
     pub(super) failure_policy: Option<FailurePolicy>,
     /// When the next server that failures hold back may come back.
     pub(super) next_return: Option<Tick>,
@@ -152,6 +156,8 @@ impl Brain {
             places: Places::NEW,
             trash: 0,
             joins_families: false,
+            lost: 0,
+            news: NewsList::EMPTY,
             failure_policy: None,
             next_return: None,
             flush: None,

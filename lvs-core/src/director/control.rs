@@ -11,11 +11,11 @@ use crate::model::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, RemoveServerError,
     RemoveServiceError, ZeroError,
 };
-use crate::model::event::Event;
 use crate::model::flow::Family;
 use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
+use crate::model::news::ServerFact;
 use crate::model::persistence::Persistence;
 use crate::model::server::{Life, Server, ServerConfig, has_tunnel_port};
 use crate::model::standing::{Latency, Standing};
@@ -184,6 +184,7 @@ impl<S: Store> Director<S> {
         server.weight = config.weight.get();
         server.last_weight = config.weight.get();
         server.draining = config.draining;
+        server.tag = config.tag;
         (server.load, server.latency, server.standing) = (0, Latency::NEW, Standing::NEW);
         server.life = Life::Available;
         server.service = ServiceId(index);
@@ -224,6 +225,7 @@ impl<S: Store> Director<S> {
             server.weight = config.weight.get();
         }
         server.draining = config.draining;
+        server.tag = config.tag;
         if server.weight != 0 {
             server.last_weight = server.weight;
         }
@@ -231,7 +233,7 @@ impl<S: Store> Director<S> {
         let changed = server.set_thresholds(config.upper, config.lower);
         engine.announce_overload(id, changed);
         if drained {
-            engine.note(Event::Drained { server: id });
+            engine.note_server(id, ServerFact::Drained);
         }
         engine.inform(index, Change::Edited(id));
         say!(debug, "server {} of service {key} edited: weight {}", config.address, config.weight);
@@ -240,7 +242,8 @@ impl<S: Store> Director<S> {
 
     /// Removes a real server from a service. Its connections stay in the table, their packets are dropped until they
     /// time out or the server comes back; with [`expire_nodest_conn`](crate::config::Tuning::expire_nodest_conn) they
-    /// end at once instead. To let them finish first, edit its weight to 0 and wait for [`Event::Drained`].
+    /// end at once instead. To let them finish first, edit its weight to 0 and wait for
+    /// [`Event::Drained`](crate::Event::Drained).
     ///
     /// # Errors
     ///
@@ -312,15 +315,15 @@ impl<S: Store> Engine<'_, S> {
             self.brain.flush = Some(0);
         }
         if drained {
-            self.note(Event::Drained { server: id });
+            self.note_server(id, ServerFact::Drained);
         }
     }
 
     fn announce_overload(&mut self, server: ServerId, changed: bool) {
         if changed {
             let overloaded = self.tables.servers[server.0 as usize].overloaded;
-            let event = if overloaded { Event::Overloaded { server } } else { Event::Relieved { server } };
-            self.note(event);
+            let fact = if overloaded { ServerFact::Overloaded } else { ServerFact::Relieved };
+            self.note_server(server, fact);
         }
     }
 

@@ -6,6 +6,7 @@ mod engine;
 mod fast;
 mod feed;
 mod listing;
+mod news;
 mod nominees;
 mod observe;
 pub(crate) mod offload;
@@ -24,13 +25,12 @@ use crate::conntrack::hashing::HashTogether;
 use crate::conntrack::table::ReadAhead;
 use crate::model::config::Config;
 use crate::model::counters::Counters;
-use crate::model::event::Event;
 use crate::model::meter::Meter;
 use crate::model::tick::Tick;
 #[cfg(doc)]
 use crate::model::verdict::Verdict;
 use crate::proto::timeouts::TimeoutTable;
-use crate::store::{Queue as _, Store};
+use crate::store::Store;
 
 pub use fast::{Hit, HitHandler, Next};
 
@@ -60,7 +60,7 @@ pub use fast::{Hit, HitHandler, Next};
 ///    [requires a helper](Verdict::requires_helper) before the next packet is decided.
 /// 2. [`sweep_briefly`](Self::sweep_briefly), so that each second goes once around the table.
 /// 3. [`poll_event`](Self::poll_event) until there is none: the queue is bounded, and events that find it full are lost
-///    and counted.
+///    and counted. [`poll_server`](Self::poll_server) until there is none, for what must not be lost.
 /// 4. Control, at any time between these.
 ///
 /// Ticks given to it never go back. Nothing here blocks, allocates per packet, or panics on any input.
@@ -129,11 +129,6 @@ impl<S: Store> Director<S> {
         self.brain.table.together = together;
     }
 
-    /// Takes the oldest event, if there is one. Events that find the queue full are lost and counted.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.store.parts().events.pop()
-    }
-
     /// How it behaves.
     pub const fn config(&self) -> &Config {
         &self.brain.config
@@ -155,7 +150,7 @@ impl<S: Store> Director<S> {
     }
 
     /// Whether this director sends its connections to backups, and whether it is a backup itself; it may be both. As a
-    /// master it notes in [`Event::Sync`] what is to be sent. Default neither.
+    /// master it notes in [`Event::Sync`](crate::Event::Sync) what is to be sent. Default neither.
     pub fn set_sync_role(&mut self, master: bool, backup: bool) {
         self.brain.master = master;
         self.brain.backup = backup;

@@ -4,6 +4,7 @@ use crate::director::Director;
 use crate::director::engine::Engine;
 use crate::model::error::ObserveError;
 use crate::model::id::ServerId;
+use crate::model::news::ServerFact;
 use crate::model::standing::{FailurePolicy, Outcome};
 use crate::model::tick::Tick;
 use crate::sched::schedule::Change;
@@ -118,7 +119,7 @@ impl<S: Store> Engine<'_, S> {
     /// What follows from another weight, as after an edit.
     fn after_weight(&mut self, id: ServerId, index: u32) {
         if self.tables.servers[id.0 as usize].is_drained() {
-            self.note(crate::model::event::Event::Drained { server: id });
+            self.note_server(id, ServerFact::Drained);
         }
         self.inform(index, Change::Edited(id));
     }

@@ -28,6 +28,11 @@ pub enum Event {
         /// The real server.
         server: ServerId,
     },
+    /// The queue was full: so many events are missing here, see [`Director::poll_event`](crate::Director::poll_event).
+    Lost {
+        /// How many.
+        count: u64,
+    },
     /// A connection was scheduled.
     Opened {
         /// The entry that it got.

@@ -12,6 +12,7 @@ pub(crate) mod key;
 pub(crate) mod listing;
 pub(crate) mod meter;
 pub(crate) mod method;
+pub(crate) mod news;
 pub(crate) mod packet;
 pub(crate) mod persistence;
 pub(crate) mod reason;

@@ -9,6 +9,7 @@ use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
 use crate::model::method::{Method, Tunnel};
+use crate::model::news::Pending;
 use crate::model::standing::{Latency, Standing};
 use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
@@ -111,13 +112,17 @@ pub struct ServerConfig {
     /// false.
     #[cfg_attr(feature = "serde", serde(default))]
     pub draining: bool,
+    /// The embedder's own mark of the server, which the director does not look at: an index into a table, say. Default
+    /// 0.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub tag: u64,
 }
 
 impl ServerConfig {
     /// A server of weight 1 without thresholds.
     #[must_use]
     pub const fn new(address: SocketAddr, method: Method) -> Self {
-        Self { address, method, weight: Weight::ONE, upper: 0, lower: 0, draining: false }
+        Self { address, method, weight: Weight::ONE, upper: 0, lower: 0, draining: false, tag: 0 }
     }
 
     /// Gives the server this weight.
@@ -131,6 +136,13 @@ impl ServerConfig {
     #[must_use]
     pub const fn with_draining(mut self) -> Self {
         (self.weight, self.draining) = (Weight::QUIESCED, true);
+        self
+    }
+
+    /// Gives the server a mark of the embedder's own.
+    #[must_use]
+    pub const fn with_tag(mut self, tag: u64) -> Self {
+        self.tag = tag;
         self
     }
 
@@ -182,6 +194,9 @@ pub struct Server {
     pub(crate) generation: u32,
     /// What the embedder says of it.
     pub(crate) load: u32,
+    /// The embedder's own mark.
+    pub(crate) tag: u64,
+    pub(crate) pending: Pending,
     pub(crate) latency: Latency,
     pub(crate) standing: Standing,
 }
@@ -227,6 +242,8 @@ impl Server {
         holds: 0,
         generation: 0,
         load: 0,
+        tag: 0,
+        pending: Pending::NOTHING,
         latency: Latency::NEW,
         standing: Standing::NEW,
     };
@@ -235,7 +252,8 @@ impl Server {
     pub(crate) fn vacate(&mut self) {
         // Counted on, so that caches which name the place by both numbers notice the change.
         let Self { generation, head, head_at, .. } = *self;
-        *self = Self { generation: generation.wrapping_add(1), head, head_at, ..Self::VACANT };
+        let (generation, pending) = (generation.wrapping_add(1), self.pending.of_another());
+        *self = Self { generation, head, head_at, pending, ..Self::VACANT };
     }
 
     /// Address and port.
@@ -335,6 +353,18 @@ impl Server {
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         !self.overloaded && self.weight > 0
+    }
+
+    /// The embedder's own mark, [`ServerConfig::tag`].
+    #[must_use]
+    pub const fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// How many servers had this place of the store before: with it, an id names one server for ever.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// What [`set_load`](crate::Director::set_load) said last, 0 at first.

@@ -237,6 +237,10 @@ impl<const E: usize> Queue for FixedQueue<E> {
         self.events.push_back(event).is_ok()
     }
 
+    fn room(&self) -> usize {
+        E - self.events.len()
+    }
+
     fn pop(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

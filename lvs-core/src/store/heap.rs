@@ -387,6 +387,10 @@ impl Queue for HeapQueue {
         room
     }
 
+    fn room(&self) -> usize {
+        self.events.len() - self.len
+    }
+
     #[inline]
     fn pop(&mut self) -> Option<Event> {
         self.len = self.len.checked_sub(1)?;

@@ -114,6 +114,8 @@ pub trait Services: core::fmt::Debug {
 pub trait Queue: core::fmt::Debug {
     /// Appends an event; `false` when there is no room.
     fn push(&mut self, event: Event) -> bool;
+    /// For how many more events there is room.
+    fn room(&self) -> usize;
     /// Takes the oldest event.
     fn pop(&mut self) -> Option<Event>;
 }

@@ -33,13 +33,16 @@ pub struct ServiceConfig<P = crate::sched::Scheduler> {
     /// NAT are not translated. Default false; it has no effect on other protocols.
     #[cfg_attr(feature = "serde", serde(default))]
     pub one_packet: bool,
+    /// The embedder's own mark of the service, which the director does not look at. Default 0.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub tag: u64,
 }
 
 impl<P> ServiceConfig<P> {
     /// A service with this scheduler and no flags.
     #[must_use]
     pub fn new(scheduler: P) -> Self {
-        Self { scheduler, flags: ScheduleFlags::default(), persistence: None, one_packet: false }
+        Self { scheduler, flags: ScheduleFlags::default(), persistence: None, one_packet: false, tag: 0 }
     }
 
     /// Lets clients stay with their server.
@@ -53,6 +56,13 @@ impl<P> ServiceConfig<P> {
     #[must_use]
     pub fn with_one_packet(mut self) -> Self {
         self.one_packet = true;
+        self
+    }
+
+    /// Gives the service a mark of the embedder's own.
+    #[must_use]
+    pub fn with_tag(mut self, tag: u64) -> Self {
+        self.tag = tag;
         self
     }
 
@@ -72,6 +82,7 @@ pub struct Service<P> {
     pub(crate) flags: ScheduleFlags,
     pub(crate) persistence: Option<Persistence>,
     pub(crate) one_packet: bool,
+    pub(crate) tag: u64,
     /// Head of the chain of servers, newest first.
     pub(crate) first: Option<ServerId>,
     pub(crate) servers: u32,
@@ -82,13 +93,14 @@ pub struct Service<P> {
 
 impl<P> Service<P> {
     pub(crate) fn new(key: ServiceKey, config: ServiceConfig<P>) -> Self {
-        let ServiceConfig { scheduler, flags, persistence, one_packet } = config;
+        let ServiceConfig { scheduler, flags, persistence, one_packet, tag } = config;
         Self {
             key,
             scheduler,
             flags,
             persistence,
             one_packet,
+            tag,
             first: None,
             servers: 0,
             stale: false,
@@ -101,6 +113,7 @@ impl<P> Service<P> {
         self.flags = config.flags;
         self.persistence = config.persistence;
         self.one_packet = config.one_packet;
+        self.tag = config.tag;
     }
 
     /// What it is reached by.
@@ -140,6 +153,12 @@ impl<P> Service<P> {
     #[must_use]
     pub const fn one_packet(&self) -> bool {
         self.one_packet
+    }
+
+    /// The embedder's own mark, [`ServiceConfig::tag`].
+    #[must_use]
+    pub const fn tag(&self) -> u64 {
+        self.tag
     }
 
     /// How many real servers it has.

@@ -8,11 +8,12 @@ use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::director::engine::Engine;
 use crate::director::slow::schedule::Manner;
-use crate::model::event::{Cause, Event};
+use crate::model::event::Cause;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
 use crate::model::listing::Connection;
+use crate::model::news::ServerFact;
 use crate::model::packet::{Chunk, Content, Packet, TcpFlags};
 use crate::model::reason::Reason;
 use crate::model::state::{SctpState, State, TcpState};
@@ -177,10 +178,10 @@ impl<S: Store> Engine<'_, S> {
         let relieved = server.unbind(active);
         let drained = server.is_drained();
         if relieved {
-            self.note(Event::Relieved { server: id });
+            self.note_server(id, ServerFact::Relieved);
         }
         if drained {
-            self.note(Event::Drained { server: id });
+            self.note_server(id, ServerFact::Drained);
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::model::event::Event;
 use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
+use crate::model::news::ServerNews;
 use crate::model::server::ServerConfig;
 use crate::model::standing::{FailurePolicy, Outcome};
 use crate::model::tick::Tick;
@@ -198,6 +199,11 @@ impl<S: Store> Picker<S> {
     /// As [`Director::sweep_briefly`].
     pub fn sweep_briefly(&mut self, now: Tick, budget: usize) -> Swept {
         self.director.sweep_briefly(now, budget)
+    }
+
+    /// As [`Director::poll_server`].
+    pub fn poll_server(&mut self) -> Option<ServerNews> {
+        self.director.poll_server()
     }
 
     /// As [`Director::poll_event`].

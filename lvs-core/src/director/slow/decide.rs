@@ -12,7 +12,6 @@ use crate::conntrack::table::Table;
 use crate::director::Director;
 use crate::director::brain::Brain;
 use crate::director::engine::Engine;
-use crate::model::event::Event;
 use crate::model::flow::Protocol;
 use crate::model::id::{ConnId, ServerId};
 use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
@@ -23,7 +22,7 @@ use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 use crate::model::verdict::{Direction, Forward, Helper, Inspected, Verdict};
 use crate::proto::view::View;
-use crate::store::{Queue as _, Store};
+use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// Decides one packet: finds or makes its connection, counts it, and moves the connection's state on.
@@ -411,12 +410,6 @@ impl<S: Store> Engine<'_, S> {
     #[inline]
     fn service_of_new(&mut self, packet: &Packet, key: &Key) -> Option<u32> {
         if self.brain.may_start(packet.content) { self.find_service(packet, key) } else { None }
-    }
-
-    pub(crate) fn note(&mut self, event: Event) {
-        if !self.tables.events.push(event) {
-            self.brain.counters.events_lost += 1;
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::flow::Protocol;
 use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
+use crate::model::news::ServerFact;
 use crate::model::packet::{Content, Packet};
 use crate::model::reason::Reason;
 use crate::model::server::{Life, Server};
@@ -158,7 +159,7 @@ impl<S: Store> Engine<'_, S> {
             }
         }
         if overloaded {
-            self.note(Event::Overloaded { server });
+            self.note_server(server, ServerFact::Overloaded);
         }
         self.count_at(server, |traffic| {
             traffic.connections += 1;
@@ -216,7 +217,7 @@ impl<S: Store> Engine<'_, S> {
             self.tables.slots[controller as usize].gain_child();
         }
         if self.tables.servers[server.0 as usize].bind() {
-            self.note(Event::Overloaded { server });
+            self.note_server(server, ServerFact::Overloaded);
         }
         Some(id)
     }
@@ -270,7 +271,7 @@ impl<S: Store> Engine<'_, S> {
         let overloaded = own.bind();
         own.active += u32::from(protocol != Protocol::Udp);
         if overloaded {
-            self.note(Event::Overloaded { server });
+            self.note_server(server, ServerFact::Overloaded);
         }
         self.count_at(server, |traffic| traffic.connections += 1);
     }
@@ -281,14 +282,14 @@ impl<S: Store> Engine<'_, S> {
         // IPVS makes the connection, counts it and ends it at once, so one packet can reach a threshold and leave it
         // again.
         if self.tables.servers[at].bind() {
-            self.note(Event::Overloaded { server });
+            self.note_server(server, ServerFact::Overloaded);
         }
         self.count_at(server, |traffic| {
             traffic.connections += 1;
             packet(traffic);
         });
         if self.tables.servers[at].unbind(false) {
-            self.note(Event::Relieved { server });
+            self.note_server(server, ServerFact::Relieved);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::model::flow::{Flow, Protocol};
 use crate::model::id::ServerId;
 use crate::model::key::TemplateTarget;
 use crate::model::method::{Method, MethodKind, Tunnel};
+use crate::model::news::ServerFact;
 use crate::model::packet::{Content, Packet};
 use crate::model::state::State;
 use crate::model::sync_entry::SyncEntry;
@@ -182,7 +183,7 @@ impl<S: Store> Engine<'_, S> {
         self.tables.servers[old.0 as usize].unbind(false);
         self.leave_standin(old);
         if self.tables.servers[server.0 as usize].bind() {
-            self.note(crate::model::event::Event::Overloaded { server });
+            self.note_server(server, ServerFact::Overloaded);
         }
         self.set_active(id, active);
     }

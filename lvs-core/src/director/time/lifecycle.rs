@@ -7,6 +7,7 @@ use crate::director::engine::Engine;
 use crate::model::budget::Budget;
 use crate::model::event::{Cause, Event};
 use crate::model::id::{ConnId, ServerId};
+use crate::model::news::ServerFact;
 use crate::model::server::{Life, Server};
 use crate::model::tick::{Stamp, Tick};
 use crate::store::{Services as _, Store};
@@ -89,10 +90,10 @@ impl<S: Store> Engine<'_, S> {
             Event::Closed { connection: ConnId(id), flow: slot.flow(), server, state: slot.state(), cause };
         self.note(closed);
         if relieved {
-            self.note(Event::Relieved { server });
+            self.note_server(server, ServerFact::Relieved);
         }
         if self.tables.servers[index].is_drained() {
-            self.note(Event::Drained { server });
+            self.note_server(server, ServerFact::Drained);
         } else {
             // A stand-in is there for its connections alone.
             self.leave_standin(server);
