@@ -23,7 +23,8 @@ use crate::sys::tether::Tether;
 /// The program runs in a process group of its own, without input and output. Its environment has the target in
 /// `CHECK_ADDRESS` and `CHECK_PORT`, and of this process's environment `PATH`, `LANG` and `TZ` alone: secrets of the
 /// director are none of its checks'. When its time is up, the group gets SIGTERM, a second later SIGKILL. The
-/// group ends with the check's engine, and with this process, also when that is killed. Needs Linux 5.3.
+/// group ends with the check's engine, and with this process, also when that is killed. A process that leaves the group
+/// (`setsid(2)`) is the program's own to end. Needs Linux 5.3.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Program {
