@@ -18,6 +18,7 @@ use lvs_std::lab::harness::{self, Outcome};
 use lvs_std::lab::{Cluster, Lab, Node, Plan};
 use rustix::process::Signal;
 use support::{PROGRAM, Program, Temporary, ask, serve};
+use tempfile::TempDir;
 
 fn main() -> ExitCode {
     harness::run(None, |lab| {
@@ -50,15 +51,12 @@ fn main() -> ExitCode {
 
 fn nat(lab: Lab) -> Outcome {
     let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(2))?;
-    let file = Temporary::new(
-        "nat",
-        &configuration(|number| {
-            format!(
-                "address = \"{}\"\nport = 8080\nmethod = \"nat\"\n",
-                Cluster::server_address(number, Family::V4)
-            )
-        }),
-    )?;
+    let file = Temporary::new(&configuration(|number| {
+        format!(
+            "address = \"{}\"\nport = 8080\nmethod = \"nat\"\n",
+            Cluster::server_address(number, Family::V4)
+        )
+    }))?;
     for (server, number) in cluster.servers.iter().zip(1..) {
         serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 8080))?;
     }
@@ -76,7 +74,6 @@ fn leaves_rules(lab: Lab) -> Outcome {
     let server = "10.1.0.1:8081".parse()?;
     serve(&machine, server)?;
     let file = Temporary::new(
-        "killed",
         "[[interface]]\nname = \"eth0\"\naddresses = [\"10.1.0.254/24\"]\n\
          [[service]]\nprotocol = \"tcp\"\naddress = \"10.1.0.100\"\nport = 80\n\
          [[service.server]]\naddress = \"10.1.0.1\"\nport = 8081\nmethod = \"nat\"\n",
@@ -121,7 +118,7 @@ fn mark(lab: Lab) -> Outcome {
         serve(server, SocketAddr::new(address, 81))?;
         serve(server, SocketAddr::new(address, 82))?;
     }
-    let file = Temporary::new("mark", &text)?;
+    let file = Temporary::new(&text)?;
     let director = Program::start(
         &cluster.director,
         &["run", "--no-control", "--config", &file.name()],
@@ -137,15 +134,12 @@ fn mark(lab: Lab) -> Outcome {
 
 fn tunnel(lab: Lab) -> Outcome {
     let cluster = Cluster::new(lab, &Plan::new(Method::Tunnel(Tunnel::IpIp)).with_servers(2))?;
-    let file = Temporary::new(
-        "tunnel",
-        &configuration(|number| {
-            let address = Cluster::tunnel_address(number, Family::V4);
-            format!(
-                "address = \"{address}\"\nmethod = \"tun\"\ntunnel = \"gue\"\ntunnel-port = 6080\nchecksum = true\n"
-            )
-        }),
-    )?;
+    let file = Temporary::new(&configuration(|number| {
+        let address = Cluster::tunnel_address(number, Family::V4);
+        format!(
+            "address = \"{address}\"\nmethod = \"tun\"\ntunnel = \"gue\"\ntunnel-port = 6080\nchecksum = true\n"
+        )
+    }))?;
     let mut ends = Vec::new();
     for (server, number) in cluster.servers.iter().zip(1..) {
         serve(server, SocketAddr::new(Cluster::vip(Family::V4), 80))?;
@@ -192,7 +186,7 @@ fn big_tcp(lab: Lab) -> Outcome {
         services.push(SocketAddr::new(vip.parse()?, 81));
         count_bytes(&server, SocketAddr::new(server_address.parse()?, 81))?;
     }
-    let file = Temporary::new("big-tcp", &text)?;
+    let file = Temporary::new(&text)?;
     let running = Program::start(
         &director,
         &["run", "--no-control", "--config", &file.name()],
@@ -249,7 +243,7 @@ fn received(node: &Node, interface: &str) -> Result<(u64, u64), Box<dyn Error>> 
 
 fn scenario(lab: Lab) -> Outcome {
     let nodes = (lab.node("director")?, lab.node("outside")?);
-    let (program, socket) = play(&lab, &nodes, "nat-tcp", 10)?;
+    let (program, _place, socket) = play(&lab, &nodes, "nat-tcp", 10)?;
     let listed = String::from_utf8(ipvsadm(&socket, "-Ln")?.stdout)?;
     assert_eq!(listed.lines().nth(3), Some("TCP  10.99.0.1:80 rr"), "{listed}");
     let server = "  -> 10.0.1.11:8080               Masq    1      0          1         ";
@@ -269,7 +263,7 @@ fn scenario(lab: Lab) -> Outcome {
 
 fn sync_master(lab: Lab) -> Outcome {
     let nodes = (lab.node("director")?, lab.node("outside")?);
-    let (program, socket) = play(&lab, &nodes, "sync-master-all", 7)?;
+    let (program, _place, socket) = play(&lab, &nodes, "sync-master-all", 7)?;
     let refused = ipvsadm(&socket, "--start-daemon master --mcast-interface eth0")?;
     assert_eq!((refused.status.code(), &*refused.stderr), (Some(255), &b"Daemon has already run\n"[..]));
     assert_eq!(ipvsadm(&socket, "--stop-daemon master")?.status.code(), Some(0));
@@ -284,7 +278,7 @@ fn play(
     (director, outside): &(Node, Node),
     name: &str,
     count: usize,
-) -> Result<(Program, String), Box<dyn Error>> {
+) -> Result<(Program, TempDir, String), Box<dyn Error>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../conformance/scenarios").join(name);
     let scenario = Scenario::load(&folder)?;
     let mut ports = BTreeMap::new();
@@ -292,8 +286,9 @@ fn play(
         lab.connect((director, port), (outside, port))?;
         ports.insert(port.as_str(), outside.run(|| packet::open(port, &PacketOptions::default()))??.device);
     }
-    let socket = std::env::temp_dir().join(format!("director-test-{}-{name}.sock", std::process::id()));
-    let (folder, socket) = (folder.display().to_string(), socket.display().to_string());
+    let place = tempfile::tempdir()?;
+    let socket = place.path().join("director.sock").display().to_string();
+    let folder = folder.display().to_string();
     let arguments = ["run", "--scenario", &folder, "--ports", "eth0,eth1", "--control", &socket];
     let program = Program::start(director, &arguments, "the director is at work")?;
     let mut frames = 0;
@@ -325,7 +320,7 @@ fn play(
         }
     }
     assert_eq!(frames, count);
-    Ok((program, socket))
+    Ok((program, place, socket))
 }
 
 fn ipvsadm(socket: &str, line: &str) -> std::io::Result<Output> {
@@ -383,7 +378,7 @@ fn balance(cluster: &Cluster, file: &Temporary) -> Result<String, Box<dyn Error>
 
 fn no_interface(lab: Lab) -> Outcome {
     let text = configuration(|number| format!("address = \"10.0.1.{number}\"\nmethod = \"dr\"\n"));
-    let file = Temporary::new("none", &format!("[director]\nwhen-no-interface = \"exit\"\n{text}"))?;
+    let file = Temporary::new(&format!("[director]\nwhen-no-interface = \"exit\"\n{text}"))?;
     let mut command = Command::new(PROGRAM);
     let command = command.args(["run", "--no-control", "--no-state", "--config", &file.name()]);
     let output = lab.node("empty")?.run(|| command.output())??;
@@ -399,7 +394,7 @@ fn chosen_device(lab: Lab) -> Outcome {
     for (server, number) in cluster.servers.iter().zip(1..) {
         serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 8080))?;
     }
-    let file = Temporary::new("auto", &by_device("auto"))?;
+    let file = Temporary::new(&by_device("auto"))?;
     let director = Program::start(
         &cluster.director,
         &["run", "--no-control", "--config", &file.name()],
@@ -412,7 +407,7 @@ fn chosen_device(lab: Lab) -> Outcome {
 
 fn no_bpf(lab: Lab) -> Outcome {
     let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(0))?;
-    let file = Temporary::new("bpf", &by_device("xdp"))?;
+    let file = Temporary::new(&by_device("xdp"))?;
     let mut command = Command::new(PROGRAM);
     let command = command.args(["run", "--no-control", "--config", &file.name()]);
     let output = cluster.director.run(|| command.output())??;
@@ -449,7 +444,7 @@ fn right_file(_: Lab) -> Outcome {
 }
 
 fn wrong_file(_: Lab) -> Outcome {
-    let file = Temporary::new("wrong", &configuration(|_| "adress = \"10.0.1.11\"\n".to_owned()))?;
+    let file = Temporary::new(&configuration(|_| "adress = \"10.0.1.11\"\n".to_owned()))?;
     let output = Command::new(PROGRAM).args(["check", &file.name()]).output()?;
     let text = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(1), "{text}");

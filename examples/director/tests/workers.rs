@@ -46,22 +46,21 @@ fn main() -> ExitCode {
 
 /// A cluster with a director of two workers on it.
 struct Stage {
+    /// Ends before its folder goes.
+    director: Option<Program>,
     cluster: Cluster,
     file: Temporary,
     socket: String,
-    director: Option<Program>,
 }
 
 impl Stage {
-    fn new(lab: Lab, name: &str, director: &str, services: &str) -> Result<Self, Box<dyn Error>> {
+    fn new(lab: Lab, director: &str, services: &str) -> Result<Self, Box<dyn Error>> {
         let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(3))?;
         for (server, number) in cluster.servers.iter().zip(1..) {
             greet(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 80))?;
         }
-        let file = Temporary::new(&format!("workers-{name}"), &text(director, services))?;
-        let socket =
-            std::env::temp_dir().join(format!("director-workers-{}-{name}.sock", std::process::id()));
-        let socket = socket.display().to_string();
+        let file = Temporary::new(&text(director, services))?;
+        let socket = file.beside("director.sock");
         let arguments = ["run", "--config", &file.name(), "--control", &socket];
         let director = Some(Program::start(&cluster.director, &arguments, "the director is at work")?);
         Ok(Self { cluster, file, socket, director })
@@ -114,14 +113,6 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        for end in ["", ".lock", ".json", ".json.lock", ".state", ".state.lock", ".state.toml"] {
-            drop(fs::remove_file(format!("{}{end}", self.socket)));
-        }
-    }
-}
-
 fn client() -> IpAddr {
     Cluster::client_address(Family::V4)
 }
@@ -154,7 +145,7 @@ fn is_alive(stream: &mut TcpStream) -> bool {
 
 fn sums(lab: Lab) -> Outcome {
     const CONNECTIONS: usize = 40;
-    let mut stage = Stage::new(lab, "sums", "", &service("rr", ""))?;
+    let mut stage = Stage::new(lab, "", &service("rr", ""))?;
     let mut held: Vec<_> = (0..CONNECTIONS).map(|_| stage.connect(client()).unwrap()).collect();
     let count = |name: &str| held.iter().filter(|(_, server)| server == name).count();
     let active = |number: u32| format!("-> 10.0.1.1{number}:80 Masq 1 {} 0", count(&format!("rs{number}")));
@@ -194,7 +185,7 @@ fn sums(lab: Lab) -> Outcome {
 }
 
 fn drains(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "drains", "", &service("rr", ""))?;
+    let stage = Stage::new(lab, "", &service("rr", ""))?;
     let mut held: Vec<_> = (0..24).map(|_| stage.connect(client()).unwrap()).collect();
     let of_first = held.iter().filter(|(_, name)| name == "rs1").count();
     stage.run("lvsadm --drain -t 192.0.2.100:80 -r 10.0.1.11:80 --deadline 1.5 --no-wait")?;
@@ -213,7 +204,7 @@ fn drains(lab: Lab) -> Outcome {
 
 fn persists(lab: Lab) -> Outcome {
     let persistent = service("rr", "persistence = { timeout = 100, mask = 28 }\n");
-    let mut stage = Stage::new(lab, "persists", "", &persistent)?;
+    let mut stage = Stage::new(lab, "", &persistent)?;
     let check = Command::new(PROGRAM).args(["check", &stage.file.name()]).output()?;
     let said = String::from_utf8(check.stdout)?;
     assert!(said.contains("2 share the packets out by the client's network (/28 and /128)"), "{said}");
@@ -239,7 +230,7 @@ fn persists(lab: Lab) -> Outcome {
 }
 
 fn refuses(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "refuses", "", &service("rr", ""))?;
+    let stage = Stage::new(lab, "", &service("rr", ""))?;
     let refused = |words: &str| -> Result<String, Box<dyn Error>> {
         let output = stage.output(words)?;
         assert_ne!(output.status.code(), Some(0), "{words}");
@@ -264,7 +255,7 @@ fn follows(lab: Lab) -> Outcome {
         serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 80))?;
     }
     let configuration = format!("answer-for = \"host\"\n{}", text("", &service("rr", "")));
-    let file = Temporary::new("workers-follows", &configuration)?;
+    let file = Temporary::new(&configuration)?;
     let arguments = ["run", "--no-control", "--config", &file.name()];
     let director = Program::start(&cluster.director, &arguments, "the director is at work")?;
     let reaches =
@@ -282,7 +273,7 @@ fn follows(lab: Lab) -> Outcome {
 }
 
 fn idles(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "idles", "", &service("rr", ""))?;
+    let stage = Stage::new(lab, "", &service("rr", ""))?;
     drop(stage.connect(client())?);
     let asked = UnixStream::connect(format!("{}.json", stage.socket))?;
     let pid = rustix::net::sockopt::socket_peercred(&asked)?.pid.as_raw_pid();

@@ -40,16 +40,13 @@ fn balances(lab: Lab) -> Outcome {
         let server = SocketAddr::new(Cluster::server_address(1, Family::V4), 8080);
         serve(cluster.servers.first().ok_or("no server")?, server)?;
         serve(&cluster.director, "192.0.2.1:81".parse()?)?;
-        let file = Temporary::new(
-            &format!("xdp-{mac}"),
-            &format!(
-                "[[interface]]\nname = \"eth0\"\ndevice = \"xdp\"\nmac = \"{mac}\"\naddresses = [\"192.0.2.254/24\"]\n\
+        let file = Temporary::new(&format!(
+            "[[interface]]\nname = \"eth0\"\ndevice = \"xdp\"\nmac = \"{mac}\"\naddresses = [\"192.0.2.254/24\"]\n\
                  [[interface]]\nname = \"eth1\"\ndevice = \"xdp\"\nmac = \"{mac}\"\naddresses = [\"10.0.1.254/24\"]\n\
                  [[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\nscheduler = \"rr\"\n\
                  [[service.server]]\naddress = \"{}\"\nport = 8080\nmethod = \"nat\"\n",
-                server.ip()
-            ),
-        )?;
+            server.ip()
+        ))?;
         let run = ["run", "--no-control", "--config", &file.name()];
         let director = Program::start(
             &cluster.director,
@@ -77,15 +74,12 @@ fn passes_by(lab: Lab) -> Outcome {
             let (mut stream, _) = listener.accept()?;
             std::io::copy(&mut stream, &mut std::io::sink())
         })?;
-        let file = Temporary::new(
-            "offload",
-            &format!(
-                "{lines}[[interface]]\nname = \"eth0\"\naddresses = [\"192.0.2.254/24\", \"10.0.1.254/24\"]\n\
+        let file = Temporary::new(&format!(
+            "{lines}[[interface]]\nname = \"eth0\"\naddresses = [\"192.0.2.254/24\", \"10.0.1.254/24\"]\n\
                  [[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.100\"\nport = 80\nscheduler = \"rr\"\n\
                  [[service.server]]\naddress = \"{}\"\nport = 8080\nmethod = \"nat\"\n",
-                server.ip()
-            ),
-        )?;
+            server.ip()
+        ))?;
         let run = ["run", "--no-control", "--config", &file.name()];
         let director = Program::start(&cluster.director, &run, "the director is at work")?;
         cluster.client.run(|| {

@@ -204,6 +204,8 @@ mod tests {
     use rustix::event::{PollFd, PollFlags};
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::control::protocol::{messages, request};
     use crate::control::{
@@ -226,17 +228,24 @@ mod tests {
         Controller::new(local, Box::new(NoDaemons))
     }
 
-    fn director(name: &str, services: u16) -> (PathBuf, Serving) {
+    /// A path in a folder that is gone with what is returned beside it.
+    fn place() -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("director.sock");
+        (folder, path)
+    }
+
+    fn director(services: u16) -> (TempDir, PathBuf, Serving) {
         let mut controller = controller();
         for port in 1..=services {
             let name = ServiceName::tcp(([192, 0, 2, 1], port).into());
             controller.submit(TableCommand::NewService(name, ServiceSpec::new(name.family(), "rr"))).unwrap();
         }
-        let path = std::env::temp_dir().join(format!("director-serve-{}-{name}", std::process::id()));
+        let (folder, path) = place();
         let serving =
             serve(ServeOptions::at(OwnedSocket::take(&path).unwrap()), Arc::new(Mutex::new(controller)))
                 .unwrap();
-        (path, serving)
+        (folder, path, serving)
     }
 
     fn connect(path: &PathBuf) -> OwnedFd {
@@ -253,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_command_is_carried_out_whatever_other_clients_do() {
-        let (path, _serving) = director("hostile", 200);
+        let (_folder, path, _serving) = director(200);
         // Ask for listings of all services, a thousand to the datagram, and fetch none of them.
         let list: Vec<u8> =
             [&[20, 0, 0, 0, 0x1b, 0, 1, 3, 9, 0, 0, 0, 0, 0, 0, 0][..], &[4, 1, 0, 0]].concat();
@@ -285,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_client_that_has_had_its_steps_waits_for_the_next_one_and_is_answered() {
-        let path = std::env::temp_dir().join(format!("director-serve-{}-rate", std::process::id()));
+        let (_folder, path) = place();
         let mut options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
         options.rate = Some(25);
         let _serving = serve(options, Arc::new(Mutex::new(controller()))).unwrap();
@@ -304,7 +313,7 @@ mod tests {
         journal.set_durability(Durability::Power);
         let mut controller = controller();
         controller.keep_journal(journal).written.unwrap();
-        let path = std::env::temp_dir().join(format!("director-serve-{}-durable", std::process::id()));
+        let (_folder, path) = place();
         let options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
         let _serving = serve(options, Arc::new(Mutex::new(controller))).unwrap();
         let clients = (0..4_u16).map(|number| {
@@ -338,7 +347,7 @@ mod tests {
 
     #[test]
     fn answers_have_the_clients_port_id_as_those_of_a_kernel() {
-        let (path, _serving) = director("port", 1);
+        let (_folder, path, _serving) = director(1);
         let client = connect(&path);
         let own = std::process::id();
         for (said, expected) in [(0_u32, own), (77, 77)] {
@@ -359,7 +368,7 @@ mod tests {
 
     #[test]
     fn at_the_bound_of_services_or_servers_a_client_is_told_which_key_is_to_be_raised() {
-        let path = std::env::temp_dir().join(format!("director-serve-{}-full", std::process::id()));
+        let (_folder, path) = place();
         let options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
         let _serving = serve(options, Arc::new(Mutex::new(with_room_for(1)))).unwrap();
         let mut client = Client::connect(&path).unwrap();
@@ -393,8 +402,7 @@ mod tests {
             journal.set_durability(durability);
             let mut controller = controller();
             controller.keep_journal(journal).written.unwrap();
-            let path =
-                std::env::temp_dir().join(format!("director-serve-{}-{durability:?}", std::process::id()));
+            let (_folder, path) = place();
             let options = ServeOptions::at(OwnedSocket::take(&path).unwrap());
             let _serving = serve(options, Arc::new(Mutex::new(controller))).unwrap();
             let mut client = Client::connect(&path).unwrap();
@@ -431,7 +439,7 @@ mod tests {
 
     #[test]
     fn files_are_read_and_written_by_a_client() {
-        let (path, _serving) = director("stream", 1);
+        let (_folder, path, _serving) = director(1);
         let mut client = Client::connect(&path).unwrap();
         client.write_file("/proc/sys/net/ipv4/vs/drop_entry", b"3\n").unwrap();
         assert_eq!(client.read_file("/proc/sys/net/ipv4/vs/drop_entry").unwrap(), b"3\n");

@@ -10,6 +10,7 @@ use std::time::Instant;
 use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Disk, Node};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::commands::LONG;
 
@@ -38,19 +39,21 @@ pub(crate) struct Director {
     place: Place,
     state: PathBuf,
     child: Child,
+    /// With what is in [`Place`].
+    _folder: TempDir,
 }
 
 impl Director {
     pub(crate) fn start(node: &Node, text: &str, disk: &Disk) -> Outcome<Self> {
-        let name = format!("chaos-{}.sock", std::process::id());
-        let socket = std::env::temp_dir().join(name);
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("director.sock");
         let json = socket.with_extension("sock.json");
         let file = socket.with_extension("toml");
         let place = Place { socket, json, file };
         place.write(text)?;
         let state = disk.path().join("state");
         let child = spawn(node, &place, &state)?;
-        let mut director = Self { node: node.clone(), place, state, child };
+        let mut director = Self { node: node.clone(), place, state, child, _folder: folder };
         director.wait()?;
         Ok(director)
     }
@@ -132,11 +135,6 @@ impl Drop for Director {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        let socket = self.place.socket.display();
-        for end in ["", ".lock", ".json", ".json.lock", ".log"] {
-            drop(fs::remove_file(format!("{socket}{end}")));
-        }
-        drop(fs::remove_file(&self.place.file));
     }
 }
 

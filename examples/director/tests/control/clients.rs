@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 pub(crate) fn hostile_clients(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "hostile", &service("rr", &[(1, 1), (2, 1)]))?;
+    let stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     let raw = || -> std::io::Result<_> {
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,
@@ -85,7 +85,7 @@ pub(crate) fn hostile_clients(lab: Lab) -> Outcome {
 }
 
 pub(crate) fn crowded(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "crowded", &service("rr", &[(1, 1), (2, 1)]))?;
+    let stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     let json = format!("{}.json", stage.socket);
     let netlink = || -> std::io::Result<_> {
         let socket =

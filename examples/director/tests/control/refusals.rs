@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// What is done is said, or the status is another one than 0: with a full standard output, and with a closed one.
 pub(crate) fn unprinted(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "unprinted", &service("rr", &[(1, 1), (2, 1)]))?;
+    let stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     let commands = [
         "lvsadm -Ln",
         "lvsadm -Sn",
@@ -48,7 +48,7 @@ pub(crate) fn unprinted(lab: Lab) -> Outcome {
     assert_eq!(output.status.code(), Some(1), "no panic: {output:?}");
     // A table that this machine has no memory for.
     let big = text(&format!("[tuning]\nconnections = {}\n", 120_000_000));
-    let file = Temporary::new("big", &big)?;
+    let file = Temporary::new(&big)?;
     let script = "ulimit -v 8000000; exec \"$0\" run --no-control --config \"$1\"";
     let mut command = Command::new("sh");
     command.args(["-c", script, PROGRAM, &file.name()]);

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 
 pub(crate) fn reload(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "reload", &service("rr", &[(1, 1), (2, 1)]))?;
+    let stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     let mut held: Vec<_> = (0..4).map(|_| stage.connect().unwrap()).collect();
     stage.run("lvsadm -e -t 192.0.2.100:80 -r 10.0.1.12:80 -m -w 7")?;
     stage.run("lvsadm -A -u 192.0.2.100:53 -s rr")?;
@@ -46,7 +46,7 @@ pub(crate) fn reload(lab: Lab) -> Outcome {
 }
 
 pub(crate) fn half_written(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "half", &service("rr", &[(1, 1), (2, 1)]))?;
+    let stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     let before = stage.table()?;
     let whole = text(&service("wlc", &[(3, 1)]));
     for token in ["weight = 1", "[[service.server]]", "192.0.2.254/24"] {
@@ -62,9 +62,9 @@ pub(crate) fn half_written(lab: Lab) -> Outcome {
 }
 
 pub(crate) fn plan(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "plan", &service("mh", &[(1, 1), (2, 1), (3, 1)]))?;
+    let stage = Stage::new(lab, &service("mh", &[(1, 1), (2, 1), (3, 1)]))?;
     let before = stage.table()?;
-    let other = Temporary::new("plan-other", &text(&service("mh", &[(1, 1), (2, 1)])))?;
+    let other = Temporary::new(&text(&service("mh", &[(1, 1), (2, 1)])))?;
     let said = stage.run(&format!("plan {}", other.name()))?;
     assert!(said.starts_with("- TCP 192.0.2.100:80  10.0.1.13:80\n"), "{said}");
     let share: f64 =
@@ -77,7 +77,7 @@ pub(crate) fn plan(lab: Lab) -> Outcome {
 
 pub(crate) fn drain(lab: Lab) -> Outcome {
     let persistent = service("rr", &[(1, 1), (2, 1)]) + "[service.persistence]\ntimeout = 100\n";
-    let stage = Stage::new(lab, "drain", &persistent)?;
+    let stage = Stage::new(lab, &persistent)?;
     let events = stage.events()?;
     let (mut stream, name) = stage.connect()?;
     let number = name.trim_start_matches("rs");
@@ -107,7 +107,7 @@ pub(crate) fn drain(lab: Lab) -> Outcome {
 }
 
 pub(crate) fn explain(lab: Lab) -> Outcome {
-    let stage = Stage::new(lab, "explain", &service("sh", &[(1, 1), (2, 1), (3, 1)]))?;
+    let stage = Stage::new(lab, &service("sh", &[(1, 1), (2, 1), (3, 1)]))?;
     let (stream, name) = stage.connect()?;
     let client = stream.local_addr()?;
     let said = stage.run(&format!("explain tcp {client} {}", vip()))?;
@@ -128,7 +128,7 @@ pub(crate) fn follow(lab: Lab) -> Outcome {
     for (server, number) in cluster.servers.iter().zip(1..) {
         serve(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 80))?;
     }
-    let file = Temporary::new("follow", &format!("answer-for = \"host\"\n{}", text(&servers)))?;
+    let file = Temporary::new(&format!("answer-for = \"host\"\n{}", text(&servers)))?;
     let director = Program::start(
         &cluster.director,
         &["run", "--no-control", "--config", &file.name()],

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 pub(crate) fn restart(lab: Lab) -> Outcome {
-    let mut stage = Stage::new(lab, "restart", &service("rr", &[(1, 1), (2, 1)]))?;
+    let mut stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     stage.run("lvsadm -a -t 192.0.2.100:80 -r 10.0.1.13:80 -m -w 9 -x 100 -y 50")?;
     stage.run("lvsadm -d -t 192.0.2.100:80 -r 10.0.1.11:80")?;
     stage.run("lvsadm -A -f 7 -s sh -b sh-port -p 100")?;
@@ -60,10 +60,9 @@ pub(crate) fn restart(lab: Lab) -> Outcome {
 
 /// Whatever a second start shares with the first director, it ends before it has touched anything.
 pub(crate) fn second_start(lab: Lab) -> Outcome {
-    let mut stage = Stage::new(lab, "second", &service("rr", &[(1, 1), (2, 1)]))?;
+    let mut stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
     let (mut held, _) = stage.connect()?;
-    let other = std::env::temp_dir().join(format!("director-test-{}-second-other", std::process::id()));
-    let other = other.display().to_string();
+    let other = stage.file.beside("other");
     let files = ["", ".json", ".state"].map(|end| format!("{}{end}", stage.socket));
     let inodes =
         || files.each_ref().map(|file| fs::symlink_metadata(file).map(|file| file.ino()).unwrap_or(0));
@@ -104,9 +103,6 @@ pub(crate) fn second_start(lab: Lab) -> Outcome {
     std::thread::sleep(Duration::from_millis(200));
     stage.director = start(&stage.cluster.director, &stage.file, &stage.socket)?;
     assert_eq!(stage.table()?.len(), 3 + added, "no command was lost");
-    for end in ["", ".lock", ".json.lock"] {
-        drop(fs::remove_file(format!("{other}{end}")));
-    }
     Ok(())
 }
 
@@ -122,7 +118,7 @@ pub(crate) fn programs_of_checks(lab: Lab) -> Outcome {
          timeout = \"80s\" }}\n"
     );
     let services = service("rr", &[(1, 1)]).replacen("scheduler", &format!("{check}scheduler"), 1);
-    let mut stage = Stage::new(lab, "checks", &services)?;
+    let mut stage = Stage::new(lab, &services)?;
     for signal in [Signal::KILL, Signal::TERM] {
         eventually("the check runs", || Ok(noted.exists()))?;
         let group = fs::read_to_string(&noted)?.trim().to_owned();

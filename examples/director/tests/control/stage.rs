@@ -17,22 +17,22 @@ use std::time::Instant;
 
 /// A cluster with a director on it.
 pub(crate) struct Stage {
+    /// Ends before its folder goes.
+    pub(crate) director: Program,
     pub(crate) cluster: Cluster,
     pub(crate) file: Temporary,
     pub(crate) socket: String,
-    pub(crate) director: Program,
 }
 
 impl Stage {
     /// NAT to three servers that tell their names and then wait; `services` is what the file says after the interface.
-    pub(crate) fn new(lab: Lab, name: &str, services: &str) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(lab: Lab, services: &str) -> Result<Self, Box<dyn Error>> {
         let cluster = Cluster::new(lab, &Plan::new(Method::Nat).with_servers(3))?;
         for (server, number) in cluster.servers.iter().zip(1..) {
             greet(server, SocketAddr::new(Cluster::server_address(number, Family::V4), 80))?;
         }
-        let file = Temporary::new(name, &text(services))?;
-        let socket = std::env::temp_dir().join(format!("director-test-{}-{name}.sock", std::process::id()));
-        let socket = socket.display().to_string();
+        let file = Temporary::new(&text(services))?;
+        let socket = file.beside("director.sock");
         let director = start(&cluster.director, &file, &socket)?;
         Ok(Self { cluster, file, socket, director })
     }
@@ -79,14 +79,6 @@ impl Stage {
         let mut first = [0; 3];
         stream.read_exact(&mut first)?;
         Ok(stream)
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        for end in ["", ".lock", ".json", ".json.lock", ".state", ".state.lock", ".state.toml"] {
-            drop(fs::remove_file(format!("{}{end}", self.socket)));
-        }
     }
 }
 

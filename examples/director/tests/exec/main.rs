@@ -22,6 +22,7 @@ use lvs_std::control::{CommandHandler, Controller, Local, NoDaemons, ServeOption
 use lvs_std::ownership::OwnedSocket;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
 
 #[test]
 fn files_of_ipvs_are_the_directors() {
@@ -444,7 +445,10 @@ fn command<const N: usize>(socket: &Path, words: [&str; N]) -> Command {
 /// Executes something as a user without rights, who may find the program all the same.
 fn as_nobody(command: Command) -> Output {
     let program = Temporary::new("program");
-    fs::copy(command.get_program(), &program.0).unwrap();
+    // Another process writes it. A child that this one starts meanwhile would otherwise hold the file open for writing,
+    // and such a file cannot be executed.
+    let copied = Command::new("cp").arg(command.get_program()).arg(&program.0).status().unwrap();
+    assert!(copied.success());
     let mut copy = Command::new(&program.0);
     copy.args(command.get_args()).uid(65_534).gid(65_534).stdin(std::process::Stdio::null());
     copy.output().unwrap()
@@ -452,13 +456,13 @@ fn as_nobody(command: Command) -> Output {
 
 /// Waits until something is so.
 fn until(is_so: impl Fn() -> bool) {
-    for _ in 0..2_000 {
+    for _ in 0..6_000 {
         if is_so() {
             return;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("it has not come to be so in 20 s");
+    panic!("it has not come to be so in 60 s");
 }
 
 /// A Python that has this module.
@@ -492,17 +496,14 @@ fn missing(tool: &str) {
     assert!(!required, "{tool} is required");
 }
 
-/// A path that nobody else uses, with nothing there when this value is dropped.
-struct Temporary(PathBuf);
+/// A path in a folder of its own, which is gone with all that is in it when this value is dropped.
+struct Temporary(PathBuf, #[expect(dead_code, reason = "held until the end")] TempDir);
 
 impl Temporary {
     fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("director-exec-{}-{name}", std::process::id())))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        // For other users too.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the folder's mode");
+        Self(folder.path().join(name), folder)
     }
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use lvs_std::lab::Node;
 use rustix::fs::{OFlags, fcntl_setfl};
+use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
 
@@ -119,28 +120,21 @@ pub(crate) fn connections(socket: &str) -> Result<HashMap<u16, SocketAddr>, Box<
     Ok(table)
 }
 
-/// A file that is gone when this value is dropped.
-pub(crate) struct Temporary(PathBuf);
+/// A file in a folder of its own, which is gone with all that is in it when this value is dropped.
+pub(crate) struct Temporary(PathBuf, #[expect(dead_code, reason = "held until the end")] TempDir);
 
 impl Temporary {
     /// With this content, or only its name.
     pub(crate) fn new(name: &str, text: Option<&str>) -> Result<Self, Box<dyn Error>> {
-        let path = std::env::temp_dir().join(format!("director-test-{}-{name}", std::process::id()));
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join(name);
         if let Some(text) = text {
             fs::write(&path, text)?;
         }
-        Ok(Self(path))
+        Ok(Self(path, folder))
     }
 
     pub(crate) fn name(&self) -> String {
         self.0.display().to_string()
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        for path in [self.name(), self.name() + ".json"] {
-            drop(fs::remove_file(path));
-        }
     }
 }

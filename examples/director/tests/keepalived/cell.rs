@@ -76,8 +76,7 @@ impl Cell {
         ))
     }
 
-    /// Waits until the first service has exactly these servers. Fails if that takes longer than the machine may be
-    /// late.
+    /// Waits until the first service has exactly these servers, which takes this time, and longer on a busy machine.
     pub(crate) fn wait_for_servers(&self, servers: &[&str], time: Duration) -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         loop {
@@ -89,7 +88,7 @@ impl Cell {
             if found == servers {
                 return Ok(());
             }
-            if began.elapsed() > time + LATE {
+            if began.elapsed() > time + PATIENCE {
                 return Err(format!("{found:?} instead of {servers:?}:\n{}", self.logs()).into());
             }
             thread::sleep(Duration::from_millis(10));
@@ -165,5 +164,4 @@ fn let_groups_be() -> Result<BpfProgram, Box<dyn Error>> {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
 /// How late everything may be on a busy machine.
-const LATE: Duration = Duration::from_millis(2_500);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

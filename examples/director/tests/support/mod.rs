@@ -6,12 +6,12 @@ use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use lvs_std::lab::Node;
 use lvs_std::lab::harness::Outcome;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
 
@@ -61,26 +61,27 @@ impl Drop for Program {
     }
 }
 
-/// A file that is gone when this value is dropped.
-pub(crate) struct Temporary(PathBuf);
+/// A file in a folder of its own, which is gone with all that is in it when this value is dropped.
+pub(crate) struct Temporary(TempDir);
 
 impl Temporary {
-    pub(crate) fn new(name: &str, text: &str) -> Result<Self, Box<dyn Error>> {
-        let path = std::env::temp_dir().join(format!("director-test-{}-{name}.toml", std::process::id()));
-        fs::write(&path, text)?;
-        Ok(Self(path))
+    pub(crate) fn new(text: &str) -> Result<Self, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join(FILE), text)?;
+        Ok(Self(folder))
     }
 
     pub(crate) fn name(&self) -> String {
-        self.0.display().to_string()
+        self.beside(FILE)
+    }
+
+    /// A path in the same folder.
+    pub(crate) fn beside(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
     }
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
-}
+const FILE: &str = "director.toml";
 
 /// Starts a server that tells everybody its node's name.
 pub(crate) fn serve(node: &Node, address: SocketAddr) -> Outcome {

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::control::Cursor;
 use crate::ownership::{Access, OwnedSocket};
@@ -76,17 +78,19 @@ struct Site {
     socket: PathBuf,
     table: Arc<Table>,
     _server: ApiServer,
+    _folder: TempDir,
 }
 
 impl Site {
-    fn new(name: &str, connections: usize) -> Self {
-        let socket = std::env::temp_dir().join(format!("director-api-{}-{name}", std::process::id()));
+    fn new(connections: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("director.sock.json");
         let (pages, tell) = (AtomicUsize::new(0), Mutex::default());
         let table = Arc::new(Table { connections, pages, tell });
         let server =
             ApiServer::start(OwnedSocket::take(&socket).unwrap(), Access::default(), None, table.clone())
                 .unwrap();
-        Self { socket, table, _server: server }
+        Self { socket, table, _server: server, _folder: folder }
     }
 
     fn connect(&self) -> UnixStream {
@@ -118,7 +122,7 @@ impl Site {
 
 #[test]
 fn a_listing_comes_whole_or_in_parts_and_is_the_same() {
-    let site = Site::new("listing", 1_234);
+    let site = Site::new(1_234);
     let all: Vec<u64> = (0..1_234).collect();
     assert_eq!(site.numbers(r#"{"connections":{}}"#), (all.clone(), None));
     for limit in [1, 7, 100, 101, 1_233, 1_234, 5_000] {
@@ -140,13 +144,13 @@ fn a_listing_comes_whole_or_in_parts_and_is_the_same() {
     assert_eq!(site.numbers(r#"{"connections":{"server":"192.0.2.1:1"}}"#), (of_one, None));
     assert_eq!(site.numbers(r#"{"connections":{"limit":0}}"#).0, Vec::<u64>::new());
     assert!(site.ask(r#"{"connections":{"after":"nonsense"}}"#).error.unwrap().contains("begin"));
-    let empty = Site::new("empty", 0);
+    let empty = Site::new(0);
     assert_eq!(empty.numbers(r#"{"connections":{}}"#), (Vec::new(), None));
 }
 
 #[test]
 fn a_client_that_fetches_nothing_of_a_long_listing_has_a_few_pages_worked_out() {
-    let site = Site::new("unread", 10_000_000);
+    let site = Site::new(10_000_000);
     let mut slow = site.put(r#"{"connections":{}}"#);
     thread::sleep(Duration::from_millis(300));
     let pages = site.table.pages.load(Ordering::Relaxed);
@@ -160,7 +164,7 @@ fn a_client_that_fetches_nothing_of_a_long_listing_has_a_few_pages_worked_out() 
 
 #[test]
 fn questions_that_panic_are_answered_and_the_next_ones_too() {
-    let site = Site::new("panic", 1);
+    let site = Site::new(1);
     for _ in 0..20 {
         assert!(site.ask(r#""drains""#).error.unwrap().contains("fault"));
     }
@@ -169,7 +173,7 @@ fn questions_that_panic_are_answered_and_the_next_ones_too() {
 
 #[test]
 fn silent_clients_give_way_and_half_a_question_is_none() {
-    let site = Site::new("silent", 1);
+    let site = Site::new(1);
     let mut silent: Vec<_> = (0..200).map(|_| site.connect()).collect();
     for stream in &mut silent {
         // Who has given way already cannot be written to.
@@ -187,7 +191,7 @@ fn silent_clients_give_way_and_half_a_question_is_none() {
 
 #[test]
 fn events_come_at_once_and_their_end_too() {
-    let site = Site::new("events", 1);
+    let site = Site::new(1);
     let mut lines = BufReader::new(site.put(r#""events""#)).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "{}");
     let (sender, wake) = site.table.tell.lock().unwrap().pop().unwrap();
@@ -206,7 +210,7 @@ fn events_come_at_once_and_their_end_too() {
 
 #[test]
 fn whoever_tells_of_events_learns_that_a_listener_has_left() {
-    let site = Site::new("left", 1);
+    let site = Site::new(1);
     let mut lines = BufReader::new(site.put(r#""events""#)).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "{}");
     let (_sender, wake) = site.table.tell.lock().unwrap().pop().unwrap();
@@ -221,6 +225,6 @@ fn whoever_tells_of_events_learns_that_a_listener_has_left() {
 
 #[test]
 fn an_answer_that_takes_a_while_is_waited_for() {
-    let site = Site::new("slow", 1);
+    let site = Site::new(1);
     assert_eq!(site.ask(r#""health""#).result, "slow");
 }

@@ -417,7 +417,8 @@ mod tests {
 
     #[test]
     fn who_stands_in_for_others_is_listed_but_not_there_after_a_restart() {
-        let path = std::env::temp_dir().join(format!("director-controller-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
         let name = ServiceName::tcp("10.99.0.1:80".parse().unwrap());
         let (own, sorry) = ("10.0.1.11:80".parse().unwrap(), "10.0.1.99:80".parse().unwrap());
         let spec = ServerSpec::new(method::DIRECT, 1);
@@ -437,7 +438,6 @@ mod tests {
         // Nothing of it was kept, so nothing is refused.
         take_up(&mut again, &path);
         assert_eq!(servers(&again), [own]);
-        std::fs::remove_file(&path).unwrap();
     }
 
     /// A value that a switch does not have by default.
@@ -451,7 +451,8 @@ mod tests {
 
     #[test]
     fn each_switch_says_the_same_by_command_and_by_file_and_after_a_restart() {
-        let path = std::env::temp_dir().join(format!("director-sysctl-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
         let read = |controller: &mut Controller<Heap, Local<Heap>>, switch: &Switch| {
             let asked = controller.submit(Query::Sysctl(switch.name.to_owned())).unwrap();
             let file = String::from_utf8(controller.read_file(&switch.path()).unwrap()).unwrap();
@@ -485,12 +486,12 @@ mod tests {
             assert_eq!(read(&mut third, switch), value, "{} from a replaced journal", switch.name);
             std::fs::remove_file(&path).unwrap();
         }
-        let _ = std::fs::remove_file(&path);
     }
 
     #[test]
     fn a_write_to_a_switchs_file_is_the_command_and_lasts() {
-        let path = std::env::temp_dir().join(format!("director-sysctl-file-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
         let mut first = controller();
         take_up(&mut first, &path);
         let file = "/proc/sys/net/ipv4/vs/drop_entry";
@@ -505,6 +506,5 @@ mod tests {
         drop(first);
         take_up(&mut again, &path);
         assert_eq!(again.read_file(file).unwrap(), b"3\n");
-        std::fs::remove_file(&path).unwrap();
     }
 }
