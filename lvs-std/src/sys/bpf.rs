@@ -42,13 +42,23 @@ pub(crate) struct Map {
 impl Map {
     /// A map of at most `entries` entries with keys and values of so many bytes. All its memory is taken now.
     pub(crate) fn new(kind: Kind, key: usize, value: usize, entries: u32) -> io::Result<Self> {
+        let flags = if kind == Kind::Array { MAPPABLE } else { 0 };
+        Self::with_flags((kind, flags), key, value, entries)
+    }
+
+    /// A hash map of at most `entries` entries, each of which takes its memory when it is set.
+    pub(crate) fn growing(key: usize, value: usize, entries: u32) -> io::Result<Self> {
+        Self::with_flags((Kind::Hash, GROWING), key, value, entries)
+    }
+
+    fn with_flags((kind, flags): (Kind, u32), key: usize, value: usize, entries: u32) -> io::Result<Self> {
         let size = |bytes: usize| u32::try_from(bytes).map_err(|_| invalid());
         let mut attributes = CreateMap {
             kind: kind as u32,
             key: size(key)?,
             value: size(value)?,
             entries,
-            flags: if kind == Kind::Array { MAPPABLE } else { 0 },
+            flags,
             inner: 0,
             node: 0,
             name: NAME,
@@ -331,6 +341,8 @@ const ATTACH_XDP: u32 = 37;
 const ATTACH_INGRESS: u32 = 46;
 /// `BPF_F_BEFORE`: without naming another one, before all.
 const FLAG_BEFORE: u32 = 1 << 3;
+/// `BPF_F_NO_PREALLOC`.
+const GROWING: u32 = 1;
 /// `BPF_F_MMAPABLE`.
 const MAPPABLE: u32 = 1 << 10;
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` (`linux/if_link.h`).

@@ -11,7 +11,7 @@ use lvs_forward::host::Host;
 
 use super::program::class;
 use crate::device::fan::{FanError, Tell};
-use crate::sys::bpf::{Kind, Map};
+use crate::sys::bpf::Map;
 
 /// What an address is to the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ struct Known {
 impl AddressFilter {
     /// Empty sets.
     pub(super) fn new() -> io::Result<Self> {
-        let v4 = Map::new(Kind::Hash, 4, 1, MOST_ADDRESSES)?;
-        let v6 = Map::new(Kind::Hash, 16, 1, MOST_ADDRESSES)?;
+        let v4 = Map::growing(4, 1, MOST_ADDRESSES)?;
+        let v6 = Map::growing(16, 1, MOST_ADDRESSES)?;
         Ok(Self(Arc::new(Sets { v4, v6, known: Mutex::default() })))
     }
 
@@ -216,5 +216,6 @@ impl core::error::Error for AddressFilterError {
     }
 }
 
-/// Addresses of a family that fit.
-const MOST_ADDRESSES: u32 = 16_384;
+/// Addresses of a family that fit: those of the director, of its real servers and of the machine, with room for as many
+/// as a director has by default (20,000 and 100,000).
+const MOST_ADDRESSES: u32 = 1 << 17;
