@@ -49,6 +49,9 @@ pub const REQUIRE_XDP: &str = "LVS_REQUIRE_XDP";
 /// The environment variable that makes it an error, if it is 1, to leave out tests for want of a tool that they drive.
 pub const REQUIRE_TOOLS: &str = "LVS_REQUIRE_TOOLS";
 
+/// The environment variable that makes it an error, if it is 1, to leave out tests for want of a kernel with VLANs.
+pub const REQUIRE_VLAN: &str = "LVS_REQUIRE_VLAN";
+
 /// A test by its name; a panic or an error fails it.
 pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| error.to_string().into()))

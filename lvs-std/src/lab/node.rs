@@ -279,6 +279,22 @@ impl Node {
         self.set_up(interface)
     }
 
+    /// Makes an interface for the frames of one VLAN of another interface, as `eth0.100` of `eth0`. It is up.
+    ///
+    /// # Errors
+    /// When there is no such interface, or it has this VLAN already.
+    pub fn add_vlan(&self, trunk: &str, vlan: u16) -> Result<(), LabError> {
+        let name = format!("{trunk}.{vlan}");
+        self.ask(
+            || format!("make {name}"),
+            |netlink| {
+                let index = netlink.interface(trunk)?.index;
+                netlink.add_vlan(&name, index, vlan)
+            },
+        )?;
+        self.set_up(&name)
+    }
+
     pub(super) fn add_bridge(&self, bridge: &str) -> Result<(), LabError> {
         self.ask(|| format!("make the bridge {bridge}"), |netlink| netlink.add_bridge(bridge))?;
         self.set_up(bridge)

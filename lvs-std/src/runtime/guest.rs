@@ -21,7 +21,7 @@ use super::{RuntimeGroup, SharedController, ports};
 use crate::HostAddresses;
 use crate::config::{Configuration, DeviceKind, Interface, Mac};
 use crate::control::{DesiredService, DesiredState, ServiceName};
-use crate::device::guard::{Entry, GuardError, KernelGuard};
+use crate::device::guard::{Entry, GuardError, Guarded, KernelGuard};
 use crate::device::mark::MarkRule;
 use crate::sys::interface::{self as sys, Inquirer};
 
@@ -46,8 +46,8 @@ pub(super) fn introduce(interfaces: &[Interface]) {
 
 /// What is kept from the kernel, what the kernel would answer for, and how that is known.
 struct Watch {
-    /// The interfaces where the director is a guest by packet sockets.
-    interfaces: BTreeSet<String>,
+    /// The interfaces where the director is a guest by packet sockets, with their VLANs.
+    interfaces: BTreeMap<String, Vec<Option<u16>>>,
     marks: Vec<MarkRule>,
     /// The addresses of the configuration that the director answers for.
     answered: Vec<IpAddr>,
@@ -92,7 +92,10 @@ pub(super) fn watch(
 ) -> io::Result<JoinHandle<()>> {
     let guest = |of: &&Interface| of.mac == Mac::Same && of.device != DeviceKind::Xdp;
     // Several ports may be at one interface, for VLANs.
-    let interfaces = configuration.interfaces.iter().filter(guest).map(|of| of.name.clone()).collect();
+    let mut interfaces = BTreeMap::<String, Vec<Option<u16>>>::new();
+    for of in configuration.interfaces.iter().filter(guest) {
+        interfaces.entry(of.name.clone()).or_default().push(of.vlan);
+    }
     let hosts = configuration.interfaces.iter().filter(|of| of.mac != Mac::Same);
     let hosts = hosts.map(|of| of.name.clone()).collect();
     let own = configuration.interfaces.iter().flat_map(|of| &of.addresses).map(|(address, _)| *address);
@@ -190,7 +193,7 @@ impl Watch {
                     guarding.made_for = Default::default();
                 }
                 let forwards =
-                    self.interfaces.iter().map(|name| forwarded(name)).find(|said| !said.is_empty());
+                    self.interfaces.keys().map(|name| forwarded(name)).find(|said| !said.is_empty());
                 self.problems.raise(part(), format!("{error}{}", forwards.unwrap_or_default()));
             }
         }
@@ -198,8 +201,8 @@ impl Watch {
 
     /// The interfaces that are there.
     fn find(&self) -> io::Result<BTreeMap<String, sys::Interface>> {
-        let names = self.hosts.union(&self.interfaces);
-        let found = names.filter_map(|name| {
+        let names: BTreeSet<&String> = self.hosts.iter().chain(self.interfaces.keys()).collect();
+        let found = names.into_iter().filter_map(|name| {
             let found = self.links.find(name).transpose()?;
             Some(found.map(|found| (name.clone(), found)))
         });
@@ -267,7 +270,7 @@ impl Watch {
 
     fn guard(&mut self, found: &BTreeMap<String, u32>) -> Result<(), GuardError> {
         let index = |name: &String| Some((name.clone(), *found.get(name)?));
-        let interfaces: Vec<(String, u32)> = self.interfaces.iter().filter_map(index).collect();
+        let interfaces: Vec<(String, u32)> = self.interfaces.keys().filter_map(index).collect();
         let revision = self.controller.lock().desired().revision();
         let stale = self.known != Some(revision);
         let marks = match &self.guard {
@@ -284,14 +287,18 @@ impl Watch {
             Some(guarding) if same => guarding.guard.set(entries)?,
             // The old one stays until the new one knows everything.
             Some(_) | None => {
-                let names: Vec<String> = made_for.0.iter().map(|(name, _)| name.clone()).collect();
-                let mut guard = KernelGuard::open(&names, &made_for.1)?;
+                let mut guard = KernelGuard::open(&self.guarded(&made_for.0), &made_for.1)?;
                 guard.set(entries)?;
                 self.guard = Some(Guarding { guard, made_for });
             }
         }
         self.known = Some(revision);
         Ok(())
+    }
+
+    fn guarded(&self, found: &[(String, u32)]) -> Vec<Guarded> {
+        let vlans = |name: &String| self.interfaces.get(name).cloned().unwrap_or_default();
+        found.iter().map(|(name, _)| Guarded { interface: name.clone(), vlans: vlans(name) }).collect()
     }
 
     /// The rules whose marks have a service: what others mark is the kernel's.

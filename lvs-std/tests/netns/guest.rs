@@ -11,7 +11,7 @@ use std::time::Instant;
 use lvs_core::{Family, Protocol};
 use lvs_forward::host::Prefix;
 use lvs_std::control::{ServerSpec, ServiceName, ServiceSpec, TableCommand};
-use lvs_std::device::guard::{Entry, KernelGuard};
+use lvs_std::device::guard::{Entry, Guarded, KernelGuard};
 use lvs_std::device::mark::MarkRule;
 use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::lab::{Lab, Node};
@@ -187,12 +187,14 @@ fn many(lab: Lab) -> Outcome {
     let marks: Vec<MarkRule> = (1..=300)
         .map(|port| MarkRule { mark: 1, protocol: Some(Protocol::Tcp), destination: to, ports: port..=port })
         .collect();
-    let guard = node.run(|| KernelGuard::open(&names, &marks))?;
+    let guarded = |name: &str| Guarded { interface: name.to_owned(), vlans: vec![None] };
+    let shared: Vec<Guarded> = names.iter().map(|name| guarded(name)).collect();
+    let guard = node.run(|| KernelGuard::open(&shared, &marks))?;
     let mut guard = guard?;
     let services = |count: u16| (1..=count).map(|port| Entry::Service(6, VIP, port)).collect();
     guard.set(services(5_000))?;
     guard.set(services(10))?;
-    let no_name = "an interface's name is shorter".to_owned();
+    let no_name = guarded("an interface's name is shorter");
     let refused = node.run(|| KernelGuard::open(&[no_name], &[]))?.map(drop);
     assert!(refused.is_err_and(|error| error.to_string().starts_with("nftables refuses")));
     Ok(())

@@ -12,6 +12,7 @@ mod layout;
 mod local;
 mod methods;
 mod traffic;
+mod vlan;
 mod workers;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             .chain(interfaces::trials(lab))
             .chain(guest::trials(lab))
             .chain(local::trials(lab))
+            .chain(vlan::trials(lab))
             .collect()
     })
 }

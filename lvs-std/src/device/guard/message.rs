@@ -27,7 +27,12 @@ impl Batch {
 
     /// Adds a message about the table, whose attributes `fill` writes.
     pub(super) fn push(&mut self, kind: Kind, fill: impl FnOnce(&mut Attributes<'_>)) {
-        let create = if kind == Kind::DeleteElements { 0 } else { CREATE };
+        let create = match kind {
+            Kind::DeleteElements => 0,
+            // Behind those that are there.
+            Kind::NewRule => CREATE | APPEND,
+            Kind::NewTable | Kind::NewChain | Kind::NewSet | Kind::NewElements => CREATE,
+        };
         self.last = self.frame(NFTABLES << 8 | kind as u16, create, 0);
         fill(&mut Attributes(&mut self.bytes));
         self.close(self.last);
@@ -112,6 +117,7 @@ pub(super) struct Rule<'a, 'b>(pub(super) &'a mut Attributes<'b>);
 /// What an offset counts from: `NFT_PAYLOAD_*_HEADER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
+    Link = 0,
     Network = 1,
     Transport = 2,
 }
@@ -120,6 +126,7 @@ pub(super) enum From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
     Is = 0,
+    IsNot = 1,
     Below = 2,
     AtMost = 3,
     AtLeast = 5,
@@ -173,8 +180,17 @@ impl Rule<'_, '_> {
 
     /// The end of a rule: the frame is dropped.
     pub(super) fn drop_it(&mut self) {
+        self.end(0);
+    }
+
+    /// The end of a rule: the frame goes on, and no other rule of the chain looks at it.
+    pub(super) fn leave_it(&mut self) {
+        self.end(1);
+    }
+
+    fn end(&mut self, verdict: u32) {
         self.expression("immediate", |data| {
-            data.number(1, 0).nest(2, |data| _ = data.nest(2, |verdict| _ = verdict.number(1, 0)));
+            data.number(1, 0).nest(2, |data| _ = data.nest(2, |place| _ = place.number(1, verdict)));
         });
     }
 
@@ -201,7 +217,8 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// Where a `struct nlmsghdr` has the lower half of its flags.
 const FLAGS: usize = if cfg!(target_endian = "little") { 6 } else { 7 };
-/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_CREATE`.
+/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_CREATE`, `NLM_F_APPEND`.
 const REQUEST: u16 = 1;
 const ACK: u8 = 4;
 const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;

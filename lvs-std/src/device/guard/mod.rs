@@ -10,7 +10,7 @@
 //! an ICMP error about what a service's address and port sent        -> dropped
 //! a ping to an address that the director answers for                -> dropped
 //! from a real server's address and port (NAT), not to this machine  -> dropped
-//! everything else: the machine's own, ARP                           -> the kernel's
+//! everything else: the machine's own, ARP, other VLANs              -> the kernel's
 //! ```
 //!
 //! The table belongs to a socket of this process (`NFT_TABLE_F_OWNER`), so it is gone when the process is, however that
@@ -59,13 +59,24 @@ pub enum Entry {
     Machine(IpAddr),
 }
 
+/// An interface that the director shares with the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by whoever opens a guard")]
+pub struct Guarded {
+    /// Its name, at most 15 bytes.
+    pub interface: String,
+    /// The VLANs whose frames are the director's, `None` for frames without a tag. Others are the kernel's: it may have
+    /// interfaces for them, and so may the director.
+    pub vlans: Vec<Option<u16>>,
+}
+
 impl KernelGuard {
     /// A guard of these interfaces of the calling thread's network namespace. Packets to which one of the mark rules
     /// applies are the director's as well.
     ///
     /// # Errors
     /// [`GuardError`].
-    pub fn open(interfaces: &[String], marks: &[MarkRule]) -> Result<Self, GuardError> {
+    pub fn open(interfaces: &[Guarded], marks: &[MarkRule]) -> Result<Self, GuardError> {
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(GuardError)?;
         socket.bind_auto().map_err(GuardError)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(GuardError)?;
@@ -79,8 +90,14 @@ impl KernelGuard {
         let table = Table(format!("director-{}", address.port_number()));
         let guard = Self { socket, table, known: BTreeSet::new() };
         guard.carry_out(guard.table.build(interfaces))?;
+        for guarded in interfaces {
+            let mut batch = Batch::new();
+            guard.table.leave_other_vlans(&mut batch, guarded);
+            guard.carry_out(batch)?;
+        }
+        let by_family = interfaces.iter().flat_map(|of| [V4, V6].map(|layout| (&of.interface, layout)));
         // Each in batches of its own, as a socket takes no message that is longer than its buffer.
-        for (interface, layout) in interfaces.iter().flat_map(|name| [V4, V6].map(|layout| (name, layout))) {
+        for (interface, layout) in by_family {
             let mut batch = Batch::new();
             guard.table.rules(&mut batch, interface, &layout);
             guard.carry_out(batch)?;
@@ -178,7 +195,7 @@ struct Table(String);
 
 impl Table {
     /// The table with its sets, and a chain for each interface, all without content.
-    fn build(&self, interfaces: &[String]) -> Batch {
+    fn build(&self, interfaces: &[Guarded]) -> Batch {
         let mut batch = Batch::new();
         batch.push(Kind::NewTable, |message| _ = message.text(1, &self.0).number(2, OWNED));
         for (number, (set, length, shown)) in (1..).zip(SETS) {
@@ -187,7 +204,7 @@ impl Table {
                 message.number(4, shown).number(5, length).number(10, number);
             });
         }
-        for interface in interfaces {
+        for Guarded { interface, .. } in interfaces {
             batch.push(Kind::NewChain, |message| {
                 message.text(1, &self.0).text(3, interface).nest(4, |hook| {
                     hook.number(1, 0).number(2, PRIORITY.cast_unsigned()).text(3, interface);
@@ -196,6 +213,29 @@ impl Table {
             });
         }
         batch
+    }
+
+    /// Rules before all others, by which frames of other VLANs are left to the kernel. The kernel has taken a tag off the
+    /// frame, and shows it in its place to whoever loads that.
+    fn leave_other_vlans(&self, batch: &mut Batch, guarded: &Guarded) {
+        let Guarded { interface, vlans } = guarded;
+        if !vlans.contains(&None) {
+            self.bare_rule(batch, interface, |to| {
+                to.load(0, From::Link, ETHER_TYPE, 2).compare(Comparison::IsNot, &VLAN).leave_it();
+            });
+        }
+        self.bare_rule(batch, interface, |to| {
+            to.load(0, From::Link, ETHER_TYPE, 2).compare(Comparison::Is, &SERVICE_VLAN).leave_it();
+        });
+        self.bare_rule(batch, interface, |to| {
+            to.load(0, From::Link, ETHER_TYPE, 2).compare(Comparison::Is, &VLAN);
+            to.load(0, From::Link, TAG, 2).mask(&VLAN_ID);
+            for vlan in vlans {
+                // A tag with the number 0 counts as none.
+                to.compare(Comparison::IsNot, &vlan.unwrap_or(0).to_be_bytes());
+            }
+            to.leave_it();
+        });
     }
 
     fn rules(&self, batch: &mut Batch, interface: &str, layout: &Layout) {
@@ -259,12 +299,15 @@ impl Table {
         layout: &Layout,
         fill: impl FnOnce(&mut Rule<'_, '_>),
     ) {
+        self.bare_rule(batch, interface, |rule| {
+            rule.ether_type(layout.ether_type);
+            fill(rule);
+        });
+    }
+
+    fn bare_rule(&self, batch: &mut Batch, interface: &str, fill: impl FnOnce(&mut Rule<'_, '_>)) {
         batch.push(Kind::NewRule, |message| {
-            message.text(1, &self.0).text(2, interface).nest(4, |expressions| {
-                let mut rule = Rule(expressions);
-                rule.ether_type(layout.ether_type);
-                fill(&mut rule);
-            });
+            message.text(1, &self.0).text(2, interface).nest(4, |expressions| fill(&mut Rule(expressions)));
         });
     }
 
@@ -427,6 +470,12 @@ impl core::error::Error for GuardError {
     }
 }
 
+/// Where a frame has its type and what follows a type that means a tag (IEEE 802.1Q).
+const ETHER_TYPE: u32 = 12;
+const TAG: u32 = 14;
+const VLAN: [u8; 2] = 0x8100_u16.to_be_bytes();
+const SERVICE_VLAN: [u8; 2] = 0x88a8_u16.to_be_bytes();
+const VLAN_ID: [u8; 2] = 0x0fff_u16.to_be_bytes();
 /// What nft(8) calls `inet_proto`, `ipv4_addr`, `ipv6_addr` and `inet_service`.
 const PROTOCOL: u32 = 12;
 const ADDRESS: u32 = 7;

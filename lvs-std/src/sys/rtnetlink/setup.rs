@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
@@ -77,6 +77,17 @@ impl Netlink {
         question.header.family = AddressFamily::Inet;
         let found = self.dump(RouteNetlinkMessage::GetRule(question))?;
         Ok(found.iter().filter(|found| matches!(found, RouteNetlinkMessage::NewRule(_))).count())
+    }
+
+    /// Makes the interface `name` for the frames of one VLAN of the interface with this index.
+    pub(crate) fn add_vlan(&mut self, name: &str, trunk: u32, vlan: u16) -> io::Result<()> {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::Link(trunk));
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan)])),
+        ]));
+        self.create(RouteNetlinkMessage::NewLink(link))
     }
 
     /// Removes an interface, and with it the other end of a veth pair.
