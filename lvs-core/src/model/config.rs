@@ -56,7 +56,7 @@ impl Timeouts {
 }
 
 impl Default for Timeouts {
-    /// Those of IPVS.
+    /// The time-outs of IPVS.
     fn default() -> Self {
         Self::DEFAULT
     }
@@ -179,7 +179,7 @@ impl Tuning {
 }
 
 impl Default for Tuning {
-    /// Those of IPVS.
+    /// The values of IPVS.
     fn default() -> Self {
         Self::DEFAULT
     }

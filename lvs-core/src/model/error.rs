@@ -153,7 +153,7 @@ errors! {
 
     /// Why a number is no weight.
     WeightError {
-        /// It is above 2^31 - 1 (`ERANGE`).
+        /// The weight is above 2^31 - 1 (`ERANGE`).
         TooLarge => "a weight is at most 2147483647",
     }
 

@@ -17,15 +17,15 @@ pub struct ServerNews {
     pub tag: u64,
     /// The service that it is in, or was before it was removed.
     pub service: ServiceId,
-    /// Its last connection was gone while it was removed or had weight 0.
+    /// The last connection of a server was gone while it was removed or had weight 0.
     pub drained: bool,
-    /// It reached its upper threshold.
+    /// The server reached its upper threshold.
     pub overloaded: bool,
-    /// It fell below its lower threshold.
+    /// The server fell below its lower threshold.
     pub relieved: bool,
 }
 
-/// One of the things that happen to servers.
+/// What can happen to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerFact {
     Drained,

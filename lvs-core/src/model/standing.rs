@@ -6,14 +6,15 @@ use crate::model::tick::Tick;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was served. Failures in a row end with it.
+    /// The connection was served, which ends failures in a row.
     Success,
-    /// It was served, and this long it took. `p2c` goes by it.
+    /// The connection was served, and this long that took. `p2c` goes by latencies.
     Latency {
         /// Microseconds, such as until a connection was made or the first byte of an answer came.
         micros: u32,
     },
-    /// It was not served: refused, timed out, reset before an answer. It counts as a latency of five seconds.
+    /// The connection was refused, timed out, or was reset before an answer. A failure counts as a latency of five
+    /// seconds.
     Failure,
 }
 

@@ -23,13 +23,19 @@ pub(crate) trait Kernel {
     fn load(&self, address: u64, size: usize) -> Option<u64>;
 
     /// Sets eight bytes of a map's value.
-    fn store(&mut self, address: u64, value: u64) -> Option<()>;
+    fn store(&mut self, _address: u64, _value: u64) -> Option<()> {
+        None
+    }
 
     /// Adds to eight bytes of a map's value.
-    fn add(&mut self, address: u64, value: u64) -> Option<()>;
+    fn add(&mut self, _address: u64, _value: u64) -> Option<()> {
+        None
+    }
 
     /// Where the one value of the map with this number is: at [`VALUES`] or above.
-    fn map_value(&self, number: i32) -> Option<u64>;
+    fn map_value(&self, _number: i32) -> Option<u64> {
+        None
+    }
 
     /// One of the kernel's functions (`BPF_FUNC_*`). Maps are told by [`MAPS`] and their number.
     fn call(&mut self, function: i32, arguments: [u64; 5], stack: &mut Stack) -> Option<u64>;
@@ -255,18 +261,6 @@ mod tests {
         }
 
         fn load(&self, _: u64, _: usize) -> Option<u64> {
-            None
-        }
-
-        fn store(&mut self, _: u64, _: u64) -> Option<()> {
-            None
-        }
-
-        fn add(&mut self, _: u64, _: u64) -> Option<()> {
-            None
-        }
-
-        fn map_value(&self, _: i32) -> Option<u64> {
             None
         }
 

@@ -46,7 +46,7 @@ pub(crate) fn look_up_v4(program: &mut Assembler, map: i32, offset: i16) {
     look_up(program, map, -4);
 }
 
-/// The same for an IPv6 address.
+/// Looks an IPv6 address up, as [`look_up_v4`] does with one of IPv4.
 pub(crate) fn look_up_v6(program: &mut Assembler, map: i32, offset: i16) {
     for word in [0, 4, 8, 12] {
         program.load(Size::Word, R5, R8, offset + word).store(Size::Word, STACK, word - 16, R5);

@@ -199,7 +199,10 @@ impl Cluster {
         let mut fans = Vec::new();
         for ((opened, (_, mac, addresses)), at) in opened.into_iter().zip(ports).zip(0..) {
             for (line, device) in lines.iter_mut().zip(opened.devices) {
-                line.push((PlannedPort { mac, mtu: opened.mtu, addresses: addresses.clone() }, device));
+                line.push((
+                    PlannedPort { mac, mtu: opened.properties.mtu, addresses: addresses.clone() },
+                    device,
+                ));
             }
             // A director alone tells of its addresses by the filter.
             if steer.workers() > 1 {

@@ -229,13 +229,14 @@ impl PortOpener {
                 opened.into_iter().next().ok_or("no device")?
             }
         };
-        describe(name, &opened);
+        describe(name, &opened.properties);
         Ok(opened.into())
     }
 }
 
 impl From<xdp::Fanned> for Opened {
-    fn from(xdp::Fanned { devices, mac, mtu, fan, .. }: xdp::Fanned) -> Self {
+    fn from(xdp::Fanned { devices, properties, fan, .. }: xdp::Fanned) -> Self {
+        let xdp::Properties { mac, mtu, .. } = properties;
         Self { devices, mac, mtu, fan: Some(fan), taps: Vec::new(), by_xdp: true }
     }
 }
@@ -302,7 +303,7 @@ fn open_xdp<'a>(
     let Some((all, steering)) = opened else { return Ok((Vec::new(), None)) };
     let mut ports = Vec::new();
     for (interface, opened) in wanted.iter().zip(all) {
-        describe(&interface.name, &opened);
+        describe(&interface.name, &opened.properties);
         ports.push((interface.name.as_str(), opened.into()));
     }
     Ok((ports, Some(steering)))
@@ -328,7 +329,7 @@ fn open_together(
     Ok(xdp::open_fanned(&ports, &options, steer, known).map(Some))
 }
 
-fn describe(name: &str, opened: &xdp::Fanned) {
+fn describe(name: &str, opened: &xdp::Properties) {
     let (runs, copies) = (
         if opened.native { "run by the driver" } else { "run by the kernel" },
         if opened.zero_copy { "nothing is copied" } else { "the kernel copies" },

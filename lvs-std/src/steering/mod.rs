@@ -19,6 +19,8 @@
 pub(crate) mod dispatch;
 pub(crate) mod program;
 #[cfg(any(test, feature = "lab"))]
+#[cfg(test)]
+mod samples;
 pub mod simulation;
 pub(crate) mod xdp;
 

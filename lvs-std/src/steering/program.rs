@@ -265,7 +265,6 @@ pub(super) const KEY_EXCHANGE: u32 = 500;
 
 #[cfg(test)]
 mod tests {
-    use etherparse::PacketBuilder;
     use lvs_core::Seed;
     use lvs_forward::parse::{Link, Meaning, Parsed, parse};
     use lvs_forward::{Frame, PortId};
@@ -273,6 +272,7 @@ mod tests {
     use super::*;
     use crate::bpf::cbpf_machine::run;
     use crate::steering::dispatch::is_steered;
+    use crate::steering::samples::{frame, steers};
     use crate::steering::simulation::worker;
 
     fn by_program(program: &[sock_filter], frame: &[u8]) -> usize {
@@ -291,39 +291,12 @@ mod tests {
         }
     }
 
-    fn frame(source: IpAddr, destination: IpAddr, ports: (u16, u16), tcp: bool, tags: usize) -> Vec<u8> {
-        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]);
-        let builder = match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                builder.ipv4(source.octets(), destination.octets(), 64)
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                builder.ipv6(source.octets(), destination.octets(), 64)
-            }
-            _ => panic!("two families"),
-        };
-        let mut bytes = Vec::new();
-        if tcp {
-            builder.tcp(ports.0, ports.1, 1, 1_000).write(&mut bytes, &[0; 20]).unwrap();
-        } else {
-            builder.udp(ports.0, ports.1).write(&mut bytes, &[0; 20]).unwrap();
-        }
-        [&bytes[..12], &[0x81, 0, 0, 5].repeat(tags), &bytes[12..]].concat()
-    }
-
     /// Own addresses: alone in a family, neighbours, and far apart.
     fn own() -> Vec<IpAddr> {
         let mut own: Vec<IpAddr> = (0..=40_u8).map(|n| IpAddr::from([192, 0, 2, 2 * n])).collect();
         own.extend([[10, 0, 1, 254], [0, 0, 0, 1], [255, 255, 255, 254]].map(IpAddr::from));
         own.extend((0..20_u16).map(|n| IpAddr::from([0x2001, 0xdb8, n % 3, 0, 0, n % 2, 0, 3 * n])));
         own
-    }
-
-    fn steers() -> impl Iterator<Item = Steer> {
-        let ways = [By::Endpoint, By::ADDRESS, By::Address { v4: [255, 255, 240, 0].into(), v6: 40 }];
-        ways.into_iter().flat_map(|by| {
-            [1, 2, 3, 64].map(|workers| Steer::new(Seed::from_bytes(*b"a seed for tests"), workers, by))
-        })
     }
 
     #[test]

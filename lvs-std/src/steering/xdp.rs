@@ -1,6 +1,6 @@
 //! [`Steer`] as a part of a program for XDP: the number of a frame's worker.
 //!
-//! It answers as the [classic program](super::program) does, with one difference: the director's addresses are in maps,
+//! The part answers as the [classic program](super::program) does, with one difference: the director's addresses are in maps,
 //! so that there may be any number of them, and a change is a change of the maps alone. What it does not tell goes to
 //! worker 0, from where it is [handed on](super::dispatch).
 

@@ -13,8 +13,12 @@ use lvs_std::runtime::{RunError, Runtime, RuntimeHandle};
 
 use crate::arms::{Arms, CLIENT, LONG, VIP};
 
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
-pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+/// By packet sockets (`packet`) or by `AF_XDP` (`xdp`).
+pub(crate) fn over(lab: Lab, device: &str) -> Vec<Trial> {
+    if device == "xdp" { by_xdp(lab) } else { by_packet_sockets(lab) }
+}
+
+fn by_packet_sockets(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for workers in [1, 2] {
         let of = format!("of a director with {workers} workers");
@@ -33,9 +37,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     trials
 }
 
-/// The same by `AF_XDP`.
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
-pub(crate) fn by_xdp(lab: Lab) -> Vec<Trial> {
+fn by_xdp(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for workers in [1, 2] {
         let of = format!("of a director with {workers} workers");
@@ -213,7 +215,6 @@ fn moves_away(lab: Lab, device: &'static str, workers: usize) -> Outcome {
 }
 
 /// The server's kernel shares its answers out over all of its queues, each of which ends at one of the director's.
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
 fn gets_queues(lab: Lab, workers: usize) -> Outcome {
     let net = Net::new(lab, "xdp")?;
     net.0.join_server_by(8)?;

@@ -15,8 +15,12 @@ use lvs_std::runtime::{Runtime, RuntimeHandle};
 use crate::arms::{Arms, LONG, SERVER, VIP};
 use crate::traffic::{echo, exchange, serve};
 
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
-pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+/// By packet sockets (`packet`) or by `AF_XDP` (`xdp`).
+pub(crate) fn over(lab: Lab, device: &str) -> Vec<Trial> {
+    if device == "xdp" { by_xdp(lab) } else { by_packet_sockets(lab) }
+}
+
+fn by_packet_sockets(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (mac, workers) in [("own", 1), ("same", 1), ("same", 2)] {
         let name =
@@ -37,9 +41,7 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     trials
 }
 
-/// The same by `AF_XDP`.
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
-pub(crate) fn by_xdp(lab: Lab) -> Vec<Trial> {
+fn by_xdp(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (mac, workers) in [("own", 2), ("same", 1)] {
         let name = format!(

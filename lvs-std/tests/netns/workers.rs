@@ -10,8 +10,12 @@ use lvs_std::steering::By;
 use crate::balancer::Balancer;
 use crate::traffic::{Session, echo, exchange};
 
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
-pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
+/// By packet sockets, or over devices of another kind, whose name is `by`.
+pub(crate) fn over(lab: Lab, by: &str, plan: impl Fn(Method) -> Plan) -> Vec<Trial> {
+    if by.is_empty() { by_packet_sockets(lab) } else { over_queues(lab, by, plan) }
+}
+
+fn by_packet_sockets(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
     let methods =
         [("NAT", Method::Nat), ("DR", Method::Direct), ("TUN by IPIP", Method::Tunnel(Tunnel::IpIp))];
@@ -50,9 +54,8 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     trials
 }
 
-/// Several workers over devices of another kind, with interfaces of one queue and of several.
-#[allow(dead_code, reason = "used by one of the tests that share this file")]
-pub(crate) fn over(lab: Lab, by: &str, plan: impl Fn(Method) -> Plan) -> Vec<Trial> {
+/// Interfaces of one queue and of several.
+fn over_queues(lab: Lab, by: &str, plan: impl Fn(Method) -> Plan) -> Vec<Trial> {
     let mut trials = Vec::new();
     let tun = Method::Tunnel(Tunnel::IpIp);
     for (name, method, workers, queues, arms, family) in [

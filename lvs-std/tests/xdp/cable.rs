@@ -129,8 +129,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
             lab.connect((&left, "eth0"), (&right, "eth0"))?;
             let open = || left.run(|| xdp::open(&[("eth0", None)], &options(Attach::Native)));
             let (opened, _) = open()??;
-            assert!(opened[0].native && !opened[0].zero_copy);
-            assert_eq!(opened[0].hazards, [Hazard::PartialChecksums("veth".to_owned())]);
+            let properties = &opened[0].properties;
+            assert!(properties.native && !properties.zero_copy);
+            assert_eq!(properties.hazards, [Hazard::PartialChecksums("veth".to_owned())]);
             let error = open()?.expect_err("the interface is taken");
             assert!(error.to_string().starts_with("interface `eth0`: "), "{error}");
             drop(opened);

@@ -44,7 +44,8 @@ fn beside_the_machine(lab: Lab, own: bool) -> Outcome {
     let mut host: Host = Host::new(seed);
     let mut devices = Vec::new();
     for (opened, address) in opened.into_iter().zip([[192, 0, 2, 254], [10, 0, 1, 254]]) {
-        let port = host.add_port(Port::ethernet(MacAddress(opened.mac), opened.mtu as u16))?;
+        let port =
+            host.add_port(Port::ethernet(MacAddress(opened.properties.mac), opened.properties.mtu as u16))?;
         host.add_address(port, address.into(), 24)?;
         devices.push(opened.device);
     }

@@ -46,8 +46,8 @@ fn trials(lab: Lab) -> Vec<Trial> {
         .chain(director::trials(lab))
         .chain(methods::over(lab, "AF_XDP: ", finished))
         .chain(workers::over(lab, "AF_XDP: ", partial))
-        .chain(interfaces::by_xdp(lab))
-        .chain(local::by_xdp(lab))
+        .chain(interfaces::over(lab, "xdp"))
+        .chain(local::over(lab, "xdp"))
         .chain(ftp::over(lab, "AF_XDP: ", finished(Method::Nat)))
         .chain(methods::over(lab, "AF_XDP with partial checksums: ", partial).into_iter().filter(|trial| {
             // What else there is does not depend on checksums.

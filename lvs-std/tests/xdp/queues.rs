@@ -83,7 +83,7 @@ impl Cable {
 
 fn meets(lab: Lab, attach: Attach, workers: usize, queues: u32) -> Outcome {
     let mut cable = Cable::new(lab, attach, workers, queues)?;
-    assert_eq!((cable.right.devices.len(), cable.right.queues), (workers, queues));
+    assert_eq!((cable.right.devices.len(), cable.right.properties.queues), (workers, queues));
     let mut wanted = BTreeMap::new();
     for port in 1_000..1_064_u16 {
         for (queue, device) in (0..).zip(&mut cable.left.devices) {

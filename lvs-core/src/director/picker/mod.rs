@@ -33,8 +33,8 @@ pub use client::{Client, NotPicked, Opened, Pick};
 
 /// Chooses real servers for clients, where no packet passes: for proxies, resolvers, connection pools.
 ///
-/// It has services and real servers as a [`Director`] has, and decides as that does: every scheduler, persistence,
-/// thresholds, quiescing, `drop_packet`. A client is an address or anything else that tells clients apart
+/// A picker has services and real servers as a [`Director`] has, and decides as that does: every scheduler,
+/// persistence, thresholds, quiescing, `drop_packet`. A client is an address or anything else that tells clients apart
 /// ([`Client`]), of either family, whatever the families of service and servers are.
 ///
 /// There are two ways to use it. [`pick`](Self::pick) and [`release`](Self::release) make no entry in the table: the
@@ -80,7 +80,7 @@ impl<S: Store> Picker<S> {
         Self { director }
     }
 
-    /// Its director, for listings: services, servers, connections, templates, counters.
+    /// The picker's director, for listings: services, servers, connections, templates, counters.
     pub const fn director(&self) -> &Director<S> {
         &self.director
     }

@@ -38,11 +38,11 @@ pub(crate) struct Opening<'k> {
 /// Whether a connection gets an entry in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It does.
+    /// An entry is made.
     Kept,
-    /// It has none, and ends with its first packet.
+    /// No entry is made, since the connection ends with its first packet.
     OnePacket,
-    /// It has none, and counts at its server until it is released.
+    /// No entry is made, and the connection counts at its server until it is released.
     Held,
 }
 

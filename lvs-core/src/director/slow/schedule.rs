@@ -22,7 +22,7 @@ use crate::store::{Services as _, Store};
 /// What is done with a connection that is scheduled, besides what its packet says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    /// It gets no entry, and counts at its server until it is released.
+    /// The connection gets no entry, and counts at its server until it is released.
     pub(crate) held: bool,
     /// The whole address of its client counts for persistence.
     pub(crate) whole: bool,

@@ -50,7 +50,7 @@ use core::fmt;
 
 pub use self::error::OpenError;
 pub use self::filter::{AddressClass, AddressFilter, AddressFilterError};
-pub use self::open::{assess, open, open_another, open_another_fanned, open_fanned};
+pub use self::open::{assess, open, open_another_fanned, open_fanned};
 use super::{Device, Fan};
 
 /// How interfaces are to be used.
@@ -132,26 +132,14 @@ pub enum PartialChecksums {
 pub struct Xdp {
     /// The device.
     pub device: Device,
-    /// The longest IP packet that the interface sends.
-    pub mtu: usize,
-    /// The MAC address to use as one's own: the one asked for, or else the interface's.
-    pub mac: [u8; 6],
-    /// Whether the driver runs the program.
-    pub native: bool,
-    /// Whether the interface reads and writes the memory itself.
-    pub zero_copy: bool,
-    /// How many queues there are, each with a socket.
-    pub queues: u32,
-    /// What to be aware of.
-    pub hazards: Vec<Hazard>,
+    /// How it came to be.
+    pub properties: Properties,
 }
 
 impl Xdp {
     /// What was opened for one worker.
-    fn of_one(opened: Fanned) -> Option<Self> {
-        let Fanned { devices, mtu, mac, native, zero_copy, queues, hazards, fan: _ } = opened;
-        let device = devices.into_iter().next()?;
-        Some(Self { device, mtu, mac, native, zero_copy, queues, hazards })
+    fn of_one(Fanned { devices, properties, fan: _ }: Fanned) -> Option<Self> {
+        Some(Self { device: devices.into_iter().next()?, properties })
     }
 }
 
@@ -161,6 +149,17 @@ impl Xdp {
 pub struct Fanned {
     /// A device for each worker, in their order.
     pub devices: Vec<Device>,
+    /// How they came to be.
+    pub properties: Properties,
+    /// What tells the kernel which frames go to which worker. All ports that were opened together are told by any of
+    /// theirs.
+    pub fan: Fan,
+}
+
+/// What an opened interface is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Properties {
     /// The longest IP packet that the interface sends.
     pub mtu: usize,
     /// The MAC address to use as one's own: the one asked for, or else the interface's.
@@ -173,9 +172,6 @@ pub struct Fanned {
     pub queues: u32,
     /// What to be aware of.
     pub hazards: Vec<Hazard>,
-    /// What tells the kernel which frames go to which worker. All ports that were opened together are told by any of
-    /// theirs.
-    pub fan: Fan,
 }
 
 /// What goes less well by `AF_XDP` than it would by packet sockets.

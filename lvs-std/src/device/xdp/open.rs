@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::program::{self, Maps, Station};
 use super::receive::{Hold, Queue, Receiver};
 use super::sockets::{self, Part, Sockets};
-use super::{Attach, Fanned, Hazard, Mode, OpenError, Xdp, XdpOptions};
+use super::{Attach, Fanned, Hazard, Mode, OpenError, Properties, Xdp, XdpOptions};
 use crate::device::{Device, Fan, ReceiveCounters};
 use crate::steering::Steer;
 use crate::sys::bpf::{Attachment, Kind, Map, Program, Purpose};
@@ -37,21 +37,6 @@ pub fn open(
     Ok((opened.into_iter().filter_map(Xdp::of_one).collect(), filter))
 }
 
-/// Opens one more interface as a port of a director that has others, or had it before: its program knows the addresses
-/// of this filter. It has a memory of its own, so that frames between it and the other ports are copied once.
-///
-/// # Errors
-/// As for [`open`].
-pub fn open_another(
-    name: &str,
-    mac: Option<[u8; 6]>,
-    options: &XdpOptions,
-    filter: &AddressFilter,
-) -> Result<Xdp, OpenError> {
-    let opened = open_with(&[(name, mac)], options, filter, &Steer::alone())?;
-    opened.into_iter().find_map(Xdp::of_one).ok_or_else(|| nothing(name))
-}
-
 /// Opens interfaces as [`open`] does, for as many workers as `steer` has. `addresses` are those of the director: what
 /// goes there is a request. From here on, each port's [`Fan`] tells of them, and the filter of all others.
 ///
@@ -68,8 +53,9 @@ pub fn open_fanned(
     Ok((open_with(ports, options, &filter, steer)?, filter))
 }
 
-/// Opens one more interface as [`open_another`] does, for as many workers as `steer` has. `addresses` are those of the
-/// director.
+/// Opens one more interface as a port of a director that has others, or had it before, for as many workers as `steer`
+/// has: its program knows the addresses of this filter. It has a memory of its own, so that frames between it and the
+/// other ports are copied once. `addresses` are those of the director.
 ///
 /// # Errors
 /// As for [`open_fanned`].
@@ -189,16 +175,15 @@ fn start(
         };
         devices.push(Device::new(receiver, transmitter));
     }
-    Ok(Fanned {
-        devices,
+    let properties = Properties {
         mtu: plan.interface.mtu,
         mac: plan.mac.unwrap_or(plan.interface.mac),
         native,
         zero_copy,
         queues: plan.queues,
         hazards,
-        fan: Fan::new(filter.clone()),
-    })
+    };
+    Ok(Fanned { devices, properties, fan: Fan::new(filter.clone()) })
 }
 
 fn attach(plan: &Plan<'_>, program: &Program, how: Attach) -> Result<(Attachment, bool), OpenError> {

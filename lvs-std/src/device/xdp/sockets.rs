@@ -58,7 +58,7 @@ pub(super) fn open(plans: &[Plan<'_>], workers: usize, zero_copy: bool) -> Resul
 
 struct Opener {
     umem: Arc<Umem>,
-    /// Those that are still nobody's.
+    /// Chunks that are still nobody's.
     chunks: Vec<Chunk>,
     all: u32,
     workers: usize,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What one worker has for itself, or several have by turns.
 #[derive(Debug)]
 pub(super) enum Turns<T> {
-    /// One worker's.
+    /// The value of one worker.
     Own(T),
     /// Each worker has such a value.
     Shared(Arc<Mutex<T>>),

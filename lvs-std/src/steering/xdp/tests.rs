@@ -2,8 +2,6 @@
 
 use core::net::IpAddr;
 
-use etherparse::PacketBuilder;
-use lvs_core::Seed;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,6 +9,7 @@ use crate::bpf::ebpf::R0;
 use crate::bpf::ebpf_machine::{Kernel, MAPS, Stack, VALUES, number, run};
 use crate::bpf::xdp::{DATA, LOOK_UP};
 use crate::steering::dispatch::is_steered;
+use crate::steering::samples::{frame, steers};
 use crate::steering::simulation::Simulation;
 
 const V4: i32 = 4;
@@ -43,18 +42,6 @@ impl Kernel for Coming<'_> {
         self.frame.get(start..start + size).map(number)
     }
 
-    fn store(&mut self, _: u64, _: u64) -> Option<()> {
-        None
-    }
-
-    fn add(&mut self, _: u64, _: u64) -> Option<()> {
-        None
-    }
-
-    fn map_value(&self, _: i32) -> Option<u64> {
-        None
-    }
-
     fn call(&mut self, function: i32, [map, key, ..]: [u64; 5], stack: &mut Stack) -> Option<u64> {
         let address = match i32::try_from(map.checked_sub(MAPS)?).ok()? {
             V4 => IpAddr::from(*stack.bytes(key, 4)?.first_chunk::<4>()?),
@@ -82,39 +69,12 @@ fn owner(steer: &Steer, own: &[IpAddr], others: &[IpAddr], frame: &[u8]) -> usiz
     run(&program, &mut Coming { frame, own, others }).expect("it does what a program may") as usize
 }
 
-fn steers() -> impl Iterator<Item = Steer> {
-    let ways = [By::Endpoint, By::ADDRESS, By::Address { v4: [255, 255, 240, 0].into(), v6: 40 }];
-    ways.into_iter().flat_map(|by| {
-        [2, 3, 64].map(|workers| Steer::new(Seed::from_bytes(*b"a seed for tests"), workers, by))
-    })
-}
-
 fn own() -> Vec<IpAddr> {
     vec![[192, 0, 2, 100].into(), [10, 0, 1, 254].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100].into()]
 }
 
 fn others() -> Vec<IpAddr> {
     vec![[10, 0, 1, 11].into(), [198, 51, 100, 7].into(), [0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11].into()]
-}
-
-fn frame(source: IpAddr, destination: IpAddr, ports: (u16, u16), tcp: bool) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2([2; 6], [4; 6]);
-    let builder = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            builder.ipv4(source.octets(), destination.octets(), 64)
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            builder.ipv6(source.octets(), destination.octets(), 64)
-        }
-        _ => panic!("two families"),
-    };
-    let mut bytes = Vec::new();
-    if tcp {
-        builder.tcp(ports.0, ports.1, 1, 1_000).write(&mut bytes, &[0; 20]).unwrap();
-    } else {
-        builder.udp(ports.0, ports.1).write(&mut bytes, &[0; 20]).unwrap();
-    }
-    bytes
 }
 
 /// What the classic program says, to which dispatching is fitted.
@@ -141,8 +101,8 @@ fn requests_and_replies_of_a_client_meet_at_the_worker_that_the_function_names()
             for port in 1_024..1_224 {
                 for tcp in [true, false] {
                     let wanted = steer.owner_of(client, port);
-                    assert_eq!(holds(&steer, &frame(client, virt, (port, 80), tcp)), wanted);
-                    assert_eq!(holds(&steer, &frame(server, client, (8_080, port), tcp)), wanted);
+                    assert_eq!(holds(&steer, &frame(client, virt, (port, 80), tcp, 0)), wanted);
+                    assert_eq!(holds(&steer, &frame(server, client, (8_080, port), tcp, 0)), wanted);
                     seen.insert(wanted);
                 }
             }
@@ -154,8 +114,8 @@ fn requests_and_replies_of_a_client_meet_at_the_worker_that_the_function_names()
 #[test]
 fn tags_options_fragments_and_ipsec_go_where_the_classic_program_sends_them() {
     for steer in steers() {
-        let plain = frame(others()[1], own()[0], (4_711, 80), true);
-        let plain6 = frame([0x2001, 0xdb8, 7, 0, 0, 0, 0, 7].into(), own()[2], (4_711, 80), true);
+        let plain = frame(others()[1], own()[0], (4_711, 80), true, 0);
+        let plain6 = frame([0x2001, 0xdb8, 7, 0, 0, 0, 0, 7].into(), own()[2], (4_711, 80), true, 0);
         let wanted = holds(&steer, &plain);
         for tags in [1, 2] {
             for plain in [&plain, &plain6] {
