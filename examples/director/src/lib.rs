@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance by a configuration file until SIGINT or SIGTERM; needs the capability `CAP_NET_RAW`
+    /// Balance by a configuration file until SIGINT or SIGTERM; needs `CAP_NET_RAW` and `CAP_NET_ADMIN`
     Run(run::Arguments),
     /// Say what a configuration file would do, or what is wrong with it and where
     Check {

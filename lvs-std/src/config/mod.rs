@@ -317,8 +317,7 @@ impl Configuration {
     }
 
     /// The ports at which the machine's own stack sees the director's frames too: packet sockets at an interface with
-    /// its own MAC address. Whether `device = "auto"` comes to packet sockets is not known before they are opened, and
-    /// taken to be so.
+    /// its own MAC address. Where `device = "auto"` is still open, it is taken to come to packet sockets.
     fn shared_ports(&self) -> PortSet {
         let numbered = self
             .interfaces

@@ -204,10 +204,7 @@ impl Cluster {
                     device,
                 ));
             }
-            // A director alone tells of its addresses by the filter.
-            if steer.workers() > 1 {
-                fans.push((PortId(at), opened.fan));
-            }
+            fans.push((PortId(at), opened.fan));
         }
         Ok(Opened { lines, offloads: Vec::new(), filter: Some(filter), fans })
     }

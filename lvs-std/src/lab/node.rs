@@ -228,8 +228,8 @@ impl Node {
     ///
     /// # Errors
     /// When there is no such interface, or the kernel refuses: it does for queues that a socket has.
-    pub fn set_queues(&self, interface: &str, queues: u32) -> Result<(), LabError> {
-        self.run(|| ethtool::set_queues(interface, queues))?
+    pub fn set_queues(&self, interface: &str, receive: u32, transmit: u32) -> Result<(), LabError> {
+        self.run(|| ethtool::set_queues(interface, ethtool::Queues { receive, transmit }))?
             .map_err(|source| self.refused(format!("set the queues of {interface}"), source))
     }
 

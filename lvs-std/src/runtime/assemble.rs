@@ -78,11 +78,12 @@ impl Assembly {
             ));
         }
         let Ports { lines, fans, offloads, found, opener } = ports::open(configuration, steer, &mut hosts)?;
+        let as_opened = ports::as_opened(configuration, &found);
         let supervisor = PortSupervisor::new(configuration, found, opener);
         let (mut made, mut handles, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let mut offloads = offloads.into_iter();
         for (host, devices) in hosts.into_iter().zip(lines) {
-            let (mut worker, handle, fetch) = worker(configuration, host, devices)?;
+            let (mut worker, handle, fetch) = worker(&as_opened, host, devices)?;
             if let Some(offload) = offloads.next() {
                 worker.set_offload(offload);
             }

@@ -32,7 +32,7 @@ use crate::device::local;
 use crate::device::mark::MarkRule;
 use crate::sys::interface::Inquirer;
 use crate::sys::rtnetlink::Netlink;
-use crate::sys::rtnetlink::policy::{Rule, unspecified};
+use crate::sys::rtnetlink::policy::{Rule, unspecified, whole};
 
 /// Leads packets to real servers that are this machine to its stack, and their answers back.
 pub(super) struct LocalServers {
@@ -447,13 +447,6 @@ fn unchanged(
         }
     }
     Ok(())
-}
-
-const fn whole(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    }
 }
 
 fn refused(error: io::Error) -> String {

@@ -329,6 +329,20 @@ fn open_together(
     Ok(xdp::open_fanned(&ports, &options, steer, known).map(Some))
 }
 
+/// The configuration with the kind of device that each interface was opened by, where it left the choice.
+pub(super) fn as_opened(
+    configuration: &Configuration,
+    found: &[Option<(interface::Interface, bool)>],
+) -> Configuration {
+    let mut configuration = configuration.clone();
+    for (interface, found) in configuration.interfaces.iter_mut().zip(found) {
+        if let Some((_, by_xdp)) = found {
+            interface.device = if *by_xdp { DeviceKind::Xdp } else { DeviceKind::Packet };
+        }
+    }
+    configuration
+}
+
 fn describe(name: &str, opened: &xdp::Properties) {
     let (runs, copies) = (
         if opened.native { "run by the driver" } else { "run by the kernel" },

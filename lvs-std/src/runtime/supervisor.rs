@@ -83,7 +83,7 @@ impl Taken {
 
 /// How many queues receive at an interface, if the kernel says so.
 fn queues_of(called: &str) -> Option<u32> {
-    ethtool::receive_queues(called).ok()
+    ethtool::queues(called).ok().map(|queues| queues.receive)
 }
 
 /// What is to be done about a seat.

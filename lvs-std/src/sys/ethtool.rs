@@ -13,19 +13,27 @@ pub(crate) fn driver(name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&driver).into_owned())
 }
 
-/// How many queues receive.
-pub(crate) fn receive_queues(name: &str) -> io::Result<u32> {
+/// How many queues an interface has: one at least for each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queues {
+    pub(crate) receive: u32,
+    pub(crate) transmit: u32,
+}
+
+/// How many queues receive, and how many send.
+pub(crate) fn queues(name: &str) -> io::Result<Queues> {
     let mut answer = Channels { command: GET_CHANNELS, ..Channels::default() };
     ask(name, &mut answer)?;
-    Ok((answer.receive + answer.combined).max(1))
+    let Channels { receive, transmit, combined, .. } = answer;
+    Ok(Queues { receive: (receive + combined).max(1), transmit: (transmit + combined).max(1) })
 }
 
 /// Sets how many queues receive, and how many send.
 #[cfg(feature = "lab")]
-pub(crate) fn set_queues(name: &str, queues: u32) -> io::Result<()> {
+pub(crate) fn set_queues(name: &str, queues: Queues) -> io::Result<()> {
     let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
     ask(name, &mut channels)?;
-    (channels.command, channels.receive, channels.transmit) = (SET_CHANNELS, queues, queues);
+    (channels.command, channels.receive, channels.transmit) = (SET_CHANNELS, queues.receive, queues.transmit);
     ask(name, &mut channels)
 }
 

@@ -32,7 +32,7 @@ impl<S: Store + 'static> Handle<S> {
     /// namespace's own addresses, on a thread of its own until the worker ends. What changes is noticed within a
     /// quarter of a second.
     ///
-    /// `failed` is called when an address does not fit.
+    /// `failed` is called when an address does not fit, once for each that does not.
     ///
     /// # Errors
     /// When the kernel refuses the thread, or to tell of the machine's addresses.
@@ -45,13 +45,17 @@ impl<S: Store + 'static> Handle<S> {
         let mut machine = HostAddresses::open()?;
         let work = move || {
             let mut own = machine.read().unwrap_or_default();
+            let mut said = None;
             while let Ok(of_worker) =
                 handle.with(|director, forwarder, _| AddressFilter::of_director(director, forwarder.host()))
             {
                 let of_machine = own.iter().map(|address| (*address, AddressClass::Machine));
-                if let Err(error) = filter.set(of_worker.into_iter().chain(of_machine)) {
+                let error = filter.set(of_worker.into_iter().chain(of_machine)).err();
+                let words = error.as_ref().map(ToString::to_string);
+                if let Some(error) = error.filter(|_| words != said) {
                     failed(&error);
                 }
+                said = words;
                 match machine.wait(LOOK) {
                     Ok(true) => own = machine.read().unwrap_or(own),
                     Ok(false) => {}

@@ -37,7 +37,7 @@ use crate::steering::Steer;
 /// # let forwarder = || Box::new(Forwarder::new(Host::new(seed), Options::new()));
 /// let (mut workers, mut handles) = (Vec::new(), Vec::new());
 /// for _ in 0..2 {
-///     // With devices that `packet::open_fanned` has opened together.
+///     // With devices that `packet::open_fanned` or `xdp::open_fanned` has opened together.
 ///     let (worker, handle, _events) = Worker::new(director(), forwarder(), vec![], WorkerOptions::default())?;
 ///     workers.push(worker);
 ///     handles.push(handle);
@@ -191,7 +191,7 @@ impl<S: Store> WorkerGroup<S> {
     }
 
     /// Gives every worker a device for a port, in place of the one that it has there. `open` makes them: it is told the
-    /// addresses of the host, of which what [shares frames out](crate::device::packet::open_fanned) must know. The
+    /// addresses of the host, of which what [shares frames out](crate::device::Fan) must know. The
     /// first worker's host announces all its addresses, because neighbours may know another link-layer address of
     /// theirs. Returns the old devices.
     ///

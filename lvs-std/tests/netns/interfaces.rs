@@ -218,12 +218,12 @@ fn moves_away(lab: Lab, device: &'static str, workers: usize) -> Outcome {
 fn gets_queues(lab: Lab, workers: usize) -> Outcome {
     let net = Net::new(lab, "xdp")?;
     net.0.join_server_by(8)?;
-    net.0.server.set_queues("eth0", 1)?;
-    net.0.director.set_queues("eth1", 1)?;
+    net.0.server.set_queues("eth0", 1, 1)?;
+    net.0.director.set_queues("eth1", 1, 1)?;
     let runtime = net.start(workers, "")?;
     net.is_served()?;
-    net.0.director.set_queues("eth1", 8)?;
-    net.0.server.set_queues("eth0", 8)?;
+    net.0.director.set_queues("eth1", 8, 8)?;
+    net.0.server.set_queues("eth0", 8, 8)?;
     // Eight sockets at a time: they come by one queue once in sixteen million times.
     net.is_served()?;
     problems(&runtime.handle(), &[])?;

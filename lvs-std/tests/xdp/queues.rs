@@ -41,6 +41,9 @@ pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
         ));
     }
     trials.push(trial("queues that are served cannot be taken from an interface", move || keeps_queues(lab)));
+    trials.push(trial("workers send by the queues that send, where fewer do than receive", move || {
+        sends_by_few(lab)
+    }));
     trials.push(trial(
         "an address that is new to the director is one of its own for the next frame",
         move || learns(lab),
@@ -61,12 +64,23 @@ struct Cable {
 
 impl Cable {
     fn new(lab: Lab, attach: Attach, workers: usize, queues: u32) -> Outcome<Self> {
+        Self::with_senders(lab, attach, workers, (queues, queues))
+    }
+
+    /// At the right end so many of the queues send.
+    fn with_senders(
+        lab: Lab,
+        attach: Attach,
+        workers: usize,
+        (queues, senders): (u32, u32),
+    ) -> Outcome<Self> {
         let (left, right) = (lab.node("left")?, lab.node("right")?);
         for node in [&left, &right] {
             // The kernels' own router solicitations would disturb the counts.
             node.set_sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         }
         lab.connect_by((&left, "eth0"), (&right, "eth0"), queues)?;
+        right.set_queues("eth0", queues, senders)?;
         let seed = Seed::from_bytes(*b"a seed for tests");
         let steer = |workers| Steer::new(seed, workers, By::Endpoint);
         let open = |node: &Node, workers| -> Outcome<(Fanned, AddressFilter)> {
@@ -140,8 +154,25 @@ fn comes_back(lab: Lab, workers: usize, queues: u32) -> Outcome {
 }
 
 fn keeps_queues(lab: Lab) -> Outcome {
-    let cable = Cable::new(lab, Attach::Native, 1, 4)?;
-    assert!(cable._nodes[1].set_queues("eth0", 1).is_err());
+    let Cable { _nodes: [_left, node], left, right, .. } = Cable::new(lab, Attach::Native, 1, 4)?;
+    assert!(node.set_queues("eth0", 1, 4).is_err());
+    drop((left, right));
+    // The kernel takes programs and sockets away a moment after they are closed.
+    let since = Instant::now();
+    while let Err(error) = node.set_queues("eth0", 1, 4) {
+        assert!(since.elapsed() < PATIENCE, "nothing else is in the way: {error}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn sends_by_few(lab: Lab) -> Outcome {
+    let mut cable = Cable::with_senders(lab, Attach::Native, 3, (4, 2))?;
+    for device in &mut cable.right.devices {
+        device.send(&datagram(SERVER, CLIENT, (80, 1_000)))?;
+    }
+    let found = arrived(&mut cable.left.devices, 3)?;
+    assert_eq!(found.values().sum::<usize>(), 3, "{found:?}");
     Ok(())
 }
 

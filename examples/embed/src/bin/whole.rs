@@ -1,8 +1,8 @@
 //! A whole director from a configuration's text: it runs, is reloaded with a plan, drains a server, explains itself,
 //! and ends.
 //!
-//! The program needs an interface `eth0` and the capability `CAP_NET_RAW`; tests/whole.rs gives it both in a
-//! namespace of its own.
+//! The program needs an interface `eth0` and the capabilities `CAP_NET_RAW` and `CAP_NET_ADMIN`; tests/whole.rs gives
+//! it all of them in a namespace of its own.
 
 use core::error::Error;
 

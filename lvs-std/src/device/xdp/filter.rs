@@ -97,6 +97,10 @@ impl AddressFilter {
         let mut known = self.0.lock();
         let Known { classes, own } = &mut *known;
         let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+        // All ports that were opened together tell of the same ones.
+        if own.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
         let class_of =
             |classes: &BTreeMap<IpAddr, u8>, address| classes.get(address).copied().unwrap_or_default();
         let new: Vec<_> =
@@ -114,7 +118,9 @@ impl AddressFilter {
         let without: Vec<_> =
             gone.iter().map(|gone| (*gone, class_of(classes, gone) & !class::DIRECTOR)).collect();
         *own = Some(wanted);
-        self.0.change(classes, without)
+        // The new ones are in effect. What the map does not let go, the next change takes away.
+        let _ = self.0.change(classes, without);
+        Ok(())
     }
 
     /// Makes these all that the programs know: the addresses of a host, those of its gateways and of its director's

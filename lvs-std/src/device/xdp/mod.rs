@@ -69,7 +69,7 @@ pub struct XdpOptions {
     /// Frames of its own that each worker has room for at a port: the director's answers, and pieces. Rounded up to a
     /// power of two. Default: 1,024.
     pub transmit_frames: u32,
-    /// The most queues that are served, each by a socket; further ones are the kernel's. Default: 64.
+    /// The most queues that are served, each by a socket for each worker; further ones are the kernel's. Default: 64.
     pub queues: u32,
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::error::XdpStep;
 use super::{Hazard, OpenError, PartialChecksums, XdpOptions};
-use crate::sys::ethtool;
+use crate::sys::ethtool::{self, Queues};
 use crate::sys::interface::Interface;
 
 /// What is known of a port before anything is opened.
@@ -13,6 +13,8 @@ pub(super) struct Plan<'a> {
     pub(super) interface: Interface,
     pub(super) mac: Option<[u8; 6]>,
     pub(super) queues: u32,
+    /// How many of these queues send.
+    pub(super) senders: u32,
     /// Frames of each queue, and of each worker's own.
     pub(super) frames: (u32, u32),
     pub(super) detect: bool,
@@ -31,8 +33,10 @@ impl<'a> Plan<'a> {
         }
         // A driver that has no name or no queues that it could tell of is as good as any.
         let driver = ethtool::driver(name).unwrap_or_default();
-        let all = ethtool::receive_queues(name).unwrap_or(1);
+        let Queues { receive: all, transmit } =
+            ethtool::queues(name).unwrap_or(Queues { receive: 1, transmit: 1 });
         let queues = all.min(options.queues.max(1));
+        let senders = queues.min(transmit);
         let mut hazards = Vec::new();
         let virtual_wire = LEAVE_CHECKSUMS.contains(&driver.as_str());
         if virtual_wire {
@@ -48,7 +52,7 @@ impl<'a> Plan<'a> {
         };
         let frames = [options.receive_frames, options.transmit_frames]
             .map(|frames| frames.clamp(FEWEST_FRAMES, MOST_FRAMES).next_power_of_two());
-        Ok(Self { name, interface, mac, queues, frames: frames.into(), detect, hazards })
+        Ok(Self { name, interface, mac, queues, senders, frames: frames.into(), detect, hazards })
     }
 
     /// How many chunks of the memory are its.
@@ -56,12 +60,16 @@ impl<'a> Plan<'a> {
         self.queues * self.frames.0 + workers as u32 * self.frames.1
     }
 
+    /// One worker's part of a queue's frames.
+    pub(super) fn part(&self, workers: usize) -> u32 {
+        self.frames.0 / (workers as u32).max(1)
+    }
+
     /// How many frames can wait for one worker at a queue: its part, so that those of a worker that does not take them
     /// leave room for the frames of all others.
     pub(super) fn receive_ring(&self, workers: usize) -> u32 {
-        let part = self.frames.0 / (workers as u32).max(1);
         // The largest power of two that is not above it.
-        part.checked_ilog2().map_or(FEWEST_FRAMES, |bits| 1 << bits).max(FEWEST_FRAMES)
+        self.part(workers).checked_ilog2().map_or(FEWEST_FRAMES, |bits| 1 << bits).max(FEWEST_FRAMES)
     }
 
     /// How long the chunks of a memory are that these share: the frames of the one with the largest MTU fit.

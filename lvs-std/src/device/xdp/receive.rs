@@ -45,20 +45,23 @@ pub(super) struct Queue {
     fill: Turns<FillRing>,
     /// Chunks that were sent on, in the order in which they were.
     away: VecDeque<Away>,
+    /// How many of the queue's chunks are this worker's part.
+    part: usize,
     /// Chunks that are to go into the fill ring, from which all sockets of the queue get theirs.
     idle: Vec<Chunk>,
 }
 
 impl Queue {
-    /// A queue of so many chunks, which are in the fill ring, or in those of other workers' sockets.
+    /// A queue of so many chunks, of which such a part is this worker's. They are in the fill ring, or with the sockets
+    /// of other workers.
     pub(super) fn new(
         socket: Arc<XdpSocket>,
         receive: ReceiveRing,
         fill: Turns<FillRing>,
-        chunks: usize,
+        (chunks, part): (usize, usize),
     ) -> Self {
         let (away, idle) = (VecDeque::with_capacity(chunks), Vec::with_capacity(chunks));
-        Self { umem: socket.umem().clone(), socket, receive, fill, away, idle }
+        Self { umem: socket.umem().clone(), socket, receive, fill, away, part, idle }
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -124,7 +127,7 @@ impl Queue {
     /// Takes back what was sent on and has been sent. Frames come back in the order in which they went by one port;
     /// where they go by several, a slow one must not hold the others' up.
     fn bring_home(&mut self) {
-        let mut patience = if self.away.len() * 2 > self.away.capacity() { LOOK_PAST } else { 0 };
+        let mut patience = if self.away.len() * 2 > self.part { LOOK_PAST } else { 0 };
         let mut left = self.away.len();
         while left > 0
             && let Some(away) = self.away.pop_front()

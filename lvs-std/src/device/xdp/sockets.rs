@@ -8,7 +8,7 @@
 //!
 //! The program in the kernel chooses a frame's socket: its row is the queue that the frame came by, and its column the
 //! worker that its client has. So a worker reads its own receive ring of every queue, whose only writer is the queue.
-//! Each worker sends by one socket, at the queue that its number says. What the sockets of a row share, they use by
+//! Each worker sends by one socket, at the sending queue that its number says. What the sockets of a row share, they use by
 //! turns.
 
 use core::time::Duration;
@@ -104,13 +104,18 @@ impl Opener {
                     *place = Some(Transmitter::new(socket.clone(), ring, completion, free, longest));
                 }
                 if let Some(queues) = queues.get_mut(worker) {
-                    queues.push(Queue::new(socket, receive, fill, plan.frames.0 as usize));
+                    queues.push(Queue::new(
+                        socket,
+                        receive,
+                        fill,
+                        (plan.frames.0 as usize, plan.part(self.workers) as usize),
+                    ));
                 }
             }
         }
         let mut workers = Vec::new();
         for (queues, transmitter) in queues.into_iter().zip(transmitters) {
-            // Every worker's number, modulo that of the queues, is a queue's.
+            // Every worker's number, modulo how many queues send, is a queue's.
             let transmitter =
                 transmitter.ok_or_else(|| plan.at(XdpStep::Register)(io::ErrorKind::NotFound.into()))?;
             workers.push(Part { queues, transmitter });
@@ -130,13 +135,13 @@ impl Opener {
             (None, Some(root)) => Sharing::With(root),
             (None, None) => Sharing::First { zero_copy: self.zero_copy },
         };
-        let sends = worker % plan.queues as usize == queue as usize;
+        let sends = worker % plan.senders as usize == queue as usize;
         let sizes = Sizes {
             receive: plan.receive_ring(self.workers),
             fill: plan.frames.0,
             transmit: if sends { TRANSMIT_RING } else { 0 },
             // Whoever sends may send everything that there is.
-            completion: if (queue as usize) < self.workers {
+            completion: if queue < plan.senders && (queue as usize) < self.workers {
                 self.all.next_power_of_two()
             } else {
                 FEWEST_FRAMES

@@ -4,7 +4,7 @@
 //! at it, and each ring has one side that is this program's. One worker has that side for itself. Several take turns,
 //! each for the moment in which it moves some numbers, once for a batch.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// What one worker has for itself, or several have by turns.
 #[derive(Debug)]
@@ -29,7 +29,11 @@ impl<T> Turns<T> {
     pub(super) fn now<R>(&mut self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
         match self {
             Self::Own(what) => Some(work(what)),
-            Self::Shared(what) => what.try_lock().ok().map(|mut what| work(&mut what)),
+            Self::Shared(what) => match what.try_lock() {
+                Ok(mut what) => Some(work(&mut what)),
+                Err(TryLockError::Poisoned(what)) => Some(work(&mut what.into_inner())),
+                Err(TryLockError::WouldBlock) => None,
+            },
         }
     }
 
@@ -61,6 +65,15 @@ mod tests {
         });
         assert_eq!(other.now(|what| what.len()), Some(2), "both have the same");
         assert_eq!(one.soon(|what| what.pop()), Some(2));
+    }
+
+    #[test]
+    fn a_worker_that_panicked_while_it_had_it_keeps_nobody_from_it() {
+        let mut shares = Turns::of(7, 2);
+        let mut one = shares.remove(0);
+        let panicked = std::thread::spawn(move || one.now(|_| panic!("with the lock"))).join();
+        assert!(panicked.is_err());
+        assert_eq!((shares[0].now(|what| *what), shares[0].soon(|what| *what)), (Some(7), 7));
     }
 
     #[test]

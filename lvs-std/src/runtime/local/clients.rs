@@ -95,13 +95,15 @@ impl Clients {
         let refused =
             |error: std::io::Error| format!("a route for this machine's programs is refused: {error}");
         stack.lead_clients(&self.aliases).map_err(refused)?;
+        // Whether routes that were made are to be made again. They stay known, so that those not wanted are removed.
+        let mut again = false;
         for of_v4 in [true, false] {
             let first = self.led.iter().find(|(to, _)| to.is_ipv4() == of_v4);
             // Routes of a family go together, with an interface that is down.
             if let Some((&to, &source)) = first
                 && stack.lead_client(to, source).map_err(refused)?
             {
-                self.led.clear();
+                again = true;
             }
         }
         let asked: Vec<(IpAddr, IpAddr)> =
@@ -122,7 +124,7 @@ impl Clients {
             }
         }
         for (to, source) in &wanted {
-            if self.led.get(to) != Some(source) {
+            if again || self.led.get(to) != Some(source) {
                 stack.lead_client(*to, *source).map_err(refused)?;
                 self.led.insert(*to, *source);
             }

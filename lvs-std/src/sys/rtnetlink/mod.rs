@@ -117,7 +117,7 @@ mod parts {
     }
 
     /// The length of a prefix that is one address.
-    pub(super) const fn whole(address: IpAddr) -> u8 {
+    pub(crate) const fn whole(address: IpAddr) -> u8 {
         if address.is_ipv4() { 32 } else { 128 }
     }
 

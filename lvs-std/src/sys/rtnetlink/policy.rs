@@ -12,7 +12,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Netlink, family, whole};
+pub(crate) use super::parts::whole;
+use super::{Netlink, family};
 
 /// Which packets that this machine sends are routed by a table of the director's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
