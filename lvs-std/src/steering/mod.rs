@@ -18,9 +18,9 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod program;
-#[cfg(any(test, feature = "lab"))]
 #[cfg(test)]
 mod samples;
+#[cfg(any(test, feature = "lab"))]
 pub mod simulation;
 pub(crate) mod xdp;
 

@@ -1,8 +1,8 @@
 //! [`Steer`] as a part of a program for XDP: the number of a frame's worker.
 //!
-//! The part answers as the [classic program](super::program) does, with one difference: the director's addresses are in
-//! maps, so that there may be any number of them, and a change is a change of the maps alone. What it does not tell goes
-//! to worker 0, from where it is [handed on](super::dispatch).
+//! The part answers as the [classic program](super::program) does, with one difference: the director's addresses are
+//! in maps, so that there may be any number of them, and a change is a change of the maps alone. What it does not tell
+//! goes to worker 0, from where it is [handed on](super::dispatch).
 
 use super::program::{AH, BALANCED, ESP, FRAGMENT, HOP_BY_HOP, KEY_EXCHANGE, TCP_BEHIND_EIGHT};
 use super::{By, LAST_FACTOR, Steer};

@@ -215,8 +215,8 @@ impl Table {
         batch
     }
 
-    /// Rules before all others, by which frames of other VLANs are left to the kernel. The kernel has taken a tag off the
-    /// frame, and shows it in its place to whoever loads that.
+    /// Rules before all others, by which frames of other VLANs are left to the kernel. The kernel has taken a tag off
+    /// the frame, and shows it in its place to whoever loads that.
     fn leave_other_vlans(&self, batch: &mut Batch, guarded: &Guarded) {
         let Guarded { interface, vlans } = guarded;
         if !vlans.contains(&None) {

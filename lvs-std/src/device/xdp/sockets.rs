@@ -8,8 +8,8 @@
 //!
 //! The program in the kernel chooses a frame's socket: its row is the queue that the frame came by, and its column the
 //! worker that its client has. So a worker reads its own receive ring of every queue, whose only writer is the queue.
-//! Each worker sends by one socket, at the sending queue that its number says. What the sockets of a row share, they use by
-//! turns.
+//! Each worker sends by one socket, at the sending queue that its number says. What the sockets of a row share, they
+//! use by turns.
 
 use core::time::Duration;
 use std::io;
