@@ -41,6 +41,33 @@ pub use sip::sip;
 pub use steering::steering;
 pub use sync::sync;
 
+/// A fuzz target: what it does with an input.
+pub type Target = fn(&[u8]);
+
+/// Every fuzz target by its name, which is also that of its corpus and its binary.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("backup", backup),
+    ("batch", batch),
+    ("control", control),
+    ("decap", decap),
+    ("director", director),
+    ("fragments", fragments),
+    ("ftp", ftp),
+    ("helper", helper),
+    ("host", host_on_the_wire),
+    ("http", http),
+    ("icmp", icmp),
+    ("journal", journal),
+    ("json", json),
+    ("offload", offload),
+    ("parse", parse),
+    ("rules", rules),
+    ("sip", sip),
+    ("steering", steering),
+    ("sync", sync),
+    ("transform", transform),
+];
+
 /// A store that is made quickly: a fuzz target makes one for each input.
 fn small_store(connections: usize) -> lvs_core::Heap {
     let mut capacity = lvs_core::config::Capacity::new(connections);

@@ -2,14 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-fn replay(name: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+use lvs_fuzz::{TARGETS, Target};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The names in a folder, without what follows a dot.
+fn names_in(path: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(path).unwrap();
+    entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+fn replay(name: &str, target: Target) {
+    let folder = folder("corpus").join(name);
     let mut count = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let input = std::fs::read(&path).unwrap();
+        // What is printed is shown when the test fails: the last line names the input.
         println!("{}", path.display());
         target(&input);
         count += 1;
@@ -18,101 +32,20 @@ fn replay(name: &str, target: fn(&[u8])) {
 }
 
 #[test]
-fn director_corpus_replays() {
-    replay("director", lvs_fuzz::director);
+fn every_corpus_replays() {
+    // Two halves, since there are two processors where this runs at least.
+    std::thread::scope(|scope| {
+        for part in TARGETS.chunks(TARGETS.len().div_ceil(2)) {
+            scope.spawn(|| part.iter().for_each(|(name, target)| replay(name, *target)));
+        }
+    });
 }
 
 #[test]
-fn backup_corpus_replays() {
-    replay("backup", lvs_fuzz::backup);
-}
-
-#[test]
-fn batch_corpus_replays() {
-    replay("batch", lvs_fuzz::batch);
-}
-
-#[test]
-fn control_corpus_replays() {
-    replay("control", lvs_fuzz::control);
-}
-
-#[test]
-fn decap_corpus_replays() {
-    replay("decap", lvs_fuzz::decap);
-}
-
-#[test]
-fn host_corpus_replays() {
-    replay("host", lvs_fuzz::host_on_the_wire);
-}
-
-#[test]
-fn parse_corpus_replays() {
-    replay("parse", lvs_fuzz::parse);
-}
-
-#[test]
-fn transform_corpus_replays() {
-    replay("transform", lvs_fuzz::transform);
-}
-
-#[test]
-fn ftp_corpus_replays() {
-    replay("ftp", lvs_fuzz::ftp);
-}
-
-#[test]
-fn sip_corpus_replays() {
-    replay("sip", lvs_fuzz::sip);
-}
-
-#[test]
-fn sync_corpus_replays() {
-    replay("sync", lvs_fuzz::sync);
-}
-
-#[test]
-fn fragments_corpus_replays() {
-    replay("fragments", lvs_fuzz::fragments);
-}
-
-#[test]
-fn helper_corpus_replays() {
-    replay("helper", lvs_fuzz::helper);
-}
-
-#[test]
-fn icmp_corpus_replays() {
-    replay("icmp", lvs_fuzz::icmp);
-}
-
-#[test]
-fn json_corpus_replays() {
-    replay("json", lvs_fuzz::json);
-}
-
-#[test]
-fn rules_corpus_replays() {
-    replay("rules", lvs_fuzz::rules);
-}
-
-#[test]
-fn http_corpus_replays() {
-    replay("http", lvs_fuzz::http);
-}
-
-#[test]
-fn journal_corpus_replays() {
-    replay("journal", lvs_fuzz::journal);
-}
-
-#[test]
-fn offload_corpus_replays() {
-    replay("offload", lvs_fuzz::offload);
-}
-
-#[test]
-fn steering_corpus_replays() {
-    replay("steering", lvs_fuzz::steering);
+fn every_target_has_a_corpus_and_a_binary() {
+    let mut named: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(named.len(), TARGETS.len(), "a name stands for two targets");
+    assert_eq!(names_in(&folder("corpus")), named);
+    named.insert("gate".to_owned());
+    assert_eq!(names_in(&folder("fuzz_targets")), named);
 }
