@@ -218,12 +218,7 @@ impl<S: Store> Director<S> {
         let id = found.server;
         let server = &mut engine.tables.servers[id.0 as usize];
         server.method = config.method;
-        // Failures hold it back for their time, whatever weight it is to have then.
-        if server.standing.until.is_some() {
-            server.standing.weight = config.weight.get();
-        } else {
-            server.weight = config.weight.get();
-        }
+        server.weight = config.weight.get();
         server.draining = config.draining;
         server.tag = config.tag;
         if server.weight != 0 {

@@ -1,5 +1,6 @@
 //! How long a real server takes to answer, and how it has stood: what embedders observe.
 
+use crate::model::id::ServerId;
 use crate::model::tick::Tick;
 
 /// What came of a connection to a real server, or of a request on it.
@@ -34,8 +35,10 @@ pub struct FailurePolicy {
     /// For so many seconds the first time, at least 1. Each time without a success in between it is twice as long, up
     /// to 64 times.
     pub secs: u32,
-    /// No more than so many of a hundred of a service's usable servers are held back at one time, rounded down, so that
-    /// a fault that all share does not take the last one away. Default 50.
+    /// No more than so many of a hundred of a service's servers of a weight above 0 are held back at one time, rounded
+    /// down, so that a fault that all share does not take the last one away. More than 99 count as 99. It is looked at
+    /// when a server would be held back: who is held back already stays so when others are removed or quiesced. Default
+    /// 50.
     pub share: u8,
 }
 
@@ -46,13 +49,21 @@ impl FailurePolicy {
         Self { failures, secs, share: 50 }
     }
 
-    /// Holds back no more than so many of a hundred.
+    /// Holds back no more than so many of a hundred, 99 at most.
     #[must_use]
     pub const fn with_share(mut self, share: u8) -> Self {
         self.share = share;
         self
     }
+
+    /// Whether one more may be held back where so many of `all` are.
+    pub(crate) fn allows(&self, held: u64, all: u64) -> bool {
+        (held + 1) * 100 <= all * u64::from(self.share.min(MOST_SHARE))
+    }
 }
+
+/// With every share below a hundred of a hundred, one server is left.
+const MOST_SHARE: u8 = 99;
 
 /// An average of latencies that forgets: each counts an eighth, and what is old loses half of its height each ten
 /// seconds, so that a server that was slow once, and that nobody has asked since, is tried again.
@@ -92,7 +103,8 @@ impl Latency {
 const UNIT: u64 = 16;
 const HALF_LIFE_MILLIS: u64 = 10_000;
 
-/// Whether failures hold a server back.
+/// Whether failures hold a server back. Its weight stays what was configured: that it counts as 0 meanwhile is what
+/// [`Server::weight`](super::server::Server::weight) says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standing {
     /// In a row.
@@ -101,13 +113,11 @@ pub(crate) struct Standing {
     pub(crate) times: u8,
     /// Until when it is.
     pub(crate) until: Option<Tick>,
-    /// The weight that it has then.
-    pub(crate) weight: u32,
 }
 
 impl Standing {
     /// Nothing was seen.
-    pub(crate) const NEW: Self = Self { failures: 0, times: 0, until: None, weight: 0 };
+    pub(crate) const NEW: Self = Self { failures: 0, times: 0, until: None };
 
     pub(crate) fn succeed(&mut self) {
         // One that is held back stays so for its time: a late answer is no sign of health.
@@ -116,18 +126,33 @@ impl Standing {
         }
     }
 
-    pub(crate) fn hold(&mut self, until: Tick, weight: u32) {
+    pub(crate) fn hold(&mut self, until: Tick) {
         self.until = Some(until);
         self.times = self.times.saturating_add(1);
-        self.weight = weight;
     }
 
-    /// Ends it, and gives the weight.
-    pub(crate) fn come_back(&mut self) -> u32 {
+    /// Ends it: the server is on trial.
+    pub(crate) fn come_back(&mut self) {
         self.until = None;
         self.failures = 0;
-        self.weight
     }
+
+    /// Forgets all failures. A server that is held back may come back at once.
+    pub(crate) fn forgive(&mut self) {
+        *self = Self { until: self.until.map(|_| Tick::ZERO), ..Self::NEW };
+    }
+}
+
+/// A server's place in the chain of those that are held back. Who is removed meanwhile stays in it until the chain is
+/// next gone through, whatever server has the place then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeldLink {
+    pub(crate) listed: bool,
+    pub(crate) next: Option<ServerId>,
+}
+
+impl HeldLink {
+    pub(crate) const NONE: Self = Self { listed: false, next: None };
 }
 
 impl Latency {

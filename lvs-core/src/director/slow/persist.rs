@@ -67,7 +67,7 @@ impl<S: Store> Engine<'_, S> {
     }
 
     /// The template that answers, if it may still be used (for `server`, if one is given). One that may not is put
-    /// aside.
+    /// aside, also one whose server failures hold back: who comes for the first time would not be sent there either.
     pub(crate) fn living_template(&mut self, wanted: &Wanted<'_>, server: Option<ServerId>) -> Option<u32> {
         let id = self.find_template(wanted)?;
         let chosen = self.tables.slots[id as usize].server;
@@ -75,7 +75,7 @@ impl<S: Store> Engine<'_, S> {
         let usable = self.tables.servers.get(chosen as usize).is_some_and(|of| {
             of.is_available()
                 && !((quiescent || of.draining) && of.weight == 0)
-                && server.is_none_or(|wanted| wanted.0 == chosen)
+                && server.map_or(!of.is_held_back(), |wanted| wanted.0 == chosen)
         });
         if usable {
             return Some(id);
