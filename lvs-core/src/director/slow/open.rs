@@ -166,7 +166,7 @@ impl<S: Store> Engine<'_, S> {
             traffic.count_in(packet.length);
         });
         let connection = ConnId(id);
-        self.note(Event::Opened { connection, flow: packet.flow, server });
+        self.note(Event::Opened { connection, flow: opening.key.flow(), server });
         let (direction, target) = (Direction::Request, SocketAddr::new(address, port));
         Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
     }
@@ -190,7 +190,7 @@ impl<S: Store> Engine<'_, S> {
         let id = self.enter(slot, secs, opening.hash, opening.controller)?;
         self.tables.notes[id as usize].mark = packet.mark;
         self.count(id, |traffic| traffic.connections += 1);
-        self.note(Event::Opened { connection: ConnId(id), flow: packet.flow, server });
+        self.note(Event::Opened { connection: ConnId(id), flow: opening.key.flow(), server });
         Some(id)
     }
 

@@ -33,20 +33,19 @@ impl<S: Store> Engine<'_, S> {
         packet: &Packet,
         opening: &Opening<'_>,
         index: u32,
-        (persistence, call): (&Persistence, Option<&[u8]>),
+        (wanted, timeout): (&Wanted<'_>, u32),
     ) -> Verdict {
         let Some(Some(service)) = self.tables.services.get(index as usize) else {
             return self.brain.pass(Reason::NoService);
         };
         let service_key = service.key;
-        let wanted = wanted(packet, &service_key, persistence, call);
-        let template = match self.living_template(&wanted, None) {
+        let template = match self.living_template(wanted, None) {
             Some(id) => id,
             None => {
                 let Some(server) = self.pick(packet, index) else {
                     return self.leave(packet, opening, index);
                 };
-                match self.open_template(&wanted, server, persistence.timeout, packet.mark) {
+                match self.open_template(wanted, server, timeout, packet.mark) {
                     Ok(id) => id,
                     Err(reason) => return self.brain.drop(reason),
                 }
@@ -206,3 +205,32 @@ pub(crate) fn wanted<'c>(
     let network = persistence.network(flow.addresses.source());
     Wanted { key: Key::of_template(network, &target), call, one_port }
 }
+
+/// The template for a client that a real server is picked for without a packet. It is for the service itself, whatever
+/// the client's flow is addressed to, so that services share none.
+pub(crate) fn wanted_of_service<'c>(
+    packet: &Packet,
+    service: &ServiceKey,
+    persistence: &Persistence,
+    call: Option<&'c [u8]>,
+) -> Wanted<'c> {
+    let addresses = packet.flow.addresses;
+    let (target, one_port) = match *service {
+        ServiceKey::Address { protocol, port, .. } => {
+            let address = SocketAddr::new(addresses.destination(), port);
+            (TemplateTarget::Address { protocol, address }, true)
+        }
+        ServiceKey::Mark { mark, .. } => (TemplateTarget::Mark(mark), false),
+    };
+    let mut key = Key::of_template(persistence.network(addresses.source()), &target);
+    // Clients of an IPv4 service may be of IPv6: there may be an IPv6 service of the same mark, or at the mapped
+    // address.
+    if addresses.family() != service.family() {
+        key = key.with_client_port(OTHER_FAMILY);
+    }
+    Wanted { key, call, one_port }
+}
+
+/// What stands in place of a client's port in the key of a template for clients of another family than the service's.
+/// Other templates' keys have 0 there.
+const OTHER_FAMILY: u16 = 1;

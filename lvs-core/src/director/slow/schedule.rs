@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::open::{Entry, Opening};
+use super::persist::{wanted, wanted_of_service};
 use crate::conntrack::key::Key;
 use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
 use crate::director::engine::Engine;
@@ -26,11 +27,13 @@ pub(crate) struct Manner {
     pub(crate) held: bool,
     /// The whole address of its client counts for persistence.
     pub(crate) whole: bool,
+    /// No packet asks for it. The service is known and need not be guessed from a port.
+    pub(crate) picked: bool,
 }
 
 impl Manner {
     /// As packets are scheduled.
-    const OF_PACKETS: Self = Self { held: false, whole: false };
+    const OF_PACKETS: Self = Self { held: false, whole: false, picked: false };
 }
 
 impl<S: Store> Engine<'_, S> {
@@ -85,7 +88,7 @@ impl<S: Store> Engine<'_, S> {
         }
         // Active FTP data comes from a server's port 20. IPVS leaves that to its FTP helper, which has announced the
         // connection, and schedules nothing from there.
-        if packet.flow.source_port == FTP_DATA_PORT {
+        if packet.flow.source_port == FTP_DATA_PORT && !manner.picked {
             return self.brain.pass(Reason::FtpDataPort);
         }
         let opening = Opening { key: key.0, hash: key.1, entry, controller: None };
@@ -98,11 +101,13 @@ impl<S: Store> Engine<'_, S> {
                 Some(Some(call)) => Some(call),
                 Some(None) => return self.brain.drop(Reason::NoCallId),
             };
-            return self.schedule_persistent(packet, &opening, index, (&persistence, call));
+            let wanted_by = if manner.picked { wanted_of_service } else { wanted };
+            let wanted = wanted_by(packet, &service.key, &persistence, call);
+            return self.schedule_persistent(packet, &opening, index, (&wanted, persistence.timeout));
         }
         // The service for all ports, or that of FTP, was found for another port. Only a template could tell which
         // server the client belongs to, and the service has no persistence.
-        if service_port.is_some_and(|port| port != packet.flow.destination_port) {
+        if !manner.picked && service_port.is_some_and(|port| port != packet.flow.destination_port) {
             return self.leave(packet, &opening, index);
         }
         match self.pick(packet, index) {
