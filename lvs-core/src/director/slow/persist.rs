@@ -74,7 +74,10 @@ impl<S: Store> Engine<'_, S> {
         let usable = self.tables.servers.get(chosen as usize).is_some_and(|of| {
             of.is_available()
                 && !((quiescent || of.draining) && of.weight == 0)
-                && server.map_or(!of.is_held_back(), |wanted| wanted.0 == chosen)
+                && match server {
+                    Some(wanted) => wanted.0 == chosen,
+                    None => !of.is_held_back(),
+                }
         });
         if usable {
             return Some(id);
