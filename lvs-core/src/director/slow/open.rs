@@ -11,7 +11,7 @@ use crate::director::brain::FTP_PORT;
 use crate::director::engine::Engine;
 use crate::model::error::ExpectError;
 use crate::model::event::Event;
-use crate::model::flow::Protocol;
+use crate::model::flow::{Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
@@ -33,6 +33,22 @@ pub(crate) struct Opening<'k> {
     pub(crate) hash: u32,
     pub(crate) entry: Entry,
     pub(crate) controller: Option<u32>,
+    /// No packet asks for it, so that the flow is the key's.
+    pub(crate) picked: bool,
+}
+
+impl Opening<'_> {
+    /// The flow of the client's connection. The packet has it already, but for what is picked.
+    #[inline(always)]
+    fn flow(&self, packet: &Packet) -> Flow {
+        if self.picked { self.flow_of_key() } else { packet.flow }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flow_of_key(&self) -> Flow {
+        self.key.flow()
+    }
 }
 
 /// Whether a connection gets an entry in the table.
@@ -166,7 +182,7 @@ impl<S: Store> Engine<'_, S> {
             traffic.count_in(packet.length);
         });
         let connection = ConnId(id);
-        self.note(Event::Opened { connection, flow: opening.key.flow(), server });
+        self.note(Event::Opened { connection, flow: opening.flow(packet), server });
         let (direction, target) = (Direction::Request, SocketAddr::new(address, port));
         Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
     }
@@ -190,7 +206,7 @@ impl<S: Store> Engine<'_, S> {
         let id = self.enter(slot, secs, opening.hash, opening.controller)?;
         self.tables.notes[id as usize].mark = packet.mark;
         self.count(id, |traffic| traffic.connections += 1);
-        self.note(Event::Opened { connection: ConnId(id), flow: opening.key.flow(), server });
+        self.note(Event::Opened { connection: ConnId(id), flow: opening.flow(packet), server });
         Some(id)
     }
 
@@ -325,12 +341,11 @@ impl<S: Store> Engine<'_, S> {
                 // 3.2).
                 let port = flow.destination_port.wrapping_sub(1);
                 let virt = SocketAddr::new(flow.addresses.destination(), port);
-                let flow = crate::model::flow::Flow::new(Protocol::Tcp, client, virt)
-                    .ok_or(ExpectError::FamilyMismatch)?;
+                let flow = Flow::new(Protocol::Tcp, client, virt).ok_or(ExpectError::FamilyMismatch)?;
                 (Key::of_request(&flow), slot.server_port.wrapping_sub(1))
             }
             Expectation::FromClient { server_port } => {
-                let flow = crate::model::flow::Flow { source_port: 0, destination_port: server_port, ..flow };
+                let flow = Flow { source_port: 0, destination_port: server_port, ..flow };
                 (Key::of_request(&flow), server_port)
             }
         };

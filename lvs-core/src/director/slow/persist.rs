@@ -33,19 +33,21 @@ impl<S: Store> Engine<'_, S> {
         packet: &Packet,
         opening: &Opening<'_>,
         index: u32,
-        (wanted, timeout): (&Wanted<'_>, u32),
+        (persistence, call): (&Persistence, Option<&[u8]>),
     ) -> Verdict {
         let Some(Some(service)) = self.tables.services.get(index as usize) else {
             return self.brain.pass(Reason::NoService);
         };
         let service_key = service.key;
-        let template = match self.living_template(wanted, None) {
+        let wanted_by = if opening.picked { wanted_of_service } else { wanted };
+        let wanted = wanted_by(packet, &service_key, persistence, call);
+        let template = match self.living_template(&wanted, None) {
             Some(id) => id,
             None => {
                 let Some(server) = self.pick(packet, index) else {
                     return self.leave(packet, opening, index);
                 };
-                match self.open_template(wanted, server, timeout, packet.mark) {
+                match self.open_template(&wanted, server, persistence.timeout, packet.mark) {
                     Ok(id) => id,
                     Err(reason) => return self.brain.drop(reason),
                 }

@@ -3,7 +3,6 @@
 use core::net::IpAddr;
 
 use super::open::{Entry, Opening};
-use super::persist::{wanted, wanted_of_service};
 use crate::conntrack::key::Key;
 use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
 use crate::director::engine::Engine;
@@ -91,7 +90,7 @@ impl<S: Store> Engine<'_, S> {
         if packet.flow.source_port == FTP_DATA_PORT && !manner.picked {
             return self.brain.pass(Reason::FtpDataPort);
         }
-        let opening = Opening { key: key.0, hash: key.1, entry, controller: None };
+        let opening = Opening { key: key.0, hash: key.1, entry, controller: None, picked: manner.picked };
         if let Some(mut persistence) = service.persistence {
             if manner.whole {
                 persistence.mask = None;
@@ -101,9 +100,7 @@ impl<S: Store> Engine<'_, S> {
                 Some(Some(call)) => Some(call),
                 Some(None) => return self.brain.drop(Reason::NoCallId),
             };
-            let wanted_by = if manner.picked { wanted_of_service } else { wanted };
-            let wanted = wanted_by(packet, &service.key, &persistence, call);
-            return self.schedule_persistent(packet, &opening, index, (&wanted, persistence.timeout));
+            return self.schedule_persistent(packet, &opening, index, (&persistence, call));
         }
         // The service for all ports, or that of FTP, was found for another port. Only a template could tell which
         // server the client belongs to, and the service has no persistence.
