@@ -46,11 +46,10 @@ impl<S: Store> Engine<'_, S> {
             }
             Outcome::Failure => {
                 server.latency.add(now, FAILURE_MICROS);
-                server.standing.failures = server.standing.failures.saturating_add(1);
-                let Some(policy) = self.brain.failure_policy else { return Ok(()) };
-                // Who came back on trial has one failure.
-                let enough = if server.standing.times > 0 { 1 } else { policy.failures.max(1) };
-                if server.standing.failures >= enough && !server.is_held_back() {
+                server.standing.fail();
+                if let Some(policy) = self.brain.failure_policy
+                    && server.standing.has_failed(policy)
+                {
                     self.hold_back(id, policy);
                 }
             }
@@ -61,14 +60,14 @@ impl<S: Store> Engine<'_, S> {
     /// Lets a server's weight count as 0 for a time, unless it is 0 or too many of its service's servers are held back.
     fn hold_back(&mut self, id: ServerId, policy: FailurePolicy) {
         let server = &self.tables.servers[id.0 as usize];
-        if server.weight == 0 {
+        if server.standing.configured() == 0 {
             return;
         }
         let index = server.service.0;
         let Some(Some(service)) = self.tables.services.get(index as usize) else { return };
         let (mut held, mut all) = (0, 0);
         let others = crate::sched::order::walk(self.tables.servers, service.first);
-        for (_, other) in others.filter(|(_, other)| other.weight > 0) {
+        for (_, other) in others.filter(|(_, other)| other.standing.configured() > 0) {
             held += u64::from(other.is_held_back());
             all += 1;
         }
@@ -77,10 +76,13 @@ impl<S: Store> Engine<'_, S> {
         }
         let now = self.brain.clock;
         let server = &mut self.tables.servers[id.0 as usize];
-        let secs = u64::from(policy.secs.max(1)) << server.standing.times.min(MOST_DOUBLINGS);
-        let until = now.plus_secs(secs);
-        server.standing.hold(until);
-        say!(info, "server {} is held back for {secs} s after failures", server.address);
+        let until = server.standing.hold(now, policy);
+        say!(
+            info,
+            "server {} is held back for {} s after failures",
+            server.address,
+            until.millis_since(now) / 1_000
+        );
         if !core::mem::replace(&mut server.held.listed, true) {
             server.held.next = self.brain.held.replace(id);
         }
@@ -106,7 +108,7 @@ impl<S: Store> Engine<'_, S> {
             && let Some(server) = self.tables.servers.get_mut(id.0 as usize)
         {
             next = server.held.next.take();
-            match server.standing.until {
+            match server.standing.held_until() {
                 Some(until) if now < until && server.is_available() => {
                     server.held.next = self.brain.held.replace(id);
                     self.brain.expect_return(until);
@@ -140,5 +142,3 @@ impl Brain {
 
 /// What a failure counts as among latencies, so that `p2c` turns away from who fails.
 const FAILURE_MICROS: u32 = 5_000_000;
-/// Twice as long each time, up to 64 times.
-const MOST_DOUBLINGS: u8 = 6;

@@ -160,10 +160,6 @@ impl ServerConfig {
 pub struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) method: Method,
-    /// As configured, also while failures hold the server back.
-    pub(crate) weight: u32,
-    /// The last weight that was not 0: `mh` keeps a quiesced server's places.
-    pub(crate) last_weight: u32,
     pub(crate) active: u32,
     pub(crate) total: u32,
     /// Templates that send clients here.
@@ -222,8 +218,6 @@ impl Server {
     pub(crate) const VACANT: Self = Self {
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         method: Method::Nat,
-        weight: 0,
-        last_weight: 0,
         active: 0,
         total: 0,
         persistent: 0,
@@ -247,7 +241,7 @@ impl Server {
         tag: 0,
         pending: Pending::NOTHING,
         latency: Latency::NEW,
-        standing: Standing::NEW,
+        standing: Standing::new(0),
         held: HeldLink::NONE,
     };
 
@@ -274,13 +268,13 @@ impl Server {
     /// The weight that schedulers go by: 0 is quiesced, or [held back](Self::held_back_until) by failures.
     #[must_use]
     pub const fn weight(&self) -> u32 {
-        if self.is_held_back() { 0 } else { self.weight }
+        self.standing.counted()
     }
 
     /// The last weight other than 0 that was configured (0 if there was none).
     #[must_use]
     pub const fn last_weight(&self) -> u32 {
-        self.last_weight
+        self.standing.last_weight()
     }
 
     /// Connections in active states: handshaking and established TCP, established SCTP.
@@ -332,7 +326,7 @@ impl Server {
 
     /// Whether it was told to get no new connections and has none left. Who is held back by failures was not told.
     pub(crate) const fn is_drained(&self) -> bool {
-        self.total == 0 && (self.weight == 0 || self.is_removed()) && !self.is_standin()
+        self.total == 0 && (self.standing.configured() == 0 || self.is_removed()) && !self.is_standin()
     }
 
     /// Whether it was removed from its service.
@@ -386,18 +380,18 @@ impl Server {
     /// Failures in a row, up to now or since the server came back.
     #[must_use]
     pub const fn failures(&self) -> u32 {
-        self.standing.failures
+        self.standing.failures()
     }
 
     /// Until when failures hold it back at least; `None` if they do not. Its [weight](Self::weight) is 0 meanwhile.
     #[must_use]
     pub const fn held_back_until(&self) -> Option<Tick> {
-        self.standing.until
+        self.standing.held_until()
     }
 
     /// Whether failures hold it back.
     pub(crate) const fn is_held_back(&self) -> bool {
-        self.standing.until.is_some()
+        self.standing.held_until().is_some()
     }
 
     /// What went to it and came from it.

@@ -103,45 +103,108 @@ impl Latency {
 const UNIT: u64 = 16;
 const HALF_LIFE_MILLIS: u64 = 10_000;
 
-/// Whether failures hold a server back. Its weight stays what was configured: that it counts as 0 meanwhile is what
-/// [`Server::weight`](super::server::Server::weight) says.
-#[derive(Clone, Copy, Debug, Default)]
+/// A server's weight, and whether failures hold it back. While they do its weight stays what was configured, and counts
+/// as 0.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
-    /// In a row.
-    pub(crate) failures: u32,
+    /// What schedulers go by: each change to the others sets it, so that they read one number.
+    counted: u32,
+    configured: u32,
+    /// The last one configured that was not 0: `mh` keeps a quiesced server's places.
+    last: u32,
+    /// Failures in a row.
+    failures: u32,
     /// How often it was held back since its last success.
-    pub(crate) times: u8,
+    times: u8,
     /// Until when it is.
-    pub(crate) until: Option<Tick>,
+    until: Option<Tick>,
 }
 
 impl Standing {
-    /// Nothing was seen.
-    pub(crate) const NEW: Self = Self { failures: 0, times: 0, until: None };
+    /// Of a server of this weight that nothing was seen of.
+    pub(crate) const fn new(weight: u32) -> Self {
+        Self { counted: weight, configured: weight, last: weight, failures: 0, times: 0, until: None }
+    }
+
+    /// The weight that schedulers go by.
+    #[inline(always)]
+    pub(crate) const fn counted(&self) -> u32 {
+        self.counted
+    }
+
+    /// The weight as configured.
+    pub(crate) const fn configured(&self) -> u32 {
+        self.configured
+    }
+
+    pub(crate) const fn last_weight(&self) -> u32 {
+        self.last
+    }
+
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(crate) const fn held_until(&self) -> Option<Tick> {
+        self.until
+    }
+
+    /// Gives it another weight; how it stands, it stands.
+    pub(crate) fn configure(&mut self, weight: u32) {
+        self.configured = weight;
+        if weight != 0 {
+            self.last = weight;
+        }
+        self.hold_until(self.until);
+    }
 
     pub(crate) fn succeed(&mut self) {
         // One that is held back stays so for its time: a late answer is no sign of health.
         if self.until.is_none() {
-            *self = Self::NEW;
+            (self.failures, self.times) = (0, 0);
         }
     }
 
-    pub(crate) fn hold(&mut self, until: Tick) {
-        self.until = Some(until);
+    pub(crate) const fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Whether its failures are enough to hold it back, which they do not yet.
+    pub(crate) fn has_failed(&self, policy: FailurePolicy) -> bool {
+        // Who came back on trial has one failure.
+        let enough = if self.times > 0 { 1 } else { policy.failures.max(1) };
+        self.failures >= enough && self.until.is_none()
+    }
+
+    /// Holds it back from now on. Says until when.
+    pub(crate) fn hold(&mut self, now: Tick, policy: FailurePolicy) -> Tick {
+        let secs = u64::from(policy.secs.max(1)) << self.times.min(MOST_DOUBLINGS);
+        let until = now.plus_secs(secs);
         self.times = self.times.saturating_add(1);
+        self.hold_until(Some(until));
+        until
     }
 
     /// Ends it: the server is on trial.
     pub(crate) fn come_back(&mut self) {
-        self.until = None;
         self.failures = 0;
+        self.hold_until(None);
     }
 
     /// Forgets all failures. A server that is held back may come back at once.
     pub(crate) fn forgive(&mut self) {
-        *self = Self { until: self.until.map(|_| Tick::ZERO), ..Self::NEW };
+        (self.failures, self.times) = (0, 0);
+        self.hold_until(self.until.map(|_| Tick::ZERO));
+    }
+
+    fn hold_until(&mut self, until: Option<Tick>) {
+        self.until = until;
+        self.counted = if until.is_some() { 0 } else { self.configured };
     }
 }
+
+/// How often the time of being held back is doubled at the most.
+const MOST_DOUBLINGS: u8 = 6;
 
 /// A server's place in the chain of those that are held back. Who is removed meanwhile stays in it until the chain is
 /// next gone through, whatever server has the place then.

@@ -39,8 +39,8 @@ impl Member {
     pub(crate) const fn of(id: ServerId, server: &Server) -> Self {
         Self {
             address: server.address,
-            weight: server.weight,
-            last_weight: server.last_weight,
+            weight: server.standing.configured(),
+            last_weight: server.last_weight(),
             held_back: server.is_held_back(),
             cell: id.0,
         }

@@ -7,7 +7,7 @@ use super::{Client, NotPicked, Opened, Pick, Picker};
 use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::director::engine::Engine;
-use crate::director::slow::schedule::Manner;
+use crate::director::slow::schedule::Picked;
 use crate::model::event::Cause;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
@@ -41,8 +41,8 @@ impl<S: Store> Picker<S> {
         let inspected = call_of(client);
         // Nothing is looked up by this key, so its hash is nobody's.
         let key = Key::of_request(&packet.flow);
-        let manner = manner(service, client, true);
-        match engine.schedule_as(&packet, (&key, 0), Some(index), &inspected, manner) {
+        let picked = Picked { by: &packet, held: true, whole: is_whole(service, client) };
+        match engine.schedule_as(&packet, (&key, 0), Some(index), &inspected, Some(picked)) {
             Verdict::Forward(forward) => {
                 let active = packet.flow.protocol != Protocol::Udp;
                 Ok(Pick { server: forward.server, address: forward.target, active })
@@ -120,9 +120,10 @@ impl<S: Store> Picker<S> {
         if chosen_by.destination_port == 0 {
             chosen_by.destination_port = flow.destination_port;
         }
-        let packet = first_packet(chosen_by, service);
-        let manner = manner(service, client, false);
-        match engine.schedule_as(&packet, (&key, hash), Some(index), &call_of(client), manner) {
+        let by = first_packet(chosen_by, service);
+        let packet = Packet { flow: *flow, ..by };
+        let picked = Picked { by: &by, held: false, whole: is_whole(service, client) };
+        match engine.schedule_as(&packet, (&key, hash), Some(index), &call_of(client), Some(picked)) {
             Verdict::Forward(forward) => {
                 engine.establish(forward.connection.0);
                 let (server, address) = (forward.server, forward.target);
@@ -203,9 +204,9 @@ impl<S: Store> Engine<'_, S> {
     }
 }
 
-/// How a connection for a client of a service is scheduled.
-fn manner(service: &ServiceKey, client: Client<'_>, held: bool) -> Manner {
-    Manner { held, whole: client.family() != Some(service.family()), picked: true }
+/// Whether the whole address of a client counts for persistence: the mask is one of the service's own family.
+fn is_whole(service: &ServiceKey, client: Client<'_>) -> bool {
+    client.family() != Some(service.family())
 }
 
 /// The packet that would begin a connection of this flow.

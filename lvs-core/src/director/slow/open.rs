@@ -19,6 +19,7 @@ use crate::model::news::ServerFact;
 use crate::model::packet::{Content, Packet};
 use crate::model::reason::Reason;
 use crate::model::server::{Life, Server};
+use crate::model::standing::Standing;
 use crate::model::state::{State, TcpState};
 use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
@@ -33,22 +34,6 @@ pub(crate) struct Opening<'k> {
     pub(crate) hash: u32,
     pub(crate) entry: Entry,
     pub(crate) controller: Option<u32>,
-    /// No packet asks for it, so that the flow is the key's.
-    pub(crate) picked: bool,
-}
-
-impl Opening<'_> {
-    /// The flow of the client's connection. The packet has it already, but for what is picked.
-    #[inline(always)]
-    fn flow(&self, packet: &Packet) -> Flow {
-        if self.picked { self.flow_of_key() } else { packet.flow }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn flow_of_key(&self) -> Flow {
-        self.key.flow()
-    }
 }
 
 /// Whether a connection gets an entry in the table.
@@ -144,9 +129,7 @@ impl<S: Store> Engine<'_, S> {
         server: ServerId,
         port: u16,
     ) -> Verdict {
-        if !self.connections().has_room() && !self.reclaim() {
-            return self.brain.drop(Reason::TableFull);
-        }
+        let Some(id) = self.claim() else { return self.brain.drop(Reason::TableFull) };
         let own = &mut self.tables.servers[server.0 as usize];
         let (method, address) = (own.method, own.address.ip());
         let first = State::first(opening.key.protocol());
@@ -163,9 +146,7 @@ impl<S: Store> Engine<'_, S> {
         let slot = Slot::new(opening.key, server.0, port, method)
             .moved_on(state, active)
             .controlled_by(opening.controller);
-        let Some(id) = self.connections().insert(slot, lease, opening.hash, reply) else {
-            return self.brain.drop(Reason::TableFull);
-        };
+        self.connections().fill(id, slot, lease, opening.hash, reply);
         // The whole note: the slot may have been another connection's before.
         self.tables.notes[id as usize] = Note { mark: packet.mark, ..Note::EMPTY };
         if let Some(controller) = opening.controller {
@@ -182,7 +163,7 @@ impl<S: Store> Engine<'_, S> {
             traffic.count_in(packet.length);
         });
         let connection = ConnId(id);
-        self.note(Event::Opened { connection, flow: opening.flow(packet), server });
+        self.note(Event::Opened { connection, flow: packet.flow, server });
         let (direction, target) = (Direction::Request, SocketAddr::new(address, port));
         Verdict::Forward(Forward { direction, method, target, connection, server, helper: None })
     }
@@ -206,7 +187,7 @@ impl<S: Store> Engine<'_, S> {
         let id = self.enter(slot, secs, opening.hash, opening.controller)?;
         self.tables.notes[id as usize].mark = packet.mark;
         self.count(id, |traffic| traffic.connections += 1);
-        self.note(Event::Opened { connection: ConnId(id), flow: opening.flow(packet), server });
+        self.note(Event::Opened { connection: ConnId(id), flow: packet.flow, server });
         Some(id)
     }
 
@@ -218,15 +199,13 @@ impl<S: Store> Engine<'_, S> {
         hash: u32,
         controller: Option<u32>,
     ) -> Option<u32> {
-        if !self.connections().has_room() && !self.reclaim() {
-            return None;
-        }
+        let id = self.claim()?;
         slot.set_controller(controller);
         let server = ServerId(slot.server);
         let address = self.tables.servers[server.0 as usize].address.ip();
         let reply = Table::reply_hash(&slot, &slot.key(), address, self.brain.config.seed);
         let lease = Lease::of_its_own(self.now, secs, slot.timeout(&self.brain.timeouts));
-        let id = self.connections().insert(slot, lease, hash, reply)?;
+        self.connections().fill(id, slot, lease, hash, reply);
         self.tables.notes[id as usize] = Note::EMPTY;
         self.brain.without_client_port += u32::from(slot.lacks_client_port());
         if let Some(controller) = controller {
@@ -397,7 +376,7 @@ impl<S: Store> Engine<'_, S> {
         server.life = Life::Standin;
         server.address = SocketAddr::new(address, 0);
         server.method = method;
-        server.weight = 1;
+        server.standing = Standing::new(1);
         // No service has it: it is only found by it.
         server.key = key;
         self.list(id);

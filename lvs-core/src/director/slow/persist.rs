@@ -27,25 +27,28 @@ pub(crate) struct Wanted<'c> {
 }
 
 impl<S: Store> Engine<'_, S> {
-    /// As `schedule`, for a service with persistence.
+    /// As `schedule_as`, for a service with persistence: what is picked goes by `picked`.
     pub(crate) fn schedule_persistent(
         &mut self,
         packet: &Packet,
         opening: &Opening<'_>,
         index: u32,
         (persistence, call): (&Persistence, Option<&[u8]>),
+        picked: Option<&Packet>,
     ) -> Verdict {
         let Some(Some(service)) = self.tables.services.get(index as usize) else {
             return self.brain.pass(Reason::NoService);
         };
         let service_key = service.key;
-        let wanted_by = if opening.picked { wanted_of_service } else { wanted };
-        let wanted = wanted_by(packet, &service_key, persistence, call);
+        let (by, wanted) = match picked {
+            None => (packet, wanted(packet, &service_key, persistence, call)),
+            Some(by) => (by, wanted_of_service(by, &service_key, persistence, call)),
+        };
         let template = match self.living_template(&wanted, None) {
             Some(id) => id,
             None => {
-                let Some(server) = self.pick(packet, index) else {
-                    return self.leave(packet, opening, index);
+                let Some(server) = self.pick(by, index) else {
+                    return self.leave(by, opening, index);
                 };
                 match self.open_template(&wanted, server, persistence.timeout, packet.mark) {
                     Ok(id) => id,
@@ -55,7 +58,7 @@ impl<S: Store> Engine<'_, S> {
         };
         let server = ServerId(self.tables.slots[template as usize].server);
         let own = self.tables.servers[server.0 as usize].address.port();
-        let port = packet.flow.destination_port;
+        let port = by.flow.destination_port;
         // A service for all ports sends each connection to the port that the client asked for.
         let port = if wanted_port(&service_key) == port && own != 0 { own } else { port };
         // It must not make room for its own connection.
@@ -75,7 +78,7 @@ impl<S: Store> Engine<'_, S> {
         let quiescent = self.brain.config.tuning.expire_quiescent_template;
         let usable = self.tables.servers.get(chosen as usize).is_some_and(|of| {
             of.is_available()
-                && !((quiescent || of.draining) && of.weight == 0)
+                && !((quiescent || of.draining) && of.standing.configured() == 0)
                 && match server {
                     Some(wanted) => wanted.0 == chosen,
                     None => !of.is_held_back(),
@@ -132,9 +135,7 @@ impl<S: Store> Engine<'_, S> {
         timeout: u32,
         mark: u32,
     ) -> Result<u32, Reason> {
-        if !self.connections().has_room() && !self.reclaim() {
-            return Err(Reason::TableFull);
-        }
+        let id = self.claim().ok_or(Reason::TableFull)?;
         let own = &self.tables.servers[server.0 as usize];
         let port = if wanted.one_port { own.address.port() } else { 0 };
         let mut slot = Slot::new(&wanted.key, server.0, port, own.method);
@@ -143,7 +144,7 @@ impl<S: Store> Engine<'_, S> {
         slot.set_template_timeout(timeout.clamp(1, MAX_TIMEOUT_SECS));
         let lease = Lease::of_state(self.now, slot.template_timeout());
         let hash = self.brain.template_hash(&wanted.key, wanted.call);
-        let id = self.connections().insert(slot, lease, hash, None).ok_or(Reason::TableFull)?;
+        self.connections().fill(id, slot, lease, hash, None);
         self.tables.notes[id as usize].mark = mark;
         self.tables.servers[server.0 as usize].persistent += 1;
         // The Call-ID is kept under the number of the slot, so there must be a slot first; it is given back where there

@@ -109,7 +109,6 @@ impl<S: Store> Engine<'_, S> {
             hash: request_key.hash(self.brain.config.seed),
             entry: if one_packet { Entry::OnePacket } else { Entry::Kept },
             controller: Some(template),
-            picked: false,
         };
         // The entry is made as the client's packet would have made it, and this packet is then its first reply.
         let verdict = if one_packet {
