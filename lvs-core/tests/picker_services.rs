@@ -86,7 +86,7 @@ proptest! {
             };
             let own = (1..=3).any(|number| address.ip() == support::address(service as u8 * 10 + number).ip());
             prop_assert!(own, "{key} sent to {address}");
-            let first = known.entry((service, which)).or_insert(address.ip());
+            let first = known.entry((service, which)).or_insert_with(|| address.ip());
             prop_assert_eq!(*first, address.ip(), "{} forgot its client", key);
         }
         let templates = picker.director().counters().live as usize;
@@ -195,9 +195,9 @@ fn what_is_opened_is_told_by_the_flow_that_it_is_closed_by() {
     picker.open(Tick::ZERO, &WEB, &flow).unwrap();
     assert!(picker.close(Tick::ZERO, &flow));
     let told: Vec<Flow> = core::iter::from_fn(|| picker.poll_event())
-        .filter_map(|event| match event {
-            Event::Opened { flow, .. } | Event::Closed { flow, .. } => Some(flow),
-            _ => None,
+        .filter_map(|event| {
+            let (Event::Opened { flow, .. } | Event::Closed { flow, .. }) = event else { return None };
+            Some(flow)
         })
         .collect();
     assert_eq!(told, [flow, flow]);
