@@ -69,6 +69,7 @@
 //!
 //! Rust 1.90 or later. The behaviour is that of Linux 6.1.192 and of mainline since August 2026, which agree.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "alloc")]
@@ -198,3 +199,8 @@ pub mod tables {
     pub use crate::sched::prebuilt::{PrebuiltTable, TableBuilder};
     pub use crate::sched::server_list::{Build, Member, ServerList};
 }
+
+/// The README's program is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -97,6 +97,7 @@
 //!   address.
 //! * A reply 227 of FTP that names another host than the server itself is left as it is.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "alloc")]
@@ -130,3 +131,8 @@ pub use header::layout::{Fragment, Layout};
 pub use offload::complete_checksum;
 pub use outcome::{Datagram, Outcome};
 pub use reason::{Counters, DropReason, PassReason};
+
+/// The README's program is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
