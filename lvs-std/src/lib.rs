@@ -22,7 +22,9 @@
 //!
 //! # Features
 //!
-//! Devices, steering and workers are there by themselves. `control` adds the commands and their journal, `health` the
+//! Devices, steering and workers are there by themselves. Two features are on by default: `links` is what is said by
+//! netlink ([`HostAddresses`], address filters that follow them, [`device::guard`]), `signals` stops workers on SIGINT
+//! and SIGTERM. `control` adds the commands and their journal, `health` the
 //! checkers and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one,
 //! `ipvsadm` that program's language, `exec` leads other programs to a director, and `lab` the networks of namespaces.
 //!
@@ -87,6 +89,7 @@
 //! ```
 //!
 //! Runs on Linux 4.20 or newer. Minimum supported Rust version: 1.90.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -126,11 +129,11 @@ pub mod worker;
 pub use clock::Clock;
 pub use seconds::{NoTime, Seconds};
 pub use seed::random_seed;
+#[cfg(feature = "links")]
 pub use sys::host_addresses::HostAddresses;
 pub use tunnel_end::{Inner, TunnelEnd, TunnelEndCounters};
 
 /// The README's program is compiled and run as a test.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-#[derive(Debug)]
-pub struct Readme;
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -7,11 +7,11 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, unbounded};
 use lvs_core::Family;
 use lvs_std::health::{Event, Schedule, State};
 use lvs_std::lab::{Cluster, Pulse};
@@ -81,7 +81,7 @@ impl Outage {
         let file = folder.files().first().ok_or("there is no file")?;
         let service = stage.checked(schedule(), &format!("/{}", file.name))?;
         let reached = service.servers.get(1).ok_or("there is no second server")?.address;
-        let (tell, news) = unbounded();
+        let (tell, news) = channel();
         let told = move |event: &Event| {
             if let Event::Changed { probe, state, .. } = event {
                 // Nobody listens any more at the end.
@@ -216,8 +216,9 @@ fn wait(
 ) -> Result<Instant, Box<dyn Error>> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let (of, found, at) =
-            news.recv_deadline(end).map_err(|_| format!("{address} was never found {state}"))?;
+        let (of, found, at) = news
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+            .map_err(|_| format!("{address} was never found {state}"))?;
         if (of, found) == (address, state) {
             return Ok(at);
         }

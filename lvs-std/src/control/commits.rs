@@ -15,15 +15,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crossbeam_channel::{Sender, bounded};
-
 use super::front::Waker;
 use super::{Answer, Command, CommandHandler, Errno};
 
 /// The way to the thread that carries changes out together. It ends when the last one is gone.
 #[derive(Clone)]
 pub(super) struct Commits {
-    queue: Sender<Changes>,
+    queue: SyncSender<Changes>,
     /// Whether it is worth it now.
     wanted: Option<Arc<AtomicBool>>,
 }
@@ -48,7 +46,7 @@ impl Commits {
         let wanted = handler.lock().unwrap_or_else(PoisonError::into_inner).waits_for_disk();
         // A client has one place at a time. One that has left may still have its changes here, and while a disk hangs
         // many may leave.
-        let (queue, changes) = bounded::<Changes>(most);
+        let (queue, changes) = sync_channel::<Changes>(most);
         let work = move || {
             while let Ok(first) = changes.recv() {
                 let mut together = vec![first];

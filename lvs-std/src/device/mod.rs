@@ -81,6 +81,7 @@ mod absent;
 pub(crate) mod alias;
 mod fan;
 pub mod fault;
+#[cfg(feature = "links")]
 pub mod guard;
 #[cfg(feature = "runtime")]
 pub(crate) mod local;

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::check::{Attempt, Expiry, Pass, Progress};
@@ -77,8 +77,8 @@ impl Engine {
         let poller = Poller::new()?;
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         poller.watch(waker.as_fd(), WAKE)?;
-        let (order, orders) = unbounded();
-        let (event, events) = unbounded();
+        let (order, orders) = channel();
+        let (event, events) = channel();
         let board = Arc::new(Board::default());
         let line = Line { orders: Mutex::new(order), waker: waker.try_clone()? };
         let probes = Probes { line: Arc::new(line), board: board.clone() };

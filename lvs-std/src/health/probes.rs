@@ -4,10 +4,9 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use crossbeam_channel::Sender;
 
 use super::{Failure, Probe, State};
 

@@ -5,10 +5,11 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
 use lvs_core::config::Capacity;
 use lvs_core::{
     Config, Director, Event, Family, Heap, Method, Seed, ServerConfig, ServiceConfig, ServiceKey, Tunnel,
@@ -34,7 +35,7 @@ pub struct Balancer {
     director: Node,
     group: WorkerGroup,
     handle: Handle,
-    events: Receiver<Event>,
+    events: Mutex<Receiver<Event>>,
     workers: Vec<JoinHandle<End>>,
     ends: Vec<EndThread>,
 }
@@ -129,7 +130,7 @@ impl Cluster {
         }
         group.handles().iter().for_each(wait_for_neighbours);
         let director = self.director.clone();
-        Ok(Balancer { director, group, handle, events: first_events, workers: threads, ends })
+        Ok(Balancer { director, group, handle, events: Mutex::new(first_events), workers: threads, ends })
     }
 
     /// The director's ports for each of its workers, with its own addresses on them.
@@ -294,9 +295,8 @@ impl Balancer {
     }
 
     /// The first worker's events, as they come.
-    #[must_use]
-    pub const fn events(&self) -> &Receiver<Event> {
-        &self.events
+    pub fn events(&self) -> MutexGuard<'_, Receiver<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops everything and says what was counted.

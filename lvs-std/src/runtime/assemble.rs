@@ -1,9 +1,9 @@
 //! From a configuration to workers that do not work yet.
 
-use crossbeam_channel::Receiver;
 use lvs_core::{Director, Event, Heap, Seed, Tick};
 use lvs_forward::host::{Host, HostMemory};
 use lvs_forward::{Forwarder, LocalTraffic};
+use std::sync::mpsc::Receiver;
 
 use super::ports::{self, Ports, SeededHost};
 use super::{PortSupervisor, RuntimeGroup, RuntimeWorker, StartError};

@@ -4,13 +4,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::control::{Backend, CommandError, Controller, DesiredServer, ServerStatus, TableCommand, convert};
 use crate::health::{Engine, Event, Group, Member, Presence, ProbeId, Probes, Report, State};
 use crate::worker::WorkerGone;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use lvs_core::service::SchedulerOf;
 use lvs_core::{Scheduler, ServerConfig, ServiceKey, Store, Weight};
 

@@ -9,6 +9,7 @@ pub(crate) mod cells;
 #[cfg(feature = "runtime")]
 pub(crate) mod descriptors;
 pub(crate) mod ethtool;
+#[cfg(feature = "links")]
 pub(crate) mod host_addresses;
 pub(crate) mod interface;
 #[cfg(feature = "runtime")]
@@ -21,6 +22,7 @@ pub(crate) mod packet;
 pub(crate) mod pages;
 pub(crate) mod prefetch;
 pub(crate) mod ring;
+#[cfg(feature = "links")]
 pub(crate) mod rtnetlink;
 #[cfg(feature = "exec")]
 pub(crate) mod seccomp;

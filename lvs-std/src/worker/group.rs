@@ -2,12 +2,10 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use core::sync::atomic::AtomicBool;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::Receiver;
 use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::host::{AddAddressError, AddPortError, Port};
 use lvs_forward::{Forwarder, PortId};
@@ -284,22 +282,6 @@ impl<S: Store> WorkerGroup<S> {
     /// Tells all workers to stop, see [`Handle::stop`].
     pub fn stop(&self) {
         self.handles.iter().for_each(Handle::stop);
-    }
-
-    /// Makes all workers stop on a signal, see [`Handle::stop_on_signals`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn stop_on_signals(&self) -> io::Result<()> {
-        // Not one of theirs: a worker that stops tells the others, while the signal may still be on its way to them.
-        let seen = Arc::new(AtomicBool::new(false));
-        for handle in self.handles.iter() {
-            handle.waker().follow_signals(&seen)?;
-        }
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, seen.clone())?;
-        }
-        Ok(())
     }
 
     fn order(&self) -> MutexGuard<'_, ()> {

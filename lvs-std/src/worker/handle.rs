@@ -4,12 +4,11 @@ use core::fmt;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, bounded};
 use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 
@@ -35,8 +34,8 @@ const COMMANDS: usize = 64;
 /// A worker whose [run](super::Worker::run) is over answers every command with [`WorkerGone`]. The parameters are those
 /// of the [`Worker`](super::Worker).
 pub struct Handle<S: Store = Heap> {
-    // This channel drops what waits in it when the worker goes, so that whoever waits for an answer hears of that. One
-    // of `crossbeam_channel` keeps it until the last handle goes.
+    // This channel drops what waits in it when the worker goes, so that whoever waits for an answer hears of that. A
+    // channel of several receivers would keep it until the last handle goes.
     commands: SyncSender<Command<S>>,
     waker: Arc<Waker>,
     published: Arc<Mutex<Snapshot>>,
@@ -45,7 +44,7 @@ pub struct Handle<S: Store = Heap> {
 /// What the worker holds of the connection to its handles.
 pub(super) struct Inbox<S: Store> {
     /// `None` when the worker has ended.
-    commands: Option<mpsc::Receiver<Command<S>>>,
+    commands: Option<Receiver<Command<S>>>,
     waker: Arc<Waker>,
     wake_rx: UnixStream,
     published: Arc<Mutex<Snapshot>>,
@@ -53,8 +52,8 @@ pub(super) struct Inbox<S: Store> {
 
 /// Wakes the worker.
 pub(super) struct Waker {
-    stop: Arc<AtomicBool>,
-    wake_tx: UnixStream,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) wake_tx: UnixStream,
 }
 
 /// A new handle and the worker's side of it.
@@ -75,18 +74,6 @@ impl Waker {
     pub(super) fn wake(&self) {
         // A full pipe wakes as well as a fuller one.
         let _ = (&self.wake_tx).write(&[0]);
-    }
-
-    /// Tells the worker to stop when the process gets one of the signals; `seen` says that it has had one, and that the
-    /// next is to end it at once.
-    pub(super) fn follow_signals(&self, seen: &Arc<AtomicBool>) -> io::Result<()> {
-        use signal_hook::{consts, flag, low_level};
-        for signal in [consts::SIGINT, consts::SIGTERM] {
-            flag::register_conditional_default(signal, seen.clone())?;
-            flag::register(signal, self.stop.clone())?;
-            low_level::pipe::register(signal, OwnedFd::from(self.wake_tx.try_clone()?))?;
-        }
-        Ok(())
     }
 }
 
@@ -119,7 +106,7 @@ impl<S: Store> Handle<S> {
         &self,
         work: impl FnOnce(&mut Director<S>, &mut Forwarder, &mut Slots<'_>, Tick) -> R + Send + 'static,
     ) -> Result<Receiver<R>, WorkerGone> {
-        let (sender, receiver) = bounded(1);
+        let (sender, receiver) = sync_channel(1);
         let command: Command<S> = Box::new(move |director, forwarder, slots, now| {
             let result = work(director, forwarder, slots, now);
             // A step of its own, because the worker settles the flow offload between the command and its answer.
@@ -163,15 +150,6 @@ impl<S: Store> Handle<S> {
     pub fn stop(&self) {
         self.waker.stop.store(true, Ordering::Release);
         self.waker.wake();
-    }
-
-    /// Makes the worker stop when the process gets SIGINT or SIGTERM, which then no longer end it. A second one ends
-    /// the process at once, should the worker be stuck.
-    ///
-    /// # Errors
-    /// When the process has no file descriptor left, or the signal handler is refused.
-    pub fn stop_on_signals(&self) -> io::Result<()> {
-        self.waker.follow_signals(&self.waker.stop)
     }
 }
 

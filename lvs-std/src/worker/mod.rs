@@ -22,17 +22,21 @@ mod addresses;
 mod group;
 mod handle;
 mod idle;
+#[cfg(feature = "links")]
+mod kept_addresses;
 mod mailbox;
 pub(crate) mod output;
+#[cfg(feature = "signals")]
+mod signals;
 mod slots;
 mod stats;
 
 use core::fmt;
 use core::time::Duration;
 use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use lvs_core::{Director, Event, Heap, Store, Tick};
 use lvs_forward::alg::ftp::Controls;
 use lvs_forward::engine::{Engine, OWN_BUFFER};
@@ -111,7 +115,7 @@ pub struct Worker<S: Store = Heap> {
     /// The director or the forwarder may have been changed since the last turn.
     touched: bool,
     inbox: Inbox<S>,
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     clock: Clock,
     busy_poll: bool,
     linger: Duration,
@@ -176,7 +180,7 @@ impl<S: Store> Worker<S> {
             }
         }
         let (handle, inbox) = handle::channel(snapshot).map_err(WorkerError::Wake)?;
-        let (events, fetch) = bounded(options.events.max(1));
+        let (events, fetch) = sync_channel(options.events.max(1));
         let worker = Self {
             director,
             forwarder,

@@ -10,9 +10,9 @@ mod tcp;
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::Receiver;
 use lvs_std::health::{Check, Engine, Event, Failure, Probe, Probes, Schedule, State};
 
 /// An engine at work, gone with this value.

@@ -1,6 +1,6 @@
 use std::io::Read;
+use std::sync::mpsc::channel;
 
-use crossbeam_channel::unbounded;
 use lvs_std::health::{Doing, Failure, Tcp};
 
 use crate::servers::{nobody, serve, silent};
@@ -25,7 +25,7 @@ fn a_server_that_does_not_answer_is_down_when_time_is_up() {
 
 #[test]
 fn the_connection_is_reset_so_that_no_port_stays_taken() {
-    let (sender, receiver) = unbounded();
+    let (sender, receiver) = channel();
     let target = serve(move |mut stream| {
         let _ = sender.send(stream.read(&mut [0]).map_err(|error| error.kind()));
     });

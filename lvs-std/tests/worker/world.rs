@@ -23,7 +23,7 @@ pub(crate) const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 1, 1]];
 pub(crate) struct World {
     pub(crate) worker: Worker,
     pub(crate) handle: Handle,
-    pub(crate) events: crossbeam_channel::Receiver<lvs_core::Event>,
+    pub(crate) events: std::sync::mpsc::Receiver<lvs_core::Event>,
     pub(crate) client: Device,
     pub(crate) server: Device,
 }

@@ -160,7 +160,7 @@ fn start(
     group: WorkerGroup,
     duty: Duty,
 ) -> Result<Running, Box<dyn Error>> {
-    let (tell, told) = crossbeam_channel::bounded(workers.len());
+    let (tell, told) = std::sync::mpsc::sync_channel(workers.len());
     let mut threads = Vec::new();
     for (mut worker, number) in workers.into_iter().zip(0..) {
         let (tell, pinned) = (tell.clone(), duty.pinned && number == 0);

@@ -1,13 +1,12 @@
 //! The threads that work answers out.
 
+use core::iter;
 use core::panic::AssertUnwindSafe;
 use std::io;
 use std::panic::catch_unwind;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-
-use crossbeam_channel::{Sender, bounded};
 
 use super::ApiEvent;
 use super::handler::{ApiHandler, Wake};
@@ -22,7 +21,7 @@ use crate::control::front::Waker;
 pub(super) struct Questions {
     handler: Arc<dyn ApiHandler>,
     /// None when whoever asks does the work.
-    threads: Option<(Sender<Job>, Waker)>,
+    threads: Option<(SyncSender<Job>, Waker)>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -30,10 +29,13 @@ type Job = Box<dyn FnOnce() + Send>;
 impl Questions {
     /// Starts the threads. At most `most` questions wait at a time.
     pub(super) fn start(handler: Arc<dyn ApiHandler>, waker: Waker, most: usize) -> io::Result<Self> {
-        let (jobs, queue) = bounded::<Job>(most);
+        let (jobs, queue) = sync_channel::<Job>(most);
+        let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
             let queue = queue.clone();
-            let work = move || queue.iter().for_each(|job| job());
+            // One of the threads waits for a job, and the others for its place. None works while it has the place.
+            let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            let work = move || iter::from_fn(next).for_each(|job| job());
             thread::Builder::new().name("question".to_owned()).spawn(work)?;
         }
         Ok(Self { handler, threads: Some((jobs, waker)) })
