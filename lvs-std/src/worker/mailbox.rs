@@ -14,6 +14,7 @@ use lvs_forward::parse::Link;
 use lvs_forward::{Frame, HEADROOM, Offload, PortId};
 
 use super::handle::Waker;
+use super::questions::Questions;
 use crate::steering::Steer;
 use crate::steering::dispatch::{Dispatch, Dispatcher, Waiting};
 
@@ -34,6 +35,7 @@ struct Mailboxes {
     /// Memory of copies that have been read.
     pool: ArrayQueue<Vec<u8>>,
     wakers: Vec<Arc<Waker>>,
+    questions: Questions,
 }
 
 /// One worker's part in the post.
@@ -62,7 +64,8 @@ impl Mailbox {
     pub(super) fn of(steer: Steer, wakers: Vec<Arc<Waker>>) -> Vec<Self> {
         let queues = wakers.iter().map(|_| ArrayQueue::new(MAILBOX_LENGTH)).collect();
         let workers = wakers.len();
-        let mailboxes = Arc::new(Mailboxes { queues, pool: ArrayQueue::new(MAILBOX_LENGTH), wakers });
+        let pool = ArrayQueue::new(MAILBOX_LENGTH);
+        let mailboxes = Arc::new(Mailboxes { queues, pool, wakers, questions: Questions::new() });
         let first = |own: usize| {
             (own == 0).then(|| {
                 Box::new(FirstWorker { dispatcher: Dispatcher::new(steer), waiting: Waiting::new() })
@@ -141,6 +144,11 @@ impl Mailbox {
             done |= u32::from(away) << at;
         }
         done
+    }
+
+    /// What any of them has asked lately.
+    pub(super) fn questions(&self) -> &Questions {
+        &self.mailboxes.questions
     }
 
     /// The next copy to this worker.

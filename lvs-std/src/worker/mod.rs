@@ -26,6 +26,7 @@ mod idle;
 mod kept_addresses;
 mod mailbox;
 pub(crate) mod output;
+mod questions;
 #[cfg(feature = "signals")]
 mod signals;
 mod slots;
@@ -50,6 +51,7 @@ use self::handle::Inbox;
 pub use self::handle::{Handle, WorkerGone};
 use self::mailbox::{HandedOver, Mailbox};
 use self::output::{Out, Output};
+use self::questions::Asking;
 use self::slots::{Input, Slots};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
@@ -300,7 +302,7 @@ impl<S: Store> Worker<S> {
             answer();
         }
         self.sync_offload(now, false);
-        self.engine.transmit_own(&mut self.forwarder, now, &mut self.buffer, &mut self.output);
+        self.transmit_own(now);
         // Before the sweep, so that no packet waits for it.
         let waiting = self.output.flush();
         self.engine.sweep(&mut self.director, now);
@@ -364,6 +366,15 @@ impl<S: Store> Worker<S> {
                 0
             }
         }
+    }
+
+    /// Sends what its forwarder has to send by itself, but for what another worker has just asked.
+    fn transmit_own(&mut self, now: Tick) {
+        let Self { forwarder, output, engine, counters, mailbox, buffer, .. } = self;
+        let Some(mailbox) = mailbox else { return engine.transmit_own(forwarder, now, buffer, output) };
+        let mut asking = Asking { ports: output, questions: mailbox.questions(), shared: 0 };
+        engine.transmit_own(forwarder, now, buffer, &mut asking);
+        counters.questions_shared += asking.shared;
     }
 
     /// What other workers handed to this one.

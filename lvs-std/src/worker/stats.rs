@@ -83,6 +83,9 @@ pub struct WorkerCounters {
     /// Copies that were lost: the other worker did not read its post in time, or the first fragment of a datagram did
     /// not come.
     pub handover_lost: u64,
+    /// Questions for neighbours that it did not ask, because another worker of the same director had just done so.
+    /// Each is among the questions of its forwarder.
+    pub questions_shared: u64,
     /// What went past it in the kernel; it is in the director's counters as well.
     pub offload: FlowOffloadCounters,
 }
@@ -112,6 +115,7 @@ impl AddAssign<&Self> for WorkerCounters {
             events_lost,
             handed_over,
             handover_lost,
+            questions_shared,
             offload,
         } = other;
         self.batches += batches;
@@ -124,6 +128,7 @@ impl AddAssign<&Self> for WorkerCounters {
         self.events_lost += events_lost;
         self.handed_over += handed_over;
         self.handover_lost += handover_lost;
+        self.questions_shared += questions_shared;
         self.offload += *offload;
     }
 }

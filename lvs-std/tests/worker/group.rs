@@ -1,7 +1,9 @@
 //! Two workers as one director, turned by hand: what they hand to each other, and what they say together.
 
+use core::net::IpAddr;
+
 use lvs_core::conn::Connection;
-use lvs_core::{Method, Seed};
+use lvs_core::{Method, Seed, Tick};
 use lvs_std::control::{CommandError, Controller, Errno, NoDaemons};
 use lvs_std::device::{Device, PairOptions};
 use lvs_std::steering::{By, Steer};
@@ -62,12 +64,36 @@ fn neighbours_are_known_to_both_workers_and_answered_by_the_first() {
     assert_eq!(answers.len(), 1);
     assert_eq!(answers[0][..6], [2, 0, 0, 0, 7, 33]);
     assert_eq!(pair.clients[1].drain().unwrap().len(), 0, "one answer is enough");
-    let known = |worker: &mut Worker| {
-        worker.forwarder().host_mut().look_for(lvs_core::Tick::ZERO, [192, 0, 2, 33].into())
-    };
+    let known =
+        |worker: &mut Worker| worker.forwarder().host_mut().look_for(Tick::ZERO, [192, 0, 2, 33].into());
     assert!(pair.workers.iter_mut().all(known));
     let answers: u64 = pair.workers.iter_mut().map(|worker| worker.forwarder().counters().answers).sum();
     assert_eq!(answers, 1);
+}
+
+#[test]
+fn workers_ask_for_a_neighbour_once_and_all_hear_the_answer() {
+    let mut pair = Pair::new();
+    let stranger = IpAddr::from([10, 0, 1, 44]);
+    for worker in &mut pair.workers {
+        worker.forwarder().host_mut().look_for(Tick::ZERO, stranger);
+    }
+    pair.turn();
+    let mut asked = Vec::new();
+    for server in &mut pair.servers {
+        asked.extend(server.drain().unwrap());
+    }
+    assert_eq!(asked.len(), 1, "the other worker waits for the answer to the first one's");
+    assert_eq!(asked[0][38..42], [10, 0, 1, 44]);
+    // The kernel leaves answers to the first worker.
+    let mac = [2, 0, 0, 0, 1, 44];
+    let header = [&MACS[1][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+    let answer = [&header[..], &mac, &[10, 0, 1, 44], &MACS[1], &[10, 0, 1, 254], &[0; 18]].concat();
+    pair.servers[0].send(&answer).unwrap();
+    pair.turn();
+    for worker in &mut pair.workers {
+        assert!(worker.forwarder().host_mut().look_for(Tick::ZERO, stranger), "each worker knows it now");
+    }
 }
 
 #[test]
