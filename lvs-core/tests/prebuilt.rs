@@ -8,6 +8,7 @@ mod support;
 use core::cell::Cell;
 use core::net::SocketAddr;
 
+use lvs_core::pick::{FailurePolicy, Outcome};
 use lvs_core::sched::Maglev;
 use lvs_core::sched::{Pool, Rng, Schedule, TableLen};
 use lvs_core::tables::{Build, Member, PrebuiltTable, TableBuilder};
@@ -84,6 +85,29 @@ fn ahead(director: &Director<Heap<Counted>>, change: impl FnOnce(&mut Vec<Member
 }
 
 const SERVERS: [(u8, u16); 3] = [(1, 1), (2, 2), (3, 1)];
+
+#[test]
+fn a_table_is_taken_over_while_failures_hold_a_server_back() {
+    let mut director = director(&SERVERS);
+    director.set_failure_policy(Some(FailurePolicy::new(1, 10)));
+    let held = director.servers(WEB).find(|(_, of)| of.address() == address(2)).unwrap().0;
+    director.observe(Tick::ZERO, held, Outcome::Failure).unwrap();
+    let config = server(2, Method::Nat, 5);
+    let edit = |members: &mut Vec<Member>| {
+        members.iter_mut().find(|member| member.address() == config.address).unwrap().edit(&config);
+    };
+    for now in [Tick::ZERO, Tick::from_millis(10_000)] {
+        director.sweep(now, 1);
+        let mut table = ahead(&director, edit);
+        let made = builds(|| {
+            director.edit_server(WEB, config).unwrap();
+            assert!(director.adopt_table(WEB, &mut table));
+            let reached = picks(&mut director, 1);
+            assert_eq!(reached.contains(&Some(address(2))), now != Tick::ZERO);
+        });
+        assert_eq!(made, 0);
+    }
+}
 
 #[test]
 fn a_decision_after_a_change_is_by_the_table_that_was_made_ahead() {

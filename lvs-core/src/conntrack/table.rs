@@ -188,25 +188,24 @@ impl<'a> Table<'a> {
         self.state.free != u32::MAX || (self.state.fresh as usize) < self.slots.len()
     }
 
-    /// Adds an entry with its time, found by `request` and, under NAT, by `reply`. `None` when the table is full.
+    /// Takes a free slot for an entry, which is then to be [put](Self::fill) there. `None` when the table is full.
     #[inline(always)]
-    pub(crate) fn insert(
-        &mut self,
-        mut slot: Slot,
-        lease: Lease,
-        request: u32,
-        reply: Option<u32>,
-    ) -> Option<u32> {
-        let id = if self.state.free != u32::MAX {
+    pub(crate) fn claim(&mut self) -> Option<u32> {
+        if self.state.free != u32::MAX {
             let id = self.state.free;
             self.state.free = self.slots.get(id as usize)?.next_free();
-            id
-        } else {
-            let id = self.state.fresh;
-            self.slots.get(id as usize)?;
-            self.state.fresh += 1;
-            id
-        };
+            return Some(id);
+        }
+        let id = self.state.fresh;
+        self.slots.get(id as usize)?;
+        self.state.fresh += 1;
+        Some(id)
+    }
+
+    /// Puts an entry with its time into a slot that was [claimed](Self::claim) for it, found by `request` and, under
+    /// NAT, by `reply`.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, id: u32, mut slot: Slot, lease: Lease, request: u32, reply: Option<u32>) {
         // There are more than two cells per slot and at most two entries, so neither insertion can fail.
         self.put(request, id);
         if let Some(reply) = reply {
@@ -223,6 +222,13 @@ impl<'a> Table<'a> {
         slot.deadline = lease.deadline;
         self.slots[id as usize] = slot;
         self.state.live += 1;
+    }
+
+    /// Both steps at one time.
+    #[cfg(test)]
+    fn insert(&mut self, slot: Slot, lease: Lease, request: u32, reply: Option<u32>) -> Option<u32> {
+        let id = self.claim()?;
+        self.fill(id, slot, lease, request, reply);
         Some(id)
     }
 

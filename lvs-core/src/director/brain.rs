@@ -71,6 +71,8 @@ pub(crate) struct Brain {
     pub(super) failure_policy: Option<FailurePolicy>,
     /// When the next server that failures hold back may come back.
     pub(super) next_return: Option<Tick>,
+    /// The first in the chain of servers that failures hold back.
+    pub(super) held: Option<ServerId>,
     /// Where the search for connections of removed servers goes on, if one is under way.
     pub(super) flush: Option<u32>,
 }
@@ -160,6 +162,7 @@ impl Brain {
             news: NewsList::EMPTY,
             failure_policy: None,
             next_return: None,
+            held: None,
             flush: None,
         };
         brain.tuning_changed();

@@ -181,11 +181,10 @@ impl<S: Store> Director<S> {
         }
         server.address = config.address;
         server.method = config.method;
-        server.weight = config.weight.get();
-        server.last_weight = config.weight.get();
         server.draining = config.draining;
         server.tag = config.tag;
-        (server.load, server.latency, server.standing) = (0, Latency::NEW, Standing::NEW);
+        server.standing = Standing::new(config.weight.get());
+        (server.load, server.latency) = (0, Latency::NEW);
         server.life = Life::Available;
         server.service = ServiceId(index);
         server.key = key;
@@ -218,17 +217,9 @@ impl<S: Store> Director<S> {
         let id = found.server;
         let server = &mut engine.tables.servers[id.0 as usize];
         server.method = config.method;
-        // Failures hold it back for their time, whatever weight it is to have then.
-        if server.standing.until.is_some() {
-            server.standing.weight = config.weight.get();
-        } else {
-            server.weight = config.weight.get();
-        }
+        server.standing.configure(config.weight.get());
         server.draining = config.draining;
         server.tag = config.tag;
-        if server.weight != 0 {
-            server.last_weight = server.weight;
-        }
         let drained = server.is_drained();
         let changed = server.set_thresholds(config.upper, config.lower);
         engine.announce_overload(id, changed);

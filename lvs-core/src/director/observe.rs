@@ -1,30 +1,29 @@
 //! What embedders have seen of real servers: failures in a row, and how long answers take.
 
 use crate::director::Director;
+use crate::director::brain::Brain;
 use crate::director::engine::Engine;
 use crate::model::error::ObserveError;
 use crate::model::id::ServerId;
-use crate::model::news::ServerFact;
 use crate::model::standing::{FailurePolicy, Outcome};
 use crate::model::tick::Tick;
 use crate::sched::schedule::Change;
 use crate::store::Store;
 
 impl<S: Store> Director<S> {
-    /// When failures that are [observed](Self::observe) hold servers back. `None`, the default, for never; whoever is
-    /// held back then comes back at once.
+    /// When failures that are [observed](Self::observe) hold servers back. `None`, the default, for never: all failures
+    /// are forgotten then, and whoever is held back comes back at once.
     pub fn set_failure_policy(&mut self, policy: Option<FailurePolicy>) {
         self.brain.failure_policy = policy;
         if policy.is_none() {
-            self.brain.next_return = Some(Tick::ZERO);
-            self.engine().bring_back_all();
+            self.engine().forgive();
         }
     }
 
     /// Tells what was seen of a real server. Latencies make an average that forgets, for
     /// [`p2c`](crate::sched::PowerOfTwo). Failures in a row, by the [policy](Self::set_failure_policy), hold the server
-    /// back: for a time it has weight 0, as if health checks had quiesced it, and then its own again. One more failure
-    /// after that holds it back for twice as long; a success makes up for all of them.
+    /// back: for a time its weight counts as 0, as if health checks had quiesced it, and persistence sends nobody to it
+    /// either. One more failure after that holds it back for twice as long; a success makes up for all of them.
     ///
     /// # Errors
     ///
@@ -47,11 +46,10 @@ impl<S: Store> Engine<'_, S> {
             }
             Outcome::Failure => {
                 server.latency.add(now, FAILURE_MICROS);
-                server.standing.failures = server.standing.failures.saturating_add(1);
-                let Some(policy) = self.brain.failure_policy else { return Ok(()) };
-                // Who came back on trial has one failure.
-                let enough = if server.standing.times > 0 { 1 } else { policy.failures.max(1) };
-                if server.standing.failures >= enough && server.standing.until.is_none() {
+                server.standing.fail();
+                if let Some(policy) = self.brain.failure_policy
+                    && server.standing.has_failed(policy)
+                {
                     self.hold_back(id, policy);
                 }
             }
@@ -59,73 +57,88 @@ impl<S: Store> Engine<'_, S> {
         Ok(())
     }
 
-    /// Gives a server weight 0 for a time, unless too many of its service's have none already.
+    /// Lets a server's weight count as 0 for a time, unless it is 0 or too many of its service's servers are held back.
     fn hold_back(&mut self, id: ServerId, policy: FailurePolicy) {
         let server = &self.tables.servers[id.0 as usize];
-        if server.weight == 0 {
+        if server.standing.configured() == 0 {
             return;
         }
         let index = server.service.0;
         let Some(Some(service)) = self.tables.services.get(index as usize) else { return };
-        let (mut held, mut all) = (0_u64, 0_u64);
-        for (_, other) in crate::sched::order::walk(self.tables.servers, service.first) {
-            held += u64::from(other.standing.until.is_some());
-            all += u64::from(other.standing.until.is_some() || other.weight > 0);
+        let (mut held, mut all) = (0, 0);
+        let others = crate::sched::order::walk(self.tables.servers, service.first);
+        for (_, other) in others.filter(|(_, other)| other.standing.configured() > 0) {
+            held += u64::from(other.is_held_back());
+            all += 1;
         }
-        if (held + 1) * 100 > all * u64::from(policy.share) {
+        if !policy.allows(held, all) {
             return;
         }
         let now = self.brain.clock;
         let server = &mut self.tables.servers[id.0 as usize];
-        let secs = u64::from(policy.secs.max(1)) << server.standing.times.min(MOST_DOUBLINGS);
-        let until = now.plus_secs(secs);
-        server.standing.hold(until, server.weight);
-        server.weight = 0;
-        self.brain.next_return = Some(self.brain.next_return.map_or(until, |next| next.min(until)));
-        say!(info, "server {} is held back for {secs} s after failures", server.address);
-        self.after_weight(id, index);
+        let until = server.standing.hold(now, policy);
+        say!(
+            info,
+            "server {} is held back for {} s after failures",
+            server.address,
+            until.millis_since(now) / 1_000
+        );
+        if !core::mem::replace(&mut server.held.listed, true) {
+            server.held.next = self.brain.held.replace(id);
+        }
+        self.brain.expect_return(until);
+        self.inform(index, Change::Edited(id));
     }
 
-    /// Gives servers their weights back whose time of being held back is over.
+    /// Lets servers come back whose time of being held back is over.
     #[inline]
     pub(crate) fn bring_back(&mut self) {
         if self.brain.next_return.is_some_and(|next| self.brain.clock >= next) {
-            self.bring_back_all();
+            self.bring_back_due();
         }
     }
 
     #[cold]
-    fn bring_back_all(&mut self) {
+    fn bring_back_due(&mut self) {
         let now = self.brain.clock;
-        let forgiven = self.brain.failure_policy.is_none();
         self.brain.next_return = None;
-        for at in 0..self.tables.servers.len() {
-            let server = &mut self.tables.servers[at];
-            let Some(until) = server.standing.until else { continue };
-            if !forgiven && now < until {
-                let next = self.brain.next_return.map_or(until, |next| next.min(until));
-                self.brain.next_return = Some(next);
-                continue;
-            }
-            server.weight = server.standing.come_back();
-            if server.is_available() {
-                say!(info, "server {} comes back on trial", server.address);
-                let index = server.service.0;
-                self.inform(index, Change::Edited(ServerId(at as u32)));
+        let mut next = self.brain.held.take();
+        // Each leaves the chain, and who has to wait begins it anew.
+        while let Some(id) = next
+            && let Some(server) = self.tables.servers.get_mut(id.0 as usize)
+        {
+            next = server.held.next.take();
+            match server.standing.held_until() {
+                Some(until) if now < until && server.is_available() => {
+                    server.held.next = self.brain.held.replace(id);
+                    self.brain.expect_return(until);
+                }
+                Some(_) if server.is_available() => {
+                    server.held.listed = false;
+                    server.standing.come_back();
+                    say!(info, "server {} comes back on trial", server.address);
+                    let index = server.service.0;
+                    self.inform(index, Change::Edited(id));
+                }
+                Some(_) | None => server.held.listed = false,
             }
         }
     }
 
-    /// What follows from another weight, as after an edit.
-    fn after_weight(&mut self, id: ServerId, index: u32) {
-        if self.tables.servers[id.0 as usize].is_drained() {
-            self.note_server(id, ServerFact::Drained);
-        }
-        self.inform(index, Change::Edited(id));
+    /// Forgets all failures.
+    fn forgive(&mut self) {
+        let taken = self.brain.places.taken;
+        self.tables.servers.iter_mut().take(taken).for_each(|server| server.standing.forgive());
+        self.bring_back_due();
+    }
+}
+
+impl Brain {
+    /// A server comes back then.
+    fn expect_return(&mut self, at: Tick) {
+        self.next_return = Some(self.next_return.map_or(at, |next| next.min(at)));
     }
 }
 
 /// What a failure counts as among latencies, so that `p2c` turns away from who fails.
 const FAILURE_MICROS: u32 = 5_000_000;
-/// Twice as long each time, up to 64 times.
-const MOST_DOUBLINGS: u8 = 6;

@@ -10,7 +10,7 @@ use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
 use crate::model::method::{Method, Tunnel};
 use crate::model::news::Pending;
-use crate::model::standing::{Latency, Standing};
+use crate::model::standing::{HeldLink, Latency, Standing};
 use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
 
@@ -160,9 +160,6 @@ impl ServerConfig {
 pub struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) method: Method,
-    pub(crate) weight: u32,
-    /// The last weight that was not 0: `mh` keeps a quiesced server's places.
-    pub(crate) last_weight: u32,
     pub(crate) active: u32,
     pub(crate) total: u32,
     /// Templates that send clients here.
@@ -199,6 +196,7 @@ pub struct Server {
     pub(crate) pending: Pending,
     pub(crate) latency: Latency,
     pub(crate) standing: Standing,
+    pub(crate) held: HeldLink,
 }
 
 /// Where a server's place in the store is in its life.
@@ -220,8 +218,6 @@ impl Server {
     pub(crate) const VACANT: Self = Self {
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         method: Method::Nat,
-        weight: 0,
-        last_weight: 0,
         active: 0,
         total: 0,
         persistent: 0,
@@ -245,15 +241,16 @@ impl Server {
         tag: 0,
         pending: Pending::NOTHING,
         latency: Latency::NEW,
-        standing: Standing::NEW,
+        standing: Standing::new(0),
+        held: HeldLink::NONE,
     };
 
     /// Gives the place back for another server.
     pub(crate) fn vacate(&mut self) {
         // Counted on, so that caches which name the place by both numbers notice the change.
-        let Self { generation, head, head_at, .. } = *self;
+        let Self { generation, head, head_at, held, .. } = *self;
         let (generation, pending) = (generation.wrapping_add(1), self.pending.of_another());
-        *self = Self { generation, head, head_at, pending, ..Self::VACANT };
+        *self = Self { generation, head, head_at, held, pending, ..Self::VACANT };
     }
 
     /// Address and port.
@@ -268,16 +265,16 @@ impl Server {
         self.method
     }
 
-    /// The weight; 0 is quiesced.
+    /// The weight that schedulers go by: 0 is quiesced, or [held back](Self::held_back_until) by failures.
     #[must_use]
     pub const fn weight(&self) -> u32 {
-        self.weight
+        self.standing.counted()
     }
 
-    /// The last weight other than 0 (0 if there was none).
+    /// The last weight other than 0 that was configured (0 if there was none).
     #[must_use]
     pub const fn last_weight(&self) -> u32 {
-        self.last_weight
+        self.standing.last_weight()
     }
 
     /// Connections in active states: handshaking and established TCP, established SCTP.
@@ -327,9 +324,9 @@ impl Server {
         self.is_available() && self.service.0 == service
     }
 
-    /// Whether it was told to get no new connections and has none left.
+    /// Whether it was told to get no new connections and has none left. Who is held back by failures was not told.
     pub(crate) const fn is_drained(&self) -> bool {
-        self.total == 0 && (self.weight == 0 || self.is_removed()) && !self.is_standin()
+        self.total == 0 && (self.standing.configured() == 0 || self.is_removed()) && !self.is_standin()
     }
 
     /// Whether it was removed from its service.
@@ -349,10 +346,10 @@ impl Server {
         self.total > 0 || self.persistent > 0
     }
 
-    /// Whether schedulers may choose it: not overloaded, and of a weight above 0.
+    /// Whether schedulers may choose it: not overloaded, not held back by failures, and of a weight above 0.
     #[must_use]
     pub const fn is_usable(&self) -> bool {
-        !self.overloaded && self.weight > 0
+        !self.overloaded && self.weight() > 0
     }
 
     /// The embedder's own mark, [`ServerConfig::tag`].
@@ -383,13 +380,18 @@ impl Server {
     /// Failures in a row, up to now or since the server came back.
     #[must_use]
     pub const fn failures(&self) -> u32 {
-        self.standing.failures
+        self.standing.failures()
     }
 
-    /// Until when failures hold it back at least; `None` if they do not. Its weight is 0 meanwhile.
+    /// Until when failures hold it back at least; `None` if they do not. Its [weight](Self::weight) is 0 meanwhile.
     #[must_use]
     pub const fn held_back_until(&self) -> Option<Tick> {
-        self.standing.until
+        self.standing.held_until()
+    }
+
+    /// Whether failures hold it back.
+    pub(crate) const fn is_held_back(&self) -> bool {
+        self.standing.held_until().is_some()
     }
 
     /// What went to it and came from it.
@@ -468,7 +470,7 @@ impl serde::Serialize for Server {
         let mut out = serializer.serialize_struct("Server", 10)?;
         out.serialize_field("address", &self.address)?;
         out.serialize_field("method", &self.method)?;
-        out.serialize_field("weight", &self.weight)?;
+        out.serialize_field("weight", &self.weight())?;
         out.serialize_field("upper", &self.upper)?;
         out.serialize_field("lower", &self.lower)?;
         out.serialize_field("overloaded", &self.overloaded)?;

@@ -1,5 +1,6 @@
 //! How long a real server takes to answer, and how it has stood: what embedders observe.
 
+use crate::model::id::ServerId;
 use crate::model::tick::Tick;
 
 /// What came of a connection to a real server, or of a request on it.
@@ -34,8 +35,10 @@ pub struct FailurePolicy {
     /// For so many seconds the first time, at least 1. Each time without a success in between it is twice as long, up
     /// to 64 times.
     pub secs: u32,
-    /// No more than so many of a hundred of a service's usable servers are held back at one time, rounded down, so that
-    /// a fault that all share does not take the last one away. Default 50.
+    /// No more than so many of a hundred of a service's servers of a weight above 0 are held back at one time, rounded
+    /// down, so that a fault that all share does not take the last one away. More than 99 count as 99. It is looked at
+    /// when a server would be held back: who is held back already stays so when others are removed or quiesced. Default
+    /// 50.
     pub share: u8,
 }
 
@@ -46,13 +49,21 @@ impl FailurePolicy {
         Self { failures, secs, share: 50 }
     }
 
-    /// Holds back no more than so many of a hundred.
+    /// Holds back no more than so many of a hundred, 99 at most.
     #[must_use]
     pub const fn with_share(mut self, share: u8) -> Self {
         self.share = share;
         self
     }
+
+    /// Whether one more may be held back where so many of `all` are.
+    pub(crate) fn allows(&self, held: u64, all: u64) -> bool {
+        (held + 1) * 100 <= all * u64::from(self.share.min(MOST_SHARE))
+    }
 }
+
+/// With every share below a hundred of a hundred, one server is left.
+const MOST_SHARE: u8 = 99;
 
 /// An average of latencies that forgets: each counts an eighth, and what is old loses half of its height each ten
 /// seconds, so that a server that was slow once, and that nobody has asked since, is tried again.
@@ -92,42 +103,119 @@ impl Latency {
 const UNIT: u64 = 16;
 const HALF_LIFE_MILLIS: u64 = 10_000;
 
-/// Whether failures hold a server back.
-#[derive(Clone, Copy, Debug, Default)]
+/// A server's weight, and whether failures hold it back. While they do its weight stays what was configured, and counts
+/// as 0.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
-    /// In a row.
-    pub(crate) failures: u32,
+    /// What schedulers go by: each change to the others sets it, so that they read one number.
+    counted: u32,
+    configured: u32,
+    /// The last one configured that was not 0: `mh` keeps a quiesced server's places.
+    last: u32,
+    /// Failures in a row.
+    failures: u32,
     /// How often it was held back since its last success.
-    pub(crate) times: u8,
+    times: u8,
     /// Until when it is.
-    pub(crate) until: Option<Tick>,
-    /// The weight that it has then.
-    pub(crate) weight: u32,
+    until: Option<Tick>,
 }
 
 impl Standing {
-    /// Nothing was seen.
-    pub(crate) const NEW: Self = Self { failures: 0, times: 0, until: None, weight: 0 };
+    /// Of a server of this weight that nothing was seen of.
+    pub(crate) const fn new(weight: u32) -> Self {
+        Self { counted: weight, configured: weight, last: weight, failures: 0, times: 0, until: None }
+    }
+
+    /// The weight that schedulers go by.
+    #[inline(always)]
+    pub(crate) const fn counted(&self) -> u32 {
+        self.counted
+    }
+
+    /// The weight as configured.
+    pub(crate) const fn configured(&self) -> u32 {
+        self.configured
+    }
+
+    pub(crate) const fn last_weight(&self) -> u32 {
+        self.last
+    }
+
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(crate) const fn held_until(&self) -> Option<Tick> {
+        self.until
+    }
+
+    /// Gives it another weight; how it stands, it stands.
+    pub(crate) fn configure(&mut self, weight: u32) {
+        self.configured = weight;
+        if weight != 0 {
+            self.last = weight;
+        }
+        self.hold_until(self.until);
+    }
 
     pub(crate) fn succeed(&mut self) {
         // One that is held back stays so for its time: a late answer is no sign of health.
         if self.until.is_none() {
-            *self = Self::NEW;
+            (self.failures, self.times) = (0, 0);
         }
     }
 
-    pub(crate) fn hold(&mut self, until: Tick, weight: u32) {
-        self.until = Some(until);
-        self.times = self.times.saturating_add(1);
-        self.weight = weight;
+    pub(crate) const fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1);
     }
 
-    /// Ends it, and gives the weight.
-    pub(crate) fn come_back(&mut self) -> u32 {
-        self.until = None;
-        self.failures = 0;
-        self.weight
+    /// Whether its failures are enough to hold it back, which they do not yet.
+    pub(crate) fn has_failed(&self, policy: FailurePolicy) -> bool {
+        // Who came back on trial has one failure.
+        let enough = if self.times > 0 { 1 } else { policy.failures.max(1) };
+        self.failures >= enough && self.until.is_none()
     }
+
+    /// Holds it back from now on. Says until when.
+    pub(crate) fn hold(&mut self, now: Tick, policy: FailurePolicy) -> Tick {
+        let secs = u64::from(policy.secs.max(1)) << self.times.min(MOST_DOUBLINGS);
+        let until = now.plus_secs(secs);
+        self.times = self.times.saturating_add(1);
+        self.hold_until(Some(until));
+        until
+    }
+
+    /// Ends it: the server is on trial.
+    pub(crate) fn come_back(&mut self) {
+        self.failures = 0;
+        self.hold_until(None);
+    }
+
+    /// Forgets all failures. A server that is held back may come back at once.
+    pub(crate) fn forgive(&mut self) {
+        (self.failures, self.times) = (0, 0);
+        self.hold_until(self.until.map(|_| Tick::ZERO));
+    }
+
+    fn hold_until(&mut self, until: Option<Tick>) {
+        self.until = until;
+        self.counted = if until.is_some() { 0 } else { self.configured };
+    }
+}
+
+/// How often the time of being held back is doubled at the most.
+const MOST_DOUBLINGS: u8 = 6;
+
+/// A server's place in the chain of those that are held back. Who is removed meanwhile stays in it until the chain is
+/// next gone through, whatever server has the place then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeldLink {
+    pub(crate) listed: bool,
+    pub(crate) next: Option<ServerId>,
+}
+
+impl HeldLink {
+    pub(crate) const NONE: Self = Self { listed: false, next: None };
 }
 
 impl Latency {

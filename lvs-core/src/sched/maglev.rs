@@ -78,7 +78,7 @@ impl Scale {
     fn prepare<const CELLS: usize>(&self, servers: &mut [Server], first: Option<ServerId>, family: Family) {
         let mut next = first;
         while let Some(server) = next.and_then(|id| servers.get_mut(id.0 as usize)) {
-            server.scratch = self.start::<CELLS>(family, server.address, server.last_weight);
+            server.scratch = self.start::<CELLS>(family, server.address, server.last_weight());
             next = server.next;
         }
     }
@@ -316,6 +316,7 @@ mod tests {
     use super::super::prebuilt::TableBuilder;
     use super::super::server_list::Member;
     use super::*;
+    use crate::model::standing::Standing;
 
     #[test]
     fn hashes_are_those_of_ipvs() {
@@ -332,7 +333,7 @@ mod tests {
         let mut servers = [const { Server::VACANT }; 37];
         for (index, server) in servers.iter_mut().enumerate() {
             server.address = SocketAddr::from(([10, 0, 0, index as u8], 80));
-            server.last_weight = index as u32 % 5;
+            server.standing = Standing::new(index as u32 % 5);
             server.next = Some(ServerId(index as u32 + 1));
         }
         servers[36].next = None;

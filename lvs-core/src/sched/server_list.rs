@@ -18,8 +18,11 @@ pub type Build = fn(&mut ServerList<'_>, &mut [u32]) -> bool;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     pub(super) address: SocketAddr,
+    /// As configured.
     weight: u32,
     last_weight: u32,
+    /// Whether failures hold it back, so that its weight counts as 0.
+    held_back: bool,
     /// What stands for it in cells: its id, or [`NEW`] and its place in the list while it is still to be added.
     pub(super) cell: u32,
 }
@@ -30,11 +33,17 @@ impl Member {
     pub fn new(config: &ServerConfig) -> Self {
         let weight = config.weight.get();
         let address = SocketAddr::new(config.address.ip(), config.address.port());
-        Self { address, weight, last_weight: weight, cell: NEW }
+        Self { address, weight, last_weight: weight, held_back: false, cell: NEW }
     }
 
     pub(crate) const fn of(id: ServerId, server: &Server) -> Self {
-        Self { address: server.address, weight: server.weight, last_weight: server.last_weight, cell: id.0 }
+        Self {
+            address: server.address,
+            weight: server.standing.configured(),
+            last_weight: server.last_weight(),
+            held_back: server.is_held_back(),
+            cell: id.0,
+        }
     }
 
     /// Changes the server as [`Director::edit_server`](crate::Director::edit_server) does.
@@ -51,13 +60,13 @@ impl Member {
         self.address
     }
 
-    /// The weight; 0 is quiesced.
+    /// The weight; 0 is quiesced, or held back by failures.
     #[must_use]
     pub const fn weight(&self) -> u32 {
-        self.weight
+        if self.held_back { 0 } else { self.weight }
     }
 
-    /// The last weight other than 0 (0 if there was none).
+    /// The last weight other than 0 that was configured (0 if there was none).
     #[must_use]
     pub const fn last_weight(&self) -> u32 {
         self.last_weight
@@ -74,6 +83,7 @@ impl Member {
         (self.cell & NEW != 0 || self.cell == id.0)
             && self.weight == other.weight
             && self.last_weight == other.last_weight
+            && self.held_back == other.held_back
     }
 }
 

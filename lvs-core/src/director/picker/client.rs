@@ -8,6 +8,7 @@ use crate::Picker;
 use crate::model::flow::{Addresses, Family, Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
+use crate::model::persistence::MAX_CALL_ID;
 use crate::model::reason::Reason;
 use crate::model::seed::Seed;
 use crate::model::verdict::Inspected;
@@ -25,7 +26,8 @@ pub enum Client<'a> {
     /// A number, such as that of a user or a shard. Equal numbers are one client.
     Key(u64),
     /// Bytes of any length, such as a cookie, a host name or a path. Equal bytes are one client. Under
-    /// [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) they are the Call-ID.
+    /// [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) they are the Call-ID, of 255 bytes at most:
+    /// more are [`Reason::NoCallId`].
     Bytes(&'a [u8]),
 }
 
@@ -96,8 +98,10 @@ impl Client<'_> {
 /// What tells a call.
 pub(super) const fn call_of(client: Client<'_>) -> Inspected<'_> {
     match client {
-        Client::Bytes(call) => Inspected::CallId(Some(call)),
-        Client::Address(_) | Client::Endpoint(_) | Client::Key(_) => Inspected::CallId(None),
+        Client::Bytes(call) if call.len() <= MAX_CALL_ID => Inspected::CallId(Some(call)),
+        Client::Bytes(_) | Client::Address(_) | Client::Endpoint(_) | Client::Key(_) => {
+            Inspected::CallId(None)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Client, NotPicked, Opened, Pick, Picker};
 use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::director::engine::Engine;
-use crate::director::slow::schedule::Manner;
+use crate::director::slow::schedule::Picked;
 use crate::model::event::Cause;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
@@ -18,7 +18,7 @@ use crate::model::packet::{Chunk, Content, Packet, TcpFlags};
 use crate::model::reason::Reason;
 use crate::model::state::{SctpState, State, TcpState};
 use crate::model::tick::Tick;
-use crate::model::verdict::{Inspected, Verdict};
+use crate::model::verdict::Verdict;
 use crate::store::{Services as _, Store};
 
 impl<S: Store> Picker<S> {
@@ -39,12 +39,10 @@ impl<S: Store> Picker<S> {
         let seed = engine.brain.scheduling;
         let packet = first_packet(flow_of(service, client, seed), service);
         let inspected = call_of(client);
-        let whole = client.family() != Some(service.family());
         // Nothing is looked up by this key, so its hash is nobody's.
         let key = Key::of_request(&packet.flow);
-        let verdict =
-            engine.schedule_as(&packet, (&key, 0), Some(index), &inspected, Manner { held: true, whole });
-        match verdict {
+        let picked = Picked { by: &packet, held: true, whole: is_whole(service, client) };
+        match engine.schedule_as(&packet, (&key, 0), Some(index), &inspected, Some(picked)) {
             Verdict::Forward(forward) => {
                 let active = packet.flow.protocol != Protocol::Udp;
                 Ok(Pick { server: forward.server, address: forward.target, active })
@@ -68,12 +66,31 @@ impl<S: Store> Picker<S> {
     /// this for as long as [`Timeouts`](crate::config::Timeouts) says: TCP 15 minutes, UDP 5. While it is open a
     /// connection of TCP or SCTP is never given up for others in a full table.
     ///
-    /// The flow is that of the client's connection, whatever the address of the service is, and of either family.
+    /// The flow is that of the client's connection, whatever the address of the service is, and of either family. The
+    /// choice is the one that [`pick`](Self::pick) has for [`Client::Endpoint`] of its source: where the flow goes to
+    /// counts for services for all ports and those by mark alone, which send it to its own port as directors do.
     ///
     /// # Errors
     ///
-    /// [`NotPicked`] with the reason, which was counted. A flow from port 0 is [`Reason::NotStarting`].
+    /// [`NotPicked`] with the reason, which was counted. A flow from port 0 is [`Reason::NotStarting`], and one of a
+    /// service whose persistence goes by call is [`Reason::NoCallId`]: see [`open_for`](Self::open_for).
     pub fn open(&mut self, now: Tick, service: &ServiceKey, flow: &Flow) -> Result<Opened, NotPicked> {
+        self.open_for(now, service, flow, Client::Endpoint(flow.source()))
+    }
+
+    /// As [`open`](Self::open), for a client that is told by something else than where its flow comes from, such as a
+    /// cookie or a Call-ID.
+    ///
+    /// # Errors
+    ///
+    /// As of `open`.
+    pub fn open_for(
+        &mut self,
+        now: Tick,
+        service: &ServiceKey,
+        flow: &Flow,
+        client: Client<'_>,
+    ) -> Result<Opened, NotPicked> {
         let mut engine = self.director.engine_at(now);
         engine.bring_back();
         let index = engine.service_index(service)?;
@@ -96,16 +113,17 @@ impl<S: Store> Picker<S> {
             // Its server is gone, or it was another service's.
             engine.close(id, engine.now, Cause::Dropped);
         }
-        let packet = first_packet(*flow, service);
-        let whole = flow.addresses.family() != service.family();
-        let inspected = Inspected::CallId(None);
-        match engine.schedule_as(
-            &packet,
-            (&key, hash),
-            Some(index),
-            &inspected,
-            Manner { held: false, whole },
-        ) {
+        // A listener's address need not be the service's, and may be several services'. So the entry has the flow of
+        // the client, and the choice goes by the service and the client, as that of `pick`.
+        let mut chosen_by = flow_of(service, client, engine.brain.scheduling);
+        chosen_by.protocol = flow.protocol;
+        if chosen_by.destination_port == 0 {
+            chosen_by.destination_port = flow.destination_port;
+        }
+        let by = first_packet(chosen_by, service);
+        let packet = Packet { flow: *flow, ..by };
+        let picked = Picked { by: &by, held: false, whole: is_whole(service, client) };
+        match engine.schedule_as(&packet, (&key, hash), Some(index), &call_of(client), Some(picked)) {
             Verdict::Forward(forward) => {
                 engine.establish(forward.connection.0);
                 let (server, address) = (forward.server, forward.target);
@@ -184,6 +202,11 @@ impl<S: Store> Engine<'_, S> {
             self.note_server(id, ServerFact::Drained);
         }
     }
+}
+
+/// Whether the whole address of a client counts for persistence: the mask is one of the service's own family.
+fn is_whole(service: &ServiceKey, client: Client<'_>) -> bool {
+    client.family() != Some(service.family())
 }
 
 /// The packet that would begin a connection of this flow.

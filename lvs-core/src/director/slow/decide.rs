@@ -419,7 +419,7 @@ impl Brain {
     fn meet_anew(&self, slot: &Slot, server: &Server, starts: bool) -> Disposition {
         let tuning = &self.config.tuning;
         let reused = starts
-            && ((tuning.expire_nodest_conn && server.weight == 0 && !server.is_standin())
+            && ((tuning.expire_nodest_conn && server.weight() == 0 && !server.is_standin())
                 || (tuning.conn_reuse_mode != 0
                     && slot.controller().is_none()
                     && is_over(slot, tuning.conn_reuse_mode)));

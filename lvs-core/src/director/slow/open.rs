@@ -11,7 +11,7 @@ use crate::director::brain::FTP_PORT;
 use crate::director::engine::Engine;
 use crate::model::error::ExpectError;
 use crate::model::event::Event;
-use crate::model::flow::Protocol;
+use crate::model::flow::{Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
 use crate::model::key::ServiceKey;
 use crate::model::method::Method;
@@ -19,6 +19,7 @@ use crate::model::news::ServerFact;
 use crate::model::packet::{Content, Packet};
 use crate::model::reason::Reason;
 use crate::model::server::{Life, Server};
+use crate::model::standing::Standing;
 use crate::model::state::{State, TcpState};
 use crate::model::tick::Tick;
 use crate::model::traffic::Traffic;
@@ -128,9 +129,7 @@ impl<S: Store> Engine<'_, S> {
         server: ServerId,
         port: u16,
     ) -> Verdict {
-        if !self.connections().has_room() && !self.reclaim() {
-            return self.brain.drop(Reason::TableFull);
-        }
+        let Some(id) = self.claim() else { return self.brain.drop(Reason::TableFull) };
         let own = &mut self.tables.servers[server.0 as usize];
         let (method, address) = (own.method, own.address.ip());
         let first = State::first(opening.key.protocol());
@@ -147,9 +146,7 @@ impl<S: Store> Engine<'_, S> {
         let slot = Slot::new(opening.key, server.0, port, method)
             .moved_on(state, active)
             .controlled_by(opening.controller);
-        let Some(id) = self.connections().insert(slot, lease, opening.hash, reply) else {
-            return self.brain.drop(Reason::TableFull);
-        };
+        self.connections().fill(id, slot, lease, opening.hash, reply);
         // The whole note: the slot may have been another connection's before.
         self.tables.notes[id as usize] = Note { mark: packet.mark, ..Note::EMPTY };
         if let Some(controller) = opening.controller {
@@ -202,15 +199,13 @@ impl<S: Store> Engine<'_, S> {
         hash: u32,
         controller: Option<u32>,
     ) -> Option<u32> {
-        if !self.connections().has_room() && !self.reclaim() {
-            return None;
-        }
+        let id = self.claim()?;
         slot.set_controller(controller);
         let server = ServerId(slot.server);
         let address = self.tables.servers[server.0 as usize].address.ip();
         let reply = Table::reply_hash(&slot, &slot.key(), address, self.brain.config.seed);
         let lease = Lease::of_its_own(self.now, secs, slot.timeout(&self.brain.timeouts));
-        let id = self.connections().insert(slot, lease, hash, reply)?;
+        self.connections().fill(id, slot, lease, hash, reply);
         self.tables.notes[id as usize] = Note::EMPTY;
         self.brain.without_client_port += u32::from(slot.lacks_client_port());
         if let Some(controller) = controller {
@@ -325,12 +320,11 @@ impl<S: Store> Engine<'_, S> {
                 // 3.2).
                 let port = flow.destination_port.wrapping_sub(1);
                 let virt = SocketAddr::new(flow.addresses.destination(), port);
-                let flow = crate::model::flow::Flow::new(Protocol::Tcp, client, virt)
-                    .ok_or(ExpectError::FamilyMismatch)?;
+                let flow = Flow::new(Protocol::Tcp, client, virt).ok_or(ExpectError::FamilyMismatch)?;
                 (Key::of_request(&flow), slot.server_port.wrapping_sub(1))
             }
             Expectation::FromClient { server_port } => {
-                let flow = crate::model::flow::Flow { source_port: 0, destination_port: server_port, ..flow };
+                let flow = Flow { source_port: 0, destination_port: server_port, ..flow };
                 (Key::of_request(&flow), server_port)
             }
         };
@@ -382,7 +376,7 @@ impl<S: Store> Engine<'_, S> {
         server.life = Life::Standin;
         server.address = SocketAddr::new(address, 0);
         server.method = method;
-        server.weight = 1;
+        server.standing = Standing::new(1);
         // No service has it: it is only found by it.
         server.key = key;
         self.list(id);

@@ -27,24 +27,28 @@ pub(crate) struct Wanted<'c> {
 }
 
 impl<S: Store> Engine<'_, S> {
-    /// As `schedule`, for a service with persistence.
+    /// As `schedule_as`, for a service with persistence: what is picked goes by `picked`.
     pub(crate) fn schedule_persistent(
         &mut self,
         packet: &Packet,
         opening: &Opening<'_>,
         index: u32,
         (persistence, call): (&Persistence, Option<&[u8]>),
+        picked: Option<&Packet>,
     ) -> Verdict {
         let Some(Some(service)) = self.tables.services.get(index as usize) else {
             return self.brain.pass(Reason::NoService);
         };
         let service_key = service.key;
-        let wanted = wanted(packet, &service_key, persistence, call);
+        let (by, wanted) = match picked {
+            None => (packet, wanted(packet, &service_key, persistence, call)),
+            Some(by) => (by, wanted_of_service(by, &service_key, persistence, call)),
+        };
         let template = match self.living_template(&wanted, None) {
             Some(id) => id,
             None => {
-                let Some(server) = self.pick(packet, index) else {
-                    return self.leave(packet, opening, index);
+                let Some(server) = self.pick(by, index) else {
+                    return self.leave(by, opening, index);
                 };
                 match self.open_template(&wanted, server, persistence.timeout, packet.mark) {
                     Ok(id) => id,
@@ -54,7 +58,7 @@ impl<S: Store> Engine<'_, S> {
         };
         let server = ServerId(self.tables.slots[template as usize].server);
         let own = self.tables.servers[server.0 as usize].address.port();
-        let port = packet.flow.destination_port;
+        let port = by.flow.destination_port;
         // A service for all ports sends each connection to the port that the client asked for.
         let port = if wanted_port(&service_key) == port && own != 0 { own } else { port };
         // It must not make room for its own connection.
@@ -67,15 +71,18 @@ impl<S: Store> Engine<'_, S> {
     }
 
     /// The template that answers, if it may still be used (for `server`, if one is given). One that may not is put
-    /// aside.
+    /// aside, also one whose server failures hold back: who comes for the first time would not be sent there either.
     pub(crate) fn living_template(&mut self, wanted: &Wanted<'_>, server: Option<ServerId>) -> Option<u32> {
         let id = self.find_template(wanted)?;
         let chosen = self.tables.slots[id as usize].server;
         let quiescent = self.brain.config.tuning.expire_quiescent_template;
         let usable = self.tables.servers.get(chosen as usize).is_some_and(|of| {
             of.is_available()
-                && !((quiescent || of.draining) && of.weight == 0)
-                && server.is_none_or(|wanted| wanted.0 == chosen)
+                && !((quiescent || of.draining) && of.standing.configured() == 0)
+                && match server {
+                    Some(wanted) => wanted.0 == chosen,
+                    None => !of.is_held_back(),
+                }
         });
         if usable {
             return Some(id);
@@ -128,9 +135,7 @@ impl<S: Store> Engine<'_, S> {
         timeout: u32,
         mark: u32,
     ) -> Result<u32, Reason> {
-        if !self.connections().has_room() && !self.reclaim() {
-            return Err(Reason::TableFull);
-        }
+        let id = self.claim().ok_or(Reason::TableFull)?;
         let own = &self.tables.servers[server.0 as usize];
         let port = if wanted.one_port { own.address.port() } else { 0 };
         let mut slot = Slot::new(&wanted.key, server.0, port, own.method);
@@ -139,7 +144,7 @@ impl<S: Store> Engine<'_, S> {
         slot.set_template_timeout(timeout.clamp(1, MAX_TIMEOUT_SECS));
         let lease = Lease::of_state(self.now, slot.template_timeout());
         let hash = self.brain.template_hash(&wanted.key, wanted.call);
-        let id = self.connections().insert(slot, lease, hash, None).ok_or(Reason::TableFull)?;
+        self.connections().fill(id, slot, lease, hash, None);
         self.tables.notes[id as usize].mark = mark;
         self.tables.servers[server.0 as usize].persistent += 1;
         // The Call-ID is kept under the number of the slot, so there must be a slot first; it is given back where there
@@ -206,3 +211,32 @@ pub(crate) fn wanted<'c>(
     let network = persistence.network(flow.addresses.source());
     Wanted { key: Key::of_template(network, &target), call, one_port }
 }
+
+/// The template for a client that a real server is picked for without a packet. It is for the service itself, whatever
+/// the client's flow is addressed to, so that services share none.
+pub(crate) fn wanted_of_service<'c>(
+    packet: &Packet,
+    service: &ServiceKey,
+    persistence: &Persistence,
+    call: Option<&'c [u8]>,
+) -> Wanted<'c> {
+    let addresses = packet.flow.addresses;
+    let (target, one_port) = match *service {
+        ServiceKey::Address { protocol, port, .. } => {
+            let address = SocketAddr::new(addresses.destination(), port);
+            (TemplateTarget::Address { protocol, address }, true)
+        }
+        ServiceKey::Mark { mark, .. } => (TemplateTarget::Mark(mark), false),
+    };
+    let mut key = Key::of_template(persistence.network(addresses.source()), &target);
+    // Clients of an IPv4 service may be of IPv6: there may be an IPv6 service of the same mark, or at the mapped
+    // address.
+    if addresses.family() != service.family() {
+        key = key.with_client_port(OTHER_FAMILY);
+    }
+    Wanted { key, call, one_port }
+}
+
+/// What stands in place of a client's port in the key of a template for clients of another family than the service's.
+/// Other templates' keys have 0 there.
+const OTHER_FAMILY: u16 = 1;

@@ -19,18 +19,15 @@ use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
 use crate::store::{Services as _, Store};
 
-/// What is done with a connection that is scheduled, besides what its packet says.
+/// How a connection is scheduled that no packet asks for. Its service is known and need not be guessed from a port.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Picked<'a> {
+    /// What the choice goes by in place of the connection's own flow.
+    pub(crate) by: &'a Packet,
     /// The connection gets no entry, and counts at its server until it is released.
     pub(crate) held: bool,
     /// The whole address of its client counts for persistence.
     pub(crate) whole: bool,
-}
-
-impl Manner {
-    /// As packets are scheduled.
-    const OF_PACKETS: Self = Self { held: false, whole: false };
 }
 
 impl<S: Store> Engine<'_, S> {
@@ -43,10 +40,11 @@ impl<S: Store> Engine<'_, S> {
         service: Option<u32>,
         inspected: &Inspected<'_>,
     ) -> Verdict {
-        self.schedule_as(packet, key, service, inspected, Manner::OF_PACKETS)
+        self.schedule_as(packet, key, service, inspected, None)
     }
 
-    /// As [`schedule`](Self::schedule), in a manner that is known where this is called.
+    /// As [`schedule`](Self::schedule), and for what is picked without a packet: which of both is known where this is
+    /// called.
     #[inline(always)]
     pub(crate) fn schedule_as(
         &mut self,
@@ -54,7 +52,7 @@ impl<S: Store> Engine<'_, S> {
         key: (&Key, u32),
         service: Option<u32>,
         inspected: &Inspected<'_>,
-        manner: Manner,
+        picked: Option<Picked<'_>>,
     ) -> Verdict {
         let Some(index) = service else {
             let starts = self.brain.may_start(packet.content);
@@ -65,7 +63,7 @@ impl<S: Store> Engine<'_, S> {
         };
         let service_port = service.port();
         let entry = match service.one_packet && packet.flow.protocol == Protocol::Udp {
-            _ if manner.held => Entry::Held,
+            _ if picked.is_some_and(|picked| picked.held) => Entry::Held,
             true => Entry::OnePacket,
             false => Entry::Kept,
         };
@@ -85,12 +83,12 @@ impl<S: Store> Engine<'_, S> {
         }
         // Active FTP data comes from a server's port 20. IPVS leaves that to its FTP helper, which has announced the
         // connection, and schedules nothing from there.
-        if packet.flow.source_port == FTP_DATA_PORT {
+        if packet.flow.source_port == FTP_DATA_PORT && picked.is_none() {
             return self.brain.pass(Reason::FtpDataPort);
         }
         let opening = Opening { key: key.0, hash: key.1, entry, controller: None };
         if let Some(mut persistence) = service.persistence {
-            if manner.whole {
+            if picked.is_some_and(|picked| picked.whole) {
                 persistence.mask = None;
             }
             let call = match call {
@@ -98,20 +96,27 @@ impl<S: Store> Engine<'_, S> {
                 Some(Some(call)) => Some(call),
                 Some(None) => return self.brain.drop(Reason::NoCallId),
             };
-            return self.schedule_persistent(packet, &opening, index, (&persistence, call));
+            return self.schedule_persistent(
+                packet,
+                &opening,
+                index,
+                (&persistence, call),
+                picked.map(|picked| picked.by),
+            );
         }
         // The service for all ports, or that of FTP, was found for another port. Only a template could tell which
         // server the client belongs to, and the service has no persistence.
-        if service_port.is_some_and(|port| port != packet.flow.destination_port) {
+        if picked.is_none() && service_port.is_some_and(|port| port != packet.flow.destination_port) {
             return self.leave(packet, &opening, index);
         }
-        match self.pick(packet, index) {
+        let by = picked.map_or(packet, |picked| picked.by);
+        match self.pick(by, index) {
             Some(server) => {
                 let own = self.tables.servers[server.0 as usize].address.port();
-                let port = if own == 0 { packet.flow.destination_port } else { own };
+                let port = if own == 0 { by.flow.destination_port } else { own };
                 self.open_and_send(packet, &opening, server, port)
             }
-            None => self.leave(packet, &opening, index),
+            None => self.leave(by, &opening, index),
         }
     }
 

@@ -108,8 +108,23 @@ fn idle(slot: &Slot, timeouts: &TimeoutTable, now: Stamp) -> u32 {
 }
 
 impl<S: Store> Engine<'_, S> {
+    /// A slot for a new entry, if need be that of another one that makes room.
+    #[inline(always)]
+    pub(crate) fn claim(&mut self) -> Option<u32> {
+        match self.connections().claim() {
+            Some(id) => Some(id),
+            None => self.claim_of_others(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn claim_of_others(&mut self) -> Option<u32> {
+        if self.reclaim() { self.connections().claim() } else { None }
+    }
+
     /// Makes room for one entry in a full table, if the policy allows and something of less worth is at hand.
-    pub(crate) fn reclaim(&mut self) -> bool {
+    fn reclaim(&mut self) -> bool {
         match self.brain.config.when_full {
             WhenFull::Refuse => return false,
             WhenFull::Reclaim => {}
