@@ -63,7 +63,9 @@
 //! * `serde`: configuration (`ServiceConfig`, `ServerConfig`, `Persistence`, `Timeouts`, `Tuning`) can be serialized
 //!   and read, listings can be serialized. Keys, schedulers and protocols are text, as
 //!   [`Display`](core::fmt::Display) writes it. It works without `alloc`.
-//! * `log`: what control changes and when a defence goes on or off is said by the `log` facade, target `lvs_core`.
+//! * `log`: what control changes, when memory or the connection table becomes short, and when a defence goes on or off
+//!   is said by the `log` facade, target `lvs_core`: changes at level `debug`, what becomes short or goes on at `warn`,
+//!   its end at `info`.
 //!
 //! # Versions
 //!

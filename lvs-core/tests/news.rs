@@ -32,6 +32,12 @@ fn events(director: &mut Director<Heap>) -> Vec<Event> {
     core::iter::from_fn(|| director.poll_event()).collect()
 }
 
+/// A server's place, and how many others had it before.
+fn place(director: &Director<Heap>, number: u8) -> (ServerId, u32) {
+    let (id, server) = director.servers(WEB).find(|(_, of)| of.address() == address(number)).unwrap();
+    (id, server.generation())
+}
+
 /// Tells that a server is drained, by its quiescing.
 fn quiesce(director: &mut Director<Heap>, number: u8) {
     director.edit_server(WEB, server(number, Method::Nat, 0).with_tag(u64::from(number) * 10)).unwrap();
@@ -91,18 +97,14 @@ fn a_tag_goes_along_with_its_service_and_its_server() {
 #[test]
 fn the_news_of_a_server_whose_place_another_one_has_are_nobodys() {
     let mut director = director(8);
-    let id = |director: &Director<Heap>, number| {
-        let found = director.servers(WEB).find(|(_, server)| server.address() == address(number)).unwrap();
-        (found.0, found.1.generation())
-    };
-    let former = id(&director, 2);
+    let former = place(&director, 2);
     director.remove_server(WEB, address(2)).unwrap();
     // Two looks of the trash later its place is free, and still in the list of those that have news.
     for minute in 1..6 {
         director.sweep(Tick::from_millis(minute * 61_000), 64);
     }
     director.add_server(WEB, server(4, Method::Nat, 1).with_tag(40)).unwrap();
-    let new = id(&director, 4);
+    let new = place(&director, 4);
     assert!(new.0 == former.0 && new.1 != former.1, "the same place, and another server");
     assert_eq!(director.poll_server(), None);
     quiesce(&mut director, 1);
@@ -112,6 +114,50 @@ fn the_news_of_a_server_whose_place_another_one_has_are_nobodys() {
         all.iter().map(|news| (news.tag, news.generation)).collect::<Vec<_>>(),
         [(10, 0), (40, new.1)]
     );
+}
+
+#[test]
+fn news_name_the_service_also_when_that_is_gone() {
+    let mut director = director(8);
+    quiesce(&mut director, 1);
+    director.remove_service(WEB).unwrap();
+    director.add_service(DNS, scheduler("rr")).unwrap();
+    let all: Vec<ServerNews> = core::iter::from_fn(|| director.poll_server()).collect();
+    assert_eq!(all.iter().map(|news| news.tag).collect::<Vec<_>>(), [10, 30, 20]);
+    assert!(all.iter().all(|news| news.service == WEB && news.drained));
+}
+
+#[test]
+fn a_server_that_comes_back_says_nothing_of_before_but_how_it_is() {
+    let mut director = director(64);
+    let own = server(2, Method::Nat, 1).with_thresholds(2, 0).with_tag(20);
+    director.edit_server(WEB, own).unwrap();
+    let before = place(&director, 2);
+    for port in 4_000..4_006 {
+        let _ = director.decide(Tick::ZERO, &request(WEB, [192, 0, 2, 7], port, SYN), Inspected::Nothing);
+    }
+    // Overloaded when it goes, and drained is another one.
+    director.remove_server(WEB, address(1)).unwrap();
+    director.remove_server(WEB, address(2)).unwrap();
+    director.sweep(Tick::from_millis(70_000), 64);
+    events(&mut director);
+    director.add_server(WEB, server(1, Method::Nat, 1).with_tag(11)).unwrap();
+    director.add_server(WEB, own.with_tag(21)).unwrap();
+    assert_eq!(place(&director, 2), before, "it is the same one");
+    assert_eq!(news(&mut director), [], "of a former time there is nothing to say");
+}
+
+#[test]
+fn a_server_that_comes_back_overloaded_says_so() {
+    let mut director = director(64);
+    let own = server(2, Method::Nat, 1).with_thresholds(2, 0).with_tag(20);
+    director.edit_server(WEB, own).unwrap();
+    for port in 4_000..4_006 {
+        let _ = director.decide(Tick::ZERO, &request(WEB, [192, 0, 2, 7], port, SYN), Inspected::Nothing);
+    }
+    director.remove_server(WEB, address(2)).unwrap();
+    director.add_server(WEB, own.with_tag(21)).unwrap();
+    assert_eq!(news(&mut director), [(21, [false, true, false])]);
 }
 
 proptest! {

@@ -10,6 +10,7 @@ use core::cell::Cell;
 use std::alloc::System;
 
 use lvs_core::config::Capacity;
+use lvs_core::service::{Persistence, PersistenceEngine};
 use lvs_core::*;
 use support::*;
 
@@ -74,17 +75,50 @@ fn packets_do_not_allocate() {
 
 #[test]
 fn a_store_takes_the_memory_that_its_capacity_told() {
-    for (connections, services) in
-        [(1_000, 1_024), (0, 0), (10, 1), (10, 7), (10, 8), (10, 1_792), (10, 1_793)]
-    {
+    for (connections, services, calls) in [
+        (1_000, 1_024, 896),
+        (0, 0, 0),
+        (10, 1, 1),
+        (10, 7, 896),
+        (10, 8, 1_000),
+        (10, 1_792, 3),
+        (10, 1_793, 896),
+    ] {
         let mut capacity = Capacity::new(connections);
-        capacity.services = services;
+        (capacity.services, capacity.calls) = (services, calls);
         let before = BYTES.get();
         let director = Director::new(config(), Heap::<Scheduler>::new(capacity));
         let taken = BYTES.get().wrapping_sub(before);
         let told = capacity.required_bytes();
         // What the map adds for its own use is no more than this.
-        assert!(taken.abs_diff(told) < 64, "{services} services: told {told}, taken {taken}");
+        assert!(taken.abs_diff(told) < 64, "{services} services, {calls} calls: told {told}, taken {taken}");
         drop(director);
     }
+}
+
+/// Calls come and go at the limit for as long as one likes.
+#[test]
+fn calls_that_come_and_go_do_not_allocate() {
+    let mut capacity = Capacity::new(2_000);
+    capacity.calls = 112;
+    let mut config = config();
+    config.timeouts.udp = 1;
+    let mut director = Director::new(config, Heap::<Scheduler>::new(capacity));
+    let sip = Persistence::new(1).with_engine(PersistenceEngine::Sip);
+    director.add_service(DNS, scheduler("rr").with_persistence(sip)).unwrap();
+    director.add_server(DNS, server(1, Method::Nat, 1)).unwrap();
+    let before = ALLOCATIONS.get();
+    let mut begun = 0_u32;
+    for round in 0..20_000_u32 {
+        let now = Tick::from_millis(u64::from(round) * 5);
+        let mut call = *b"call 0000@example";
+        call[5..9].copy_from_slice(&round.to_le_bytes());
+        let packet = request(DNS, [192, 0, 2, 7], 1_000 + (round % 50_000) as u16, Content::Udp);
+        let verdict = director.decide(now, &packet, Inspected::CallId(Some(&call)));
+        begun += u32::from(matches!(verdict, Verdict::Forward(_)));
+        director.sweep(now, 500);
+        while director.poll_event().is_some() {}
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(begun > 112 && director.counters().of(Reason::CallsFull) > 0, "{begun} calls, at the limit");
 }

@@ -97,3 +97,26 @@ fn extremes_are_no_trouble() {
     let (mut picker, _) = self::picker(&[0]);
     assert!(picker.pick(Tick::ZERO, &WEB, Client::Key(1)).is_err());
 }
+
+#[test]
+fn a_server_that_was_seen_long_ago_is_known_while_it_has_a_connection() {
+    let (mut picker, ids) = picker(&[1, 1]);
+    observe(&mut picker, Tick::ZERO, &[(ids[0], 1_000)]);
+    // The only usable one gets a connection that stays.
+    picker.edit_server(WEB, server(2, Method::Direct, 0)).unwrap();
+    let _open = picker.pick(Tick::ZERO, &WEB, Client::Key(1)).unwrap();
+    picker.edit_server(WEB, server(2, Method::Direct, 1)).unwrap();
+    for secs in [100, 200, 100_000] {
+        let now = Tick::ZERO.plus_secs(secs);
+        observe(&mut picker, now, &[(ids[1], 50_000)]);
+        assert_eq!(shares(&mut picker, now, &ids, 20), [20, 0], "after {secs} s");
+    }
+}
+
+#[test]
+fn a_latency_of_nothing_is_one_that_is_known() {
+    let (mut picker, ids) = picker(&[1, 1]);
+    observe(&mut picker, Tick::ZERO, &[(ids[0], 0), (ids[1], 9_000)]);
+    let picks: Vec<_> = (0..20).map(|n| picker.pick(Tick::ZERO, &WEB, Client::Key(n)).unwrap()).collect();
+    assert_eq!(picks.iter().filter(|pick| pick.server() == ids[0]).count(), 20);
+}

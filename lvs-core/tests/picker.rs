@@ -6,8 +6,8 @@ mod support;
 
 use core::net::{IpAddr, SocketAddr};
 
-use lvs_core::config::MAX_TIMEOUT_SECS;
-use lvs_core::error::{AddServerError, EditServerError, ObserveError};
+use lvs_core::config::{Defence, MAX_TIMEOUT_SECS};
+use lvs_core::error::{AddServerError, EditServerError, ObserveError, ZeroError};
 use lvs_core::pick::{Client, FailurePolicy, NotPicked, Outcome, Picker};
 use lvs_core::sched::ScheduleFlags;
 use lvs_core::service::{Persistence, PersistenceEngine};
@@ -410,4 +410,33 @@ fn marks_and_all_ports_are_services_too() {
     let opened =
         picker.open(Tick::ZERO, &all, &request(ServiceKey::tcp(VIP, 8_080), [192, 0, 2, 7], 4_000, SYN).flow);
     assert_eq!(opened.unwrap().address, (address(1).ip(), 8_080).into());
+}
+
+#[test]
+fn a_picker_defends_itself_where_memory_is_short() {
+    let mut picker = picker("rr", &[1]);
+    let mut short = config();
+    short.tuning.drop_packet = Defence::Automatic;
+    picker.set_config(short);
+    picker.report_available(0);
+    picker.sweep(Tick::from_millis(1_000), 1);
+    let refused = picker.pick(Tick::from_millis(1_000), &WEB, client(1)).unwrap_err();
+    assert_eq!(refused.reason, Reason::Defence);
+    picker.report_available(1 << 30);
+    picker.sweep(Tick::from_millis(2_000), 1);
+    assert!(picker.pick(Tick::from_millis(2_000), &WEB, client(1)).is_ok());
+}
+
+#[test]
+fn a_pickers_counts_can_be_zeroed_and_a_servers_connections_cut() {
+    let mut picker = picker("rr", &[1]);
+    let flow = request(WEB, [192, 0, 2, 7], 4_000, SYN).flow;
+    let server = picker.open(Tick::ZERO, &WEB, &flow).unwrap().server;
+    let shown = |picker: &Picker<Heap>| picker.director().service(WEB).unwrap().meter().shown().connections;
+    picker.sweep(Tick::from_millis(2_000), 1);
+    picker.zero(Some(WEB)).unwrap();
+    assert_eq!(shown(&picker), 0);
+    assert_eq!(picker.zero(Some(DNS)), Err(ZeroError::NotFound));
+    assert_eq!(picker.cut(Tick::from_millis(2_000), server, 0, 256), 1);
+    assert_eq!(picker.find(Tick::from_millis(2_000), &flow), None);
 }

@@ -30,6 +30,8 @@ fn address(server: u8) -> SocketAddr {
 enum Step {
     Add(u8, u8),
     Remove(u8, u8),
+    /// Whether it is a server of NAT from now on.
+    Edit(u8, u8, bool),
     RemoveService(u8),
     Wait(u64),
 }
@@ -38,7 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
     let server = (0..SERVICES, 0..SERVERS);
     prop_oneof![
         12 => server.clone().prop_map(|(service, server)| Step::Add(service, server)),
-        8 => server.prop_map(|(service, server)| Step::Remove(service, server)),
+        8 => server.clone().prop_map(|(service, server)| Step::Remove(service, server)),
+        4 => (server, any::<bool>()).prop_map(|((service, server), nat)| Step::Edit(service, server, nat)),
         1 => (0..SERVICES).prop_map(Step::RemoveService),
         1 => (1..200_u64).prop_map(Step::Wait),
     ]
@@ -68,6 +71,7 @@ proptest! {
         let mut live: BTreeMap<(u8, u8), ServerId> = BTreeMap::new();
         // Those whose places nobody needed since, and no two looks of the sweep have found idle.
         let mut removed: BTreeMap<(u8, u8), ServerId> = BTreeMap::new();
+        let mut others: BTreeSet<(u8, u8)> = BTreeSet::new();
         for step in steps {
             match step {
                 Step::Add(service, server) => {
@@ -86,6 +90,17 @@ proptest! {
                     }
                     removed.retain(|_, place| *place != id);
                     live.insert((service, server), id);
+                    others.remove(&(service, server));
+                }
+                Step::Edit(service, server, nat) => {
+                    let method = if nat { Method::Nat } else { Method::Direct };
+                    let result = director.edit_server(key(service), ServerConfig::new(address(server), method));
+                    prop_assert_eq!(result.is_ok(), live.contains_key(&(service, server)));
+                    if nat {
+                        others.remove(&(service, server));
+                    } else {
+                        others.insert((service, server));
+                    }
                 }
                 Step::Remove(service, server) => {
                     let result = director.remove_server(key(service), address(server));
@@ -112,7 +127,8 @@ proptest! {
             for server in 0..SERVERS {
                 let mut services: Vec<_> = director.nat_services_of(Protocol::Tcp, address(server)).collect();
                 services.sort();
-                let of = live.keys().filter(|(_, there)| *there == server).map(|(service, _)| key(*service));
+                let of = live.keys().filter(|own| own.1 == server && !others.contains(own));
+                let of = of.map(|(service, _)| key(*service));
                 prop_assert_eq!(services, of.collect::<Vec<_>>());
             }
         }
@@ -149,4 +165,30 @@ fn whether_an_address_is_a_servers_is_known_at_once_among_100_000_places() {
     }
     // A walk over all places each time would take a minute or more, this a few hundredths of a second.
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
+
+/// A stray packet of a server costs no more when thousands of services have that server.
+#[test]
+fn of_many_services_with_one_server_a_packet_makes_a_director_look_at_few() {
+    const MANY: u16 = 2_000;
+    let mut capacity = Capacity::new(16);
+    (capacity.services, capacity.servers) = (usize::from(MANY) + 1, usize::from(MANY) + 1);
+    let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), Heap::new(capacity));
+    let vip = Ipv4Addr::new(10, 99, 0, 1).into();
+    let add = |director: &mut Director<Heap>, key, method| {
+        director.add_service(key, ServiceConfig::new(Scheduler::default())).unwrap();
+        director.add_server(key, ServerConfig::new(address(1), method)).unwrap();
+    };
+    let udp = ServiceKey::udp(vip, 80);
+    add(&mut director, udp, Method::Nat);
+    for port in 1..=MANY {
+        add(
+            &mut director,
+            ServiceKey::tcp(vip, port),
+            if port % 2 == 0 { Method::Nat } else { Method::Direct },
+        );
+    }
+    // Of all services for TCP none is in the way of the one for UDP.
+    assert_eq!(director.nat_services_of(Protocol::Udp, address(1)).collect::<Vec<_>>(), [udp]);
+    assert_eq!(director.nat_services_of(Protocol::Tcp, address(1)).count(), 256);
 }

@@ -113,8 +113,9 @@ mod serial {
         let store: Heap = Heap::with_capacity(16);
         let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
         let web: ServiceKey = "tcp 10.99.0.1:80".parse().unwrap();
-        director.add_service(web, ServiceConfig::new(Scheduler::default())).unwrap();
-        director.add_server(web, ServerConfig::new("10.0.1.11:80".parse().unwrap(), Method::Nat)).unwrap();
+        director.add_service(web, ServiceConfig::new(Scheduler::default()).with_tag(70)).unwrap();
+        let config = ServerConfig::new("10.0.1.11:80".parse().unwrap(), Method::Nat).with_tag(71);
+        director.add_server(web, config).unwrap();
         let flow: Flow = "tcp 192.0.2.7:4000 > 10.99.0.1:80".parse().unwrap();
         let syn = Packet::new(flow, Content::Tcp(TcpFlags::SYN), 60);
         let _ = director.decide(Tick::ZERO, &syn, Inspected::Nothing);
@@ -123,37 +124,78 @@ mod serial {
         assert_eq!((&service["key"], &service["servers"]), (&"TCP 10.99.0.1:80".into(), &1.into()));
         let server = value(serde_json::to_value(director.servers(web).next().unwrap().1));
         assert_eq!((&server["active"], &server["method"]), (&1.into(), &"nat".into()));
+        assert_eq!(
+            (&service["tag"], &server["tag"], &server["generation"]),
+            (&70.into(), &71.into(), &0.into())
+        );
         let connection = value(serde_json::to_value(director.connections(Tick::ZERO).next().unwrap()));
         assert_eq!(connection["flow"], "TCP 192.0.2.7:4000 > 10.99.0.1:80");
         assert_eq!(connection["state"], "SYN_RECV");
         let counters = value(serde_json::to_value(director.counters()));
         assert_eq!((&counters["reasons"]["no-server"], &counters["live"]), (&0.into(), &1.into()));
+        for listed in [&service, &server, &connection, &counters] {
+            let names = listed.as_object().unwrap().keys();
+            assert!(names.clone().count() > 6 && names.clone().all(|name| !name.contains('_')), "{listed}");
+        }
     }
 }
 
 #[cfg(feature = "log")]
-#[test]
-fn control_says_what_it_changed_and_packets_say_nothing() {
-    use lvs_core::{Config, Director, Heap, Seed, ServiceConfig};
-    use std::sync::Mutex;
+thread_local! {
+    /// What was said in this thread: other tests' directors are in others.
+    static SAID: core::cell::RefCell<Vec<String>> = const { core::cell::RefCell::new(Vec::new()) };
+}
 
-    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Keeps what is said from now on.
+#[cfg(feature = "log")]
+fn listen() {
     struct Keeper;
     impl log::Log for Keeper {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
             true
         }
         fn log(&self, record: &log::Record<'_>) {
-            // Other tests of this process change directors too; this one's service has a port of its own.
-            let said = record.args().to_string();
-            if said.contains(":81") {
-                SAID.lock().unwrap().push(said);
-            }
+            SAID.with_borrow_mut(|said| said.push(format!("{} {}", record.level(), record.args())));
         }
         fn flush(&self) {}
     }
-    log::set_logger(&Keeper).unwrap();
+    // The first test that comes here sets it for all.
+    let _ = log::set_logger(&Keeper);
     log::set_max_level(log::LevelFilter::Trace);
+}
+
+#[cfg(feature = "log")]
+fn said() -> Vec<String> {
+    SAID.take()
+}
+
+#[cfg(feature = "log")]
+#[test]
+fn defences_say_why_they_go_on_and_that_they_go_off() {
+    use lvs_core::config::Defence;
+    use lvs_core::{Config, Director, Heap, Seed};
+
+    listen();
+    let mut config = Config::new(Seed::from_bytes([7; 16]));
+    config.tuning.drop_packet = Defence::Automatic;
+    let store: Heap = Heap::with_capacity(16);
+    let mut director = Director::new(config, store);
+    director.report_available(0);
+    for secs in 1..4 {
+        director.sweep(Tick::ZERO.plus_secs(secs), 1);
+    }
+    assert_eq!(said(), ["WARN memory is short", "WARN drop_packet goes on"]);
+    director.report_available(1 << 20);
+    director.sweep(Tick::ZERO.plus_secs(5), 1);
+    assert_eq!(said(), ["INFO memory is short no more", "INFO drop_packet goes off"]);
+}
+
+#[cfg(feature = "log")]
+#[test]
+fn control_says_what_it_changed_and_packets_say_nothing() {
+    use lvs_core::{Config, Director, Heap, Seed, ServiceConfig};
+
+    listen();
     let store: Heap = Heap::with_capacity(16);
     let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
     let web: ServiceKey = "tcp 10.99.0.1:81".parse().unwrap();
@@ -165,11 +207,11 @@ fn control_says_what_it_changed_and_packets_say_nothing() {
     director.remove_service(web).unwrap();
     assert!(director.remove_service(web).is_err());
     assert_eq!(
-        *SAID.lock().unwrap(),
+        said(),
         [
-            "service TCP 10.99.0.1:81 added",
-            "server 10.0.1.11:81 added to service TCP 10.99.0.1:81",
-            "service TCP 10.99.0.1:81 removed with its servers",
+            "DEBUG service TCP 10.99.0.1:81 added",
+            "DEBUG server 10.0.1.11:81 added to service TCP 10.99.0.1:81",
+            "DEBUG service TCP 10.99.0.1:81 removed with its servers",
         ]
     );
 }

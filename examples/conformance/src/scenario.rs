@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use lvs_forward::host::MacAddress;
+use lvs_forward::host::{MacAddress, Prefix};
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
@@ -242,10 +242,9 @@ where
 }
 
 /// An address with the length of its prefix; all bits where none is written.
-pub(crate) fn prefix(text: &str) -> Option<(IpAddr, u8)> {
-    let Some((address, len)) = text.split_once('/') else {
-        let address: IpAddr = text.parse().ok()?;
-        return Some((address, if address.is_ipv4() { 32 } else { 128 }));
-    };
-    Some((address.parse().ok()?, len.parse().ok()?))
+pub(crate) fn prefix(text: &str) -> Option<Prefix> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Prefix::new(address, if address.is_ipv4() { 32 } else { 128 }),
+        Err(_) => text.parse().ok(),
+    }
 }

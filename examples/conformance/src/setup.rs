@@ -1,7 +1,7 @@
 //! The director that a scenario describes, as the libraries want it.
 
 use lvs_core::{Config, Protocol, Seed};
-use lvs_forward::host::{Host, Port, Prefix};
+use lvs_forward::host::{Host, Port};
 use lvs_forward::{Options, PortId};
 use lvs_std::device::mark::MarkRule;
 
@@ -23,18 +23,18 @@ impl Setup {
                 .add_port(Port::ethernet(port.mac, port.mtu))
                 .map_err(|error| format!("port {name}: {error}"))?;
             for text in &port.addrs {
-                let (address, len) = prefix(text).ok_or_else(|| no_address(text))?;
-                host.add_address(id, address, len).map_err(|error| format!("address {text}: {error}"))?;
+                let own = prefix(text).ok_or_else(|| no_address(text))?;
+                host.add_address(id, own.address(), own.len())
+                    .map_err(|error| format!("address {text}: {error}"))?;
             }
         }
         for text in &self.vips {
-            let (address, _) = prefix(text).ok_or_else(|| no_address(text))?;
-            host.add_virtual_address(address).map_err(|error| format!("address {text}: {error}"))?;
+            let own = prefix(text).ok_or_else(|| no_address(text))?;
+            host.add_virtual_address(own.address()).map_err(|error| format!("address {text}: {error}"))?;
         }
         for route in &self.routes {
-            let (address, len) = prefix(&route.dst).ok_or_else(|| no_address(&route.dst))?;
-            let prefix = Prefix::new(address, len).ok_or_else(|| no_address(&route.dst))?;
-            host.add_route(prefix, Some(route.via), port_id(&names, &route.port)?)
+            let to = prefix(&route.dst).ok_or_else(|| no_address(&route.dst))?;
+            host.add_route(to, Some(route.via), port_id(&names, &route.port)?)
                 .map_err(|error| format!("route to {}: {error}", route.dst))?;
         }
         for neighbour in &self.neigh {
@@ -62,14 +62,10 @@ impl Setup {
 }
 
 fn rule(setup: &MarkSetup) -> Result<MarkRule, String> {
-    let (address, len) = prefix(&setup.dst).ok_or_else(|| no_address(&setup.dst))?;
-    let destination = Prefix::new(address, len).ok_or_else(|| no_address(&setup.dst))?;
-    let protocol = match setup.proto.as_deref() {
-        None => None,
-        Some("tcp") => Some(Protocol::Tcp),
-        Some("udp") => Some(Protocol::Udp),
-        Some("sctp") => Some(Protocol::Sctp),
-        Some(other) => return Err(format!("`{other}` cannot be marked: expected tcp, udp or sctp")),
+    let destination = prefix(&setup.dst).ok_or_else(|| no_address(&setup.dst))?;
+    let protocol = match setup.proto.as_deref().map(str::parse::<Protocol>).transpose() {
+        Ok(protocol) => protocol,
+        Err(error) => return Err(format!("no protocol of a mark: {error}")),
     };
     let ports = setup.port.map_or(0..=u16::MAX, |port| port..=port);
     Ok(MarkRule { mark: setup.mark, protocol, destination, ports })

@@ -45,7 +45,7 @@ impl Cell {
         (self.0 >> 32) as u32
     }
 
-    const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.value() == NONE
     }
 }
@@ -63,23 +63,8 @@ impl<'a> Index<'a> {
 
     /// The first value of this hash that `accept` takes, newest first.
     #[inline]
-    pub(crate) fn find(&self, hash: u32, mut accept: impl FnMut(u32) -> bool) -> Option<u32> {
-        let mut at = self.home(hash);
-        for distance in 0..self.cells.len() {
-            let cell = *self.cells.get(at)?;
-            if cell.hash() == hash {
-                if cell.is_empty() {
-                    return None;
-                }
-                if accept(cell.value()) {
-                    return Some(cell.value());
-                }
-            } else if cell.is_empty() || self.distance(at, cell.hash()) < distance {
-                return None;
-            }
-            at = self.after(at);
-        }
-        None
+    pub(crate) fn find(&self, hash: u32, accept: impl FnMut(u32) -> bool) -> Option<u32> {
+        find(self.cells, hash, accept)
     }
 
     /// Reads the home cell of a hash.
@@ -157,6 +142,7 @@ impl<'a> Index<'a> {
     }
 
     /// Moves what stands from `at` up to the next empty cell on by one, which keeps its order.
+    #[inline(never)]
     fn squeeze_in(&mut self, at: usize, cell: Cell) -> bool {
         let mut end = at;
         for _ in 0..self.cells.len() {
@@ -222,6 +208,32 @@ impl<'a> Index<'a> {
     fn after(&self, at: usize) -> usize {
         if at + 1 == self.cells.len() { 0 } else { at + 1 }
     }
+}
+
+/// As [`Index::find`], in cells that are not to be changed.
+#[inline]
+pub(crate) fn find(cells: &[Cell], hash: u32, mut accept: impl FnMut(u32) -> bool) -> Option<u32> {
+    let home_of = |hash: u32| ((u64::from(hash) * cells.len() as u64) >> 32) as usize;
+    let mut at = home_of(hash);
+    for distance in 0..cells.len() {
+        let cell = *cells.get(at)?;
+        if cell.hash() == hash {
+            if cell.is_empty() {
+                return None;
+            }
+            if accept(cell.value()) {
+                return Some(cell.value());
+            }
+        } else {
+            let home = home_of(cell.hash());
+            let of_other = if at >= home { at - home } else { at + cells.len() - home };
+            if cell.is_empty() || of_other < distance {
+                return None;
+            }
+        }
+        at = if at + 1 == cells.len() { 0 } else { at + 1 };
+    }
+    None
 }
 
 #[cfg(test)]

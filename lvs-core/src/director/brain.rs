@@ -118,11 +118,22 @@ pub(crate) struct Overload {
     pub(super) counter: u32,
     /// By a connection's packets so far: how many of those that might be given up still are not.
     pub(super) spared: [u8; 9],
+    /// What is short and which defences are on, as was said last.
+    #[cfg(feature = "log")]
+    pub(super) told: [bool; 5],
 }
 
 impl Overload {
-    pub(crate) const NEW: Self =
-        Self { available: u64::MAX, full: false, next: Tick::ZERO, rate: 0, counter: 0, spared: [0; 9] };
+    pub(crate) const NEW: Self = Self {
+        available: u64::MAX,
+        full: false,
+        next: Tick::ZERO,
+        rate: 0,
+        counter: 0,
+        spared: [0; 9],
+        #[cfg(feature = "log")]
+        told: [false; 5],
+    };
 }
 
 impl Brain {

@@ -158,6 +158,7 @@ impl<S: Store> Director<S> {
         let mut engine = self.engine();
         let index = engine.tables.by_key.find(&key).ok_or(AddServerError::NoService)?;
         check(&key, &config, engine.brain.joins_families).map_err(|fault| match fault {
+            Fault::NotDirect => AddServerError::NotDirect,
             Fault::FamilyMismatch => AddServerError::FamilyMismatch,
             Fault::NoTunnelPort => AddServerError::NoTunnelPort,
             Fault::Thresholds => AddServerError::BadThresholds,
@@ -185,15 +186,18 @@ impl<S: Store> Director<S> {
         server.tag = config.tag;
         server.standing = Standing::new(config.weight.get());
         (server.load, server.latency) = (0, Latency::NEW);
+        // What was still to be said of it is over: it is in a service again.
+        server.pending = server.pending.of_another();
         server.life = Life::Available;
         server.service = ServiceId(index);
         server.key = key;
         server.next = service.first;
-        let changed = server.set_thresholds(config.upper, config.lower);
+        // One that comes back with its connections may be overloaded by them, as before.
+        let tell = server.set_thresholds(config.upper, config.lower) || server.overloaded;
         service.first = Some(id);
         service.servers += 1;
         engine.list_at(id);
-        engine.announce_overload(id, changed);
+        engine.announce_overload(id, tell);
         engine.inform(index, Change::Added(id));
         say!(debug, "server {} added to service {key}", config.address);
         Ok(id)
@@ -209,14 +213,18 @@ impl<S: Store> Director<S> {
         let mut engine = self.engine();
         let index = engine.tables.by_key.find(&key).ok_or(EditServerError::NoService)?;
         check(&key, &config, engine.brain.joins_families).map_err(|fault| match fault {
+            Fault::NotDirect => EditServerError::NotDirect,
             Fault::FamilyMismatch => EditServerError::FamilyMismatch,
             Fault::NoTunnelPort => EditServerError::NoTunnelPort,
             Fault::Thresholds => EditServerError::BadThresholds,
         })?;
         let found = engine.find_server(index, config.address).ok_or(EditServerError::NotFound)?;
         let id = found.server;
+        // By which chain it is found depends on the method.
+        engine.unlist_at(id);
+        engine.tables.servers[id.0 as usize].method = config.method;
+        engine.list_at(id);
         let server = &mut engine.tables.servers[id.0 as usize];
-        server.method = config.method;
         server.standing.configure(config.weight.get());
         server.draining = config.draining;
         server.tag = config.tag;
@@ -398,12 +406,17 @@ const fn endpoint(address: SocketAddr) -> SocketAddr {
 
 /// What is wrong with a server's configuration.
 enum Fault {
+    NotDirect,
     FamilyMismatch,
     NoTunnelPort,
     Thresholds,
 }
 
 fn check(key: &ServiceKey, config: &ServerConfig, joins_families: bool) -> Result<(), Fault> {
+    // Where no packet is rewritten, nothing else than the address can be meant.
+    if joins_families && config.method != Method::Direct {
+        return Err(Fault::NotDirect);
+    }
     if config.lower > config.upper || config.upper > i32::MAX as u32 {
         return Err(Fault::Thresholds);
     }

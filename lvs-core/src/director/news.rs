@@ -58,7 +58,7 @@ impl<S: Store> Director<S> {
                 server: id,
                 generation: server.generation,
                 tag: server.tag,
-                service: server.service,
+                service: server.key,
                 drained: pending.has(ServerFact::Drained),
                 overloaded: pending.has(ServerFact::Overloaded),
                 relieved: pending.has(ServerFact::Relieved),

@@ -4,14 +4,18 @@
 //! whose keys' hashes lead to the same place; that place's [`Server::head`] is the first of them. So neither the search
 //! for a free place nor that for a server that comes back looks at all places of a large store.
 //!
-//! Servers in services are found by their addresses too, for packets that they send of their own accord. These chains
-//! go both ways, since thousands of services may have the same server, and all may be removed.
+//! Servers of NAT are found by their addresses too, for packets that they send of their own accord: those in services
+//! of one protocol by one chain, those in services by mark by another. So the first in such a chain is nearly always
+//! one that is looked for, though thousands of services may have the same server. The chains go both ways, since all of
+//! those may be removed.
 
 use core::net::SocketAddr;
 
 use crate::director::engine::Engine;
+use crate::model::flow::Protocol;
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
+use crate::model::method::Method;
 use crate::model::seed::Seed;
 use crate::model::server::{Life, Server};
 use crate::model::tick::Tick;
@@ -122,10 +126,12 @@ impl<S: Store> Engine<'_, S> {
         }
     }
 
-    /// Lets a server in a service be found by its address.
+    /// Lets a server in a service be found by its address, if it is one of NAT.
     pub(super) fn list_at(&mut self, id: ServerId) {
         let servers = &mut *self.tables.servers;
-        let head = head_at(servers, self.brain.config.seed, servers[id.0 as usize].address);
+        let own = &servers[id.0 as usize];
+        let Some(chain) = Chain::of(own) else { return };
+        let head = head_at(servers, self.brain.config.seed, chain, own.address);
         let after = servers[head].head_at.replace(id);
         let server = &mut servers[id.0 as usize];
         (server.before_at, server.next_at) = (None, after);
@@ -138,11 +144,12 @@ impl<S: Store> Engine<'_, S> {
     pub(super) fn unlist_at(&mut self, id: ServerId) {
         let servers = &mut *self.tables.servers;
         let server = &mut servers[id.0 as usize];
+        let Some(chain) = Chain::of(server) else { return };
         let (address, before, after) = (server.address, server.before_at.take(), server.next_at.take());
         match before {
             Some(before) => servers[before.0 as usize].next_at = after,
             None => {
-                let head = head_at(servers, self.brain.config.seed, address);
+                let head = head_at(servers, self.brain.config.seed, chain, address);
                 servers[head].head_at = after;
             }
         }
@@ -158,25 +165,59 @@ impl<S: Store> Engine<'_, S> {
     }
 }
 
-/// The servers in services whose addresses lead to the same place as this one, among them all that have it.
+/// By which of the chains of its address a server of NAT is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chain {
+    /// Its service is for this protocol.
+    Protocol(Protocol),
+    /// Its service goes by mark.
+    Marked,
+}
+
+impl Chain {
+    /// That of a server; `None` if it is not one of NAT.
+    const fn of(server: &Server) -> Option<Self> {
+        match (server.method, server.key) {
+            (Method::Nat, ServiceKey::Address { protocol, .. }) => Some(Self::Protocol(protocol)),
+            (Method::Nat, ServiceKey::Mark { .. }) => Some(Self::Marked),
+            (Method::Bypass | Method::Direct | Method::Local | Method::Tunnel(_), _) => None,
+        }
+    }
+}
+
+/// The servers of NAT at an address, in services that this chain is for: nothing that a server sends of its own accord
+/// belongs to another one. Of one place no more than [`MOST_LOOKED_AT`] are looked at, whoever has that address.
 pub(super) fn servers_at(
     servers: &[Server],
     seed: Seed,
+    chain: Chain,
     address: SocketAddr,
 ) -> impl Iterator<Item = (ServerId, &Server)> {
-    let mut next = servers.get(head_at(servers, seed, address)).and_then(|server| server.head_at);
-    core::iter::from_fn(move || {
+    let mut next = servers.get(head_at(servers, seed, chain, address)).and_then(|server| server.head_at);
+    let all = core::iter::from_fn(move || {
         let id = next?;
         let server = servers.get(id.0 as usize)?;
         next = server.next_at;
         Some((id, server))
-    })
+    });
+    all.take(MOST_LOOKED_AT)
+        .filter(move |(_, server)| server.address == address && Chain::of(server) == Some(chain))
 }
 
 /// The place that knows the first server of an address's chain.
-fn head_at(servers: &[Server], seed: Seed, address: SocketAddr) -> usize {
-    place(&ServiceKey::udp(address.ip(), address.port()), servers, seed)
+fn head_at(servers: &[Server], seed: Seed, chain: Chain, address: SocketAddr) -> usize {
+    let (ip, port) = (address.ip(), address.port());
+    let key = match chain {
+        Chain::Protocol(protocol) => ServiceKey::Address { protocol, address: ip, port },
+        // Any place but those of the protocols does.
+        Chain::Marked => ServiceKey::udp(ip, !port),
+    };
+    place(&key, servers, seed)
 }
+
+/// How many servers of a chain are looked at for a packet: of thousands of services that have one server in common, the
+/// ones added last.
+const MOST_LOOKED_AT: usize = 256;
 
 /// The place that a key leads to.
 fn place(key: &ServiceKey, servers: &[Server], seed: Seed) -> usize {

@@ -11,6 +11,7 @@ use crate::model::state::State;
 /// A template of persistence as listings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub struct Template<'a> {
     /// The template's entry.
@@ -38,6 +39,7 @@ pub struct Template<'a> {
 /// A connection as listings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub struct Connection {
     /// The connection's entry.

@@ -1,7 +1,8 @@
 //! What must not be lost of what happens to real servers: kept at each server until it is asked for.
 
 use crate::model::event::Event;
-use crate::model::id::{ServerId, ServiceId};
+use crate::model::id::ServerId;
+use crate::model::key::ServiceKey;
 
 /// What has happened to a real server since it was last asked for; see
 /// [`Director::poll_server`](crate::Director::poll_server). In which order it did is not told; how the server is now
@@ -15,8 +16,8 @@ pub struct ServerNews {
     pub generation: u32,
     /// The embedder's own mark of it, [`ServerConfig::tag`](crate::ServerConfig::tag).
     pub tag: u64,
-    /// The service that it is in, or was before it was removed.
-    pub service: ServiceId,
+    /// The service that it is in, or was in before it was removed, also when that one is gone.
+    pub service: ServiceKey,
     /// The last connection of a server was gone while it was removed or had weight 0.
     pub drained: bool,
     /// The server reached its upper threshold.

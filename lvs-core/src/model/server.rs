@@ -358,7 +358,8 @@ impl Server {
         self.tag
     }
 
-    /// How many servers had this place of the store before: with it, an id names one server for ever.
+    /// How many servers had this place of the store before: with it, an id names one server for ever. One that was
+    /// removed and comes back to its place is the same server.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
@@ -371,7 +372,7 @@ impl Server {
     }
 
     /// The average of the latencies that were [observed](crate::Director::observe), in microseconds, as of `now`; 0
-    /// while none was, or the last one is long ago.
+    /// while none was. It loses half of its height each ten seconds without one, down to 1.
     #[must_use]
     pub fn latency(&self, now: Tick) -> u64 {
         self.latency.micros(now)
@@ -467,12 +468,14 @@ impl serde::Serialize for Server {
     /// What a listing shows of it.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut out = serializer.serialize_struct("Server", 10)?;
+        let mut out = serializer.serialize_struct("Server", 12)?;
         out.serialize_field("address", &self.address)?;
         out.serialize_field("method", &self.method)?;
         out.serialize_field("weight", &self.weight())?;
         out.serialize_field("upper", &self.upper)?;
         out.serialize_field("lower", &self.lower)?;
+        out.serialize_field("tag", &self.tag)?;
+        out.serialize_field("generation", &self.generation)?;
         out.serialize_field("overloaded", &self.overloaded)?;
         out.serialize_field("active", &self.active)?;
         out.serialize_field("inactive", &self.inactive())?;

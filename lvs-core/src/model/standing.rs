@@ -69,7 +69,7 @@ const MOST_SHARE: u8 = 99;
 /// seconds, so that a server that was slow once, and that nobody has asked since, is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Latency {
-    /// Microseconds times 16; 0 while nothing was seen.
+    /// Microseconds times 16, at least 16; 0 while nothing was seen.
     average: u64,
     /// When the last one was seen.
     at: Tick,
@@ -78,7 +78,7 @@ pub(crate) struct Latency {
 impl Latency {
     /// Adds one.
     pub(crate) fn add(&mut self, now: Tick, micros: u32) {
-        let new = u64::from(micros) * UNIT;
+        let new = u64::from(micros.max(1)) * UNIT;
         let before = self.scaled(now);
         // A peak is believed at once, and forgotten by and by: to find out late that a server hangs costs more than to
         // spare it for a while.
@@ -86,9 +86,10 @@ impl Latency {
         self.at = now;
     }
 
-    /// Microseconds, as of now.
+    /// Microseconds, as of now: 0 if none was ever seen, else at least 1. What is forgotten by and by is how slow a
+    /// server was, and never that it is known.
     pub(crate) fn micros(self, now: Tick) -> u64 {
-        self.scaled(now) / UNIT
+        if self.average == 0 { 0 } else { (self.scaled(now) / UNIT).max(1) }
     }
 
     fn scaled(self, now: Tick) -> u64 {
@@ -239,7 +240,9 @@ mod tests {
         assert_eq!(latency.micros(Tick::ZERO), 8_000);
         assert_eq!(latency.micros(Tick::from_millis(5_000)), 6_000);
         assert_eq!(latency.micros(Tick::from_millis(10_000)), 4_000);
-        assert_eq!(latency.micros(Tick::from_millis(u64::MAX)), 0);
+        assert_eq!(latency.micros(Tick::from_millis(u64::MAX)), 1);
+        latency.add(Tick::from_millis(u64::MAX), 0);
+        assert_eq!(latency.micros(Tick::from_millis(u64::MAX)), 1, "it is known");
     }
 
     proptest! {
@@ -253,7 +256,7 @@ mod tests {
                 latency.add(now, micros);
             }
             let most = seen.iter().map(|&(_, micros)| u64::from(micros)).max().unwrap_or(0);
-            prop_assert!(latency.micros(now) <= most);
+            prop_assert!((1..=most.max(1)).contains(&latency.micros(now)));
             prop_assert!(latency.micros(now.plus_millis(later)) <= latency.micros(now));
         }
     }

@@ -7,14 +7,14 @@ use core::ops::Range;
 
 use hashbrown::HashTable;
 
-use super::{Queue, Services, Store, Tables, View, private};
+use super::calls::Calls;
+use super::{Queue, Services, Store, Tables, View, filled, private};
 use crate::conntrack::expiry::Wake;
 use crate::conntrack::index::{Cell, cells_for};
 use crate::conntrack::slot::{Note, Slot};
 use crate::conntrack::table::MAX_SLOTS;
 use crate::model::event::Event;
 use crate::model::key::ServiceKey;
-use crate::model::persistence::MAX_CALL_ID;
 use crate::model::seed::Seed;
 use crate::model::server::Server;
 use crate::sched::Scheduler;
@@ -45,8 +45,7 @@ pub struct Capacity {
     /// Events that wait to be read; further ones are lost and counted. Default 1,024.
     pub events: usize,
     /// Calls that services with [`PersistenceEngine::Sip`](crate::service::PersistenceEngine::Sip) tell apart at one
-    /// time. Default 896, the most that a map of 1,024 cells holds, of 272 bytes each. Without room a packet that
-    /// begins a call is dropped and counted.
+    /// time, of 288 bytes each. Default 896. Without room a packet that begins a call is dropped and counted.
     pub calls: usize,
     /// Bytes of the look-up tables of schedulers, together: 1 KiB for each service with `sh` or `dh`, 16 KiB with `mh`,
     /// 772 KiB with `lblc`, 1,348 KiB with `lblcr`. They are allocated when such a service comes, and freed when it
@@ -73,14 +72,11 @@ impl Capacity {
             .saturating_add(cells_for(connections).saturating_mul(size_of::<Cell>()))
             .saturating_add(self.services.saturating_mul(per_service))
             .saturating_add(map_cells(self.services).saturating_mul(size_of::<(ServiceKey, u32)>() + 1))
-            .saturating_add(map_cells(self.calls).saturating_mul(size_of::<(u32, Call)>() + 1))
+            .saturating_add(Calls::bytes(self.calls))
             .saturating_add(self.servers.saturating_mul(size_of::<Server>()))
             .saturating_add(self.events.saturating_mul(size_of::<Event>()))
     }
 }
-
-/// A Call-ID.
-type Call = heapless::Vec<u8, MAX_CALL_ID>;
 
 /// The cells of a hash map for so many entries: at most 7 entries per 8 cells, a power of two of them, with one control
 /// byte each.
@@ -170,21 +166,12 @@ impl<P> Heap<P> {
                 tables: (0..capacity.services).map(|_| Box::default()).collect(),
                 cells: 0,
                 most_cells: capacity.tables / size_of::<u32>(),
-                calls: HashTable::with_capacity(capacity.calls),
-                most_calls: capacity.calls,
+                calls: Calls::try_new(capacity.calls).ok_or(no_memory)?,
             },
             events: HeapQueue { events: filled(None, capacity.events).ok_or(no_memory)?, first: 0, len: 0 },
             used: false,
         })
     }
-}
-
-/// So many of these. Written once, all of it: pages that the first packets had to fetch one by one would delay them.
-fn filled<T: Clone>(value: T, count: usize) -> Option<Box<[T]>> {
-    let mut all = Vec::new();
-    all.try_reserve_exact(count).ok()?;
-    all.resize(count, value);
-    Some(all.into_boxed_slice())
 }
 
 /// There is no memory for a store, see [`Heap::try_new`].
@@ -278,9 +265,9 @@ impl<P: Schedule> private::Parts for Heap<P> {
             self.servers.fill(Server::VACANT);
             self.services.fill_with(|| None);
             self.events.clear();
-            self.by_key.calls.clear();
         }
         self.by_key.keys.clear();
+        self.by_key.calls.begin(seed);
         self.by_key.seed = seed;
     }
 }
@@ -296,9 +283,7 @@ pub struct HeapServices {
     /// Cells of all of them together, and how many there may be.
     cells: usize,
     most_cells: usize,
-    /// By slot.
-    calls: HashTable<(u32, Call)>,
-    most_calls: usize,
+    calls: Calls,
 }
 
 impl Services for HeapServices {
@@ -325,31 +310,16 @@ impl Services for HeapServices {
     }
 
     fn call(&self, slot: u32) -> Option<&[u8]> {
-        self.calls.find(slot_hash(self.seed, slot), |entry| entry.0 == slot).map(|entry| &*entry.1)
+        self.calls.get(slot)
     }
 
     fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool {
-        let Ok(id) = Call::from_slice(id) else { return false };
-        self.forget_call(slot);
-        // A map grows by allocating, which no packet may do: it stays below what was reserved.
-        let room = self.calls.len() < self.most_calls;
-        if room {
-            let seed = self.seed;
-            self.calls.insert_unique(slot_hash(seed, slot), (slot, id), |entry| slot_hash(seed, entry.0));
-        }
-        room
+        self.calls.keep(slot, id)
     }
 
     fn forget_call(&mut self, slot: u32) {
-        if let Ok(entry) = self.calls.find_entry(slot_hash(self.seed, slot), |entry| entry.0 == slot) {
-            entry.remove();
-        }
+        self.calls.forget(slot);
     }
-}
-
-/// What the Call-ID of the template in a slot is found by.
-const fn slot_hash(seed: Seed, slot: u32) -> u64 {
-    seed.hash([], slot as u64 | 4 << 56)
 }
 
 /// A ring of events, written out here because it never grows: a `VecDeque` asks for each event whether it has to.

@@ -3,6 +3,8 @@
 
 #![expect(unnameable_types, reason = "the trait is sealed: what it is made of has no name outside")]
 
+#[cfg(feature = "alloc")]
+mod calls;
 mod fixed;
 #[cfg(feature = "alloc")]
 mod heap;
@@ -118,4 +120,13 @@ pub trait Queue: core::fmt::Debug {
     fn room(&self) -> usize;
     /// Takes the oldest event.
     fn pop(&mut self) -> Option<Event>;
+}
+
+/// So many of these. Written once, all of it: pages that the first packets had to fetch one by one would delay them.
+#[cfg(feature = "alloc")]
+fn filled<T: Clone>(value: T, count: usize) -> Option<alloc::boxed::Box<[T]>> {
+    let mut all = alloc::vec::Vec::new();
+    all.try_reserve_exact(count).ok()?;
+    all.resize(count, value);
+    Some(all.into_boxed_slice())
 }

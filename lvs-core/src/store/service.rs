@@ -185,12 +185,13 @@ impl<P: crate::sched::Schedule> serde::Serialize for Service<P> {
     /// What a listing shows of it.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut out = serializer.serialize_struct("Service", 7)?;
+        let mut out = serializer.serialize_struct("Service", 8)?;
         out.serialize_field("key", &self.key)?;
         out.serialize_field("scheduler", self.scheduler.name())?;
         out.serialize_field("flags", &self.flags)?;
         out.serialize_field("persistence", &self.persistence)?;
-        out.serialize_field("one_packet", &self.one_packet)?;
+        out.serialize_field("one-packet", &self.one_packet)?;
+        out.serialize_field("tag", &self.tag)?;
         out.serialize_field("servers", &self.servers)?;
         out.serialize_field("traffic", &self.traffic())?;
         out.end()

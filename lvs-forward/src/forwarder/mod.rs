@@ -205,10 +205,12 @@ impl Forwarder {
     /// Whether a request's real server is this very host, which [rejects](Options::reject) what comes to it.
     fn answers_as_server(&self, port: PortId, verdict: &Verdict) -> bool {
         let Verdict::Forward(forward) = verdict else { return false };
-        self.refuses_at(port, forward.address())
+        // What costs least is asked first: nearly every packet is no such one.
+        self.options.reject
             && forward.direction == Direction::Request
             && (forward.method == Method::Local || self.host.owns(forward.address()))
             && !self.host.is_local_server(forward.address())
+            && self.refuses_at(port, forward.address())
     }
 
     /// Whether a frame comes from this machine's own stack, by the [local port](Options::local).

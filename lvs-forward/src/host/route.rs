@@ -13,7 +13,8 @@ use crate::header::address::{from_bits, to_bits};
 /// How many prefixes a host can know, those of its ports included.
 pub const MAX_ROUTES: usize = 64;
 
-/// A destination prefix, e.g. `10.0.1.0/24`. Bits after its length count as zero.
+/// A destination prefix, e.g. `10.0.1.0/24`. Bits after its length may be set: they are kept, tell prefixes apart as
+/// values, and say nothing about which addresses lie in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
     address: IpAddr,
@@ -91,7 +92,7 @@ impl fmt::Display for Prefix {
 impl FromStr for Prefix {
     type Err = ParsePrefixError;
 
-    /// Reads `10.0.1.0/24` or `2001:db8::/32`. Bits after the length may be set, and are kept.
+    /// Reads `10.0.1.0/24` or `2001:db8::/32`.
     fn from_str(text: &str) -> Result<Self, ParsePrefixError> {
         let (address, length) = text.split_once('/').ok_or(ParsePrefixError)?;
         // The standard library would take a sign as well.
@@ -221,8 +222,7 @@ mod tests {
     use super::*;
 
     fn prefix(text: &str) -> Prefix {
-        let (address, len) = text.split_once('/').unwrap();
-        Prefix::new(address.parse().unwrap(), len.parse().unwrap()).unwrap()
+        text.parse().unwrap()
     }
 
     #[test]

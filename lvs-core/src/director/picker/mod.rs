@@ -15,12 +15,11 @@ use crate::director::time::sweep::Swept;
 use crate::model::config::Config;
 use crate::model::error::{
     AddServerError, AddServiceError, EditServerError, EditServiceError, ObserveError, RemoveServerError,
-    RemoveServiceError,
+    RemoveServiceError, ZeroError,
 };
 use crate::model::event::Event;
 use crate::model::id::{ServerId, ServiceId};
 use crate::model::key::ServiceKey;
-use crate::model::method::Method;
 use crate::model::news::ServerNews;
 use crate::model::server::ServerConfig;
 use crate::model::standing::{FailurePolicy, Outcome};
@@ -120,28 +119,22 @@ impl<S: Store> Picker<S> {
         self.director.remove_service(key)
     }
 
-    /// As [`Director::add_server`]; the server may be of any family. Its method is to be [`Method::Direct`], which
-    /// rewrites nothing.
+    /// As [`Director::add_server`]; the server may be of any family. Its method is to be
+    /// [`Method::Direct`](crate::Method::Direct), which rewrites nothing.
     ///
     /// # Errors
     ///
     /// Says why not; nothing has changed then.
     pub fn add_server(&mut self, key: ServiceKey, config: ServerConfig) -> Result<ServerId, AddServerError> {
-        if config.method != Method::Direct {
-            return Err(AddServerError::NotDirect);
-        }
         self.director.add_server(key, config)
     }
 
-    /// As [`Director::edit_server`]. Of a server that failures hold back it changes the weight that comes back.
+    /// As [`Director::edit_server`].
     ///
     /// # Errors
     ///
     /// Says why not; nothing has changed then.
     pub fn edit_server(&mut self, key: ServiceKey, config: ServerConfig) -> Result<(), EditServerError> {
-        if config.method != Method::Direct {
-            return Err(EditServerError::NotDirect);
-        }
         self.director.edit_server(key, config)
     }
 
@@ -170,6 +163,25 @@ impl<S: Store> Picker<S> {
     /// [`ObserveError::NotFound`].
     pub fn set_load(&mut self, server: ServerId, load: u32) -> Result<(), ObserveError> {
         self.director.set_load(server, load)
+    }
+
+    /// As [`Director::zero`].
+    ///
+    /// # Errors
+    ///
+    /// [`ZeroError::NotFound`].
+    pub fn zero(&mut self, key: Option<ServiceKey>) -> Result<(), ZeroError> {
+        self.director.zero(key)
+    }
+
+    /// As [`Director::cut`]: ends entries of a server. What was picked without one is not found by it.
+    pub fn cut(&mut self, now: Tick, server: ServerId, first: u32, count: u32) -> usize {
+        self.director.cut(now, server, first, count)
+    }
+
+    /// As [`Director::report_available`], for `drop_entry` and `drop_packet`.
+    pub fn report_available(&mut self, available: u64) {
+        self.director.report_available(available);
     }
 
     /// As [`Director::set_config`].

@@ -7,48 +7,47 @@ use super::persist::wanted;
 use crate::conntrack::key::Key;
 use crate::director::Director;
 use crate::director::engine::Engine;
-use crate::director::places::servers_at;
+use crate::director::places::{Chain, servers_at};
 use crate::model::flow::Protocol;
 use crate::model::id::ServerId;
 use crate::model::key::ServiceKey;
-use crate::model::method::Method;
 use crate::model::packet::{Chunk, Content, Packet, Path, TcpFlags};
 use crate::model::reason::Reason;
+use crate::model::seed::Seed;
 use crate::model::server::Server;
 use crate::model::verdict::{Inspected, Verdict};
 use crate::store::Store;
 
 impl<S: Store> Director<S> {
     /// The services of this protocol, or by mark, that have a real server of NAT with this address and port: what it
-    /// sends from there that belongs to no connection is the rest of one that is not known any more.
+    /// sends from there that belongs to no connection is the rest of one that is not known any more. Of thousands of
+    /// services that have a server in common these are 256 of each kind, those that got it last.
     pub fn nat_services_of(
         &self,
         protocol: Protocol,
         server: SocketAddr,
     ) -> impl Iterator<Item = ServiceKey> {
-        let servers = servers_at(self.store.view().servers, self.brain.config.seed, server);
-        servers.filter(move |(_, of)| is_nat_server(of, protocol, server)).map(|(_, of)| of.key)
+        let servers = nat_servers(self.store.view().servers, self.brain.config.seed, protocol, server);
+        servers.map(|(_, of)| of.key)
     }
 }
 
-/// Whether `server` is one of NAT at this address and port, in a service of the protocol or by mark.
-fn is_nat_server(server: &Server, protocol: Protocol, at: SocketAddr) -> bool {
-    server.is_available()
-        && server.address == at
-        && server.method == Method::Nat
-        && match server.key {
-            ServiceKey::Address { protocol: of, .. } => of == protocol,
-            ServiceKey::Mark { .. } => true,
-        }
+/// The NAT servers at this address, by IPVS's index of real services: those of the protocol, and any in services by
+/// mark.
+fn nat_servers(
+    servers: &[Server],
+    seed: Seed,
+    protocol: Protocol,
+    at: SocketAddr,
+) -> impl Iterator<Item = (ServerId, &Server)> {
+    let of_protocol = servers_at(servers, seed, Chain::Protocol(protocol), at);
+    of_protocol.chain(servers_at(servers, seed, Chain::Marked, at))
 }
 
 impl<S: Store> Engine<'_, S> {
-    /// The NAT server that a packet's source is, by IPVS's index of real services: that of the packet's protocol, or
-    /// any in a marked service.
-    fn server_at(&self, protocol: Protocol, source: SocketAddr) -> Option<ServerId> {
-        let servers = servers_at(self.tables.servers, self.brain.config.seed, source);
-        // Of several services, the one whose server has the first place, whatever was added last.
-        servers.filter(|(_, server)| is_nat_server(server, protocol, source)).map(|(id, _)| id).min()
+    /// The NAT servers that have this address and port.
+    fn nat_servers(&self, protocol: Protocol, at: SocketAddr) -> impl Iterator<Item = ServerId> {
+        nat_servers(self.tables.servers, self.brain.config.seed, protocol, at).map(|(id, _)| id)
     }
 
     /// Tells a real server that its reply belongs to no connection, if that is wanted.
@@ -66,7 +65,7 @@ impl<S: Store> Engine<'_, S> {
         if ends {
             return None;
         }
-        self.server_at(packet.flow.protocol, packet.flow.source())?;
+        self.nat_servers(packet.flow.protocol, packet.flow.source()).next()?;
         Some(self.brain.reject(Reason::StrayReply))
     }
 
@@ -76,7 +75,8 @@ impl<S: Store> Engine<'_, S> {
         if packet.content != Content::Udp || packet.path != Path::Through || packet.flow.source_port == 0 {
             return None;
         }
-        let server = self.server_at(Protocol::Udp, packet.flow.source())?;
+        // Of several services, the one whose server has the first place, whatever was added last.
+        let server = self.nat_servers(Protocol::Udp, packet.flow.source()).min()?;
         let index = self.tables.servers[server.0 as usize].service.0;
         let service = self.tables.services.get(index as usize)?.as_ref()?;
         let persistence = service.persistence.filter(|persistence| persistence.engine.is_some())?;

@@ -43,15 +43,7 @@ impl<S: Store> Engine<'_, S> {
         }
         self.brain.overload.next = now.plus_secs(1);
         let (live, all) = (self.brain.table.live as usize, self.tables.slots.len());
-        let full = all.saturating_sub(live) < all.div_ceil(SPARE);
-        if full != self.brain.overload.full {
-            say!(
-                warn,
-                "the connection table {} room: {live} of {all} entries are taken",
-                if full { "lacks" } else { "has" }
-            );
-        }
-        self.brain.overload.full = full;
+        self.brain.overload.full = all.saturating_sub(live) < all.div_ceil(SPARE);
         self.brain.look_at_resources();
         // This is what `drop_entry` does: each second a 32nd of the table is looked at, and what seems unimportant is
         // given up.
@@ -119,6 +111,8 @@ impl Brain {
     /// Switches defences on and off as the modes and the resources want it.
     pub(crate) fn look_at_resources(&mut self) {
         let short = self.is_short();
+        #[cfg(feature = "log")]
+        self.tell_defences(short);
         let tuning = &self.config.tuning;
         self.secures_tcp = tuning.secure_tcp.is_on(short);
         // The further available memory is below the threshold, the smaller the rate: one in two at half of it, every
@@ -136,6 +130,28 @@ impl Brain {
                 self.overload.rate = 0;
             }
             crate::model::config::Defence::Always => self.overload.rate = tuning.am_droprate,
+        }
+    }
+
+    /// Says what has become short, and which defences go on or off.
+    #[cfg(feature = "log")]
+    fn tell_defences(&mut self, short: bool) {
+        let tuning = &self.config.tuning;
+        let now = [
+            ("memory is short", "memory is short no more", self.lacks_memory()),
+            ("the connection table lacks room", "the connection table has room again", self.overload.full),
+            ("drop_entry goes on", "drop_entry goes off", tuning.drop_entry.is_on(short)),
+            ("drop_packet goes on", "drop_packet goes off", tuning.drop_packet.is_on(short)),
+            ("secure_tcp goes on", "secure_tcp goes off", tuning.secure_tcp.is_on(short)),
+        ];
+        for (told, (begins, ends, is)) in self.overload.told.iter_mut().zip(now) {
+            if core::mem::replace(told, is) != is {
+                if is {
+                    say!(warn, "{begins}");
+                } else {
+                    say!(info, "{ends}");
+                }
+            }
         }
     }
 
