@@ -48,7 +48,7 @@ fn netlink_signals_tls_and_digests_come_with_the_features_that_need_them() {
     for (feature, crates) in [
         ("links", ["netlink-sys", "netlink-packet-route"].as_slice()),
         ("signals", &["signal-hook"]),
-        ("health", &["md-5", "sha2"]),
+        ("health", &["httparse", "md-5", "sha2"]),
         ("health-tls", &["rustls", "rustls-native-certs"]),
         ("config", &["toml", "serde"]),
         ("runtime", &["serde_json", "tracing"]),

@@ -83,7 +83,10 @@ impl Talk {
         let Some(left) = room.checked_sub(end) else {
             return Some(Err(Failure::TooLong { part: "head", limit: HEAD_LIMIT }));
         };
-        let Some(head) = Head::read(head) else { return Some(Err(NOT_HTTP)) };
+        let head = match Head::read(head) {
+            Ok(head) => head,
+            Err(failure) => return Some(Err(failure)),
+        };
         if (100..200).contains(&head.status) && head.status != SWITCHING {
             // An interim answer (RFC 9110, 15.2): the one that counts follows.
             self.stage = Stage::Head(Vec::new(), left);
@@ -142,37 +145,55 @@ struct Head {
 }
 
 impl Head {
-    /// `None` when it is no HTTP/1.
-    fn read(head: &[u8]) -> Option<Self> {
-        let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
-        let status = lines.next()?.strip_prefix(b"HTTP/1.")?;
-        let (digits, rest) = status.get(1..)?.strip_prefix(b" ")?.split_at_checked(3)?;
-        if !status.first()?.is_ascii_digit() || rest.first().is_some_and(|&byte| byte != b' ') {
-            return None;
+    /// Reads a head with its empty line. Fields that are none are passed over, because they say nothing of whether a
+    /// server is well.
+    fn read(head: &[u8]) -> Result<Self, Failure> {
+        let mut room = vec![httparse::EMPTY_HEADER; MOST_FIELDS];
+        let mut answer = httparse::Response::new(&mut room);
+        let parsed = httparse::ParserConfig::default()
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .parse_response(&mut answer, head);
+        match parsed {
+            // The parser passes over empty lines in front of an answer.
+            Ok(httparse::Status::Complete(_)) if begins_well(head) => {}
+            Ok(_) => return Err(NOT_HTTP),
+            Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
+            Err(_) => return Err(NOT_HTTP),
         }
-        let status =
-            // `parse` takes a sign, which no status has.
-            core::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?.parse().ok()?;
-        let mut framing = Framing::Close;
-        for line in lines {
-            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-            let (name, value) = line.split_at_checked(colon)?;
-            let value = value.get(1..)?.trim_ascii();
-            if name.eq_ignore_ascii_case(b"transfer-encoding") {
-                // Chunked is always the last coding; another one alone ends with the connection.
-                let last = value.rsplit(|&byte| byte == b',').next()?.trim_ascii();
-                framing = if last.eq_ignore_ascii_case(b"chunked") {
-                    Framing::Chunked(Chunk::START)
-                } else {
-                    Framing::Close
-                };
-            } else if name.eq_ignore_ascii_case(b"content-length") && framing == Framing::Close {
-                // A transfer coding counts more than a length (RFC 9112, 6.3).
-                framing = Framing::Length(core::str::from_utf8(value).ok()?.parse().ok()?);
-            }
-        }
-        Some(Self { status, framing })
+        let status = answer.code.ok_or(NOT_HTTP)?;
+        Ok(Self { status, framing: framing(answer.headers)? })
     }
+}
+
+/// How the end of the body is found (RFC 9112, 6.3).
+fn framing(fields: &[httparse::Header<'_>]) -> Result<Framing, Failure> {
+    let named = |name: &'static str| {
+        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    };
+    // A transfer coding counts more than a length. Chunked is always the last one; another one alone ends with the
+    // connection.
+    if let Some(codings) = named("transfer-encoding").next_back() {
+        let last = codings.rsplit(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
+        let chunked = last.eq_ignore_ascii_case(b"chunked");
+        return Ok(if chunked { Framing::Chunked(Chunk::START) } else { Framing::Close });
+    }
+    // A length may be said several times, but no two of them (RFC 9110, 8.6).
+    let mut length = None;
+    for value in named("content-length").flat_map(|value| value.split(|&byte| byte == b',')) {
+        let value = number(value.trim_ascii()).ok_or(BAD_LENGTH)?;
+        if length.replace(value).is_some_and(|other| other != value) {
+            return Err(BAD_LENGTH);
+        }
+    }
+    Ok(length.map_or(Framing::Close, Framing::Length))
+}
+
+/// Digits and nothing else: `parse` takes a sign, which no length has.
+fn number(digits: &[u8]) -> Option<u64> {
+    let digits = digits.iter().all(u8::is_ascii_digit).then_some(digits)?;
+    core::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Where the first empty line ends. Lines may end without CR (RFC 9112, 2.2).
@@ -193,6 +214,10 @@ fn begins_well(head: &[u8]) -> bool {
 }
 
 const NOT_HTTP: Failure = Failure::Garbage("the answer is not HTTP/1");
+const BAD_LENGTH: Failure = Failure::Garbage("the answer's Content-Length is no length");
+const TOO_MANY_FIELDS: Failure = Failure::Garbage("the answer's head has more than 256 fields");
+/// Fields of a head.
+const MOST_FIELDS: usize = 256;
 const AGENT: &str = concat!("lvs-director/", env!("CARGO_PKG_VERSION"));
 /// Bytes of all heads of an answer.
 const HEAD_LIMIT: usize = 16 << 10;
@@ -280,6 +305,33 @@ mod tests {
         }
         let bad_length = b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n";
         assert!(matches!(answers(&with_text("x"), bad_length), Err(Failure::Garbage(_))));
+    }
+
+    #[test]
+    fn a_length_with_a_sign_or_in_two_versions_is_refused() {
+        for length in ["+5", "-5", "5x", "0x5", "", "5, 6", "5\r\nContent-Length: 6", "99999999999999999999"]
+        {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhello");
+            assert_eq!(answers(&with_text("hello"), answer.as_bytes()), Err(BAD_LENGTH), "{length}");
+            assert_eq!(answers(&Http::default(), answer.as_bytes()), Err(BAD_LENGTH), "{length}");
+        }
+        for length in ["5", " 005 ", "5, 5", "5\r\ncontent-length:5"] {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhello");
+            assert_eq!(answers(&with_text("hello"), answer.as_bytes()), PASSED, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_head_with_odd_lines_is_still_a_head_and_one_with_too_many_is_not() {
+        let odd =
+            b"HTTP/1.1 200 OK\r\nno field\r\nX-Folded: a\r\n b\r\nContent-Length : 5\r\n\r\nhello and more";
+        assert_eq!(answers(&with_text("hello"), odd), PASSED);
+        assert_eq!(answers(&with_text("more"), odd), Err(Failure::TextMissing("more".to_owned())));
+        let head = |fields| format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(fields));
+        assert_eq!(answers(&Http::default(), head(MOST_FIELDS).as_bytes()), PASSED);
+        assert_eq!(answers(&Http::default(), head(MOST_FIELDS + 1).as_bytes()), Err(TOO_MANY_FIELDS));
+        let late = b"\r\nHTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(answers(&Http::default(), late), Err(NOT_HTTP));
     }
 
     #[test]
