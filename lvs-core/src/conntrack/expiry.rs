@@ -46,6 +46,20 @@ impl Wake {
         (self.0.wrapping_sub(other.0) as i16) < 0
     }
 
+    /// When its unit begins, if it has not been reached.
+    pub(super) const fn next_begin(self, now: Stamp) -> Stamp {
+        let ahead = self.0.wrapping_sub(Self::at(now).0) as u32;
+        Stamp::from_bits((now.units() >> UNIT_BITS).wrapping_add(ahead) << UNIT_BITS)
+    }
+
+    /// The first of several, none of which has been reached.
+    #[inline]
+    pub(super) fn first_of<const N: usize>(wakes: &[Self; N], now: Stamp) -> Self {
+        let now = Self::at(now).0;
+        let ahead = wakes.iter().fold(HORIZON, |least, wake| least.min(wake.0.wrapping_sub(now)));
+        Self(now.wrapping_add(ahead))
+    }
+
     /// When its unit began, if that was `now` or less than [`ROUND_SECS`] twice before.
     pub(super) const fn begin(self, now: Stamp) -> Stamp {
         // Sixteen bits do not tell which round they are of; counted back from now they do.
@@ -62,6 +76,8 @@ impl Wake {
 pub(crate) struct Lease {
     pub(super) deadline: Stamp,
     pub(super) wake: Wake,
+    /// The moment that the wake-up stands for.
+    pub(super) earliest: Stamp,
 }
 
 impl Lease {
@@ -69,14 +85,14 @@ impl Lease {
     #[inline]
     pub(crate) const fn of_state(now: Stamp, timeout: u32) -> Self {
         let deadline = now.plus_secs(timeout);
-        Self { deadline, wake: Wake::towards(deadline, now) }
+        Self { deadline, wake: Wake::towards(deadline, now), earliest: deadline }
     }
 
     /// Another time than the entry's state gives it. A packet that changes nothing starts the state's own `timeout`,
     /// which may be the shorter one.
     pub(crate) const fn of_its_own(now: Stamp, secs: u32, timeout: u32) -> Self {
-        let earliest = if timeout < secs { timeout } else { secs };
-        Self { deadline: now.plus_secs(secs), wake: Wake::towards(now.plus_secs(earliest), now) }
+        let earliest = now.plus_secs(if timeout < secs { timeout } else { secs });
+        Self { deadline: now.plus_secs(secs), wake: Wake::towards(earliest, now), earliest }
     }
 
     /// No more time.

@@ -6,6 +6,10 @@
 //! than its deadline, though mostly earlier. The sweep reads that array; where it finds a time that has come it
 //! looks at the slot, frees it, or moves the wake-up on to the present deadline. Packets write the array only
 //! when a deadline comes nearer, that is on some changes of state.
+//!
+//! The sweep goes in rounds, each over all slots that were ever used. A round learns when the first of the times
+//! comes that it has passed by; whoever writes an earlier one tells it. So between two rounds the table knows when the
+//! next one is due, and nobody need look before.
 
 use core::hint::black_box;
 use core::ptr;
@@ -18,7 +22,7 @@ use super::slot::{POSTPONED_SECS, Slot};
 use crate::conntrack::hashing::HashTogether;
 use crate::model::budget::Budget;
 use crate::model::seed::Seed;
-use crate::model::tick::{STAMPS_PER_SEC, Stamp};
+use crate::model::tick::{STAMPS_PER_SEC, Stamp, Tick};
 use crate::proto::timeouts::TimeoutTable;
 
 /// Asks for the memory at some addresses to be brought near, without waiting for it: a processor's prefetch
@@ -38,6 +42,11 @@ pub(crate) struct TableState {
     pub(crate) cursor: u32,
     /// When it last began anew.
     round: Stamp,
+    /// Whether that round is not over yet.
+    sweeping: bool,
+    /// No time comes before this: of no entry at all when no round is under way, else of none that the round has
+    /// passed.
+    soonest: Stamp,
     /// Where the search for something to give up goes on.
     pub(crate) reclaim: u32,
     /// What has changed in the index since a batch began, and what is still to be put into it.
@@ -55,6 +64,8 @@ impl TableState {
         live: 0,
         cursor: 0,
         round: Stamp::ZERO,
+        sweeping: false,
+        soonest: Stamp::ZERO,
         reclaim: 0,
         deferred: DeferredInserts::NEW,
         ahead: None,
@@ -64,6 +75,23 @@ impl TableState {
     /// How many slots were ever used: the part of the table that is worth a look.
     pub(crate) const fn used(&self) -> u32 {
         self.fresh
+    }
+
+    /// When the sweep may have something to do: the clock's own time means now, `None` that there are no entries.
+    pub(crate) fn poll_at(&self, clock: Tick) -> Option<Tick> {
+        if self.live == 0 {
+            return None;
+        }
+        let soonest = if self.sweeping { clock.stamp() } else { self.soonest };
+        Some(clock.at_stamp(soonest))
+    }
+
+    /// An entry's time may come then.
+    #[inline]
+    const fn expect(&mut self, at: Stamp) {
+        if at.before(self.soonest) {
+            self.soonest = at;
+        }
     }
 }
 
@@ -219,6 +247,7 @@ impl<'a> Table<'a> {
             }
         }
         self.wakes[id as usize] = lease.wake;
+        self.state.expect(lease.earliest);
         slot.deadline = lease.deadline;
         self.slots[id as usize] = slot;
         self.state.live += 1;
@@ -288,6 +317,7 @@ impl<'a> Table<'a> {
     pub(crate) fn lease(&mut self, id: u32, lease: Lease) {
         self.slots[id as usize].deadline = lease.deadline;
         self.wake_by(id, lease.wake);
+        self.state.expect(lease.earliest);
     }
 
     /// Takes an entry that ended at `when` off the one that controls it.
@@ -301,8 +331,9 @@ impl<'a> Table<'a> {
             slot.postpone_until(when);
         }
         // While it lived by its children the sweep has put its wake-up off, past deadlines of its own as well.
-        let wake = Wake::towards(slot.deadline, now);
-        self.wake_by(controller, wake);
+        let deadline = slot.deadline;
+        self.wake_by(controller, Wake::towards(deadline, now));
+        self.state.expect(deadline);
     }
 
     fn wake_by(&mut self, id: u32, by: Wake) {
@@ -315,19 +346,27 @@ impl<'a> Table<'a> {
     /// Lets the sweep look at every entry again.
     pub(crate) fn wake_all(&mut self, now: Stamp) {
         self.wakes[..self.state.fresh as usize].fill(Wake::at(now));
+        self.state.soonest = now;
     }
 
-    /// Lets the sweep begin anew where it has come to the end.
-    pub(crate) fn wrap(&mut self, now: Stamp) {
-        if self.state.cursor < self.state.fresh {
-            return;
+    /// Whether there is something to sweep. Ends a round that has come to the end of the table, and begins the next one
+    /// when a time has come. To be called before each piece of a sweep.
+    pub(crate) fn is_due(&mut self, now: Stamp) -> bool {
+        let state = &mut *self.state;
+        if state.sweeping && state.cursor < state.fresh {
+            return true;
         }
-        self.state.cursor = 0;
-        self.state.round = now;
+        state.sweeping = state.fresh > 0 && state.soonest.reached(now);
+        if state.sweeping {
+            (state.cursor, state.round) = (0, now);
+            // What the round passes and what is written meanwhile says what comes before that.
+            state.soonest = Wake::furthest(now).next_begin(now);
+        }
+        state.sweeping
     }
 
     /// Lets the sweep look at every entry again where it has not come around for so long that wake-ups left behind may
-    /// look like the future. To be called before each piece of a sweep.
+    /// look like the future. To be called before each sweep.
     pub(crate) fn catch_up(&mut self, now: Stamp) {
         if now.since(self.state.round) > ROUND_SECS * STAMPS_PER_SEC {
             self.wake_all(now);
@@ -339,7 +378,6 @@ impl<'a> Table<'a> {
     pub(crate) fn skip_quiet(&mut self, now: Stamp, budget: &mut Budget) {
         let used = self.state.fresh as usize;
         while budget.slots >= RUN && budget.work > 0 {
-            self.wrap(now);
             let from = self.state.cursor as usize;
             let Some(run) = self.wakes.get(from..used).and_then(|wakes| wakes.first_chunk::<RUN>()) else {
                 return;
@@ -348,6 +386,7 @@ impl<'a> Table<'a> {
             if run.iter().fold(false, |due, wake| due | wake.reached(now)) {
                 return;
             }
+            self.state.expect(Wake::first_of(run, now).next_begin(now));
             self.state.cursor = (from + RUN) as u32;
             budget.spend(RUN, RUN);
         }
@@ -363,22 +402,22 @@ impl<'a> Table<'a> {
         due.map(move |(at, _)| (at, (from + at) as u32))
     }
 
-    /// Goes on around the wake-up times until one belongs to an entry whose time is up, or `budget`, which counts the
-    /// slots looked at, has come down to 0. An entry that controls others lives on; it is named again every 60 s.
+    /// Goes on along the wake-up times until one belongs to an entry whose time is up, or `budget`, which counts the
+    /// slots looked at, has come down to 0, or the round is over. An entry that controls others lives on; it is named
+    /// again every 60 s.
     pub(crate) fn next_due(
         &mut self,
         now: Stamp,
         timeouts: &TimeoutTable,
         budget: &mut usize,
     ) -> Option<Due> {
-        let used = self.state.fresh;
-        while *budget > 0 && used > 0 {
+        while *budget > 0 && self.state.cursor < self.state.fresh {
             *budget -= 1;
-            self.wrap(now);
             let id = self.state.cursor;
             self.state.cursor = id + 1;
             let wake = &mut self.wakes[id as usize];
             if !wake.reached(now) {
+                self.state.expect(wake.next_begin(now));
                 continue;
             }
             let slot = &self.slots[id as usize];
@@ -394,15 +433,20 @@ impl<'a> Table<'a> {
                 // What it is given for that is found out when its time counts again: then how long they live is known.
                 let due = slot.deadline.first_from(wake.begin(now), POSTPONED_SECS);
                 if due.reached(now) {
-                    *wake = Wake::at(slot.deadline.next_after(now, POSTPONED_SECS));
+                    let next = slot.deadline.next_after(now, POSTPONED_SECS);
+                    *wake = Wake::at(next);
+                    self.state.expect(next);
                     return Some(Due::Postponed(id));
                 }
                 *wake = Wake::at(due);
+                self.state.expect(due);
             } else {
                 // The next packet sets the deadline to this at the earliest; it is before the present one where the
                 // time-outs were shortened since.
                 let next = now.plus_secs(slot.timeout(timeouts));
-                *wake = Wake::towards(if next.before(slot.deadline) { next } else { slot.deadline }, now);
+                let next = if next.before(slot.deadline) { next } else { slot.deadline };
+                *wake = Wake::towards(next, now);
+                self.state.expect(next);
             }
         }
         None

@@ -30,6 +30,10 @@ pub(crate) struct Brain {
     pub(super) meter: Meter,
     /// When rates are estimated next.
     pub(super) next_estimate: Tick,
+    /// Whether some server's or service's rate was not zero at the last estimate.
+    pub(super) rates_fall: bool,
+    /// Whether an estimate would have changed anything when the last sweep ended.
+    pub(super) estimates: bool,
     pub(super) rng: Rng,
     /// What schedulers hash with.
     pub(super) scheduling: Seed,
@@ -149,6 +153,9 @@ impl Brain {
             counters: Counters::ZERO,
             meter: Meter::ZERO,
             next_estimate: Tick::ZERO,
+            rates_fall: false,
+            // What came before the first sweep is estimated with it.
+            estimates: true,
             rng,
             scheduling,
             timers: Timers::NEW,

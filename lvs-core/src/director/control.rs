@@ -189,6 +189,8 @@ impl<S: Store> Director<S> {
         // What was still to be said of it is over: it is in a service again.
         server.pending = server.pending.of_another();
         server.life = Life::Available;
+        // While it was away nobody estimated its rates.
+        engine.brain.rates_fall |= server.meter.moves();
         server.service = ServiceId(index);
         server.key = key;
         server.next = service.first;

@@ -48,6 +48,7 @@ pub use fast::{Hit, HitHandler, Next};
 ///   error.
 /// * **Time** passes in [`sweep`](Self::sweep) and [`sweep_briefly`](Self::sweep_briefly), which free what has expired
 ///   with bounded work. Schedulers' timers, rates and the measures against overload run there too.
+///   [`poll_at`](Self::poll_at) says when the next of these calls is due.
 /// * **Helpers and other directors** add connections that no packet has begun: [`expect`](Self::expect),
 ///   [`apply_sync`](Self::apply_sync).
 /// * **What happened** comes out of [`poll_event`](Self::poll_event), [`counters`](Self::counters) and the listings.
@@ -58,7 +59,8 @@ pub use fast::{Hit, HitHandler, Next};
 ///
 /// 1. `decide*` for the packets that have come, with the time taken once for all of them. Carry out each verdict that
 ///    [requires a helper](Verdict::requires_helper) before the next packet is decided.
-/// 2. [`sweep_briefly`](Self::sweep_briefly), so that each second goes once around the table.
+/// 2. [`sweep_briefly`](Self::sweep_briefly), so that each second goes once around the table; and when no packets come,
+///    again at [`poll_at`](Self::poll_at).
 /// 3. [`poll_event`](Self::poll_event) until there is none: the queue is bounded, and events that find it full are lost
 ///    and counted. [`poll_server`](Self::poll_server) until there is none, for what must not be lost.
 /// 4. Control, at any time between these.
@@ -146,6 +148,8 @@ impl<S: Store> Director<S> {
         self.brain.timeouts = TimeoutTable::new(&config.timeouts);
         // With another seed no connection would be found any more.
         self.brain.config = Config { seed, ..config };
+        // What was never to be defended has not been looked at.
+        self.brain.overload.next = Tick::ZERO;
         self.brain.tuning_changed();
     }
 

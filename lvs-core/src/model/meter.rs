@@ -88,6 +88,11 @@ impl Meter {
         self.copied = self.live;
     }
 
+    /// Whether a tick would change anything.
+    pub(crate) fn moves(&self) -> bool {
+        self.live != self.copied || self.estimates != [0; 5]
+    }
+
     /// The traffic up to the last tick, since it was set to zero.
     #[must_use]
     pub fn shown(&self) -> Traffic {

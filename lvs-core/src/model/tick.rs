@@ -58,6 +58,25 @@ impl Tick {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The first moment after this one that is a whole number of times `secs` seconds from the start.
+    pub(crate) const fn next_multiple(self, secs: u64) -> Self {
+        let period = secs * 1_000;
+        Self((self.0 / period).saturating_add(1).saturating_mul(period))
+    }
+
+    /// Whether it is a whole number of times `secs` seconds from the start.
+    pub(crate) const fn is_multiple(self, secs: u64) -> bool {
+        self.0.is_multiple_of(secs * 1_000)
+    }
+
+    /// When a moment of the connection table comes; this one if it has come by then.
+    pub(crate) const fn at_stamp(self, moment: Stamp) -> Self {
+        match moment.millis_after(self.stamp()) {
+            0 => self,
+            after => Self(self.0 / MILLIS_PER_STAMP * MILLIS_PER_STAMP).plus_millis(after),
+        }
+    }
+
     /// The moment in units of the connection table.
     pub(crate) const fn stamp(self) -> Stamp {
         Stamp((self.0 / MILLIS_PER_STAMP) as u32)

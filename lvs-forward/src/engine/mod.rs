@@ -3,7 +3,8 @@
 //! A program lends the engine its director, its forwarder, the frames that came in, and the sending halves of its
 //! [`Ports`]. The engine decides the frames, sends them in the form that their port takes, sends what the forwarder has
 //! to send itself, and sweeps the connection table in pieces. When nothing comes in, [`Engine::poll_at`] says until
-//! when the program may sleep. The engine keeps nothing of what it is lent, allocates nothing, and works without std.
+//! when the program may sleep, which may be for ever. The engine keeps nothing of what it is lent, allocates nothing,
+//! and works without std.
 //!
 //! ```text
 //! frames ──> process ──> Forwarder (Director) ──> Send, SendPieces, Pass ──> Ports
@@ -19,7 +20,7 @@
 //! use lvs_forward::engine::{Engine, OWN_BUFFER, Ports};
 //! use lvs_forward::{Forwarder, Frame, Outcome};
 //!
-//! /// Returns when the next turn is due at the latest.
+//! /// Returns when the next turn is due if no frame comes; `None` for never.
 //! fn turn<S: Store>(
 //!     engine: &mut Engine,
 //!     director: &mut Director<S>,
@@ -27,7 +28,7 @@
 //!     now: Tick,
 //!     batch: &mut [Frame<'_>],
 //!     ports: &mut impl Ports,
-//! ) -> Tick {
+//! ) -> Option<Tick> {
 //!     let mut outcomes = [Outcome::Consumed; BATCH];
 //!     engine.process(director, forwarder, now, batch, &mut outcomes, ports);
 //!     let mut buffer = [0; OWN_BUFFER];
@@ -37,7 +38,7 @@
 //!         // Whoever wants to know is told here.
 //!         drop(event);
 //!     }
-//!     engine.poll_at(forwarder)
+//!     engine.poll_at(director, forwarder)
 //! }
 //! ```
 
@@ -60,8 +61,10 @@ pub const OWN_BUFFER: usize = HEADROOM + 2_048;
 
 /// How often a piece of the connection table is swept while frames come in, in milliseconds.
 const SWEEP_MS: u64 = 10;
-/// How long the sweep may rest while nothing comes in, in milliseconds.
+/// How long the sweep of a large table rests between two pieces while nothing comes in, in milliseconds.
 const IDLE_SWEEP_MS: u64 = 50;
+/// Slots that are swept at a time at least: a microsecond's worth, and all of a small table.
+const LEAST_SLOTS: usize = 1_024;
 
 /// What the loop has to remember between its turns.
 ///
@@ -158,8 +161,8 @@ impl Engine {
             self.last_sweep = now;
             let capacity = director.capacity();
             // After a long sleep the whole table is due, but once is enough.
-            let due = (capacity as u64 * elapsed.min(1_000)).div_ceil(1_000);
-            self.unswept = self.unswept.saturating_add(due as usize).min(capacity);
+            let due = (capacity as u64 * elapsed.min(1_000)).div_ceil(1_000) as usize;
+            self.unswept = self.unswept.saturating_add(due.max(LEAST_SLOTS)).min(capacity);
         }
         let swept = director.sweep_briefly(now, self.unswept);
         self.unswept = self.unswept.saturating_sub(swept.slots);
@@ -171,15 +174,20 @@ impl Engine {
         self.unswept > 0
     }
 
-    /// When the next turn is due at the latest, if nothing comes in: a time that has passed means at once. Never more
-    /// than a few dozen milliseconds ahead, because the sweep goes on.
+    /// When the next turn is due if nothing comes in: when the [director](Director::poll_at) or the
+    /// [forwarder](Forwarder::poll_at) has something to do. A time that has passed means at once; `None` that nothing
+    /// is due until a frame or a command comes. The table is swept every 10 ms at most, and one of more than a thousand
+    /// connections in pieces, so that what expires may wait for that.
     #[must_use]
-    pub fn poll_at(&self, forwarder: &Forwarder) -> Tick {
+    pub fn poll_at<S: Store>(&self, director: &Director<S>, forwarder: &Forwarder) -> Option<Tick> {
         if self.is_behind() {
-            return self.last_sweep;
+            return Some(self.last_sweep);
         }
-        let sweep = self.last_sweep.plus_millis(IDLE_SWEEP_MS);
-        forwarder.poll_at().map_or(sweep, |own| own.min(sweep))
+        let sweep = director.poll_at().map(|due| {
+            let pause = if due <= self.last_sweep { IDLE_SWEEP_MS } else { SWEEP_MS };
+            due.max(self.last_sweep.plus_millis(pause))
+        });
+        sweep.into_iter().chain(forwarder.poll_at()).min()
     }
 }
 

@@ -7,11 +7,12 @@ use lvs_core::Store;
 use lvs_forward::host::MAX_PORTS;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Worker;
+use super::{SNAPSHOT_MS, Worker};
 
 impl<S: Store> Worker<S> {
-    /// Waits for a frame, a command or the next thing that is due. `waiting` frames could not be sent yet.
-    pub(super) fn wait(&mut self, waiting: usize) {
+    /// Waits for a frame, a command or the next thing that is due. `waiting` frames could not be sent yet, and the last
+    /// frame came in so long ago.
+    pub(super) fn wait(&mut self, waiting: usize, quiet: Duration) {
         let mut fds = Vec::<PollFd<'_>, { MAX_PORTS + 1 }>::new();
         let mut ports = Vec::<usize, MAX_PORTS>::new();
         let mut blind = false;
@@ -30,10 +31,14 @@ impl<S: Store> Worker<S> {
         }
         let _ = fds.push(PollFd::from_borrowed_fd(self.inbox.wake_rx(), PollFlags::IN));
         let now = self.clock.now();
-        let due = Duration::from_millis(self.engine.poll_at(&self.forwarder).millis_since(now));
-        // The director's timers have no deadline to be asked for, so that a long wait ends for them.
-        let patience = if waiting > 0 || blind { SHORT } else { due.clamp(SHORT, LONG) };
-        let patience = timespec(patience);
+        let due = self.engine.poll_at(&self.director, &self.forwarder).map(|due| due.millis_since(now));
+        let snapshot = SNAPSHOT_MS.saturating_sub(now.millis_since(self.last_snapshot));
+        // Two things have no deadline to be asked for: what goes past the worker is counted now and then, and memory of
+        // frames that were sent just now is given back when the worker wakes.
+        let soon = self.offload.is_some() || quiet < Duration::from_millis(SOON_MS);
+        let longest = if soon { SOON_MS.min(snapshot) } else { snapshot };
+        let patience = if waiting > 0 || blind { SHORT_MS } else { due.unwrap_or(longest).min(longest) };
+        let patience = timespec(Duration::from_millis(patience.max(SHORT_MS)));
         self.counters.waits += 1;
         // A signal ends the wait, too.
         if poll(&mut fds, Some(&patience)).unwrap_or_default() == 0 {
@@ -61,10 +66,10 @@ impl<S: Store> Worker<S> {
     }
 }
 
-/// How long an idle worker waits at most: sweeping and questions to neighbours go on.
-const LONG: Duration = Duration::from_millis(50);
-/// How long it waits when a device must be asked again.
-const SHORT: Duration = Duration::from_millis(1);
+/// How long a worker waits at most that cannot know when it is needed, in milliseconds.
+const SOON_MS: u64 = 50;
+/// How long it waits when a device must be asked again, in milliseconds, and at least.
+const SHORT_MS: u64 = 1;
 
 const fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos() as i64 }

@@ -231,8 +231,9 @@ impl<S: Store> Worker<S> {
                 return end;
             }
             let behind = self.engine.is_behind() || self.offload.as_ref().is_some_and(FlowOffload::is_behind);
-            if !self.busy_poll && !behind && last_moved.elapsed() >= self.linger {
-                self.wait(waiting);
+            let quiet = last_moved.elapsed();
+            if !self.busy_poll && !behind && quiet >= self.linger {
+                self.wait(waiting, quiet);
             }
         }
     }

@@ -40,8 +40,8 @@ pub use client::{Client, NotPicked, Opened, Pick};
 /// caller keeps the [`Pick`]. [`open`](Self::open) and [`close`](Self::close) make one, which is found again by its
 /// flow. Under persistence both make a template.
 ///
-/// Time is an argument, as everywhere in this crate. [`sweep`](Self::sweep) is to be called about every 10 ms, or
-/// whenever the caller has time: it frees what has expired.
+/// Time is an argument, as everywhere in this crate. [`sweep`](Self::sweep) is to be called when
+/// [`poll_at`](Self::poll_at) says so, or whenever the caller has time: it frees what has expired.
 ///
 /// ```
 /// use lvs_core::pick::{Client, FailurePolicy, Outcome, Picker};
@@ -206,6 +206,12 @@ impl<S: Store> Picker<S> {
     /// As [`Director::sweep`].
     pub fn sweep(&mut self, now: Tick, budget: usize) -> usize {
         self.director.sweep(now, budget)
+    }
+
+    /// As [`Director::poll_at`].
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Tick> {
+        self.director.poll_at()
     }
 
     /// As [`Director::sweep_briefly`].

@@ -121,24 +121,34 @@ impl<S: Store> Engine<'_, S> {
     /// Estimates rates, every two seconds.
     pub(crate) fn estimate(&mut self) {
         let now = self.brain.clock;
-        if now < self.brain.next_estimate {
-            return;
+        // What was counted while nothing was to be estimated waits for the end of its own two seconds.
+        let counts = self.brain.estimates || now.is_multiple(ESTIMATE_PERIOD_SECS);
+        if now >= self.brain.next_estimate {
+            self.brain.next_estimate = now.next_multiple(ESTIMATE_PERIOD_SECS);
+            if counts && self.brain.config.tuning.run_estimation {
+                self.estimate_all();
+            }
         }
-        self.brain.next_estimate = now.plus_secs(ESTIMATE_PERIOD_SECS);
-        if !self.brain.config.tuning.run_estimation {
-            return;
-        }
+        self.brain.estimates = self.brain.would_estimate();
+    }
+
+    fn estimate_all(&mut self) {
         self.brain.meter.tick();
+        let mut fall = false;
         // No further than there are any: the places of a store may be many.
         let mut servers = 0;
         for service in
             self.tables.services.iter_mut().flatten().take(self.brain.families.iter().sum::<u32>() as usize)
         {
             service.meter.tick();
+            fall |= service.meter.moves();
             servers += service.servers as usize;
         }
-        let available = self.tables.servers.iter_mut().filter(|server| server.is_available());
-        available.take(servers).for_each(|server| server.meter.tick());
+        for server in self.tables.servers.iter_mut().filter(|server| server.is_available()).take(servers) {
+            server.meter.tick();
+            fall |= server.meter.moves();
+        }
+        self.brain.rates_fall = fall;
     }
 
     /// Ends connections of removed servers, a part of the table at a time, if `expire_nodest_conn` was on at

@@ -1,6 +1,6 @@
 //! What is done about overload: the switches `drop_entry`, `drop_packet` and `secure_tcp`, looked at once a second.
 //!
-//! Each has a mode ([`Defence`](crate::config::Defence)): never, while memory or the table is short, or always. Memory
+//! Each has a mode ([`Defence`]): never, while memory or the table is short, or always. Memory
 //! is short when what the program [reported](Director::report_available) is below
 //! [`amemthresh`](crate::config::Tuning::amemthresh). The table is short when less than a sixteenth of it is free: it
 //! is what a flood uses up here, where the memory for it was taken at the start.
@@ -19,9 +19,11 @@
 use crate::director::Director;
 use crate::director::brain::Brain;
 use crate::director::engine::Engine;
+use crate::model::config::{Defence, Tuning};
 use crate::model::event::Cause;
 use crate::model::flow::Protocol;
 use crate::model::state::{SctpState, State as ProtocolState, TcpState};
+use crate::model::tick::Tick;
 use crate::store::Store;
 
 impl<S: Store> Director<S> {
@@ -41,7 +43,7 @@ impl<S: Store> Engine<'_, S> {
         if now < self.brain.overload.next {
             return;
         }
-        self.brain.overload.next = now.plus_secs(1);
+        self.brain.overload.next = now.next_multiple(1);
         let (live, all) = (self.brain.table.live as usize, self.tables.slots.len());
         self.brain.overload.full = all.saturating_sub(live) < all.div_ceil(SPARE);
         self.brain.look_at_resources();
@@ -99,6 +101,13 @@ impl<S: Store> Engine<'_, S> {
 }
 
 impl Brain {
+    /// When the defences look at what there is; `None` while none is to be used.
+    pub(crate) fn defends_at(&self) -> Option<Tick> {
+        let Tuning { drop_entry, drop_packet, secure_tcp, .. } = self.config.tuning;
+        let used = [drop_entry, drop_packet, secure_tcp].into_iter().any(|mode| mode != Defence::Never);
+        used.then_some(self.overload.next)
+    }
+
     /// Whether memory or the table is short.
     fn is_short(&self) -> bool {
         self.lacks_memory() || self.overload.full
@@ -119,17 +128,17 @@ impl Brain {
         // one at nothing.
         let threshold = u64::from(tuning.amemthresh);
         match tuning.drop_packet {
-            crate::model::config::Defence::Automatic if self.lacks_memory() => {
+            Defence::Automatic if self.lacks_memory() => {
                 let missing = threshold.saturating_sub(self.overload.available).max(1);
                 self.overload.rate = u32::try_from(threshold / missing).unwrap_or(u32::MAX);
                 self.overload.counter = self.overload.rate;
             }
             // The counter goes on from where it was.
-            crate::model::config::Defence::Automatic if short => self.overload.rate = tuning.am_droprate,
-            crate::model::config::Defence::Automatic | crate::model::config::Defence::Never => {
+            Defence::Automatic if short => self.overload.rate = tuning.am_droprate,
+            Defence::Automatic | Defence::Never => {
                 self.overload.rate = 0;
             }
-            crate::model::config::Defence::Always => self.overload.rate = tuning.am_droprate,
+            Defence::Always => self.overload.rate = tuning.am_droprate,
         }
     }
 

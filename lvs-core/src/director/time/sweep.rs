@@ -8,6 +8,7 @@ use core::hint::black_box;
 
 use crate::conntrack::table::{Due, Table};
 use crate::director::Director;
+use crate::director::brain::Brain;
 use crate::director::engine::Engine;
 use crate::model::budget::Budget;
 use crate::model::tick::Tick;
@@ -45,6 +46,42 @@ impl<S: Store> Director<S> {
         self.sweep_within(now, Budget { slots: budget, work: BRIEF })
     }
 
+    /// When the next [`sweep`](Self::sweep) has something to do: connections that expire, rates that change, timers of
+    /// schedulers, servers that come back, removed ones that go, defences. A moment that has passed means now; `None`
+    /// that only a packet or a call can change anything. It may come early, so a sweep then may find nothing yet.
+    ///
+    /// A program that sweeps the whole table at these moments, and after each packet and each change, learns the same
+    /// events at the same times as one that sweeps all the time. (Which connection a full table
+    /// [gives up](crate::config::WhenFull) depends on how often it was swept.) After a sweep that ended before it was
+    /// through, this is now; a program with a large table may well let some time pass between the pieces.
+    ///
+    /// ```
+    /// # use lvs_core::{Config, Director, Heap, Seed, Tick};
+    /// # let store: Heap = Heap::with_capacity(1_000);
+    /// # let mut director = Director::new(Config::new(Seed::from_bytes([7; 16])), store);
+    /// # let now = Tick::ZERO;
+    /// // .. packets ..
+    /// director.sweep(now, director.capacity());
+    /// match director.poll_at() {
+    ///     Some(at) => println!("sleep for {} ms", at.millis_since(now)),
+    ///     None => println!("sleep until a packet comes"),
+    /// }
+    /// ```
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Tick> {
+        let brain = &self.brain;
+        let due = [
+            brain.table.poll_at(brain.clock),
+            brain.flush.map(|_| brain.clock),
+            brain.would_estimate().then_some(brain.next_estimate),
+            brain.defends_at(),
+            (brain.trash > 0).then_some(brain.next_trash),
+            brain.timers.next,
+            brain.next_return,
+        ];
+        due.into_iter().flatten().min()
+    }
+
     fn sweep_within(&mut self, now: Tick, mut budget: Budget) -> Swept {
         let mut engine = self.engine_at(now);
         let before = engine.brain.table.live;
@@ -59,7 +96,7 @@ impl<S: Store> Director<S> {
         let around = budget.slots >= all;
         // Once around is enough: a second round in the same call would find what the first has left.
         budget.slots = budget.slots.min(all);
-        engine.free_expired(&mut budget);
+        let rests = engine.free_expired(&mut budget) && engine.brain.flush.is_none();
         engine.nominate(asked, &mut budget);
         engine.defend();
         engine.bring_back();
@@ -69,9 +106,16 @@ impl<S: Store> Director<S> {
         }
         engine.tick();
         let freed = before.saturating_sub(engine.brain.table.live) as usize;
-        // Slots that were never used need no look.
-        let slots = if around && budget.slots == 0 { asked } else { asked.min(all) - budget.slots };
+        // Slots whose time has not come need no look.
+        let slots = if rests || around && budget.slots == 0 { asked } else { asked.min(all) - budget.slots };
         Swept { slots, freed }
+    }
+}
+
+impl Brain {
+    /// Whether the next estimate of rates changes anything. All traffic is counted in total, too.
+    pub(super) fn would_estimate(&self) -> bool {
+        self.config.tuning.run_estimation && (self.rates_fall || self.meter.moves())
     }
 }
 
@@ -86,15 +130,20 @@ pub struct Swept {
 }
 
 impl<S: Store> Engine<'_, S> {
-    fn free_expired(&mut self, budget: &mut Budget) {
+    /// Frees what has expired; says whether that is all there is.
+    fn free_expired(&mut self, budget: &mut Budget) -> bool {
         self.tables.connections(&mut self.brain.table).catch_up(self.now);
-        while budget.lasts() {
-            self.tables.connections(&mut self.brain.table).skip_quiet(self.now, budget);
-            if !budget.lasts() {
-                return;
+        loop {
+            let mut table = self.tables.connections(&mut self.brain.table);
+            if !table.is_due(self.now) {
+                return true;
             }
-            self.tables.connections(&mut self.brain.table).wrap(self.now);
-            let mut piece = PIECE.min(budget.slots);
+            table.skip_quiet(self.now, budget);
+            if !budget.lasts() {
+                return false;
+            }
+            let ahead = (self.brain.table.used() - self.brain.table.cursor) as usize;
+            let mut piece = PIECE.min(budget.slots).min(ahead);
             let slots = piece;
             // All memory that a piece needs is read before the first entry ends, so that the reads overlap.
             let foreseen = self.foresee(piece);
