@@ -1,7 +1,10 @@
 //! How long does a decision without a packet take, from the pick to its release? Without an entry by scheduler, and
-//! with an entry and persistence by number of connections.
+//! with an entry and persistence by number of connections. How long one read of memory takes that nobody has touched
+//! lately, in as much memory as a table of a million connections has, says what the machine does.
 //!
-//! `LVS_BENCH_MAX` bounds the number of connections (default 1,048,576).
+//! `LVS_BENCH_MAX` bounds the number of connections (default 1,048,576). With
+//! `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` the memory is in large pages, which a program asks for by
+//! [`Heap::addresses`].
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 
@@ -89,12 +92,30 @@ fn with_entry(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Reads that each need what the one before has read, from one cache line to another at random.
+fn random_access(criterion: &mut Criterion) {
+    let mut lines = vec![[0_u64; 8]; LINES];
+    // A generator of full period is a circle through all lines.
+    for (at, line) in lines.iter_mut().enumerate() {
+        line[0] = (at as u64).wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f)
+            % LINES as u64;
+    }
+    let mut at = 0;
+    criterion.bench_function("random-access", |bencher| {
+        bencher.iter(|| at = lines[at][0] as usize);
+    });
+    black_box(at);
+}
+
+/// Of 64 bytes: 128 MB.
+const LINES: usize = 1 << 21;
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
         .measurement_time(core::time::Duration::from_secs(1))
         .warm_up_time(core::time::Duration::from_millis(300));
-    targets = without_entry, with_entry
+    targets = without_entry, with_entry, random_access
 }
 criterion_main!(benches);

@@ -47,6 +47,8 @@ pub(crate) struct Brain {
     pub(super) call_services: u32,
     /// What the last answer was to the question for a packet's service; `None` when services came or went since.
     pub(super) last_service: Option<(Sought, Option<u32>)>,
+    /// The service that something was picked from last, and its place; `None` when services came or went since.
+    pub(super) last_picked: Option<(ServiceKey, u32)>,
     /// Connections whose client port is not known yet.
     pub(super) without_client_port: u32,
     /// Whether connections are sent to a backup, and whether this is one.
@@ -164,6 +166,7 @@ impl Brain {
             ftp_services: 0,
             call_services: 0,
             last_service: None,
+            last_picked: None,
             without_client_port: 0,
             master: false,
             backup: false,
@@ -201,6 +204,11 @@ impl Brain {
         // packet.
         self.watches_local = self.leaves_clients_alone() || self.config.tuning.nat_icmp_send;
         self.look_at_resources();
+    }
+
+    /// Services came or went: what was found by their keys is so no more.
+    pub(super) const fn services_changed(&mut self) {
+        (self.last_service, self.last_picked) = (None, None);
     }
 
     /// Whether a backup is to leave clients' packets to others.

@@ -58,7 +58,7 @@ impl<S: Store> Director<S> {
         engine.tables.by_key.insert(key, index);
         // The answer that was kept may be that there is none, or the service for all ports, which the new one comes
         // before.
-        engine.brain.last_service = None;
+        engine.brain.services_changed();
         engine.brain.families[family_index(key.family())] += 1;
         engine.brain.wildcards += u32::from(has_port(&key, 0));
         engine.brain.ftp_services += u32::from(has_port(&key, FTP_PORT));
@@ -124,7 +124,7 @@ impl<S: Store> Director<S> {
         let service = engine.tables.services.get_mut(index as usize).and_then(Option::take);
         let service = service.ok_or(RemoveServiceError::NotFound)?;
         engine.tables.by_key.remove(&key);
-        engine.brain.last_service = None;
+        engine.brain.services_changed();
         engine.brain.families[family_index(key.family())] -= 1;
         engine.brain.wildcards -= u32::from(has_port(&key, 0));
         engine.brain.ftp_services -= u32::from(has_port(&key, FTP_PORT));

@@ -1,5 +1,6 @@
 //! Picks: by the scheduler's choice alone, or with an entry in the table.
 
+use core::hint::black_box;
 use core::net::SocketAddr;
 
 use super::client::{call_of, flow_of};
@@ -7,7 +8,7 @@ use super::{Client, NotPicked, Opened, Pick, Picker};
 use crate::conntrack::expiry::Lease;
 use crate::conntrack::key::Key;
 use crate::director::engine::Engine;
-use crate::director::slow::schedule::Picked;
+use crate::director::slow::persist::{Picked, Wanted};
 use crate::model::event::Cause;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::{ConnId, ServerId};
@@ -18,7 +19,7 @@ use crate::model::packet::{Chunk, Content, Packet, TcpFlags};
 use crate::model::reason::Reason;
 use crate::model::state::{SctpState, State, TcpState};
 use crate::model::tick::Tick;
-use crate::model::verdict::Verdict;
+use crate::model::verdict::{Inspected, Verdict};
 use crate::store::{Services as _, Store};
 
 impl<S: Store> Picker<S> {
@@ -41,7 +42,7 @@ impl<S: Store> Picker<S> {
         let inspected = call_of(client);
         // Nothing is looked up by this key, so its hash is nobody's.
         let key = Key::of_request(&packet.flow);
-        let picked = Picked { by: &packet, held: true, whole: is_whole(service, client) };
+        let picked = Picked { by: &packet, held: true, wanted: engine.wanted(index, &packet, client) };
         match engine.schedule_as(&packet, (&key, 0), Some(index), &inspected, Some(picked)) {
             Verdict::Forward(forward) => {
                 let active = packet.flow.protocol != Protocol::Udp;
@@ -98,8 +99,22 @@ impl<S: Store> Picker<S> {
         if flow.source_port == 0 {
             return Err(engine.refuse(Reason::NotStarting));
         }
+        // A listener's address need not be the service's, and may be several services'. So the entry has the flow of
+        // the client, and the choice goes by the service and the client, as that of `pick`.
+        let mut chosen_by = flow_of(service, client, engine.brain.scheduling);
+        chosen_by.protocol = flow.protocol;
+        if chosen_by.destination_port == 0 {
+            chosen_by.destination_port = flow.destination_port;
+        }
+        let by = first_packet(chosen_by, service);
+        let wanted = engine.wanted(index, &by, client);
         let key = Key::of_request(flow);
         let hash = key.hash(engine.brain.config.seed);
+        // Memory that nobody has touched lately, which is waited for once and not twice.
+        if let Some(wanted) = &wanted {
+            let table = engine.connections();
+            black_box(table.touch_home(wanted.hash) ^ table.touch_home(hash));
+        }
         if let Some(id) = engine.find_request(&key, hash) {
             let slot = &mut engine.tables.slots[id as usize];
             let server = &engine.tables.servers[slot.server as usize];
@@ -113,16 +128,8 @@ impl<S: Store> Picker<S> {
             // Its server is gone, or it was another service's.
             engine.close(id, engine.now, Cause::Dropped);
         }
-        // A listener's address need not be the service's, and may be several services'. So the entry has the flow of
-        // the client, and the choice goes by the service and the client, as that of `pick`.
-        let mut chosen_by = flow_of(service, client, engine.brain.scheduling);
-        chosen_by.protocol = flow.protocol;
-        if chosen_by.destination_port == 0 {
-            chosen_by.destination_port = flow.destination_port;
-        }
-        let by = first_packet(chosen_by, service);
         let packet = Packet { flow: *flow, ..by };
-        let picked = Picked { by: &by, held: false, whole: is_whole(service, client) };
+        let picked = Picked { by: &by, held: false, wanted };
         match engine.schedule_as(&packet, (&key, hash), Some(index), &call_of(client), Some(picked)) {
             Verdict::Forward(forward) => {
                 engine.establish(forward.connection.0);
@@ -156,10 +163,35 @@ impl<S: Store> Picker<S> {
 
 impl<S: Store> Engine<'_, S> {
     fn service_index(&mut self, service: &ServiceKey) -> Result<u32, NotPicked> {
-        match self.tables.by_key.find(service) {
-            Some(index) => Ok(index),
-            None => Err(self.refuse(Reason::NoService)),
+        // Most programs pick from one service: to compare its key is cheaper than to hash it.
+        if let Some((last, index)) = self.brain.last_picked
+            && last == *service
+        {
+            return Ok(index);
         }
+        let Some(index) = self.tables.by_key.find(service) else {
+            return Err(self.refuse(Reason::NoService));
+        };
+        self.brain.last_picked = Some((*service, index));
+        Ok(index)
+    }
+
+    /// The template that a client of a service would have, if the service has persistence and the client what that goes
+    /// by.
+    #[inline]
+    fn wanted<'c>(&self, index: u32, by: &Packet, client: Client<'c>) -> Option<Wanted<'c>> {
+        let service = self.tables.services.get(index as usize)?.as_ref()?;
+        let mut persistence = service.persistence?;
+        let call = match (persistence.engine, call_of(client)) {
+            (None, _) => None,
+            (Some(_), Inspected::CallId(call)) => Some(call?),
+            (Some(_), Inspected::Nothing) => return None,
+        };
+        // The mask is one for addresses of the service's own family.
+        if client.family() != Some(service.key.family()) {
+            persistence.mask = None;
+        }
+        Some(self.brain.wanted_of_service(by, &service.key, &persistence, call))
     }
 
     fn refuse(&mut self, reason: Reason) -> NotPicked {
@@ -202,11 +234,6 @@ impl<S: Store> Engine<'_, S> {
             self.note_server(id, ServerFact::Drained);
         }
     }
-}
-
-/// Whether the whole address of a client counts for persistence: the mask is one of the service's own family.
-fn is_whole(service: &ServiceKey, client: Client<'_>) -> bool {
-    client.family() != Some(service.family())
 }
 
 /// The packet that would begin a connection of this flow.

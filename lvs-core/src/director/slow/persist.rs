@@ -22,8 +22,21 @@ use crate::store::{Services as _, Store};
 pub(crate) struct Wanted<'c> {
     pub(crate) key: Key,
     pub(crate) call: Option<&'c [u8]>,
+    /// [`Brain::template_hash`] of both.
+    pub(crate) hash: u32,
     /// Whether it is for one port, so that it also remembers the server's.
     pub(crate) one_port: bool,
+}
+
+/// How a connection is scheduled that no packet asks for. Its service is known and need not be guessed from a port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Picked<'a> {
+    /// What the choice goes by in place of the connection's own flow.
+    pub(crate) by: &'a Packet,
+    /// The connection gets no entry, and counts at its server until it is released.
+    pub(crate) held: bool,
+    /// The template that it would have; `None` where its client has not what the service's persistence goes by.
+    pub(crate) wanted: Option<Wanted<'a>>,
 }
 
 impl<S: Store> Engine<'_, S> {
@@ -34,15 +47,16 @@ impl<S: Store> Engine<'_, S> {
         opening: &Opening<'_>,
         index: u32,
         (persistence, call): (&Persistence, Option<&[u8]>),
-        picked: Option<&Packet>,
+        picked: Option<Picked<'_>>,
     ) -> Verdict {
         let Some(Some(service)) = self.tables.services.get(index as usize) else {
             return self.brain.pass(Reason::NoService);
         };
         let service_key = service.key;
         let (by, wanted) = match picked {
-            None => (packet, wanted(packet, &service_key, persistence, call)),
-            Some(by) => (by, wanted_of_service(by, &service_key, persistence, call)),
+            None => (packet, self.brain.wanted(packet, &service_key, persistence, call)),
+            Some(Picked { by, wanted: Some(wanted), .. }) => (by, wanted),
+            Some(Picked { wanted: None, .. }) => return self.brain.drop(Reason::NoCallId),
         };
         let template = match self.living_template(&wanted, None) {
             Some(id) => id,
@@ -95,7 +109,6 @@ impl<S: Store> Engine<'_, S> {
     /// The template that answers.
     pub(crate) fn find_template(&mut self, wanted: &Wanted<'_>) -> Option<u32> {
         // A template for a call has an ordinary key besides, which others may share: the Call-ID decides.
-        let hash = self.brain.template_hash(&wanted.key, wanted.call);
         let by_key = &*self.tables.by_key;
         let table = crate::conntrack::table::Table::new(
             self.tables.slots,
@@ -103,7 +116,7 @@ impl<S: Store> Engine<'_, S> {
             self.tables.wakes,
             &mut self.brain.table,
         );
-        table.find(hash, self.now, |id, slot| {
+        table.find(wanted.hash, self.now, |id, slot| {
             slot.answers(&wanted.key)
                 && match wanted.call {
                     None => !slot.is_call(),
@@ -143,8 +156,7 @@ impl<S: Store> Engine<'_, S> {
         // The template has a time-out of its own, since an edit of the service counts for new templates only.
         slot.set_template_timeout(timeout.clamp(1, MAX_TIMEOUT_SECS));
         let lease = Lease::of_state(self.now, slot.template_timeout());
-        let hash = self.brain.template_hash(&wanted.key, wanted.call);
-        self.connections().fill(id, slot, lease, hash, None);
+        self.connections().fill(id, slot, lease, wanted.hash, None);
         self.tables.notes[id as usize].mark = mark;
         self.tables.servers[server.0 as usize].persistent += 1;
         // The Call-ID is kept under the number of the slot, so there must be a slot first; it is given back where there
@@ -152,7 +164,7 @@ impl<S: Store> Engine<'_, S> {
         if let Some(call) = wanted.call
             && !self.tables.by_key.keep_call(id, call)
         {
-            self.connections().remove(id, hash, None);
+            self.connections().remove(id, wanted.hash, None);
             self.tables.servers[server.0 as usize].persistent -= 1;
             return Err(Reason::CallsFull);
         }
@@ -180,6 +192,63 @@ impl Brain {
             Some(call) => (self.config.seed.hash_bytes(call) >> 32) as u32,
         }
     }
+
+    /// What a template with this key, or for this call, is looked up by.
+    #[inline]
+    pub(crate) fn wanted_by<'c>(&self, key: Key, call: Option<&'c [u8]>, one_port: bool) -> Wanted<'c> {
+        Wanted { key, call, hash: self.template_hash(&key, call), one_port }
+    }
+
+    /// The template for a packet.
+    pub(crate) fn wanted<'c>(
+        &self,
+        packet: &Packet,
+        service: &ServiceKey,
+        persistence: &Persistence,
+        call: Option<&'c [u8]>,
+    ) -> Wanted<'c> {
+        let flow = &packet.flow;
+        let port = flow.destination_port;
+        let one_port = port == wanted_port(service) && port != FTP_PORT;
+        let by_address = |port| TemplateTarget::Address {
+            protocol: flow.protocol,
+            address: SocketAddr::new(flow.addresses.destination(), port),
+        };
+        let target = match *service {
+            ServiceKey::Mark { mark, .. } if !one_port => TemplateTarget::Mark(mark),
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {
+                by_address(if one_port { port } else { 0 })
+            }
+        };
+        let network = persistence.network(flow.addresses.source());
+        self.wanted_by(Key::of_template(network, &target), call, one_port)
+    }
+
+    /// The template for a client that a real server is picked for without a packet. It is for the service itself,
+    /// whatever the client's flow is addressed to, so that services share none.
+    pub(crate) fn wanted_of_service<'c>(
+        &self,
+        packet: &Packet,
+        service: &ServiceKey,
+        persistence: &Persistence,
+        call: Option<&'c [u8]>,
+    ) -> Wanted<'c> {
+        let addresses = packet.flow.addresses;
+        let (target, one_port) = match *service {
+            ServiceKey::Address { protocol, port, .. } => {
+                let address = SocketAddr::new(addresses.destination(), port);
+                (TemplateTarget::Address { protocol, address }, true)
+            }
+            ServiceKey::Mark { mark, .. } => (TemplateTarget::Mark(mark), false),
+        };
+        let mut key = Key::of_template(persistence.network(addresses.source()), &target);
+        // Clients of an IPv4 service may be of IPv6: there may be an IPv6 service of the same mark, or at the mapped
+        // address.
+        if addresses.family() != service.family() {
+            key = key.with_client_port(OTHER_FAMILY);
+        }
+        self.wanted_by(key, call, one_port)
+    }
 }
 
 /// The port of a service, 0 for all.
@@ -188,53 +257,6 @@ const fn wanted_port(service: &ServiceKey) -> u16 {
         ServiceKey::Address { port, .. } => port,
         ServiceKey::Mark { .. } => 0,
     }
-}
-
-/// The template for a packet.
-pub(crate) fn wanted<'c>(
-    packet: &Packet,
-    service: &ServiceKey,
-    persistence: &Persistence,
-    call: Option<&'c [u8]>,
-) -> Wanted<'c> {
-    let flow = &packet.flow;
-    let port = flow.destination_port;
-    let one_port = port == wanted_port(service) && port != FTP_PORT;
-    let by_address = |port| TemplateTarget::Address {
-        protocol: flow.protocol,
-        address: SocketAddr::new(flow.addresses.destination(), port),
-    };
-    let target = match *service {
-        ServiceKey::Mark { mark, .. } if !one_port => TemplateTarget::Mark(mark),
-        ServiceKey::Mark { .. } | ServiceKey::Address { .. } => by_address(if one_port { port } else { 0 }),
-    };
-    let network = persistence.network(flow.addresses.source());
-    Wanted { key: Key::of_template(network, &target), call, one_port }
-}
-
-/// The template for a client that a real server is picked for without a packet. It is for the service itself, whatever
-/// the client's flow is addressed to, so that services share none.
-pub(crate) fn wanted_of_service<'c>(
-    packet: &Packet,
-    service: &ServiceKey,
-    persistence: &Persistence,
-    call: Option<&'c [u8]>,
-) -> Wanted<'c> {
-    let addresses = packet.flow.addresses;
-    let (target, one_port) = match *service {
-        ServiceKey::Address { protocol, port, .. } => {
-            let address = SocketAddr::new(addresses.destination(), port);
-            (TemplateTarget::Address { protocol, address }, true)
-        }
-        ServiceKey::Mark { mark, .. } => (TemplateTarget::Mark(mark), false),
-    };
-    let mut key = Key::of_template(persistence.network(addresses.source()), &target);
-    // Clients of an IPv4 service may be of IPv6: there may be an IPv6 service of the same mark, or at the mapped
-    // address.
-    if addresses.family() != service.family() {
-        key = key.with_client_port(OTHER_FAMILY);
-    }
-    Wanted { key, call, one_port }
 }
 
 /// What stands in place of a client's port in the key of a template for clients of another family than the service's.

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::open::{Entry, Opening};
+use super::persist::Picked;
 use crate::conntrack::key::Key;
 use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
 use crate::director::engine::Engine;
@@ -18,17 +19,6 @@ use crate::model::verdict::{Inspected, Verdict};
 use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
 use crate::store::{Services as _, Store};
-
-/// How a connection is scheduled that no packet asks for. Its service is known and need not be guessed from a port.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Picked<'a> {
-    /// What the choice goes by in place of the connection's own flow.
-    pub(crate) by: &'a Packet,
-    /// The connection gets no entry, and counts at its server until it is released.
-    pub(crate) held: bool,
-    /// The whole address of its client counts for persistence.
-    pub(crate) whole: bool,
-}
 
 impl<S: Store> Engine<'_, S> {
     /// Gives a packet without a connection to a real server of its service, if it may start one.
@@ -87,22 +77,13 @@ impl<S: Store> Engine<'_, S> {
             return self.brain.pass(Reason::FtpDataPort);
         }
         let opening = Opening { key: key.0, hash: key.1, entry, controller: None };
-        if let Some(mut persistence) = service.persistence {
-            if picked.is_some_and(|picked| picked.whole) {
-                persistence.mask = None;
-            }
+        if let Some(persistence) = service.persistence {
             let call = match call {
                 None => None,
                 Some(Some(call)) => Some(call),
                 Some(None) => return self.brain.drop(Reason::NoCallId),
             };
-            return self.schedule_persistent(
-                packet,
-                &opening,
-                index,
-                (&persistence, call),
-                picked.map(|picked| picked.by),
-            );
+            return self.schedule_persistent(packet, &opening, index, (&persistence, call), picked);
         }
         // The service for all ports, or that of FTP, was found for another port. Only a template could tell which
         // server the client belongs to, and the service has no persistence.

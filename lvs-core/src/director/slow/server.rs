@@ -3,7 +3,6 @@
 use core::net::SocketAddr;
 
 use super::open::{Entry, Opening};
-use super::persist::wanted;
 use crate::conntrack::key::Key;
 use crate::director::Director;
 use crate::director::engine::Engine;
@@ -94,7 +93,7 @@ impl<S: Store> Engine<'_, S> {
         let flow = crate::model::flow::Flow::new(Protocol::Udp, client, SocketAddr::new(address, port))?;
         // The client's first packet, as it would have been.
         let request = Packet { flow, mark: 0, path: Path::Local, ..*packet };
-        let wanted = wanted(&request, &key, &persistence, Some(call));
+        let wanted = self.brain.wanted(&request, &key, &persistence, Some(call));
         let template = match self.living_template(&wanted, Some(server)) {
             Some(id) => id,
             None => match self.open_template(&wanted, server, persistence.timeout, 0) {

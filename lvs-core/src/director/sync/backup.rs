@@ -9,7 +9,6 @@ use crate::conntrack::table::Table;
 use crate::director::Director;
 use crate::director::brain::FTP_PORT;
 use crate::director::engine::Engine;
-use crate::director::slow::persist::Wanted;
 use crate::model::error::ApplyError;
 use crate::model::flow::{Flow, Protocol};
 use crate::model::id::ServerId;
@@ -95,7 +94,7 @@ impl<S: Store> Engine<'_, S> {
             None => return Err(ApplyError::Protocol),
         };
         let key = Key::of_template(entry.client().ip(), &target);
-        let wanted = Wanted { key, call, one_port: true };
+        let wanted = self.brain.wanted_by(key, call, true);
         let id = match self.find_template(&wanted) {
             Some(id) => id,
             None => {
