@@ -1,6 +1,7 @@
 //! `director run`: the director at work on real interfaces.
 
 use core::error::Error;
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use lvs_std::config::ConfigSource;
 use lvs_std::control::{DEFAULT_NAME, socket_path};
 use lvs_std::device::mark;
 use lvs_std::device::packet::{self, PacketOptions};
+use lvs_std::metrics::MetricsListener;
 use lvs_std::ownership::OwnershipError;
 use lvs_std::runtime::{
     Assembly, Part, Problems, Runtime, RuntimeHandle, RuntimeOptions, StartError, inherit_nothing,
@@ -36,6 +38,9 @@ pub(crate) struct Arguments {
     /// The interfaces that are the scenario's ports, in the order of these; by default those of the same names
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "scenario")]
     ports: Vec<String>,
+    /// Answer `GET /metrics` at this address, for Prometheus; such as 127.0.0.1:9117
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     listen: Listen,
 }
@@ -88,7 +93,7 @@ fn run(arguments: &Arguments, options: RuntimeOptions, streams: &Streams) -> Res
         (Some(config), _) => {
             let source = ConfigSource::read(config)?;
             streams.out.say(source.configuration.describe());
-            let ended = supervise(&streams.log, || Runtime::start(source, options))?;
+            let ended = supervise((&streams.log, arguments.metrics), || Runtime::start(source, options))?;
             streams.out.say(ended.statistics);
             Ok(())
         }
@@ -99,7 +104,8 @@ fn run(arguments: &Arguments, options: RuntimeOptions, streams: &Streams) -> Res
             // Before any interface is opened.
             let owned = claims.take().map_err(|error| hint(&error.into()))?;
             let assembly = scenario_director(&setup, interfaces)?;
-            supervise(&streams.log, || Runtime::start_with(assembly, None, options, owned)).map(drop)
+            let start = || Runtime::start_with(assembly, None, options, owned);
+            supervise((&streams.log, arguments.metrics), start).map(drop)
         }
         // The command line asks for one of them.
         (None, None) => Ok(()),
@@ -108,12 +114,16 @@ fn run(arguments: &Arguments, options: RuntimeOptions, streams: &Streams) -> Res
 
 /// Runs a director until it ends, by a signal or of its own accord.
 fn supervise(
-    log: &Output,
+    (log, metrics): (&Output, Option<SocketAddr>),
     start: impl FnOnce() -> Result<Runtime, StartError>,
 ) -> Result<lvs_std::runtime::Ended, Box<dyn Error>> {
     // Before the director listens: whoever finds its socket may signal it.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    // Before anything is changed for a director that would not be watched as it should.
+    let metrics = metrics.map(listen_for_metrics).transpose()?;
     let runtime = start().map_err(|error| hint(&error))?;
+    // Answers until the director has ended.
+    let _metrics = metrics.map(|listener| listener.serve(runtime.handle())).transpose()?;
     let handle = runtime.handle();
     let on_signal = move || signals.forever().for_each(|signal| obey(signal, &handle));
     thread::Builder::new().name("signals".to_owned()).spawn(on_signal)?;
@@ -126,6 +136,14 @@ fn supervise(
         End::Ended | End::Failed => return Err("all interfaces are gone".into()),
     }
     Ok(ended)
+}
+
+fn listen_for_metrics(address: SocketAddr) -> Result<MetricsListener, String> {
+    let listener = MetricsListener::bind(address);
+    let listener = listener
+        .map_err(|error| format!("metrics cannot be asked for at {address}: {error}; see --metrics"))?;
+    tracing::info!("metrics at http://{}/metrics", listener.address());
+    Ok(listener)
 }
 
 /// Notes a problem while nobody takes the log's lines. A log that takes lines again, and has lost none for a while, is

@@ -24,7 +24,7 @@ mod cursor;
 mod errno;
 mod front;
 mod journal;
-mod proc;
+pub(crate) mod proc;
 pub(crate) mod protocol;
 mod reconcile;
 mod server;

@@ -175,7 +175,8 @@ fn hex(address: IpAddr) -> String {
     }
 }
 
-fn protocol_name(number: u16) -> &'static str {
+/// A protocol as the files name it.
+pub(crate) const fn protocol_name(number: u16) -> &'static str {
     match number {
         6 => "TCP",
         17 => "UDP",

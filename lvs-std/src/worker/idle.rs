@@ -1,6 +1,7 @@
 //! What a worker does when there is nothing to do: it waits, but not too long.
 
 use core::time::Duration;
+use std::time::Instant;
 
 use heapless::Vec;
 use lvs_core::Store;
@@ -40,8 +41,11 @@ impl<S: Store> Worker<S> {
         let patience = if waiting > 0 || blind { SHORT_MS } else { due.unwrap_or(longest).min(longest) };
         let patience = timespec(Duration::from_millis(patience.max(SHORT_MS)));
         self.counters.waits += 1;
+        let began = Instant::now();
         // A signal ends the wait, too.
-        if poll(&mut fds, Some(&patience)).unwrap_or_default() == 0 {
+        let ready = poll(&mut fds, Some(&patience)).unwrap_or_default();
+        self.counters.waited += began.elapsed();
+        if ready == 0 {
             return;
         }
         let (devices, wake_rx) = fds.split_at(ports.len());

@@ -1,6 +1,7 @@
 //! What a worker tells of itself, in numbers.
 
 use core::ops::AddAssign;
+use core::time::Duration;
 
 use lvs_core::Tick;
 use lvs_forward::engine::EngineCounters;
@@ -64,6 +65,8 @@ pub struct WorkerCounters {
     pub batches: u64,
     /// Times that it waited for something to do.
     pub waits: u64,
+    /// How long it waited in all. The rest of its time it worked, or asked its devices again and again.
+    pub waited: Duration,
     /// Frames that were cut into several before they were sent: merged ones that the device or a tunnel cannot carry
     /// as one, and packets longer than the MTU that may be fragmented.
     pub cut: u64,
@@ -107,6 +110,7 @@ impl AddAssign<&Self> for WorkerCounters {
         let Self {
             batches,
             waits,
+            waited,
             cut,
             pieces,
             unsendable,
@@ -120,6 +124,7 @@ impl AddAssign<&Self> for WorkerCounters {
         } = other;
         self.batches += batches;
         self.waits += waits;
+        self.waited += *waited;
         self.cut += cut;
         self.pieces += pieces;
         self.unsendable += unsendable;

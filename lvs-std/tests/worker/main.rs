@@ -6,6 +6,7 @@ mod allocations;
 mod control;
 mod exchange;
 mod group;
+mod metrics;
 mod prebuild;
 mod reload;
 mod world;

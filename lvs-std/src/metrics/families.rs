@@ -1,0 +1,87 @@
+//! Families as they are put together.
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+/// A label's name and value.
+pub(super) type Label = (&'static str, String);
+
+/// Families with their samples.
+#[derive(Default)]
+pub(super) struct Families(Vec<MetricFamily>);
+
+impl Families {
+    /// A family of numbers that only grow.
+    pub(super) fn counters<L: AsRef<[Label]>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, f64)>,
+    ) {
+        let metric = |value| {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            let mut metric = Metric::default();
+            metric.set_counter(counter);
+            metric
+        };
+        self.add(name, help, MetricType::COUNTER, metric, samples);
+    }
+
+    /// A family of numbers that come and go.
+    pub(super) fn gauges<L: AsRef<[Label]>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, f64)>,
+    ) {
+        let metric = |value| {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            let mut metric = Metric::default();
+            metric.set_gauge(gauge);
+            metric
+        };
+        self.add(name, help, MetricType::GAUGE, metric, samples);
+    }
+
+    fn add<L: AsRef<[Label]>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        metric: impl Fn(f64) -> Metric,
+        samples: impl IntoIterator<Item = (L, f64)>,
+    ) {
+        let metrics: Vec<Metric> = samples
+            .into_iter()
+            .map(|(labels, value)| {
+                let mut metric = metric(value);
+                metric.set_label(labels.as_ref().iter().map(pair).collect());
+                metric
+            })
+            .collect();
+        // The format has no word for a family without samples.
+        if metrics.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics);
+        self.0.push(family);
+    }
+}
+
+impl From<Families> for Vec<MetricFamily> {
+    fn from(families: Families) -> Self {
+        families.0
+    }
+}
+
+fn pair((name, value): &Label) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name((*name).to_owned());
+    pair.set_value(value.clone());
+    pair
+}

@@ -1,0 +1,172 @@
+//! A running director's metrics, asked for by HTTP.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use lvs_core::{Family, Seed};
+use lvs_std::control::{ServerSpec, ServiceName, ServiceSpec, TableCommand, method};
+use lvs_std::device::{Device, PairOptions};
+use lvs_std::metrics::{MetricsListener, MetricsServer};
+use lvs_std::runtime::{Assembly, Part, Runtime, RuntimeGroup, RuntimeOptions};
+use lvs_std::steering::{By, Steer};
+
+use crate::world::{SERVER, Segment, VIP, World, await_frames};
+
+/// A director with a service, which answers at a free port of the loopback.
+struct Watched {
+    runtime: Runtime,
+    metrics: MetricsServer,
+    client: Device,
+    server: Device,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let World { worker, handle, events, client, server } = World::empty(&PairOptions::default());
+        let mut workers = vec![worker];
+        let steer = Steer::new(Seed::from_bytes([9; 16]), 1, By::Endpoint);
+        let group = RuntimeGroup::new(&mut workers, vec![handle], steer, vec![]);
+        let interfaces = vec!["eth0".to_owned(), "eth1".to_owned()];
+        let assembly =
+            Assembly { workers, group, events: vec![events], cpus: vec![], interfaces, supervisor: None };
+        let options = RuntimeOptions::default();
+        let owned = options.claims().take().unwrap();
+        let runtime = Runtime::start_with(assembly, None, options, owned).unwrap();
+        let web = ServiceName::tcp(format!("{VIP}:80").parse().unwrap());
+        let marked = ServiceName::Mark { family: Family::V4, mark: 0xbeef };
+        let of = ServerSpec::new(method::MASQUERADING, 3);
+        let commands = [
+            TableCommand::NewService(web, ServiceSpec::new(web.family(), "rr")),
+            TableCommand::NewServer(web, format!("{SERVER}:8080").parse().unwrap(), of.clone()),
+            TableCommand::NewService(marked, ServiceSpec::new(marked.family(), "wlc")),
+            TableCommand::NewServer(marked, "10.0.1.12:0".parse().unwrap(), of),
+        ];
+        for command in commands {
+            runtime.handle().with_controller(|controller| controller.submit(command)).unwrap();
+        }
+        let metrics = MetricsListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let metrics = metrics.serve(runtime.handle()).unwrap();
+        Self { runtime, metrics, client, server }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.metrics.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// The head and the body of an answer.
+    fn ask(&self, request: &str) -> (String, String) {
+        let mut stream = self.connect();
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: director\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        (head.to_owned(), body.to_owned())
+    }
+
+    fn samples(&self) -> BTreeMap<String, f64> {
+        let (head, body) = self.ask("GET /metrics");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let lines = body.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        };
+        lines.map(sample).collect()
+    }
+
+    /// The samples once one of them is so large: answers are up to a second old.
+    fn samples_when(&self, name: &str, value: f64) -> BTreeMap<String, f64> {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let samples = self.samples();
+            if samples.get(name).is_some_and(|now| *now >= value) {
+                return samples;
+            }
+            assert!(Instant::now() < until, "{name} is not {value}: {samples:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+const WEB: &str = "local_address=\"192.0.2.100\",local_port=\"80\",remote_address=\"10.0.1.11\",\
+                   remote_port=\"8080\",proto=\"TCP\",local_mark=\"\"";
+const MARKED: &str = "local_address=\"\",local_port=\"0\",remote_address=\"10.0.1.12\",remote_port=\"0\",\
+                      proto=\"FWM\",local_mark=\"0000BEEF\"";
+
+/// The samples of a family, their labels aside.
+fn sum(samples: &BTreeMap<String, f64>, family: &str, label: &str) -> f64 {
+    let of = |name: &&String| name.split('{').next() == Some(family) && name.contains(label);
+    samples.keys().filter(of).map(|name| samples[name]).sum()
+}
+
+#[test]
+fn servers_have_node_exporters_labels_and_their_sums_are_the_totals() {
+    let mut watched = Watched::new();
+    for port in 40_000..40_007 {
+        watched.client.send(&Segment::syn(port).bytes()).unwrap();
+        await_frames(&mut watched.server);
+        watched.server.send(&Segment::reply(port).bytes()).unwrap();
+        await_frames(&mut watched.client);
+    }
+    watched.client.send(&[0; 60]).unwrap();
+    let samples = watched.samples_when("node_ipvs_outgoing_packets_total", 7.0);
+    assert_eq!(samples["node_ipvs_connections_total"], 7.0);
+    assert_eq!(samples[&format!("node_ipvs_backend_weight{{{WEB}}}")], 3.0);
+    assert_eq!(samples[&format!("node_ipvs_backend_weight{{{MARKED}}}")], 3.0);
+    let connections =
+        ["active", "inactive"].map(|kind| samples[&format!("node_ipvs_backend_connections_{kind}{{{WEB}}}")]);
+    assert_eq!(connections.iter().sum::<f64>(), 7.0);
+    assert_eq!(samples["lvs_connections"], 7.0);
+    assert!(samples["lvs_connections_capacity"] >= 1_000.0);
+    for (way, total) in [("in", "incoming"), ("out", "outgoing")] {
+        for (family, of) in [("packets", "packets"), ("bytes", "bytes")] {
+            let servers = sum(&samples, &format!("lvs_server_{family}_total"), &format!("\"{way}\""));
+            // What each server has is told two seconds late, as by IPVS.
+            let total = samples[&format!("node_ipvs_{total}_{of}_total")];
+            assert!(servers <= total, "{servers} {way} of {total}");
+        }
+    }
+    let settled = format!("lvs_server_packets_total{{{WEB},direction=\"out\"}}");
+    let samples = watched.samples_when(&settled, 7.0);
+    assert_eq!(
+        sum(&samples, "lvs_server_packets_total", "\"in\""),
+        samples["node_ipvs_incoming_packets_total"]
+    );
+    assert_eq!(sum(&samples, "lvs_server_bytes_total", "\"in\""), samples["node_ipvs_incoming_bytes_total"]);
+    assert_eq!(sum(&samples, "lvs_packets_sent_total", "\"server\""), 7.0);
+    let samples =
+        watched.samples_when("lvs_interface_frames_total{interface=\"eth0\",direction=\"in\"}", 8.0);
+    assert_eq!(samples["lvs_interface_up{interface=\"eth1\"}"], 1.0);
+    watched.samples_when("lvs_worker_waiting_seconds_total{worker=\"0\"}", f64::MIN_POSITIVE);
+    let part = Part::Machine("rp_filter".to_owned());
+    watched.runtime.handle().problems().raise(part, "why");
+    watched.samples_when("lvs_problem{part=\"this machine's rp_filter\"}", 1.0);
+}
+
+#[test]
+fn other_questions_are_refused_and_slow_clients_lock_nobody_out() {
+    let watched = Watched::new();
+    assert!(watched.ask("GET /").0.starts_with("HTTP/1.1 404"));
+    let (head, _) = watched.ask("POST /metrics");
+    assert!(head.starts_with("HTTP/1.1 405") && head.contains("allow: GET, HEAD"), "{head}");
+    let (head, body) = watched.ask("HEAD /metrics");
+    assert!(head.starts_with("HTTP/1.1 200") && body.is_empty(), "{head}");
+    assert!(watched.ask(&format!("GET /{}", "x".repeat(40_000))).0.starts_with("HTTP/1.1 4"));
+    // None of them ends its question.
+    let idle: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = watched.connect();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+            stream
+        })
+        .collect();
+    assert!(watched.ask("GET /metrics").0.starts_with("HTTP/1.1 200"));
+    drop(idle);
+    let address = watched.metrics.address();
+    drop(watched.metrics);
+    assert!(TcpStream::connect(address).is_err(), "nobody listens after the end");
+}
