@@ -27,7 +27,8 @@
 //! netlink ([`HostAddresses`], address filters that follow them, [`device::guard`]), `signals` stops workers on SIGINT
 //! and SIGTERM. `control` adds the commands and their journal, `health` the
 //! checkers and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one,
-//! `metrics` its numbers for Prometheus, `ipvsadm` that program's language, `exec` leads other programs to a director, and `lab` the networks of namespaces.
+//! `metrics` its numbers for Prometheus, `ipvsadm` that program's language, `exec` leads other programs to a director,
+//! and `lab` the networks of namespaces.
 //!
 //! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
 //!

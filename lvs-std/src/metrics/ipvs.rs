@@ -1,4 +1,4 @@
-//! What IPVS counts: `node_ipvs_*` under node_exporter's names, and the traffic of each real server.
+//! What IPVS counts: `node_ipvs_*` under `node_exporter`'s names, and the traffic of each real server.
 
 use core::net::SocketAddr;
 use std::collections::HashMap;
@@ -21,6 +21,9 @@ struct Backend {
     status: ServerStatus,
 }
 
+/// A number of a real server.
+type Read = fn(&Backend) -> f64;
+
 pub(super) fn gather(
     of: &RuntimeHandle,
     statistics: &Statistics,
@@ -38,7 +41,7 @@ pub(super) fn gather(
         families.counters(name, help, [([], value as f64)]);
     }
     let backends = backends(of)?;
-    let gauges: [(&str, &str, fn(&Backend) -> f64); 5] = [
+    let gauges: [(&str, &str, Read); 5] = [
         (
             "node_ipvs_backend_connections_active",
             "The current active connections by local and remote address.",
@@ -122,7 +125,7 @@ fn list(controller: &mut RuntimeController, names: &[ServiceName]) -> Result<Vec
     Ok(backends)
 }
 
-/// As node_exporter has them: a service by mark has no address, and port 0.
+/// As `node_exporter` has them: a service by mark has no address, and port 0.
 fn labels(service: &ServiceName, server: SocketAddr) -> [Label; 6] {
     let (address, port, proto, mark) = match service {
         ServiceName::Address { protocol, address, port } => {

@@ -6,29 +6,45 @@
 //!                             director  lvs_*, what IPVS has no word for
 //! ```
 //!
+//! Counters without labels, as `/proc/net/ip_vs_stats` has them: `node_ipvs_connections_total`,
+//! `node_ipvs_incoming_packets_total`, `node_ipvs_outgoing_packets_total`, `node_ipvs_incoming_bytes_total` and
+//! `node_ipvs_outgoing_bytes_total`.
+//!
+//! By real server, with the labels `local_address`, `local_port`, `remote_address`, `remote_port`, `proto` and
+//! `local_mark`:
+//!
+//! | family | kind | what |
+//! |---|---|---|
+//! | `node_ipvs_backend_connections_active`, `.._inactive` | gauge | connections, as `/proc/net/ip_vs` has them |
+//! | `node_ipvs_backend_weight` | gauge | the weight, as it is there |
+//! | `lvs_server_connections_total` | counter | connections that it was chosen for |
+//! | `lvs_server_packets_total`, `lvs_server_bytes_total` | counter | traffic, by `direction` |
+//! | `lvs_server_draining`, `lvs_server_absent` | gauge | 1 while it is drained, or its checks keep it out |
+//!
+//! Of the director:
+//!
 //! | family | kind | labels | what |
 //! |---|---|---|---|
-//! | `node_ipvs_connections_total`, `node_ipvs_incoming_packets_total`, `node_ipvs_outgoing_packets_total`, `node_ipvs_incoming_bytes_total`, `node_ipvs_outgoing_bytes_total` | counter | none | what `/proc/net/ip_vs_stats` has |
-//! | `node_ipvs_backend_connections_active`, `node_ipvs_backend_connections_inactive`, `node_ipvs_backend_weight` | gauge | `local_address`, `local_port`, `remote_address`, `remote_port`, `proto`, `local_mark` | what `/proc/net/ip_vs` has |
-//! | `lvs_server_connections_total`, `lvs_server_packets_total`, `lvs_server_bytes_total` | counter | those, and `direction` but for connections | traffic by real server |
-//! | `lvs_server_draining`, `lvs_server_absent` | gauge | those | 1 for a server that is drained, or taken out by its checks |
-//! | `lvs_connections`, `lvs_connections_capacity` | gauge | none | entries of the connection table, and how many it can have |
-//! | `lvs_connections_ended_total` | counter | `cause` | entries that expired, or gave way to others in a full table |
-//! | `lvs_packets_sent_total` | counter | `to` | packets to real servers, to clients, routed, and the director's own answers and errors |
-//! | `lvs_packets_dropped_total`, `lvs_packets_passed_total` | counter | `reason` | packets that ended here, and those that were left to this machine |
+//! | `lvs_connections`, `lvs_connections_capacity` | gauge | | the connection table, used and whole |
+//! | `lvs_connections_ended_total` | counter | `cause` | entries that expired, or made room for others |
+//! | `lvs_packets_sent_total` | counter | `to` | packets sent, and the director's own answers |
+//! | `lvs_packets_dropped_total` | counter | `reason` | packets that ended here |
+//! | `lvs_packets_passed_total` | counter | `reason` | packets that were left to this machine |
 //! | `lvs_decisions_total` | counter | `reason` | packets that the director did not forward |
-//! | `lvs_interface_frames_total`, `lvs_interface_bytes_total` | counter | `interface`, `direction` | frames of each device |
-//! | `lvs_interface_lost_total` | counter | `interface`, `direction`, `reason` | frames that a device lost or refused |
-//! | `lvs_interface_up` | gauge | `interface` | 0 while a device is gone |
-//! | `lvs_worker_waiting_seconds_total` | counter | `worker` | time in which a worker had nothing to do: one less its rate is the worker's busy share |
-//! | `lvs_worker_frames_total`, `lvs_worker_handed_over_total` | counter | `worker` | frames received, and copies handed to other workers |
-//! | `lvs_events_lost_total` | counter | none | events that nobody fetched in time |
-//! | `lvs_health_ready` | gauge | none | 1 when each check has had an answer |
+//! | `lvs_interface_frames_total`, `lvs_interface_bytes_total` | counter | `interface`, `direction` | a device's |
+//! | `lvs_interface_lost_total` | counter | these and `reason` | frames that a device lost or refused |
+//! | `lvs_interface_up` | gauge | `interface` | 0 while its device is gone |
+//! | `lvs_worker_waiting_seconds_total` | counter | `worker` | time in which a worker had nothing to do |
+//! | `lvs_worker_frames_total`, `lvs_worker_handed_over_total` | counter | `worker` | received, and handed to others |
+//! | `lvs_events_lost_total` | counter | | events that nobody fetched in time |
+//! | `lvs_health_ready` | gauge | | 1 when each check has had an answer |
 //! | `lvs_probe_up` | gauge | `probe` | 1 while the check finds its server well |
 //! | `lvs_problem` | gauge | `part` | 1 for each part that does not work as it should |
 //!
-//! A [`MetricsListener`] answers at an address of the program's choice; [`gather`] and [`text`] serve programs that have
-//! an HTTP server of their own.
+//! A worker's busy share is one less the rate of its waiting seconds.
+//!
+//! A [`MetricsListener`] answers at an address of the program's choice; [`gather`] and [`text`] serve programs that
+//! have an HTTP server of their own.
 
 mod director;
 mod families;

@@ -1,9 +1,10 @@
 //! A running director's metrics, asked for by HTTP.
 
-use std::collections::BTreeMap;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lvs_core::{Family, Seed};
 use lvs_std::control::{ServerSpec, ServiceName, ServiceSpec, TableCommand, method};
@@ -39,7 +40,7 @@ impl Watched {
         let of = ServerSpec::new(method::MASQUERADING, 3);
         let commands = [
             TableCommand::NewService(web, ServiceSpec::new(web.family(), "rr")),
-            TableCommand::NewServer(web, format!("{SERVER}:8080").parse().unwrap(), of.clone()),
+            TableCommand::NewServer(web, format!("{SERVER}:8080").parse().unwrap(), of),
             TableCommand::NewService(marked, ServiceSpec::new(marked.family(), "wlc")),
             TableCommand::NewServer(marked, "10.0.1.12:0".parse().unwrap(), of),
         ];
@@ -145,6 +146,35 @@ fn servers_have_node_exporters_labels_and_their_sums_are_the_totals() {
     let part = Part::Machine("rp_filter".to_owned());
     watched.runtime.handle().problems().raise(part, "why");
     watched.samples_when("lvs_problem{part=\"this machine's rp_filter\"}", 1.0);
+}
+
+#[test]
+fn every_query_of_the_dashboard_names_a_family_that_is_told() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/director/packaging/grafana-dashboard.json");
+    let dashboard: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let watched = Watched::new();
+    watched.runtime.handle().problems().raise(Part::Log, "why");
+    let told: BTreeSet<String> = watched
+        .samples()
+        .into_keys()
+        .map(|name| name.split('{').next().unwrap_or_default().to_owned())
+        .collect();
+    let mut asked = BTreeSet::new();
+    for target in
+        dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array()).flatten()
+    {
+        let query = target["expr"].as_str().unwrap();
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let families = words.filter(|word| word.starts_with("lvs_") || word.starts_with("node_ipvs_"));
+        let before = asked.len();
+        asked.extend(families.map(str::to_owned));
+        assert!(asked.len() > before || query.contains("lvs_") || query.contains("node_ipvs_"), "{query}");
+    }
+    // This director checks no server.
+    asked.remove("lvs_probe_up");
+    assert!(asked.len() > 15, "{asked:?}");
+    let unknown: Vec<_> = asked.difference(&told).collect();
+    assert_eq!(unknown, Vec::<&String>::new());
 }
 
 #[test]
