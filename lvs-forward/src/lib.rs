@@ -99,12 +99,15 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+// What is left out leaves helpers behind that nobody calls. A build with everything shows what is of no use at all.
+#![cfg_attr(not(feature = "full"), allow(dead_code, unused_imports))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
 pub mod alg;
 pub mod checksum;
+#[cfg(feature = "tunnel")]
 mod decap;
 pub mod engine;
 mod forwarder;
@@ -120,11 +123,21 @@ mod outcome;
 pub mod output;
 pub mod parse;
 mod reason;
+#[cfg(feature = "fragments")]
 pub mod reassembly;
+// Of a fragment only its header is read then.
+#[cfg(not(feature = "fragments"))]
+#[allow(unnameable_types, unreachable_pub, reason = "it is public where it is of use")]
+mod reassembly;
 pub mod sync;
 
+#[cfg(feature = "tunnel")]
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
-pub use forwarder::{Forwarder, LocalTraffic, Options, PortSet, Taken};
+#[cfg(feature = "fragments")]
+pub use forwarder::Taken;
+pub use forwarder::{
+    Forwarder, ForwarderArrays, ForwarderMemory, ForwarderSizes, LocalTraffic, Options, PortSet,
+};
 pub use frame::{Checksum, Frame, HEADROOM, Merged, MergedKind, Offload, Offloads, PortId};
 pub use header::edit::decrement_ttl;
 pub use header::layout::{Fragment, Layout};

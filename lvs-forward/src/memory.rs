@@ -1,5 +1,7 @@
 //! Memory that is bounded when it is given: lent by the program, or taken from the heap.
 
+use heapless::Vec;
+
 /// A fixed number of `T`.
 pub(crate) enum Memory<T: 'static> {
     Lent(&'static mut [T]),
@@ -34,6 +36,13 @@ impl<T: Empty> Memory<T> {
     pub(crate) fn filled(count: usize) -> Self {
         Self::Owned(alloc::vec![T::EMPTY; count].into_boxed_slice())
     }
+}
+
+/// Makes all of a program's memory empty places, whatever was in it.
+pub(crate) fn refill<T: Empty, const N: usize>(places: &mut Vec<T, N>) -> &mut [T] {
+    places.clear();
+    while places.push(T::EMPTY).is_ok() {}
+    places
 }
 
 /// What a place has in it before it is used.

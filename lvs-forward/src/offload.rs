@@ -11,7 +11,7 @@
 use lvs_core::Family;
 use lvs_core::packet::Addresses;
 
-use crate::checksum::{Sum, never_zero, sctp};
+use crate::checksum::{Sum, never_zero};
 use crate::frame::{Checksum, Frame};
 use crate::header::layout::Layout;
 use crate::header::{array_mut, get16, protocol, put16, sctp as sctp_header, tcp, udp};
@@ -49,12 +49,25 @@ pub fn complete_checksum(frame: &mut Frame<'_>, layout: &Layout) -> Result<(), D
             return Err(DropReason::Offload);
         }
         let packet = frame.bytes_mut().get_mut(usize::from(start)..).ok_or(DropReason::Offload)?;
-        let checksum = sctp(packet);
-        *array_mut(packet, sctp_header::CHECKSUM).ok_or(DropReason::Offload)? = checksum;
+        write_sctp(packet)?;
         frame.offload.checksum = Checksum::Complete;
         return Ok(());
     }
     complete_sum(frame)
+}
+
+/// Writes SCTP's checksum into the packet that it covers.
+#[cfg(feature = "sctp")]
+pub(crate) fn write_sctp(packet: &mut [u8]) -> Result<(), DropReason> {
+    let checksum = crate::checksum::sctp(packet);
+    *array_mut(packet, sctp_header::CHECKSUM).ok_or(DropReason::Malformed)? = checksum;
+    Ok(())
+}
+
+/// In place of SCTP's checksum, for which the code was left out.
+#[cfg(not(feature = "sctp"))]
+pub(crate) fn write_sctp(_packet: &mut [u8]) -> Result<(), DropReason> {
+    Err(DropReason::LeftOut)
 }
 
 /// Makes a partial Internet checksum complete, wherever it is in the frame.

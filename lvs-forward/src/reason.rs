@@ -80,6 +80,8 @@ reasons! {
         /// The next hop's link-layer address is being asked for, and no more packets can wait for it, or the packet
         /// gave its place there to another.
         HopPending = "hop-pending",
+        /// The crate was built without the feature that this packet needs: `fragments`, `sctp` or `tunnel`.
+        LeftOut = "left-out",
         /// Longer than 65,535 bytes, see [`Malformed::Jumbo`](crate::parse::Malformed::Jumbo).
         Jumbo = "jumbo",
         /// Headers that lead out of the frame or are impossible.

@@ -62,7 +62,10 @@ impl Seed {
 
     /// SipHash-1-3 of `words` (each eight bytes, little endian) and a last block: the low seven bytes are the rest
     /// of the message, the top byte its length modulo 256.
-    #[inline(always)]
+    // A machine of 32 bits takes dozens of instructions for a round, and its program memory is small: there the code
+    // is in one place.
+    #[cfg_attr(any(target_pointer_width = "64", target_arch = "wasm32"), inline(always))]
+    #[cfg_attr(not(any(target_pointer_width = "64", target_arch = "wasm32")), inline(never))]
     pub const fn hash<const N: usize>(self, words: [u64; N], last: u64) -> u64 {
         let mut state = State {
             v0: self.k0 ^ 0x736f_6d65_7073_6575,
@@ -99,7 +102,7 @@ struct State {
 }
 
 impl State {
-    #[inline(always)]
+    #[cfg_attr(any(target_pointer_width = "64", target_arch = "wasm32"), inline(always))]
     const fn absorb(mut self, word: u64) -> Self {
         self.v3 ^= word;
         self = self.round();
@@ -107,7 +110,8 @@ impl State {
         self
     }
 
-    #[inline(always)]
+    #[cfg_attr(any(target_pointer_width = "64", target_arch = "wasm32"), inline(always))]
+    #[cfg_attr(not(any(target_pointer_width = "64", target_arch = "wasm32")), inline(never))]
     const fn round(self) -> Self {
         let Self { mut v0, mut v1, mut v2, mut v3 } = self;
         v0 = v0.wrapping_add(v1);

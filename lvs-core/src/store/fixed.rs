@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use heapless::Vec;
+
 use super::{Queue, Services, Store, Tables, View, private};
 use crate::conntrack::expiry::Wake;
 use crate::conntrack::index::{CELLS_PER_SLOT, Cell};
@@ -38,12 +40,13 @@ pub struct Fixed<
     P = Scheduler,
     const CALLS: usize = 0,
 > {
-    slots: [Slot; CONNS],
-    cells: [[Cell; CELLS_PER_SLOT]; CONNS],
-    wakes: [Wake; CONNS],
-    notes: [Note; CONNS],
-    servers: [Server; SERVERS],
-    services: [Option<Service<P>>; SERVICES],
+    // All of these are full while a director has the store, and empty before: so a `static` of it is zeros.
+    slots: Vec<Slot, CONNS>,
+    cells: Vec<[Cell; CELLS_PER_SLOT], CONNS>,
+    wakes: Vec<Wake, CONNS>,
+    notes: Vec<Note, CONNS>,
+    servers: Vec<Server, SERVERS>,
+    services: Vec<Option<Service<P>>, SERVICES>,
     by_key: FixedServices<SERVICES, TABLE, CALLS>,
     events: FixedQueue<EVENTS>,
 }
@@ -51,21 +54,23 @@ pub struct Fixed<
 impl<const C: usize, const S: usize, const R: usize, const E: usize, const T: usize, P, const K: usize>
     Fixed<C, S, R, E, T, P, K>
 {
-    /// An empty store. `const`, so that a `static` can hold it.
+    /// An empty store. `const`, so that a `static` can hold it; all of its bytes are zero, so that the `static` takes
+    /// no room in the program's file.
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(C <= crate::conntrack::table::MAX_SLOTS, "a table holds at most 2^28 connections") };
         const { assert!(E > 0, "the queue of events holds at least one") };
         Self {
-            slots: [Slot::FREE; C],
-            cells: [[Cell::EMPTY; CELLS_PER_SLOT]; C],
-            wakes: [Wake::ZERO; C],
-            notes: [Note::EMPTY; C],
-            servers: [const { Server::VACANT }; R],
-            services: [const { None }; S],
+            slots: Vec::new(),
+            cells: Vec::new(),
+            wakes: Vec::new(),
+            notes: Vec::new(),
+            servers: Vec::new(),
+            services: Vec::new(),
             by_key: FixedServices {
                 keys: heapless::LinearMap::new(),
-                tables: [[u32::MAX; T]; S],
+                // They are filled when they are lent.
+                tables: [[0; T]; S],
                 lens: [0; S],
                 calls: heapless::LinearMap::new(),
             },
@@ -150,14 +155,22 @@ impl<
     }
 
     fn prepare(&mut self, _seed: crate::model::seed::Seed) {
-        self.slots.fill(Slot::FREE);
-        self.cells.as_flattened_mut().fill(Cell::EMPTY);
-        self.servers.fill(Server::VACANT);
-        self.services.fill_with(|| None);
+        refill(&mut self.slots, || Slot::FREE);
+        refill(&mut self.cells, || [Cell::EMPTY; CELLS_PER_SLOT]);
+        refill(&mut self.wakes, || Wake::ZERO);
+        refill(&mut self.notes, || Note::EMPTY);
+        refill(&mut self.servers, || Server::VACANT);
+        refill(&mut self.services, || None);
         self.by_key.keys.clear();
         self.by_key.calls.clear();
         self.events.events.clear();
     }
+}
+
+/// As many new items as there is room for, in place of the old ones.
+fn refill<T, const N: usize>(items: &mut Vec<T, N>, new: impl Fn() -> T) {
+    items.clear();
+    while items.push(new()).is_ok() {}
 }
 
 impl<S: Store + ?Sized> Store for &mut S {}
@@ -191,7 +204,7 @@ pub struct FixedServices<const S: usize, const T: usize, const K: usize> {
     /// As many cells for every service, used or not.
     tables: [[u32; T]; S],
     lens: [usize; S],
-    calls: heapless::LinearMap<u32, heapless::Vec<u8, MAX_CALL_ID>, K>,
+    calls: heapless::LinearMap<u32, Vec<u8, MAX_CALL_ID>, K>,
 }
 
 impl<const S: usize, const T: usize, const K: usize> Services for FixedServices<S, T, K> {
@@ -218,7 +231,7 @@ impl<const S: usize, const T: usize, const K: usize> Services for FixedServices<
     }
 
     fn keep_call(&mut self, slot: u32, id: &[u8]) -> bool {
-        heapless::Vec::from_slice(id).is_ok_and(|id| self.calls.insert(slot, id).is_ok())
+        Vec::from_slice(id).is_ok_and(|id| self.calls.insert(slot, id).is_ok())
     }
 
     fn forget_call(&mut self, slot: u32) {

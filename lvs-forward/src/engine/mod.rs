@@ -51,7 +51,9 @@ use lvs_core::{Director, Store, Tick};
 pub use self::counters::EngineCounters;
 pub use self::ports::{NoPort, PortForm, Ports};
 use self::transmit::{LocalWay, pass, send, send_pieces};
-use crate::forwarder::{Forwarder, Taken};
+use crate::forwarder::Forwarder;
+#[cfg(feature = "fragments")]
+use crate::forwarder::Taken;
 use crate::frame::{Frame, HEADROOM};
 use crate::outcome::Outcome;
 
@@ -117,12 +119,15 @@ impl Engine {
                 Outcome::Pass(reason) => {
                     pass(frame, (way, reason), forwarder.host(), ports, counters);
                 }
+                #[cfg(feature = "fragments")]
                 Outcome::Assembled(datagram) => {
                     // Its memory is the forwarder's, and may be another datagram's after the next fragment.
                     if let Some(taken) = forwarder.take(datagram) {
                         send_taken(taken, way, ports, counters);
                     }
                 }
+                #[cfg(not(feature = "fragments"))]
+                Outcome::Assembled(_) => {}
                 Outcome::Drop(_) | Outcome::Consumed => {}
             }
         }
@@ -198,6 +203,7 @@ impl Default for Engine {
 }
 
 /// Sends or passes a datagram that came in fragments.
+#[cfg(feature = "fragments")]
 fn send_taken(mut taken: Taken<'_>, way: LocalWay, ports: &mut impl Ports, counters: &mut EngineCounters) {
     match taken.outcome {
         Outcome::Send => send(&mut taken.frame, ports, counters),

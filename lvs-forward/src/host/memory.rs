@@ -1,9 +1,12 @@
 //! The memory of a host's tables: lent by the program, or taken from the heap.
 
+use heapless::Vec;
+
 use super::address::{AddressMemory, Own};
 use super::neighbour::{Entry, NeighbourMemory};
+use super::route::{MAX_ROUTES, Route};
 use super::waiting::Place;
-use crate::memory::{Empty as _, Memory, Places};
+use crate::memory::{Memory, Places, refill};
 
 /// How much a host can know: the bounds of its tables.
 ///
@@ -69,6 +72,7 @@ const WAITING_SHIFT: u32 = 4;
 pub struct HostMemory {
     pub(super) addresses: AddressMemory,
     pub(super) neighbours: NeighbourMemory,
+    pub(super) routes: Memory<Route>,
 }
 
 impl HostMemory {
@@ -80,6 +84,7 @@ impl HostMemory {
         Self {
             addresses: AddressMemory::owned(addresses, SHIFT),
             neighbours: NeighbourMemory::owned(neighbours, waiting, SHIFT, WAITING_SHIFT),
+            routes: Memory::filled(MAX_ROUTES),
         }
     }
 
@@ -92,21 +97,27 @@ impl HostMemory {
     /// let host = Host::with_memory(Seed::from_bytes([7; 16]), HostMemory::lent(arrays));
     /// assert_eq!(host.sizes().neighbours, 32);
     /// ```
-    pub const fn lent<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize>(
-        arrays: &'static mut HostArrays<ADDRESSES, NEIGHBOURS, WAITING>,
+    pub fn lent<
+        const ADDRESSES: usize,
+        const NEIGHBOURS: usize,
+        const WAITING: usize,
+        const ROUTES: usize,
+    >(
+        arrays: &'static mut HostArrays<ADDRESSES, NEIGHBOURS, WAITING, ROUTES>,
     ) -> Self {
-        let HostArrays { own, own_heads, own_sorted, neighbours, neighbour_heads, waiting } = arrays;
+        let HostArrays { own, own_heads, own_sorted, neighbours, neighbour_heads, waiting, routes } = arrays;
         Self {
             addresses: AddressMemory {
-                places: Places::lent(own),
-                heads: Memory::Lent(own_heads),
-                sorted: Memory::Lent(own_sorted),
+                places: Places::lent(refill(own)),
+                heads: Memory::Lent(refill(own_heads)),
+                sorted: Memory::Lent(refill(own_sorted)),
             },
             neighbours: NeighbourMemory {
-                places: Places::lent(neighbours),
-                heads: Memory::Lent(neighbour_heads),
-                waiting: Places::lent(waiting),
+                places: Places::lent(refill(neighbours)),
+                heads: Memory::Lent(refill(neighbour_heads)),
+                waiting: Places::lent(refill(waiting)),
             },
+            routes: Memory::Lent(refill(routes)),
         }
     }
 }
@@ -117,44 +128,52 @@ impl core::fmt::Debug for HostMemory {
     }
 }
 
-/// Memory for a host with so many addresses, neighbours and waiting packets (see [`HostSizes`]) that a program lends
-/// it, such as a `static`.
-pub struct HostArrays<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> {
-    own: [Own; ADDRESSES],
-    own_heads: [u32; ADDRESSES],
-    own_sorted: [u32; ADDRESSES],
-    neighbours: [Entry; NEIGHBOURS],
-    neighbour_heads: [u32; NEIGHBOURS],
-    waiting: [Place; WAITING],
+/// Memory for a host with so many addresses, neighbours and waiting packets (see [`HostSizes`]) and routes, those of
+/// its ports' prefixes among them, that a program lends it, such as a `static`.
+pub struct HostArrays<
+    const ADDRESSES: usize,
+    const NEIGHBOURS: usize,
+    const WAITING: usize,
+    const ROUTES: usize = MAX_ROUTES,
+> {
+    own: Vec<Own, ADDRESSES>,
+    own_heads: Vec<u32, ADDRESSES>,
+    own_sorted: Vec<u32, ADDRESSES>,
+    neighbours: Vec<Entry, NEIGHBOURS>,
+    neighbour_heads: Vec<u32, NEIGHBOURS>,
+    waiting: Vec<Place, WAITING>,
+    routes: Vec<Route, ROUTES>,
 }
 
-impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize>
-    HostArrays<ADDRESSES, NEIGHBOURS, WAITING>
+impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize, const ROUTES: usize>
+    HostArrays<ADDRESSES, NEIGHBOURS, WAITING, ROUTES>
 {
-    /// Empty memory.
+    /// Empty memory: `const`, and all of its bytes are zero, so that a `static` of it takes no room in the program's
+    /// file.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            own: [Own::EMPTY; ADDRESSES],
-            own_heads: [u32::EMPTY; ADDRESSES],
-            own_sorted: [u32::EMPTY; ADDRESSES],
-            neighbours: [Entry::EMPTY; NEIGHBOURS],
-            neighbour_heads: [u32::EMPTY; NEIGHBOURS],
-            waiting: [Place::EMPTY; WAITING],
+            own: Vec::new(),
+            own_heads: Vec::new(),
+            own_sorted: Vec::new(),
+            neighbours: Vec::new(),
+            neighbour_heads: Vec::new(),
+            waiting: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }
 
-impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> Default
-    for HostArrays<ADDRESSES, NEIGHBOURS, WAITING>
+impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize, const ROUTES: usize> Default
+    for HostArrays<ADDRESSES, NEIGHBOURS, WAITING, ROUTES>
 {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize> core::fmt::Debug
-    for HostArrays<ADDRESSES, NEIGHBOURS, WAITING>
+impl<const ADDRESSES: usize, const NEIGHBOURS: usize, const WAITING: usize, const ROUTES: usize>
+    core::fmt::Debug for HostArrays<ADDRESSES, NEIGHBOURS, WAITING, ROUTES>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("HostArrays").finish_non_exhaustive()

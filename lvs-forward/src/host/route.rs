@@ -4,13 +4,13 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
-use heapless::Vec;
 use lvs_core::Family;
 
 use crate::frame::PortId;
 use crate::header::address::{from_bits, to_bits};
+use crate::memory::{Empty, Memory};
 
-/// How many prefixes a host can know, those of its ports included.
+/// How many prefixes a host with memory of the heap can know, those of its ports included.
 pub const MAX_ROUTES: usize = 64;
 
 /// A destination prefix, e.g. `10.0.1.0/24`. Bits after its length may be set: they are kept, tell prefixes apart as
@@ -126,12 +126,25 @@ pub(crate) struct Route {
     pub(crate) port: PortId,
 }
 
+impl Empty for Route {
+    const EMPTY: Self = Self { family: Family::V4, bits: 0, mask: 0, len: 0, via: 0, port: PortId(0) };
+}
+
 /// All routes, longest prefix first.
-pub(crate) struct Routes(Vec<Route, MAX_ROUTES>);
+pub(crate) struct Routes {
+    places: Memory<Route>,
+    /// How many of the places are taken.
+    len: usize,
+}
 
 impl Routes {
-    pub(crate) const fn new() -> Self {
-        Self(Vec::new())
+    pub(crate) const fn new(places: Memory<Route>) -> Self {
+        Self { places, len: 0 }
+    }
+
+    #[inline]
+    fn all(&self) -> &[Route] {
+        self.places.get().get(..self.len).unwrap_or_default()
     }
 
     /// Adds or replaces the route of a prefix; `None` when there are too many.
@@ -142,15 +155,20 @@ impl Routes {
         let via = via.map_or(0, to_bits);
         let route = Route { family: Family::of(prefix.address), bits, mask, len: prefix.len, via, port };
         // Sorted by length, so that the first hit of a look-up is the longest prefix.
-        let at = self.0.iter().position(|other| other.len < prefix.len).unwrap_or(self.0.len());
-        self.0.insert(at, route).ok()
+        let at = self.all().iter().position(|other| other.len < prefix.len).unwrap_or(self.len);
+        let taken = self.places.get_mut().get_mut(at..=self.len)?;
+        self.len += 1;
+        taken.rotate_right(1);
+        *taken.first_mut()? = route;
+        Some(())
     }
 
     pub(crate) fn remove(&mut self, prefix: Prefix) -> Option<()> {
         let (family, bits) = (Family::of(prefix.address), to_bits(prefix.address) & prefix.mask());
         let same = |route: &Route| route.family == family && route.len == prefix.len && route.bits == bits;
-        let at = self.0.iter().position(same)?;
-        self.0.remove(at);
+        let at = self.all().iter().position(same)?;
+        self.places.get_mut().get_mut(at..self.len)?.rotate_left(1);
+        self.len -= 1;
         Some(())
     }
 
@@ -158,7 +176,7 @@ impl Routes {
     #[inline]
     pub(crate) fn find(&self, family: Family, bits: u128) -> Option<&Route> {
         // At most 64 routes, of which a director has a handful, so that a scan is enough.
-        self.0.iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
+        self.all().iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 
     /// The bits of the first and the last address around one, for all of which the same route holds, and whether that
@@ -166,8 +184,8 @@ impl Routes {
     pub(crate) fn stretch(&self, around: IpAddr) -> Option<(u128, u128, bool)> {
         let (family, bits) = (Family::of(around), to_bits(around));
         let holds = |route: &Route| (bits ^ route.bits) & route.mask == 0 && route.family == family;
-        let at = self.0.iter().position(holds)?;
-        let (longer, rest) = self.0.split_at_checked(at)?;
+        let at = self.all().iter().position(holds)?;
+        let (longer, rest) = self.all().split_at_checked(at)?;
         let route = rest.first()?;
         let ends = |route: &Route| (route.bits, route.bits | !route.mask);
         let (mut low, mut high) = ends(route);
@@ -184,7 +202,7 @@ impl Routes {
 
     /// The gateways, as often as routes name them.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
-        let routed = self.0.iter().filter(|route| route.via != 0);
+        let routed = self.all().iter().filter(|route| route.via != 0);
         routed.map(|route| from_bits(route.via))
     }
 
@@ -192,13 +210,13 @@ impl Routes {
     pub(crate) fn gateway(&self, prefix: Prefix) -> Option<(PortId, u128)> {
         let (family, bits) = (Family::of(prefix.address), to_bits(prefix.address) & prefix.mask());
         let same = |route: &&Route| route.family == family && route.len == prefix.len && route.bits == bits;
-        let route = self.0.iter().find(same).filter(|route| route.via != 0)?;
+        let route = self.all().iter().find(same).filter(|route| route.via != 0)?;
         Some((route.port, route.via))
     }
 
     /// Whether a route leads by this neighbour of a port.
     pub(crate) fn leads_by(&self, port: PortId, gateway: u128) -> bool {
-        self.0.iter().any(|route| route.port == port && route.via == gateway)
+        self.all().iter().any(|route| route.port == port && route.via == gateway)
     }
 
     /// Whether this is the broadcast address of a link (RFC 919).
@@ -206,7 +224,7 @@ impl Routes {
         let bits = to_bits(IpAddr::V4(address));
         // A link of two addresses has none (RFC 3021).
         let mut links =
-            self.0.iter().filter(|route| route.family == Family::V4 && route.via == 0 && route.len < 31);
+            self.all().iter().filter(|route| route.family == Family::V4 && route.via == 0 && route.len < 31);
         links.any(|route| bits == route.bits | !route.mask)
     }
 
@@ -227,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_of_the_family_wins() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(Memory::filled(MAX_ROUTES));
         for (text, port) in [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("10.0.1.0/24", 2), ("::/0", 3)] {
             routes.set(prefix(text), None, PortId(port)).unwrap();
         }
@@ -241,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_last_address_of_an_attached_link_is_its_broadcast_address() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(Memory::filled(MAX_ROUTES));
         routes.set(prefix("10.0.1.0/24"), None, PortId(1)).unwrap();
         routes.set(prefix("10.0.0.0/16"), Some("10.0.1.1".parse().unwrap()), PortId(1)).unwrap();
         assert!(routes.is_broadcast([10, 0, 1, 255].into()));
@@ -251,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_stretch_has_one_route_and_ends_where_another_begins() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(Memory::filled(MAX_ROUTES));
         let gateway = Some("10.0.1.1".parse().unwrap());
         for (text, via) in [
             ("0.0.0.0/0", gateway),
@@ -279,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_route_can_be_replaced_and_removed() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(Memory::filled(MAX_ROUTES));
         routes.set(prefix("10.0.1.7/24"), None, PortId(1)).unwrap();
         routes.set(prefix("10.0.1.0/24"), None, PortId(2)).unwrap();
         let neighbour = "10.0.1.1".parse().unwrap();

@@ -93,11 +93,11 @@ impl Host {
     #[must_use]
     pub fn with_memory(seed: Seed, memory: HostMemory) -> Self {
         let key = Key::new(seed);
-        let HostMemory { addresses, neighbours } = memory;
+        let HostMemory { addresses, neighbours, routes } = memory;
         Self {
             ports: Vec::new(),
             addresses: OwnAddresses::new(key, addresses),
-            routes: Routes::new(),
+            routes: Routes::new(routes),
             neighbours: Neighbours::new(key, neighbours),
             local_servers: LocalServers::new(),
             #[cfg(feature = "alloc")]

@@ -10,5 +10,6 @@
 //! | [`encap`](encap::wrap) | new header before the packet | none |
 //! | direct routing | none: only the link header differs | none |
 
+#[cfg(feature = "tunnel")]
 pub mod encap;
 pub mod nat;

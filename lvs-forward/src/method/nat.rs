@@ -7,10 +7,10 @@ use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::{Direction, Family};
 
-use crate::checksum::{Delta, never_zero, sctp};
+use crate::checksum::{Delta, never_zero};
 use crate::frame::{Checksum, Frame};
 use crate::header::layout::{Fragment, Layout, ipv4_in, ipv6_in};
-use crate::header::{array_mut, get16, ipv4, ipv6, protocol, put16, sctp as sctp_header};
+use crate::header::{array_mut, get16, ipv4, ipv6, protocol, put16};
 use crate::offload::{checksum_offset, write_full};
 use crate::parse::is_ipsec;
 use crate::reason::DropReason;
@@ -129,7 +129,5 @@ fn write_sctp(bytes: &mut [u8], layout: &Layout) -> Result<(), DropReason> {
     }
     let packet = bytes.get_mut(layout.transport()..layout.end()).ok_or(DropReason::Malformed)?;
     // What a change does to a CRC depends on how many bytes follow it, so that summing anew is the simpler way.
-    let checksum = sctp(packet);
-    *array_mut(packet, sctp_header::CHECKSUM).ok_or(DropReason::Malformed)? = checksum;
-    Ok(())
+    crate::offload::write_sctp(packet)
 }

@@ -9,6 +9,7 @@
 //! before it has changed anything: what is out of the ordinary is the slow tier's, one frame at a time, with the same
 //! result. A law and a fuzz target hold both against each other.
 
+#[cfg(feature = "tunnel")]
 mod encap;
 mod parse;
 mod rewrite;
@@ -225,6 +226,22 @@ impl Forwarder {
         }
         *outcome = self.carry_out(now, frame, &Task::Flow(layout_of(&packet)), Some((&packet, verdict)));
         Next::Go
+    }
+}
+
+/// Tunnels whose code was left out: what becomes of packets for them the slow tier says.
+#[cfg(not(feature = "tunnel"))]
+impl Forwarder {
+    fn encapsulate<F: Wire>(
+        &mut self,
+        _now: Tick,
+        _frame: &mut Frame<'_>,
+        _key: &FastKey<F>,
+        _server: lvs_core::ServerId,
+        _target: &core::net::SocketAddr,
+        _tunnel: lvs_core::Tunnel,
+    ) -> Option<()> {
+        None
     }
 }
 

@@ -34,6 +34,7 @@ impl Forwarder {
             (Task::Error(layout, embedded), Some((packet, verdict))) => {
                 self.carry_verdict(now, frame, layout, Some(embedded), packet, verdict)
             }
+            #[cfg(feature = "tunnel")]
             (Task::Tunnel(layout, embedded), Some((_, verdict))) => {
                 self.tunnel_error(now, frame, layout, embedded, verdict)
             }
@@ -52,7 +53,9 @@ impl Forwarder {
             (Task::Unknown(layout), _) => self.unknown(now, frame, layout),
             (Task::Through(layout), _) => self.route_through(now, frame, layout, PassReason::NotOurs),
             // Those come with a verdict.
-            (Task::Flow(_) | Task::Error(..) | Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
+            (Task::Flow(_) | Task::Error(..), None) => self.drop(DropReason::Malformed),
+            #[cfg(feature = "tunnel")]
+            (Task::Tunnel(..), None) => self.drop(DropReason::Malformed),
             // What is put together from fragments is no fragment.
             (Task::Fragment(_), _) => self.drop(DropReason::Malformed),
         }

@@ -141,6 +141,7 @@ impl Forwarder {
             return Task::Drop(DropReason::Martian);
         }
         // The outer source of our tunnels is an own address, so that errors about them come to this host.
+        #[cfg(feature = "tunnel")]
         if path == Path::Local
             && let Meaning::Error(_, embedded) | Meaning::Wrapped(embedded) = meaning
             && let Some((packet, _)) = TunnelError::find(bytes, &layout, &embedded)

@@ -4,7 +4,9 @@ use lvs_core::conn::Helper;
 use lvs_core::{Director, Inspected, Packet, Store, Tick, Verdict};
 
 use super::task::Task;
+#[cfg(feature = "ftp")]
 use crate::alg::ftp;
+#[cfg(feature = "sip")]
 use crate::alg::sip::call_id;
 use crate::forwarder::Forwarder;
 use crate::frame::Frame;
@@ -12,6 +14,7 @@ use crate::header::layout::Layout;
 use crate::offload::merged_payload;
 use crate::outcome::Outcome;
 
+#[cfg(feature = "ftp")]
 impl Forwarder {
     /// Gives a new forwarder room for FTP control connections. Without it, passive FTP does not work under NAT.
     #[must_use]
@@ -30,7 +33,9 @@ impl Forwarder {
     pub const fn ftp(&self) -> &ftp::Controls {
         &self.ftp
     }
+}
 
+impl Forwarder {
     /// Finds what the director asks for, tells it, and carries out what it says then.
     #[cold]
     #[inline(never)]
@@ -45,11 +50,18 @@ impl Forwarder {
     ) -> Outcome {
         match verdict {
             Verdict::Inspect => {
-                let layout = if let Task::Flow(layout) = task { Some(layout) } else { None };
-                let call = layout.and_then(|layout| payload(frame, layout)).and_then(call_id);
+                #[cfg(feature = "sip")]
+                let call = {
+                    let layout = if let Task::Flow(layout) = task { Some(layout) } else { None };
+                    layout.and_then(|layout| payload(frame, layout)).and_then(call_id)
+                };
+                // Without the code that reads it, a packet is as one that has none.
+                #[cfg(not(feature = "sip"))]
+                let call = None;
                 let verdict = director.decide(now, packet, Inspected::CallId(call));
                 self.carry_out(now, frame, task, Some((packet, &verdict)))
             }
+            #[cfg(feature = "ftp")]
             Verdict::Forward(forward) if forward.helper == Some(Helper::Ftp) => {
                 // An ICMP error of a control connection has no commands in it.
                 let Task::Flow(layout) = task else {
@@ -77,6 +89,7 @@ impl Forwarder {
 }
 
 /// What a packet carries for the application.
+#[cfg(feature = "sip")]
 fn payload<'f>(frame: &'f Frame<'_>, layout: &Layout) -> Option<&'f [u8]> {
     let (start, len) = merged_payload(frame.bytes(), layout)?;
     frame.bytes().get(start..)?.get(..len)

@@ -8,6 +8,7 @@ mod limit;
 mod next_hop;
 mod owed;
 mod pmtu;
+#[cfg(feature = "fragments")]
 mod reassembly;
 mod reject;
 mod request;
@@ -16,6 +17,6 @@ mod route;
 mod task;
 
 pub(super) use self::limit::Limiter;
-pub(super) use self::owed::OwedResets;
-pub(super) use self::pmtu::PathMtus;
+pub(super) use self::owed::{OwedReset, OwedResets};
+pub(super) use self::pmtu::{PathMtu, PathMtus};
 pub(super) use self::task::Task;

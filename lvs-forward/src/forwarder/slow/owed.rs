@@ -9,6 +9,7 @@ use crate::forwarder::Forwarder;
 use crate::frame::{Frame, HEADROOM, Offload, PortId};
 use crate::header::{ipv6, tcp};
 use crate::host::{Departure, Resolution};
+use crate::memory::{Empty, Memory};
 
 /// A reset from a virtual address to a client.
 #[derive(Clone, Copy, Debug)]
@@ -23,29 +24,34 @@ pub(crate) struct OwedReset {
 }
 
 /// Resets that are owed. What finds no room is not sent: the server speaks again, or the client does.
-#[derive(Debug)]
-pub(crate) struct OwedResets([Option<OwedReset>; 32]);
+pub(crate) struct OwedResets(Memory<Option<OwedReset>>);
+
+impl Empty for Option<OwedReset> {
+    const EMPTY: Self = None;
+}
 
 impl OwedResets {
-    pub(crate) const NONE: Self = Self([None; 32]);
+    pub(crate) const fn new(places: Memory<Option<OwedReset>>) -> Self {
+        Self(places)
+    }
 
     pub(super) fn push(&mut self, reset: OwedReset) {
         let same = |of: &OwedReset| (of.virt, of.client) == (reset.virt, reset.client);
-        if self.0.iter().flatten().any(same) {
+        if self.0.get().iter().flatten().any(same) {
             return;
         }
-        if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
+        if let Some(place) = self.0.get_mut().iter_mut().find(|place| place.is_none()) {
             *place = Some(reset);
         }
     }
 
     /// When the next is due.
     pub(crate) fn due_at(&self) -> Option<Tick> {
-        self.0.iter().flatten().map(|owed| owed.at).min()
+        self.0.get().iter().flatten().map(|owed| owed.at).min()
     }
 
     fn take_due(&mut self, now: Tick) -> Option<OwedReset> {
-        self.0.iter_mut().find(|place| place.is_some_and(|owed| owed.at <= now))?.take()
+        self.0.get_mut().iter_mut().find(|place| place.is_some_and(|owed| owed.at <= now))?.take()
     }
 }
 

@@ -6,9 +6,8 @@ use lvs_core::Tick;
 
 use crate::hash::{Key, bucket};
 use crate::header::address::to_bits;
+use crate::memory::{Empty, Memory};
 
-/// How many ways are remembered.
-const PLACES: usize = 64;
 /// Places in which one may stand.
 const WINDOW: usize = 4;
 /// How long, in seconds (Linux's `mtu_expires`).
@@ -16,24 +15,28 @@ const LIFETIME_SECS: u64 = 600;
 /// The least that is believed, in bytes (Linux's `min_pmtu`): forged messages cannot starve a tunnel.
 const LEAST: u16 = 552;
 
+/// What is known of the way to one real server.
 #[derive(Clone, Copy)]
-struct Entry {
+pub(crate) struct PathMtu {
     bits: u128,
     until: Tick,
     mtu: u16,
 }
 
+impl Empty for PathMtu {
+    const EMPTY: Self = Self { bits: 0, until: Tick::ZERO, mtu: 0 };
+}
+
 pub(crate) struct PathMtus {
     key: Key,
-    entries: [Entry; PLACES],
+    entries: Memory<PathMtu>,
     /// Nothing was learnt yet: most directors never look further.
     empty: bool,
 }
 
 impl PathMtus {
-    pub(crate) const fn new(key: Key) -> Self {
-        let free = Entry { bits: 0, until: Tick::ZERO, mtu: 0 };
-        Self { key, entries: [free; PLACES], empty: true }
+    pub(crate) const fn new(key: Key, entries: Memory<PathMtu>) -> Self {
+        Self { key, entries, empty: true }
     }
 
     /// The most that fits on the way to `server`, if less than `mtu`.
@@ -45,7 +48,7 @@ impl PathMtus {
     #[inline(never)]
     fn learnt(&self, now: Tick, server: IpAddr, mtu: u16) -> u16 {
         let bits = to_bits(server);
-        let learnt = self.window(bits).filter_map(|at| self.entries.get(at));
+        let learnt = self.window(bits).filter_map(|at| self.entries.get().get(at));
         learnt
             .filter(|entry| entry.bits == bits && now < entry.until)
             .map(|entry| entry.mtu)
@@ -60,21 +63,22 @@ impl PathMtus {
         let place = self
             .window(bits)
             .filter_map(|at| {
-                let entry = self.entries.get(at)?;
+                let entry = self.entries.get().get(at)?;
                 // Its own place first, else the one that expires first.
                 Some((entry.bits != bits, entry.until, at))
             })
             .min();
-        if let Some(entry) = place.and_then(|(_, _, at)| self.entries.get_mut(at)) {
-            *entry = Entry { bits, until: now.plus_secs(LIFETIME_SECS), mtu };
+        if let Some(entry) = place.and_then(|(_, _, at)| self.entries.get_mut().get_mut(at)) {
+            *entry = PathMtu { bits, until: now.plus_secs(LIFETIME_SECS), mtu };
             self.empty = false;
         }
     }
 
     fn window(&self, bits: u128) -> impl Iterator<Item = usize> + use<> {
         // Keyed and bounded: who forges messages can make neighbours in the table give way, but not fill it or slow it.
-        let first = bucket(self.key.hash(bits), PLACES);
-        (0..WINDOW).map(move |step| (first + step) % PLACES)
+        let places = self.entries.get().len();
+        let first = if places == 0 { 0 } else { bucket(self.key.hash(bits), places) };
+        (0..WINDOW.min(places)).map(move |step| (first + step) % places)
     }
 }
 
@@ -84,9 +88,26 @@ mod tests {
 
     use super::*;
 
+    fn table(places: usize) -> PathMtus {
+        PathMtus::new(Key::new(Seed::from_bytes([5; 16])), Memory::filled(places))
+    }
+
+    #[test]
+    fn a_table_of_any_size_forgets_but_never_fails() {
+        for places in 0..5 {
+            let mut table = table(places);
+            for last in 0..=255 {
+                let server = IpAddr::from([10, 0, 2, last]);
+                table.learn(Tick::ZERO, server, 1300);
+                let known = if places == 0 { 1500 } else { 1300 };
+                assert_eq!(table.limit(Tick::ZERO, server, 1500), known);
+            }
+        }
+    }
+
     #[test]
     fn what_was_learnt_holds_for_ten_minutes_and_never_rises() {
-        let mut table = PathMtus::new(Key::new(Seed::from_bytes([5; 16])));
+        let mut table = table(64);
         let server = "10.0.2.11".parse().unwrap();
         let at = |secs| Tick::ZERO.plus_secs(secs);
         assert_eq!(table.limit(at(0), server, 1500), 1500);
@@ -101,7 +122,7 @@ mod tests {
 
     #[test]
     fn many_servers_evict_each_other_but_never_overflow() {
-        let mut table = PathMtus::new(Key::new(Seed::from_bytes([5; 16])));
+        let mut table = table(64);
         for last in 0..=255 {
             let server = IpAddr::from([10, 0, 2, last]);
             table.learn(Tick::ZERO, server, 1300);

@@ -17,7 +17,9 @@ use crate::header::options::record_route;
 use crate::host::Hop;
 use crate::icmp::error::IcmpError;
 use crate::icmp::translate;
-use crate::method::{encap, nat};
+#[cfg(feature = "tunnel")]
+use crate::method::encap;
+use crate::method::nat;
 use crate::offload::normalise;
 use crate::outcome::Outcome;
 use crate::output::{cut, least_mtu, size};
@@ -83,6 +85,9 @@ impl Forwarder {
         let outer = Family::of(server);
         let (overhead, mtu) = match forward.method {
             Method::Bypass | Method::Direct | Method::Local | Method::Nat => (0, hop.mtu),
+            #[cfg(not(feature = "tunnel"))]
+            Method::Tunnel(_) => return self.drop(DropReason::LeftOut),
+            #[cfg(feature = "tunnel")]
             Method::Tunnel(tunnel) => {
                 (encap::overhead(tunnel, outer), self.path_mtus.limit(now, server, hop.mtu))
             }
@@ -117,6 +122,9 @@ impl Forwarder {
                 Some(embedded) => translate(frame, layout, &embedded, Direction::Request, forward.target),
                 None => Err(DropReason::Malformed),
             },
+            #[cfg(not(feature = "tunnel"))]
+            (Method::Tunnel(_), _) => Err(DropReason::LeftOut),
+            #[cfg(feature = "tunnel")]
             (Method::Tunnel(tunnel), _) => self.wrap(frame, layout, subject.packet, tunnel, server, &hop),
         };
         if let Err(reason) = rewritten {
@@ -150,6 +158,7 @@ impl Forwarder {
         }
     }
 
+    #[cfg(feature = "tunnel")]
     fn wrap(
         &mut self,
         frame: &mut Frame<'_>,
@@ -177,6 +186,7 @@ impl Forwarder {
     }
 
     /// The GUE source port of a flow: stable, so that the way to the server keeps the order of its packets.
+    #[cfg(feature = "tunnel")]
     pub(crate) fn source_port(&self, flow: &Flow) -> u16 {
         let (first, last) = (*encap::GUE_PORTS.start(), *encap::GUE_PORTS.end());
         let ports = u64::from(flow.source_port) << 16 | u64::from(flow.destination_port);

@@ -30,6 +30,7 @@ pub(crate) enum Task {
     Through(Layout),
     /// For an own address, of a protocol that nothing here takes.
     Unknown(Layout),
+    #[cfg(feature = "tunnel")]
     /// An ICMP error about a tunnel of ours, for the director to decide; where the wrapped packet is quoted.
     Tunnel(Layout, Embedded),
 }
