@@ -181,7 +181,7 @@ pub mod pick {
 
 /// Virtual services and their real servers.
 pub mod service {
-    pub use crate::model::id::{ServerId, ServiceId};
+    pub use crate::model::id::{ServerId, ServerRef, ServiceId};
     pub use crate::model::key::ServiceKey;
     pub use crate::model::persistence::{MAX_CALL_ID, Mask, Persistence, PersistenceEngine};
     pub use crate::model::server::{Server, ServerConfig, Weight};

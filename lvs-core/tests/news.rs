@@ -5,7 +5,9 @@
 mod support;
 
 use lvs_core::config::Capacity;
+use lvs_core::error::ObserveError;
 use lvs_core::event::ServerNews;
+use lvs_core::pick::Outcome;
 use lvs_core::*;
 use proptest::prelude::*;
 use support::*;
@@ -114,6 +116,33 @@ fn the_news_of_a_server_whose_place_another_one_has_are_nobodys() {
         all.iter().map(|news| (news.tag, news.generation)).collect::<Vec<_>>(),
         [(10, 0), (40, new.1)]
     );
+}
+
+#[test]
+fn what_is_meant_for_a_former_server_reaches_no_other_one() {
+    let mut director = director(8);
+    let (id, generation) = place(&director, 2);
+    let former = id.of_generation(generation);
+    quiesce(&mut director, 2);
+    assert_eq!(director.poll_server().unwrap().server_ref(), former);
+    director.observe(Tick::ZERO, former, Outcome::Failure).unwrap();
+    director.remove_server(WEB, address(2)).unwrap();
+    for minute in 1..6 {
+        director.sweep(Tick::from_millis(minute * 61_000), 64);
+    }
+    director.add_server(WEB, server(4, Method::Nat, 1)).unwrap();
+    let now = Tick::from_millis(400_000);
+    let packet = request(WEB, [192, 0, 2, 7], 4_000, SYN);
+    (1..=3).step_by(2).for_each(|number| quiesce(&mut director, number));
+    assert_eq!(forwarded(director.decide(now, &packet, Inspected::Nothing)).unwrap().server, id);
+    assert_eq!(director.observe(now, former, Outcome::Failure), Err(ObserveError::NotFound));
+    assert_eq!(director.set_load(former, 7), Err(ObserveError::NotFound));
+    assert_eq!(director.cut(now, former, 0, 64), 0);
+    let other = director.server(id).unwrap();
+    assert_eq!((other.failures(), other.load(), other.active()), (0, 0, 1));
+    // By its place alone, or as what it is, it is reached.
+    assert_eq!(director.set_load(id.of_generation(generation + 1), 7), Ok(()));
+    assert_eq!(director.cut(now, id, 0, 64), 1);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use crate::director::Director;
 use crate::model::error::ObserveError;
-use crate::model::id::ServerId;
+use crate::model::id::ServerRef;
 use crate::model::key::ServiceKey;
+use crate::model::server::meant;
 use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
 use crate::store::{SchedulerOf, Services as _, Store};
@@ -61,8 +62,10 @@ impl<S: Store> Director<S> {
     /// # Errors
     ///
     /// [`ObserveError::NotFound`] if there is no such server, or it was removed.
-    pub fn set_load(&mut self, server: ServerId, load: u32) -> Result<(), ObserveError> {
-        let server = self.store.parts().servers.get_mut(server.0 as usize);
+    pub fn set_load(&mut self, server: impl Into<ServerRef>, load: u32) -> Result<(), ObserveError> {
+        let servers = self.store.parts().servers;
+        let server = meant(servers, server.into()).ok_or(ObserveError::NotFound)?;
+        let server = servers.get_mut(server.0 as usize);
         let server = server.filter(|server| server.is_available()).ok_or(ObserveError::NotFound)?;
         server.load = load;
         Ok(())

@@ -4,7 +4,8 @@ use crate::director::Director;
 use crate::director::brain::Brain;
 use crate::director::engine::Engine;
 use crate::model::error::ObserveError;
-use crate::model::id::ServerId;
+use crate::model::id::{ServerId, ServerRef};
+use crate::model::server::meant;
 use crate::model::standing::{FailurePolicy, Outcome};
 use crate::model::tick::Tick;
 use crate::sched::schedule::Change;
@@ -28,8 +29,15 @@ impl<S: Store> Director<S> {
     /// # Errors
     ///
     /// [`ObserveError::NotFound`] if there is no such server, or it was removed.
-    pub fn observe(&mut self, now: Tick, server: ServerId, outcome: Outcome) -> Result<(), ObserveError> {
-        self.engine_at(now).observe(server, outcome)
+    pub fn observe(
+        &mut self,
+        now: Tick,
+        server: impl Into<ServerRef>,
+        outcome: Outcome,
+    ) -> Result<(), ObserveError> {
+        let mut engine = self.engine_at(now);
+        let server = meant(engine.tables.servers, server.into()).ok_or(ObserveError::NotFound)?;
+        engine.observe(server, outcome)
     }
 }
 

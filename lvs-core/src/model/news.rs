@@ -1,7 +1,7 @@
 //! What must not be lost of what happens to real servers: kept at each server until it is asked for.
 
 use crate::model::event::Event;
-use crate::model::id::ServerId;
+use crate::model::id::{ServerId, ServerRef};
 use crate::model::key::ServiceKey;
 
 /// What has happened to a real server since it was last asked for; see
@@ -24,6 +24,14 @@ pub struct ServerNews {
     pub overloaded: bool,
     /// The server fell below its lower threshold.
     pub relieved: bool,
+}
+
+impl ServerNews {
+    /// The server, and no other one that may have its id later.
+    #[must_use]
+    pub const fn server_ref(&self) -> ServerRef {
+        self.server.of_generation(self.generation)
+    }
 }
 
 /// What can happen to a server.

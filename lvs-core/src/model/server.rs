@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::model::error::WeightError;
 use crate::model::flow::Family;
-use crate::model::id::{ServerId, ServiceId};
+use crate::model::id::{ServerId, ServerRef, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::meter::Meter;
 use crate::model::method::{Method, Tunnel};
@@ -491,6 +491,13 @@ enum Mode {
     Bound,
     Unbound,
     Edited,
+}
+
+/// The place of the server that is meant, unless another one has it by now.
+pub(crate) fn meant(servers: &[Server], server: ServerRef) -> Option<ServerId> {
+    let id = server.id();
+    let own = servers.get(id.0 as usize)?;
+    server.generation().is_none_or(|generation| generation == own.generation).then_some(id)
 }
 
 /// Whether a method's options make sense on their own.

@@ -19,6 +19,7 @@
 //! [`Steer`](crate::steering::Steer) says which packet is whose.
 
 mod addresses;
+mod events;
 mod group;
 mod handle;
 mod idle;
@@ -35,7 +36,7 @@ mod stats;
 use core::fmt;
 use core::time::Duration;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use lvs_core::{Director, Event, Heap, Store, Tick};
@@ -46,6 +47,7 @@ use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
 use lvs_forward::{Forwarder, Frame, Outcome, PortId};
 
+use self::events::EventSender;
 pub use self::group::{AddressError, NewAddress, NewDevices, WorkerGroup};
 use self::handle::Inbox;
 pub use self::handle::{Handle, WorkerGone};
@@ -117,7 +119,7 @@ pub struct Worker<S: Store = Heap> {
     /// The director or the forwarder may have been changed since the last turn.
     touched: bool,
     inbox: Inbox<S>,
-    events: SyncSender<Event>,
+    events: EventSender,
     clock: Clock,
     busy_poll: bool,
     linger: Duration,
@@ -194,7 +196,7 @@ impl<S: Store> Worker<S> {
             offload: None,
             touched: false,
             inbox,
-            events,
+            events: EventSender::new(events),
             clock,
             busy_poll: options.busy_poll,
             linger: options.linger,
@@ -309,10 +311,11 @@ impl<S: Store> Worker<S> {
         self.engine.sweep(&mut self.director, now);
         while let Some(event) = self.director.poll_event() {
             // Never waits: a program that does not fetch its events must not hold up packets.
-            if self.events.try_send(event).is_err() {
+            if !self.events.send(event) {
                 self.counters.events_lost += 1;
             }
         }
+        self.events.tell_lost();
         if now.millis_since(self.last_snapshot) >= SNAPSHOT_MS {
             self.publish(now);
         }

@@ -79,7 +79,7 @@ pub struct WorkerCounters {
     /// Frames that the forwarder passed, and that were lost: for want of a local port, or because they are no IP
     /// packets to an own address.
     pub not_passed: u64,
-    /// Events that nobody fetched in time.
+    /// Events that nobody fetched in time; [`Event::Lost`](lvs_core::Event::Lost) tells the program how many.
     pub events_lost: u64,
     /// Copies of frames that it handed to other workers of the same director.
     pub handed_over: u64,

@@ -18,7 +18,7 @@ use crate::model::error::{
     RemoveServiceError, ZeroError,
 };
 use crate::model::event::Event;
-use crate::model::id::{ServerId, ServiceId};
+use crate::model::id::{ServerId, ServerRef, ServiceId};
 use crate::model::key::ServiceKey;
 use crate::model::news::ServerNews;
 use crate::model::server::ServerConfig;
@@ -161,7 +161,7 @@ impl<S: Store> Picker<S> {
     /// # Errors
     ///
     /// [`ObserveError::NotFound`].
-    pub fn set_load(&mut self, server: ServerId, load: u32) -> Result<(), ObserveError> {
+    pub fn set_load(&mut self, server: impl Into<ServerRef>, load: u32) -> Result<(), ObserveError> {
         self.director.set_load(server, load)
     }
 
@@ -175,7 +175,7 @@ impl<S: Store> Picker<S> {
     }
 
     /// As [`Director::cut`]: ends entries of a server. What was picked without one is not found by it.
-    pub fn cut(&mut self, now: Tick, server: ServerId, first: u32, count: u32) -> usize {
+    pub fn cut(&mut self, now: Tick, server: impl Into<ServerRef>, first: u32, count: u32) -> usize {
         self.director.cut(now, server, first, count)
     }
 
@@ -199,7 +199,12 @@ impl<S: Store> Picker<S> {
     /// # Errors
     ///
     /// [`ObserveError::NotFound`].
-    pub fn observe(&mut self, now: Tick, server: ServerId, outcome: Outcome) -> Result<(), ObserveError> {
+    pub fn observe(
+        &mut self,
+        now: Tick,
+        server: impl Into<ServerRef>,
+        outcome: Outcome,
+    ) -> Result<(), ObserveError> {
         self.director.observe(now, server, outcome)
     }
 

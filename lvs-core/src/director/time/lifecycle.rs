@@ -6,9 +6,9 @@ use crate::director::Director;
 use crate::director::engine::Engine;
 use crate::model::budget::Budget;
 use crate::model::event::{Cause, Event};
-use crate::model::id::{ConnId, ServerId};
+use crate::model::id::{ConnId, ServerId, ServerRef};
 use crate::model::news::ServerFact;
-use crate::model::server::{Life, Server};
+use crate::model::server::{Life, Server, meant};
 use crate::model::tick::{Stamp, Tick};
 use crate::store::{Services as _, Store};
 
@@ -18,8 +18,9 @@ impl<S: Store> Director<S> {
     /// large table can be gone through in parts between packets. Returns how many entries it ended.
     ///
     /// What controls others (a template, an FTP control connection) ends after those: go through the table twice.
-    pub fn cut(&mut self, now: Tick, server: ServerId, first: u32, count: u32) -> usize {
+    pub fn cut(&mut self, now: Tick, server: impl Into<ServerRef>, first: u32, count: u32) -> usize {
         let mut engine = self.engine_at(now);
+        let Some(server) = meant(engine.tables.servers, server.into()) else { return 0 };
         let before = engine.brain.table.live;
         for id in first..first.saturating_add(count).min(engine.brain.table.used()) {
             let slot = &engine.tables.slots[id as usize];
