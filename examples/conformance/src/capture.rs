@@ -51,7 +51,7 @@ pub(crate) fn play(files: &CaptureFiles<'_>) -> Result<String, String> {
             summary.cut += 1;
             continue;
         }
-        if link == LinkType::Ethernet && own(record.frame.bytes()) {
+        if record.sent || (link == LinkType::Ethernet && own(record.frame.bytes())) {
             summary.own += 1;
             continue;
         }
@@ -65,6 +65,7 @@ pub(crate) fn play(files: &CaptureFiles<'_>) -> Result<String, String> {
         stage.put_in(&mut frame)?;
     }
     stage.finish()?;
+    summary.left_out = capture.left_out();
     Ok(summary.describe(&stage, &survey))
 }
 
@@ -74,6 +75,7 @@ struct Summary {
     read: u64,
     cut: u64,
     own: u64,
+    left_out: u64,
 }
 
 impl Summary {
@@ -84,6 +86,9 @@ impl Summary {
         }
         if self.cut > 0 {
             text.push_str(&format!("  {} left out: only their beginning was captured\n", self.cut));
+        }
+        if self.left_out > 0 {
+            text.push_str(&format!("  {} left out: no IP packets, in a cooked capture\n", self.left_out));
         }
         for address in &survey.made_up {
             let mac = survey.neighbours.get(address).map_or(String::new(), |(_, mac)| mac.to_string());

@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Play a capture instead, through a director with this configuration file
     #[arg(long, value_name = "FILE", requires = "input", requires = "output")]
     config: Option<PathBuf>,
-    /// The capture (pcap) that comes in; time is the capture's
+    /// The capture that comes in (pcap, pcapng; also cooked); time is the capture's
     #[arg(long = "in", id = "input", value_name = "FILE", requires = "config")]
     input: Option<PathBuf>,
     /// The capture (pcap) to write what leaves to

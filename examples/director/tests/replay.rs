@@ -83,6 +83,61 @@ fn a_capture_gives_the_same_bytes_each_time() {
 }
 
 #[test]
+fn a_pcapng_capture_and_a_cooked_one_give_what_the_plain_one_gives() {
+    let folder = Folder::new("formats");
+    let config = folder.write("director.toml", CONFIGURATION.as_bytes());
+    let (sent, expected) = frames("nat-tcp");
+    let (ethernet, cooked, out) =
+        (folder.path("in.pcapng"), folder.path("any.pcapng"), folder.path("out.pcap"));
+    fs::write(&ethernet, pcapng(1, sent.iter().cloned())).unwrap();
+    let output = replay(&["--config", &config, "--in", &ethernet, "--out", &out]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(captured(&fs::read(&out).unwrap()), expected);
+
+    // Cooked: 16 bytes in place of the Ethernet header, and the director's own frames beside what it got.
+    let cook = |frame: &Vec<u8>, by_itself: u8| {
+        [&[0, by_itself, 0, 1, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0][..], &frame[12..]].concat()
+    };
+    let arp = [&[0; 12][..], &[8, 6], &[0; 28]].concat();
+    let frames = sent.iter().map(|frame| cook(frame, 0)).chain([cook(&expected[0], 4), cook(&arp, 0)]);
+    fs::write(&cooked, pcapng(113, frames)).unwrap();
+    let output = replay(&["--config", &config, "--in", &cooked, "--out", &out]);
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains("1 left out: the director itself sent them"), "{said}");
+    assert!(said.contains("1 left out: no IP packets, in a cooked capture"), "{said}");
+    let packets: Vec<_> = expected.iter().map(|frame| frame[14..].to_vec()).collect();
+    assert_eq!(captured(&fs::read(&out).unwrap()), packets);
+
+    // Cut inside the last frame.
+    let whole = fs::read(&ethernet).unwrap();
+    fs::write(&ethernet, &whole[..whole.len() - 10]).unwrap();
+    let output = replay(&["--config", &config, "--in", &ethernet, "--out", &out]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("in.pcapng: the file was cut"), "{output:?}");
+}
+
+/// A pcapng file of one interface, its frames a millisecond apart.
+fn pcapng(link: u32, frames: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut block = |kind: u32, head: &[u32], bytes: &[u8]| {
+        let padding = bytes.len().next_multiple_of(4) - bytes.len();
+        let length = (12 + 4 * head.len() + bytes.len() + padding) as u32;
+        let words = [kind, length].into_iter().chain(head.iter().copied());
+        file.extend(words.flat_map(u32::to_le_bytes));
+        file.extend([bytes, &[0; 3][..padding], &length.to_le_bytes()].concat());
+    };
+    block(0x0a0d_0d0a, &[0x1a2b_3c4d, 1, u32::MAX, u32::MAX], &[]);
+    block(1, &[link, 0], &[]);
+    for (number, frame) in (0..).zip(frames) {
+        let micros = 1_700_000_000_000_000_u64 + 1_000 * number;
+        let length = frame.len() as u32;
+        block(6, &[0, (micros >> 32) as u32, micros as u32, length, length], &frame);
+    }
+    file
+}
+
+#[test]
 fn a_capture_tells_the_addresses_that_a_configuration_leaves_open() {
     let folder = Folder::new("addresses");
     let without = CONFIGURATION.lines().filter(|line| !line.starts_with("mac")).collect::<Vec<_>>();
@@ -140,7 +195,7 @@ fn what_cannot_be_played_is_said() {
     let broken = folder.write("scenario.json", b"{\"name\": \"a\"}");
     let out = folder.path("out.pcap");
     for (arguments, expected) in [
-        (vec!["--config", &config, "--in", &config, "--out", &out], "director.toml: no pcap file"),
+        (vec!["--config", &config, "--in", &config, "--out", &out], "director.toml: no pcap or pcapng file"),
         (vec!["--config", &config, "--in", "/nowhere", "--out", &out], "/nowhere cannot be read"),
         (vec!["--config", &wrong, "--in", &config, "--out", &out], "wrong.toml"),
         (vec!["--config", &config, "--in", &config, "--out", &config], "cannot be written as well"),

@@ -1,10 +1,15 @@
 //! Capture files as devices: reading one, writing one, and recording what another device receives and sends.
 //!
-//! The classic format (draft-ietf-opsawg-pcap), of which everything that reads or writes captures understands at least
-//! this version: 2.4, in either byte order, with time in microseconds or nanoseconds. What is written is in
-//! nanoseconds. A capture says nothing of unfinished frames: what is read counts as finished, and what is recorded of a
-//! merged frame, or one with a partial checksum, is its bytes as they are.
+//! Read are the classic format (draft-ietf-opsawg-pcap) in either byte order, with time in microseconds or
+//! nanoseconds; pcapng (draft-ietf-opsawg-pcapng) with any number of sections and interfaces, if all of them are of one
+//! kind; and of "cooked" captures (`tcpdump -i any`), of both versions, the IP packets. Files that were cut or damaged
+//! say so behind the frames that are whole.
+//!
+//! What is written is the classic format in nanoseconds, which everything understands that reads captures. A capture
+//! says nothing of unfinished frames: what is read counts as finished, and what is recorded of a merged frame, or one
+//! with a partial checksum, is its bytes as they are.
 
+mod format;
 mod read;
 mod record;
 mod write;
@@ -30,17 +35,9 @@ impl LinkType {
             Self::Ip => 101,
         }
     }
-
-    const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::Ethernet),
-            101 => Some(Self::Ip),
-            _ => None,
-        }
-    }
 }
 
-const MAGIC_MICROS: u32 = 0xa1b2_c3d4;
+/// How files begin that are written.
 const MAGIC_NANOS: u32 = 0xa1b2_3c4d;
 /// The longest record that is believed; more means that the file is damaged.
 const LONGEST_RECORD: u32 = 1 << 20;
