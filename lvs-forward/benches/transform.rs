@@ -176,8 +176,9 @@ fn whole_way(c: &mut Criterion) {
                     assert_eq!(outcome, Outcome::Send);
                 }
             }
-            let mut slots: Vec<Slot> =
-                (0..CLIENTS).map(|client| Slot::new(&packet(family, client * 77 % CLIENTS, 16))).collect();
+            let mut slots: Vec<Slot> = (0..CLIENTS)
+                .map(|client| Slot::new(&packet(family, client.wrapping_mul(77) % CLIENTS, 16)))
+                .collect();
             let id = |how: &str| BenchmarkId::new(format!("{label}-{}", name(family)), how);
             let mut next = 0;
             group.throughput(Throughput::Elements(1));
