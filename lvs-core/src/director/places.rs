@@ -168,14 +168,14 @@ impl<S: Store> Engine<'_, S> {
 /// By which of the chains of its address a server of NAT is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// Its service is for this protocol.
+    /// Of servers whose service is for this protocol.
     Protocol(Protocol),
-    /// Its service goes by mark.
+    /// Of servers whose service goes by mark.
     Marked,
 }
 
 impl Chain {
-    /// That of a server; `None` if it is not one of NAT.
+    /// The chain that a server is in; `None` if it is not one of NAT.
     const fn of(server: &Server) -> Option<Self> {
         match (server.method, server.key) {
             (Method::Nat, ServiceKey::Address { protocol, .. }) => Some(Self::Protocol(protocol)),

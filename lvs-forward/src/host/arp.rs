@@ -68,6 +68,14 @@ pub(super) fn handle(
     }
 }
 
+/// Whose address a request asks for, unless it is from nobody or for the sender itself.
+pub(super) fn asked(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
+    let packet = array::<LEN>(bytes, at)?;
+    let (sender, target) = (ipv4_in(packet, SENDER)?, ipv4_in(packet, TARGET)?);
+    let asks = array(packet, OPERATION) == Some(&REQUEST) && !sender.is_unspecified() && sender != target;
+    asks.then_some(target)
+}
+
 /// Turns a request into the reply; the link header keeps its VLAN tags.
 fn reply(frame: &mut Frame<'_>, at: usize, mac: MacAddress, own: Ipv4Addr) -> Option<()> {
     // Whatever padding came along goes: devices pad short frames themselves.

@@ -96,6 +96,13 @@ pub(super) fn handle(
     }
 }
 
+/// Whose address a solicitation asks for, unless it is from nobody.
+pub(super) fn asked(bytes: &[u8], layout: &Layout, kind: u8) -> Option<Ipv6Addr> {
+    let Addresses::V6 { source, .. } = layout.addresses(bytes)? else { return None };
+    let asks = kind == v6::SOLICITATION && !source.is_unspecified();
+    ipv6_in(bytes, layout.transport() + TARGET).filter(|_| asks)
+}
+
 /// Turns a solicitation into the advertisement.
 #[expect(clippy::too_many_arguments, reason = "the fields of the answer, used once")]
 fn advertise(

@@ -15,7 +15,7 @@ use crate::sys::{ethtool, netns};
 
 /// A machine: a network namespace with its own interfaces, routes, sockets and sysctls.
 ///
-/// It lives as long as one clone of the node, or a socket or thread inside it, does; never longer than the process.
+/// A node lives as long as one clone of it, or a socket or thread inside of it, does; never longer than the process.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 

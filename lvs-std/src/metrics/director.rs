@@ -4,30 +4,26 @@ use lvs_forward::{DropReason, PassReason};
 
 use super::families::{Families, Label};
 use crate::health::State;
-use crate::runtime::{RuntimeHandle, Statistics};
-use crate::worker::WorkerGone;
+use crate::runtime::RuntimeHandle;
+use crate::worker::{PortSnapshot, Snapshot, WorkerGone};
 
 const NO_LABEL: [Label; 0] = [];
 
 pub(super) fn gather(
     of: &RuntimeHandle,
-    statistics: &Statistics,
+    (total, each): (&Snapshot, &[Snapshot]),
     families: &mut Families,
 ) -> Result<(), WorkerGone> {
-    connections(of, statistics, families)?;
-    packets(statistics, families);
-    interfaces(statistics, families);
-    workers(statistics, families);
+    connections(of, total, families)?;
+    packets(total, families);
+    interfaces(of.interfaces(), &total.ports, families);
+    workers(each, families);
     health(of, families);
     Ok(())
 }
 
-fn connections(
-    of: &RuntimeHandle,
-    statistics: &Statistics,
-    families: &mut Families,
-) -> Result<(), WorkerGone> {
-    let director = &statistics.total.director;
+fn connections(of: &RuntimeHandle, total: &Snapshot, families: &mut Families) -> Result<(), WorkerGone> {
+    let director = &total.director;
     let capacities = of.group().with_each(|_, director, _, _| director.capacity() as u64)?;
     let capacity = capacities.into_iter().sum::<u64>() as f64;
     let live = [(NO_LABEL, f64::from(director.live))];
@@ -43,7 +39,7 @@ fn connections(
             ([("cause", "made room, one-way".to_owned())], director.reclaimed_one_way as f64),
         ],
     );
-    let lost = director.events_lost + statistics.total.worker.events_lost;
+    let lost = director.events_lost + total.worker.events_lost;
     families.counters(
         "lvs_events_lost_total",
         "Events that nobody fetched in time.",
@@ -52,8 +48,8 @@ fn connections(
     Ok(())
 }
 
-fn packets(statistics: &Statistics, families: &mut Families) {
-    let forwarder = &statistics.total.forwarder;
+fn packets(total: &Snapshot, families: &mut Families) {
+    let forwarder = &total.forwarder;
     let sent = [
         ("server", forwarder.requests),
         ("client", forwarder.replies),
@@ -79,7 +75,7 @@ fn packets(statistics: &Statistics, families: &mut Families) {
     families.counters(
         "lvs_decisions_total",
         "Packets that the director did not forward, by reason.",
-        statistics.total.director.by_reason().map(|(reason, count)| (by_reason(&reason), count as f64)),
+        total.director.by_reason().map(|(reason, count)| (by_reason(&reason), count as f64)),
     );
 }
 
@@ -87,9 +83,9 @@ fn by_reason(reason: &impl core::fmt::Display) -> [Label; 1] {
     [("reason", reason.to_string())]
 }
 
-fn interfaces(statistics: &Statistics, families: &mut Families) {
-    let ports = || statistics.interfaces.iter().zip(&statistics.total.ports);
-    let both = |read: fn(&crate::worker::PortSnapshot) -> [u64; 2]| {
+fn interfaces(names: &[String], ports: &[PortSnapshot], families: &mut Families) {
+    let ports = || names.iter().zip(ports);
+    let both = |read: fn(&PortSnapshot) -> [u64; 2]| {
         ports().flat_map(move |(name, port)| {
             let values = ["in", "out"].into_iter().zip(read(port));
             values.map(move |(direction, value)| {
@@ -132,8 +128,8 @@ fn interfaces(statistics: &Statistics, families: &mut Families) {
     );
 }
 
-fn workers(statistics: &Statistics, families: &mut Families) {
-    let workers = || statistics.workers.iter().enumerate();
+fn workers(each: &[Snapshot], families: &mut Families) {
+    let workers = || each.iter().enumerate();
     let of = |number: usize| [("worker", number.to_string())];
     families.counters(
         "lvs_worker_waiting_seconds_total",

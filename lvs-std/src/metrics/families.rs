@@ -17,14 +17,7 @@ impl Families {
         help: &str,
         samples: impl IntoIterator<Item = (L, f64)>,
     ) {
-        let metric = |value| {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            let mut metric = Metric::default();
-            metric.set_counter(counter);
-            metric
-        };
-        self.add(name, help, MetricType::COUNTER, metric, samples);
+        self.add(name, help, MetricType::COUNTER, samples);
     }
 
     /// A family of numbers that come and go.
@@ -34,14 +27,7 @@ impl Families {
         help: &str,
         samples: impl IntoIterator<Item = (L, f64)>,
     ) {
-        let metric = |value| {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            let mut metric = Metric::default();
-            metric.set_gauge(gauge);
-            metric
-        };
-        self.add(name, help, MetricType::GAUGE, metric, samples);
+        self.add(name, help, MetricType::GAUGE, samples);
     }
 
     fn add<L: AsRef<[Label]>>(
@@ -49,17 +35,10 @@ impl Families {
         name: &str,
         help: &str,
         kind: MetricType,
-        metric: impl Fn(f64) -> Metric,
         samples: impl IntoIterator<Item = (L, f64)>,
     ) {
-        let metrics: Vec<Metric> = samples
-            .into_iter()
-            .map(|(labels, value)| {
-                let mut metric = metric(value);
-                metric.set_label(labels.as_ref().iter().map(pair).collect());
-                metric
-            })
-            .collect();
+        let metrics: Vec<Metric> =
+            samples.into_iter().map(|(labels, value)| metric(kind, labels.as_ref(), value)).collect();
         // The format has no word for a family without samples.
         if metrics.is_empty() {
             return;
@@ -71,6 +50,21 @@ impl Families {
         family.set_metric(metrics);
         self.0.push(family);
     }
+}
+
+fn metric(kind: MetricType, labels: &[Label], value: f64) -> Metric {
+    let mut metric = Metric::default();
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric.set_label(labels.iter().map(pair).collect());
+    metric
 }
 
 impl From<Families> for Vec<MetricFamily> {

@@ -1,35 +1,36 @@
 //! What IPVS counts: `node_ipvs_*` under `node_exporter`'s names, and the traffic of each real server.
 
 use core::net::SocketAddr;
-use std::collections::HashMap;
 
 use lvs_core::stats::Traffic;
 
 use super::families::{Families, Label};
 use crate::control::proc::protocol_name;
 use crate::control::{Answer, Command, CommandError, Query, ServerReport, ServerStatus, ServiceName};
-use crate::runtime::{RuntimeController, RuntimeHandle, Statistics};
-use crate::worker::WorkerGone;
+use crate::runtime::{RuntimeController, RuntimeHandle};
+use crate::worker::{Snapshot, WorkerGone};
 
 /// So many services are listed before the controller is let go for others.
 const SERVICES_AT_ONCE: usize = 64;
 
-/// A real server with the labels that name it.
-struct Backend {
-    labels: [Label; 6],
-    report: ServerReport,
-    status: ServerStatus,
-}
+/// The labels that name a real server of a service.
+type Labels = [Label; 6];
 
-/// A number of a real server.
-type Read = fn(&Backend) -> f64;
+/// Real servers, each with the labels that name it.
+#[derive(Default)]
+struct Servers {
+    /// Those that listings have.
+    listed: Vec<(Labels, ServerReport)>,
+    /// All that were declared: listings leave out those that checks keep out.
+    declared: Vec<(Labels, ServerStatus)>,
+}
 
 pub(super) fn gather(
     of: &RuntimeHandle,
-    statistics: &Statistics,
+    total: &Snapshot,
     families: &mut Families,
 ) -> Result<(), WorkerGone> {
-    let traffic = statistics.total.director.traffic;
+    let traffic = total.director.traffic;
     let totals = [
         ("node_ipvs_connections_total", "The total number of connections made.", traffic.connections),
         ("node_ipvs_incoming_packets_total", "The total number of incoming packets.", traffic.in_packets),
@@ -40,38 +41,34 @@ pub(super) fn gather(
     for (name, help, value) in totals {
         families.counters(name, help, [([], value as f64)]);
     }
-    let backends = backends(of)?;
-    let gauges: [(&str, &str, Read); 5] = [
-        (
-            "node_ipvs_backend_connections_active",
-            "The current active connections by local and remote address.",
-            |of| of.report.active.into(),
-        ),
-        (
-            "node_ipvs_backend_connections_inactive",
-            "The current inactive connections by local and remote address.",
-            |of| of.report.inactive.into(),
-        ),
-        ("node_ipvs_backend_weight", "The current backend weight by local and remote address.", |of| {
-            of.report.spec.weight.into()
-        }),
-        (
-            "lvs_server_draining",
-            "1 while a real server gets no new connections and keeps those that it has.",
-            |of| f64::from(of.status.draining),
-        ),
-        ("lvs_server_absent", "1 while its checks keep a real server out.", |of| f64::from(of.status.absent)),
-    ];
-    for (name, help, value) in gauges {
-        families.gauges(name, help, backends.iter().map(|of| (&of.labels, value(of))));
-    }
-    let connections = backends.iter().map(|of| (&of.labels, of.report.stats.traffic.connections as f64));
-    families.counters("lvs_server_connections_total", "Connections sent to a real server.", connections);
+    let Servers { listed, declared } = servers(of)?;
+    let of_listed =
+        |read: fn(&ServerReport) -> f64| listed.iter().map(move |(of, report)| (of, read(report)));
+    families.gauges(
+        "node_ipvs_backend_connections_active",
+        "The current active connections by local and remote address.",
+        of_listed(|of| of.active.into()),
+    );
+    families.gauges(
+        "node_ipvs_backend_connections_inactive",
+        "The current inactive connections by local and remote address.",
+        of_listed(|of| of.inactive.into()),
+    );
+    families.gauges(
+        "node_ipvs_backend_weight",
+        "The current backend weight by local and remote address.",
+        of_listed(|of| of.spec.weight.into()),
+    );
+    families.counters(
+        "lvs_server_connections_total",
+        "Connections sent to a real server.",
+        of_listed(|of| of.stats.traffic.connections as f64),
+    );
     let directions = |read: fn(&Traffic) -> [u64; 2]| {
-        backends.iter().flat_map(move |of| {
-            let values = ["in", "out"].into_iter().zip(read(&of.report.stats.traffic));
+        listed.iter().flat_map(move |(of, report)| {
+            let values = ["in", "out"].into_iter().zip(read(&report.stats.traffic));
             values.map(|(direction, value)| {
-                let mut labels = of.labels.to_vec();
+                let mut labels = of.to_vec();
                 labels.push(("direction", direction.to_owned()));
                 (labels, value as f64)
             })
@@ -87,46 +84,55 @@ pub(super) fn gather(
         "Bytes to a real server (in), and from it through the director (out).",
         directions(|traffic| [traffic.in_bytes, traffic.out_bytes]),
     );
+    families.gauges(
+        "lvs_server_draining",
+        "1 while a real server gets no new connections and keeps those that it has.",
+        declared.iter().map(|(of, status)| (of, status.draining.into())),
+    );
+    families.gauges(
+        "lvs_server_absent",
+        "1 while its checks keep a real server out.",
+        declared.iter().map(|(of, status)| (of, status.absent.into())),
+    );
     Ok(())
 }
 
 /// All real servers. What is removed meanwhile is left out.
-fn backends(of: &RuntimeHandle) -> Result<Vec<Backend>, WorkerGone> {
+fn servers(of: &RuntimeHandle) -> Result<Servers, WorkerGone> {
     let names: Vec<ServiceName> =
         of.with_controller(|controller| controller.desired().services().map(|(name, _)| name).collect());
-    let mut backends = Vec::new();
+    let mut servers = Servers::default();
     for names in names.chunks(SERVICES_AT_ONCE) {
-        let listed = of.with_controller(|controller| list(controller, names))?;
-        backends.extend(listed);
+        of.with_controller(|controller| list(controller, names, &mut servers))?;
     }
-    Ok(backends)
+    Ok(servers)
 }
 
-fn list(controller: &mut RuntimeController, names: &[ServiceName]) -> Result<Vec<Backend>, WorkerGone> {
+fn list(
+    controller: &mut RuntimeController,
+    names: &[ServiceName],
+    servers: &mut Servers,
+) -> Result<(), WorkerGone> {
     let queries: Vec<Command> = names.iter().map(|name| Query::Servers(*name).into()).collect();
-    let answers = controller.submit_each(&queries);
-    let mut backends = Vec::new();
-    for (name, answer) in names.iter().zip(answers) {
-        let servers = match answer {
-            Ok(Answer::Servers(servers)) => servers,
+    for (name, answer) in names.iter().zip(controller.submit_each(&queries)) {
+        match answer {
+            Ok(Answer::Servers(listed)) => {
+                servers.listed.extend(listed.into_iter().map(|of| (labels(name, of.address), of)));
+            }
             Err(CommandError::Gone) => return Err(WorkerGone),
             // It has just been removed.
-            Ok(_) | Err(_) => continue,
-        };
-        let Some(declared) = controller.desired().service(*name) else { continue };
-        let statuses: HashMap<SocketAddr, ServerStatus> =
-            declared.servers.iter().map(|server| (server.address, server.status)).collect();
-        backends.extend(servers.into_iter().map(|report| Backend {
-            labels: labels(name, report.address),
-            status: statuses.get(&report.address).copied().unwrap_or_default(),
-            report,
-        }));
+            Ok(_) | Err(_) => {}
+        }
+        if let Some(service) = controller.desired().service(*name) {
+            let declared = service.servers.iter().map(|of| (labels(name, of.address), of.status));
+            servers.declared.extend(declared);
+        }
     }
-    Ok(backends)
+    Ok(())
 }
 
 /// As `node_exporter` has them: a service by mark has no address, and port 0.
-fn labels(service: &ServiceName, server: SocketAddr) -> [Label; 6] {
+fn labels(service: &ServiceName, server: SocketAddr) -> Labels {
     let (address, port, proto, mark) = match service {
         ServiceName::Address { protocol, address, port } => {
             (address.to_string(), *port, protocol_name(*protocol).to_owned(), String::new())

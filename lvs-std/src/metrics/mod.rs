@@ -57,22 +57,24 @@ use prometheus::{Encoder as _, TextEncoder};
 use self::families::Families;
 pub use self::http::{MetricsListener, MetricsServer};
 use crate::runtime::RuntimeHandle;
-use crate::worker::WorkerGone;
+use crate::worker::{Handle, Snapshot, WorkerGone};
 
 /// What a text of [`text`] is called in HTTP's `Content-Type`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All families of a running director, those without a sample left out. Services are read some at a time, so that
-/// neither packets nor commands wait for a long table: a server's numbers are of one moment, those of two services need
-/// not be.
+/// All families of a running director, those without a sample left out. What workers count is as they published it
+/// last, at most a second ago. Services are read some at a time, so that neither packets nor commands wait for a long
+/// table: a server's numbers are of one moment, those of two services need not be.
 ///
 /// # Errors
 /// [`WorkerGone`], when the director ends.
 pub fn gather(of: &RuntimeHandle) -> Result<Vec<MetricFamily>, WorkerGone> {
     let mut families = Families::default();
-    let statistics = of.statistics()?;
-    ipvs::gather(of, &statistics, &mut families)?;
-    director::gather(of, &statistics, &mut families)?;
+    let workers: Vec<Snapshot> = of.group().handles().iter().map(Handle::snapshot).collect();
+    let mut total = workers.first().ok_or(WorkerGone)?.clone();
+    workers.iter().skip(1).for_each(|worker| total += worker);
+    ipvs::gather(of, &total, &mut families)?;
+    director::gather(of, (&total, &workers), &mut families)?;
     Ok(families.into())
 }
 

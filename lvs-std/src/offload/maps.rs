@@ -55,7 +55,7 @@ pub(super) struct Numbers {
 
 #[cfg(any(test, feature = "lab"))]
 impl Numbers {
-    /// Those of simulated maps.
+    /// The numbers of simulated maps.
     pub(super) const SIMULATED: Self = Self { routes: 1, cells: 2, common: 3 };
 }
 

@@ -176,6 +176,12 @@ impl RuntimeHandle {
         work(&mut self.0.controller.lock())
     }
 
+    /// The names of the interfaces, in the order of the ports.
+    #[must_use]
+    pub fn interfaces(&self) -> &[String] {
+        &self.0.interfaces
+    }
+
     /// The workers, for what must be read from or told to their directors themselves.
     #[must_use]
     pub fn group(&self) -> &RuntimeGroup {

@@ -6,12 +6,12 @@
 
 use core::fmt;
 use core::hash::BuildHasher;
-use core::net::IpAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::hash::RandomState;
 use std::time::Instant;
 
 use lvs_forward::engine::{NoPort, PortForm, Ports};
+use lvs_forward::host::NeighbourQuestion;
 use lvs_forward::parse::Link;
 use lvs_forward::{Frame, PortId};
 
@@ -30,14 +30,14 @@ impl Questions {
         Self { cells, hash: RandomState::new(), began: Instant::now() }
     }
 
-    /// Whether nobody has asked for this neighbour just now. It counts as asked afterwards.
-    fn is_new(&self, port: PortId, target: IpAddr) -> bool {
+    /// Whether nobody has asked this just now. It counts as asked afterwards.
+    fn is_new(&self, question: NeighbourQuestion) -> bool {
         // A millisecond is short enough, and the time may begin anew after 49 days.
-        self.is_new_at(self.began.elapsed().as_millis() as u32, port, target)
+        self.is_new_at(self.began.elapsed().as_millis() as u32, question)
     }
 
-    fn is_new_at(&self, now: u32, port: PortId, target: IpAddr) -> bool {
-        let hash = self.hash.hash_one((port.0, target));
+    fn is_new_at(&self, now: u32, question: NeighbourQuestion) -> bool {
+        let hash = self.hash.hash_one(question);
         let Some(cell) = self.cells.get(hash as usize % CELLS) else { return true };
         // Two workers that look at the same moment may both ask, which does no harm.
         let last = cell.load(Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl<P: Ports> Asking<'_, P> {
     fn is_asked_already(&mut self, frame: &Frame<'_>) -> bool {
         let on_ethernet = self.ports.form(frame.port).is_some_and(|form| form.link == Link::Ethernet);
         let asked = on_ethernet
-            && target(frame.bytes()).is_some_and(|target| !self.questions.is_new(frame.port, target));
+            && NeighbourQuestion::of(frame).is_some_and(|question| !self.questions.is_new(question));
         self.shared += u64::from(asked);
         asked
     }
@@ -87,88 +87,40 @@ impl<P: Ports> Ports for Asking<'_, P> {
     }
 }
 
-/// Whose address a frame asks for, if it is a question for a neighbour (RFC 826, RFC 4861 §4.3). Announcements, and
-/// what asks whether an address is in use already, are none: they are from nobody, or for the sender itself.
-fn target(frame: &[u8]) -> Option<IpAddr> {
-    let (mut ether_type, mut packet) = (*frame.get(12..)?.first_chunk::<2>()?, frame.get(14..)?);
-    if ether_type == VLAN {
-        (ether_type, packet) = (*packet.get(2..)?.first_chunk()?, packet.get(4..)?);
-    }
-    match ether_type {
-        ARP => {
-            let [sender, target] = [14, 24].map(|at| packet.get(at..)?.first_chunk::<4>().copied());
-            let (sender, target) = (sender?, target?);
-            let asks = packet.get(6..8)? == [0, 1] && sender != [0; 4] && sender != target;
-            asks.then(|| target.into())
-        }
-        IPV6 => {
-            let source = packet.get(8..24)?;
-            // Next header ICMPv6 and type neighbour solicitation: the host's own have no extension headers.
-            let asks = packet.get(6)? == &58 && packet.get(40)? == &135 && source != [0; 16];
-            let target: [u8; 16] = *packet.get(48..)?.first_chunk()?;
-            asks.then(|| target.into())
-        }
-        _ => None,
-    }
-}
-
 /// How long a question serves others, in milliseconds: a little less than a worker waits for an answer before it asks
 /// again (RFC 4861 §10, `RETRANS_TIMER`).
 const SERVES_MS: u32 = 900;
 /// 32 KB.
 const CELLS: usize = 4_096;
 const NEVER: u64 = u64::MAX;
-const VLAN: [u8; 2] = [0x81, 0];
-const ARP: [u8; 2] = [8, 6];
-const IPV6: [u8; 2] = [0x86, 0xdd];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lvs_core::{Seed, Tick};
+    use lvs_forward::engine::OWN_BUFFER;
+    use lvs_forward::host::{Host, MacAddress, Port};
 
     #[test]
     fn a_question_serves_all_until_the_next_try_is_due() {
-        let questions = Questions::new();
-        let (port, neighbour) = (PortId(0), IpAddr::from([10, 0, 0, 7]));
-        let asks = |now, port, neighbour| questions.is_new_at(now, port, neighbour);
-        assert!(asks(5, port, neighbour));
-        assert!(!asks(5, port, neighbour));
-        assert!(!asks(904, port, neighbour));
-        assert!(asks(905, port, neighbour));
-        assert!(asks(906, PortId(1), neighbour), "another link has other neighbours");
-        // The clock begins anew.
-        let other = IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 7]);
-        assert!(asks(u32::MAX - 100, port, other));
-        assert!(!asks(100, port, other));
-        assert!(asks(900, port, other));
-    }
+        let mut host = Host::new(Seed::from_bytes([7; 16]));
+        let port = host.add_port(Port::ethernet(MacAddress([2; 6]), 1_500)).unwrap();
+        host.add_address(port, [10, 0, 0, 1].into(), 24).unwrap();
+        host.look_for(Tick::ZERO, [10, 0, 0, 7].into());
+        let mut buffer = [0; OWN_BUFFER];
+        let frame = host.poll_transmit(Tick::ZERO, &mut buffer).unwrap();
+        let to_all = NeighbourQuestion::of(&frame).unwrap();
+        let mut to_one = to_all;
+        to_one.to = MacAddress([4; 6]);
 
-    #[test]
-    fn only_questions_for_others_count() {
-        let arp = |operation: u8, sender: [u8; 4], target: [u8; 4]| {
-            let mut frame = vec![0; 42];
-            frame[12..14].copy_from_slice(&ARP);
-            frame[21] = operation;
-            frame[28..32].copy_from_slice(&sender);
-            frame[38..].copy_from_slice(&target);
-            frame
-        };
-        let (own, other) = ([10, 0, 0, 1], [10, 0, 0, 7]);
-        assert_eq!(target(&arp(1, own, other)), Some(other.into()));
-        assert_eq!(target(&arp(2, own, other)), None, "an answer");
-        assert_eq!(target(&arp(1, own, own)), None, "an announcement");
-        assert_eq!(target(&arp(1, [0; 4], other)), None, "a probe");
-        let mut tagged = arp(1, own, other);
-        tagged.splice(12..12, [0x81, 0, 0, 100]);
-        assert_eq!(target(&tagged), Some(other.into()));
-        let mut solicitation = vec![0; 14 + 64];
-        solicitation[12..14].copy_from_slice(&IPV6);
-        (solicitation[20], solicitation[54], solicitation[77]) = (58, 135, 7);
-        assert_eq!(target(&solicitation), None, "a probe");
-        solicitation[37] = 1;
-        assert_eq!(target(&solicitation), Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 7])));
-        for length in 0..solicitation.len() {
-            assert_eq!(target(&solicitation[..length]), None);
-        }
+        let questions = Questions::new();
+        let asks = |now, question| questions.is_new_at(now, question);
+        assert!(asks(5, to_all) && !asks(5, to_all) && !asks(904, to_all));
+        assert!(asks(904, to_one), "who is asked alone may have another link-layer address by now");
+        assert!(asks(905, to_all));
+        // The clock begins anew.
+        let mut elsewhere = to_all;
+        elsewhere.port = PortId(1);
+        assert!(asks(u32::MAX - 100, elsewhere) && !asks(100, elsewhere) && asks(900, elsewhere));
     }
 }

@@ -3,8 +3,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::thread;
 use std::time::Instant;
 
@@ -13,11 +12,11 @@ use lvs_forward::host::Prefix;
 use lvs_std::control::{ServerSpec, ServiceName, ServiceSpec, TableCommand};
 use lvs_std::device::guard::{Entry, Guarded, KernelGuard};
 use lvs_std::device::mark::MarkRule;
+use lvs_std::lab::Lab;
 use lvs_std::lab::harness::{Outcome, Trial, trial};
-use lvs_std::lab::{Lab, Node};
 use lvs_std::runtime::{Runtime, RuntimeHandle};
 
-use crate::arms::{Arms, LONG, SERVER, VIP};
+use crate::arms::{Arms, LONG, SERVER, VIP, fetch, listen};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -102,25 +101,6 @@ impl Net {
             }
         }
     }
-}
-
-/// Answers every connection with a word.
-fn listen(node: &Node, port: u16, word: &'static str) -> Outcome {
-    let listener = node.run(|| TcpListener::bind(("::", port)))??;
-    node.spawn("listen", move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.write_all(word.as_bytes());
-        }
-    })?;
-    Ok(())
-}
-
-fn fetch(from: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut word = String::new();
-    stream.read_to_string(&mut word)?;
-    Ok(word)
 }
 
 fn beside_the_kernel(lab: Lab, workers: usize) -> Outcome {

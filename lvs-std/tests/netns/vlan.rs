@@ -2,17 +2,16 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::thread;
 use std::time::Instant;
 
 use lvs_forward::DropReason;
 use lvs_std::lab::harness::{Outcome, REQUIRE_VLAN, Trial, left_out, trial};
-use lvs_std::lab::{Lab, LabError, Node};
+use lvs_std::lab::{Lab, LabError};
 use lvs_std::runtime::Runtime;
 
-use crate::arms::{Arms, LONG, VIP};
+use crate::arms::{Arms, LONG, VIP, fetch, listen};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     if let Err(why) = has_vlans(lab) {
@@ -147,25 +146,6 @@ fn interfaces(lab: Lab, mac: &str, workers: usize) -> Outcome {
         assert!((3..=6).contains(&packets), "{packets} packets of a connection");
     }
     Ok(())
-}
-
-/// Answers every connection with a word.
-fn listen(node: &Node, port: u16, word: &'static str) -> Outcome {
-    let listener = node.run(|| TcpListener::bind(("0.0.0.0", port)))??;
-    node.spawn("listen", move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.write_all(word.as_bytes());
-        }
-    })?;
-    Ok(())
-}
-
-fn fetch(from: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut word = String::new();
-    stream.read_to_string(&mut word)?;
-    Ok(word)
 }
 
 /// The virtual address of VLAN 100.

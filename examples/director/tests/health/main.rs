@@ -7,7 +7,9 @@ mod web;
 use core::error::Error;
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::process::ExitCode;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::Instant;
 
@@ -46,6 +48,7 @@ fn trials(lab: Lab) -> Vec<Trial> {
         }),
         trial("a sorry server serves while nobody else does", sorry),
         trial("servers that start dead get no client", dead_from_the_start),
+        trial("metrics tell what checks found out, and their address must be free", metrics),
         trial("a dead server is noticed and commands work while standard error is full", |lab| {
             unread(lab, Log::Full)
         }),
@@ -59,6 +62,7 @@ fn trials(lab: Lab) -> Vec<Trial> {
 struct Site {
     cluster: Cluster,
     webs: Vec<Web>,
+    config: Temporary,
     socket: Temporary,
     _director: Program,
     _ends: Vec<Program>,
@@ -115,14 +119,16 @@ impl Site {
             }
             webs.push(web);
         }
-        let file = Temporary::new("health.toml", Some(&text))?;
+        let config = Temporary::new("health.toml", Some(&text))?;
         let socket = Temporary::new("health.sock", None)?;
-        let arguments = ["run", "--config", &file.name(), "--no-state", "--control", &socket.name()];
+        let (file, socket_name) = (config.name(), socket.name());
+        let arguments =
+            ["run", "--config", &file, "--no-state", "--control", &socket_name, "--metrics", METRICS];
         let director = match unread {
             None => Program::start(&cluster.director, &arguments, "the director is at work")?,
             Some(log) => Program::start_unread(&cluster.director, &arguments, log, &socket.name())?,
         };
-        Ok(Self { cluster, webs, socket, _director: director, _ends: ends })
+        Ok(Self { cluster, webs, config, socket, _director: director, _ends: ends })
     }
 }
 
@@ -223,6 +229,53 @@ fn dead_from_the_start(lab: Lab) -> Outcome {
     }
     Ok(())
 }
+
+/// What checks found out is among the metrics; a director whose metrics nobody could ask for does not start.
+fn metrics(lab: Lab) -> Outcome {
+    let site = Site::start(lab, Method::Nat, HTTP, &[2])?;
+    let node = &site.cluster.director;
+    // Of each server. The dead one is not among those that ipvsadm lists.
+    let wanted = [
+        ("lvs_probe_up{", ["1", "0", "1"]),
+        ("lvs_server_absent{", ["0", "1", "0"]),
+        ("node_ipvs_backend_weight{", ["1", "", "1"]),
+    ];
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = node.run(scrape)??;
+        let told = |family: &str, number: u8| {
+            let server = Cluster::server_address(number, Family::V4).to_string();
+            let mut lines = text.lines().filter(|line| line.starts_with(family) && line.contains(&server));
+            lines.next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
+        };
+        if wanted.iter().all(|(family, values)| (1..=3).map(|number| told(family, number)).eq(*values)) {
+            break;
+        }
+        if Instant::now() > end {
+            return Err(text.into());
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let mut second = Command::new(program::PROGRAM);
+    second.args(["run", "--no-control", "--metrics", METRICS, "--config", &site.config.name()]);
+    let output = node.run(|| second.output())??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("metrics cannot be asked for at 127.0.0.1:9117"), "{said}");
+    Ok(())
+}
+
+/// The text at the metrics' address.
+fn scrape() -> io::Result<String> {
+    let mut stream = TcpStream::connect(METRICS)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: director\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Where a director's metrics are asked for, in its own namespace.
+const METRICS: &str = "127.0.0.1:9117";
 
 /// Nobody takes the log's lines: that holds up neither checks nor commands, and health says so.
 fn unread(lab: Lab, log: Log) -> Outcome {

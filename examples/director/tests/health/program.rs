@@ -16,7 +16,7 @@ use lvs_std::lab::Node;
 use rustix::fs::{OFlags, fcntl_setfl};
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_director");
 
 /// The program at work in a node, until this value is dropped.
 pub(crate) struct Program {

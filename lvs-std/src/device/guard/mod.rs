@@ -63,7 +63,7 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by whoever opens a guard")]
 pub struct Guarded {
-    /// Its name, at most 15 bytes.
+    /// The interface's name, at most 15 bytes.
     pub interface: String,
     /// The VLANs whose frames are the director's, `None` for frames without a tag. Others are the kernel's: it may have
     /// interfaces for them, and so may the director.

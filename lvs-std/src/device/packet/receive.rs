@@ -31,7 +31,7 @@ pub(super) struct Receiver {
     /// For frames that do not fit into a slot: headroom, room for a VLAN tag, virtio-net header, frame. As many as a
     /// batch may have, or none, where slots take every frame.
     spare: Box<[Box<[u8]>]>,
-    /// The same for one that is longer than all that are lent, and is lent in parts. The machine provides what is used
+    /// Room for a frame that is longer than all that are lent, and is lent in parts. The machine provides what is used
     /// of it.
     long: Box<[u8]>,
     counters: ReceiveCounters,

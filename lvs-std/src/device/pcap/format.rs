@@ -18,7 +18,7 @@ pub(super) enum Format {
 /// An interface as a section of a pcapng file describes it.
 #[derive(Clone, Copy)]
 pub(super) struct Interface {
-    /// Its `LINKTYPE_`. One that is not known matters when a frame has it.
+    /// The interface's `LINKTYPE_`. One that is not known matters when a frame has it.
     link: i32,
     /// Longest part of a frame that was kept; 0 for no limit.
     kept: u32,
