@@ -1,9 +1,7 @@
 //! A director with two interfaces: a client is behind eth0, and a real server behind eth1.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
 
 use lvs_std::config::ConfigSource;
 use lvs_std::lab::harness::Outcome;
@@ -50,23 +48,3 @@ pub(crate) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 100));
 pub(crate) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 11));
 /// Long enough for a machine that has other things to do.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
-
-/// Answers every connection with a word.
-pub(crate) fn listen(node: &Node, port: u16, word: &'static str) -> Outcome {
-    let listener = node.run(|| TcpListener::bind(("::", port)))??;
-    node.spawn("listen", move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.write_all(word.as_bytes());
-        }
-    })?;
-    Ok(())
-}
-
-/// The word that a server answers with.
-pub(crate) fn fetch(from: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut word = String::new();
-    stream.read_to_string(&mut word)?;
-    Ok(word)
-}

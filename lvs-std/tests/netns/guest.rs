@@ -16,7 +16,8 @@ use lvs_std::lab::Lab;
 use lvs_std::lab::harness::{Outcome, Trial, trial};
 use lvs_std::runtime::{Runtime, RuntimeHandle};
 
-use crate::arms::{Arms, LONG, SERVER, VIP, fetch, listen};
+use crate::arms::{Arms, LONG, SERVER, VIP};
+use crate::word::{fetch, listen};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     let mut trials = Vec::new();

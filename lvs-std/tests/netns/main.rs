@@ -13,6 +13,7 @@ mod local;
 mod methods;
 mod traffic;
 mod vlan;
+mod word;
 mod workers;
 
 use std::process::ExitCode;

@@ -11,7 +11,8 @@ use lvs_std::lab::harness::{Outcome, REQUIRE_VLAN, Trial, left_out, trial};
 use lvs_std::lab::{Lab, LabError};
 use lvs_std::runtime::Runtime;
 
-use crate::arms::{Arms, LONG, VIP, fetch, listen};
+use crate::arms::{Arms, LONG, VIP};
+use crate::word::{fetch, listen};
 
 pub(crate) fn trials(lab: Lab) -> Vec<Trial> {
     if let Err(why) = has_vlans(lab) {
