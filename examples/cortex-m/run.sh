@@ -50,4 +50,4 @@ code=$(($(bytes .text) + $(bytes .rodata)))
 printf '.text %d, .rodata %d: %d of %d bytes\n' "$(bytes .text)" "$(bytes .rodata)" "$code" "$most_code"
 printf '.data %d, .bss %d bytes\n' "$(bytes .data)" "$(bytes .bss)"
 printf 'stack: %d of %d bytes\n' "$stack" "$most_stack"
-((code <= most_code && stack <= most_stack))
+((code <= most_code && stack <= most_stack && $(bytes .data) == 0))

@@ -17,15 +17,26 @@ fn names_in(path: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
+/// Says which input it was, if the target panics.
+struct Named<'a>(&'a Path);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.0.display());
+        }
+    }
+}
+
 fn replay(name: &str, target: Target) {
     let folder = folder("corpus").join(name);
     let mut count = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let input = std::fs::read(&path).unwrap();
-        // What is printed is shown when the test fails: the last line names the input.
-        println!("{}", path.display());
+        let named = Named(&path);
         target(&input);
+        drop(named);
         count += 1;
     }
     assert!(count >= 5, "{} has only {count} inputs", folder.display());
@@ -48,4 +59,7 @@ fn every_target_has_a_corpus_and_a_binary() {
     assert_eq!(names_in(&folder("corpus")), named);
     named.insert("gate".to_owned());
     assert_eq!(names_in(&folder("fuzz_targets")), named);
+    let manifest = include_str!("../Cargo.toml");
+    let binaries = manifest.split("[[bin]]").skip(1).filter_map(|section| section.split('"').nth(1));
+    assert_eq!(binaries.map(str::to_owned).collect::<BTreeSet<_>>(), named);
 }

@@ -119,7 +119,7 @@ fn without_a_policy_nobody_is_on_trial() {
 #[test]
 fn each_comes_back_in_its_own_time_whoever_was_removed_meanwhile() {
     let mut capacity = Capacity::new(64);
-    capacity.servers = 8;
+    capacity.servers = 6;
     let mut picker: Picker<Heap> = Picker::new(config(), Heap::new(capacity));
     picker.set_failure_policy(Some(FailurePolicy::new(1, 10).with_share(99)));
     picker.add_service(WEB, scheduler("rr")).unwrap();
@@ -136,6 +136,8 @@ fn each_comes_back_in_its_own_time_whoever_was_removed_meanwhile() {
     }
     let again = add(&mut picker, 2);
     assert!(again == all[1] && !is_held_back(&picker, again));
+    let third = add(&mut picker, 7);
+    assert!(third == all[2] && !is_held_back(&picker, third));
     fail(&mut picker, Tick::ZERO.plus_secs(6), again);
     let held = |picker: &Picker<Heap>| -> Vec<u8> {
         let of = |(_, server): (_, &service::Server)| {

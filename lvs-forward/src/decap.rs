@@ -141,6 +141,7 @@ impl Decapsulator {
 
     /// Gives a new decapsulator room to put tunnel packets together that come in fragments. Without it, these are
     /// dropped.
+    #[cfg(feature = "fragments")]
     #[must_use]
     pub fn with_fragments(mut self, fragments: Fragments) -> Self {
         self.fragments = fragments;

@@ -28,7 +28,8 @@
 //!    [taken](Forwarder::take) for that first.
 //! 3. [`Forwarder::poll_transmit`] until it is `None`: questions for neighbours, packets that waited for the answers,
 //!    announcements, and what has to be said of datagrams that never became whole.
-//! 4. When nothing comes in: 3 again when [`Forwarder::poll_at`] says so.
+//! 4. When nothing comes in: 3 again when [`Forwarder::poll_at`] says so, and the sweep when
+//!    [`Director::poll_at`](lvs_core::Director::poll_at) does.
 //!    [`Director::sweep`](lvs_core::Director::sweep) is the loop's business too.
 //!
 //! The [`engine`] is this loop without threads and waiting, over a small trait that sends frames; a program that wants
@@ -125,9 +126,8 @@ pub mod parse;
 mod reason;
 #[cfg(feature = "fragments")]
 pub mod reassembly;
-// Of a fragment only its header is read then.
 #[cfg(not(feature = "fragments"))]
-#[allow(unnameable_types, unreachable_pub, reason = "it is public where it is of use")]
+#[expect(unreachable_pub, reason = "it is public where it is of use")]
 mod reassembly;
 pub mod sync;
 

@@ -1,7 +1,7 @@
 //! The parser beside another one: what it finds in frames, good and bad, is what smoltcp finds in them.
 //!
 //! The two share no code: smoltcp reads no byte by this crate or by etherparse. Where they differ on purpose is in
-//! `DIFFERENCES`, each with a frame that shows it; everywhere else a difference is a fault.
+//! `differences`, each with a frame that shows it; everywhere else a difference is a fault.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

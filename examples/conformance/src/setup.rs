@@ -63,10 +63,8 @@ impl Setup {
 
 fn rule(setup: &MarkSetup) -> Result<MarkRule, String> {
     let destination = prefix(&setup.dst).ok_or_else(|| no_address(&setup.dst))?;
-    let protocol = match setup.proto.as_deref().map(str::parse::<Protocol>).transpose() {
-        Ok(protocol) => protocol,
-        Err(error) => return Err(format!("no protocol of a mark: {error}")),
-    };
+    let protocol = setup.proto.as_deref().map(str::parse::<Protocol>).transpose();
+    let protocol = protocol.map_err(|error| format!("no protocol of a mark: {error}"))?;
     let ports = setup.port.map_or(0..=u16::MAX, |port| port..=port);
     Ok(MarkRule { mark: setup.mark, protocol, destination, ports })
 }

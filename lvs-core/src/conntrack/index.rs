@@ -191,31 +191,48 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The cell where a hash belongs: the hash as a fraction of the whole, so that any length will do.
+    /// The cell where a hash belongs.
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.cells.len() as u64) >> 32) as usize
+        home(self.cells.len(), hash)
     }
 
     /// How far `at` is from a hash's home.
     #[inline]
     fn distance(&self, at: usize, hash: u32) -> usize {
-        let home = self.home(hash);
-        if at >= home { at - home } else { at + self.cells.len() - home }
+        distance(self.cells.len(), at, hash)
     }
 
     #[inline]
     fn after(&self, at: usize) -> usize {
-        if at + 1 == self.cells.len() { 0 } else { at + 1 }
+        after(self.cells.len(), at)
     }
+}
+
+/// The cell where a hash belongs among `len`: the hash as a fraction of the whole, so that any length will do.
+#[inline]
+const fn home(len: usize, hash: u32) -> usize {
+    ((hash as u64 * len as u64) >> 32) as usize
+}
+
+/// How far `at` is from a hash's home, among `len` cells.
+#[inline]
+const fn distance(len: usize, at: usize, hash: u32) -> usize {
+    let home = home(len, hash);
+    if at >= home { at - home } else { at + len - home }
+}
+
+/// The cell behind `at`, among `len`.
+#[inline]
+const fn after(len: usize, at: usize) -> usize {
+    if at + 1 == len { 0 } else { at + 1 }
 }
 
 /// As [`Index::find`], in cells that are not to be changed.
 #[inline]
 pub(crate) fn find(cells: &[Cell], hash: u32, mut accept: impl FnMut(u32) -> bool) -> Option<u32> {
-    let home_of = |hash: u32| ((u64::from(hash) * cells.len() as u64) >> 32) as usize;
-    let mut at = home_of(hash);
-    for distance in 0..cells.len() {
+    let mut at = home(cells.len(), hash);
+    for reached in 0..cells.len() {
         let cell = *cells.get(at)?;
         if cell.hash() == hash {
             if cell.is_empty() {
@@ -224,14 +241,10 @@ pub(crate) fn find(cells: &[Cell], hash: u32, mut accept: impl FnMut(u32) -> boo
             if accept(cell.value()) {
                 return Some(cell.value());
             }
-        } else {
-            let home = home_of(cell.hash());
-            let of_other = if at >= home { at - home } else { at + cells.len() - home };
-            if cell.is_empty() || of_other < distance {
-                return None;
-            }
+        } else if cell.is_empty() || distance(cells.len(), at, cell.hash()) < reached {
+            return None;
         }
-        at = if at + 1 == cells.len() { 0 } else { at + 1 };
+        at = after(cells.len(), at);
     }
     None
 }

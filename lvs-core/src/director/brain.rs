@@ -30,7 +30,7 @@ pub(crate) struct Brain {
     pub(super) meter: Meter,
     /// When rates are estimated next.
     pub(super) next_estimate: Tick,
-    /// Whether some server's or service's rate was not zero at the last estimate.
+    /// Whether some server's or service's meter would still move at the next estimate, though nothing more is counted.
     pub(super) rates_fall: bool,
     /// Whether an estimate would have changed anything when the last sweep ended.
     pub(super) estimates: bool,

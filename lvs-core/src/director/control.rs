@@ -222,10 +222,12 @@ impl<S: Store> Director<S> {
         })?;
         let found = engine.find_server(index, config.address).ok_or(EditServerError::NotFound)?;
         let id = found.server;
-        // By which chain it is found depends on the method.
-        engine.unlist_at(id);
-        engine.tables.servers[id.0 as usize].method = config.method;
-        engine.list_at(id);
+        if engine.tables.servers[id.0 as usize].method != config.method {
+            // By which chain it is found depends on the method.
+            engine.unlist_at(id);
+            engine.tables.servers[id.0 as usize].method = config.method;
+            engine.list_at(id);
+        }
         let server = &mut engine.tables.servers[id.0 as usize];
         server.standing.configure(config.weight.get());
         server.draining = config.draining;

@@ -64,8 +64,7 @@ impl<S: Store> Director<S> {
     /// [`ObserveError::NotFound`] if there is no such server, or it was removed.
     pub fn set_load(&mut self, server: impl Into<ServerRef>, load: u32) -> Result<(), ObserveError> {
         let servers = self.store.parts().servers;
-        let server = meant(servers, server.into()).ok_or(ObserveError::NotFound)?;
-        let server = servers.get_mut(server.0 as usize);
+        let server = meant(servers, server.into()).and_then(|id| servers.get_mut(id.0 as usize));
         let server = server.filter(|server| server.is_available()).ok_or(ObserveError::NotFound)?;
         server.load = load;
         Ok(())

@@ -22,8 +22,9 @@ impl<S: Store> Director<S> {
     }
 
     /// The next real server that was drained, overloaded or relieved since it was last asked for, the first of them
-    /// first. Each server keeps this for itself, so nothing of it is lost, however much happens and however rarely it
-    /// is asked for. A removed server has it for two minutes at least, as it has its place.
+    /// first. Each server keeps this for itself, so nothing of a server in a service is lost, however much happens and
+    /// however rarely it is asked for. A removed server has it until its place is another's: for two minutes at least,
+    /// unless a full store needs the place before. One that comes back to its service has nothing to say of before.
     ///
     /// ```
     /// use lvs_core::{Config, Director, Heap, Method, Scheduler, Seed, Weight};

@@ -56,9 +56,7 @@ impl ServerId {
     pub const fn index(self) -> u32 {
         self.0
     }
-}
 
-impl ServerId {
     /// The server that has this id as the one after so many others,
     /// [`Server::generation`](crate::service::Server::generation).
     #[must_use]

@@ -21,6 +21,12 @@ impl ForwarderSizes {
     pub const fn new() -> Self {
         Self { path_mtus: 64, resets: 32 }
     }
+
+    /// How many bytes of the heap such a forwarder takes, all of them when it is made.
+    #[must_use]
+    pub const fn required_bytes(&self) -> usize {
+        self.path_mtus * size_of::<PathMtu>() + self.resets * size_of::<Option<OwedReset>>()
+    }
 }
 
 impl Default for ForwarderSizes {

@@ -35,11 +35,14 @@ impl HostSizes {
     pub const fn required_bytes(&self) -> (usize, usize) {
         let Self { addresses, neighbours, waiting } = *self;
         let index = (2 * addresses + neighbours) * size_of::<u32>();
+        let routes = MAX_ROUTES * size_of::<Route>();
         let all = index
+            + routes
             + addresses * size_of::<Own>()
             + neighbours * size_of::<Entry>()
             + waiting * size_of::<Place>();
         let start = index
+            + routes
             + first_piece(addresses) * size_of::<Own>()
             + first_piece(neighbours) * size_of::<Entry>()
             + least(waiting, 1 << WAITING_SHIFT) * size_of::<Place>();

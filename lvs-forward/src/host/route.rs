@@ -175,7 +175,7 @@ impl Routes {
     /// The route with the longest prefix that holds the address of these bits.
     #[inline]
     pub(crate) fn find(&self, family: Family, bits: u128) -> Option<&Route> {
-        // At most 64 routes, of which a director has a handful, so that a scan is enough.
+        // A director has a handful of routes, so that a scan is enough.
         self.all().iter().find(|route| (bits ^ route.bits) & route.mask == 0 && route.family == family)
     }
 

@@ -1,7 +1,7 @@
 //! How much memory a configured director takes.
 
 use lvs_core::sched::Schedule as _;
-use lvs_forward::Forwarder;
+use lvs_forward::{Forwarder, ForwarderSizes};
 
 use super::{Configuration, DeviceKind, VirtualService};
 use crate::device::LONGEST_MERGED;
@@ -60,7 +60,8 @@ impl Configuration {
         });
         let offload =
             if self.workers.offload { FlowOffload::required_bytes(offload::CONNECTIONS) } else { 0 };
-        size_of::<Forwarder>() + devices.sum::<usize>() + offload
+        let forwarder = size_of::<Forwarder>() + ForwarderSizes::new().required_bytes();
+        forwarder + devices.sum::<usize>() + offload
     }
 
     /// What all workers have in common: the frames of the first queue of each interface. A further queue takes as much

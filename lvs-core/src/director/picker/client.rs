@@ -11,7 +11,6 @@ use crate::model::key::ServiceKey;
 use crate::model::persistence::MAX_CALL_ID;
 use crate::model::reason::Reason;
 use crate::model::seed::Seed;
-use crate::model::verdict::Inspected;
 
 /// Who a real server is picked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,12 +95,10 @@ impl Client<'_> {
 }
 
 /// What tells a call.
-pub(super) const fn call_of(client: Client<'_>) -> Inspected<'_> {
+pub(super) const fn call_of(client: Client<'_>) -> Option<&[u8]> {
     match client {
-        Client::Bytes(call) if call.len() <= MAX_CALL_ID => Inspected::CallId(Some(call)),
-        Client::Bytes(_) | Client::Address(_) | Client::Endpoint(_) | Client::Key(_) => {
-            Inspected::CallId(None)
-        }
+        Client::Bytes(call) if call.len() <= MAX_CALL_ID => Some(call),
+        Client::Bytes(_) | Client::Address(_) | Client::Endpoint(_) | Client::Key(_) => None,
     }
 }
 

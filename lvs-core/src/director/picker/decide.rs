@@ -39,7 +39,7 @@ impl<S: Store> Picker<S> {
         let index = engine.service_index(service)?;
         let seed = engine.brain.scheduling;
         let packet = first_packet(flow_of(service, client, seed), service);
-        let inspected = call_of(client);
+        let inspected = Inspected::CallId(call_of(client));
         // Nothing is looked up by this key, so its hash is nobody's.
         let key = Key::of_request(&packet.flow);
         let picked = Picked { by: &packet, held: true, wanted: engine.wanted(index, &packet, client) };
@@ -130,7 +130,13 @@ impl<S: Store> Picker<S> {
         }
         let packet = Packet { flow: *flow, ..by };
         let picked = Picked { by: &by, held: false, wanted };
-        match engine.schedule_as(&packet, (&key, hash), Some(index), &call_of(client), Some(picked)) {
+        match engine.schedule_as(
+            &packet,
+            (&key, hash),
+            Some(index),
+            &Inspected::CallId(call_of(client)),
+            Some(picked),
+        ) {
             Verdict::Forward(forward) => {
                 engine.establish(forward.connection.0);
                 let (server, address) = (forward.server, forward.target);
@@ -182,16 +188,15 @@ impl<S: Store> Engine<'_, S> {
     fn wanted<'c>(&self, index: u32, by: &Packet, client: Client<'c>) -> Option<Wanted<'c>> {
         let service = self.tables.services.get(index as usize)?.as_ref()?;
         let mut persistence = service.persistence?;
-        let call = match (persistence.engine, call_of(client)) {
-            (None, _) => None,
-            (Some(_), Inspected::CallId(call)) => Some(call?),
-            (Some(_), Inspected::Nothing) => return None,
+        let call = match persistence.engine {
+            None => None,
+            Some(_) => Some(call_of(client)?),
         };
         // The mask is one for addresses of the service's own family.
         if client.family() != Some(service.key.family()) {
             persistence.mask = None;
         }
-        Some(self.brain.wanted_of_service(by, &service.key, &persistence, call))
+        Some(self.brain.wanted_of_service(by.flow.addresses, &service.key, &persistence, call))
     }
 
     fn refuse(&mut self, reason: Reason) -> NotPicked {

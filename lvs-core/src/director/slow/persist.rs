@@ -8,6 +8,7 @@ use crate::conntrack::key::Key;
 use crate::conntrack::slot::Slot;
 use crate::director::brain::{Brain, FTP_PORT};
 use crate::director::engine::Engine;
+use crate::model::flow::Addresses;
 use crate::model::id::ServerId;
 use crate::model::key::{ServiceKey, TemplateTarget};
 use crate::model::packet::Packet;
@@ -56,6 +57,7 @@ impl<S: Store> Engine<'_, S> {
         let (by, wanted) = match picked {
             None => (packet, self.brain.wanted(packet, &service_key, persistence, call)),
             Some(Picked { by, wanted: Some(wanted), .. }) => (by, wanted),
+            // `schedule_as` has dropped it already.
             Some(Picked { wanted: None, .. }) => return self.brain.drop(Reason::NoCallId),
         };
         let template = match self.living_template(&wanted, None) {
@@ -228,16 +230,15 @@ impl Brain {
     /// whatever the client's flow is addressed to, so that services share none.
     pub(crate) fn wanted_of_service<'c>(
         &self,
-        packet: &Packet,
+        addresses: Addresses,
         service: &ServiceKey,
         persistence: &Persistence,
         call: Option<&'c [u8]>,
     ) -> Wanted<'c> {
-        let addresses = packet.flow.addresses;
         let (target, one_port) = match *service {
             ServiceKey::Address { protocol, port, .. } => {
                 let address = SocketAddr::new(addresses.destination(), port);
-                (TemplateTarget::Address { protocol, address }, true)
+                (TemplateTarget::Address { protocol, address }, port != 0)
             }
             ServiceKey::Mark { mark, .. } => (TemplateTarget::Mark(mark), false),
         };

@@ -20,7 +20,8 @@ use crate::store::Store;
 impl<S: Store> Director<S> {
     /// The services of this protocol, or by mark, that have a real server of NAT with this address and port: what it
     /// sends from there that belongs to no connection is the rest of one that is not known any more. Of thousands of
-    /// services that have a server in common these are 256 of each kind, those that got it last.
+    /// services that have a server in common these are 256 of each kind, those that got it last. Servers of other
+    /// addresses that are kept in the same place count among the 256.
     pub fn nat_services_of(
         &self,
         protocol: Protocol,
@@ -74,7 +75,7 @@ impl<S: Store> Engine<'_, S> {
         if packet.content != Content::Udp || packet.path != Path::Through || packet.flow.source_port == 0 {
             return None;
         }
-        // Of several services, the one whose server has the first place, whatever was added last.
+        // Of several services, of which so many are looked at, the one whose server has the first place.
         let server = self.nat_servers(Protocol::Udp, packet.flow.source()).min()?;
         let index = self.tables.servers[server.0 as usize].service.0;
         let service = self.tables.services.get(index as usize)?.as_ref()?;

@@ -3,6 +3,7 @@
 use super::sweep::{Hashes, WORK};
 use crate::conntrack::table::Table;
 use crate::director::Director;
+use crate::director::brain::Brain;
 use crate::director::engine::Engine;
 use crate::model::budget::Budget;
 use crate::model::event::{Cause, Event};
@@ -197,3 +198,10 @@ pub(crate) const TRASH_PERIOD_SECS: u64 = 60;
 const TRASH_IDLE_SECS: u64 = 120;
 /// How often rates are estimated.
 const ESTIMATE_PERIOD_SECS: u64 = 2;
+
+impl Brain {
+    /// Whether the next estimate of rates changes anything. All traffic is counted in total, too.
+    pub(super) fn would_estimate(&self) -> bool {
+        self.config.tuning.run_estimation && (self.rates_fall || self.meter.moves())
+    }
+}

@@ -104,7 +104,8 @@ impl Brain {
     /// When the defences look at what there is; `None` while none is to be used.
     pub(crate) fn defends_at(&self) -> Option<Tick> {
         let Tuning { drop_entry, drop_packet, secure_tcp, .. } = self.config.tuning;
-        let used = [drop_entry, drop_packet, secure_tcp].into_iter().any(|mode| mode != Defence::Never);
+        // The latter two are on for good, or off for good, unless they go by what there is.
+        let used = drop_entry != Defence::Never || [drop_packet, secure_tcp].contains(&Defence::Automatic);
         used.then_some(self.overload.next)
     }
 

@@ -8,7 +8,6 @@ use core::hint::black_box;
 
 use crate::conntrack::table::{Due, Table};
 use crate::director::Director;
-use crate::director::brain::Brain;
 use crate::director::engine::Engine;
 use crate::model::budget::Budget;
 use crate::model::tick::Tick;
@@ -109,13 +108,6 @@ impl<S: Store> Director<S> {
         // Slots whose time has not come need no look.
         let slots = if rests || around && budget.slots == 0 { asked } else { asked.min(all) - budget.slots };
         Swept { slots, freed }
-    }
-}
-
-impl Brain {
-    /// Whether the next estimate of rates changes anything. All traffic is counted in total, too.
-    pub(super) fn would_estimate(&self) -> bool {
-        self.config.tuning.run_estimation && (self.rates_fall || self.meter.moves())
     }
 }
 

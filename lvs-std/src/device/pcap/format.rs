@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use pcap_parser::{Block, PcapHeader, parse_block_be, parse_block_le, parse_pcap_frame, parse_pcap_frame_be};
 
-use super::LinkType;
+use super::{LinkType, MAGIC_NANOS};
 
 /// A file whose header was read.
 pub(super) enum Format {
@@ -18,7 +18,8 @@ pub(super) enum Format {
 /// An interface as a section of a pcapng file describes it.
 #[derive(Clone, Copy)]
 pub(super) struct Interface {
-    /// The interface's `LINKTYPE_`. One that is not known matters when a frame has it.
+    /// The interface's link type, a `LINKTYPE_` number. An unknown one is refused for the first interface, and for
+    /// others when a frame is theirs.
     link: i32,
     /// Longest part of a frame that was kept; 0 for no limit.
     kept: u32,
@@ -76,7 +77,7 @@ impl Format {
                 }
             }
         }
-        if ![MICROS, NANOS].into_iter().any(|known| magic == known || magic == known.swap_bytes()) {
+        if ![MICROS, MAGIC_NANOS].into_iter().any(|known| magic == known || magic == known.swap_bytes()) {
             return Err(invalid(format!("no pcap or pcapng file: it begins with {magic:#010x}")));
         }
         more(from, block, 20).map_err(short)?;
@@ -167,52 +168,49 @@ impl Format {
                         invalid(format!("a frame of interface {number}, which was not described"))
                     })
                 };
-                if let Block::EnhancedPacket(frame) = parsed {
+                let (interface, time, bytes, original) = if let Block::EnhancedPacket(frame) = parsed {
                     let interface = of(frame.if_id)?;
-                    let bytes = frame.data.get(..frame.caplen as usize).ok_or_else(damaged)?;
                     let time = interface.time(u64::from(frame.ts_high) << 32 | u64::from(frame.ts_low));
-                    let original = (frame.origlen as usize).max(bytes.len());
-                    return Ok(Some(Found {
-                        time,
-                        bytes,
-                        original,
-                        kind: Kind::from_number(interface.link)?,
-                    }));
-                }
-                if let Block::SimplePacket(frame) = parsed {
+                    let bytes = frame.data.get(..frame.caplen as usize).ok_or_else(damaged)?;
+                    (interface, time, bytes, (frame.origlen as usize).max(bytes.len()))
+                } else if let Block::SimplePacket(frame) = parsed {
                     let interface = of(0)?;
                     let kept = if interface.kept == 0 { u32::MAX } else { interface.kept };
-                    let length = frame.origlen.min(kept) as usize;
-                    let bytes = frame.data.get(..length).ok_or_else(damaged)?;
+                    let bytes = frame.data.get(..frame.origlen.min(kept) as usize).ok_or_else(damaged)?;
                     // Such a frame has no time.
-                    let (time, original) = (Duration::ZERO, frame.origlen as usize);
-                    return Ok(Some(Found {
-                        time,
-                        bytes,
-                        original,
-                        kind: Kind::from_number(interface.link)?,
-                    }));
-                }
-                if let Block::SectionHeader(_) = parsed {
-                    interfaces.clear();
-                }
-                if let Block::InterfaceDescription(description) = parsed {
-                    let of_ten = |power| 10_u128.checked_pow(power).filter(|units| *units < 1 << 96);
-                    let resolution = match description.if_tsresol {
-                        power @ 0x80.. => Some(1_u128 << (power & 0x7f)).filter(|units| *units < 1 << 96),
-                        power => of_ten(power.into()),
-                    };
-                    interfaces.push(Interface {
-                        link: description.linktype.0,
-                        kept: description.snaplen,
-                        resolution: resolution.ok_or_else(damaged)?,
-                        offset: description.if_tsoffset,
-                    });
-                }
-                Ok(None)
+                    (interface, Duration::ZERO, bytes, frame.origlen as usize)
+                } else {
+                    describe(&parsed, interfaces)?;
+                    return Ok(None);
+                };
+                Ok(Some(Found { time, bytes, original, kind: Kind::from_number(interface.link)? }))
             }
         }
     }
+}
+
+/// Takes in what a block says of a section or an interface.
+fn describe(block: &Block<'_>, interfaces: &mut Vec<Interface>) -> io::Result<()> {
+    if let Block::SectionHeader(_) = block {
+        interfaces.clear();
+    }
+    let Block::InterfaceDescription(description) = block else { return Ok(()) };
+    // Each takes memory, and a file may go on for ever.
+    if interfaces.len() >= MOST_INTERFACES {
+        return Err(invalid(format!("more than {MOST_INTERFACES} interfaces in a section")));
+    }
+    let units = match description.if_tsresol {
+        power @ 0x80.. => Some(1_u128 << (power & 0x7f)),
+        power => 10_u128.checked_pow(power.into()),
+    };
+    let units = units.filter(|units| *units < 1 << 96);
+    interfaces.push(Interface {
+        link: description.linktype.0,
+        kept: description.snaplen,
+        resolution: units.ok_or_else(|| invalid("an interface with an impossible clock".to_owned()))?,
+        offset: description.if_tsoffset,
+    });
+    Ok(())
 }
 
 impl Interface {
@@ -276,7 +274,6 @@ pub(super) fn invalid(reason: String) -> io::Error {
 
 /// Magic numbers of the classic format.
 const MICROS: u32 = 0xa1b2_c3d4;
-const NANOS: u32 = 0xa1b2_3c4d;
 /// Types of blocks (draft-ietf-opsawg-pcapng, 4). The first reads the same in both byte orders.
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
@@ -284,5 +281,7 @@ const OBSOLETE: u32 = 2;
 const SIMPLE: u32 = 3;
 const ENHANCED: u32 = 6;
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+/// Interfaces that a section may have.
+const MOST_INTERFACES: usize = 1 << 16;
 /// `PACKET_OUTGOING` of `linux/if_packet.h`.
 const SENT: u16 = 4;

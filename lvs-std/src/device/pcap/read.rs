@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use lvs_forward::{Frame, HEADROOM, PortId};
 
 use super::LinkType;
-use super::format::{Format, Found, invalid};
+use super::format::{Format, Found, Kind, invalid};
 use crate::device::{LONGEST, Receive, ReceiveCounters};
 
 /// A capture that is being read. As the receiving half of a device it lends frame after frame, as fast as they are
@@ -97,7 +97,10 @@ impl<R: Read> Reader<R> {
                 ));
             }
             let cooked = kind.cooked(bytes);
-            if cooked.is_some_and(|(_, protocol, _)| !matches!(protocol, IPV4 | IPV6)) {
+            let is_plain = matches!(kind, Kind::Plain(_));
+            // A whole frame that is shorter than its own header is no packet either.
+            let is_short = !is_plain && cooked.is_none() && original <= bytes.len();
+            if is_short || cooked.is_some_and(|(_, protocol, _)| !matches!(protocol, IPV4 | IPV6)) {
                 self.left_out += 1;
                 continue;
             }
@@ -343,6 +346,16 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_without_end_are_refused() {
+        let mut file = Blocks(Vec::new(), false).section();
+        for _ in 0..=1 << 16 {
+            file = file.interface(1, 0, &[]);
+        }
+        let error = records(&file.0).unwrap_err().to_string();
+        assert!(error.contains("more than 65536 interfaces"), "{error}");
+    }
+
+    #[test]
     fn cooked_captures_give_their_ip_packets_and_say_who_sent_them() {
         let head = |link: u16, sent: u8, protocol: [u8; 2]| match link {
             113 => [&[0, sent, 0, 1, 0, 6][..], &[7; 8], &protocol].concat(),
@@ -357,8 +370,8 @@ mod tests {
                     let bytes = [header, &b"data"[..]].concat();
                     file.frame(0, 0, &bytes, (header.len() + longer) as u32)
                 });
-            // And a header of which a part is missing.
-            let file = file.frame(0, 0, &first[..9], 60);
+            // A header of which a part is missing, and a frame that ends within its header.
+            let file = file.frame(0, 0, &first[..9], 60).frame(0, 0, &first[..9], 9);
             let read = records(&file.0).unwrap();
             assert_eq!(read[0], (Duration::ZERO, b"data".to_vec(), 100, false), "cut");
             assert_eq!(read[1], (Duration::ZERO, b"data".to_vec(), 4, true));
@@ -367,7 +380,7 @@ mod tests {
             let mut reader = Reader::new(&*file.0).unwrap();
             assert_eq!(reader.link_type(), LinkType::Ip);
             while reader.next_frame().unwrap().is_some() {}
-            assert_eq!(reader.left_out(), 1, "ARP");
+            assert_eq!(reader.left_out(), 2, "ARP, and the short one");
         }
     }
 
