@@ -1,6 +1,7 @@
 //! Families as they are put together.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder as _, TextEncoder};
 
 /// A label's name and value.
 pub(super) type Label = (&'static str, String);
@@ -50,6 +51,14 @@ impl Families {
         family.set_metric(metrics);
         self.0.push(family);
     }
+
+    /// All of them, in Prometheus's text format.
+    pub(super) fn text(&self) -> String {
+        let mut text = Vec::new();
+        // Families without a sample are what it refuses, and there are none. Writing to memory does not fail.
+        let _ = TextEncoder::new().encode(&self.0, &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
 }
 
 fn metric(kind: MetricType, labels: &[Label], value: f64) -> Metric {
@@ -65,12 +74,6 @@ fn metric(kind: MetricType, labels: &[Label], value: f64) -> Metric {
     }
     metric.set_label(labels.iter().map(pair).collect());
     metric
-}
-
-impl From<Families> for Vec<MetricFamily> {
-    fn from(families: Families) -> Self {
-        families.0
-    }
 }
 
 fn pair((name, value): &Label) -> LabelPair {

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use super::{gather, text};
+use super::text;
 use crate::runtime::RuntimeHandle;
 
 /// An address at which metrics are going to be asked for.
@@ -127,7 +127,7 @@ impl Source {
         {
             return Some(text.clone());
         }
-        let made = Bytes::from(text(&gather(&self.of).ok()?));
+        let made = Bytes::from(text(&self.of).ok()?);
         *last = Some((Instant::now(), made.clone()));
         Some(made)
     }

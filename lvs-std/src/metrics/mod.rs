@@ -1,9 +1,9 @@
 //! A running director's numbers for Prometheus.
 //!
 //! ```text
-//! RuntimeHandle --gather--> families --text--> GET /metrics
-//!                             ipvs      node_ipvs_*, as node_exporter's collector names them
-//!                             director  lvs_*, what IPVS has no word for
+//! RuntimeHandle --> families --text--> GET /metrics
+//!                   ipvs      node_ipvs_*, as node_exporter's collector names them
+//!                   director  lvs_*, what IPVS has no word for
 //! ```
 //!
 //! Counters without labels, as `/proc/net/ip_vs_stats` has them: `node_ipvs_connections_total`,
@@ -43,16 +43,13 @@
 //!
 //! A worker's busy share is one less the rate of its waiting seconds.
 //!
-//! A [`MetricsListener`] answers at an address of the program's choice; [`gather`] and [`text`] serve programs that
-//! have an HTTP server of their own.
+//! A [`MetricsListener`] answers at an address of the program's choice; [`text`] serves programs that have an HTTP
+//! server of their own.
 
 mod director;
 mod families;
 mod http;
 mod ipvs;
-
-use prometheus::proto::MetricFamily;
-use prometheus::{Encoder as _, TextEncoder};
 
 use self::families::Families;
 pub use self::http::{MetricsListener, MetricsServer};
@@ -62,27 +59,20 @@ use crate::worker::{Handle, Snapshot, WorkerGone};
 /// What a text of [`text`] is called in HTTP's `Content-Type`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All families of a running director, those without a sample left out. What workers count is as they published it
-/// last, at most a second ago. Services are read some at a time, so that neither packets nor commands wait for a long
-/// table: a server's numbers are of one moment, those of two services need not be.
+/// A running director's metrics in Prometheus's text format, version 0.0.4; families without a sample are left out.
+///
+/// What workers count is as they published it last, at most a second ago. Services are read some at a time, so that
+/// neither packets nor commands wait for a long table: a server's numbers are of one moment, those of two services need
+/// not be.
 ///
 /// # Errors
 /// [`WorkerGone`], when the director ends.
-pub fn gather(of: &RuntimeHandle) -> Result<Vec<MetricFamily>, WorkerGone> {
+pub fn text(of: &RuntimeHandle) -> Result<String, WorkerGone> {
     let mut families = Families::default();
     let workers: Vec<Snapshot> = of.group().handles().iter().map(Handle::snapshot).collect();
     let mut total = workers.first().ok_or(WorkerGone)?.clone();
     workers.iter().skip(1).for_each(|worker| total += worker);
     ipvs::gather(of, &total, &mut families)?;
     director::gather(of, (&total, &workers), &mut families)?;
-    Ok(families.into())
-}
-
-/// The families in Prometheus's text format, version 0.0.4.
-#[must_use]
-pub fn text(families: &[MetricFamily]) -> String {
-    let mut text = Vec::new();
-    // Families without a sample are what it refuses, and there are none. Writing to memory does not fail.
-    let _ = TextEncoder::new().encode(families, &mut text);
-    String::from_utf8(text).unwrap_or_default()
+    Ok(families.text())
 }
