@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
@@ -25,16 +26,19 @@ pub(super) enum Knock {
     /// Whether it is the last one that could be let in: somebody has to leave.
     Client(OwnedFd, bool),
     Nobody,
-    /// Somebody who cannot be let in: not even the spare descriptors are left, or memory is short.
+    /// Somebody who cannot be let in: not even a spare descriptor is left.
+    NoDescriptor,
+    /// Somebody who cannot be let in, because memory is short.
     Trouble,
 }
 
 impl Door {
-    /// A listener that never blocks, and the spare descriptor.
+    /// A listener that never blocks, and the spare descriptors.
     pub(super) fn new(listener: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
-        let spares = (0..SPARES).map(|_| spare()).collect::<io::Result<_>>()?;
-        Ok(Self { listener, spares, shut_until: None })
+        let mut door = Self { listener, spares: Vec::with_capacity(SPARES), shut_until: None };
+        door.refill()?;
+        Ok(door)
     }
 
     pub(super) const fn listener(&self) -> &OwnedFd {
@@ -43,17 +47,27 @@ impl Door {
 
     /// Lets in whoever is next.
     pub(super) fn open(&mut self) -> Knock {
-        match self.accept() {
-            Err(Errno::MFILE | Errno::NFILE) if self.spares.pop().is_some() => {
-                let last = self.spares.is_empty();
-                let knock = self.accept();
-                if knock.is_err() {
-                    self.refill();
-                }
-                told(knock, last)
-            }
-            knock => told(knock, false),
+        // The kernel asks for a descriptor before it looks for a client: nobody is to leave for nobody.
+        let mut listener = [PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN)];
+        if !matches!(poll(&mut listener, Some(&Timespec::default())), Ok(1)) {
+            return Knock::Nobody;
         }
+        // Between giving up a descriptor and taking it again another socket's clients could have it, for good.
+        let _alone = ACCEPTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut knock = self.accept();
+        // Other threads open files as well, and may be faster: then the next spare is given up.
+        while let Err(Errno::MFILE | Errno::NFILE) = knock
+            && let Some(spare) = self.spares.pop()
+        {
+            drop(spare);
+            knock = self.accept();
+            if knock.is_ok() {
+                return told(knock, self.spares.is_empty());
+            }
+        }
+        // There was nobody, or one has left meanwhile: what was given up for it may be there still.
+        let _ = self.refill();
+        told(knock, false)
     }
 
     fn accept(&self) -> Result<OwnedFd, Errno> {
@@ -61,12 +75,22 @@ impl Door {
         rustix::io::retry_on_intr(|| rustix::net::accept_with(&self.listener, flags))
     }
 
-    /// Takes spare descriptors again, as far as they are free.
-    pub(super) fn refill(&mut self) {
-        while self.spares.len() < SPARES {
-            let Ok(spare) = spare() else { return };
-            self.spares.push(spare);
+    /// Ends a connection. Its descriptor becomes a spare if one is missing: it is never free in between, when another
+    /// thread could take it.
+    pub(super) fn close(&mut self, mut client: OwnedFd) {
+        if self.spares.len() < SPARES
+            && rustix::io::dup3(&self.listener, &mut client, rustix::io::DupFlags::CLOEXEC).is_ok()
+        {
+            self.spares.push(client);
         }
+    }
+
+    /// Takes spare descriptors again, as far as some are free.
+    fn refill(&mut self) -> io::Result<()> {
+        while self.spares.len() < SPARES {
+            self.spares.push(rustix::io::fcntl_dupfd_cloexec(&self.listener, 0)?);
+        }
+        Ok(())
     }
 
     /// Lets nobody in for a while: whoever knocks would be heard again at once, for ever.
@@ -90,15 +114,13 @@ fn told(knock: Result<OwnedFd, Errno>, last: bool) -> Knock {
         Err(Errno::AGAIN) => Knock::Nobody,
         // Gone before it was let in, which is nobody too: the next one is let in next time.
         Err(Errno::CONNABORTED) => Knock::Nobody,
+        Err(Errno::MFILE | Errno::NFILE) => Knock::NoDescriptor,
         Err(_) => Knock::Trouble,
     }
 }
 
-/// A descriptor that needs no file.
-fn spare() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
-}
-
+/// Held while a descriptor is given up and taken again: one socket of the process at a time.
+static ACCEPTING: Mutex<()> = Mutex::new(());
 /// Spare descriptors.
 const SPARES: usize = 4;
 /// How long nobody is let in when nothing is left to let anybody in with.

@@ -32,7 +32,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::sys::option::peer_process;
 use door::{Door, Knock};
-use places::{Place, Seat, seat};
+use places::{Place, Seat, crowd, seat};
 use rates::Buckets;
 
 pub(in crate::control) use places::Peer;
@@ -270,23 +270,21 @@ impl<T: Talk, A: Fn(BorrowedFd<'_>) -> bool, M: Fn(Peer) -> T> Hall<T, A, M> {
 
     /// Leaves those that are gone, or have had their time.
     fn dismiss(&mut self) {
-        let (before, options) = (self.clients.len(), self.options);
-        self.clients.retain(|client| !client.gone && !client.is_late(&options));
-        if self.clients.len() < before {
-            self.door.refill();
+        let options = self.options;
+        for gone in self.clients.extract_if(.., |client| client.gone || client.is_late(&options)) {
+            self.door.close(gone.socket);
         }
     }
 
     fn admit(&mut self) {
         for _ in 0..KNOCKS {
             match self.door.open() {
-                Knock::Client(socket, last) => {
-                    self.meet(socket, last);
-                    if last {
-                        self.door.refill();
-                    }
-                }
+                Knock::Client(socket, last) => self.meet(socket, last),
                 Knock::Nobody => return,
+                Knock::NoDescriptor => match crowd(&self.places()) {
+                    Some(index) => self.door.close(self.clients.swap_remove(index).socket),
+                    None => return self.door.shut(Instant::now()),
+                },
                 Knock::Trouble => return self.door.shut(Instant::now()),
             }
         }
@@ -296,15 +294,15 @@ impl<T: Talk, A: Fn(BorrowedFd<'_>) -> bool, M: Fn(Peer) -> T> Hall<T, A, M> {
         // Asked once: the kernel notes the user when the client connects, and whoever inherits the descriptor has its
         // rights.
         let privileged = (self.admits)(socket.as_fd());
-        let Ok((user, process)) = peer_process(socket.as_fd()) else { return };
+        let Ok((user, process)) = peer_process(socket.as_fd()) else { return self.door.close(socket) };
         let peer = Peer { user, process, privileged };
         // Without a descriptor for more, there are as many places as clients.
         let places = if last { self.clients.len().max(1) } else { self.options.places };
         match seat(&self.places(), &peer, places) {
             Seat::Free => {}
-            Seat::InsteadOf(index) => drop(self.clients.swap_remove(index)),
+            Seat::InsteadOf(index) => self.door.close(self.clients.swap_remove(index).socket),
             // Closed at once. Left in the backlog, it would wait without a word.
-            Seat::None => return,
+            Seat::None => return self.door.close(socket),
         }
         let talk = (self.meet)(peer);
         let (out, sent, then) = (VecDeque::new(), 0, Then::Listen);

@@ -65,6 +65,16 @@ fn gives_way(places: &[Place], newcomer: &Peer) -> Option<usize> {
     may.max_by_key(|(_, place)| rank(place)).map(|(index, _)| index)
 }
 
+/// The client that gives way to somebody who cannot even be looked at, since no descriptor is left to do it with: one of
+/// a process that has others as well, or one that may not command the director.
+pub(super) fn crowd(places: &[Place]) -> Option<usize> {
+    let nobody = Peer { user: u32::MAX, process: 0, privileged: true };
+    let index = gives_way(places, &nobody)?;
+    let place = places.get(index)?;
+    let others = places.iter().filter(|other| other.peer.is_same(&place.peer)).count() > 1;
+    (others || !place.peer.privileged).then_some(index)
+}
+
 /// Clients that may not command the director have one place of so many.
 const STRANGERS: usize = 4;
 
@@ -114,6 +124,14 @@ mod tests {
         assert_eq!(seat(&taken, &peer(0, 3), 2), Seat::InsteadOf(1));
         let own = places(&[(0, 1, 0), (0, 1, 1)]);
         assert_eq!(seat(&own, &peer(7, 3), 2), Seat::None, "nobody of another user gives way to a stranger");
+    }
+
+    #[test]
+    fn only_a_crowd_or_a_stranger_gives_way_to_somebody_unseen() {
+        assert_eq!(crowd(&places(&[(0, 1, 0), (0, 2, 7), (0, 2, 5)])), Some(2));
+        assert_eq!(crowd(&places(&[(0, 1, 0), (7, 2, 9)])), Some(1));
+        assert_eq!(crowd(&places(&[(0, 1, 0), (0, 2, 9)])), None);
+        assert_eq!(crowd(&[]), None);
     }
 
     #[test]
