@@ -137,6 +137,8 @@ pub mod config {
 /// Entries of the connection table: their ids, states and listings, and what adds to them or takes from them besides
 /// packets that are decided.
 pub mod conn {
+    #[cfg(feature = "alloc")]
+    pub use crate::director::Rehearsal;
     pub use crate::director::offload::Offloaded;
     pub use crate::director::slow::open::Expectation;
     pub use crate::director::time::sweep::Swept;

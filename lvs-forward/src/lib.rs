@@ -133,6 +133,8 @@ pub mod sync;
 
 #[cfg(feature = "tunnel")]
 pub use decap::{DecapReason, Decapsulator, GUE_PORT, Unwrapped};
+#[cfg(feature = "alloc")]
+pub use forwarder::Rehearsed;
 #[cfg(feature = "fragments")]
 pub use forwarder::Taken;
 pub use forwarder::{

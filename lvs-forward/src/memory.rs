@@ -30,6 +30,14 @@ impl<T> Memory<T> {
     }
 }
 
+/// A copy is the heap's, whatever the memory is.
+#[cfg(feature = "alloc")]
+impl<T: Copy> Clone for Memory<T> {
+    fn clone(&self) -> Self {
+        Self::Owned(self.get().into())
+    }
+}
+
 impl<T: Empty> Memory<T> {
     /// So many of the heap, all empty.
     #[cfg(feature = "alloc")]
@@ -63,6 +71,26 @@ pub(crate) struct Places<T: 'static> {
     /// How many places have been taken so far.
     used: u32,
 }
+
+/// A copy is the heap's, whatever the places are.
+#[cfg(feature = "alloc")]
+impl<T: Copy> Clone for Places<T> {
+    fn clone(&self) -> Self {
+        let store = match &self.store {
+            PlaceStore::Lent(places) => {
+                PlaceStore::Owned { pieces: alloc::vec![(&**places).into()], shift: ALL, bound: places.len() }
+            }
+            PlaceStore::Owned { pieces, shift, bound } => {
+                PlaceStore::Owned { pieces: pieces.clone(), shift: *shift, bound: *bound }
+            }
+        };
+        Self { store, used: self.used }
+    }
+}
+
+/// A piece that has every place there can be.
+#[cfg(feature = "alloc")]
+const ALL: u32 = u32::BITS - 1;
 
 enum PlaceStore<T: 'static> {
     Lent(&'static mut [T]),
@@ -184,6 +212,20 @@ mod tests {
         assert_eq!(places.spare(), 6);
         assert!((4..10).all(|at| places.take() == Some(at) && places.get(at) == Some(&u32::EMPTY)));
         assert_eq!((places.take(), places.get(10), places.bound()), (None, None, 10));
+    }
+
+    #[test]
+    fn a_copy_has_the_same_places_and_is_no_other_ones_memory() {
+        let lent = alloc::boxed::Box::leak(alloc::boxed::Box::new([0_u32; 3]));
+        for mut places in [Places::lent(lent), Places::owned(3, 1)] {
+            let taken = places.take().unwrap();
+            *places.get_mut(taken).unwrap() = 7;
+            let mut copy = places.clone();
+            assert_eq!((copy.spare(), copy.bound(), copy.get(taken)), (places.spare(), 3, Some(&7)));
+            *copy.get_mut(taken).unwrap() = 8;
+            assert_eq!((places.get(taken), copy.get(9)), (Some(&7), None));
+            assert_eq!(copy.take(), places.take());
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Cell {
         self.0 as u32
     }
 
-    const fn value(self) -> u32 {
+    pub(crate) const fn value(self) -> u32 {
         (self.0 >> 32) as u32
     }
 

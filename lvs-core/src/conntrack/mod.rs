@@ -2,6 +2,8 @@
 
 pub(crate) mod deferred_inserts;
 pub(crate) mod expiry;
+#[cfg(feature = "alloc")]
+pub(crate) mod extract;
 pub(crate) mod family;
 pub(crate) mod fast_key;
 pub(crate) mod hashing;

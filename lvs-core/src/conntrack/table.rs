@@ -55,6 +55,9 @@ pub(crate) struct TableState {
     pub(crate) ahead: Option<ReadAhead>,
     /// What hashes several packets at one time.
     pub(crate) together: Option<HashTogether>,
+    /// Of an extract of a table: the hashes whose entries it has. A test build says so when another is looked up.
+    #[cfg(debug_assertions)]
+    extracted: Option<heapless::Vec<u32, 16>>,
 }
 
 impl TableState {
@@ -70,7 +73,50 @@ impl TableState {
         deferred: DeferredInserts::NEW,
         ahead: None,
         together: None,
+        #[cfg(debug_assertions)]
+        extracted: None,
     };
+
+    /// What an extract of this table remembers, which has so many slots in use and this free one first.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn of_extract(&self, free: Option<u32>, used: u32, hashes: &[u32]) -> Self {
+        #[cfg(not(debug_assertions))]
+        let _ = hashes;
+        Self {
+            free: free.unwrap_or(u32::MAX),
+            fresh: used,
+            live: self.live,
+            cursor: used,
+            reclaim: 0,
+            deferred: DeferredInserts::NEW,
+            #[cfg(debug_assertions)]
+            extracted: Some(hashes.iter().copied().take(16).collect()),
+            ..self.clone()
+        }
+    }
+
+    /// The free slots in the order in which they are taken.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn free_slots(&self, slots: &[Slot]) -> impl Iterator<Item = u32> {
+        let freed = core::iter::successors(Some(self.free), |&id| {
+            slots.get(id as usize).filter(|slot| slot.is_free()).map(Slot::next_free)
+        });
+        let freed = freed.take_while(|&id| id != u32::MAX).take(slots.len());
+        freed.chain(self.fresh..slots.len() as u32)
+    }
+
+    /// In an extract of a table, a decision may only look up what the extract was made with: else it would miss entries
+    /// that the table has. Checked in test builds, and no code in others.
+    #[inline(always)]
+    pub(crate) fn looks_up(&self, hash: u32) {
+        #[cfg(debug_assertions)]
+        debug_assert!(
+            self.extracted.as_ref().is_none_or(|hashes| hashes.contains(&hash)),
+            "an extract was made without a hash that the decision looks up"
+        );
+        #[cfg(not(debug_assertions))]
+        let _ = hash;
+    }
 
     /// How many slots were ever used: the part of the table that is worth a look.
     pub(crate) const fn used(&self) -> u32 {

@@ -18,7 +18,7 @@ use crate::proto::timeouts::TimeoutTable;
 use crate::sched::pool::PickContext;
 
 /// What a director knows besides the store's tables.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Brain {
     pub(super) config: Config,
     pub(super) timeouts: TimeoutTable,
@@ -91,7 +91,7 @@ pub(crate) struct Sought {
 }
 
 /// When a scheduler wants to be called, and where the search for it begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Timers {
     /// No scheduler wants to be called before this.
     pub(super) next: Option<Tick>,
@@ -236,7 +236,7 @@ impl Brain {
 }
 
 /// Which places for servers are free.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Places {
     /// The place that was given back last. The `next` of the [`Server`](crate::model::server::Server) in each of these
     /// places names the one before it.

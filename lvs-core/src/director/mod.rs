@@ -13,6 +13,8 @@ pub(crate) mod offload;
 pub(crate) mod picker;
 mod places;
 mod prebuilt;
+#[cfg(feature = "alloc")]
+mod rehearsal;
 pub(crate) mod slow;
 mod sync;
 pub(crate) mod time;
@@ -33,6 +35,8 @@ use crate::proto::timeouts::TimeoutTable;
 use crate::store::Store;
 
 pub use fast::{Hit, HitHandler, Next};
+#[cfg(feature = "alloc")]
+pub use rehearsal::Rehearsal;
 
 /// A Linux Virtual Server director: it decides where packets go, and remembers.
 ///

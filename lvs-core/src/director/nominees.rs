@@ -1,7 +1,7 @@
 //! Entries that a full table may give up, which the sweep has found ahead.
 
 /// Entries that may be given up, found by the sweep in a full table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Nominees {
     ids: [u32; 32],
     count: usize,
@@ -23,6 +23,20 @@ impl Nominees {
         if let Some(place) = self.ids.get_mut(self.count) {
             *place = id;
             self.count += 1;
+        }
+    }
+
+    /// All of them.
+    #[cfg(feature = "alloc")]
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.ids.iter().copied().take(self.count)
+    }
+
+    /// Gives each the number that `of` has for it.
+    #[cfg(feature = "alloc")]
+    pub(super) fn renumber(&mut self, of: impl Fn(u32) -> Option<u32>) {
+        for id in self.ids.iter_mut().take(self.count) {
+            *id = of(*id).unwrap_or(u32::MAX);
         }
     }
 

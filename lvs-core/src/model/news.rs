@@ -83,7 +83,7 @@ impl Pending {
 }
 
 /// The list of servers that have something to say.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewsList {
     pub(crate) first: Option<ServerId>,
     pub(crate) last: Option<ServerId>,

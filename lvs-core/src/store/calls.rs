@@ -59,6 +59,17 @@ impl Calls {
         }
     }
 
+    /// For how many calls there is room, those that are kept included.
+    pub(super) fn capacity(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The slots whose Call-IDs are kept.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        let places = self.cells.iter().filter(|cell| !cell.is_empty()).map(|cell| cell.value());
+        places.filter_map(|place| Some(self.kept.get(place as usize)?.slot))
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&[u8]> {
         Some(&self.kept.get(self.find(slot)? as usize)?.id)
     }

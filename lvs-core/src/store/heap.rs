@@ -201,6 +201,49 @@ impl<P> Heap<P> {
     }
 }
 
+impl<P: Clone> Heap<P> {
+    /// The index of connections.
+    pub(crate) fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// The slots of templates that have a Call-ID.
+    pub(crate) fn slots_of_calls(&self) -> impl Iterator<Item = u32> {
+        self.by_key.calls.slots()
+    }
+
+    /// A store with the same services and servers, and a table of so many connections, which is empty. Of the look-up
+    /// tables it has those of the services at `tables`, and of Call-IDs none but the room for them.
+    pub(crate) fn without_connections(&self, connections: usize, tables: &[u32]) -> Result<Self, NoMemory> {
+        let capacity = Capacity {
+            connections,
+            services: self.services.len(),
+            servers: 0,
+            events: EVENTS_OF_COPY,
+            calls: self.by_key.calls.capacity(),
+            tables: self.by_key.most_cells.saturating_mul(size_of::<u32>()),
+        };
+        let mut copy = Self::try_new(capacity)?;
+        copy.servers.clone_from(&self.servers);
+        copy.services.clone_from(&self.services);
+        copy.by_key.keys.clone_from(&self.by_key.keys);
+        copy.by_key.seed = self.by_key.seed;
+        copy.by_key.cells = self.by_key.cells;
+        copy.by_key.calls.begin(self.by_key.seed);
+        for &index in tables {
+            let from = self.by_key.tables.get(index as usize);
+            if let (Some(into), Some(from)) = (copy.by_key.tables.get_mut(index as usize), from) {
+                into.clone_from(from);
+            }
+        }
+        copy.used = true;
+        Ok(copy)
+    }
+}
+
+/// Events of one packet, with room to spare.
+const EVENTS_OF_COPY: usize = 16;
+
 impl<P> fmt::Debug for Heap<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Heap");

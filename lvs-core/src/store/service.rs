@@ -75,7 +75,7 @@ impl<P> ServiceConfig<P> {
 }
 
 /// A service in a store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Service<P> {
     pub(crate) key: ServiceKey,
     pub(crate) scheduler: P,

@@ -5,6 +5,8 @@ mod fast;
 mod memory;
 mod next_hop_cache;
 mod options;
+#[cfg(feature = "alloc")]
+mod rehearsal;
 mod slow;
 #[cfg(feature = "fragments")]
 mod taken;
@@ -15,6 +17,8 @@ use lvs_core::{Direction, Director, Inspected, Method, Packet, Store, Tick, Verd
 
 pub use self::memory::{ForwarderArrays, ForwarderMemory, ForwarderSizes};
 pub use self::options::{LocalTraffic, Options, PortSet};
+#[cfg(feature = "alloc")]
+pub use self::rehearsal::Rehearsed;
 #[cfg(feature = "fragments")]
 pub use self::taken::Taken;
 

@@ -104,6 +104,7 @@ impl AddressMemory {
 
 /// A set of addresses: a hash index to find one, a sorted list of all, and lists for each port. Adding and taking out
 /// moves the sorted list's numbers behind the place, four bytes for each address, and nothing else.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct OwnAddresses {
     key: Key,
     places: Places<Own>,

@@ -28,6 +28,7 @@ const MOST: usize = 16;
 pub(super) const LATE_MS: u64 = 60_000;
 
 /// The conflicts that were seen last.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(super) struct Conflicts(Vec<Conflict, MOST>);
 
 impl Conflicts {

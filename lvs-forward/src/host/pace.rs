@@ -3,6 +3,7 @@
 use lvs_core::Tick;
 
 /// A bucket of tokens: so many a millisecond, and as many at once after a pause as its burst.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(super) struct Pace {
     each_ms: u64,
     burst: u64,

@@ -131,6 +131,7 @@ impl Empty for Route {
 }
 
 /// All routes, longest prefix first.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct Routes {
     places: Memory<Route>,
     /// How many of the places are taken.

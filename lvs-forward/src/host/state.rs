@@ -41,6 +41,7 @@ pub(super) type LocalServers = Vec<u128, MAX_LOCAL_SERVERS>;
 /// host.add_route(Prefix::new("0.0.0.0".parse()?, 0).unwrap(), Some("10.0.0.1".parse()?), port)?;
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub struct Host {
     pub(crate) ports: Vec<Port, MAX_PORTS>,
     pub(crate) addresses: OwnAddresses,
@@ -231,6 +232,12 @@ impl Host {
 
     pub(crate) const fn key(&self) -> Key {
         self.key
+    }
+
+    /// The port by which packets to an address leave, and its own come in; `None` without a route.
+    #[must_use]
+    pub fn port_towards(&self, address: IpAddr) -> Option<PortId> {
+        Some(self.route(address)?.port)
     }
 
     /// The way to an address; `None` when there is none.

@@ -89,6 +89,7 @@ pub(super) struct Arrived<'p, 'f> {
     pub(super) wanted: bool,
 }
 
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct Waiting {
     places: Places<Place>,
     ready: Queue,

@@ -15,7 +15,7 @@ mod world;
 use arrival::{BOTH, arrivals};
 use lab::{Lab, METHODS};
 use lvs_core::Tick;
-use lvs_forward::Options;
+use lvs_forward::{Options, Outcome};
 use proptest::prelude::*;
 use world::{Change, World};
 
@@ -77,6 +77,35 @@ proptest! {
                 };
                 prop_assert_eq!(traffic(batched), traffic(single));
             }
+        }
+    }
+
+    #[test]
+    fn what_is_rehearsed_of_each_frame_is_what_a_batch_then_does_and_leaves_no_trace(
+        options in options(),
+        steps in prop::collection::vec((change(), arrivals()), 1..6),
+    ) {
+        let (mut asked, mut batched) = (World::new(options), World::new(options));
+        for (change, arrivals) in &steps {
+            asked.apply(change);
+            batched.apply(change);
+            let done = batched.batch(arrivals);
+            for (arrival, done) in arrivals.iter().zip(&done) {
+                let said = asked.rehearse(arrival);
+                let is_fragment = said.is_none();
+                let single = asked.one_by_one(core::slice::from_ref(arrival));
+                if let Some(said) = said {
+                    prop_assert_eq!(&said, done);
+                }
+                let waited =
+                    matches!(done.outcome(), Outcome::Consumed | Outcome::Assembled(_) | Outcome::Drop(_));
+                prop_assert!(!is_fragment || waited);
+                prop_assert_eq!(&single[0], done, "asking has changed something");
+            }
+            prop_assert_eq!(batched.own_frames(), asked.own_frames());
+            prop_assert_eq!(batched.events(), asked.events());
+            prop_assert_eq!(batched.lab.forwarder.counters(), asked.lab.forwarder.counters());
+            prop_assert_eq!(batched.lab.director.counters(), asked.lab.director.counters());
         }
     }
 }

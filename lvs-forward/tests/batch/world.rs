@@ -3,7 +3,9 @@
 use core::net::SocketAddr;
 
 use lvs_core::service::{Persistence, PersistenceEngine};
-use lvs_core::{Event, Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick};
+use lvs_core::{
+    Event, Family, Method, Protocol, Scheduler, ServerConfig, ServiceConfig, ServiceKey, Tick, Verdict,
+};
 use lvs_forward::alg::ftp::Controls;
 use lvs_forward::host::MacAddress;
 use lvs_forward::{Frame, HEADROOM, Offload, Options, Outcome, PortId};
@@ -41,6 +43,10 @@ pub(crate) struct Left {
 }
 
 impl Left {
+    pub(crate) const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
     fn new(outcome: Outcome, frame: &Frame<'_>) -> Self {
         let Frame { port, offload, mark, .. } = *frame;
         Self { outcome, bytes: frame.bytes().to_vec(), port, offload, mark, datagram: None }
@@ -129,6 +135,22 @@ impl World {
             // At once, as whoever has one frame at a time does it; of a batch afterwards.
             self.take(left.last_mut());
         }
+        left
+    }
+
+    /// What would become of a frame that came now; `None` for a fragment that would wait.
+    pub(crate) fn rehearse(&self, arrival: &Arrival) -> Option<Left> {
+        let mut bed = Bed::new(&arrival.bytes);
+        let mut frame = bed.frame(arrival.port).with_offload(arrival.offload);
+        frame.mark = arrival.mark;
+        let rehearsed = self.lab.forwarder.rehearse(&self.lab.director, self.now, &mut frame).unwrap();
+        if let (Some((packet, Verdict::Forward(forward), _)), Some(Outcome::Send)) =
+            (&rehearsed.decision, rehearsed.outcome)
+        {
+            assert!(self.lab.director.server(forward.server).is_some(), "{packet:?}");
+        }
+        let left = rehearsed.outcome.map(|outcome| Left::new(outcome, &frame));
+        bed.check_fences();
         left
     }
 

@@ -90,6 +90,7 @@ impl<S: Store> Engine<'_, S> {
         let hash = hint.map_or_else(|| key.hash(self.brain.config.seed), |hint| hint.hash);
         // Connections that wait for their client's port are found by another key.
         let absent = hint.is_some_and(|hint| hint.absent) && self.brain.without_client_port == 0;
+        self.brain.table.looks_up(hash);
         if !absent && let Some(id) = self.find_request(&key, hash) {
             match self.meet(packet, id) {
                 Disposition::Goes => return self.request(packet, id),
@@ -143,6 +144,7 @@ impl<S: Store> Engine<'_, S> {
             // An error on its way from a client to a virtual address that is not the director's own.
             let key = Key::of_request(&packet.flow);
             let hash = key.hash(self.brain.config.seed);
+            self.brain.table.looks_up(hash);
             if let Some(id) = self.find_request(&key, hash) {
                 return self.request(packet, id);
             }
@@ -194,6 +196,7 @@ impl<S: Store> Engine<'_, S> {
     pub(crate) fn find_reply(&mut self, packet: &Packet, hint: Option<Hint>) -> Option<u32> {
         let key = Key::of_reply(&packet.flow);
         let hash = hint.map_or_else(|| key.hash(self.brain.config.seed), |hint| hint.hash);
+        self.brain.table.looks_up(hash);
         let servers = &*self.tables.servers;
         let mut table =
             Table::new(self.tables.slots, self.tables.cells, self.tables.wakes, &mut self.brain.table);
@@ -208,7 +211,9 @@ impl<S: Store> Engine<'_, S> {
         // request finds them.
         nat.or_else(|| {
             let key = Key::of_direct_reply(&packet.flow);
-            let found = table.find_request(key.hash(self.brain.config.seed), &key, self.now)?;
+            let hash = key.hash(self.brain.config.seed);
+            table.state.looks_up(hash);
+            let found = table.find_request(hash, &key, self.now)?;
             // A NAT connection's replies come from the server's address; the virtual one is somebody else's.
             (!table.slots[found as usize].is_nat()).then_some(found)
         })

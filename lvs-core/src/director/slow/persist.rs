@@ -110,6 +110,10 @@ impl<S: Store> Engine<'_, S> {
 
     /// The template that answers.
     pub(crate) fn find_template(&mut self, wanted: &Wanted<'_>) -> Option<u32> {
+        // All templates for calls are in every extract.
+        if wanted.call.is_none() {
+            self.brain.table.looks_up(wanted.hash);
+        }
         // A template for a call has an ordinary key besides, which others may share: the Call-ID decides.
         let by_key = &*self.tables.by_key;
         let table = crate::conntrack::table::Table::new(

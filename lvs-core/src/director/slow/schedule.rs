@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::open::{Entry, Opening};
 use super::persist::Picked;
 use crate::conntrack::key::Key;
-use crate::director::brain::{FTP_DATA_PORT, FTP_PORT, Sought};
+use crate::director::brain::{Brain, FTP_DATA_PORT, FTP_PORT, Sought};
 use crate::director::engine::Engine;
 use crate::director::prebuilt::build_table;
 use crate::model::flow::{Family, Protocol};
@@ -18,7 +18,7 @@ use crate::model::reason::Reason;
 use crate::model::verdict::{Inspected, Verdict};
 use crate::sched::pool::Pool;
 use crate::sched::schedule::Schedule;
-use crate::store::{Services as _, Store};
+use crate::store::{Services, Store};
 
 impl<S: Store> Engine<'_, S> {
     /// Gives a packet without a connection to a real server of its service, if it may start one.
@@ -181,33 +181,33 @@ impl<S: Store> Engine<'_, S> {
 
     #[inline(never)]
     fn find_another_service(&mut self, packet: &Packet, sought: Sought) -> Option<u32> {
-        let found = self.look_for_service(packet);
+        let found = look_for_service(self.brain, self.tables.by_key, packet);
         self.brain.last_service = Some((sought, found));
         found
     }
+}
 
-    /// By its mark, else by its address and port, else that of FTP for what may be its data, else the one for all
-    /// ports.
-    fn look_for_service(&self, packet: &Packet) -> Option<u32> {
-        let flow = &packet.flow;
-        let marked = match packet.mark {
-            0 => None,
-            mark => self.tables.by_key.find(&ServiceKey::Mark { family: flow.addresses.family(), mark }),
-        };
-        let address = flow.addresses.destination();
-        let by_port =
-            |port| self.tables.by_key.find(&ServiceKey::Address { protocol: flow.protocol, address, port });
-        let port = flow.destination_port;
-        // Passive FTP data goes to an unprivileged port of the virtual address. Where no service has port 21 the
-        // look-up would find nothing, so it is spared.
-        let may_be_ftp_data = self.brain.ftp_services > 0
-            && flow.protocol == Protocol::Tcp
-            && (port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT);
-        marked
-            .or_else(|| by_port(port))
-            .or_else(|| if may_be_ftp_data { by_port(FTP_PORT) } else { None })
-            .or_else(|| if self.brain.wildcards > 0 { by_port(0) } else { None })
-    }
+/// The service of a packet: by its mark, else by its address and port, else that of FTP for what may be its data, else
+/// the one for all ports.
+pub(crate) fn look_for_service(brain: &Brain, services: &impl Services, packet: &Packet) -> Option<u32> {
+    candidates(brain, packet).find_map(|key| services.find(&key))
+}
+
+/// The keys of services that a packet may be for, in the order in which they are looked up.
+pub(crate) fn candidates(brain: &Brain, packet: &Packet) -> impl Iterator<Item = ServiceKey> {
+    let flow = &packet.flow;
+    let (protocol, address, port) = (flow.protocol, flow.addresses.destination(), flow.destination_port);
+    let marked =
+        (packet.mark != 0).then(|| ServiceKey::Mark { family: flow.addresses.family(), mark: packet.mark });
+    let by_port = move |port| ServiceKey::Address { protocol, address, port };
+    // Passive FTP data goes to an unprivileged port of the virtual address. Where no service has port 21 the look-up
+    // would find nothing, so it is spared.
+    let may_be_ftp_data = brain.ftp_services > 0
+        && protocol == Protocol::Tcp
+        && (port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT);
+    let ftp = may_be_ftp_data.then(|| by_port(FTP_PORT));
+    let every = (brain.wildcards > 0).then(|| by_port(0));
+    marked.into_iter().chain([by_port(port)]).chain(ftp).chain(every)
 }
 
 /// Whether packets to this address are for one host.

@@ -218,4 +218,4 @@ impl<S: Store> Engine<'_, S> {
 /// What a look at a slot costs, where one at a wake-up time costs 1.
 const LOOK: usize = 8;
 /// How many slots a full table looks at for one to give up.
-const RECLAIM_LOOK: u32 = 64;
+pub(crate) const RECLAIM_LOOK: u32 = 64;

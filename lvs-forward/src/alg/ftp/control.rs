@@ -15,6 +15,7 @@ use crate::memory::Memory;
 ///
 /// A control connection that finds no room goes on without the helper, counted in
 /// [`Counters::unhelped`](crate::Counters::unhelped): its passive data connections fail.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub struct Controls {
     memory: Memory<Control>,
 }

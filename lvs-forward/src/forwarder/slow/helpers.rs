@@ -50,15 +50,7 @@ impl Forwarder {
     ) -> Outcome {
         match verdict {
             Verdict::Inspect => {
-                #[cfg(feature = "sip")]
-                let call = {
-                    let layout = if let Task::Flow(layout) = task { Some(layout) } else { None };
-                    layout.and_then(|layout| payload(frame, layout)).and_then(call_id)
-                };
-                // Without the code that reads it, a packet is as one that has none.
-                #[cfg(not(feature = "sip"))]
-                let call = None;
-                let verdict = director.decide(now, packet, Inspected::CallId(call));
+                let verdict = director.decide(now, packet, Inspected::CallId(call_of(frame, task)));
                 self.carry_out(now, frame, task, Some((packet, &verdict)))
             }
             #[cfg(feature = "ftp")]
@@ -86,6 +78,19 @@ impl Forwarder {
             }
         }
     }
+}
+
+/// The call that a packet is of.
+#[cfg(feature = "sip")]
+pub(in crate::forwarder) fn call_of<'f>(frame: &'f Frame<'_>, task: &Task) -> Option<&'f [u8]> {
+    let layout = if let Task::Flow(layout) = task { Some(layout) } else { None };
+    layout.and_then(|layout| payload(frame, layout)).and_then(call_id)
+}
+
+/// Without the code that reads it, a packet is as one that has none.
+#[cfg(not(feature = "sip"))]
+pub(in crate::forwarder) const fn call_of<'f>(_: &'f Frame<'_>, _: &Task) -> Option<&'f [u8]> {
+    None
 }
 
 /// What a packet carries for the application.

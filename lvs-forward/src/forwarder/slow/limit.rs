@@ -5,6 +5,7 @@ use lvs_core::Tick;
 /// Errors that may be sent at once after a pause, in percent of a second's worth.
 const BURST_PERCENT: u64 = 5;
 
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct Limiter {
     /// Thousandths of an error.
     tokens: u64,

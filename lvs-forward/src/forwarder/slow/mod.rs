@@ -16,6 +16,8 @@ mod reset;
 mod route;
 mod task;
 
+#[cfg(feature = "alloc")]
+pub(super) use self::helpers::call_of;
 pub(super) use self::limit::Limiter;
 pub(super) use self::owed::{OwedReset, OwedResets};
 pub(super) use self::pmtu::{PathMtu, PathMtus};

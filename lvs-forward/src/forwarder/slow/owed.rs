@@ -24,6 +24,7 @@ pub(crate) struct OwedReset {
 }
 
 /// Resets that are owed. What finds no room is not sent: the server speaks again, or the client does.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct OwedResets(Memory<Option<OwedReset>>);
 
 impl Empty for Option<OwedReset> {

@@ -27,6 +27,7 @@ impl Empty for PathMtu {
     const EMPTY: Self = Self { bits: 0, until: Tick::ZERO, mtu: 0 };
 }
 
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct PathMtus {
     key: Key,
     entries: Memory<PathMtu>,

@@ -180,6 +180,7 @@ impl Lost {
 }
 
 /// The neighbours of all ports, and the packets that wait for them.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(crate) struct Neighbours {
     key: Key,
     places: Places<Entry>,

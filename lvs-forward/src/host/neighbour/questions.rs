@@ -49,6 +49,7 @@ pub(crate) struct Query {
 }
 
 /// The questions of one importance.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 struct Turn {
     first: List<QUESTION>,
     /// All of them wait equally long, so that the first one is due first.
@@ -84,6 +85,7 @@ impl Turn {
 }
 
 /// All questions.
+#[cfg_attr(feature = "alloc", derive(Clone))]
 pub(super) struct Questions {
     sure: Turn,
     strangers: Turn,
