@@ -17,6 +17,7 @@
 //! | [`steering`] | which of several workers a packet belongs to |
 //! | [`cpu`] | what depends on processor and memory: prefetching, vector instructions, large pages, pinned threads |
 //! | `runtime` | a whole director at work from a configuration: what `director run` is (feature `runtime`) |
+//! | `real_server` | a real server made ready for a method, and as it was before (feature `realserver`) |
 //! | `metrics` | a running director's numbers for Prometheus (feature `metrics`) |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
@@ -28,7 +29,7 @@
 //! and SIGTERM. `control` adds the commands and their journal, `health` the
 //! checkers and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one,
 //! `metrics` its numbers for Prometheus, `ipvsadm` that program's language, `exec` leads other programs to a director,
-//! and `lab` the networks of namespaces.
+//! `realserver` makes real servers ready, and `lab` the networks of namespaces.
 //!
 //! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
 //!
@@ -120,6 +121,8 @@ pub mod metrics;
 pub mod offload;
 #[cfg(feature = "control")]
 pub mod ownership;
+#[cfg(feature = "realserver")]
+pub mod real_server;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 mod seconds;

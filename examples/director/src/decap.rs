@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The virtual address belongs on this machine's loopback interface, hidden from ARP:\n\n  \
-    ip address add 192.0.2.100/32 dev lo\n  sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
+    director realserver up --mode tun --via director --vip 192.0.2.100 --interface eth0 --tunnel-address 10.0.1.21/24"
 )]
 pub(crate) struct Arguments {
     /// The interface by which the director's packets come
@@ -96,7 +96,7 @@ fn admit_clients(inner: &str) -> Result<(), Box<dyn Error>> {
 /// Tunnel packets that can be in the making at a time.
 const FRAGMENTED: usize = 64;
 
-fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
+pub(crate) fn prefix(text: &str) -> Result<(IpAddr, u8), String> {
     let parts = text
         .split_once('/')
         .and_then(|(address, length)| Some((address.parse().ok()?, length.parse().ok()?)));

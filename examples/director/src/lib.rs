@@ -12,6 +12,7 @@ mod convert;
 mod decap;
 mod exec;
 pub mod lvsadm;
+mod realserver;
 mod run;
 
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ enum Command {
     Bench(lvs_bench::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
+    /// Make this machine a real server: addresses, ARP, tunnels, routes; and undo that, or only show it
+    Realserver(realserver::Arguments),
 }
 
 /// The program: does what its command line says.
@@ -109,5 +112,6 @@ fn call(command: Command) -> ExitCode {
         Command::Exec(arguments) => exec::main(arguments),
         Command::Bench(arguments) => lvs_bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
+        Command::Realserver(arguments) => realserver::main(&arguments),
     }
 }

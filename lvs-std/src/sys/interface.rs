@@ -45,7 +45,7 @@ impl Inquirer {
     }
 
     /// The name that the interface with this number has now, if there is one.
-    #[cfg(feature = "runtime")]
+    #[cfg(any(feature = "runtime", feature = "realserver"))]
     pub(crate) fn name_of(&self, index: u32) -> io::Result<Option<String>> {
         there(rustix::net::netdevice::index_to_name(&self.0, index).map_err(io::Error::from))
     }

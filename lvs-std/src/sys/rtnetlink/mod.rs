@@ -2,6 +2,8 @@
 
 #[cfg(feature = "health")]
 mod ask;
+#[cfg(feature = "realserver")]
+pub(crate) mod host;
 #[cfg(feature = "runtime")]
 pub(crate) mod policy;
 #[cfg(feature = "lab")]
@@ -14,7 +16,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-#[cfg(any(feature = "health", feature = "lab"))]
+#[cfg(any(feature = "health", feature = "lab", feature = "realserver"))]
 use parts::{family, unexpected, whole};
 #[cfg(feature = "lab")]
 pub(crate) use setup::Hop;
@@ -74,7 +76,7 @@ impl Netlink {
     }
 
     /// Sends one request and waits for its answer: a message, or `None` for a plain acknowledgement.
-    #[cfg(any(feature = "health", feature = "lab"))]
+    #[cfg(any(feature = "health", feature = "lab", feature = "realserver"))]
     fn request(
         &mut self,
         message: RouteNetlinkMessage,
@@ -102,7 +104,7 @@ impl Netlink {
 }
 
 /// What requests and their answers have in common.
-#[cfg(any(feature = "health", feature = "lab"))]
+#[cfg(any(feature = "health", feature = "lab", feature = "realserver"))]
 mod parts {
     use core::net::IpAddr;
     use std::io;
