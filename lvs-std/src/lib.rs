@@ -19,6 +19,7 @@
 //! | `runtime` | a whole director at work from a configuration: what `director run` is (feature `runtime`) |
 //! | `real_server` | a real server made ready for a method, and as it was before (feature `realserver`) |
 //! | `metrics` | a running director's numbers for Prometheus (feature `metrics`) |
+//! | [`filter`], [`describe`] | flows and filters as people write them; frames in words |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
@@ -107,9 +108,11 @@ pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
 pub mod cpu;
+pub mod describe;
 pub mod device;
 #[cfg(feature = "exec")]
 pub mod exec;
+pub mod filter;
 #[cfg(feature = "health")]
 pub mod health;
 #[cfg(feature = "ipvsadm")]

@@ -1,6 +1,5 @@
 //! What asks a running director: `director plan`, `reload`, `health` and others, a line of JSON each way.
 
-use core::net::SocketAddr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +9,7 @@ use lvs_support::{eprintln, print, println};
 use serde_json::Value;
 
 use lvs_std::config::ConfigSource;
-use lvs_std::control::api::{HealthRow, ProblemRow, Question, Request, Response, ask, listen};
+use lvs_std::control::api::{HealthRow, ProblemRow, Request, Response, ask, listen};
 use lvs_std::control::{DEFAULT_NAME, DIRECTOR_VARIABLE, socket_path};
 use lvs_std::runtime::RuntimeOptions;
 
@@ -84,22 +83,6 @@ pub(crate) struct PlanArguments {
     file: Option<PathBuf>,
 }
 
-/// `director explain`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ExplainArguments {
-    #[command(flatten)]
-    target: Target,
-    /// tcp, udp or sctp
-    protocol: String,
-    /// The client, such as 192.0.2.7:40000
-    client: SocketAddr,
-    /// Where its packet goes, such as 10.99.0.1:80
-    destination: SocketAddr,
-    /// The packet's firewall mark
-    #[arg(long, default_value_t = 0)]
-    mark: u32,
-}
-
 /// `director health`, `statistics`, `reload`, `events`, `services`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plain {
@@ -129,13 +112,6 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
 /// Makes a director read its file again.
 pub(crate) fn reload(arguments: &Plain) -> ExitCode {
     show(&arguments.target, &Request::Reload, arguments.json)
-}
-
-/// Says what would be done with a packet.
-pub(crate) fn explain(arguments: &ExplainArguments) -> ExitCode {
-    let ExplainArguments { target, protocol, client, destination, mark } = arguments;
-    let (client, destination, mark) = (*client, *destination, *mark);
-    show(target, &Request::Explain(Question { protocol: protocol.clone(), client, destination, mark }), false)
 }
 
 /// What does not work as it should, under a title; nothing if all does.
@@ -230,7 +206,7 @@ fn print(result: &Value, json: bool) -> ExitCode {
 }
 
 /// Asks; what is refused is said here.
-fn put(target: &Target, request: &Request) -> Result<Value, ExitCode> {
+pub(crate) fn put(target: &Target, request: &Request) -> Result<Value, ExitCode> {
     let socket = target.json_socket();
     match ask(&socket, request) {
         Ok(Response { error: None, result, .. }) => Ok(result),
@@ -242,7 +218,7 @@ fn put(target: &Target, request: &Request) -> Result<Value, ExitCode> {
     }
 }
 
-fn answer_makes_no_sense(error: &serde_json::Error) -> ExitCode {
+pub(crate) fn answer_makes_no_sense(error: &serde_json::Error) -> ExitCode {
     eprintln!("error: the answer makes no sense, is the director of this version? {error}");
     ExitCode::from(REFUSED)
 }

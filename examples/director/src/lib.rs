@@ -11,6 +11,7 @@ mod control;
 mod convert;
 mod decap;
 mod exec;
+mod explain;
 pub mod lvsadm;
 mod realserver;
 mod run;
@@ -61,7 +62,7 @@ enum Command {
     /// Show what became of packets, by reasons
     Statistics(control::Plain),
     /// Say what would be done with a packet, and why
-    Explain(control::ExplainArguments),
+    Explain(explain::ExplainArguments),
     /// Print what happens, a line of JSON each
     Events(control::Plain),
     /// Play recorded scenarios through a director, in memory, and say where it does something else
@@ -106,7 +107,7 @@ fn call(command: Command) -> ExitCode {
         Command::Health(arguments) => control::health(&arguments),
         Command::Services(arguments) => control::services(&arguments),
         Command::Statistics(arguments) => control::statistics(&arguments),
-        Command::Explain(arguments) => control::explain(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => lvs_conformance::main(&arguments),
         Command::Exec(arguments) => exec::main(arguments),

@@ -35,7 +35,10 @@ impl ApiHandler for RuntimeHandle {
                 Response::done(name(&service).and_then(|service| self.undrain(service, server)))
             }
             Request::Drains => Response::of(&self.drains()),
-            Request::Explain(question) => said(self.explain(&question)),
+            Request::Explain(question) => match self.explain(&question) {
+                Ok(told) => Response::of(&told),
+                Err(error) => Response::failed(error.to_string()),
+            },
             Request::Statistics => match self.statistics() {
                 Ok(statistics) => Response::of(&statistics.counted()),
                 Err(gone) => ending(gone),

@@ -23,30 +23,14 @@ pub(super) fn share(key: ServiceKey, old: &State, new: &State) -> Option<f64> {
 }
 
 /// Whether a scheduler chooses by a hash of the client, or of the address that it asks for.
-pub(super) fn hashes(scheduler: &str) -> bool {
+fn hashes(scheduler: &str) -> bool {
     Scheduler::from_name(scheduler).is_some_and(|scheduler| scheduler.hashes())
 }
 
-/// Where a hash sends this client.
-pub(super) fn hashed_server(key: ServiceKey, state: &State, client: SocketAddr) -> Option<SocketAddr> {
-    choose(key, state, core::iter::once(client))?.pop().flatten()
-}
-
 /// Where each of the clients is sent.
-fn choices(key: ServiceKey, state: &State) -> Option<Vec<Option<SocketAddr>>> {
+fn choices(key: ServiceKey, (config, servers): &State) -> Option<Vec<Option<SocketAddr>>> {
     let port = |number: u32| 1_024 + (number % 60_000) as u16;
-    choose(
-        key,
-        state,
-        (1..=CLIENTS).map(|number| SocketAddr::new(client(key.family(), number), port(number))),
-    )
-}
-
-fn choose(
-    key: ServiceKey,
-    (config, servers): &State,
-    clients: impl Iterator<Item = SocketAddr>,
-) -> Option<Vec<Option<SocketAddr>>> {
+    let clients = (1..=CLIENTS).map(|number| SocketAddr::new(client(key.family(), number), port(number)));
     // Hashing schedulers hash by tables of their own; the seed does not matter.
     let mut director =
         Director::new(Config::new(Seed::from_bytes([0; 16])), Heap::with_capacity(CLIENTS as usize));

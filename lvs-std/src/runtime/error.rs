@@ -11,6 +11,7 @@ use lvs_core::ServiceKey;
 use super::SysctlError;
 use crate::config::ReadError;
 use crate::control::{Errno, JournalError, TableCommand};
+use crate::filter::SyntaxError;
 use crate::ownership::OwnershipError;
 use crate::steering::Unsuited;
 use crate::text::bytes;
@@ -203,19 +204,28 @@ impl From<ReadError> for ReloadError {
 pub enum ExplainError {
     /// The director is ending.
     Ending,
-    /// Client and destination are of different families.
-    Families,
-    /// The word is no protocol.
-    Protocol(String),
+    /// The flow or frame does not make sense.
+    Syntax(SyntaxError),
+    /// The director has no such interface.
+    Interface(String),
+    /// There is no memory for a copy.
+    Memory,
 }
 
 impl fmt::Display for ExplainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ending => f.write_str("the director is ending"),
-            Self::Families => f.write_str("client and destination are of different families"),
-            Self::Protocol(word) => write!(f, "`{word}` is no protocol: tcp, udp or sctp"),
+            Self::Syntax(error) => error.fmt(f),
+            Self::Interface(name) => write!(f, "`{name}` is no interface of the director"),
+            Self::Memory => f.write_str("no memory for a copy of what the packet would meet"),
         }
+    }
+}
+
+impl From<SyntaxError> for ExplainError {
+    fn from(error: SyntaxError) -> Self {
+        Self::Syntax(error)
     }
 }
 

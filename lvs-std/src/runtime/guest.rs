@@ -324,7 +324,7 @@ impl Watch {
 }
 
 /// What belongs to services and their real servers.
-fn of_services(desired: &DesiredState, entries: &mut BTreeSet<Entry>) {
+pub(super) fn of_services(desired: &DesiredState, entries: &mut BTreeSet<Entry>) {
     for (name, service) in desired.services() {
         match name {
             ServiceName::Address { protocol, address, port } => {

@@ -17,7 +17,7 @@ use super::{
     SysctlError, sysctl,
 };
 use crate::config::{ConfigSource, Configuration};
-use crate::control::api::{ApiEvent, DrainRow, Question};
+use crate::control::api::{ApiEvent, DrainRow, Explanation, Question, Step};
 use crate::control::{DesiredServer, Errno, ServiceName};
 use crate::health::Report;
 use crate::worker::WorkerGone;
@@ -123,17 +123,21 @@ impl RuntimeHandle {
         self.0.drains.rows()
     }
 
-    /// What the director would do with a packet, and why, a line for each step. Nothing changes by it.
+    /// What the director would do with a packet, and why, step by step. Nothing changes by it: the worker that the
+    /// packet would come to tries it on a copy of what it knows, between two batches.
     ///
     /// # Errors
     /// [`ExplainError`].
-    pub fn explain(&self, question: &Question) -> Result<String, ExplainError> {
-        let mut text = explain(question, &self.0.controller, &self.0.group)?;
+    pub fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
+        let configured = self.configuration().map(|of| of.interfaces).unwrap_or_default();
+        let mut told =
+            explain(question, (&self.0.controller, &self.0.group), &self.0.interfaces, &configured)?;
         // What would be done with a packet does not help when its way is gone.
-        for problem in self.0.problems.list() {
-            text.push_str(&format!("not as it should be: {}: {}\n", problem.part, problem.why));
-        }
-        Ok(text)
+        told.steps.extend(self.0.problems.list().into_iter().map(|problem| Step {
+            step: "problem".to_owned(),
+            says: format!("not as it should be: {}: {}", problem.part, problem.why),
+        }));
+        Ok(told)
     }
 
     /// What the director has done so far.

@@ -131,7 +131,7 @@ impl<'a> Commands<'a> {
         match number {
             4 => Request::Services,
             5 => Request::Connections { server: Some(server(0)), limit: Some(10), after: None },
-            6 => Request::Explain(Question {
+            6 => Request::Explain(Question::Packet {
                 protocol: "udp".to_owned(),
                 client: "192.0.2.7:9".parse().unwrap(),
                 destination: (VIP, DRAINED_PORT).into(),

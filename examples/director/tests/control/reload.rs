@@ -115,6 +115,18 @@ pub(crate) fn explain(lab: Lab) -> Outcome {
     let said = stage.run(&format!("explain tcp {}:9 {}", client.ip(), vip()))?;
     let chosen = format!("sh sends this client to {}:80", name.replace("rs", "10.0.1.1"));
     assert!(said.contains(&chosen), "the same client's next connection: {said}");
+    // What is told is what is then done, also where the choice depends on what was chosen last.
+    stage.run("lvsadm -E -t 192.0.2.100:80 -s rr")?;
+    for port in 1..7 {
+        let flow = format!("tcp {}:{port} > {}", client.ip(), vip());
+        let words = flow.split(' ').collect::<Vec<_>>();
+        let told =
+            stage.run(&format!("explain --json {} {} {} {}", words[0], words[1], words[2], words[3]))?;
+        let told: serde_json::Value = serde_json::from_str(&told)?;
+        let (_stream, name) = stage.connect()?;
+        assert_eq!(told["server"], format!("{}:80", name.replace("rs", "10.0.1.1")), "{told}");
+        assert_eq!(told["service"], "TCP 192.0.2.100:80");
+    }
     let said = stage.run("explain udp 192.0.2.7:9 192.0.2.100:53")?;
     assert!(said.contains("no service is for it"), "{said}");
     let counted = stage.run("statistics")?;

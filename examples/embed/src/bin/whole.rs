@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{drained:?}");
 
     let (client, destination) = ("192.0.2.7:40000".parse()?, "10.0.1.100:80".parse()?);
-    let question = Question { protocol: "tcp".to_owned(), client, destination, mark: 0 };
+    let question = Question::Packet { protocol: "tcp".to_owned(), client, destination, mark: 0 };
     print!("{}", director.explain(&question)?);
 
     director.stop();

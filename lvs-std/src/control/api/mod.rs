@@ -27,6 +27,6 @@ pub use conversation::converse;
 pub use handler::{ApiHandler, Wake};
 pub use server::ApiServer;
 pub use types::{
-    ApiEvent, ConnectionPage, ConnectionRow, DrainRow, HealthRow, ProbeRow, ProblemRow, Question, Request,
-    Response, ServerRow, ServiceRow,
+    ApiEvent, ConnectionPage, ConnectionRow, DrainRow, Explanation, HealthRow, ProbeRow, ProblemRow,
+    Question, Request, Response, ServerRow, ServiceRow, Step,
 };

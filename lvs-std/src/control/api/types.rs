@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use crate::Seconds;
 use crate::control::Cursor;
+use crate::filter::{FlowText, SyntaxError, bytes_of_hex};
 
 /// A question.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
@@ -216,19 +217,110 @@ pub struct DrainRow {
     pub deadline: Option<f64>,
 }
 
-/// The packet in question: the first of a client, or any of a connection.
+/// The packet in question. A flow means the packet that comes next: one of the connection if there is one, else the
+/// first of a new one.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(untagged)]
+#[expect(clippy::exhaustive_enums, reason = "both ends of the protocol name every field")]
+pub enum Question {
+    /// By protocol and ends.
+    Packet {
+        /// `tcp`, `udp` or `sctp`.
+        protocol: String,
+        /// Address and port of the client.
+        client: SocketAddr,
+        /// Where the packet goes.
+        destination: SocketAddr,
+        /// The packet's firewall mark, 0 for none.
+        #[serde(default)]
+        mark: u32,
+    },
+    /// By its flow, as [`FlowText`] reads it.
+    Flow {
+        /// `tcp 203.0.113.7:4242 > 192.168.40.120:80`.
+        flow: String,
+        /// The packet's firewall mark, 0 for none, or the one that the flow says.
+        #[serde(default)]
+        mark: u32,
+        /// The interface that it comes in by; by default the one by which packets to its client leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interface: Option<String>,
+    },
+    /// As it was captured.
+    Frame {
+        /// Its bytes in hexadecimal digits.
+        frame: String,
+        /// Whether it begins with its IP header, rather than with Ethernet's.
+        #[serde(default)]
+        ip: bool,
+        /// The packet's firewall mark, 0 for none.
+        #[serde(default)]
+        mark: u32,
+        /// The interface that it comes in by; by default the one whose MAC address it is for, or the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interface: Option<String>,
+    },
+}
+
+impl Question {
+    /// What people write: a flow, or a frame in hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with the place.
+    pub fn read(text: &str, mark: u32, interface: Option<String>) -> Result<Self, SyntaxError> {
+        let word = text.split_ascii_whitespace().next().unwrap_or_default();
+        let is_hex =
+            !word.is_empty() && word.chars().all(|letter| letter.is_ascii_hexdigit() || letter == ':');
+        if is_hex && !text.contains('>') {
+            bytes_of_hex(text)?;
+            return Ok(Self::Frame { frame: text.to_owned(), ip: false, mark, interface });
+        }
+        text.parse::<FlowText>()?;
+        Ok(Self::Flow { flow: text.to_owned(), mark, interface })
+    }
+}
+
+/// What would become of a packet, and why.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct Explanation {
+    /// `forward` or `reply` for what goes on by a connection or service, `drop`, `reject`, `pass` to the host that the
+    /// director is, `host` for what is no balanced packet, `wait` for a fragment.
+    pub verdict: String,
+    /// The counted reason, if it goes no further as it is.
+    pub reason: Option<String>,
+    /// The service of a first packet, as listings name it.
+    pub service: Option<String>,
+    /// The real server that it goes to, or comes from.
+    pub server: Option<SocketAddr>,
+    /// The forwarding method.
+    pub method: Option<String>,
+    /// The worker that has it.
+    pub worker: usize,
+    /// The interface by which a frame leaves.
+    pub interface: Option<String>,
+    /// What the machine's kernel does beside it.
+    pub kernel: String,
+    /// Each decision on the way, in words.
+    pub steps: Vec<Step>,
+}
+
+/// A decision on a packet's way.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
-pub struct Question {
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
-    /// Address and port of the client.
-    pub client: SocketAddr,
-    /// Where the packet goes.
-    pub destination: SocketAddr,
-    /// The packet's firewall mark, 0 for none.
-    #[serde(default)]
-    pub mark: u32,
+pub struct Step {
+    /// What it is about, in a word or two.
+    pub step: String,
+    /// What is decided, or found.
+    pub says: String,
+}
+
+impl fmt::Display for Explanation {
+    /// A line for each step.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|Step { step, says }| writeln!(f, "{step:<13} {says}"))
+    }
 }
 
 /// Something that happened.
