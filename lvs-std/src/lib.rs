@@ -18,6 +18,7 @@
 //! | [`cpu`] | what depends on processor and memory: prefetching, vector instructions, large pages, pinned threads |
 //! | `runtime` | a whole director at work from a configuration: what `director run` is (feature `runtime`) |
 //! | `real_server` | a real server made ready for a method, and as it was before (feature `realserver`) |
+//! | `doctor` | what is wrong with a director's surroundings (feature `doctor`) |
 //! | `metrics` | a running director's numbers for Prometheus (feature `metrics`) |
 //! | [`filter`], [`describe`] | flows and filters as people write them; frames in words |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
@@ -30,7 +31,7 @@
 //! and SIGTERM. `control` adds the commands and their journal, `health` the
 //! checkers and `health-tls` those by TLS, `config` the configuration file, `runtime` a whole director from one,
 //! `metrics` its numbers for Prometheus, `ipvsadm` that program's language, `exec` leads other programs to a director,
-//! `realserver` makes real servers ready, and `lab` the networks of namespaces.
+//! `realserver` makes real servers ready, `doctor` finds what is wrong, and `lab` the networks of namespaces.
 //!
 //! All unsafe code is below `sys`, which wraps what the kernel offers; nothing of it is public.
 //!
@@ -110,6 +111,8 @@ pub mod control;
 pub mod cpu;
 pub mod describe;
 pub mod device;
+#[cfg(feature = "doctor")]
+pub mod doctor;
 #[cfg(feature = "exec")]
 pub mod exec;
 pub mod filter;

@@ -10,6 +10,7 @@ mod check;
 mod control;
 mod convert;
 mod decap;
+mod doctor;
 mod exec;
 mod explain;
 pub mod lvsadm;
@@ -73,6 +74,8 @@ enum Command {
     Bench(lvs_bench::Arguments),
     /// Unwrap what a director tunnels to this real server, and hand it to this machine
     Decap(decap::Arguments),
+    /// Say what is wrong with this machine, the configuration and the servers, and how to mend it
+    Doctor(doctor::Arguments),
     /// Make this machine a real server: addresses, ARP, tunnels, routes; and undo that, or only show it
     Realserver(realserver::Arguments),
 }
@@ -113,6 +116,7 @@ fn call(command: Command) -> ExitCode {
         Command::Exec(arguments) => exec::main(arguments),
         Command::Bench(arguments) => lvs_bench::main(&arguments),
         Command::Decap(arguments) => decap::main(&arguments),
+        Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Realserver(arguments) => realserver::main(&arguments),
     }
 }

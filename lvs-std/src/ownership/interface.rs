@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, socket_with};
 
-use super::OwnershipError;
 use super::owner::patiently;
+use super::{Holder, OwnershipError};
 
 /// An interface that no other director of its network namespace opens. Clones own the same one.
 #[derive(Clone, Debug)]
@@ -33,6 +33,20 @@ impl OwnedInterface {
             sockets.push(Arc::new(patiently(|| take(name, &by_index(index)))?));
         }
         Ok(Self { name: name.to_owned(), sockets })
+    }
+
+    /// Who owns an interface, by its name or its index; `None` if nobody does. Nothing is taken.
+    ///
+    /// # Errors
+    /// When the kernel does not list its sockets.
+    pub fn holder(name: &str) -> io::Result<Option<Holder>> {
+        let names = [Some(by_name(name)), index_of(name).ok().map(by_index)];
+        for address in names.into_iter().flatten() {
+            if inode(&address)?.is_some() {
+                return Ok(Some(Holder { process: owner(&address)? }));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn adopt(name: String, fd: OwnedFd) -> Result<Self, OwnershipError> {
@@ -92,14 +106,7 @@ fn by_index(index: u32) -> String {
 /// The process that has bound an abstract address, if this one may see it: the kernel lists sockets with their inodes,
 /// and each process's descriptors lead to inodes.
 fn owner(address: &str) -> io::Result<Option<u32>> {
-    let sockets = fs::read_to_string("/proc/thread-self/net/unix")?;
-    let own = format!("@{address}");
-    let inode = sockets.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let inode = words.nth(6)?;
-        (words.next()? == own).then_some(inode)
-    });
-    let Some(inode) = inode else { return Ok(None) };
+    let Some(inode) = inode(address)? else { return Ok(None) };
     let link = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc")?.flatten() {
         let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
@@ -111,6 +118,17 @@ fn owner(address: &str) -> io::Result<Option<u32>> {
         }
     }
     Ok(None)
+}
+
+/// The inode of the socket that is bound to an abstract address in this network namespace.
+fn inode(address: &str) -> io::Result<Option<String>> {
+    let sockets = fs::read_to_string("/proc/thread-self/net/unix")?;
+    let own = format!("@{address}");
+    Ok(sockets.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let inode = words.nth(6)?;
+        (words.next()? == own).then(|| inode.to_owned())
+    }))
 }
 
 /// The number of an interface in this network namespace.

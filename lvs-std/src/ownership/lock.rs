@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::OwnershipError;
+use super::{Holder, OwnershipError};
 
 /// The lock file of something: the same name with `.lock` behind it.
 pub(super) fn lock_path(path: &Path) -> PathBuf {
@@ -72,6 +72,21 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Who has the lock of something. The lock file is only read, and locked for a moment if nobody has it: whoever takes
+/// it then tries again.
+pub(super) fn holder(path: &Path) -> io::Result<Option<Holder>> {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(lock_path(path)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if try_lock(&file)? {
+        return Ok(None);
+    }
+    Ok(Some(Holder { process: owner(&mut file) }))
 }
 
 fn open(lock: &Path) -> io::Result<File> {

@@ -48,6 +48,22 @@ pub use interface::OwnedInterface;
 pub use socket::{Access, BoundPath, OwnedSocket, Transport};
 pub use state::OwnedState;
 
+/// Who owns something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the kernel tells no more")]
+pub struct Holder {
+    /// The process, if this one may see it.
+    pub process: Option<u32>,
+}
+
+/// Who owns the state file or control socket at a path; `None` if nobody does. Nothing is taken or made.
+///
+/// # Errors
+/// When its lock file cannot be read.
+pub fn holder(path: &Path) -> std::io::Result<Option<Holder>> {
+    lock::holder(path)
+}
+
 /// What a director wants to own.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {

@@ -106,6 +106,26 @@ impl Netlink {
         self.request(RouteNetlinkMessage::DelAddress(quiet(index, address)), NLM_F_ACK).map(drop)
     }
 
+    /// The index of the interface by which the kernel would send to an address, if it has a route.
+    #[cfg(feature = "doctor")]
+    pub(crate) fn way_to(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(destination);
+        message.header.destination_prefix_length = whole(destination);
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+        match self.request(RouteNetlinkMessage::GetRoute(message), 0) {
+            Ok(Some(RouteNetlinkMessage::NewRoute(route))) => Ok(route
+                .attributes
+                .iter()
+                .find_map(|of| if let RouteAttribute::Oif(index) = of { Some(*index) } else { None })),
+            Ok(other) => Err(unexpected(other.as_ref())),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The default route of the main table with this metric, of the family of an address.
     pub(crate) fn default_route(&mut self, of: IpAddr, metric: u32) -> io::Result<Option<DefaultRoute>> {
         let mut question = RouteMessage::default();

@@ -1,0 +1,40 @@
+//! Subnets as the director and the kernel know them.
+
+use lvs_forward::host::Prefix;
+
+use crate::doctor::finding::Finding;
+use crate::doctor::patient::Patient;
+
+/// An address of the director in a subnet of the kernel's has that subnet's length. (That the director has a way to
+/// each server is a rule of the configuration.)
+pub(super) fn check(patient: &Patient) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for port in patient.ports() {
+        for (own, length) in &port.addresses {
+            let other = patient.addresses.iter().find(|(name, address, kernels)| {
+                // An address of the link is in a subnet that is everywhere.
+                let is_subnet = *name == port.name && *kernels < super::whole(*address) && kernels != length;
+                let covers = |a: core::net::IpAddr, bits: u8, b| {
+                    Prefix::new(a, bits).is_some_and(|prefix| prefix.contains(b))
+                };
+                is_subnet && (covers(*address, *kernels, *own) || covers(*own, *length, *address))
+            });
+            let Some((name, address, kernels)) = other else { continue };
+            let finding = Finding::error(
+                "netmask",
+                format!(
+                    "the director has {own}/{length} on {name}, where the kernel has {address}/{kernels}"
+                ),
+                format!("write \"{own}/{kernels}\" in the configuration, unless the kernel is wrong"),
+            );
+            findings.push(match patient.source.as_ref().and_then(|source| source.file.as_ref()) {
+                Some(file) => finding.with_command(format!(
+                    "sed -i 's|\"{own}/{length}\"|\"{own}/{kernels}\"|' '{}'",
+                    file.display()
+                )),
+                None => finding,
+            });
+        }
+    }
+    findings
+}
