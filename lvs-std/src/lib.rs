@@ -20,6 +20,7 @@
 //! | `real_server` | a real server made ready for a method, and as it was before (feature `realserver`) |
 //! | `doctor` | what is wrong with a director's surroundings (feature `doctor`) |
 //! | `metrics` | a running director's numbers for Prometheus (feature `metrics`) |
+//! | [`trace`] | what became of packets, recorded while they pass |
 //! | [`filter`], [`describe`] | flows and filters as people write them; frames in words |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
@@ -136,6 +137,7 @@ mod seed;
 pub mod steering;
 mod sys;
 pub mod text;
+pub mod trace;
 mod tunnel_end;
 pub mod worker;
 

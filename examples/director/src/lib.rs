@@ -16,6 +16,7 @@ mod explain;
 pub mod lvsadm;
 mod realserver;
 mod run;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Statistics(control::Plain),
     /// Say what would be done with a packet, and why
     Explain(explain::ExplainArguments),
+    /// Record what becomes of packets while they pass
+    Trace(trace::TraceArguments),
     /// Print what happens, a line of JSON each
     Events(control::Plain),
     /// Play recorded scenarios through a director, in memory, and say where it does something else
@@ -111,6 +114,7 @@ fn call(command: Command) -> ExitCode {
         Command::Services(arguments) => control::services(&arguments),
         Command::Statistics(arguments) => control::statistics(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Trace(arguments) => trace::trace(&arguments),
         Command::Events(arguments) => control::events(&arguments),
         Command::Replay(arguments) => lvs_conformance::main(&arguments),
         Command::Exec(arguments) => exec::main(arguments),

@@ -5,15 +5,18 @@ use core::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 
 use lvs_core::conn::Connection;
+use lvs_forward::PortId;
+use lvs_forward::parse::Link;
 
 use super::{Problem, RuntimeHandle};
 use crate::Seconds;
 use crate::control::api::{
     ApiEvent, ApiHandler, ConnectionPage, ConnectionRow, HealthRow, ProbeRow, ProblemRow, Request, Response,
-    ServerRow, ServiceRow, Wake,
+    ServerRow, ServiceRow, TraceBegun, TraceInterface, TracePage, TraceRequest, TraceRow, Wake,
 };
 use crate::control::{CommandError, Cursor, DesiredServer, Errno, ServiceName};
 use crate::health::Report;
+use crate::trace::{Action, TraceRecord};
 use crate::worker::WorkerGone;
 
 impl ApiHandler for RuntimeHandle {
@@ -39,6 +42,7 @@ impl ApiHandler for RuntimeHandle {
                 Ok(told) => Response::of(&told),
                 Err(error) => Response::failed(error.to_string()),
             },
+            Request::Trace(request) => self.trace(request),
             Request::Statistics => match self.statistics() {
                 Ok(statistics) => Response::of(&statistics.counted()),
                 Err(gone) => ending(gone),
@@ -83,6 +87,32 @@ impl ApiHandler for RuntimeHandle {
 }
 
 impl RuntimeHandle {
+    fn trace(&self, request: TraceRequest) -> Response {
+        let answer = match request {
+            TraceRequest::Begin { filter } => {
+                let links = self.0.group.with_first(|_, forwarder, _| {
+                    let ports = (0..=u8::MAX).map_while(|port| forwarder.host().port(PortId(port)));
+                    ports.map(|port| port.link() == Link::Bare).collect::<Vec<_>>()
+                });
+                let Ok(links) = links else { return Response::failed(ENDING) };
+                self.begin_trace(filter.as_deref()).map(|trace| {
+                    let name =
+                        |at: usize| self.interfaces().get(at).cloned().unwrap_or_else(|| "local".to_owned());
+                    let interfaces = links.into_iter().enumerate();
+                    let interfaces =
+                        interfaces.map(|(at, ip)| TraceInterface { name: name(at), ip }).collect();
+                    Response::of(&TraceBegun { trace, interfaces })
+                })
+            }
+            TraceRequest::Next { trace } => self.read_trace(trace).map(|(records, lost, over)| {
+                let rows = records.iter().map(trace_row).collect();
+                Response::of(&TracePage { rows, lost, over })
+            }),
+            TraceRequest::End { trace } => self.end_trace(trace).map(|()| Response::default()),
+        };
+        answer.unwrap_or_else(|error| Response::failed(error.to_string()))
+    }
+
     fn health_row(&self) -> HealthRow {
         let (ready, reports) = self.health();
         let row = |report: Report| ProbeRow {
@@ -115,6 +145,32 @@ impl RuntimeHandle {
         });
         rows.collect()
     }
+}
+
+fn trace_row(record: &TraceRecord) -> TraceRow {
+    let action = match record.action {
+        Action::Drop => "drop",
+        Action::Pass => "pass",
+        Action::Send => "send",
+        Action::Keep => "keep",
+    };
+    TraceRow {
+        packet: record.id,
+        worker: record.worker as u32,
+        interface: record.port.0.into(),
+        sent: record.sent,
+        nanoseconds: record.time.as_nanos() as u64,
+        action: action.to_owned(),
+        comment: record.comment.clone(),
+        frame: hex(&record.bytes),
+    }
+}
+
+/// Bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS.get(usize::from(half)).copied().unwrap_or_default());
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn connection_row(connection: &Connection) -> ConnectionRow {

@@ -12,6 +12,7 @@ use super::explain::explain;
 use super::reload::Reconciler;
 use super::shutdown::Shutdown;
 use super::statistics::Subject;
+use super::trace::{TraceError, Traces};
 use super::{
     ExplainError, Plan, Problems, ReloadError, RuntimeController, RuntimeGroup, SharedController, Statistics,
     SysctlError, sysctl,
@@ -20,6 +21,7 @@ use crate::config::{ConfigSource, Configuration};
 use crate::control::api::{ApiEvent, DrainRow, Explanation, Question, Step};
 use crate::control::{DesiredServer, Errno, ServiceName};
 use crate::health::Report;
+use crate::trace::TraceRecord;
 use crate::worker::WorkerGone;
 
 /// Asks and commands a running director. Clones reach the same one; none of them keeps it running.
@@ -42,6 +44,7 @@ pub(super) struct Parts {
     pub(super) problems: Problems,
     pub(super) shutdown: Shutdown,
     pub(super) interfaces: Vec<String>,
+    pub(super) traces: Traces,
 }
 
 impl Parts {
@@ -140,6 +143,38 @@ impl RuntimeHandle {
         Ok(told)
     }
 
+    /// Records from now on what becomes of packets, of those that a [filter](crate::filter::PacketFilter) means or of
+    /// all, and returns the trace's number. One trace at a time; it is over when nobody has read it for ten seconds.
+    ///
+    /// # Errors
+    /// [`TraceError`].
+    pub fn begin_trace(&self, filter: Option<&str>) -> Result<u64, TraceError> {
+        self.0.traces.begin(&self.0.group, filter)
+    }
+
+    /// What was recorded since, how many records were lost so far, and whether there will be no more: it was
+    /// [ended](Self::end_trace), and all of it has been read.
+    ///
+    /// # Errors
+    /// [`TraceError::Over`].
+    pub fn read_trace(&self, trace: u64) -> Result<(Vec<TraceRecord>, u64, bool), TraceError> {
+        let (session, ended) = self.0.traces.session(trace)?;
+        let records = session.read(TRACE_PAGE);
+        let over = ended && records.is_empty();
+        if over {
+            self.0.traces.forget(trace);
+        }
+        Ok((records, session.lost(), over))
+    }
+
+    /// Records nothing any more. What was recorded can still be read.
+    ///
+    /// # Errors
+    /// [`TraceError`].
+    pub fn end_trace(&self, trace: u64) -> Result<(), TraceError> {
+        self.0.traces.end(&self.0.group, trace)
+    }
+
     /// What the director has done so far.
     ///
     /// # Errors
@@ -227,3 +262,6 @@ impl fmt::Debug for RuntimeHandle {
         f.debug_struct("RuntimeHandle").field("interfaces", &self.0.interfaces).finish_non_exhaustive()
     }
 }
+
+/// Bytes of frames that are read of a trace at a time, about.
+const TRACE_PAGE: usize = 1 << 19;

@@ -22,6 +22,7 @@
 //! | `plan`, `disruption`, `reload`, `settings` | a configuration compared with what there is, and applied |
 //! | `health` | from what checks find out to the servers that a service has |
 //! | `drain`, `explain`, `statistics` | one question each |
+//! | `trace` | what becomes of packets, asked for piece by piece |
 //! | `problems` | what does not work as it should, until it does again |
 //! | `addresses`, `sync`, `memory`, `shutdown` | threads beside the workers, and how they end |
 //! | `api` | the answers at the JSON socket |
@@ -75,6 +76,7 @@ mod surroundings;
 mod sync;
 mod sysctl;
 mod threads;
+mod trace;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -94,6 +96,7 @@ pub use start::{Ended, Runtime};
 pub use statistics::{ServiceTraffic, Statistics, frame_rows};
 pub use supervisor::PortSupervisor;
 pub use sysctl::SysctlError;
+pub use trace::TraceError;
 
 /// A worker of a director that is started from a configuration: with room for many addresses and neighbours.
 pub type RuntimeWorker = Worker<Heap>;

@@ -17,6 +17,7 @@ use super::shutdown::Shutdown;
 use super::supervisor::Supervised;
 use super::sync::{Sync, SyncControl};
 use super::threads::Threads;
+use super::trace::Traces;
 use super::{
     Assembly, Part, Problems, RunError, RuntimeController, RuntimeHandle, RuntimeOptions, SharedController,
     StartError, Statistics, addresses, guest, memory,
@@ -151,7 +152,9 @@ impl Runtime {
         // Sockets come last: whoever finds them finds a director that answers.
         let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
         let drains = drains.map_err(StartError::system("drains"))?;
-        let parts = Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces };
+        let traces = Traces::default();
+        let parts =
+            Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces, traces };
         let handle = RuntimeHandle(Arc::new(parts));
         let serving = options
             .socket

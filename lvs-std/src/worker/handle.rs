@@ -13,6 +13,7 @@ use lvs_core::{Director, Heap, Store, Tick};
 use lvs_forward::Forwarder;
 
 use super::slots::Slots;
+use crate::trace::Tracer;
 use crate::worker::Snapshot;
 
 /// Something that a worker does between two batches.
@@ -118,6 +119,12 @@ impl<S: Store> Handle<S> {
         self.commands.send(command).map_err(|_| WorkerGone)?;
         self.waker.wake();
         Ok(receiver)
+    }
+
+    /// Has the worker record what becomes of packets, or stop that. Returns the tracer that it had, so that it need not
+    /// free the memory.
+    pub(super) fn trace(&self, tracer: Option<Box<Tracer>>) -> Result<Option<Box<Tracer>>, WorkerGone> {
+        self.begin_with_slots(move |_, _, slots, _| slots.trace(tracer))?.recv().map_err(|_| WorkerGone)
     }
 
     /// What wakes the worker.

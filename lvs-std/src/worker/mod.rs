@@ -41,7 +41,7 @@ use std::time::Instant;
 
 use lvs_core::{Director, Event, Heap, Store, Tick};
 use lvs_forward::alg::ftp::Controls;
-use lvs_forward::engine::{Engine, OWN_BUFFER};
+use lvs_forward::engine::{Engine, OWN_BUFFER, Ports};
 use lvs_forward::host::{MAX_PORTS, Port};
 use lvs_forward::parse::Link;
 use lvs_forward::reassembly::Fragments;
@@ -53,12 +53,13 @@ use self::handle::Inbox;
 pub use self::handle::{Handle, WorkerGone};
 use self::mailbox::{HandedOver, Mailbox};
 use self::output::{Out, Output};
-use self::questions::Asking;
+use self::questions::{Asking, Questions};
 use self::slots::{Input, Slots};
 pub use self::stats::{PortSnapshot, Snapshot, WorkerCounters};
 use crate::clock::Clock;
 use crate::device::{BATCH, Device};
 use crate::offload::FlowOffload;
+use crate::trace::Tracer;
 
 /// How a worker works.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +117,8 @@ pub struct Worker<S: Store = Heap> {
     mailbox: Option<Mailbox>,
     /// What takes bulk transfers past it, if there is something.
     offload: Option<FlowOffload>,
+    /// What records what becomes of packets, while somebody asks for it.
+    tracer: Option<Box<Tracer>>,
     /// The director or the forwarder may have been changed since the last turn.
     touched: bool,
     inbox: Inbox<S>,
@@ -129,6 +132,45 @@ pub struct Worker<S: Store = Heap> {
     last_snapshot: Tick,
     /// The place of the real server that is next to be said to be wanted.
     wanted_next: usize,
+}
+
+/// Decides frames and sends them on their way; recorded, if somebody asks for it.
+#[expect(clippy::too_many_arguments, reason = "the parts of a worker, which are borrowed one by one")]
+fn process<S: Store>(
+    tracer: &mut Option<Box<Tracer>>,
+    link: Link,
+    engine: &mut Engine,
+    director: &mut Director<S>,
+    forwarder: &mut Forwarder,
+    now: Tick,
+    frames: &mut [Frame<'_>],
+    outcomes: &mut [Outcome],
+    output: &mut Output,
+) {
+    match tracer {
+        None => engine.process(director, forwarder, now, frames, outcomes, output),
+        Some(tracer) => {
+            tracer.process(link, engine, director, forwarder, now, frames, outcomes, output);
+        }
+    }
+}
+
+/// Sends what a forwarder has to send by itself. Says how many questions were not asked, since another worker has.
+fn transmit(
+    engine: &mut Engine,
+    forwarder: &mut Forwarder,
+    now: Tick,
+    buffer: &mut [u8],
+    questions: Option<&Questions>,
+    ports: &mut impl Ports,
+) -> u64 {
+    let Some(questions) = questions else {
+        engine.transmit_own(forwarder, now, buffer, ports);
+        return 0;
+    };
+    let mut asking = Asking { ports, questions, shared: 0 };
+    engine.transmit_own(forwarder, now, buffer, &mut asking);
+    asking.shared
 }
 
 impl<S: Store> Worker<S> {
@@ -194,6 +236,7 @@ impl<S: Store> Worker<S> {
             counters: WorkerCounters::default(),
             mailbox: None,
             offload: None,
+            tracer: None,
             touched: false,
             inbox,
             events: EventSender::new(events),
@@ -298,14 +341,18 @@ impl<S: Store> Worker<S> {
                 self.sync_offload(now, true);
                 commanded = true;
             }
-            let Self { director, forwarder, inputs, output, offload, .. } = self;
-            let answer = command(director, forwarder, &mut Slots::new(inputs, output, offload), now);
+            let Self { director, forwarder, inputs, output, offload, tracer, .. } = self;
+            let mut slots = Slots::new(inputs, output, offload, tracer);
+            let answer = command(director, forwarder, &mut slots, now);
             // What it ends shall have ended when it is answered.
             self.sync_offload(now, true);
             answer();
         }
         self.sync_offload(now, false);
         self.transmit_own(now);
+        if self.tracer.as_mut().is_some_and(|tracer| !tracer.turn(moved > 0)) {
+            self.tracer = None;
+        }
         // Before the sweep, so that no packet waits for it.
         let waiting = self.output.flush();
         self.engine.sweep(&mut self.director, now);
@@ -324,8 +371,19 @@ impl<S: Store> Worker<S> {
 
     /// A batch from one device.
     fn receive(&mut self, index: usize) -> usize {
-        let Self { director, forwarder, inputs, output, engine, counters, mailbox, offload, clock, .. } =
-            self;
+        let Self {
+            director,
+            forwarder,
+            inputs,
+            output,
+            engine,
+            counters,
+            mailbox,
+            offload,
+            tracer,
+            clock,
+            ..
+        } = self;
         let Some(input) = inputs.get_mut(index).filter(|input| !input.failed) else { return 0 };
         let now = clock.now();
         let link = input.link;
@@ -350,14 +408,14 @@ impl<S: Store> Worker<S> {
                 let stay = frames.iter_mut().enumerate().filter(|(at, _)| away & 1 << at == 0);
                 for (_, frame) in stay {
                     let frame = core::slice::from_mut(frame);
-                    engine.process(director, forwarder, now, frame, &mut outcomes, output);
+                    process(tracer, link, engine, director, forwarder, now, frame, &mut outcomes, output);
                 }
             } else if let Some(offload) = offload.as_mut().filter(|_| link == Link::Ethernet) {
                 offload.look(frames);
-                engine.process(director, forwarder, now, frames, &mut outcomes, output);
+                process(tracer, link, engine, director, forwarder, now, frames, &mut outcomes, output);
                 offload.learn(now, director, forwarder, frames, &outcomes);
             } else {
-                engine.process(director, forwarder, now, frames, &mut outcomes, output);
+                process(tracer, link, engine, director, forwarder, now, frames, &mut outcomes, output);
             }
             counters.batches += 1;
         };
@@ -374,17 +432,19 @@ impl<S: Store> Worker<S> {
 
     /// Sends what its forwarder has to send by itself, but for what another worker has just asked.
     fn transmit_own(&mut self, now: Tick) {
-        let Self { forwarder, output, engine, counters, mailbox, buffer, .. } = self;
-        let Some(mailbox) = mailbox else { return engine.transmit_own(forwarder, now, buffer, output) };
-        let mut asking = Asking { ports: output, questions: mailbox.questions(), shared: 0 };
-        engine.transmit_own(forwarder, now, buffer, &mut asking);
-        counters.questions_shared += asking.shared;
+        let Self { forwarder, output, engine, counters, mailbox, tracer, buffer, .. } = self;
+        let questions = mailbox.as_ref().map(Mailbox::questions);
+        let shared = match tracer {
+            None => transmit(engine, forwarder, now, buffer, questions, output),
+            Some(tracer) => transmit(engine, forwarder, now, buffer, questions, &mut tracer.own(output)),
+        };
+        counters.questions_shared += shared;
     }
 
     /// What other workers handed to this one.
     #[cold]
     fn read_mailbox(&mut self, now: Tick) -> usize {
-        let Self { director, forwarder, output, engine, mailbox, .. } = self;
+        let Self { director, forwarder, inputs, output, engine, mailbox, tracer, .. } = self;
         let Some(mailbox) = mailbox else { return 0 };
         let mut outcomes = [Outcome::Consumed; BATCH];
         let mut count = 0;
@@ -399,8 +459,10 @@ impl<S: Store> Worker<S> {
                 if hearsay {
                     forwarder.host_mut().overhear(now, &mut frame);
                 } else {
+                    let link =
+                        inputs.get(usize::from(frame.port.0)).map_or(Link::Ethernet, |input| input.link);
                     let frames = core::slice::from_mut(&mut frame);
-                    engine.process(director, forwarder, now, frames, &mut outcomes, output);
+                    process(tracer, link, engine, director, forwarder, now, frames, &mut outcomes, output);
                 }
             }
             mailbox.keep(copy);
@@ -464,6 +526,9 @@ impl<S: Store> Worker<S> {
             offload.close();
         }
         self.sync_offload(now, true);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.finish();
+        }
         self.publish(now);
     }
 }

@@ -8,6 +8,7 @@ use super::output::Output;
 use crate::device::packet::Tap;
 use crate::device::{Device, Receive, ReceiveCounters};
 use crate::offload::FlowOffload;
+use crate::trace::Tracer;
 
 /// One port's receiving half.
 pub(super) struct Input {
@@ -37,6 +38,7 @@ pub(super) struct Slots<'a> {
     inputs: &'a mut [Input],
     output: &'a mut Output,
     offload: &'a mut Option<FlowOffload>,
+    tracer: &'a mut Option<Box<Tracer>>,
 }
 
 impl<'a> Slots<'a> {
@@ -44,8 +46,18 @@ impl<'a> Slots<'a> {
         inputs: &'a mut [Input],
         output: &'a mut Output,
         offload: &'a mut Option<FlowOffload>,
+        tracer: &'a mut Option<Box<Tracer>>,
     ) -> Self {
-        Self { inputs, output, offload }
+        Self { inputs, output, offload, tracer }
+    }
+
+    /// Puts a tracer in the place of the one that there was, which has handed over what it had.
+    pub(super) fn trace(&mut self, tracer: Option<Box<Tracer>>) -> Option<Box<Tracer>> {
+        let mut old = core::mem::replace(self.tracer, tracer);
+        if let Some(old) = &mut old {
+            old.finish();
+        }
+        old
     }
 
     /// Puts a device in a port's place, and returns the one that was there: it should not be dropped by the worker, for

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
                 ),
                 ("a drained server keeps its connections until the deadline cuts them", reload::drain),
                 ("what became of a packet is explained", reload::explain),
+                ("a trace shows frames as they came and as they left", reload::trace),
                 (
                     "clients that send garbage, or read nothing, hold nobody up and stay connected",
                     clients::hostile_clients,

@@ -4,7 +4,10 @@ use crate::stage::{Stage, eventually, is_alive, service, text, vip};
 use crate::support::{Program, Temporary, ask, serve};
 use core::net::SocketAddr;
 use core::time::Duration;
+use etherparse::{NetSlice, TransportSlice};
 use lvs_core::{Family, Method};
+use lvs_forward::parse::Link;
+use lvs_std::device::pcap::Reader;
 use lvs_std::lab::harness::Outcome;
 use lvs_std::lab::{Cluster, Lab, Plan};
 use rustix::process::Signal;
@@ -131,6 +134,49 @@ pub(crate) fn explain(lab: Lab) -> Outcome {
     assert!(said.contains("no service is for it"), "{said}");
     let counted = stage.run("statistics")?;
     assert!(counted.contains("sent to real servers"), "{counted}");
+    Ok(())
+}
+
+pub(crate) fn trace(lab: Lab) -> Outcome {
+    let stage = Stage::new(lab, &service("rr", &[(1, 1), (2, 1)]))?;
+    let wrong = stage.output("trace --write /dev/null --filter tcp")?;
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("at the end, character 4"), "{wrong:?}");
+    let file = stage.file.beside("trace.pcapng");
+    let filter = format!("tcp any > {}", vip());
+    let words = ["trace", "--director", &stage.socket, "--write", &file, "--filter", &filter];
+    let program = Program::start(&stage.cluster.director, &words, "tracing")?;
+    let (mut stream, name) = stage.connect()?;
+    assert!(is_alive(&mut stream));
+    let busy = stage.output("trace --write /dev/null")?;
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("somebody else traces"), "{busy:?}");
+    program.stop(Signal::INT)?;
+    let mut reader = Reader::new(BufReader::new(fs::File::open(&file)?))?;
+    let (mut told, mut wrong) = (Vec::new(), Vec::new());
+    while let Some(record) = reader.next_frame()? {
+        told.push(lvs_std::describe::frame(record.frame.bytes(), Link::Ethernet));
+        let packet = etherparse::SlicedPacket::from_ethernet(record.frame.bytes()).map_err(|_| "a frame")?;
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&packet.net, &packet.transport)
+        else {
+            continue;
+        };
+        let sum = tcp.to_header().calc_checksum_ipv4(&ip.header().to_header(), tcp.payload())?;
+        if sum != tcp.checksum() {
+            wrong.push(told.last().cloned());
+        }
+    }
+    assert!(wrong.is_empty(), "checksums are complete: {wrong:?}");
+    // The first packet as it came and as it left, and the answer the same.
+    let (client, server) = (stream.local_addr()?, name.replace("rs", "10.0.1.1"));
+    for (at, said) in [
+        (0, format!("TCP {client} > {} SYN", vip())),
+        (1, format!("TCP {client} > {server}:80 SYN")),
+        (2, format!("TCP {server}:80 > {client} SYN ACK")),
+        (3, format!("TCP {} > {client} SYN ACK", vip())),
+    ] {
+        assert!(told.get(at).is_some_and(|told| told.starts_with(&said)), "{at} {said}: {told:#?}");
+    }
+    stage.run(&format!("explain --pcap {file}"))?;
     Ok(())
 }
 

@@ -28,5 +28,6 @@ pub use handler::{ApiHandler, Wake};
 pub use server::ApiServer;
 pub use types::{
     ApiEvent, ConnectionPage, ConnectionRow, DrainRow, Explanation, HealthRow, ProbeRow, ProblemRow,
-    Question, Request, Response, ServerRow, ServiceRow, Step,
+    Question, Request, Response, ServerRow, ServiceRow, Step, TraceBegun, TraceInterface, TracePage,
+    TraceRequest, TraceRow,
 };

@@ -40,6 +40,8 @@ pub enum Request {
     Drains,
     /// What would be done with a packet.
     Explain(Question),
+    /// Records of packets while they pass.
+    Trace(TraceRequest),
     /// What became of packets, by reasons.
     Statistics,
     /// The connections, or those of one real server.
@@ -321,6 +323,84 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.steps.iter().try_for_each(|Step { step, says }| writeln!(f, "{step:<13} {says}"))
     }
+}
+
+/// A trace: begun, read piece by piece, ended, and read until it is over. Who does not read it for ten seconds has
+/// left.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "both ends of the protocol name every field")]
+pub enum TraceRequest {
+    /// Begin one.
+    Begin {
+        /// Which packets are meant, as [`PacketFilter`](crate::filter::PacketFilter) reads it; all without one.
+        #[serde(default)]
+        filter: Option<String>,
+    },
+    /// What was recorded since.
+    Next {
+        /// The trace's number.
+        trace: u64,
+    },
+    /// Record nothing any more.
+    End {
+        /// The trace's number.
+        trace: u64,
+    },
+}
+
+/// A trace that has begun.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct TraceBegun {
+    /// Its number.
+    pub trace: u64,
+    /// The ports, in the order of their numbers.
+    pub interfaces: Vec<TraceInterface>,
+}
+
+/// A port of a trace.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct TraceInterface {
+    /// The interface's name; `local` for this machine's own stack.
+    pub name: String,
+    /// Whether frames begin with their IP header, rather than with Ethernet's.
+    pub ip: bool,
+}
+
+/// A piece of a trace.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct TracePage {
+    /// What was recorded, of each worker in the order in which it happened.
+    pub rows: Vec<TraceRow>,
+    /// Records that found no room, since the trace began.
+    pub lost: u64,
+    /// There will be no more.
+    pub over: bool,
+}
+
+/// A frame as it came in or left.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
+pub struct TraceRow {
+    /// The packet's number: the same for what came in and what left because of it.
+    pub packet: u64,
+    /// The worker that had it.
+    pub worker: u32,
+    /// The port, by its place among the interfaces.
+    pub interface: u32,
+    /// Whether it left.
+    pub sent: bool,
+    /// Since 1970-01-01 UTC.
+    pub nanoseconds: u64,
+    /// `drop`, `pass` (to the machine), `send` or `keep`.
+    pub action: String,
+    /// What it is and what became of it, in words.
+    pub comment: String,
+    /// Its bytes in hexadecimal digits.
+    pub frame: String,
 }
 
 /// Something that happened.

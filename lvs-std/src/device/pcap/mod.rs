@@ -5,15 +5,18 @@
 //! kind; and of "cooked" captures (`tcpdump -i any`), of both versions, the IP packets. Files that were cut or damaged
 //! say so behind the frames that are whole.
 //!
-//! What is written is the classic format in nanoseconds, which everything understands that reads captures. A capture
+//! What is written is the classic format in nanoseconds, which everything understands that reads captures, or by
+//! [`NgWriter`] pcapng with comments. A capture
 //! says nothing of unfinished frames: what is read counts as finished, and what is recorded of a merged frame, or one
 //! with a partial checksum, is its bytes as they are.
 
 mod format;
+mod ng;
 mod read;
 mod record;
 mod write;
 
+pub use ng::{NgPacket, NgVerdict, NgWriter};
 pub use read::{Reader, Record};
 pub use record::{Recording, record};
 pub use write::Writer;
