@@ -8,7 +8,7 @@
 //! ```text
 //! Subject --patient::Patient::look--> machine, holders, disk        --checks of the machine--> findings
 //!                 |                                                        | nothing basic is missing
-//!                 +--asked::ask--> answers of the real servers      --checks of the servers--> findings
+//!                 +--asked::ask, wire::hear--> answers of servers     --checks of the servers--> findings
 //! ```
 //!
 //! Nothing is changed. Real servers are asked for connections, which are reset when they are accepted.
@@ -17,6 +17,7 @@ mod asked;
 mod check;
 mod finding;
 mod patient;
+mod wire;
 
 use std::io;
 use std::path::PathBuf;
@@ -53,6 +54,9 @@ pub fn examine(subject: &Subject) -> io::Result<Vec<Finding>> {
     if !findings.iter().any(|finding| check::is_basic(finding.check)) {
         if let Some(configuration) = patient.configuration() {
             patient.answers = asked::ask(configuration, |address| patient.has(address))?;
+        }
+        for (port, questions) in patient.questions() {
+            patient.heard.insert(port, wire::hear(&questions)?);
         }
         findings.extend(check::of_servers(&patient));
     }

@@ -6,12 +6,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lvs_core::{Method, ServiceKey};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Subject;
 use super::asked::Answers;
-use crate::config::{ConfigSource, Configuration, Interface};
+use super::wire::{self, Heard, Questions};
+use crate::config::{ConfigSource, Configuration, Interface, Mac};
+use crate::device::packet;
 use crate::ownership::{self, Holder, OwnedInterface};
 use crate::sys::interface::{self, Inquirer};
 use crate::sys::rtnetlink::Netlink;
@@ -39,7 +42,12 @@ pub(super) struct Patient {
     pub(super) descriptors: (Option<u32>, Option<u64>),
     /// What servers answer. Empty until they are asked.
     pub(super) answers: Answers,
+    /// What was heard on the links, by the names of the interfaces. Empty until somebody listens.
+    pub(super) heard: BTreeMap<String, Heard>,
 }
+
+/// Addresses that are asked for on one link at most.
+const MOST_QUESTIONS: usize = 256;
 
 /// The settings that are looked at.
 const SETTINGS: [&str; 2] = ["rp_filter", "arp_ignore"];
@@ -105,6 +113,7 @@ impl Patient {
             disk: subject.state.as_deref().and_then(disk),
             descriptors: (process, descriptors(process)),
             answers: Answers::default(),
+            heard: BTreeMap::new(),
         })
     }
 
@@ -127,6 +136,56 @@ impl Patient {
         let of =
             |name: &str| self.settings.get(&(name.to_owned(), setting)).and_then(|value| value.parse().ok());
         of("all").unwrap_or(0).max(of(interface).unwrap_or(0))
+    }
+
+    /// What is to be asked on the links: who has the virtual addresses and the servers', and by whom servers of NAT
+    /// answer.
+    pub(super) fn questions(&self) -> Vec<(String, Questions)> {
+        let Some(configuration) = self.configuration() else { return Vec::new() };
+        let mut of_links = Vec::new();
+        for port in self.ports().iter().filter(|port| port.vlan.is_none()) {
+            let Some(link) = self.links.get(&port.name) else { continue };
+            let servers = || {
+                let all = configuration.services.iter().flat_map(|service| &service.servers);
+                all.filter(|server| port.reaches(server.address.ip()) && !self.has(server.address.ip()))
+            };
+            let nat = servers().filter(|server| server.method == Method::Nat);
+            let virtual_ones = configuration.virtual_addresses.iter().copied();
+            let own = self.addresses.iter().filter(|(name, ..)| *name == port.name).map(|(_, own, _)| *own);
+            let mut who = wire::v4(virtual_ones.chain(servers().map(|server| server.address.ip())));
+            who.truncate(MOST_QUESTIONS);
+            let questions = Questions {
+                interface: (link.index, link.mac),
+                own: wire::v4(own).first().copied(),
+                who,
+                back: wire::v4(nat.map(|server| server.address.ip())),
+                gateways: wire::v4(port.addresses.iter().map(|(own, _)| *own)),
+            };
+            if !questions.who.is_empty() {
+                of_links.push((port.name.clone(), questions));
+            }
+        }
+        of_links
+    }
+
+    /// Whether a MAC address is this machine's or the director's on an interface.
+    pub(super) fn is_own_mac(&self, name: &str, mac: [u8; 6]) -> bool {
+        let configured = self.ports().iter().filter(|port| port.name == name).any(|port| match port.mac {
+            Mac::Is(own) => own.0 == mac,
+            Mac::Own | Mac::Same => false,
+        });
+        let derived = packet::own_mac(name).is_ok_and(|own| own == mac);
+        configured || derived || self.links.values().any(|link| link.mac == mac)
+    }
+
+    /// A virtual address that a server serves, of its own family.
+    pub(super) fn virtual_address_of(&self, server: IpAddr) -> Option<IpAddr> {
+        let mut services = self.configuration()?.services.iter();
+        services.find_map(|service| {
+            let serves = service.servers.iter().any(|of| of.address.ip() == server);
+            let ServiceKey::Address { address, .. } = service.key else { return None };
+            (serves && address.is_ipv4() == server.is_ipv4()).then_some(address)
+        })
     }
 
     /// Whether this machine has an address.

@@ -1,11 +1,13 @@
 //! The checks: one file and one line in the list each.
 
 mod address;
+mod arp;
 mod capability;
 mod check_target;
 mod decapsulation;
 mod descriptors;
 mod disk;
+mod gateway;
 mod interface;
 mod mtu;
 mod netmask;
@@ -43,6 +45,8 @@ checks! {
     "address" => Machine(address::check),
     "netmask" => Machine(netmask::check),
     "server" => Servers(server::check),
+    "arp" => Servers(arp::check),
+    "gateway" => Servers(gateway::check),
     "rp-filter" => Machine(rp_filter::check),
     "decapsulation" => Servers(decapsulation::check),
     "check-target" => Servers(check_target::check),
