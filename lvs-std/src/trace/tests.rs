@@ -12,6 +12,7 @@ use lvs_forward::{Forwarder, Frame, HEADROOM, Offloads, Options, Outcome, PortId
 
 use super::chunk::Ring;
 use super::{Action, Session, TraceRecord, Tracer};
+use crate::device::pcap::{LinkType, NgPacket, NgVerdict, NgWriter};
 
 /// What is sent, counted.
 #[derive(Default)]
@@ -208,4 +209,58 @@ fn a_flood_loses_records_which_are_counted_and_no_packet() {
     let _ = site.pass(&mut tracer, (client, 1_024).into(), (virt, 53).into());
     tracer.finish();
     assert!(ring.read(|chunk| assert_eq!(chunk.records().count(), 2)));
+}
+
+#[test]
+#[ignore = "takes tshark: bash .ci/run traces"]
+fn tshark_finds_frames_of_every_method_and_family_sound_and_shows_their_comments() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let ports = [("eth0", LinkType::Ethernet)];
+    let mut writer = NgWriter::new(file.reopen().unwrap(), "a test", ports).unwrap();
+    let mut written = Vec::new();
+    for v6 in [false, true] {
+        let gue = Tunnel::Gue { port: 6_080, checksum: true };
+        let tunnels = [Tunnel::IpIp, Tunnel::Gre { checksum: true }, gue].map(Method::Tunnel);
+        for method in [Method::Nat, Method::Direct].into_iter().chain(tunnels) {
+            let mut site = Site::new(method, v6);
+            let (session, mut tracer) = trace(None);
+            let (_, virt, server, client) = addresses(v6);
+            let _ = site.pass(&mut tracer, (client, 4_242).into(), (virt, 53).into());
+            if method == Method::Nat {
+                let _ = site.pass(&mut tracer, (server, 53).into(), (client, 4_242).into());
+            }
+            tracer.finish();
+            for record in session.read(usize::MAX) {
+                let TraceRecord { id, time, sent, bytes, comment, .. } = &record;
+                let verdict = NgVerdict::Send;
+                let (interface, queue) = (0, 3);
+                let packet =
+                    NgPacket { interface, time: *time, bytes, sent: *sent, id: *id, queue, verdict, comment };
+                writer.record(&packet).unwrap();
+                let direction = if *sent { "0x00000002" } else { "0x00000001" };
+                written.push(
+                    [id.to_string(), direction.to_owned(), comment.clone(), "eth0".to_owned()].join("\t"),
+                );
+            }
+        }
+    }
+    writer.finish(core::time::Duration::ZERO, 7).unwrap();
+    let tshark = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("tshark");
+        command.arg("-r").arg(file.path());
+        command.args(["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
+        // What the datagrams say is no question of DNS.
+        command.args(["--disable-protocol", "dns"]);
+        let output = command.args(arguments).output().expect("tshark is installed");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let fields = ["frame.packet_id", "frame.packet_flags", "frame.comment", "frame.interface_name"];
+    let arguments: Vec<&str> =
+        ["-T", "fields"].into_iter().chain(fields.into_iter().flat_map(|of| ["-e", of])).collect();
+    assert_eq!(tshark(&arguments).lines().collect::<Vec<_>>(), written);
+    let unsound =
+        "_ws.malformed || ip.checksum.status == 0 || udp.checksum.status == 0 || gre.checksum.status == 0";
+    assert_eq!(tshark(&["-Y", unsound]), "", "no frame is unsound");
+    assert!(!tshark(&["-Y", "udp.checksum.status == 1"]).is_empty(), "checksums are looked at");
 }
