@@ -19,9 +19,9 @@
 //! | `runtime` | a whole director at work from a configuration: what `director run` is (feature `runtime`) |
 //! | `real_server` | a real server made ready for a method, and as it was before (feature `realserver`) |
 //! | `doctor` | what is wrong with a director's surroundings (feature `doctor`) |
-//! | `metrics` | a running director's numbers for Prometheus (feature `metrics`) |
 //! | [`trace`] | what became of packets, recorded while they pass |
 //! | [`filter`], [`describe`] | flows and filters as people write them; frames in words |
+//! | `metrics` | a running director's numbers for Prometheus (feature `runtime`; by HTTP, feature `metrics`) |
 //! | [`Clock`], [`random_seed`] | the only makers of ticks and seeds |
 //! | [`lab`] | networks of namespaces inside one process, for tests and demonstrations |
 //!
@@ -123,7 +123,7 @@ pub mod health;
 pub mod ipvsadm;
 #[cfg(feature = "lab")]
 pub mod lab;
-#[cfg(feature = "metrics")]
+#[cfg(feature = "runtime")]
 pub mod metrics;
 pub mod offload;
 #[cfg(feature = "control")]

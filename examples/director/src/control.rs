@@ -1,5 +1,6 @@
 //! What asks a running director: `director plan`, `reload`, `health` and others, a line of JSON each way.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,7 +30,8 @@ impl Target {
         socket_path(&self.director)
     }
 
-    fn json_socket(&self) -> PathBuf {
+    /// Its JSON socket.
+    pub(crate) fn json_socket(&self) -> PathBuf {
         json_socket(&self.socket())
     }
 }
@@ -72,7 +74,7 @@ pub(crate) fn sysctl(arguments: Sysctl) -> ExitCode {
 }
 
 /// ipvsadm's status when the kernel has no IPVS.
-const UNREACHABLE: u8 = 2;
+pub(crate) const UNREACHABLE: u8 = 2;
 
 /// `director plan`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +85,7 @@ pub(crate) struct PlanArguments {
     file: Option<PathBuf>,
 }
 
-/// `director health`, `statistics`, `reload`, `events`, `services`.
+/// `director health`, `statistics`, `stats`, `reload`, `events`, `services`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plain {
     #[command(flatten)]
@@ -166,6 +168,40 @@ pub(crate) fn statistics(arguments: &Plain) -> ExitCode {
         Err(status) => return status,
     }
     status
+}
+
+/// Shows all counters and gauges, a line each, or as JSON.
+pub(crate) fn stats(arguments: &Plain) -> ExitCode {
+    let families = match put(&arguments.target, &Request::Stats) {
+        Ok(families) if arguments.json => return print(&families, true),
+        Ok(families) => families,
+        Err(status) => return status,
+    };
+    let families: BTreeMap<String, FamilyRow> = match serde_json::from_value(families) {
+        Ok(families) => families,
+        Err(error) => return answer_makes_no_sense(&error),
+    };
+    for (name, family) in families {
+        for SampleRow { labels, value } in family.samples {
+            let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            println!("{name}{labels} {value}");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A family of numbers in an answer to [`Request::Stats`].
+#[derive(Debug, serde::Deserialize)]
+struct FamilyRow {
+    samples: Vec<SampleRow>,
+}
+
+/// A number of a family.
+#[derive(Debug, serde::Deserialize)]
+struct SampleRow {
+    labels: BTreeMap<String, String>,
+    value: f64,
 }
 
 /// Shows what was declared, and how it is doing.

@@ -16,6 +16,7 @@ mod explain;
 pub mod lvsadm;
 mod realserver;
 mod run;
+mod top;
 mod trace;
 
 use std::path::PathBuf;
@@ -63,6 +64,10 @@ enum Command {
     Services(control::Plain),
     /// Show what became of packets, by reasons
     Statistics(control::Plain),
+    /// Show all counters and gauges, as metrics have them
+    Stats(control::Plain),
+    /// Watch a running director in the terminal: services, servers, rates, health, drops; drain servers by a key
+    Top(top::Arguments),
     /// Say what would be done with a packet, and why
     Explain(explain::ExplainArguments),
     /// Record what becomes of packets while they pass
@@ -113,6 +118,8 @@ fn call(command: Command) -> ExitCode {
         Command::Health(arguments) => control::health(&arguments),
         Command::Services(arguments) => control::services(&arguments),
         Command::Statistics(arguments) => control::statistics(&arguments),
+        Command::Stats(arguments) => control::stats(&arguments),
+        Command::Top(arguments) => top::main(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Events(arguments) => control::events(&arguments),

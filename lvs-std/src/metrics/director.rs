@@ -2,30 +2,22 @@
 
 use lvs_forward::{DropReason, PassReason};
 
+use super::Overview;
 use super::families::{Families, Label};
-use crate::health::State;
-use crate::runtime::RuntimeHandle;
-use crate::worker::{PortSnapshot, Snapshot, WorkerGone};
+use crate::worker::{PortSnapshot, Snapshot};
 
 const NO_LABEL: [Label; 0] = [];
 
-pub(super) fn gather(
-    of: &RuntimeHandle,
-    (total, each): (&Snapshot, &[Snapshot]),
-    families: &mut Families,
-) -> Result<(), WorkerGone> {
-    connections(of, total, families)?;
-    packets(total, families);
-    interfaces(of.interfaces(), &total.ports, families);
-    workers(each, families);
+pub(super) fn gather(of: &Overview, families: &mut Families) {
+    connections(of, families);
+    packets(&of.total, families);
+    interfaces(&of.interfaces, &of.total.ports, families);
+    workers(&of.workers, families);
     health(of, families);
-    Ok(())
 }
 
-fn connections(of: &RuntimeHandle, total: &Snapshot, families: &mut Families) -> Result<(), WorkerGone> {
-    let director = &total.director;
-    let capacities = of.group().with_each(|_, director, _, _| director.capacity() as u64)?;
-    let capacity = capacities.into_iter().sum::<u64>() as f64;
+fn connections(of: &Overview, families: &mut Families) {
+    let (director, capacity) = (&of.total.director, of.capacity as f64);
     let live = [(NO_LABEL, f64::from(director.live))];
     families.gauges("lvs_connections", "Entries of the connection table.", live);
     let help = "Entries that the connection table can have.";
@@ -39,13 +31,12 @@ fn connections(of: &RuntimeHandle, total: &Snapshot, families: &mut Families) ->
             ([("cause", "made room, one-way".to_owned())], director.reclaimed_one_way as f64),
         ],
     );
-    let lost = director.events_lost + total.worker.events_lost;
+    let lost = director.events_lost + of.total.worker.events_lost;
     families.counters(
         "lvs_events_lost_total",
         "Events that nobody fetched in time.",
         [(NO_LABEL, lost as f64)],
     );
-    Ok(())
 }
 
 fn packets(total: &Snapshot, families: &mut Families) {
@@ -150,20 +141,20 @@ fn workers(each: &[Snapshot], families: &mut Families) {
     );
 }
 
-fn health(of: &RuntimeHandle, families: &mut Families) {
-    let (ready, reports) = of.health();
-    let ready = [(NO_LABEL, f64::from(ready))];
+fn health(of: &Overview, families: &mut Families) {
+    let ready = [(NO_LABEL, f64::from(of.health.ready))];
     families.gauges("lvs_health_ready", "1 when each check of a real server has had an answer.", ready);
     families.gauges(
         "lvs_probe_up",
         "1 while a check finds its real server well.",
-        reports
+        of.health
+            .probes
             .iter()
-            .map(|report| ([("probe", report.probe.to_string())], f64::from(report.state == State::Up))),
+            .map(|report| ([("probe", report.probe.clone())], f64::from(report.state == "up"))),
     );
     families.gauges(
         "lvs_problem",
         "1 for each part of the director that does not work as it should.",
-        of.problems().list().into_iter().map(|problem| ([("part", problem.part.to_string())], 1.0)),
+        of.health.problems.iter().map(|problem| ([("part", problem.part.clone())], 1.0)),
     );
 }

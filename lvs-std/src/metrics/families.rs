@@ -1,14 +1,47 @@
 //! Families as they are put together.
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Encoder as _, TextEncoder};
+use std::collections::BTreeMap;
 
 /// A label's name and value.
 pub(super) type Label = (&'static str, String);
 
-/// Families with their samples.
+/// Numbers of one kind, told apart by labels.
+#[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
+pub struct Family {
+    /// What the numbers are, in words.
+    pub help: String,
+    /// Whether they only grow.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The numbers.
+    pub samples: Vec<Sample>,
+}
+
+/// What numbers of a [`Family`] do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "Prometheus's two kinds of plain numbers")]
+pub enum Kind {
+    /// They only grow.
+    Counter,
+    /// They come and go.
+    Gauge,
+}
+
+/// A number of a [`Family`].
+#[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
+pub struct Sample {
+    /// Labels by their names.
+    pub labels: BTreeMap<&'static str, String>,
+    /// The number.
+    pub value: f64,
+}
+
+/// Families by their names, in the order in which they are told.
 #[derive(Default)]
-pub(super) struct Families(Vec<MetricFamily>);
+pub(super) struct Families(pub(super) Vec<(String, Family)>);
 
 impl Families {
     /// A family of numbers that only grow.
@@ -18,7 +51,7 @@ impl Families {
         help: &str,
         samples: impl IntoIterator<Item = (L, f64)>,
     ) {
-        self.add(name, help, MetricType::COUNTER, samples);
+        self.add(name, help, Kind::Counter, samples);
     }
 
     /// A family of numbers that come and go.
@@ -28,57 +61,23 @@ impl Families {
         help: &str,
         samples: impl IntoIterator<Item = (L, f64)>,
     ) {
-        self.add(name, help, MetricType::GAUGE, samples);
+        self.add(name, help, Kind::Gauge, samples);
     }
 
     fn add<L: AsRef<[Label]>>(
         &mut self,
         name: &str,
         help: &str,
-        kind: MetricType,
+        kind: Kind,
         samples: impl IntoIterator<Item = (L, f64)>,
     ) {
-        let metrics: Vec<Metric> =
-            samples.into_iter().map(|(labels, value)| metric(kind, labels.as_ref(), value)).collect();
-        // The format has no word for a family without samples.
-        if metrics.is_empty() {
-            return;
+        let samples: Vec<Sample> = samples
+            .into_iter()
+            .map(|(labels, value)| Sample { labels: labels.as_ref().iter().cloned().collect(), value })
+            .collect();
+        // Prometheus's text has no word for a family without samples.
+        if !samples.is_empty() {
+            self.0.push((name.to_owned(), Family { help: help.to_owned(), kind, samples }));
         }
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        family.set_metric(metrics);
-        self.0.push(family);
     }
-
-    /// All of them, in Prometheus's text format.
-    pub(super) fn text(&self) -> String {
-        let mut text = Vec::new();
-        // Families without a sample are what it refuses, and there are none. Writing to memory does not fail.
-        let _ = TextEncoder::new().encode(&self.0, &mut text);
-        String::from_utf8(text).unwrap_or_default()
-    }
-}
-
-fn metric(kind: MetricType, labels: &[Label], value: f64) -> Metric {
-    let mut metric = Metric::default();
-    if kind == MetricType::COUNTER {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    metric.set_label(labels.iter().map(pair).collect());
-    metric
-}
-
-fn pair((name, value): &Label) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name((*name).to_owned());
-    pair.set_value(value.clone());
-    pair
 }

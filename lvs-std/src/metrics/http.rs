@@ -1,4 +1,4 @@
-//! The metrics at an HTTP address.
+//! The metrics, and a page for people, at an HTTP address.
 //!
 //! One thread answers. A client that is slow, endless or hostile costs its own connection and nothing else: heads,
 //! times and connections are bounded, and what many ask for at once is gathered once.
@@ -16,7 +16,9 @@ use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -26,8 +28,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use super::text;
-use crate::runtime::RuntimeHandle;
+use super::{Watched, text};
 
 /// An address at which metrics are going to be asked for.
 #[derive(Debug)]
@@ -62,18 +63,21 @@ impl MetricsListener {
         self.address
     }
 
-    /// Answers with the numbers of a director from now on: `GET /metrics`.
+    /// Answers with the numbers of a director from now on. `GET /metrics` is for Prometheus, `GET /` a page for people
+    /// that shows them and changes nothing, and `GET /overview.json` what the page shows, an
+    /// [`OverviewRow`](crate::control::api::OverviewRow).
     ///
     /// # Errors
     /// When no thread or descriptor is left.
-    pub fn serve(self, of: RuntimeHandle) -> io::Result<MetricsServer> {
+    pub fn serve(self, of: impl Watched + 'static) -> io::Result<MetricsServer> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .max_blocking_threads(1)
             .build()?;
         let (stop, stopped) = oneshot::channel();
-        let source = Arc::new(Source { of, last: Mutex::new(None) });
+        let source =
+            Arc::new(Source { of: Box::new(of), metrics: Latest::default(), overview: Latest::default() });
         let Self { listener, address } = self;
         let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
             let ended = runtime.block_on(accept(listener, &source, stopped));
@@ -111,24 +115,40 @@ impl Drop for MetricsServer {
     }
 }
 
-/// What is told, and the text that was made last.
+/// What is told, and what was made of it last.
 struct Source {
-    of: RuntimeHandle,
-    last: Mutex<Option<(Instant, Bytes)>>,
+    of: Box<dyn Watched>,
+    metrics: Latest,
+    overview: Latest,
 }
 
 impl Source {
-    /// The metrics, at most a second old. `None` when the director ends.
-    fn text(&self) -> Option<Bytes> {
+    /// Prometheus's text. `None` when the director ends.
+    fn metrics(&self) -> Option<Bytes> {
+        self.metrics.get(|| Some(text(&self.of.overview().ok()?).into()))
+    }
+
+    /// What the page shows. `None` when the director ends.
+    fn overview(&self) -> Option<Bytes> {
+        self.overview.get(|| Some(serde_json::to_vec(&self.of.overview().ok()?.row()).ok()?.into()))
+    }
+}
+
+/// An answer, at most a second old.
+#[derive(Default)]
+struct Latest(Mutex<Option<(Instant, Bytes)>>);
+
+impl Latest {
+    fn get(&self, make: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
         // Whoever comes meanwhile waits here, and finds it made.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, text)) = &*last
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made, text)) = &*latest
             && made.elapsed() < FRESH
         {
             return Some(text.clone());
         }
-        let made = Bytes::from(text(&self.of).ok()?);
-        *last = Some((Instant::now(), made.clone()));
+        let made = make()?;
+        *latest = Some((Instant::now(), made.clone()));
         Some(made)
     }
 }
@@ -182,16 +202,26 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refused);
     }
-    if request.uri().path() != "/metrics" {
-        return Ok(plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n"));
-    }
-    Ok(match spawn_blocking(move || source.text()).await {
-        Ok(Some(text)) => response(StatusCode::OK, super::CONTENT_TYPE, text),
+    let (kind, make): (_, fn(&Source) -> Option<Bytes>) = match request.uri().path() {
+        "/metrics" => (super::CONTENT_TYPE, Source::metrics),
+        "/overview.json" => ("application/json", Source::overview),
+        "/" => return Ok(page()),
+        _ => return Ok(plain(StatusCode::NOT_FOUND, "there are /, /metrics and /overview.json\n")),
+    };
+    Ok(match spawn_blocking(move || make(&source)).await {
+        Ok(Some(text)) => response(StatusCode::OK, kind, text),
         Ok(None) | Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the director is ending\n"),
     })
+}
+
+/// The page for people. It loads nothing from anywhere else, and no other site shows it in a frame.
+fn page() -> Response<Full<Bytes>> {
+    let mut page = response(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()));
+    page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    page
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
@@ -202,11 +232,16 @@ fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Ful
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
+const PAGE: &str = include_str!("page.html");
+/// What the page may do: show itself, and ask where it comes from.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Connections at a time; further ones end the oldest.
 const MOST: usize = 64;
 /// How long a client may take for the head of its request.

@@ -4,33 +4,16 @@ use core::net::SocketAddr;
 
 use lvs_core::stats::Traffic;
 
+use super::Overview;
 use super::families::{Families, Label};
 use crate::control::proc::protocol_name;
-use crate::control::{Answer, Command, CommandError, Query, ServerReport, ServerStatus, ServiceName};
-use crate::runtime::{RuntimeController, RuntimeHandle};
-use crate::worker::{Snapshot, WorkerGone};
-
-/// So many services are listed before the controller is let go for others.
-const SERVICES_AT_ONCE: usize = 64;
+use crate::control::{ServerReport, ServerStatus, ServiceName};
 
 /// The labels that name a real server of a service.
 type Labels = [Label; 6];
 
-/// Real servers, each with the labels that name it.
-#[derive(Default)]
-struct Servers {
-    /// Those that listings have.
-    listed: Vec<(Labels, ServerReport)>,
-    /// All that were declared: listings leave out those that checks keep out.
-    declared: Vec<(Labels, ServerStatus)>,
-}
-
-pub(super) fn gather(
-    of: &RuntimeHandle,
-    total: &Snapshot,
-    families: &mut Families,
-) -> Result<(), WorkerGone> {
-    let traffic = total.director.traffic;
+pub(super) fn gather(of: &Overview, families: &mut Families) {
+    let traffic = of.total.director.traffic;
     let totals = [
         ("node_ipvs_connections_total", "The total number of connections made.", traffic.connections),
         ("node_ipvs_incoming_packets_total", "The total number of incoming packets.", traffic.in_packets),
@@ -41,7 +24,14 @@ pub(super) fn gather(
     for (name, help, value) in totals {
         families.counters(name, help, [([], value as f64)]);
     }
-    let Servers { listed, declared } = servers(of)?;
+    let servers = || {
+        let all = of.services.iter().flat_map(|service| service.servers.iter().map(|of| (service.name, of)));
+        all.map(|(service, of)| (labels(&service, of.declared.address), of))
+    };
+    let listed: Vec<(Labels, &ServerReport)> =
+        servers().filter_map(|(labels, of)| Some((labels, of.report.as_ref()?))).collect();
+    let declared: Vec<(Labels, ServerStatus)> =
+        servers().map(|(labels, of)| (labels, of.declared.status)).collect();
     let of_listed =
         |read: fn(&ServerReport) -> f64| listed.iter().map(move |(of, report)| (of, read(report)));
     families.gauges(
@@ -94,41 +84,6 @@ pub(super) fn gather(
         "1 while its checks keep a real server out.",
         declared.iter().map(|(of, status)| (of, status.absent.into())),
     );
-    Ok(())
-}
-
-/// All real servers. What is removed meanwhile is left out.
-fn servers(of: &RuntimeHandle) -> Result<Servers, WorkerGone> {
-    let names: Vec<ServiceName> =
-        of.with_controller(|controller| controller.desired().services().map(|(name, _)| name).collect());
-    let mut servers = Servers::default();
-    for names in names.chunks(SERVICES_AT_ONCE) {
-        of.with_controller(|controller| list(controller, names, &mut servers))?;
-    }
-    Ok(servers)
-}
-
-fn list(
-    controller: &mut RuntimeController,
-    names: &[ServiceName],
-    servers: &mut Servers,
-) -> Result<(), WorkerGone> {
-    let queries: Vec<Command> = names.iter().map(|name| Query::Servers(*name).into()).collect();
-    for (name, answer) in names.iter().zip(controller.submit_each(&queries)) {
-        match answer {
-            Ok(Answer::Servers(listed)) => {
-                servers.listed.extend(listed.into_iter().map(|of| (labels(name, of.address), of)));
-            }
-            Err(CommandError::Gone) => return Err(WorkerGone),
-            // It has just been removed.
-            Ok(_) | Err(_) => {}
-        }
-        if let Some(service) = controller.desired().service(*name) {
-            let declared = service.servers.iter().map(|of| (labels(name, of.address), of.status));
-            servers.declared.extend(declared);
-        }
-    }
-    Ok(())
 }
 
 /// As `node_exporter` has them: a service by mark has no address, and port 0.

@@ -1,9 +1,10 @@
-//! A running director's numbers for Prometheus.
+//! A running director's numbers, by Prometheus's conventions.
 //!
 //! ```text
-//! RuntimeHandle --> families --text--> GET /metrics
-//!                   ipvs      node_ipvs_*, as node_exporter's collector names them
-//!                   director  lvs_*, what IPVS has no word for
+//! Watched --> Overview --> families --> JSON (director stats), Prometheus's text (GET /metrics)
+//!                 |        ipvs      node_ipvs_*, as node_exporter's collector names them
+//!                 |        director  lvs_*, what IPVS has no word for
+//!                 +------> row ------> JSON (director top, GET /overview.json for the page at /)
 //! ```
 //!
 //! Counters without labels, as `/proc/net/ip_vs_stats` has them: `node_ipvs_connections_total`,
@@ -43,36 +44,48 @@
 //!
 //! A worker's busy share is one less the rate of its waiting seconds.
 //!
-//! A [`MetricsListener`] answers at an address of the program's choice; [`text`] serves programs that have an HTTP
-//! server of their own.
+//! [`families`] tells them as data. With the feature `metrics`, `text` tells them in Prometheus's format, for programs
+//! that have an HTTP server of their own, and `MetricsListener` answers at an address
+//! of the program's choice: with the metrics, and with a page for people.
 
 mod director;
 mod families;
+#[cfg(feature = "metrics")]
 mod http;
 mod ipvs;
+mod overview;
+mod row;
+#[cfg(feature = "metrics")]
+mod text;
+
+use std::collections::BTreeMap;
 
 use self::families::Families;
+pub use self::families::{Family, Kind, Sample};
+#[cfg(feature = "metrics")]
 pub use self::http::{MetricsListener, MetricsServer};
-use crate::runtime::RuntimeHandle;
-use crate::worker::{Handle, Snapshot, WorkerGone};
+pub use self::overview::{Overview, Watched, WatchedServer, WatchedService};
 
 /// What a text of [`text`] is called in HTTP's `Content-Type`.
+#[cfg(feature = "metrics")]
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// A running director's metrics by the names of their families; families without a sample are left out.
+#[must_use]
+pub fn families(of: &Overview) -> BTreeMap<String, Family> {
+    gather(of).0.into_iter().collect()
+}
+
 /// A running director's metrics in Prometheus's text format, version 0.0.4; families without a sample are left out.
-///
-/// What workers count is as they published it last, at most a second ago. Services are read some at a time, so that
-/// neither packets nor commands wait for a long table: a server's numbers are of one moment, those of two services need
-/// not be.
-///
-/// # Errors
-/// [`WorkerGone`], when the director ends.
-pub fn text(of: &RuntimeHandle) -> Result<String, WorkerGone> {
+#[cfg(feature = "metrics")]
+#[must_use]
+pub fn text(of: &Overview) -> String {
+    text::encode(&gather(of))
+}
+
+fn gather(of: &Overview) -> Families {
     let mut families = Families::default();
-    let workers: Vec<Snapshot> = of.group().handles().iter().map(Handle::snapshot).collect();
-    let mut total = workers.first().ok_or(WorkerGone)?.clone();
-    workers.iter().skip(1).for_each(|worker| total += worker);
-    ipvs::gather(of, &total, &mut families)?;
-    director::gather(of, (&total, &workers), &mut families)?;
-    Ok(families.text())
+    ipvs::gather(of, &mut families);
+    director::gather(of, &mut families);
+    families
 }

@@ -16,6 +16,7 @@ use crate::control::api::{
 };
 use crate::control::{CommandError, Cursor, DesiredServer, Errno, ServiceName};
 use crate::health::Report;
+use crate::metrics;
 use crate::trace::{Action, TraceRecord};
 use crate::worker::WorkerGone;
 
@@ -45,6 +46,14 @@ impl ApiHandler for RuntimeHandle {
             Request::Trace(request) => self.trace(request),
             Request::Statistics => match self.statistics() {
                 Ok(statistics) => Response::of(&statistics.counted()),
+                Err(gone) => ending(gone),
+            },
+            Request::Overview => match self.overview() {
+                Ok(overview) => Response::of(&overview.row()),
+                Err(gone) => ending(gone),
+            },
+            Request::Stats => match self.overview() {
+                Ok(overview) => Response::of(&metrics::families(&overview)),
                 Err(gone) => ending(gone),
             },
             // The server's side does it, by the other methods.
@@ -113,7 +122,7 @@ impl RuntimeHandle {
         answer.unwrap_or_else(|error| Response::failed(error.to_string()))
     }
 
-    fn health_row(&self) -> HealthRow {
+    pub(super) fn health_row(&self) -> HealthRow {
         let (ready, reports) = self.health();
         let row = |report: Report| ProbeRow {
             probe: report.probe.to_string(),

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use super::drain::Drains;
 use super::events::Events;
@@ -15,12 +16,13 @@ use super::statistics::Subject;
 use super::trace::{TraceError, Traces};
 use super::{
     ExplainError, Plan, Problems, ReloadError, RuntimeController, RuntimeGroup, SharedController, Statistics,
-    SysctlError, sysctl,
+    SysctlError, overview, sysctl,
 };
 use crate::config::{ConfigSource, Configuration};
-use crate::control::api::{ApiEvent, DrainRow, Explanation, Question, Step};
+use crate::control::api::{ApiEvent, DrainRow, Explanation, PastEvent, Question, Step};
 use crate::control::{DesiredServer, Errno, ServiceName};
 use crate::health::Report;
+use crate::metrics::{Overview, Watched};
 use crate::trace::TraceRecord;
 use crate::worker::WorkerGone;
 
@@ -45,6 +47,7 @@ pub(super) struct Parts {
     pub(super) shutdown: Shutdown,
     pub(super) interfaces: Vec<String>,
     pub(super) traces: Traces,
+    pub(super) started: Instant,
 }
 
 impl Parts {
@@ -183,6 +186,20 @@ impl RuntimeHandle {
         Statistics::read(&self.subject())
     }
 
+    /// Everything that a watcher shows: counters, services with their real servers, health.
+    ///
+    /// # Errors
+    /// [`WorkerGone`].
+    pub fn overview(&self) -> Result<Overview, WorkerGone> {
+        overview::read(self)
+    }
+
+    /// What happened last, the newest first: a hundred events at most.
+    #[must_use]
+    pub fn past_events(&self) -> Vec<PastEvent> {
+        self.0.events.past()
+    }
+
     /// What is known of the checks: whether each has had an answer, and what each has found.
     #[must_use]
     pub fn health(&self) -> (bool, Vec<Report>) {
@@ -254,6 +271,12 @@ impl RuntimeHandle {
 
     fn reconciler(&self) -> Result<&Reconciler, ReloadError> {
         self.0.reconciler.as_deref().ok_or(ReloadError::NoFile)
+    }
+}
+
+impl Watched for RuntimeHandle {
+    fn overview(&self) -> Result<Overview, WorkerGone> {
+        Self::overview(self)
     }
 }
 

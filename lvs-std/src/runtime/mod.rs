@@ -23,6 +23,7 @@
 //! | `health` | from what checks find out to the servers that a service has |
 //! | `drain`, `explain`, `statistics` | one question each |
 //! | `trace` | what becomes of packets, asked for piece by piece |
+//! | `overview` | everything that a watcher shows |
 //! | `problems` | what does not work as it should, until it does again |
 //! | `addresses`, `sync`, `memory`, `shutdown` | threads beside the workers, and how they end |
 //! | `api` | the answers at the JSON socket |
@@ -63,6 +64,7 @@ mod health;
 mod local;
 mod memory;
 mod options;
+mod overview;
 mod plan;
 mod ports;
 mod problems;

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use lvs_core::{Family, Seed};
+use lvs_std::control::api::{ApiEvent, ApiHandler as _, OverviewRow, Request};
 use lvs_std::control::{ServerSpec, ServerStatus, ServiceName, ServiceSpec, TableCommand, method};
 use lvs_std::device::{Device, PairOptions};
 use lvs_std::metrics::{MetricsListener, MetricsServer};
@@ -93,10 +94,10 @@ impl Watched {
     }
 }
 
-const WEB: &str = "local_address=\"192.0.2.100\",local_port=\"80\",remote_address=\"10.0.1.11\",\
-                   remote_port=\"8080\",proto=\"TCP\",local_mark=\"\"";
-const MARKED: &str = "local_address=\"\",local_port=\"0\",remote_address=\"10.0.1.12\",remote_port=\"0\",\
-                      proto=\"FWM\",local_mark=\"0000BEEF\"";
+const WEB: &str = "local_address=\"192.0.2.100\",local_mark=\"\",local_port=\"80\",proto=\"TCP\",\
+                   remote_address=\"10.0.1.11\",remote_port=\"8080\"";
+const MARKED: &str = "local_address=\"\",local_mark=\"0000BEEF\",local_port=\"0\",proto=\"FWM\",\
+                      remote_address=\"10.0.1.12\",remote_port=\"0\"";
 
 /// The samples of a family, their labels aside.
 fn sum(samples: &BTreeMap<String, f64>, family: &str, label: &str) -> f64 {
@@ -131,7 +132,7 @@ fn servers_have_node_exporters_labels_and_their_sums_are_the_totals() {
             assert!(servers <= total, "{servers} {way} of {total}");
         }
     }
-    let settled = format!("lvs_server_packets_total{{{WEB},direction=\"out\"}}");
+    let settled = format!("lvs_server_packets_total{{direction=\"out\",{WEB}}}");
     let samples = watched.samples_when(&settled, 7.0);
     assert_eq!(
         sum(&samples, "lvs_server_packets_total", "\"in\""),
@@ -140,7 +141,7 @@ fn servers_have_node_exporters_labels_and_their_sums_are_the_totals() {
     assert_eq!(sum(&samples, "lvs_server_bytes_total", "\"in\""), samples["node_ipvs_incoming_bytes_total"]);
     assert_eq!(sum(&samples, "lvs_packets_sent_total", "\"server\""), 7.0);
     let samples =
-        watched.samples_when("lvs_interface_frames_total{interface=\"eth0\",direction=\"in\"}", 8.0);
+        watched.samples_when("lvs_interface_frames_total{direction=\"in\",interface=\"eth0\"}", 8.0);
     assert_eq!(samples["lvs_interface_up{interface=\"eth1\"}"], 1.0);
     watched.samples_when("lvs_worker_waiting_seconds_total{worker=\"0\"}", f64::MIN_POSITIVE);
     let part = Part::Machine("rp_filter".to_owned());
@@ -193,9 +194,63 @@ fn every_query_of_the_dashboard_names_a_family_that_is_told() {
 }
 
 #[test]
+fn the_json_socket_tells_the_same_families() {
+    let mut watched = Watched::new();
+    watched.client.send(&Segment::syn(40_000).bytes()).unwrap();
+    await_frames(&mut watched.server);
+    let samples = watched.samples_when("node_ipvs_connections_total", 1.0);
+    let stats = watched.runtime.handle().answer(Request::Stats).result;
+    let mut told = BTreeMap::new();
+    for (name, family) in stats.as_object().unwrap() {
+        assert!(["counter", "gauge"].contains(&family["type"].as_str().unwrap()), "{family}");
+        for sample in family["samples"].as_array().unwrap() {
+            let labels = sample["labels"].as_object().unwrap().iter();
+            let labels: Vec<_> = labels.map(|(label, value)| format!("{label}={value}")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            told.insert(format!("{name}{labels}"), sample["value"].as_f64().unwrap());
+        }
+    }
+    assert!(samples.keys().eq(told.keys()), "{samples:#?} {told:#?}");
+    assert_eq!(told["node_ipvs_connections_total"], 1.0);
+}
+
+#[test]
+fn the_page_comes_whole_and_what_it_shows_is_what_the_table_has() {
+    let mut watched = Watched::new();
+    let (head, page) = watched.ask("GET /");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("default-src 'none'"), "{head}");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
+    // Nothing from elsewhere: these are names of elements, not addresses.
+    let names = page.matches("http://www.w3.org/2000/svg").count();
+    assert_eq!(page.matches("http").count(), names);
+    watched.client.send(&Segment::syn(40_000).bytes()).unwrap();
+    await_frames(&mut watched.server);
+    watched.runtime.handle().problems().raise(Part::Log, "why");
+    watched.samples_when("node_ipvs_connections_total", 1.0);
+    let end = Instant::now() + Duration::from_secs(60);
+    let overview: OverviewRow = loop {
+        let (head, body) = watched.ask("GET /overview.json");
+        assert!(head.contains("application/json"), "{head}");
+        let overview: OverviewRow = serde_json::from_str(&body).unwrap();
+        // An answer is up to a second old.
+        if overview.traffic.connections == 1 && !overview.health.problems.is_empty() {
+            break overview;
+        }
+        assert!(Instant::now() < end, "{overview:#?}");
+    };
+    let services: Vec<_> = overview.services.iter().map(|of| (&*of.service, &*of.scheduler)).collect();
+    assert_eq!(services, [("TCP 192.0.2.100:80", "rr"), ("FWM 48879", "wlc")]);
+    let server = &overview.services[0].servers[0];
+    assert_eq!((server.weight, server.effective_weight, server.draining), (3, Some(3), false));
+    assert_eq!((server.active + server.inactive, overview.connections), (1, 1));
+    assert_eq!(overview.interfaces.iter().map(|of| &*of.name).collect::<Vec<_>>(), ["eth0", "eth1"]);
+    assert!(matches!(overview.events[0].event, ApiEvent::Problem { .. }), "{:?}", overview.events);
+}
+
+#[test]
 fn other_questions_are_refused_and_slow_clients_lock_nobody_out() {
     let watched = Watched::new();
-    assert!(watched.ask("GET /").0.starts_with("HTTP/1.1 404"));
+    assert!(watched.ask("GET /favicon.ico").0.starts_with("HTTP/1.1 404"));
     let (head, _) = watched.ask("POST /metrics");
     assert!(head.starts_with("HTTP/1.1 405") && head.contains("allow: GET, HEAD"), "{head}");
     let (head, body) = watched.ask("HEAD /metrics");

@@ -11,6 +11,7 @@ mod restart;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod top;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,10 @@ fn main() -> ExitCode {
                     clients::crowded,
                 ),
                 ("what cannot be printed, or has no memory, is an error with words", refusals::unprinted),
+                (
+                    "director top shows a load, drains by a key, and leaves the terminal as it was",
+                    top::watched,
+                ),
                 ("an address is answered for while the machine has it", reload::follow),
             ],
         )

@@ -16,6 +16,7 @@
 mod client;
 mod conversation;
 mod handler;
+mod overview;
 mod questions;
 mod server;
 #[cfg(test)]
@@ -25,6 +26,9 @@ mod types;
 pub use client::{ask, listen};
 pub use conversation::converse;
 pub use handler::{ApiHandler, Wake};
+pub use overview::{
+    InterfaceRow, OverviewRow, PastEvent, TrafficRow, WatchedServerRow, WatchedServiceRow, WorkerRow,
+};
 pub use server::ApiServer;
 pub use types::{
     ApiEvent, ConnectionPage, ConnectionRow, DrainRow, Explanation, HealthRow, ProbeRow, ProblemRow,

@@ -44,6 +44,10 @@ pub enum Request {
     Trace(TraceRequest),
     /// What became of packets, by reasons.
     Statistics,
+    /// All counters and gauges, by the names that Prometheus's families have.
+    Stats,
+    /// Everything that a watcher shows: services with their traffic, health, drops, the last events.
+    Overview,
     /// The connections, or those of one real server.
     Connections {
         /// Only those of this real server.
@@ -135,7 +139,7 @@ pub struct ConnectionRow {
 }
 
 /// How the director does, and what is known of the checks.
-#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct HealthRow {
     /// Whether every check has had an answer.
@@ -148,7 +152,7 @@ pub struct HealthRow {
 }
 
 /// A part of the director that does not work as it should.
-#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct ProblemRow {
     /// The part, such as `interface eth0`.
@@ -160,7 +164,7 @@ pub struct ProblemRow {
 }
 
 /// A check in an answer.
-#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct ProbeRow {
     /// What is probed.
