@@ -191,7 +191,18 @@ impl RuntimeHandle {
     /// # Errors
     /// [`WorkerGone`].
     pub fn overview(&self) -> Result<Overview, WorkerGone> {
-        overview::read(self)
+        let (total, workers, capacity) = overview::counters(&self.0.group)?;
+        let services = overview::services(&self.0.controller)?;
+        Ok(Overview {
+            total,
+            workers,
+            interfaces: self.0.interfaces.clone(),
+            capacity,
+            taken: self.0.started.elapsed(),
+            services,
+            health: self.health_row(),
+            events: self.past_events(),
+        })
     }
 
     /// What happened last, the newest first: a hundred events at most.

@@ -3,35 +3,26 @@
 use core::net::SocketAddr;
 use std::collections::HashMap;
 
-use super::{RuntimeController, RuntimeHandle};
+use super::{RuntimeController, RuntimeGroup, SharedController};
 use crate::control::{Answer, Command, CommandError, Query, ServerReport, ServiceName};
-use crate::metrics::{Overview, WatchedServer, WatchedService};
+use crate::metrics::{WatchedServer, WatchedService};
 use crate::worker::{Handle, Snapshot, WorkerGone};
 
-pub(super) fn read(of: &RuntimeHandle) -> Result<Overview, WorkerGone> {
-    let workers: Vec<Snapshot> = of.group().handles().iter().map(Handle::snapshot).collect();
+/// What all workers have counted together, what each has, and the entries that their tables can have.
+pub(super) fn counters(of: &RuntimeGroup) -> Result<(Snapshot, Vec<Snapshot>, u64), WorkerGone> {
+    let workers: Vec<Snapshot> = of.handles().iter().map(Handle::snapshot).collect();
     let mut total = workers.first().ok_or(WorkerGone)?.clone();
     workers.iter().skip(1).for_each(|worker| total += worker);
-    let capacities = of.group().with_each(|_, director, _, _| director.capacity() as u64)?;
-    Ok(Overview {
-        total,
-        workers,
-        interfaces: of.interfaces().to_vec(),
-        capacity: capacities.into_iter().sum(),
-        services: services(of)?,
-        taken: of.0.started.elapsed(),
-        health: of.health_row(),
-        events: of.past_events(),
-    })
+    let capacities = of.with_each(|_, director, _, _| director.capacity() as u64)?;
+    Ok((total, workers, capacities.into_iter().sum()))
 }
 
 /// All services. What is removed meanwhile is left out.
-fn services(of: &RuntimeHandle) -> Result<Vec<WatchedService>, WorkerGone> {
-    let names: Vec<ServiceName> =
-        of.with_controller(|controller| controller.desired().services().map(|(name, _)| name).collect());
+pub(super) fn services(of: &SharedController) -> Result<Vec<WatchedService>, WorkerGone> {
+    let names: Vec<ServiceName> = of.lock().desired().services().map(|(name, _)| name).collect();
     let mut services = Vec::with_capacity(names.len());
     for names in names.chunks(SERVICES_AT_ONCE) {
-        of.with_controller(|controller| list(controller, names, &mut services))?;
+        list(&mut of.lock(), names, &mut services)?;
     }
     Ok(services)
 }
