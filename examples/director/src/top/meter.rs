@@ -14,8 +14,9 @@ struct Reading {
 }
 
 impl Meter {
-    /// Notes what a counter says, and tells how much it grew in a second since the last reading. That is 0 at first, and
-    /// for a counter that begins anew.
+    /// Notes what a counter says, and tells how much it grew in a second since the last reading.
+    ///
+    /// That is 0 at first, and for a counter that begins anew.
     pub(super) fn rate(&mut self, name: String, value: f64, seconds: f64) -> f64 {
         let next = match self.0.get(&name) {
             // Nothing new has been published.
