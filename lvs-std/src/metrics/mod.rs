@@ -66,7 +66,7 @@ pub use self::families::{Family, Kind, Sample};
 pub use self::http::{MetricsListener, MetricsServer};
 pub use self::overview::{Overview, Watched, WatchedServer, WatchedService};
 
-/// What a text of [`text`] is called in HTTP's `Content-Type`.
+/// What a text of [`text()`] is called in HTTP's `Content-Type`.
 #[cfg(feature = "metrics")]
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
