@@ -44,9 +44,9 @@
 //!
 //! A worker's busy share is one less the rate of its waiting seconds.
 //!
-//! [`families()`] tells them as data. With the feature `metrics`, `text` tells them in Prometheus's format, for programs
-//! that have an HTTP server of their own, and `MetricsListener` answers at an address
-//! of the program's choice: with the metrics, and with a page for people.
+//! [`families()`] tells them as data. With the feature `metrics`, `text` tells them in Prometheus's format, for
+//! programs that have an HTTP server of their own, and `MetricsListener` answers at an address of the program's choice:
+//! with the metrics, and with a page for people.
 
 mod director;
 mod families;
