@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use lvs_std::config::ConfigSource;
 use lvs_std::lab::{Lab, Node};
-use lvs_support::supervise;
+use lvs_support::{LogFormat, supervise};
 
 use crate::median;
 use crate::report::{Report, Row};
@@ -25,7 +25,7 @@ use crate::report::{Report, Row};
 pub(crate) fn main(json: bool, services: u32, servers: u32) -> ExitCode {
     // Before there is any other thread.
     let lab = Lab::new();
-    supervise(|_| run(lab?, json, Table { services, servers }))
+    supervise(LogFormat::default(), |_| run(lab?, json, Table { services, servers }))
 }
 
 /// How much there is.

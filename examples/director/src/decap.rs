@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 
 /// Unwraps until SIGINT or SIGTERM. Status 1 when it cannot be started or the interface is gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    lvs_support::supervise(|streams| run(arguments, &streams.out))
+    lvs_support::supervise(lvs_support::LogFormat::default(), |streams| run(arguments, &streams.out))
 }
 
 fn run(arguments: &Arguments, out: &Output) -> Result<(), Box<dyn Error>> {

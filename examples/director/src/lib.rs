@@ -16,6 +16,7 @@ mod explain;
 pub mod lvsadm;
 mod realserver;
 mod run;
+mod service;
 mod top;
 mod trace;
 

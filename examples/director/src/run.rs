@@ -22,9 +22,11 @@ use lvs_std::runtime::{
     Assembly, Part, Problems, Runtime, RuntimeHandle, RuntimeOptions, StartError, inherit_nothing,
 };
 use lvs_std::worker::{End, Worker, WorkerOptions};
-use lvs_support::{Output, Streams, Written};
+use lvs_support::{LogFormat, Output, Streams, Written};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::service;
 
 /// What `director run` can be told.
 #[derive(Debug, clap::Args)]
@@ -41,8 +43,32 @@ pub(crate) struct Arguments {
     /// Answer `GET /metrics` at this address, for Prometheus; such as 127.0.0.1:9117
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
+    /// How the log is written: `journal` puts the level in front as journald reads it, `auto` does that when standard
+    /// error leads to the journal
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Lines::Auto)]
+    log: Lines,
     #[command(flatten)]
     listen: Listen,
+}
+
+/// How the log's lines are written.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Lines {
+    Auto,
+    Text,
+    Json,
+    Journal,
+}
+
+impl From<Lines> for LogFormat {
+    fn from(lines: Lines) -> Self {
+        match lines {
+            Lines::Auto => Self::Auto,
+            Lines::Text => Self::Text,
+            Lines::Json => Self::Json,
+            Lines::Journal => Self::Journal,
+        }
+    }
 }
 
 /// Where the director is controlled.
@@ -80,7 +106,7 @@ impl Listen {
 /// Runs the director until SIGINT or SIGTERM. Status 1 when it cannot be started or its interfaces are gone.
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     let options = arguments.listen.options();
-    lvs_support::supervise(|streams| {
+    lvs_support::supervise(arguments.log.into(), |streams| {
         if let Err(error) = inherit_nothing() {
             tracing::warn!("programs of checks inherit what this process was started with: {error}");
         }
@@ -129,6 +155,7 @@ fn supervise(
     thread::Builder::new().name("signals".to_owned()).spawn(on_signal)?;
     let (log, problems) = (log.clone(), runtime.handle().problems().clone());
     thread::Builder::new().name("log".to_owned()).spawn(move || watch_log(&log, &problems))?;
+    service::attend(runtime.handle())?;
     tracing::info!("the director is at work; SIGINT or SIGTERM stops it");
     let ended = runtime.join()?;
     match ended.end {
@@ -171,12 +198,15 @@ fn watch_log(log: &Output, problems: &Problems) {
 
 fn obey(signal: i32, director: &RuntimeHandle) {
     if signal != SIGHUP {
+        service::ends();
         return director.stop();
     }
+    service::reads();
     match director.reload_file() {
         Ok(plan) => tracing::info!("reloaded\n{}", plan.did()),
         Err(error) => tracing::error!("the old configuration stays: {error}"),
     }
+    service::read();
 }
 
 /// A fault in words, with the option that helps.

@@ -25,7 +25,7 @@ fn whole(lab: Lab) -> Outcome {
     for part in [
         "Drained { service: \"TCP 10.0.1.100:80\", server: 10.0.1.12:80",
         "10.0.1.100 is an address of the director",
-        "  10.0.1.12:80  weight 0  no new connections: it is drained",
+        "10.0.1.12:80  weight 0, 0 active and 0 inactive connections: no new connections: it is drained",
         "mh sends this client to 10.0.1.1",
         "0 opened, 0 expired",
         "TCP 10.0.1.100:80, mh",

@@ -2,6 +2,7 @@
 //!
 //! No product logic: whatever decides, plans, compares or watches belongs to the libraries.
 
+mod log;
 mod output;
 mod terminal;
 
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::{panic, thread};
 
+pub use log::LogFormat;
 pub use lvs_std::text;
 pub use output::{Output, Written};
 pub use terminal::{Terminal, Tone};
@@ -90,10 +92,10 @@ impl Drop for Streams {
     }
 }
 
-/// Does what runs until it is stopped, with its log on standard error. Status 1 when it fails.
+/// Does what runs until it is stopped, with its log in this format on standard error. Status 1 when it fails.
 ///
 /// Neither a line of the log nor the message of a panic makes a thread wait: both go through [`Output`].
-pub fn supervise(work: impl FnOnce(&Streams) -> Result<(), Box<dyn Error>>) -> ExitCode {
+pub fn supervise(format: LogFormat, work: impl FnOnce(&Streams) -> Result<(), Box<dyn Error>>) -> ExitCode {
     let lost = |lines| format!("{lines} lines of the log are lost: nobody took them in time\n");
     let streams = Output::to(io::stdout(), None)
         .and_then(|out| Ok(Streams { out, log: Output::to(io::stderr(), Some(lost))? }));
@@ -104,7 +106,7 @@ pub fn supervise(work: impl FnOnce(&Streams) -> Result<(), Box<dyn Error>>) -> E
             return ExitCode::FAILURE;
         }
     };
-    tracing_subscriber::fmt().with_writer(streams.log.clone()).with_target(false).init();
+    format.init(&streams.log);
     // The standard library's own hook writes to standard error, on the thread that panics.
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current().name().unwrap_or("without a name").to_owned();

@@ -21,13 +21,13 @@ use serde_json::json;
 
 use contender::packets;
 use director::Bulk;
-use lvs_support::{println, supervise};
+use lvs_support::{LogFormat, println, supervise};
 use stage::Stage;
 
 /// Measures and prints a row for each contender, or for those whose names contain `only`: a table, or a line of JSON
 /// each. Status 1 when nothing can be measured.
 pub(crate) fn main(json: bool, rounds: u32, only: Option<&str>) -> ExitCode {
-    supervise(|_| run(json, rounds, only))
+    supervise(LogFormat::default(), |_| run(json, rounds, only))
 }
 
 fn run(json: bool, rounds: u32, only: Option<&str>) -> Result<(), Box<dyn Error>> {

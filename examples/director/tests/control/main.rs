@@ -8,6 +8,7 @@ mod greeting;
 mod refusals;
 mod reload;
 mod restart;
+mod service;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
@@ -53,6 +54,11 @@ fn main() -> ExitCode {
                     "director top shows a load, drains by a key, and leaves the terminal as it was",
                     top::watched,
                 ),
+                (
+                    "a service manager hears when it is ready, that it lives, reads again and ends",
+                    service::notified,
+                ),
+                ("the log is text, JSON or for the journal, which it finds out by itself", service::logged),
                 ("an address is answered for while the machine has it", reload::follow),
             ],
         )

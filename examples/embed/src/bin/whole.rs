@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let drained = events.iter().find(|event| matches!(event, ApiEvent::Drained { .. }));
     println!("{drained:?}");
 
-    let (client, destination) = ("192.0.2.7:40000".parse()?, "10.0.1.100:80".parse()?);
+    let (client, destination) = ("192.0.2.8:40000".parse()?, "10.0.1.100:80".parse()?);
     let question = Question::Packet { protocol: "tcp".to_owned(), client, destination, mark: 0 };
     print!("{}", director.explain(&question)?);
 
