@@ -365,12 +365,19 @@ impl Neighbours {
         // What it says unasked is believed, but a neighbour of that name is asked when it is used next.
         entry.until =
             if answered || entry.proved && was_known && !moved { now.plus_millis(REACHABLE_MS) } else { now };
+        // A question that is due stays due: else whoever speaks often enough in a neighbour's name is never asked.
+        let due =
+            was_known && !moved && !entry.proved && entry.question != Question::None && entry.tries == 0;
         entry.proved |= answered;
         (entry.state, entry.mac, entry.tries) = (State::Known, mac, 0);
         if moved {
             self.changed();
         }
-        self.settle(now, at);
+        if due {
+            self.rank(now, at);
+        } else {
+            self.settle(now, at);
+        }
         self.release(at, mac);
     }
 

@@ -121,6 +121,20 @@ fn a_neighbour_that_only_spoke_of_itself_is_asked_when_it_is_used() {
 }
 
 #[test]
+fn a_neighbour_that_speaks_of_itself_again_takes_no_question_back() {
+    let mut table = table(16);
+    table.learn(at(0), PORT, address(1), MAC, true);
+    assert_eq!(table.resolve(at(1), PORT, bits(1), false), Resolution::Known(MAC));
+    // Before the question leaves, it says the same again, as a stranger could in its name.
+    table.learn(at(1), PORT, address(1), MAC, false);
+    assert_eq!(drain(&mut table, at(1)).len(), 1, "it is asked all the same");
+    // That is an answer, and nothing more is asked.
+    table.learn(at(1), PORT, address(1), MAC, false);
+    assert_eq!(table.resolve(at(2), PORT, bits(1), false), Resolution::Known(MAC));
+    assert_eq!(drain(&mut table, at(4)), []);
+}
+
+#[test]
 fn a_neighbour_that_falls_silent_is_looked_for_among_all_again() {
     let mut table = table(16);
     proved(&mut table, at(0), 1);
