@@ -194,6 +194,12 @@ impl Counters {
         position(&DropReason::ALL, reason).and_then(|at| self.drops.get(at)).copied().unwrap_or_default()
     }
 
+    /// The reason for which something was dropped since `earlier`, the first in the order of [`DropReason::ALL`].
+    #[must_use]
+    pub fn dropped_since(&self, earlier: &Self) -> Option<DropReason> {
+        DropReason::ALL.into_iter().find(|reason| self.drops(*reason) > earlier.drops(*reason))
+    }
+
     /// Frames left to the local host for this reason.
     #[must_use]
     pub fn passes(&self, reason: PassReason) -> u64 {

@@ -242,6 +242,13 @@ pub fn bytes_of_hex(text: &str) -> Result<Vec<u8>, SyntaxError> {
     Ok(bytes)
 }
 
+/// Bytes as [`bytes_of_hex`] reads them: two hexadecimal digits each, and nothing between.
+#[must_use]
+pub fn hex_of(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +327,7 @@ mod tests {
     #[test]
     fn a_frame_is_read_from_hexadecimal_digits() {
         assert_eq!(bytes_of_hex("45 00:1cfF\n").unwrap(), [0x45, 0, 0x1c, 0xff]);
+        assert_eq!(hex_of(&[0x45, 0, 0x1c, 0xff]), "45001cff");
         for (text, at) in [("", 0), ("4", 1), ("450", 3), ("45 0 0", 4), ("45 zz", 3), ("0x45", 1)] {
             assert_eq!(bytes_of_hex(text).unwrap_err().at, at, "{text}");
         }

@@ -119,6 +119,8 @@ pub mod exec;
 pub mod filter;
 #[cfg(feature = "health")]
 pub mod health;
+#[cfg(feature = "health")]
+mod ip_packet;
 #[cfg(feature = "ipvsadm")]
 pub mod ipvsadm;
 #[cfg(feature = "lab")]

@@ -30,7 +30,7 @@ impl Target {
         socket_path(&self.director)
     }
 
-    /// Its JSON socket.
+    /// The director's JSON socket.
     pub(crate) fn json_socket(&self) -> PathBuf {
         json_socket(&self.socket())
     }

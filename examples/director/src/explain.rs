@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use lvs_std::control::api::{Explanation, Question, Request};
 use lvs_std::device::pcap::{LinkType, Reader};
-use lvs_std::filter::SyntaxError;
+use lvs_std::filter::{SyntaxError, hex_of};
 use lvs_support::{eprintln, print, println};
 
 use crate::control::{Target, answer_makes_no_sense, put};
@@ -94,7 +94,7 @@ fn of_capture(arguments: &ExplainArguments, path: &Path) -> ExitCode {
     loop {
         let frame = match reader.next_frame() {
             Ok(None) => return ExitCode::SUCCESS,
-            Ok(Some(record)) => record.frame.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+            Ok(Some(record)) => hex_of(record.frame.bytes()),
             Err(error) => {
                 eprintln!("error: {}, behind frame {number}: {error}", path.display());
                 return ExitCode::from(USAGE);

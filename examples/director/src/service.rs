@@ -1,5 +1,6 @@
 //! What a service manager such as systemd is told, by `sd_notify(3)`. Without one, nothing is.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
 use std::thread;
@@ -19,6 +20,7 @@ pub(crate) fn attend(director: RuntimeHandle) -> io::Result<()> {
     let look = sd_notify::watchdog_enabled().map_or(LOOK, |most| (most / 4).min(LOOK));
     thread::Builder::new().name("service".to_owned()).spawn(move || {
         await_checks(&director);
+        READY.store(true, Ordering::Relaxed);
         tell(&[NotifyState::Ready]);
         let (mut heard, mut said) = (None, String::new());
         // Ends with the process: the director's last words are Stopping.
@@ -39,6 +41,9 @@ pub(crate) fn attend(director: RuntimeHandle) -> io::Result<()> {
 
 /// Tells that the configuration is read again, until it is [`read`].
 pub(crate) fn reads() {
+    if !READY.load(Ordering::Relaxed) {
+        return;
+    }
     // A manager that is told so wants to know since when.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -48,7 +53,9 @@ pub(crate) fn reads() {
 
 /// Tells that the configuration has been read again, or that the old one stays.
 pub(crate) fn read() {
-    tell(&[NotifyState::Ready]);
+    if READY.load(Ordering::Relaxed) {
+        tell(&[NotifyState::Ready]);
+    }
 }
 
 /// Tells that the director ends.
@@ -85,6 +92,8 @@ fn tell(what: &[NotifyState<'_>]) {
     }
 }
 
+/// Whether each check has had an answer once. A reload before does not make the director ready.
+static READY: AtomicBool = AtomicBool::new(false);
 /// How often the workers are looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(50);

@@ -217,7 +217,7 @@ impl Report {
     }
 }
 
-/// Its status says whether something is wrong.
+/// The doctor's status says whether something is wrong.
 fn read(output: &Output) -> Outcome<Report> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let report: Report = serde_json::from_str(&text)

@@ -62,9 +62,10 @@ pub(super) fn ask(configuration: &Configuration, is_here: impl Fn(IpAddr) -> boo
         None => Err(None),
     };
     let mut answers = Answers::default();
+    let mut netlink = Netlink::open()?;
     for (service, server, id) in asked {
         let Some(outcome) = known(outcome(id)) else { continue };
-        let found = found(server.address.ip(), &outcome);
+        let found = found(&mut netlink, server.address.ip(), &outcome);
         answers.servers.push(Answer { service, server, found, outcome });
     }
     for (probe, server, id) in configured {
@@ -123,11 +124,10 @@ fn schedule(timeout: Duration) -> Schedule {
 }
 
 /// Whether a host is there: somebody answered, or the kernel knows its MAC address.
-fn found(server: IpAddr, outcome: &Result<(), Failure>) -> Option<bool> {
+fn found(netlink: &mut Netlink, server: IpAddr, outcome: &Result<(), Failure>) -> Option<bool> {
     if matches!(outcome, Ok(()) | Err(Failure::Refused | Failure::Reset)) {
         return Some(true);
     }
-    let mut netlink = Netlink::open().ok()?;
     let interface = netlink.route(server).ok()??;
     Some(netlink.neighbour(interface, server).ok()?.is_some())
 }

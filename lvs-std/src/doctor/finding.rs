@@ -9,7 +9,7 @@ use serde::Serialize;
 pub enum Rank {
     /// The director, or one of its servers, does not serve.
     Error,
-    /// It serves, and may not do so always.
+    /// The director serves, and may not do so always.
     Hint,
 }
 

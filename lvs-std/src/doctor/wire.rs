@@ -9,8 +9,10 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
+use lvs_forward::checksum::Sum;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::ip_packet;
 use crate::sys::packet::PacketSocket;
 
 /// What is asked on one link.
@@ -156,29 +158,16 @@ fn arp(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
     [&[0xff; 6], ours, &[8, 6, 0, 1, 8, 0, 6, 4, 0, REQUEST], ours, &[0; 10], &address.octets()].concat()
 }
 
-/// An ICMP echo request.
+/// An ICMP echo request (RFC 792).
 fn echo(mac: [u8; 6], to: [u8; 6], source: Ipv4Addr, server: Ipv4Addr) -> Vec<u8> {
-    let mut icmp = [8, 0, 0, 0, b'L', b'V', 0, 1];
-    put(&mut icmp, 2);
-    let mut header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..].copy_from_slice(&server.octets());
-    put(&mut header, 10);
-    [&to, mac.as_slice(), &[8, 0], &header, &icmp].concat()
+    let rest = [b'L', b'V', 0, 1];
+    let [high, low] = Sum::ZERO.bytes(&[8, 0]).bytes(&rest).checksum().to_be_bytes();
+    let icmp = [&[8, 0, high, low], &rest[..]].concat();
+    let packet = ip_packet::packet(source.into(), server.into(), ICMP, &icmp).unwrap_or_default();
+    [&to, mac.as_slice(), &[8, 0], &packet].concat()
 }
 
-/// Fills the Internet checksum (RFC 1071) in.
-fn put(bytes: &mut [u8], at: usize) {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    if let Some(field) = bytes.get_mut(at..at + 2) {
-        field.copy_from_slice(&sum.to_be_bytes());
-    }
-}
-
-/// Those among some addresses that are IPv4's.
+/// The IPv4 addresses among some, each once.
 pub(super) fn v4(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Ipv4Addr> {
     let mut found: Vec<Ipv4Addr> = Vec::new();
     for address in addresses {
@@ -193,6 +182,7 @@ pub(super) fn v4(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Ipv4Addr> {
 
 /// An address that no host has (RFC 7600), and nobody knows a way to but the default route.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+const ICMP: u8 = 1;
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 /// How long answers may take.

@@ -23,9 +23,9 @@ pub struct Family {
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "Prometheus's two kinds of plain numbers")]
 pub enum Kind {
-    /// They only grow.
+    /// The numbers only grow.
     Counter,
-    /// They come and go.
+    /// The numbers come and go.
     Gauge,
 }
 

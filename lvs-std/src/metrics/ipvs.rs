@@ -4,10 +4,10 @@ use core::net::SocketAddr;
 
 use lvs_core::stats::Traffic;
 
-use super::Overview;
 use super::families::{Families, Label};
+use super::{Overview, WatchedServer};
 use crate::control::proc::protocol_name;
-use crate::control::{ServerReport, ServerStatus, ServiceName};
+use crate::control::{ServerReport, ServiceName};
 
 /// The labels that name a real server of a service.
 type Labels = [Label; 6];
@@ -24,16 +24,16 @@ pub(super) fn gather(of: &Overview, families: &mut Families) {
     for (name, help, value) in totals {
         families.counters(name, help, [([], value as f64)]);
     }
-    let servers = || {
-        let all = of.services.iter().flat_map(|service| service.servers.iter().map(|of| (service.name, of)));
-        all.map(|(service, of)| (labels(&service, of.declared.address), of))
-    };
-    let listed: Vec<(Labels, &ServerReport)> =
-        servers().filter_map(|(labels, of)| Some((labels, of.report.as_ref()?))).collect();
-    let declared: Vec<(Labels, ServerStatus)> =
-        servers().map(|(labels, of)| (labels, of.declared.status)).collect();
+    let declared: Vec<(Labels, &WatchedServer)> = of
+        .services
+        .iter()
+        .flat_map(|service| service.servers.iter().map(|of| (labels(&service.name, of.declared.address), of)))
+        .collect();
+    // Listings leave out those that checks keep out.
+    let listed: Vec<(&Labels, &ServerReport)> =
+        declared.iter().filter_map(|(labels, of)| Some((labels, of.report.as_ref()?))).collect();
     let of_listed =
-        |read: fn(&ServerReport) -> f64| listed.iter().map(move |(of, report)| (of, read(report)));
+        |read: fn(&ServerReport) -> f64| listed.iter().map(move |&(labels, report)| (labels, read(report)));
     families.gauges(
         "node_ipvs_backend_connections_active",
         "The current active connections by local and remote address.",
@@ -77,12 +77,12 @@ pub(super) fn gather(of: &Overview, families: &mut Families) {
     families.gauges(
         "lvs_server_draining",
         "1 while a real server gets no new connections and keeps those that it has.",
-        declared.iter().map(|(of, status)| (of, status.draining.into())),
+        declared.iter().map(|(labels, of)| (labels, of.declared.status.draining.into())),
     );
     families.gauges(
         "lvs_server_absent",
         "1 while its checks keep a real server out.",
-        declared.iter().map(|(of, status)| (of, status.absent.into())),
+        declared.iter().map(|(labels, of)| (labels, of.declared.status.absent.into())),
     );
 }
 

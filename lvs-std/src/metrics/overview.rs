@@ -1,7 +1,5 @@
 //! Everything that a watcher shows.
 
-use core::time::Duration;
-
 use crate::control::api::{HealthRow, PastEvent};
 use crate::control::{DesiredServer, ServerReport, ServiceName};
 use crate::worker::{Snapshot, WorkerGone};
@@ -31,8 +29,6 @@ pub struct Overview {
     pub interfaces: Vec<String>,
     /// Entries that the connection tables of all workers can have.
     pub capacity: u64,
-    /// When services were read: for so long the director had been running.
-    pub taken: Duration,
     /// The services, in the order of their names.
     pub services: Vec<WatchedService>,
     /// The checks, and what does not work as it should.
@@ -47,9 +43,9 @@ pub struct Overview {
 pub struct WatchedService {
     /// The service.
     pub name: ServiceName,
-    /// The name of its scheduler.
+    /// The name of the service's scheduler.
     pub scheduler: String,
-    /// Its real servers, as they were declared.
+    /// The service's real servers, as they were declared.
     pub servers: Vec<WatchedServer>,
 }
 

@@ -1,6 +1,6 @@
 //! An overview as it is told.
 
-use lvs_core::stats::Traffic;
+use lvs_core::stats::{Rates, Traffic};
 use lvs_forward::DropReason;
 
 use super::{Overview, WatchedServer, WatchedService};
@@ -15,7 +15,6 @@ impl Overview {
     pub fn row(&self) -> OverviewRow {
         let dropped = DropReason::ALL.map(|reason| (reason.to_string(), self.total.forwarder.drops(reason)));
         OverviewRow {
-            seconds: self.taken.as_secs_f64(),
             published: self.total.at.as_millis() as f64 / 1_000.0,
             connections: self.total.director.live.into(),
             capacity: self.capacity,
@@ -31,6 +30,16 @@ impl Overview {
 }
 
 const fn traffic(of: Traffic) -> TrafficRow {
+    TrafficRow {
+        connections: of.connections,
+        in_packets: of.in_packets,
+        out_packets: of.out_packets,
+        in_bytes: of.in_bytes,
+        out_bytes: of.out_bytes,
+    }
+}
+
+const fn rates(of: Rates) -> TrafficRow {
     TrafficRow {
         connections: of.connections,
         in_packets: of.in_packets,
@@ -78,5 +87,6 @@ fn server(of: &WatchedServer) -> WatchedServerRow {
         active: report.map_or(0, |report| report.active),
         inactive: report.map_or(0, |report| report.inactive),
         traffic: report.map_or_else(TrafficRow::default, |report| traffic(report.stats.traffic)),
+        rates: report.map_or_else(TrafficRow::default, |report| rates(report.stats.rates)),
     }
 }

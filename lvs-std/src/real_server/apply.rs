@@ -9,7 +9,7 @@ use super::step::Step;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is nothing between")]
 pub enum Done {
-    /// It was taken.
+    /// The step was taken.
     Taken(Step),
     /// All was so already.
     Already(Step),
@@ -19,9 +19,9 @@ pub enum Done {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is nothing between")]
 pub enum Undone {
-    /// It was undone.
+    /// The change was undone.
     Restored,
-    /// It was not there (any more): cut off before it was made, or undone by somebody else.
+    /// The change was not there (any more): cut off before it was made, or undone by somebody else.
     NotThere,
     /// Somebody else has made something third of it, which stays.
     Left,

@@ -4,13 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use lvs_core::Family;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::error::RealServerError;
 use super::machine::{Kernel, Machine as _, Now, holders};
 use super::plan::Plan;
-use super::step::{Family, Step};
+use super::step::Step;
 use crate::sys::interface::Inquirer;
+use crate::sys::rtnetlink::whole;
 
 /// Finds everything that a plan needs, as far as it can be seen without a change.
 pub(super) fn check(plan: &Plan, kernel: &mut Kernel) -> Result<(), RealServerError> {
@@ -28,10 +30,10 @@ pub(super) fn check(plan: &Plan, kernel: &mut Kernel) -> Result<(), RealServerEr
     for step in &plan.steps {
         let (interface, family) = match step {
             Step::Link { .. } => continue,
-            Step::Sysctl { family, interface, name, value } => {
+            Step::Sysctl { interface, name, .. } => {
                 let absent = plan.interface.as_ref() == Some(interface) && !lacks.is_empty();
                 if !made.contains(&interface.as_str()) && !absent {
-                    settings.push((step, Step::file(*family, interface, name), value));
+                    settings.push((step, Step::file(interface, name)));
                 }
                 continue;
             }
@@ -46,7 +48,7 @@ pub(super) fn check(plan: &Plan, kernel: &mut Kernel) -> Result<(), RealServerEr
             need_ipv6(interface.map_or("all", String::as_str), &mut lacks);
         }
     }
-    for (step, file, _) in settings {
+    for (step, file) in settings {
         // What is so already need not be written.
         if kernel.look(step).map_err(RealServerError::netlink)? == Now::AsWanted {
             continue;
@@ -79,7 +81,7 @@ fn need_link(name: &str, kernel: &mut Kernel, lacks: &mut Vec<String>) -> Result
 }
 
 fn need_ipv6(interface: &str, lacks: &mut Vec<String>) {
-    let file = Step::file(Family::V6, interface, "disable_ipv6");
+    let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
     if !Path::new(&file).exists() {
         lacks.push("this kernel has no IPv6".to_owned());
     } else if fs::read_to_string(&file).is_ok_and(|value| value.trim() != "0") {
@@ -102,7 +104,7 @@ fn where_else(plan: &Plan, kernel: &mut Kernel, lacks: &mut Vec<String>) -> Resu
     for (index, address, length) in holders(kernel, &plan.addresses).map_err(fail)? {
         let name = inquirer.name_of(index).map_err(fail)?.unwrap_or_else(|| format!("interface {index}"));
         let remove = format!("`ip address delete {address}/{length} dev {name}`");
-        if length != if address.is_ipv4() { 32 } else { 128 } {
+        if length != whole(address) {
             lacks.push(format!(
                 "{address} is on {name} with a prefix of {length} bits, which draws its neighbours' addresses there: \
                  {remove}"

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use super::plan::{Plan, PlanError};
 use super::step::Step;
+use crate::sys::rtnetlink::whole;
 
 /// Whose files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,7 @@ fn ifupdown(plan: &Plan) -> Vec<PlannedFile> {
             let down = match step {
                 Step::Link { name, .. } => format!("ip link set {name} down"),
                 Step::Address { interface, address } => {
-                    format!("ip address delete {} dev {interface}", whole(*address))
+                    format!("ip address delete {} dev {interface}", alone(*address))
                 }
                 // It goes with the interface.
                 Step::Sysctl { .. } | Step::Route { .. } => continue,
@@ -145,7 +146,7 @@ fn network_manager(plan: &Plan) -> Vec<PlannedFile> {
             _ = write!(text, "\n[{section}]\nmethod=manual\naddress1={own}\n");
             let of_family = on_loopback.iter().filter(|address| address.is_ipv4() == is_v4);
             for (address, number) in of_family.zip(2..) {
-                _ = writeln!(text, "address{number}={}", whole(*address));
+                _ = writeln!(text, "address{number}={}", alone(*address));
             }
         }
         files.push(file("/etc/NetworkManager/system-connections/lo.nmconnection", text));
@@ -199,7 +200,7 @@ fn networkd(plan: &Plan) -> Vec<PlannedFile> {
                 IpAddr::V4(_) => "Scope=host",
                 IpAddr::V6(_) => "DuplicateAddressDetection=none\nPreferredLifetime=0",
             };
-            _ = write!(text, "\n[Address]\nAddress={}\n{quiet}\n", whole(address));
+            _ = write!(text, "\n[Address]\nAddress={}\n{quiet}\n", alone(address));
         }
         for step in routes {
             if let Step::Route { gateway, .. } = step {
@@ -240,6 +241,6 @@ fn addresses(plan: &Plan, at: &str) -> Vec<IpAddr> {
 }
 
 /// As a prefix of its own.
-fn whole(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+fn alone(address: IpAddr) -> String {
+    format!("{address}/{}", whole(address))
 }

@@ -6,9 +6,10 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Family, Step};
-use crate::sys::rtnetlink::Netlink;
+use super::step::Step;
+use crate::filter::{bytes_of_hex, hex_of};
 use crate::sys::rtnetlink::host::DefaultRoute;
+use crate::sys::rtnetlink::{Netlink, whole};
 
 /// What there is of a step's matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +76,8 @@ impl Machine for Kernel {
                 Some(_) => Now::Else(Before::Down),
                 None => Now::Else(Before::Absent),
             }),
-            Step::Sysctl { family, interface, name, value } => {
-                match fs::read_to_string(Step::file(*family, interface, name)) {
+            Step::Sysctl { interface, name, value } => {
+                match fs::read_to_string(Step::file(interface, name)) {
                     Ok(now) if now.trim() == value => Ok(Now::AsWanted),
                     Ok(now) => Ok(Now::Else(Before::Value(now.trim().to_owned()))),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Now::Else(Before::Absent)),
@@ -86,7 +87,7 @@ impl Machine for Kernel {
             Step::Address { interface, address } => {
                 let Some(link) = self.0.find_link(interface)? else { return Ok(Now::Else(Before::Absent)) };
                 let all = self.0.all_addresses()?;
-                let there = all.contains(&(link.index, *address, if address.is_ipv4() { 32 } else { 128 }));
+                let there = all.contains(&(link.index, *address, whole(*address)));
                 Ok(if there { Now::AsWanted } else { Now::Else(Before::Absent) })
             }
             Step::Route { gateway, interface } => {
@@ -99,7 +100,7 @@ impl Machine for Kernel {
                 };
                 Ok(match self.0.default_route(*gateway, Step::metric(*gateway))? {
                     Some(route) if route.is_by(*gateway, index) => Now::AsWanted,
-                    Some(route) => Now::Else(Before::Route(hex(&route.to_bytes()))),
+                    Some(route) => Now::Else(Before::Route(hex_of(&route.to_bytes()))),
                     None => Now::Else(Before::Absent),
                 })
             }
@@ -114,7 +115,7 @@ impl Machine for Kernel {
                 }
                 self.0.bring(name, true)
             }
-            Step::Sysctl { family, interface, name, value } => set(*family, interface, name, value),
+            Step::Sysctl { interface, name, value } => set(interface, name, value),
             Step::Address { interface, address } => {
                 let index = self.index(interface)?;
                 self.0.add_quiet_address(index, *address)
@@ -133,9 +134,7 @@ impl Machine for Kernel {
                 self.0.delete_link(name).or_else(|_| self.0.bring(name, false))
             }
             (Step::Link { name, .. }, Before::Down) => self.0.bring(name, false),
-            (Step::Sysctl { family, interface, name, .. }, Before::Value(value)) => {
-                set(*family, interface, name, value)
-            }
+            (Step::Sysctl { interface, name, .. }, Before::Value(value)) => set(interface, name, value),
             (Step::Address { interface, address }, Before::Absent) => {
                 let index = self.index(interface)?;
                 self.0.delete_quiet_address(index, *address)
@@ -145,7 +144,7 @@ impl Machine for Kernel {
                 self.0.lead_all_no_more_by(*gateway, index, Step::metric(*gateway))
             }
             (Step::Route { .. }, Before::Route(bytes)) => {
-                let route = unhex(bytes).ok_or_else(|| senseless(step, before))?;
+                let route = bytes_of_hex(bytes).map_err(|_| senseless(step, before))?;
                 self.0.put_back(&DefaultRoute::parse(&route)?)
             }
             (Step::Link { .. } | Step::Sysctl { .. } | Step::Address { .. } | Step::Route { .. }, _) => {
@@ -155,25 +154,13 @@ impl Machine for Kernel {
     }
 }
 
-fn set(family: Family, interface: &str, name: &str, value: &str) -> io::Result<()> {
-    fs::write(Step::file(family, interface, name), value)
+fn set(interface: &str, name: &str, value: &str) -> io::Result<()> {
+    fs::write(Step::file(interface, name), value)
 }
 
 /// A record that this program has not written.
 fn senseless(step: &Step, before: &Before) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("`{step}` cannot have had {before:?} before"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.is_ascii() || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let pair = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-    (0..digits.len()).step_by(2).map(pair).collect()
 }
 
 /// Which of these addresses this machine has, with interface and prefix length.

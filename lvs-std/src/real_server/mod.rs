@@ -40,7 +40,7 @@ pub use apply::{Done, Undone};
 pub use error::RealServerError;
 pub use files::{Format, PlannedFile};
 pub use plan::{Mode, Plan, PlanError, Unwrap, Wanted};
-pub use step::{Family, Step, Tunnel};
+pub use step::{Step, Tunnel};
 
 use machine::Kernel;
 use record::Record;

@@ -3,7 +3,10 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use super::step::{Family, Step, Tunnel};
+use lvs_core::Family;
+
+use super::step::{Step, Tunnel};
+use crate::sys::rtnetlink::whole;
 
 /// How the director hands packets to the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,9 +112,8 @@ impl Plan {
                     if ends.is_empty() {
                         return Err(PlanError::NoTunnelAddress);
                     }
-                    let wrong = |(end, length): &&(IpAddr, u8)| {
-                        addresses.contains(end) || *length > if end.is_ipv4() { 32 } else { 128 }
-                    };
+                    let wrong =
+                        |(end, length): &&(IpAddr, u8)| addresses.contains(end) || *length > whole(*end);
                     if let Some((end, _)) = ends.iter().find(wrong) {
                         return Err(PlanError::Improper(*end));
                     }
@@ -153,7 +155,7 @@ impl Plan {
 fn hide(interface: Option<&str>, addresses: &[IpAddr], steps: &mut Vec<Step>) {
     if addresses.iter().any(IpAddr::is_ipv4) {
         for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
-            steps.push(setting(interface.unwrap_or("all"), name, value));
+            steps.push(Step::sysctl(interface.unwrap_or("all"), name, value));
         }
     }
 }
@@ -168,14 +170,9 @@ fn by_kernel(wanted: &Wanted, v4: Tunnel, v6: Tunnel, steps: &mut Vec<Step>) {
     hide(wanted.interface.as_deref(), &wanted.addresses, steps);
     if wanted.addresses.iter().any(IpAddr::is_ipv4) {
         // No client is behind the tunnel. 2 asks only for some way back to it, and wins over 1 for `all`.
-        steps.push(setting(v4.device(), "rp_filter", "2"));
+        steps.push(Step::sysctl(v4.device(), "rp_filter", "2"));
     }
     steps.extend(wanted.addresses.iter().map(|address| on(tunnel(*address).device(), *address)));
-}
-
-fn setting(interface: &str, name: &str, value: &str) -> Step {
-    let [interface, name, value] = [interface, name, value].map(str::to_owned);
-    Step::Sysctl { family: Family::V4, interface, name, value }
 }
 
 fn on(interface: &str, address: IpAddr) -> Step {

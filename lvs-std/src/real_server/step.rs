@@ -12,15 +12,13 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// A tunnel interface of the kernel is there and up.
     Link {
-        /// Its name: that of the interface which the kernel's module brings with it.
+        /// The interface's name: that of the interface which the kernel's module brings with it.
         name: String,
-        /// Its kind.
+        /// The tunnel's kind.
         tunnel: Tunnel,
     },
-    /// A setting of an interface, or of `all`, has a value.
+    /// A setting of IPv4 of an interface, or of `all`, has a value.
     Sysctl {
-        /// Below `net.ipv4` or `net.ipv6`.
-        family: Family,
         /// The interface, or `all`.
         interface: String,
         /// The setting's name, such as `arp_ignore`.
@@ -42,32 +40,6 @@ pub enum Step {
         /// The interface to it; found by the kernel if there is none.
         interface: Option<String>,
     },
-}
-
-/// A family of addresses, as sysctls name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(clippy::exhaustive_enums, reason = "there are two families")]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    #[must_use]
-    pub const fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::V4 => "ipv4",
-            Self::V6 => "ipv6",
-        }
-    }
 }
 
 /// A kind of tunnel that the kernel takes packets out of, whoever sends them.
@@ -126,17 +98,22 @@ impl Step {
         if gateway.is_ipv4() { 0 } else { 1 }
     }
 
+    /// A setting of an interface, or of `all`, below `net.ipv4.conf`.
+    pub(crate) fn sysctl(interface: &str, name: &str, value: &str) -> Self {
+        let [interface, name, value] = [interface, name, value].map(str::to_owned);
+        Self::Sysctl { interface, name, value }
+    }
+
     /// What a sysctl is called, as sysctl(8) takes it: a dot in an interface's name is a slash there.
     #[must_use]
     pub fn setting(&self) -> Option<(String, &str)> {
-        let Self::Sysctl { family, interface, name, value } = self else { return None };
-        let interface = interface.replace('.', "/");
-        Some((format!("net.{}.conf.{interface}.{name}", family.word()), value))
+        let Self::Sysctl { interface, name, value } = self else { return None };
+        Some((format!("net.ipv4.conf.{}.{name}", interface.replace('.', "/")), value))
     }
 
-    /// The file below `/proc/sys` of a setting.
-    pub(super) fn file(family: Family, interface: &str, name: &str) -> String {
-        format!("/proc/sys/net/{}/conf/{interface}/{name}", family.word())
+    /// The file of a setting.
+    pub(super) fn file(interface: &str, name: &str) -> String {
+        format!("/proc/sys/net/ipv4/conf/{interface}/{name}")
     }
 
     /// The commands that take this step.

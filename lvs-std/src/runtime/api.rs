@@ -15,6 +15,7 @@ use crate::control::api::{
     ServerRow, ServiceRow, TraceBegun, TraceInterface, TracePage, TraceRequest, TraceRow, Wake,
 };
 use crate::control::{CommandError, Cursor, DesiredServer, Errno, ServiceName};
+use crate::filter::hex_of;
 use crate::health::Report;
 use crate::metrics;
 use crate::trace::{Action, TraceRecord};
@@ -171,15 +172,8 @@ fn trace_row(record: &TraceRecord) -> TraceRow {
         nanoseconds: record.time.as_nanos() as u64,
         action: action.to_owned(),
         comment: record.comment.clone(),
-        frame: hex(&record.bytes),
+        frame: hex_of(&record.bytes),
     }
-}
-
-/// Bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS.get(usize::from(half)).copied().unwrap_or_default());
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn connection_row(connection: &Connection) -> ConnectionRow {

@@ -5,7 +5,6 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
 
 use super::drain::Drains;
 use super::events::Events;
@@ -47,7 +46,6 @@ pub(super) struct Parts {
     pub(super) shutdown: Shutdown,
     pub(super) interfaces: Vec<String>,
     pub(super) traces: Traces,
-    pub(super) started: Instant,
 }
 
 impl Parts {
@@ -198,7 +196,6 @@ impl RuntimeHandle {
             workers,
             interfaces: self.0.interfaces.clone(),
             capacity,
-            taken: self.0.started.elapsed(),
             services,
             health: self.health_row(),
             events: self.past_events(),

@@ -11,8 +11,7 @@ use crate::worker::{Handle, Snapshot, WorkerGone};
 /// What all workers have counted together, what each has, and the entries that their tables can have.
 pub(super) fn counters(of: &RuntimeGroup) -> Result<(Snapshot, Vec<Snapshot>, u64), WorkerGone> {
     let workers: Vec<Snapshot> = of.handles().iter().map(Handle::snapshot).collect();
-    let mut total = workers.first().ok_or(WorkerGone)?.clone();
-    workers.iter().skip(1).for_each(|worker| total += worker);
+    let total = Snapshot::total(&workers).ok_or(WorkerGone)?;
     let capacities = of.with_each(|_, director, _, _| director.capacity() as u64)?;
     Ok((total, workers, capacities.into_iter().sum()))
 }

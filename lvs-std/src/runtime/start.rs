@@ -153,19 +153,8 @@ impl Runtime {
         let drains = Drains::start(controller.clone(), events.clone(), shutdown.clone());
         let drains = drains.map_err(StartError::system("drains"))?;
         let traces = Traces::default();
-        let started = std::time::Instant::now();
-        let parts = Parts {
-            controller,
-            group,
-            reconciler,
-            drains,
-            events,
-            problems,
-            shutdown,
-            interfaces,
-            traces,
-            started,
-        };
+        let parts =
+            Parts { controller, group, reconciler, drains, events, problems, shutdown, interfaces, traces };
         let handle = RuntimeHandle(Arc::new(parts));
         let serving = options
             .socket

@@ -192,7 +192,7 @@ impl Ring {
     }
 }
 
-/// Chunks of a worker; 8 MB with their records.
+/// Chunks of a worker; 8.3 MB with their records.
 pub(super) const CHUNKS: usize = 32;
 const BYTES: usize = 192 * 1_024;
 const ENTRIES: usize = 512;
@@ -200,3 +200,14 @@ const ENTRIES: usize = 512;
 const PER_PACKET: usize = 8;
 /// A trace that nobody has read for so long is over.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chunks_of_a_worker_take_the_memory_that_is_told() {
+        let bytes = CHUNKS * (BYTES + ENTRIES * size_of::<Entry>());
+        assert!((8_200_000..8_300_000).contains(&bytes), "{bytes}");
+    }
+}

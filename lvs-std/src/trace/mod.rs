@@ -23,7 +23,7 @@ use std::time::SystemTime;
 use lvs_core::{Director, Store, Tick};
 use lvs_forward::engine::{Engine, Ports};
 use lvs_forward::parse::Link;
-use lvs_forward::{Counters, DropReason, Forwarder, Frame, Outcome};
+use lvs_forward::{Forwarder, Frame, Outcome};
 
 pub(crate) use self::chunk::Ring;
 use self::chunk::{Chunk, Entry, Kind};
@@ -85,7 +85,7 @@ impl Tracer {
             if !kept {
                 continue;
             }
-            (before.outcome, before.dropped) = (Some(*outcome), dropped(&counted, forwarder.counters()));
+            (before.outcome, before.dropped) = (Some(*outcome), forwarder.counters().dropped_since(&counted));
             // A client's packet names its connection by what came in, a server's by what leaves.
             let requests = [flow, left.map(|flow| flow.reversed())];
             let found = requests.into_iter().flatten().find_map(|flow| director.find_connection(&flow, now));
@@ -145,11 +145,6 @@ impl Tracer {
     pub(crate) fn finish(&mut self) {
         self.flush(true);
     }
-}
-
-/// The reason whose count has gone up.
-fn dropped(before: &Counters, after: &Counters) -> Option<DropReason> {
-    DropReason::ALL.into_iter().find(|reason| after.drops(*reason) > before.drops(*reason))
 }
 
 /// Where a worker's number stands in a packet's number.

@@ -18,7 +18,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A trace of so many workers, with their sides of it. All of its memory is taken now, 7 MB for each worker.
+    /// A trace of so many workers, with their sides of it. All of its memory is taken now, 8.3 MB for each worker.
     pub(crate) fn new(workers: usize, filter: Option<PacketFilter>) -> (Self, Vec<Tracer>) {
         let rings: Vec<_> = (0..workers).map(|_| Arc::new(Ring::new(CHUNKS))).collect();
         let tracers = rings.iter().enumerate().map(|(at, ring)| Tracer::new(at, ring.clone(), filter));
@@ -68,13 +68,13 @@ impl core::fmt::Debug for Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "whoever writes traces handles each")]
 pub enum Action {
-    /// It goes no further.
+    /// The frame goes no further.
     Drop,
-    /// It is left to the machine.
+    /// The frame is left to the machine.
     Pass,
-    /// It leaves, edited, or its answer does.
+    /// The frame leaves, edited, or an answer to it does.
     Send,
-    /// It was a message to the director, or waits.
+    /// The frame was a message to the director, or waits.
     Keep,
 }
 

@@ -25,6 +25,16 @@ pub struct Snapshot {
     pub worker: WorkerCounters,
 }
 
+impl Snapshot {
+    /// What several workers have counted, together; `None` of none.
+    pub(crate) fn total(of: &[Self]) -> Option<Self> {
+        let (first, rest) = of.split_first()?;
+        let mut total = first.clone();
+        rest.iter().for_each(|one| total += one);
+        Some(total)
+    }
+}
+
 impl AddAssign<&Self> for Snapshot {
     /// What several workers of one director have counted, together. The time is the earliest of theirs.
     fn add_assign(&mut self, other: &Self) {

@@ -112,7 +112,7 @@ fn run(
 /// What the director said.
 enum Told {
     Overview(Box<OverviewRow>),
-    /// It does not answer.
+    /// The director does not answer, for this reason.
     Trouble(String),
     /// What became of a wish.
     Done(String),

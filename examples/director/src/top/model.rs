@@ -14,8 +14,8 @@ pub(super) struct Model {
     pub(super) overview: OverviewRow,
     /// Of the whole director.
     pub(super) rates: Rates,
-    /// Busy shares of the workers.
-    pub(super) busy: Vec<f64>,
+    /// Busy shares of the workers, once they are known.
+    pub(super) busy: Vec<Option<f64>>,
     /// Packets dropped in a second, by reason.
     pub(super) drops: Vec<(String, u64, f64)>,
     pub(super) sort: Sort,
@@ -47,14 +47,7 @@ pub(super) struct Rates {
 pub(super) struct Service {
     pub(super) name: String,
     pub(super) scheduler: String,
-    pub(super) servers: Vec<Server>,
-}
-
-/// A real server as it is shown.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) row: WatchedServerRow,
-    pub(super) rates: Rates,
+    pub(super) servers: Vec<WatchedServerRow>,
 }
 
 /// The order of a service's real servers.
@@ -103,15 +96,15 @@ impl Sort {
         Self::ALL.get(at).copied().unwrap_or(Self::Declared)
     }
 
-    fn compare(self, one: &Server, other: &Server) -> Ordering {
-        let most = |read: fn(&Server) -> f64| read(other).total_cmp(&read(one));
+    fn compare(self, one: &WatchedServerRow, other: &WatchedServerRow) -> Ordering {
+        let most = |read: fn(&WatchedServerRow) -> u64| read(other).cmp(&read(one));
         match self {
             Self::Declared => Ordering::Equal,
-            Self::Address => one.row.address.cmp(&other.row.address),
-            Self::Active => most(|of| of.row.active.into()),
+            Self::Address => one.address.cmp(&other.address),
+            Self::Active => most(|of| of.active.into()),
             Self::Connections => most(|of| of.rates.connections),
-            Self::Packets => most(|of| of.rates.packets),
-            Self::Bits => most(|of| of.rates.bits),
+            Self::Packets => most(|of| of.rates.in_packets + of.rates.out_packets),
+            Self::Bits => most(|of| of.rates.in_bytes + of.rates.out_bytes),
         }
     }
 }
@@ -138,8 +131,10 @@ impl Model {
 
     /// Shows what the director says now.
     pub(super) fn show(&mut self, overview: OverviewRow) {
+        self.meter.turn();
         let (meter, published) = (&mut self.meter, overview.published);
-        let mut rate = |name: String, value: u64| meter.rate(name, value as f64, published);
+        let mut rate =
+            |name: String, value: u64| meter.rate(name, value as f64, published).unwrap_or_default();
         self.rates = Rates {
             connections: rate("connections".to_owned(), overview.traffic.connections),
             packets: rate("packets".to_owned(), overview.traffic.in_packets + overview.traffic.out_packets),
@@ -152,27 +147,14 @@ impl Model {
             .collect();
         let workers = overview.workers.iter().enumerate();
         let waits = workers.map(|(number, of)| meter.rate(format!("waited {number}"), of.waited, published));
-        self.busy = waits.map(|waited| (1.0 - waited).clamp(0.0, 1.0)).collect();
-        let meter = &mut self.meter;
-        let mut server = |service: &str, row: &WatchedServerRow| {
-            let (of, seconds) = (row.traffic, overview.seconds);
-            let mut rate = |what: &str, value: u64| {
-                meter.rate(format!("{service} {} {what}", row.address), value as f64, seconds)
-            };
-            let rates = Rates {
-                connections: rate("connections", of.connections),
-                packets: rate("packets", of.in_packets + of.out_packets),
-                bits: 8.0 * rate("bytes", of.in_bytes + of.out_bytes),
-            };
-            Server { row: row.clone(), rates }
-        };
+        self.busy = waits.map(|waited| Some((1.0 - waited?).clamp(0.0, 1.0))).collect();
         self.services = overview
             .services
             .iter()
             .map(|of| Service {
                 name: of.service.clone(),
                 scheduler: of.scheduler.clone(),
-                servers: of.servers.iter().map(|row| server(&of.service, row)).collect(),
+                servers: of.servers.clone(),
             })
             .collect();
         self.overview = overview;
@@ -189,14 +171,13 @@ impl Model {
     }
 
     /// The services that the filter lets through, their servers in order.
-    pub(super) fn services(&self) -> Vec<(&Service, Vec<&Server>)> {
+    pub(super) fn services(&self) -> Vec<(&Service, Vec<&WatchedServerRow>)> {
         let wanted = self.filter.to_lowercase();
         let has = |text: &str| text.to_lowercase().contains(&wanted);
         let shown = self.services.iter().filter_map(|service| {
             let whole = has(&service.name) || has(&service.scheduler);
             let servers = service.servers.iter();
-            let mut servers: Vec<&Server> =
-                servers.filter(|of| whole || has(&of.row.address.to_string())).collect();
+            let mut servers: Vec<_> = servers.filter(|of| whole || has(&of.address.to_string())).collect();
             servers.sort_by(|one, other| self.sort.compare(one, other));
             (whole || !servers.is_empty()).then_some((service, servers))
         });
@@ -250,10 +231,7 @@ impl Model {
         let services = self.services().into_iter();
         services
             .flat_map(|(service, servers)| {
-                servers
-                    .into_iter()
-                    .map(|server| (service.name.clone(), server.row.address))
-                    .collect::<Vec<_>>()
+                servers.into_iter().map(|server| (service.name.clone(), server.address)).collect::<Vec<_>>()
             })
             .collect()
     }
@@ -284,11 +262,11 @@ const LONGEST: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use lvs_std::control::api::{TrafficRow, WatchedServiceRow};
+    use lvs_std::control::api::{TrafficRow, WatchedServiceRow, WorkerRow};
 
     use super::*;
 
-    fn server(address: &str, active: u32, connections: u64) -> WatchedServerRow {
+    fn server(address: &str, active: u32, rate: u64) -> WatchedServerRow {
         WatchedServerRow {
             address: address.parse().unwrap(),
             method: "NAT".to_owned(),
@@ -297,13 +275,13 @@ mod tests {
             draining: false,
             active,
             inactive: 0,
-            traffic: TrafficRow { connections, ..TrafficRow::default() },
+            traffic: TrafficRow::default(),
+            rates: TrafficRow { connections: rate, ..TrafficRow::default() },
         }
     }
 
-    fn overview(seconds: f64, connections: [u64; 2]) -> OverviewRow {
-        let servers =
-            vec![server("10.0.1.12:80", 3, connections[0]), server("10.0.1.11:80", 8, connections[1])];
+    fn overview(published: f64, rates: [u64; 2]) -> OverviewRow {
+        let servers = vec![server("10.0.1.12:80", 3, rates[0]), server("10.0.1.11:80", 8, rates[1])];
         let web = WatchedServiceRow {
             service: "TCP 192.0.2.100:80".to_owned(),
             scheduler: "rr".to_owned(),
@@ -315,7 +293,7 @@ mod tests {
             scheduler: "sh".to_owned(),
             servers: dns,
         };
-        OverviewRow { seconds, published: seconds, services: vec![web, dns], ..OverviewRow::default() }
+        OverviewRow { published, services: vec![web, dns], ..OverviewRow::default() }
     }
 
     fn press(model: &mut Model, keys: &str) -> Wish {
@@ -325,13 +303,12 @@ mod tests {
 
     fn shown(model: &Model) -> Vec<String> {
         let servers = model.services().into_iter().flat_map(|(_, servers)| servers);
-        servers.map(|server| server.row.address.to_string()).collect()
+        servers.map(|server| server.address.to_string()).collect()
     }
 
     #[test]
     fn servers_are_sorted_within_their_service_by_what_they_do_now() {
-        let mut model = Model::new(overview(1.0, [100, 900]));
-        model.show(overview(3.0, [300, 910]));
+        let mut model = Model::new(overview(1.0, [100, 5]));
         assert_eq!(shown(&model), ["10.0.1.12:80", "10.0.1.11:80", "10.0.1.31:53"], "as declared");
         press(&mut model, "s");
         assert_eq!(shown(&model)[..2], ["10.0.1.11:80", "10.0.1.12:80"], "by address");
@@ -375,6 +352,18 @@ mod tests {
         press(&mut model, "/udp");
         model.press(KeyEvent::from(KeyCode::Enter));
         assert!(matches!(press(&mut model, "d"), Wish::Nothing));
+    }
+
+    #[test]
+    fn a_share_that_takes_two_readings_is_unknown_after_the_first() {
+        let waited = |seconds: f64, waited: f64| {
+            let workers = vec![WorkerRow { waited, frames: 0 }];
+            OverviewRow { workers, ..overview(seconds, [0, 0]) }
+        };
+        let mut model = Model::new(waited(1.0, 0.9));
+        assert_eq!(model.busy, [None]);
+        model.show(waited(3.0, 2.4));
+        assert_eq!(model.busy, [Some(0.25)]);
     }
 
     #[test]

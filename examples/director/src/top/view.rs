@@ -7,7 +7,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use super::model::{Model, Rates, Server};
+use super::model::{Model, Rates};
 
 /// Draws everything anew; of what does not fit, the end is left out.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, colours: bool) {
@@ -61,7 +61,8 @@ fn top(model: &Model, paint: &Paint) -> Vec<Line<'static>> {
     };
     let share = if of.capacity == 0 { 0.0 } else { of.connections as f64 / of.capacity as f64 };
     let Rates { connections, packets, bits } = model.rates;
-    let busy: Vec<_> = model.busy.iter().map(|share| format!("{:.0} %", share * 100.0)).collect();
+    let busy = |share: &Option<f64>| share.map_or("?".to_owned(), |share| format!("{:.0} %", share * 100.0));
+    let busy: Vec<_> = model.busy.iter().map(busy).collect();
     vec![
         Line::from(vec![Span::styled("director  ", Style::new().add_modifier(Modifier::BOLD)), state]),
         Line::from(format!(
@@ -90,9 +91,9 @@ fn servers(frame: &mut Frame<'_>, area: Rect, model: &Model, paint: &Paint) {
             Span::styled(format!("  {}", service.scheduler), paint.faint()),
         ]);
         rows.push(Row::new([title]));
-        let most = service.servers.iter().map(|of| of.row.active).max().unwrap_or(0);
+        let most = service.servers.iter().map(|of| of.active).max().unwrap_or(0);
         for server in servers {
-            let name = (&service.name, server.row.address);
+            let name = (&service.name, server.address);
             if model.marked.as_ref().is_some_and(|(service, address)| (service, *address) == name) {
                 marked = Some(rows.len());
             }
@@ -118,8 +119,9 @@ fn servers(frame: &mut Frame<'_>, area: Rect, model: &Model, paint: &Paint) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn row(server: &Server, most: u32, paint: &Paint) -> Row<'static> {
-    let (of, rates) = (&server.row, server.rates);
+fn row(of: &WatchedServerRow, most: u32, paint: &Paint) -> Row<'static> {
+    let rates = of.rates;
+    let (packets, bytes) = (rates.in_packets + rates.out_packets, rates.in_bytes + rates.out_bytes);
     let share = if most == 0 { 0.0 } else { f64::from(of.active) / f64::from(most) };
     let weight = match of.effective_weight {
         Some(weight) if weight != of.weight => format!("{weight} of {}", of.weight),
@@ -132,9 +134,9 @@ fn row(server: &Server, most: u32, paint: &Paint) -> Row<'static> {
         Line::from(of.active.to_string()).right_aligned(),
         Line::from(bar(share, 10)),
         Line::from(of.inactive.to_string()).right_aligned(),
-        Line::from(short(rates.connections)).right_aligned(),
-        Line::from(short(rates.packets)).right_aligned(),
-        Line::from(short(rates.bits)).right_aligned(),
+        Line::from(short(rates.connections as f64)).right_aligned(),
+        Line::from(short(packets as f64)).right_aligned(),
+        Line::from(short(8.0 * bytes as f64)).right_aligned(),
     ])
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn watched(lab: Lab) -> Outcome {
     // Under load, rows move.
     let mut held = (0..6).map(|_| stage.connect()).collect::<Result<Vec<_>, _>>()?;
     for server in ["10.0.1.11:80", "10.0.1.12:80"] {
-        top.until("three connections at each", |screen| row(screen, server).contains(" 3 ██████████"))?;
+        top.until("three connections at each", |screen| row(screen, server).contains(&format!(" 3 {FULL}")))?;
     }
     // The one that was added last comes first, so the first key marks it.
     top.press("jd")?;
@@ -35,7 +35,9 @@ pub(crate) fn watched(lab: Lab) -> Outcome {
     }
     top.until("seven at the other", |screen| row(screen, "10.0.1.11:80").contains(" 7 "))?;
     held.retain(|(_, name)| name != "rs2");
-    top.until("the drained server is empty", |screen| row(screen, "10.0.1.12:80").contains(" 0 ··········"))?;
+    top.until("the drained server is empty", |screen| {
+        row(screen, "10.0.1.12:80").contains(&format!(" 0 {NONE}"))
+    })?;
     top.press("u")?;
     top.until("it is used again", |screen| row(screen, "10.0.1.12:80").contains("in use"))?;
     top.press("/.11\r")?;
@@ -63,6 +65,10 @@ enum Ending {
     Key(&'static str),
     Signal(Signal),
 }
+
+/// The bar of the server with the most connections, and of one without any.
+const FULL: &str = "██████████";
+const NONE: &str = "··········";
 
 /// The line of a real server.
 fn row<'a>(screen: &'a str, server: &str) -> &'a str {

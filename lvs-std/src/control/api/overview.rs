@@ -10,9 +10,8 @@ use super::{ApiEvent, HealthRow};
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct OverviewRow {
-    /// Seconds since the director's start, when `services` were read.
-    pub seconds: f64,
-    /// Seconds by the workers' clock, when they published all other counters.
+    /// Seconds by the workers' clock, when they published what they count: a rate is what came between two of these.
+    /// Services are read when the answer is made.
     pub published: f64,
     /// Entries of the connection table.
     pub connections: u64,
@@ -34,7 +33,7 @@ pub struct OverviewRow {
     pub events: Vec<PastEvent>,
 }
 
-/// What went through, as IPVS counts it.
+/// What went through, or goes through in a second, as IPVS counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
@@ -67,9 +66,9 @@ pub struct WorkerRow {
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct InterfaceRow {
-    /// Its name.
+    /// The interface's name.
     pub name: String,
-    /// Whether its device is there.
+    /// Whether the interface's device is there.
     pub up: bool,
     /// Frames that it received.
     pub received: u64,
@@ -111,8 +110,10 @@ pub struct WatchedServerRow {
     pub active: u32,
     /// The others.
     pub inactive: u32,
-    /// What went through it.
+    /// What went through it, up to the last two seconds.
     pub traffic: TrafficRow,
+    /// What goes through it in a second, as `ipvsadm -Ln --rate` estimates it.
+    pub rates: TrafficRow,
 }
 
 /// Something that happened.

@@ -254,7 +254,7 @@ pub enum Question {
     },
     /// As it was captured.
     Frame {
-        /// Its bytes in hexadecimal digits.
+        /// The frame's bytes in hexadecimal digits.
         frame: String,
         /// Whether it begins with its IP header, rather than with Ethernet's.
         #[serde(default)]
@@ -357,7 +357,7 @@ pub enum TraceRequest {
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[expect(clippy::exhaustive_structs, reason = "both ends of the protocol name every field")]
 pub struct TraceBegun {
-    /// Its number.
+    /// The trace's number.
     pub trace: u64,
     /// The ports, in the order of their numbers.
     pub interfaces: Vec<TraceInterface>,
@@ -403,7 +403,7 @@ pub struct TraceRow {
     pub action: String,
     /// What it is and what became of it, in words.
     pub comment: String,
-    /// Its bytes in hexadecimal digits.
+    /// The frame's bytes in hexadecimal digits.
     pub frame: String,
 }
 

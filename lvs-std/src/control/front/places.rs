@@ -65,9 +65,8 @@ fn gives_way(places: &[Place], newcomer: &Peer) -> Option<usize> {
     may.max_by_key(|(_, place)| rank(place)).map(|(index, _)| index)
 }
 
-/// The client that gives way to somebody who cannot even be looked at, since no descriptor is left to do it with.
-///
-/// It is one of a process that has others as well, or one that may not command the director.
+/// The client that gives way to somebody who cannot even be looked at, since no descriptor is left: a client of a
+/// process that has others as well, or one that may not command the director.
 pub(super) fn crowd(places: &[Place]) -> Option<usize> {
     let nobody = Peer { user: u32::MAX, process: 0, privileged: true };
     let index = gives_way(places, &nobody)?;

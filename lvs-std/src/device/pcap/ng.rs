@@ -39,11 +39,11 @@ pub struct NgPacket<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "what a director does")]
 pub enum NgVerdict {
-    /// It goes no further.
+    /// The packet goes no further (`XDP_DROP`).
     Drop = 1,
-    /// It is left to the machine.
+    /// The packet is left to the machine (`XDP_PASS`).
     Pass = 2,
-    /// It leaves.
+    /// The packet leaves (`XDP_TX`).
     Send = 3,
 }
 

@@ -1,9 +1,9 @@
 //! Addresses that the kernel and the director must not both have.
 
-use super::whole;
 use crate::config::{DeviceKind, Mac};
 use crate::doctor::finding::Finding;
 use crate::doctor::patient::Patient;
+use crate::real_server::Step;
 
 /// The director's own addresses are never the kernel's, and the virtual ones only where the director is a guest, by
 /// packet sockets: the kernel would answer for them beside the director.
@@ -36,25 +36,11 @@ pub(super) fn check(patient: &Patient) -> Vec<Finding> {
                                     {}",
                     port.name
                 );
-                findings.push(Finding::error("address", what, "hide it from ARP").with_command(format!(
-                    "sysctl -w net.ipv4.conf.{}.arp_ignore=1",
-                    port.name.replace('.', "/")
-                )));
+                findings.push(
+                    Finding::error("address", what, "hide it from ARP")
+                        .with_command(Step::sysctl(&port.name, "arp_ignore", "1").to_string()),
+                );
             }
-        }
-    }
-    // Its whole subnet would be led to this machine, or taken for its neighbours.
-    for (name, address, length) in &patient.addresses {
-        if configuration.virtual_addresses.contains(address) && *length != whole(*address) && *name == "lo" {
-            let what = format!(
-                "the virtual address {address} is on lo with a prefix of {length} bits: its neighbours \
-                                are this machine then"
-            );
-            findings.push(
-                Finding::error("netmask", what, "give it alone")
-                    .with_command(format!("ip address delete {address}/{length} dev {name}"))
-                    .with_command(format!("ip address add {address}/{} dev {name}", whole(*address))),
-            );
         }
     }
     findings

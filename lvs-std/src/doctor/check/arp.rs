@@ -2,6 +2,8 @@
 
 use core::net::IpAddr;
 
+use lvs_forward::host::MacAddress;
+
 use crate::config::AnswerFor;
 use crate::doctor::finding::Finding;
 use crate::doctor::patient::Patient;
@@ -29,14 +31,14 @@ pub(super) fn check(patient: &Patient) -> Vec<Finding> {
                 .on_server(IpAddr::V4(*server))
                 .with_command("sysctl -w net.ipv4.conf.all.arp_ignore=1")
                 .with_command("sysctl -w net.ipv4.conf.all.arp_announce=2"),
-                None => {
-                    let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-                    Finding::error(
-                        "arp",
-                        format!("a host with the MAC address {} answers ARP for {address} on {port}", mac.join(":")),
-                        "find it (another director, or a server that is not configured), and take the address from it",
-                    )
-                }
+                None => Finding::error(
+                    "arp",
+                    format!(
+                        "a host with the MAC address {} answers ARP for {address} on {port}",
+                        MacAddress(*mac)
+                    ),
+                    "find it (another director, or a server that is not configured), and take the address from it",
+                ),
             });
         }
     }

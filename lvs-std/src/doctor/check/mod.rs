@@ -82,8 +82,3 @@ pub(super) fn is_basic(name: &str) -> bool {
 pub(super) fn place(name: &str) -> usize {
     NAMES.iter().position(|of| *of == name).unwrap_or(NAMES.len())
 }
-
-/// The length of a prefix that is one address.
-const fn whole(address: core::net::IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}

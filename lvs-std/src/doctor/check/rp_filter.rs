@@ -6,12 +6,13 @@ use lvs_core::Method;
 
 use crate::doctor::finding::Finding;
 use crate::doctor::patient::Patient;
+use crate::real_server::Step;
 
 /// Answers of DR and TUN servers to checks come from the virtual address: a strict filter drops them where the kernel
 /// would send to that by another interface. And no client is behind a tunnel's inner interface.
 pub(super) fn check(patient: &Patient) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let loosen = |name: &str| format!("sysctl -w net.ipv4.conf.{}.rp_filter=2", name.replace('.', "/"));
+    let loosen = |name: &str| Step::sysctl(name, "rp_filter", "2").to_string();
     for service in patient.configuration().into_iter().flat_map(|of| &of.services) {
         let lvs_core::ServiceKey::Address { address, .. } = service.key else { continue };
         let direct = |method| matches!(method, Method::Direct | Method::Tunnel(_));

@@ -4,11 +4,11 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use lvs_forward::checksum::Sum;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, ipproto};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::through::checksum;
 use super::udp::hear;
 use super::{Attempt, Checker, Expiry, PASSED, Progress};
 use crate::health::{Doing, Failure};
@@ -76,9 +76,9 @@ fn request(v4: bool, cookie: &[u8; COOKIE]) -> Vec<u8> {
     message.extend_from_slice(cookie);
     if v4 {
         // For IPv6 the kernel does it: that sum covers the source address, which the kernel chooses (RFC 3542 §3.1).
-        let sum = checksum(&message);
+        let sum = Sum::ZERO.bytes(&message).checksum();
         if let Some(place) = message.get_mut(2..4) {
-            place.copy_from_slice(&sum);
+            place.copy_from_slice(&sum.to_be_bytes());
         }
     }
     message

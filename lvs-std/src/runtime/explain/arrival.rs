@@ -4,15 +4,17 @@ use core::net::{IpAddr, SocketAddr};
 
 use lvs_core::{Flow, Protocol};
 use lvs_forward::PortId;
-use lvs_forward::checksum::{self, Sum};
+use lvs_forward::checksum;
 use lvs_forward::host::Host;
 use lvs_forward::parse::Link;
+
+use crate::ip_packet;
 
 /// What is asked about.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
     pub(super) shape: Shape,
-    /// Its firewall mark, 0 for none.
+    /// The packet's firewall mark, 0 for none.
     pub(super) mark: u32,
 }
 
@@ -94,33 +96,10 @@ fn behind_link_header(host: &Host, port: PortId, packet: &[u8]) -> Vec<u8> {
 
 /// A packet of a flow: a header and no payload.
 fn packet(flow: &Flow, first: bool) -> Vec<u8> {
-    let (source, destination) = (flow.source(), flow.destination());
-    let transport = transport(flow.protocol, source, destination, first);
-    let length = transport.len() as u16;
-    let mut packet = match (source.ip(), destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let mut header = vec![0x45, 0];
-            header.extend((20 + length).to_be_bytes());
-            header.extend([0, 0, 0x40, 0, 64, flow.protocol.number(), 0, 0]);
-            header.extend(source.octets());
-            header.extend(destination.octets());
-            let sum = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
-            header.splice(10..12, sum);
-            header
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let mut header = vec![0x60, 0, 0, 0];
-            header.extend(length.to_be_bytes());
-            header.extend([flow.protocol.number(), 64]);
-            header.extend(source.octets());
-            header.extend(destination.octets());
-            header
-        }
-        // A flow's ends are of one family.
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Vec::new(),
-    };
-    packet.extend(transport);
-    packet
+    let (from, to, protocol) = (flow.source(), flow.destination(), flow.protocol);
+    let transport = transport(protocol, from, to, first);
+    // A flow's ends are of one family.
+    ip_packet::packet(from.ip(), to.ip(), protocol.number(), &transport).unwrap_or_default()
 }
 
 /// The transport's header, with its checksum.
@@ -145,12 +124,8 @@ fn transport(protocol: Protocol, source: SocketAddr, destination: SocketAddr, fi
             return bytes;
         }
     }
-    let pseudo = match (source.ip(), destination.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => Sum::pseudo_v4(from, to, protocol.number(), bytes.len()),
-        (IpAddr::V6(from), IpAddr::V6(to)) => Sum::pseudo_v6(from, to, protocol.number(), bytes.len()),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Sum::ZERO,
-    };
-    let sum = pseudo.bytes(&bytes);
+    let pseudo = ip_packet::pseudo(source.ip(), destination.ip(), protocol.number(), bytes.len());
+    let sum = pseudo.unwrap_or_default().bytes(&bytes);
     let (sum, at) = if protocol == Protocol::Tcp { (sum.checksum(), 16) } else { (sum.udp_checksum(), 6) };
     bytes.splice(at..at + 2, sum.to_be_bytes());
     bytes

@@ -7,6 +7,7 @@ use lvs_core::sched::Schedule as _;
 use lvs_core::service::{Persistence, ServerId};
 use lvs_core::{ConnId, Director, Event, Heap, Method, Packet, Path, ServiceKey, Tick, Verdict};
 use lvs_forward::engine::OWN_BUFFER;
+use lvs_forward::host::Host;
 use lvs_forward::parse::Link;
 use lvs_forward::{DropReason, Forwarder, Frame, HEADROOM, Outcome, PortId};
 
@@ -41,8 +42,6 @@ pub(super) struct Facts {
     pub(super) own: Vec<(PortId, Link, Vec<u8>)>,
     /// Why it would be dropped; with some reasons the frame leaves as an error for its sender.
     pub(super) dropped: Option<DropReason>,
-    /// Real servers that are this machine itself.
-    pub(super) local_servers: Vec<IpAddr>,
 }
 
 /// A template as it would be.
@@ -71,6 +70,8 @@ pub(super) struct ServerFact {
     pub(super) inactive: u32,
     /// The number of connections at which it is overloaded, if it is.
     pub(super) overloaded: Option<u32>,
+    /// Whether it is this machine itself.
+    pub(super) is_local: bool,
     /// Milliseconds until it may be used again after failures.
     pub(super) held_back: Option<u64>,
 }
@@ -111,16 +112,10 @@ impl Facts {
             left,
             mtu,
             own: Vec::new(),
-            dropped: dropped(forwarder, &forwarder_then),
-            local_servers: Vec::new(),
+            dropped: forwarder_then.counters().dropped_since(forwarder.counters()),
         };
         if let Some((packet, verdict, rehearsal)) = rehearsed.decision {
-            facts.decided(director, now, packet, verdict, rehearsal);
-        }
-        if let Some(service) = &facts.service {
-            let addresses = service.servers.iter().map(|server| server.address.ip());
-            let local = addresses.filter(|address| forwarder.host().is_local_server(*address));
-            facts.local_servers = local.collect();
+            facts.decided((director, forwarder.host()), now, packet, verdict, rehearsal);
         }
         let mut spare = vec![0; OWN_BUFFER];
         while let Some(frame) = forwarder_then.poll_transmit(now, &mut spare)
@@ -133,7 +128,7 @@ impl Facts {
 
     fn decided(
         &mut self,
-        director: &Director<Heap>,
+        (director, host): (&Director<Heap>, &Host),
         now: Tick,
         packet: Packet,
         verdict: Verdict,
@@ -179,6 +174,7 @@ impl Facts {
                 active: server.active(),
                 inactive: server.inactive(),
                 overloaded: server.is_overloaded().then_some(server.upper()),
+                is_local: host.is_local_server(server.address().ip()),
                 held_back: server.held_back_until().map(|until| until.millis_since(now)),
             };
             self.service = Some(ServiceFact {
@@ -203,12 +199,6 @@ impl Facts {
 
 fn link(forwarder: &Forwarder, port: PortId) -> Link {
     forwarder.host().port(port).map_or(Link::Ethernet, |port| port.link())
-}
-
-/// The reason whose count has gone up.
-fn dropped(before: &Forwarder, after: &Forwarder) -> Option<DropReason> {
-    let (before, after) = (before.counters(), after.counters());
-    DropReason::ALL.into_iter().find(|reason| after.drops(*reason) > before.drops(*reason))
 }
 
 /// Bytes behind a frame, for helpers that make it longer.

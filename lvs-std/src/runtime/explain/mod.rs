@@ -18,8 +18,6 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-
 use lvs_forward::PortId;
 
 use self::arrival::{Arrival, Shape};
@@ -59,10 +57,11 @@ pub(super) fn explain(
             ask(group, Arrival { shape, mark: *mark })?
         }
     };
-    let desired = controller.lock().desired().clone();
-    let local: BTreeSet<_> = facts.local_servers.iter().copied().collect();
-    let kernel = kernel::beside(&facts, configured, &desired);
-    let mut told = tell::Told { facts: &facts, desired: &desired, local: &local, interfaces };
+    // What the workers found out is put into words while nobody else changes what was declared.
+    let controller = controller.lock();
+    let desired = controller.desired();
+    let kernel = kernel::beside(&facts, configured, desired);
+    let told = tell::Told { facts: &facts, desired, interfaces };
     Ok(told.explanation(worker, group.handles().len() > 1, kernel))
 }
 

@@ -1,8 +1,5 @@
 //! The facts in words.
 
-use core::net::IpAddr;
-use std::collections::BTreeSet;
-
 use lvs_core::{Direction, Method, Path, Reason, ServiceKey, Verdict};
 use lvs_forward::parse::Link;
 use lvs_forward::{Outcome, PortId};
@@ -16,12 +13,11 @@ use crate::describe;
 pub(super) struct Told<'a> {
     pub(super) facts: &'a Facts,
     pub(super) desired: &'a DesiredState,
-    pub(super) local: &'a BTreeSet<IpAddr>,
     pub(super) interfaces: &'a [String],
 }
 
 impl Told<'_> {
-    pub(super) fn explanation(&mut self, worker: usize, several: bool, kernel: String) -> Explanation {
+    pub(super) fn explanation(&self, worker: usize, several: bool, kernel: String) -> Explanation {
         let facts = self.facts;
         let mut steps = vec![self.arrival()];
         if several {
@@ -154,8 +150,7 @@ impl Told<'_> {
             (.., 0) => "no new connections: its weight is 0".to_owned(),
             _ => "can be chosen".to_owned(),
         };
-        let whose =
-            if self.local.contains(&server.address.ip()) { ", by this machine's own stack" } else { "" };
+        let whose = if server.is_local { ", by this machine's own stack" } else { "" };
         let ServerFact { address, weight, active, inactive, .. } = server;
         format!(
             "{address}  weight {weight}, {active} active and {inactive} inactive connections: {why}{whose}"

@@ -1,7 +1,5 @@
 //! What is told equals what is then done, for all schedulers, methods, weights, thresholds and kinds of persistence.
 
-use std::collections::BTreeSet;
-
 use lvs_core::service::Persistence;
 use lvs_core::{
     Config, Director, Flow, Heap, Inspected, Method, Protocol, Scheduler, Seed, ServerConfig, ServiceConfig,
@@ -50,13 +48,9 @@ fn site(scheduler: &str, servers: &[(bool, u16)], persistent: bool, threshold: u
 }
 
 fn tell(facts: &Facts) -> Explanation {
-    let (desired, local) = (DesiredState::default(), BTreeSet::new());
+    let desired = DesiredState::default();
     let interfaces = ["eth0".to_owned()];
-    Told { facts, desired: &desired, local: &local, interfaces: &interfaces }.explanation(
-        0,
-        false,
-        String::new(),
-    )
+    Told { facts, desired: &desired, interfaces: &interfaces }.explanation(0, false, String::new())
 }
 
 fn flow(protocol: Protocol, client: u8, port: u16) -> Flow {

@@ -9,28 +9,39 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 
-use super::{Netlink, family, unexpected, whole};
+use super::parts::whole;
+use super::{Netlink, family, unexpected};
 
 impl Netlink {
     /// The index of the interface to which packets for a destination go directly; `None` when there is a router
     /// between.
     pub(crate) fn route(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
+        let by_router =
+            |of: &RouteAttribute| matches!(of, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+        let route = self.find_route(destination)?;
+        Ok(if route.attributes.iter().any(by_router) { None } else { interface(&route) })
+    }
+
+    /// The index of the interface by which the kernel would send to an address, if it has a route.
+    #[cfg(feature = "doctor")]
+    pub(crate) fn way_to(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
+        match self.find_route(destination) {
+            Ok(route) => Ok(interface(&route)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The kernel's route to a destination.
+    fn find_route(&mut self, destination: IpAddr) -> io::Result<RouteMessage> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = whole(destination);
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
         match self.request(RouteNetlinkMessage::GetRoute(message), 0)? {
-            Some(RouteNetlinkMessage::NewRoute(route)) => {
-                let mut interface = None;
-                for attribute in route.attributes {
-                    if let RouteAttribute::Oif(index) = attribute {
-                        interface = Some(index);
-                    } else if let RouteAttribute::Gateway(_) | RouteAttribute::Via(_) = attribute {
-                        return Ok(None);
-                    }
-                }
-                Ok(interface)
-            }
+            Some(RouteNetlinkMessage::NewRoute(route)) => Ok(route),
             other => Err(unexpected(other.as_ref())),
         }
     }
@@ -64,4 +75,12 @@ impl Netlink {
         });
         Ok(mac.map(|mac| (mac, fresh)))
     }
+}
+
+/// The interface by which a route leads.
+fn interface(route: &RouteMessage) -> Option<u32> {
+    route
+        .attributes
+        .iter()
+        .find_map(|of| if let RouteAttribute::Oif(index) = of { Some(*index) } else { None })
 }

@@ -15,7 +15,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use super::{Netlink, family, unexpected, whole};
+use super::parts::whole;
+use super::{Netlink, family, unexpected};
 
 /// An interface as the kernel has it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,26 +105,6 @@ impl Netlink {
     /// Takes such an address away.
     pub(crate) fn delete_quiet_address(&mut self, index: u32, address: IpAddr) -> io::Result<()> {
         self.request(RouteNetlinkMessage::DelAddress(quiet(index, address)), NLM_F_ACK).map(drop)
-    }
-
-    /// The index of the interface by which the kernel would send to an address, if it has a route.
-    #[cfg(feature = "doctor")]
-    pub(crate) fn way_to(&mut self, destination: IpAddr) -> io::Result<Option<u32>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(destination);
-        message.header.destination_prefix_length = whole(destination);
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
-        match self.request(RouteNetlinkMessage::GetRoute(message), 0) {
-            Ok(Some(RouteNetlinkMessage::NewRoute(route))) => Ok(route
-                .attributes
-                .iter()
-                .find_map(|of| if let RouteAttribute::Oif(index) = of { Some(*index) } else { None })),
-            Ok(other) => Err(unexpected(other.as_ref())),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// The default route of the main table with this metric, of the family of an address.

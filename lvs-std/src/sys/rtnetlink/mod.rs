@@ -16,8 +16,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+#[cfg(feature = "realserver")]
+pub(crate) use parts::whole;
 #[cfg(any(feature = "health", feature = "lab", feature = "realserver"))]
-use parts::{family, unexpected, whole};
+use parts::{family, unexpected};
 #[cfg(feature = "lab")]
 pub(crate) use setup::Hop;
 #[cfg(feature = "lab")]

@@ -16,7 +16,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Netlink, family, unexpected, whole};
+use super::parts::whole;
+use super::{Netlink, family, unexpected};
 
 /// What the kernel says of a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,6 @@ use super::{Attempt, Checker, Expiry, PASSED, Progress};
 use crate::health::{Doing, Failure};
 use crate::sys::packet::Sender;
 use crate::sys::rtnetlink::Netlink;
-pub(in crate::health) use segment::checksum;
 use segment::{ACK, RST, SYN, Segment};
 
 /// A real server of DR or TUN is up when a client that is sent to it would be served: it has the virtual address,

@@ -1,6 +1,8 @@
 //! TCP segments without data (RFC 9293), in packets of their own.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
+
+use crate::ip_packet;
 
 /// What a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,28 +27,9 @@ impl Segment {
         tcp.extend([5 << 4, self.flags]);
         tcp.extend(WINDOW.to_be_bytes());
         tcp.extend([0; 4]);
-        let mut packet;
-        let pseudo = match (from.ip(), to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, HOPS, TCP, 0, 0];
-                packet.extend(from.octets());
-                packet.extend(to.octets());
-                let header = checksum(&packet);
-                packet.get_mut(10..12)?.copy_from_slice(&header);
-                [&from.octets()[..], &to.octets(), &[0, TCP, 0, 20]].concat()
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                packet = vec![0x60, 0, 0, 0, 0, 20, TCP, HOPS];
-                packet.extend(from.octets());
-                packet.extend(to.octets());
-                [&from.octets()[..], &to.octets(), &[0, 0, 0, 20, 0, 0, 0, TCP]].concat()
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-        };
-        let sum = checksum(&[pseudo.as_slice(), &tcp].concat());
-        tcp.get_mut(16..18)?.copy_from_slice(&sum);
-        packet.append(&mut tcp);
-        Some(packet)
+        let sum = ip_packet::pseudo(from.ip(), to.ip(), TCP, tcp.len())?.bytes(&tcp).checksum();
+        tcp.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
+        ip_packet::packet(from.ip(), to.ip(), TCP, &tcp)
     }
 
     /// The segment in what a raw socket received, if it goes from `from` to the port `to`. Its checksum was the
@@ -65,23 +48,14 @@ impl Segment {
     }
 }
 
-/// The Internet checksum (RFC 1071) of an even number of bytes.
-pub(in crate::health) fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let sum = bytes.chunks(2).fold(0_u32, |sum, pair| match *pair {
-        [high, low] => sum + u32::from(u16::from_be_bytes([high, low])),
-        _ => sum,
-    });
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (!(((sum & 0xffff) + (sum >> 16)) as u16)).to_be_bytes()
-}
-
 /// What is offered to receive: nothing will be.
 const WINDOW: u16 = 1_024;
-const HOPS: u8 = 64;
 const TCP: u8 = 6;
 
 #[cfg(test)]
 mod tests {
+    use core::net::IpAddr;
+
     use etherparse::{SlicedPacket, TransportSlice};
 
     use super::*;
